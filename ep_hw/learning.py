@@ -1,0 +1,64 @@
+"""Equilibrium propagation: weight gradients from the states of a free and two nudged phases.
+
+    Phi(s) = sum_n <s_n, u_n> - beta CE(logits(s), y)                                          (5)
+    -dLoss/dw_n = [dPhi/dw_n(s^{+beta}) - dPhi/dw_n(s^{-beta})] / (2 beta B)                    (6)
+    dPhi/dw_n = sum over images of conv_weight(s_{n-1}, Z_n),   Z_n = unpool(s_n, I_n)          (7)
+    dPhi/dW_out = beta (y - softmax(logits)) s_L^T                                              (8)
+
+Source: Scellier and Bengio 2017 (the rule); Laborieux et al. 2021 (symmetric nudges, equation 6).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch.nn.grad import conv2d_weight
+
+from simulators.reference import FloatSubstrate, unpool
+from simulators.relaxation import Nudge, Relaxed, relax
+
+
+def energy(substrate: FloatSubstrate, images, states):
+    """(B,) energy E = sum_n |s_n|^2 / (2 slope_n) - <s_n, u_n> of each image (beta = 0)."""
+    inputs = (substrate.encode(images), *states[:-1])
+    terms = [s.square() / (2 * slope) - s * arm.forward(pre)[0]
+             for arm, slope, pre, s in zip(substrate.arms, substrate.slopes, inputs, states)]
+    return sum(term.flatten(1).sum(1) for term in terms)
+
+
+def phi_gradient(substrate: FloatSubstrate, image, states, nudge: Nudge):
+    """dPhi of equations (7) and (8), summed over the batch: one (weight, bias) pair a layer, readout last.
+
+    Args:
+        image: the encoded image, `substrate.encode(images)`.
+    """
+    pairs = []
+    for arm, pre, s in zip(substrate.arms, (image, *states[:-1]), states):
+        z = unpool(s, arm.forward(pre)[1], arm.unpooled)
+        pairs.append((conv2d_weight(pre, arm.weight.shape, z, padding=arm.padding), z.sum((0, 2, 3))))
+    error = nudge.beta * (nudge.target - F.softmax(substrate.logits(states[-1]), 1))
+    pairs.append((torch.einsum("bk,bchw->kchw", error, states[-1]), error.sum(0)))
+    return pairs
+
+
+@torch.no_grad()
+def ep_gradient(substrate: FloatSubstrate, images, labels, *, schedule: str, free_steps: int, nudged_steps: int,
+                beta: float) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], Relaxed]:
+    """Loss gradient of one batch by the symmetric rule, equation (6).
+
+    Args:
+        images: (B, C, H, W) in [0, 1]. labels: (B,).
+        free_steps, nudged_steps: time steps of the free and of each nudged phase.
+
+    Returns:
+        (weight, bias) gradient pairs, readout last, and the free equilibrium.
+    """
+    image = substrate.encode(images)
+    target = F.one_hot(labels, substrate.readout.weight.shape[0]).to(image.dtype)
+    free = relax(substrate, images, schedule=schedule, steps=free_steps)
+    contrasts = []
+    for strength in (beta, -beta):
+        nudge = Nudge(target, strength)
+        end = relax(substrate, images, schedule=schedule, steps=nudged_steps, states=free.states, nudge=nudge)
+        contrasts.append(phi_gradient(substrate, image, end.states, nudge))
+    scale = -1 / (2 * beta * len(images))
+    gradient = [((wp - wm) * scale, (bp - bm) * scale) for (wp, bp), (wm, bm) in zip(*contrasts)]
+    return gradient, free

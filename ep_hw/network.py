@@ -1,0 +1,125 @@
+"""An EP-CNN with trainable tensors, and its lowering to an EPGraph."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mapping.graph import Activity, Coupling, EPGraph, Population
+from simulators.reference import FloatArm, FloatSubstrate, ReferenceMachine
+
+
+class NetworkSpec(BaseModel):
+    """Shape and dynamics of an EP-CNN, as the checkpoint's header keeps them.
+
+    `scale` divides the centred image (three standard deviations in the paper's recipe); `steps` is the longest
+    free phase, in time steps (an alternating sweep is two).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_shape: tuple[int, int, int]
+    channels: tuple[int, ...] = Field(min_length=1)
+    kernel: int = Field(3, ge=1)
+    paddings: tuple[int, ...]
+    pools: tuple[int, ...]
+    classes: int = Field(ge=2)
+    slope: float = Field(0.5, gt=0)
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    schedule: str = "alternating"
+    steps: int = Field(200, ge=1)
+    tolerance: float = Field(1e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _lengths(self):
+        if not len(self.channels) == len(self.paddings) == len(self.pools):
+            raise ValueError("channels, paddings and pools must have one entry per layer each")
+        if not len(self.mean) == len(self.scale) == self.image_shape[0]:
+            raise ValueError("mean and scale must have one entry per image channel each")
+        return self
+
+    def geometry(self) -> list[tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]]:
+        """(pre, unpooled, post) shapes of each layer."""
+        rows, pre = [], self.image_shape
+        for channels, padding, pool in zip(self.channels, self.paddings, self.pools):
+            side = [n + 2 * padding - self.kernel + 1 for n in pre[1:]]
+            unpooled, post = (channels, *side), (channels, *(n // pool for n in side))
+            rows.append((pre, unpooled, post))
+            pre = post
+        return rows
+
+
+@dataclass(eq=False)
+class EPNetwork:
+    """Weights of an EP-CNN: `weights[n]` (C_out, C_in, k, k) and `biases[n]` (C_out,) for layers n, readout last.
+
+    `calibration` holds some training images (N, C, H, W) that size a machine's converters when it is compiled.
+    `provenance` is the checkpoint's header (recipe, data, accuracy, sha256), empty for a network made here.
+    """
+
+    spec: NetworkSpec
+    weights: list[torch.Tensor]
+    biases: list[torch.Tensor]
+    calibration: torch.Tensor | None = None
+    name: str = "network"
+    provenance: dict = field(default_factory=dict)
+
+    @classmethod
+    def initialise(cls, spec: NetworkSpec, seed: int, dtype=torch.float32) -> "EPNetwork":
+        """Uniform in +-1/sqrt(fan-in), torch's default for convolutions."""
+        generator = torch.Generator().manual_seed(seed)
+        weights, biases = [], []
+        for shape in layer_shapes(spec):
+            bound = 1 / math.sqrt(math.prod(shape[1:]))
+            for store, size in ((weights, shape), (biases, shape[:1])):
+                store.append((torch.rand(size, generator=generator, dtype=dtype) * 2 - 1) * bound)
+        return cls(spec, weights, biases)
+
+    def substrate(self) -> FloatSubstrate:
+        """Float arithmetic on this network's own tensors: an update of the weights is seen at once."""
+        geometry = self.spec.geometry()
+        arms = [FloatArm(w, b, p, s, unpooled) for w, b, p, s, (_, unpooled, _) in
+                zip(self.weights, self.biases, self.spec.paddings, self.spec.pools, geometry)]
+        readout = FloatArm(self.weights[-1], self.biases[-1], 0, 1, (self.spec.classes, 1, 1))
+        like = self.weights[0]
+        return FloatSubstrate(arms, readout, [self.spec.slope] * len(arms), [post for *_, post in geometry],
+                              like.new_tensor(self.spec.mean), like.new_tensor(self.spec.scale))
+
+    def lower(self) -> EPGraph:
+        """The EPGraph of this network (equations 1 to 4 of mapping.graph), copied to numpy float32.
+
+        Raises:
+            Refusal: weights that are not finite or whose shapes do not chain, naming the layer.
+        """
+        spec, geometry = self.spec, self.spec.geometry()
+        arrays = [(_numpy(w), _numpy(b)) for w, b in zip(self.weights, self.biases)]
+        couplings = tuple(
+            Coupling(f"conv{n + 1}", w, b, spec.paddings[n], spec.pools[n], geometry[n][0])
+            for n, (w, b) in enumerate(arrays[:-1]))
+        populations = tuple(Population(f"layer{n + 1}", post, spec.slope) for n, (*_, post) in enumerate(geometry))
+        readout = Coupling("readout", *arrays[-1], 0, 1, geometry[-1][2])
+        graph = EPGraph(spec.image_shape, np.float32(spec.mean), np.float32(spec.scale), populations, couplings, readout,
+                        spec.schedule, spec.steps, spec.tolerance)
+        return graph if self.calibration is None else replace(graph, activity=_record(graph, self.calibration))
+
+    def to(self, device) -> "EPNetwork":
+        return replace(self, weights=[w.to(device) for w in self.weights], biases=[b.to(device) for b in self.biases])
+
+
+def layer_shapes(spec: NetworkSpec) -> list[tuple[int, int, int, int]]:
+    """Weight shapes (C_out, C_in, k_h, k_w) of all layers, the readout last."""
+    inputs = (spec.image_shape[0], *spec.channels[:-1])
+    shapes = [(c_out, c_in, spec.kernel, spec.kernel) for c_out, c_in in zip(spec.channels, inputs)]
+    return [*shapes, (spec.classes, *spec.geometry()[-1][2])]
+
+
+def _record(graph: EPGraph, images) -> Activity:
+    states = ReferenceMachine(graph).relax(images).states
+    return Activity(_numpy(images), tuple(map(_numpy, states)))
+
+
+def _numpy(tensor) -> np.ndarray:
+    return tensor.detach().cpu().float().contiguous().numpy().copy()

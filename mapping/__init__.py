@@ -1,0 +1,32 @@
+"""mapping: turns an EP network's graph into a program for a machine. No torch, no simulation.
+
+    program = mapping.compile(graph, "crossbar:pcm[age=1d]")
+"""
+
+from mapping.errors import Refusal
+from mapping.graph import Activity, Coupling, EPGraph, Population
+from mapping.program import FloatProgram, Program, Table, load_program
+from mapping.targets import REGISTRY, CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
+
+__all__ = ["Activity", "Coupling", "CrossbarTarget", "EPGraph", "LoihiTarget", "Population", "Program", "REGISTRY",
+           "ReferenceTarget", "Refusal", "Table", "Target", "compile", "load_program", "parse"]
+
+
+def compile(graph: EPGraph, target: Target | str) -> Program:
+    """Compile a graph for a target.
+
+    Args:
+        target: a `Target`, or its text, e.g. "loihi" or "crossbar:pcm[age=1d]".
+
+    Raises:
+        Refusal: an unknown target, or a network that the target cannot hold, naming the layer.
+    """
+    from mapping.crossbar import compile_crossbar
+    from mapping.loihi import compile_loihi
+
+    target = parse(target) if isinstance(target, str) else target
+    if isinstance(target, CrossbarTarget):
+        return compile_crossbar(graph, target)
+    if isinstance(target, LoihiTarget) and target.name != "lava:float":
+        return compile_loihi(graph, target)
+    return FloatProgram(target, graph)

@@ -1,0 +1,21 @@
+"""The one exception a user can cause: a refusal that says what, where, got, allowed, remedy."""
+
+
+class Refusal(ValueError):
+    """Input or a request that the project will not run.
+
+    Args:
+        what: what is wrong, in a few words.
+        where: the file, layer, option or argument it was found in.
+        got: the offending value (never a whole array).
+        allowed: the values that would have been accepted.
+        remedy: what the user can do about it.
+
+    The message is one line, so that a command line can print it as it is.
+    """
+
+    def __init__(self, what: str, *, where: str, got: object, allowed: object, remedy: str):
+        self.what, self.where, self.got = what, where, str(got)
+        self.allowed, self.remedy = str(allowed), remedy
+        line = f"{where}: {what}; got {got}; allowed: {allowed}; remedy: {remedy}"
+        super().__init__(" ".join(line.split()))

@@ -1,0 +1,56 @@
+"""The four maps of an EP layer in numpy, for integers and floats alike.
+
+They are what Lava's process models compute and what the compilers use to size converters. All arrays are
+(B, C, H, W); every function returns the dtype of its first argument.
+"""
+
+import numpy as np
+
+
+def patches(x: np.ndarray, k_h: int, k_w: int, padding: int) -> np.ndarray:
+    """(B H' W', C k_h k_w) rows of the receptive fields of `x`, zeros around it."""
+    x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (k_h, k_w), axis=(2, 3))
+    b, c, h, w = windows.shape[:4]
+    return windows.transpose(0, 2, 3, 1, 4, 5).reshape(b * h * w, c * k_h * k_w)
+
+
+def convolve(x: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:
+    """Cross-correlation of (B, C_in, H, W) with (C_out, C_in, k_h, k_w): (B, C_out, H', W')."""
+    c_out, _, k_h, k_w = weight.shape
+    h, w = (n + 2 * padding - k + 1 for n, k in zip(x.shape[2:], (k_h, k_w)))
+    flat = patches(x, k_h, k_w, padding) @ weight.reshape(c_out, -1).T.astype(x.dtype, copy=False)
+    return np.ascontiguousarray(flat.reshape(len(x), h, w, c_out).transpose(0, 3, 1, 2))
+
+
+def convolve_transpose(z: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:
+    """Adjoint of `convolve` in x: (B, C_out, H', W') -> (B, C_in, H, W), square kernels or padding 0."""
+    k_h, k_w = weight.shape[2:]
+    z = np.pad(z, ((0, 0), (0, 0), (k_h - 1, k_h - 1), (k_w - 1, k_w - 1)))
+    full = convolve(z, np.ascontiguousarray(weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]), 0)
+    return full if not padding else np.ascontiguousarray(full[:, :, padding:-padding, padding:-padding])
+
+
+def max_pool(a: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Max-pool: values (B, C, H, W) and winners, the place 0 .. side^2 - 1 in each window, first of equals."""
+    if side == 1:
+        return a, None
+    b, c, h, w = a.shape
+    h, w = h // side, w // side
+    windows = a[:, :, :h * side, :w * side].reshape(b, c, h, side, w, side).transpose(0, 1, 2, 4, 3, 5)
+    windows = windows.reshape(b, c, h, w, side * side)
+    winners = windows.argmax(-1)
+    return np.take_along_axis(windows, winners[..., None], -1)[..., 0], winners
+
+
+def unpool(s: np.ndarray, winners: np.ndarray | None, side: int, unpooled: tuple[int, int, int]) -> np.ndarray:
+    """Put each value of `s` at its window's winner in zeros of shape (B, *unpooled)."""
+    if winners is None:
+        return s
+    b, c, h, w = s.shape
+    windows = np.zeros((b, c, h, w, side * side), s.dtype)
+    np.put_along_axis(windows, winners[..., None], s[..., None], -1)
+    out = np.zeros((b, *unpooled), s.dtype)
+    tiled = windows.reshape(b, c, h, w, side, side).transpose(0, 1, 2, 4, 3, 5)
+    out[:, :, :h * side, :w * side] = tiled.reshape(b, c, h * side, w * side)
+    return out

@@ -1,0 +1,179 @@
+"""The registry of machines: their names, what they mean, and the options a user may set.
+
+    reference            loihi[state_bits=10]            crossbar:pcm/aged[age=1d,adc_bits=6]
+
+A target is a frozen dataclass; `parse(str(target)) == target`.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+
+from mapping.errors import Refusal
+
+CROSSBAR_RUNGS = ("levels", "programmed", "aged", "read", "converters")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "y": 31557600.0}
+
+
+def whole(text: str) -> int:
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """Seconds from `90`, `25s`, `1h`, `1d`, `1y`, `250ns`."""
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return float(number) * _UNITS[text[len(number):] or "s"]
+
+
+def switch(text: str) -> bool:
+    return {"on": True, "off": False}[text]
+
+
+def option(default, parse, allowed: str, low=None, high=None):
+    """A dataclass field that users may set as `name=text`."""
+    return field(default=default, metadata={"parse": parse, "allowed": allowed, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to compile for. `name` is the registry's; the other fields are options."""
+
+    name: str
+
+    def options(self) -> dict[str, object]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata}
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            low, high = f.metadata.get("low"), f.metadata.get("high")
+            if value is not None and low is not None and not low <= value <= high:
+                raise _bad_option(self.name, f, value)
+
+    def __str__(self):
+        default = type(self)(self.name)
+        changed = [f"{k}={_spell(v)}" for k, v in self.options().items() if v != getattr(default, k)]
+        return self.name + (f"[{','.join(changed)}]" if changed else "")
+
+
+@dataclass(frozen=True)
+class ReferenceTarget(Target):
+    """Floats. `steps` replaces the checkpoint's longest free phase."""
+
+    steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
+
+
+@dataclass(frozen=True)
+class LoihiTarget(Target):
+    """Integers as Loihi 2 holds them; `state_bits` None means the largest proven safe."""
+
+    weight_bits: int = option(8, whole, "2 to 8", 2, 8)
+    state_bits: int | None = option(None, whole, "4 to 16", 4, 16)
+    steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
+
+    @property
+    def quantises_weights(self) -> bool:
+        return self.name in ("loihi", "loihi:weights", "lava")
+
+    @property
+    def quantises_states(self) -> bool:
+        return self.name in ("loihi", "loihi:states", "lava")
+
+    @property
+    def on_lava(self) -> bool:
+        return self.name.startswith("lava")
+
+
+@dataclass(frozen=True)
+class CrossbarTarget(Target):
+    """Analog tiles. Times in seconds; `steps` counts time steps (an alternating sweep is two)."""
+
+    age: float = option(3600.0, duration, "0 to 3.2e7 s, as 25s, 1h, 1d, 1y", 0.0, 3.2e7)
+    adc_bits: int = option(8, whole, "2 to 16", 2, 16)
+    dac_bits: int = option(8, whole, "2 to 16", 2, 16)
+    tile: int = option(256, whole, "16 to 1024", 16, 1024)
+    levels: int | None = option(None, whole, "2 to 65536", 2, 65536)
+    drift_compensation: bool = option(True, switch, "on, off")
+    input_read: str = option("every", str, "once, every")
+    relaxation_time: float = option(1e-3, duration, "1us to 1s", 1e-6, 1.0)
+    steps: int = option(60, whole, "1 to 100000", 1, 100_000)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.input_read not in ("once", "every"):
+            raise _bad_option(self.name, next(f for f in fields(self) if f.name == "input_read"), self.input_read)
+
+    @property
+    def device(self) -> str:
+        """Name of the device model: "ideal", "pcm"."""
+        return self.name.split(":")[1].split("/")[0]
+
+    @property
+    def rung(self) -> str:
+        """The last cause of error that is switched on; "mapped" for the ideal crossbar."""
+        if self.device == "ideal":
+            return "mapped"
+        return self.name.split("/")[1] if "/" in self.name else CROSSBAR_RUNGS[-1]
+
+    def includes(self, rung: str) -> bool:
+        """Whether the error `rung` is part of this machine: each rung adds one cause to those before it."""
+        order = ("mapped", *CROSSBAR_RUNGS)
+        return order.index(rung) <= order.index(self.rung)
+
+
+_RUNG_MEANINGS = {
+    "levels": "mapped weights rounded to the device's conductance levels",
+    "programmed": "... and programming noise, drawn once per chip",
+    "aged": "... and drift with the slow part of 1/f noise, frozen at the chip's age",
+    "read": "... and fresh read noise at every read",
+    "converters": "... and DAC and ADC: the whole machine",
+}
+
+REGISTRY: dict[str, tuple[Target, str]] = {t.name: (t, meaning) for t, meaning in [
+    (ReferenceTarget("reference"), "the network in floating point, on CPU or CUDA"),
+    (LoihiTarget("loihi:weights"), "integer weights, float states"),
+    (LoihiTarget("loihi:states"), "float weights, integer states"),
+    (LoihiTarget("loihi"), "integer weights and states: bit-exact twin of the Lava program, proven free of overflow"),
+    (LoihiTarget("lava"), "the same program on lava-nc processes, fixed point"),
+    (LoihiTarget("lava:float"), "the network on lava-nc processes, floating point"),
+    (CrossbarTarget("crossbar:ideal"), "weights mapped to conductance pairs on tiles, nothing else"),
+    (CrossbarTarget("crossbar:pcm"), "phase-change memory (Nandakumar 2019), 1 h old, read and converted at 8 bits"),
+    *[(CrossbarTarget(f"crossbar:pcm/{rung}"), meaning) for rung, meaning in _RUNG_MEANINGS.items()],
+]}
+
+
+def parse(text: str) -> Target:
+    """The target named by `text`, e.g. "crossbar:pcm[age=1d,adc_bits=6]".
+
+    Raises:
+        Refusal: unknown machine or option, or an option out of range.
+    """
+    name, bracket, rest = text.strip().partition("[")
+    if name not in REGISTRY or (bracket and not rest.endswith("]")):
+        raise Refusal("unknown machine", where="machine", got=repr(text), allowed=", ".join(REGISTRY),
+                      remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]")
+    default = REGISTRY[name][0]
+    chosen = {}
+    for item in filter(None, rest[:-1].split(",")):
+        key, _, value = item.partition("=")
+        chosen[key.strip()] = _parse_option(default, key.strip(), value.strip())
+    return replace(default, **chosen)
+
+
+def _parse_option(target: Target, key: str, text: str):
+    by_name = {f.name: f for f in fields(target) if f.metadata}
+    if key not in by_name:
+        raise Refusal("unknown option", where=target.name, got=repr(key), allowed=", ".join(by_name),
+                      remedy="write options as name=value, separated by commas")
+    try:
+        return by_name[key].metadata["parse"](text)
+    except (ValueError, KeyError):
+        raise _bad_option(target.name, by_name[key], text) from None
+
+
+def _bad_option(name: str, f, got) -> Refusal:
+    return Refusal("option out of range", where=f"{name}, {f.name}", got=got, allowed=f.metadata["allowed"],
+                   remedy="choose a value in the allowed range")
+
+
+def _spell(value) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else f"{value:g}" if isinstance(
+        value, float) else str(value)

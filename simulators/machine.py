@@ -1,0 +1,151 @@
+"""What every machine answers, the digital reference included."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+
+from mapping.errors import Refusal
+from mapping.graph import EPGraph
+from simulators.relaxation import Nudge, Relaxed, Residual, Substrate, Trace, relax
+
+
+@dataclass(frozen=True, eq=False)
+class Equilibrium:
+    """Where a relaxation ended. A relaxation that did not converge is a result, not an error.
+
+    Attributes:
+        states: one (B, C, H, W) tensor a population, real units in [0, 1].
+        logits: (B, K).
+        residual: (B,), largest state change over the last sweep.
+        converged: (B,), bool: residual within the machine's tolerance (a repeated state for integer machines).
+        steps: (B,), time steps taken.
+    """
+
+    states: tuple[torch.Tensor, ...]
+    logits: torch.Tensor
+    residual: torch.Tensor
+    converged: torch.Tensor
+    steps: torch.Tensor
+
+    @property
+    def prediction(self) -> torch.Tensor:
+        """(B,) class of the largest logit; the first one wins a tie."""
+        return self.logits.argmax(1)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimate for relaxing one image.
+
+    Attributes:
+        operations: multiply-accumulates (or synaptic operations at full activity).
+        energy_j, latency_s: joules and seconds, None where no published figure applies.
+        source: where the figures come from, and their uncertainty.
+    """
+
+    operations: float
+    energy_j: float | None
+    latency_s: float | None
+    source: str
+
+
+class Machine(ABC):
+    """A compiled network that can be asked questions.
+
+    Attributes:
+        name: the target it was compiled for, as a user writes it.
+        graph: the network it was compiled from.
+        deterministic: the same images give the same bits, whatever the generator.
+        differentiable: `relax` carries gradients from the logits to images that require them.
+    """
+
+    name: str
+    graph: EPGraph
+    deterministic: bool = True
+    differentiable: bool = True
+
+    @abstractmethod
+    def relax(self, images, steps: int | None = None, nudge: Nudge | None = None, generator=None, *, states=None,
+              schedule: str | None = None, trace: Trace | None = None) -> Equilibrium:
+        """Relax a batch of images.
+
+        Args:
+            images: (B, C, H, W), float, in [0, 1].
+            steps: time steps; None for the machine's own number. With a number, every step is taken.
+            nudge: None for the free phase.
+            generator: source of fresh read noise; ignored by deterministic machines.
+            states: where to start, in the form `Equilibrium.states` has; zeros if None.
+            schedule: "synchronous" or "alternating"; the checkpoint's own if None.
+            trace: called as trace(t, states) after each step t = 1, 2, ..., states in real units.
+
+        Raises:
+            Refusal: images of another shape or outside [0, 1].
+        """
+
+    @abstractmethod
+    def cost(self) -> Cost:
+        """Estimated cost of relaxing one image for the machine's own number of steps."""
+
+    @property
+    def gradient_model(self) -> "Machine":
+        """The differentiable machine a white-box attacker would use against this one."""
+        return self
+
+    def close(self):
+        """Give back whatever the machine holds (processes, shared memory)."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+
+class InProcessMachine(Machine):
+    """A machine whose arithmetic is a `Substrate` in this process.
+
+    Args:
+        graph: the network it was compiled from.
+        name: the target's name.
+        substrate: the arithmetic.
+        steps: time steps of a free phase.
+        stop: when a sample is done (`Residual`, `Repeat`), or None for a fixed number of steps.
+    """
+
+    def __init__(self, graph: EPGraph, name: str, substrate: Substrate, *, steps: int, stop=None):
+        self.graph, self.name, self.substrate, self.steps, self.stop = graph, name, substrate, steps, stop
+
+    def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
+        check_images(images, self.graph.image_shape)
+        substrate, scale = self.substrate, self.substrate.state_scale
+        differentiating = torch.is_grad_enabled() and images.requires_grad
+        stop = self.stop if steps is None and trace is None and not differentiating else None
+        with torch.set_grad_enabled(differentiating):
+            end = relax(substrate, images, schedule=schedule or self.graph.schedule, steps=steps or self.steps,
+                        stop=stop, states=None if states is None else tuple(s * scale for s in states), nudge=nudge,
+                        generator=generator,
+                        trace=trace and (lambda t, states: trace(t, tuple(s / scale for s in states))))
+            logits = substrate.logits(end.states[-1], generator)
+        return self._equilibrium(end, logits)
+
+    def _equilibrium(self, end: Relaxed, logits) -> Equilibrium:
+        scale = self.substrate.state_scale
+        residual = end.change / scale
+        tolerance = self.stop.tolerance if isinstance(self.stop, Residual) else 0.0
+        return Equilibrium(tuple(s / scale for s in end.states), logits, residual, residual <= tolerance, end.steps)
+
+
+def check_images(images: torch.Tensor, shape: tuple[int, int, int]):
+    """Refuse images that are not a float batch of `shape` within [0, 1]."""
+    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
+        raise Refusal("images have the wrong shape", where="images", got=tuple(images.shape),
+                      allowed=f"(B, {', '.join(map(str, shape))})", remedy="use the data set the model was trained on")
+    if not images.is_floating_point():
+        raise Refusal("images are not floats", where="images", got=images.dtype, allowed="float32 or float64",
+                      remedy="divide 8-bit images by 255")
+    if images.numel():
+        low, high = images.detach().aminmax()
+        if not (low >= 0 and high <= 1):
+            raise Refusal("images are out of range", where="images", got=f"[{low:.4g}, {high:.4g}]",
+                          allowed="[0, 1]", remedy="normalisation lives in the model: give plain images")

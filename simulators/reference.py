@@ -1,0 +1,107 @@
+"""The digital reference: the graph's equations in floating point, on CPU or CUDA."""
+
+import torch
+import torch.nn.functional as F
+
+from mapping.graph import Coupling, EPGraph
+from simulators.machine import Cost, InProcessMachine
+from simulators.relaxation import Arm, Nudge, Residual, Substrate
+
+
+class FloatArm(Arm):
+    """Convolution with max-pool upwards, unpool with transposed convolution downwards, in floats.
+
+    Args:
+        weight: (C_out, C_in, k, k); `bias`: (C_out,). The tensors are used as they are, so learning may update them.
+    """
+
+    def __init__(self, weight, bias, padding: int, pool: int, unpooled: tuple[int, int, int]):
+        self.weight, self.bias, self.padding, self.pool, self.unpooled = weight, bias, padding, pool, unpooled
+
+    @classmethod
+    def of(cls, coupling: Coupling, device, dtype) -> "FloatArm":
+        weight = torch.tensor(coupling.weight, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        bias = torch.tensor(coupling.bias, device=device, dtype=dtype)
+        return cls(weight, bias, coupling.padding, coupling.pool, coupling.unpooled)
+
+    def forward(self, s_pre, generator=None):
+        return pool(F.conv2d(s_pre, self.weight, self.bias, padding=self.padding), self.pool)
+
+    def backward(self, s_post, winners, generator=None):
+        return F.conv_transpose2d(unpool(s_post, winners, self.unpooled), self.weight, padding=self.padding)
+
+
+def pool(a, side: int):
+    """Max-pool `a` by `side`: values and the flat index of each window's winner (the first of equals)."""
+    return F.max_pool2d(a, side, return_indices=True) if side > 1 else (a, None)
+
+
+def unpool(s, winners, unpooled: tuple[int, int, int]):
+    """Put each value of `s` at its window's winner in a map of zeros of shape `unpooled`."""
+    return s if winners is None else F.max_unpool2d(s, winners, 2, output_size=unpooled[1:])
+
+
+class FloatSubstrate(Substrate):
+    """Equations (1) to (4) of mapping.graph in floats.
+
+    Args:
+        arms, readout: as tensors, possibly shared with a network that is being trained.
+        slopes: one a population. mean, scale: (C,), the image's normalisation.
+        shapes: (C, H, W) of each population.
+    """
+
+    def __init__(self, arms, readout: FloatArm, slopes, shapes, mean, scale):
+        self.arms, self.readout, self.slopes, self.shapes = tuple(arms), readout, tuple(slopes), tuple(shapes)
+        self.mean, self.scale = mean.view(-1, 1, 1), scale.view(-1, 1, 1)
+
+    @classmethod
+    def of(cls, graph: EPGraph, device="cpu", dtype=torch.float32) -> "FloatSubstrate":
+        def tensor(array):
+            return torch.tensor(array, device=device, dtype=dtype)
+
+        return cls([FloatArm.of(c, device, dtype) for c in graph.couplings], FloatArm.of(graph.readout, device, dtype),
+                   [p.slope for p in graph.populations], [p.shape for p in graph.populations],
+                   tensor(graph.mean), tensor(graph.scale))
+
+    def encode(self, images):
+        return ((images - self.mean) / self.scale).contiguous(memory_format=torch.channels_last)
+
+    def start(self, images):
+        return tuple(images.new_zeros((len(images), *shape)) for shape in self.shapes)
+
+    def activate(self, n, drive):
+        return (drive * self.slopes[n]).clamp(0, 1)
+
+    def pull(self, s_top, nudge: Nudge, generator=None):
+        error = nudge.target - F.softmax(self.logits(s_top), 1)
+        return nudge.beta * self.readout.backward(error[:, :, None, None], None)
+
+    def logits(self, s_top, generator=None):
+        return self.readout.forward(s_top)[0].flatten(1)
+
+
+class ReferenceMachine(InProcessMachine):
+    """The network in floats. Stops each sample when it has converged.
+
+    Args:
+        graph: the network.
+        device: "cpu" or "cuda". dtype: torch.float32 or torch.float64.
+        steps: longest free phase; the graph's if None.
+    """
+
+    def __init__(self, graph: EPGraph, device="cpu", dtype=torch.float32, name="reference", steps=None):
+        super().__init__(graph, name, FloatSubstrate.of(graph, device, dtype), steps=steps or graph.steps,
+                         stop=Residual(graph.tolerance))
+
+    def cost(self):
+        return Cost(float(self.steps * sweep_operations(self.graph)), None, None,
+                    "multiply-accumulates of one image, feedback counted densely, for the longest relaxation")
+
+
+def sweep_operations(graph: EPGraph) -> int:
+    """Multiply-accumulates of one synchronous step: every coupling forward, all but the first backward."""
+    def positions(c):
+        return c.unpooled[1] * c.unpooled[2]
+
+    forward = [c.weight.size * positions(c) for c in graph.couplings]
+    return sum(forward) + sum(forward[1:])

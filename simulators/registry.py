@@ -1,0 +1,44 @@
+"""Which simulator runs which program: dispatch by type, unknown types raise."""
+
+from functools import singledispatch
+
+import torch
+
+from mapping.crossbar import CrossbarProgram
+from mapping.errors import Refusal
+from mapping.loihi import LoihiProgram
+from mapping.program import FloatProgram, Program
+from simulators.crossbar.chip import CrossbarMachine
+from simulators.loihi.lava import LavaMachine
+from simulators.loihi.twin import open_twin
+from simulators.machine import Machine
+from simulators.reference import ReferenceMachine
+
+
+def open_machine(program: Program, *, chip_seed: int, device: str) -> Machine:
+    """See `simulators.open`."""
+    if device != "cpu" and not torch.cuda.is_available():
+        raise Refusal("no CUDA device", where="device", got=device, allowed="cpu", remedy="leave --device out")
+    return _open(program, chip_seed, device)
+
+
+@singledispatch
+def _open(program, chip_seed, device) -> Machine:
+    raise TypeError(f"no simulator runs a {type(program).__name__}")
+
+
+@_open.register
+def _(program: FloatProgram, chip_seed, device):
+    if program.target.name == "lava:float":
+        return LavaMachine(program)
+    return ReferenceMachine(program.graph, device, steps=program.target.steps)
+
+
+@_open.register
+def _(program: LoihiProgram, chip_seed, device):
+    return LavaMachine(program) if program.target.on_lava else open_twin(program, device)
+
+
+@_open.register
+def _(program: CrossbarProgram, chip_seed, device):
+    return CrossbarMachine(program, chip_seed, device)

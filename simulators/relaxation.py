@@ -1,0 +1,221 @@
+"""The relaxation: one loop for every in-process machine and for learning.
+
+A time step updates the layers that the schedule makes active, each from the current states:
+
+    g_n = u_n + F_{n+1}(s_{n+1}),    s_n <- activate_n(g_n)                     (equations 2, 3 of mapping.graph)
+
+Synchronous: every layer at every step. Alternating: layers 1, 3, ... at even t, layers 2, 4, ... at odd t,
+so that a sweep is two steps. A coupling's forward drive and winners are read once after its input changed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+Trace = Callable[[int, tuple[torch.Tensor, ...]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Nudge:
+    """Pull of the top layer towards a target: adds beta W_out^T (target - softmax(logits)) to its drive.
+
+    Args:
+        target: (B, K), one-hot rows (or any distribution over the K classes).
+        beta: strength; negative pushes away.
+    """
+
+    target: torch.Tensor
+    beta: float
+
+    def select(self, keep: torch.Tensor) -> "Nudge":
+        return Nudge(self.target[keep], self.beta)
+
+
+class Arm(ABC):
+    """A coupling on some machine: the same weights read in two directions."""
+
+    @abstractmethod
+    def forward(self, s_pre, generator=None):
+        """Drive of the layer above and the winners of its pool windows: (u (B, C, H, W), winners or None)."""
+
+    @abstractmethod
+    def backward(self, s_post, winners, generator=None):
+        """Drive of the layer below, (B, C_pre, H_pre, W_pre), from states above and the current winners."""
+
+
+class Substrate(ABC):
+    """The arithmetic of a machine: its arms, its activation, its nudge. States are in its own number format.
+
+    Attributes:
+        arms: one `Arm` a coupling; arms[0] reads the image.
+        state_scale: states in the substrate's format are this many times the real ones.
+        fresh_input: the image's drive is read again at every step (noisy machines), not once.
+    """
+
+    arms: tuple[Arm, ...]
+    state_scale: float = 1.0
+    fresh_input: bool = False
+
+    @abstractmethod
+    def encode(self, images):
+        """The image as arms[0] takes it."""
+
+    @abstractmethod
+    def start(self, images) -> tuple[torch.Tensor, ...]:
+        """States of all layers at t = 0: zeros."""
+
+    @abstractmethod
+    def activate(self, n: int, drive):
+        """New state of layer n (counted from 0) from its total drive."""
+
+    @abstractmethod
+    def pull(self, s_top, nudge: Nudge, generator=None):
+        """Drive that a nudge adds to the top layer."""
+
+    @abstractmethod
+    def logits(self, s_top, generator=None):
+        """(B, K) logits in real units."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A sample has converged when no state changed by more than `tolerance` over a sweep."""
+
+    tolerance: float
+
+    def done(self, change, cycle, steps_left, period):
+        return change <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Integer states: stop on a repeated state, or on a two-cycle where a whole number of cycles is left.
+
+    Either way every step not taken would have led back to the same state: stopping changes no bit.
+    """
+
+    def done(self, change, cycle, steps_left, period):
+        fixed = change == 0
+        return fixed | (cycle == 0) if steps_left % (2 * period) == 0 else fixed
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """End of a relaxation, states in the substrate's own format; `change` is the last sweep's, (B,)."""
+
+    states: tuple[torch.Tensor, ...]
+    change: torch.Tensor
+    steps: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Live:
+    """The samples still relaxing: their place in the batch, input, states, drives and winners."""
+
+    index: torch.Tensor
+    image: torch.Tensor
+    states: tuple
+    reads: tuple
+    nudge: Nudge | None
+
+    def select(self, keep) -> "_Live":
+        def pick(t):
+            return None if t is None else t[keep]
+
+        return _Live(self.index[keep], self.image[keep], tuple(map(pick, self.states)),
+                     tuple((pick(u), pick(w)) for u, w in self.reads), self.nudge and self.nudge.select(keep))
+
+
+def period_of(schedule: str) -> int:
+    """Steps in a sweep, in which every layer is updated once."""
+    return 1 if schedule == "synchronous" else 2
+
+
+def active_layers(schedule: str, t: int, depth: int) -> range:
+    """Layers (counted from 0) that step t = 0, 1, ... updates."""
+    return range(depth) if schedule == "synchronous" else range(t % 2, depth, 2)
+
+
+def relax(substrate: Substrate, images, *, schedule: str, steps: int, stop=None, states=None, nudge=None,
+          generator=None, trace: Trace | None = None) -> Relaxed:
+    """Relax a batch, dropping each sample from it once `stop` calls it done.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        steps: most time steps.
+        stop: `Residual`, `Repeat`, or None to take every step (needed under autograd and with a trace).
+        states: start, in the substrate's format; `substrate.start` if None.
+    """
+    live = _begin(substrate, images, states, nudge, generator)
+    period, batch = period_of(schedule), len(images)
+    earlier = latest = live.states
+    change = images.new_full((batch,), float("inf"))
+    ended = None
+    taken = torch.full((batch,), steps, device=images.device)
+    for t in range(steps):
+        live = _step(substrate, live, active_layers(schedule, t, len(substrate.arms)), t, generator)
+        if trace:
+            trace(t + 1, live.states)
+        if (t + 1) % period:
+            continue
+        if stop is None and t + period < steps:
+            latest = live.states
+            continue
+        moved, cycle = _distance(live.states, latest), _distance(live.states, earlier)
+        change = change.index_put((live.index,), moved)
+        earlier, latest = latest, live.states
+        if stop is None:
+            continue
+        done = stop.done(moved, cycle, steps - t - 1, period)
+        if done.any():
+            ended = _scatter(ended, live, done, batch)
+            taken[live.index[done]] = t + 1
+            live = live.select(~done)
+            earlier, latest = (tuple(s[~done] for s in x) for x in (earlier, latest))
+            if not len(live.index):
+                break
+    if ended is None:
+        return Relaxed(live.states, change, taken)
+    return Relaxed(_scatter(ended, live, slice(None), batch), change, taken)
+
+
+def _begin(substrate, images, states, nudge, generator) -> _Live:
+    image = substrate.encode(images)
+    states = substrate.start(images) if states is None else tuple(states)
+    inputs = (image, *states[:-1])
+    reads = tuple(arm.forward(s, generator) for arm, s in zip(substrate.arms, inputs))
+    return _Live(torch.arange(len(images), device=images.device), image, states, reads, nudge)
+
+
+def _step(substrate, live: _Live, active, t, generator) -> _Live:
+    arms, states, reads = substrate.arms, list(live.states), list(live.reads)
+    if substrate.fresh_input and 0 in active and t > 0:
+        reads[0] = arms[0].forward(live.image, generator)
+    for n in active:
+        drive = reads[n][0]
+        if n + 1 < len(arms):
+            drive = drive + arms[n + 1].backward(live.states[n + 1], reads[n + 1][1], generator)
+        elif live.nudge is not None:
+            drive = drive + substrate.pull(live.states[n], live.nudge, generator)
+        states[n] = substrate.activate(n, drive)
+    for n in active:
+        if n + 1 < len(arms):
+            reads[n + 1] = arms[n + 1].forward(states[n], generator)
+    return replace(live, states=tuple(states), reads=tuple(reads))
+
+
+def _distance(now, before):
+    """(B,) largest absolute difference between two sets of states, over all layers."""
+    with torch.no_grad():
+        return torch.stack([(a - b).abs().flatten(1).amax(1) for a, b in zip(now, before)]).amax(0)
+
+
+def _scatter(ended, live: _Live, which, batch: int):
+    """Write the states of the samples `which` to their places in the whole batch."""
+    if ended is None:
+        ended = tuple(s.new_empty((batch, *s.shape[1:])) for s in live.states)
+    for out, s in zip(ended, live.states):
+        out[live.index[which]] = s[which]
+    return ended
