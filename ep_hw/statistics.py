@@ -1,0 +1,128 @@
+"""How sure a measured accuracy is: intervals over images and chips, paired tests, and what a sample can show.
+
+    Wilson:      (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)                             (1)
+    Student:     m -+ t_{k-1} s / sqrt(k)                                                              (2)
+    McNemar:     p = min(1, 2 P[Binomial(b + c, 1/2) <= min(b, c)])                                     (3)
+    Bonett-Price: d' -+ z sqrt((b' + c' - d'^2) / (n + 2)),  b' = (b+1)/(n+2), c' = (c+1)/(n+2), d' = c' - b'   (4)
+    detectable:  delta = (z_level + z_power) sqrt(psi / n),  psi >= delta                               (5)
+
+p accuracy, n images, m and s mean and standard deviation over k chips or seeds, z and t two-sided quantiles;
+b, c images that only the first or only the second of two classifiers gets right, psi = (b + c) / n.
+
+Sources: Wilson 1927 (1); McNemar 1947, exact form (3); Bonett and Price 2012 (4); Connor 1987 (5).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval, low <= high. Fractions, not points."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(correct: int, n: int, level: float = LEVEL) -> Estimate:
+    """Accuracy over n images with its Wilson score interval, equation (1).
+
+    Args:
+        correct: images classified correctly, 0 to n.
+
+    Raises:
+        ValueError: n < 1, or `correct` outside 0 to n.
+    """
+    interval = stats.binomtest(correct, n).proportion_ci(level, method="wilson")
+    return Estimate(correct / n, float(interval.low), float(interval.high))
+
+
+def student(values, level: float = LEVEL) -> Estimate:
+    """Mean over chips or seeds with its Student interval, equation (2).
+
+    Args:
+        values: (k,), k >= 2, one number a chip or seed.
+
+    Raises:
+        ValueError: fewer than two values have no spread to speak of.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"a Student interval needs a list of at least two values, got shape {values.shape}")
+    mean = float(values.mean())
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return Estimate(mean, float(mean - half), float(mean + half))
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Two-sided p of the exact McNemar test, equation (3): could both classifiers be equally accurate?
+
+    Args:
+        first_only, second_only: images that one classifier gets right and the other wrong.
+
+    Returns:
+        p in (0, 1]; 1 where the two never disagree.
+    """
+    discordant = first_only + second_only
+    return float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0
+
+
+def paired_interval(first_only: float, second_only: float, n: int, level: float = LEVEL) -> Estimate:
+    """Accuracy of the second classifier minus the first's on the same n images, equation (4).
+
+    Args:
+        first_only, second_only: b and c. Where only b + c <= S is known, (S - d n)/2 and (S + d n)/2 for an observed
+            difference d give an interval that is too wide, never too narrow.
+
+    Returns:
+        The observed (c - b)/n and the adjusted interval around it, within [-1, 1]; it has width even for b = c = 0.
+    """
+    b, c = (first_only + 1) / (n + 2), (second_only + 1) / (n + 2)
+    half = _z(level) * math.sqrt((b + c - (c - b) ** 2) / (n + 2))
+    return Estimate((second_only - first_only) / n, max(-1.0, c - b - half), min(1.0, c - b + half))
+
+
+def paired_bootstrap(first, second, rng: np.random.Generator, resamples: int = 10_000,
+                     level: float = LEVEL) -> Estimate:
+    """Mean of second - first over images, with a percentile bootstrap that resamples images.
+
+    A resample of n images is a multinomial draw of how often each distinct difference occurs, so the cost does not
+    grow with n.
+
+    Args:
+        first, second: (n,), correctness of each image (booleans, or means over chips in [0, 1]).
+        rng: numpy generator; the same state gives the same interval.
+    """
+    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise ValueError(f"paired arrays of one length are needed, got shapes {first.shape} and {second.shape}")
+    values, counts = np.unique(second - first, return_counts=True)
+    means = rng.multinomial(len(first), counts / len(first), size=resamples) @ values / len(first)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float((second - first).mean()), float(low), float(high))
+
+
+def smallest_detectable(n: int, discordance: float | None = None, level: float = LEVEL, power: float = POWER) -> float:
+    """Smallest accuracy difference that a paired test on n images shows with the given power, equation (5).
+
+    Args:
+        discordance: psi, the fraction of images on which exactly one of the two is right. A difference delta needs
+            psi >= delta; None takes that best case, psi = delta, where delta = (z_level + z_power)^2 / n.
+
+    Returns:
+        delta in (0, 1].
+    """
+    z = _z(level) + float(stats.norm.ppf(power))
+    best = z * z / n
+    return min(1.0, z * math.sqrt(max(discordance or 0.0, best) / n))
+
+
+def _z(level: float) -> float:
+    return float(stats.norm.ppf((1 + level) / 2))
