@@ -101,8 +101,8 @@ class EPNetwork:
             for n, (w, b) in enumerate(arrays[:-1]))
         populations = tuple(Population(f"layer{n + 1}", post, spec.slope) for n, (*_, post) in enumerate(geometry))
         readout = Coupling("readout", *arrays[-1], 0, 1, geometry[-1][2])
-        graph = EPGraph(spec.image_shape, np.float32(spec.mean), np.float32(spec.scale), populations, couplings, readout,
-                        spec.schedule, spec.steps, spec.tolerance)
+        graph = EPGraph(spec.image_shape, np.float32(spec.mean), np.float32(spec.scale), populations, couplings,
+                        readout, spec.schedule, spec.steps, spec.tolerance)
         return graph if self.calibration is None else replace(graph, activity=_record(graph, self.calibration))
 
     def to(self, device) -> "EPNetwork":

@@ -1,0 +1,102 @@
+"""Attacks on machines: who sees what, and the worst case for each image over everything tried.
+
+| adversary         | sees                                             | threat                     |
+| ----------------- | ------------------------------------------------ | -------------------------- |
+| transfer, unaware | another machine's weights and gradients          | transfer:reference:pgd_l2  |
+| white box, aware  | the machine's model, its frozen errors, its noise | pgd_l2, pgd_linf           |
+| black box         | outputs only                                     | square_l2, square_linf     |
+"""
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from ep_hw.attacks.gradients import Gradient, Nudged, Unrolled, parse_gradient
+from ep_hw.attacks.pgd import PGD, size
+from ep_hw.attacks.square import Square
+from ep_hw.threats import Threat
+from simulators.machine import Machine
+
+__all__ = ["PGD", "AttackSettings", "Attacked", "Gradient", "Nudged", "Square", "Unrolled", "attack",
+           "parse_gradient", "vote"]
+
+
+class AttackSettings(BaseModel):
+    """How hard to attack; part of every cell's key.
+
+    `gradients` are tried in turn on the images that still stand. `eot` gradients are averaged, and `votes` reads
+    decide by majority, on noisy machines only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gradients: tuple[str, ...] = ("bptt@5", "bptt@10", "bptt@29", "ep@0.5", "ep@2")
+    iterations: int = Field(20, ge=1)
+    queries: int = Field(1000, ge=1)
+    eot: int = Field(4, ge=1)
+    votes: int = Field(5, ge=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """Outcome for a batch.
+
+    Attributes:
+        images: (B, C, H, W), each image's worst found: the one that fooled the machine, or the last one tried.
+        broken_by: what fooled the machine first: "clean", a gradient's name, "square", or "" for nothing.
+        zero_gradient: (B,) fraction of PGD iterations without any gradient, over all gradients tried.
+        queries: (B,) images shown to the machine by a black-box attack, mean over the batch.
+    """
+
+    images: torch.Tensor
+    broken_by: list[str]
+    zero_gradient: torch.Tensor
+    queries: torch.Tensor
+
+
+def vote(machine: Machine, images, votes: int, generator) -> torch.Tensor:
+    """(B,) class by majority over `votes` reads of a noisy machine; one read where it is deterministic."""
+    reads = 1 if machine.deterministic else votes
+    ballots = torch.stack([machine.relax(images, generator=generator).prediction for _ in range(reads)])
+    return ballots.mode(0).values
+
+
+def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSettings, generator) -> Attacked:
+    """Attack a batch on a machine; images it already gets wrong are left alone.
+
+    Args:
+        threat: an attack whose source is this machine.
+        images: (B, C, H, W) in [0, 1]. labels: (B,).
+        generator: all randomness of the attack and of the machine's reads.
+    """
+    found = images.clone()
+    standing = vote(machine, images, settings.votes, generator) == labels
+    broken_by = ["" if alive else "clean" for alive in standing.tolist()]
+    zeros, queries = images.new_zeros(len(images)), images.new_zeros(len(images))
+    attempts = _attempts(machine, threat, settings)
+    for name, attempt in attempts:
+        index = standing.nonzero().flatten()
+        if not len(index):
+            break
+        candidate, measure = attempt.run(machine, images[index], labels[index], generator)
+        (queries if isinstance(attempt, Square) else zeros)[index] += measure / len(attempts)
+        fooled = vote(machine, candidate, settings.votes, generator) != labels[index]
+        found[index] = candidate
+        standing[index[fooled]] = False
+        for place in index[fooled].tolist():
+            broken_by[place] = name
+    return Attacked(found, broken_by, zeros, queries)
+
+
+def perturbation(images, adversarial, norm: str) -> torch.Tensor:
+    """(B,) l2 or linf norm of each perturbation."""
+    return size(adversarial - images, norm).flatten()
+
+
+def _attempts(machine: Machine, threat: Threat, settings: AttackSettings):
+    if threat.kind.startswith("square"):
+        return [("square", Square(threat.norm, threat.strength, settings.queries))]
+    eot = 1 if machine.deterministic else settings.eot
+    gradients = map(parse_gradient, settings.gradients)
+    return [(str(g), PGD(threat.norm, threat.strength, g, settings.iterations, eot)) for g in gradients]

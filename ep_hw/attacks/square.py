@@ -1,0 +1,44 @@
+"""Square attack on the device itself: it sees outputs only. Source: Andriushchenko et al. 2020, run by pyautoattack."""
+
+from dataclasses import dataclass
+
+import torch
+from pyautoattack.square import SquareAttack
+
+from simulators.machine import Machine
+
+
+@dataclass(frozen=True)
+class Square:
+    """One restart of random squares. `queries` is the most the attack may ask of one image."""
+
+    norm: str
+    eps: float
+    queries: int = 1000
+
+    def run(self, machine: Machine, images, labels, generator):
+        """Adversarial images (B, C, H, W) and the queries spent on each image (B,).
+
+        pyautoattack draws from torch's global generator: it is seeded from `generator` and put back afterwards.
+        """
+        counter = _Counter(machine, generator)
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        attack = SquareAttack(counter, norm={"l2": "L2", "linf": "Linf"}[self.norm], n_queries=self.queries,
+                              eps=self.eps, seed=seed, device=images.device)
+        with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), torch.no_grad():
+            adversarial = attack.perturb(images, labels)
+        return adversarial.clamp(0, 1), counter.spent(len(images))
+
+
+class _Counter:
+    """The device as a function of images, counting what it was asked."""
+
+    def __init__(self, machine: Machine, generator):
+        self.machine, self.generator, self.total = machine, generator, 0
+
+    def __call__(self, images):
+        self.total += len(images)
+        return self.machine.relax(images.clamp(0, 1), generator=self.generator).logits.clone()
+
+    def spent(self, batch: int):
+        return torch.full((batch,), self.total / max(batch, 1))

@@ -1,0 +1,164 @@
+"""Cells: the unit of work of an evaluation, written once and never computed twice.
+
+A cell is one shard of images under one threat on one machine (and chip). Its key is the hash of everything that
+decides its outcome; its file holds one row an image. A file that is there is whole: it was renamed into place.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import ep_hw
+from ep_hw.attacks import AttackSettings, attack, perturbation, vote
+from ep_hw.checkpoint import write_atomically
+from ep_hw.corruptions import corrupt
+from ep_hw.data import Split
+from ep_hw.threats import Threat
+from simulators.machine import Machine
+
+SCHEMA = pa.schema([
+    ("key", pa.string()), ("model", pa.string()), ("dataset", pa.string()), ("machine", pa.string()),
+    ("threat", pa.string()), ("strength", pa.float64()), ("chip_seed", pa.int64()), ("image_id", pa.int64()),
+    ("label", pa.int64()), ("prediction", pa.int64()), ("reference_prediction", pa.int64()),
+    ("reference_correct_clean", pa.bool_()), ("norm", pa.float64()), ("broken_by", pa.string()),
+    ("zero_gradient", pa.float64()), ("queries", pa.float64()), ("steps", pa.float64()), ("converged", pa.bool_())])
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What decides a cell's outcome, besides its images.
+
+    `program` is the digest of the compiled program (weights, ranges, bounds); `chip_seed` None for machines without
+    chips; `settings` those of the attack, None where the threat needs none.
+    """
+
+    model: str
+    dataset: str
+    machine: str
+    program: str
+    threat: Threat
+    chip_seed: int | None
+    seed: int
+    settings: AttackSettings | None
+    votes: int
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of the sha256 of the canonical configuration."""
+        content = {"version": ep_hw.__version__, "model": self.model, "dataset": self.dataset,
+                   "machine": self.machine, "program": self.program, "threat": str(self.threat),
+                   "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
+                   "settings": self.settings and self.settings.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A configuration on one shard of images; files `KEY-SHARD.parquet` and, for attacks, `KEY-SHARD.npy`."""
+
+    configuration: Configuration
+    images: Split
+    folder: Path
+
+    @property
+    def stem(self) -> str:
+        """Key and a hash of the image ids, so that a wider run reuses the shards it shares with a narrower one."""
+        ids = hashlib.sha256(self.images.ids.numpy().tobytes()).hexdigest()[:8]
+        return f"{self.configuration.key}-{ids}"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.stem}.parquet"
+
+    @property
+    def images_path(self) -> Path:
+        """Adversarial images, float32 (N, C, H, W)."""
+        return self.folder / f"{self.stem}.npy"
+
+    def done(self) -> bool:
+        return self.path.exists()
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Torch generator of this cell for one purpose: the same key gives the same numbers."""
+        content = hashlib.sha256(f"{self.stem} {purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(content[:7], "big"))
+
+    def read(self) -> pa.Table:
+        return pq.read_table(self.path)
+
+    def adversarial(self) -> torch.Tensor:
+        return torch.from_numpy(np.load(self.images_path, allow_pickle=False))
+
+    def seconds(self) -> float:
+        return float(pq.read_schema(self.path).metadata[b"seconds"])
+
+
+def run_cell(cell: Cell, machine: Machine, reference: Machine, source: Cell | None = None):
+    """Compute a cell and write its files.
+
+    Args:
+        machine: the machine under test, opened with the cell's chip seed. reference: the digital reference.
+        source: the finished cell whose adversarial images a transfer threat reuses.
+    """
+    started = time.perf_counter()
+    threat, labels = cell.configuration.threat, cell.images.labels
+    images, detail = _threatened(cell, machine, source)
+    generator = cell.generator("verdict")
+    end = machine.relax(images, generator=generator)
+    verdict = end.prediction if machine.deterministic else vote(machine, images, cell.configuration.votes, generator)
+    columns = {
+        "image_id": cell.images.ids, "label": labels, "prediction": verdict,
+        "reference_prediction": reference.relax(images).prediction,
+        "reference_correct_clean": reference.relax(cell.images.images).prediction == labels,
+        "norm": perturbation(cell.images.images, images, threat.norm if threat.is_attack else "l2").double(),
+        "steps": end.steps.double(), "converged": end.converged, **detail}
+    if threat.is_attack and threat.source is None:
+        buffer = BytesIO()
+        np.save(buffer, images.numpy(), allow_pickle=False)
+        write_atomically(cell.images_path, buffer.getvalue())
+    _write(cell, columns, time.perf_counter() - started)
+
+
+def _threatened(cell: Cell, machine: Machine, source: Cell | None):
+    """The images as the threat leaves them, and what is known of each attack."""
+    threat, clean = cell.configuration.threat, cell.images
+    blank = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
+             "queries": torch.zeros(len(clean))}
+    if threat.is_corruption:
+        changed = corrupt(clean.images.numpy(), threat.kind, int(threat.strength), cell_noise(cell))
+        return torch.from_numpy(changed), blank
+    if threat.source is not None:
+        return source.adversarial(), blank
+    if threat.is_attack:
+        outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
+                         cell.generator("attack"))
+        return outcome.images, {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
+                                "queries": outcome.queries}
+    return clean.images, blank
+
+
+def cell_noise(cell: Cell) -> np.random.Generator:
+    """Generator of a corruption: the same for every machine and chip, so that all see the same images."""
+    c = cell.configuration
+    content = hashlib.sha256(f"{c.dataset} {c.threat} {c.seed}".encode() + cell.images.ids.numpy().tobytes()).digest()
+    return np.random.default_rng(int.from_bytes(content[:8], "big"))
+
+
+def _write(cell: Cell, columns: dict, seconds: float):
+    c, n = cell.configuration, len(cell.images)
+    fixed = {"key": c.key, "model": c.model, "dataset": c.dataset, "machine": c.machine, "threat": c.threat.name,
+             "strength": float(c.threat.strength), "chip_seed": c.chip_seed}
+    data = {k: [v] * n for k, v in fixed.items()} | {
+        k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in columns.items()}
+    table = pa.table(data, schema=SCHEMA.with_metadata({"seconds": f"{seconds:.3f}"}))
+    buffer = BytesIO()
+    pq.write_table(table, buffer)
+    write_atomically(cell.path, buffer.getvalue())

@@ -1,0 +1,131 @@
+"""Checkpoints: safetensors with a validated JSON header. Nothing is ever unpickled.
+
+The header says what the weights are: spec, recipe, data, accuracy and the sha256 of the tensors.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ep_hw.network import EPNetwork, NetworkSpec, layer_shapes
+from mapping.errors import Refusal
+
+FORMAT = "ep-hw checkpoint 1"
+
+
+class Header(BaseModel):
+    """What a checkpoint says of itself.
+
+    `data` holds the set's name, the seed of its split and the split sizes; `accuracy` maps a split to a fraction.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str
+    name: str
+    spec: NetworkSpec
+    recipe: dict
+    data: dict
+    accuracy: dict[str, float]
+    sha256: str
+
+
+def save_checkpoint(net: EPNetwork, path: str | Path, *, recipe: dict, data: dict, accuracy: dict[str, float]):
+    """Write a network; the file appears whole or not at all.
+
+    Raises:
+        Refusal: the folder cannot be written.
+    """
+    tensors = _tensors(net)
+    header = Header(format=FORMAT, name=net.name, spec=net.spec, recipe=recipe, data=data, accuracy=accuracy,
+                    sha256=digest(tensors))
+    write_atomically(path, save(tensors, {"ep_hw": header.model_dump_json()}))
+
+
+def load(model: str | Path) -> EPNetwork:
+    """A packaged model by name ("digits"), or a checkpoint file.
+
+    Raises:
+        Refusal: unknown name, missing, truncated or altered file, wrong shapes, weights that are not finite.
+    """
+    path = packaged_models().get(str(model), Path(model))
+    header, tensors = _read(path)
+    depth = len(layer_shapes(header.spec))
+    net = EPNetwork(header.spec, [tensors[f"weight{n}"] for n in range(depth)],
+                    [tensors[f"bias{n}"] for n in range(depth)], tensors.get("calibration"), header.name,
+                    header.model_dump(mode="json"))
+    net.lower()  # refuses weights that are not finite, naming the layer
+    return net
+
+
+def packaged_models() -> dict[str, Path]:
+    """Name -> file of the models that the package ships."""
+    folder = Path(str(resources.files("ep_hw") / "models"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> str:
+    """sha256 over names, shapes and bytes of the tensors, in name order."""
+    content = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+def write_atomically(path: str | Path, blob: bytes):
+    """Write a file by way of a temporary one beside it."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as scratch:
+            scratch.write(blob)
+        os.replace(scratch.name, path)
+    except OSError as error:
+        raise Refusal("cannot write", where=str(path), got=error.strerror, allowed="a writable folder",
+                      remedy="choose another place") from None
+
+
+def _tensors(net: EPNetwork) -> dict[str, torch.Tensor]:
+    tensors = {f"weight{n}": w for n, w in enumerate(net.weights)} | {f"bias{n}": b for n, b in enumerate(net.biases)}
+    if net.calibration is not None:
+        tensors["calibration"] = net.calibration
+    return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+
+
+def _read(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise Refusal("no such model", where="MODEL", got=str(path),
+                      allowed=f"{', '.join(packaged_models())} or a checkpoint file",
+                      remedy="train one with 'ep-hw train'")
+    try:
+        with safe_open(str(path), "pt") as file:
+            header = Header.model_validate_json((file.metadata() or {}).get("ep_hw", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValidationError, json.JSONDecodeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise Refusal("not a readable checkpoint", where=str(path), got=reason, allowed=FORMAT,
+                      remedy="train it again, or restore the file") from None
+    _check(path, header, tensors)
+    return header, tensors
+
+
+def _check(path: Path, header: Header, tensors: dict[str, torch.Tensor]):
+    expected = {f"weight{n}": tuple(s) for n, s in enumerate(layer_shapes(header.spec))}
+    expected |= {f"bias{n}": tuple(s[:1]) for n, s in enumerate(layer_shapes(header.spec))}
+    for name, shape in expected.items():
+        got = tuple(tensors[name].shape) if name in tensors else "nothing"
+        if got != shape:
+            raise Refusal("tensor has the wrong shape", where=f"{path}, {name}", got=got, allowed=shape,
+                          remedy="spec and weights must come from one training run")
+    if header.format != FORMAT or digest(tensors) != header.sha256:
+        raise Refusal("checkpoint is damaged", where=str(path), got=f"{header.format}, {digest(tensors)[:12]}",
+                      allowed=f"{FORMAT}, {header.sha256[:12]}", remedy="train it again, or restore the file")

@@ -1,0 +1,178 @@
+"""Evaluation: every machine under every threat, cell by cell, compared with the reference image by image.
+
+    plan -> cells (skipped when present) -> results.parquet, summary.json -> report
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import mapping
+import simulators
+from ep_hw.attacks import AttackSettings
+from ep_hw.cells import SCHEMA, Cell, Configuration, run_cell
+from ep_hw.checkpoint import write_atomically
+from ep_hw.data import Split
+from ep_hw.network import EPNetwork
+from ep_hw.statistics import wilson
+from ep_hw.threats import CLEAN, Threat
+from mapping.program import Program
+from mapping.targets import CrossbarTarget
+
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What to evaluate.
+
+    Attributes:
+        model: the network's name in the results. images: the images to use, in order.
+        programs: machine name -> compiled program, `reference` first.
+        threats: besides `clean`, which always comes first. extra: (machine, threat) pairs beyond the full product,
+            e.g. the rungs of a waterfall.
+        chips: chip seeds 0 .. chips - 1 for machines that have chips.
+        seed: of corruptions, attacks and read noise. shard: images in a cell.
+    """
+
+    model: str
+    images: Split
+    programs: dict[str, Program]
+    threats: tuple[Threat, ...]
+    machines: tuple[str, ...]
+    extra: tuple[tuple[str, Threat], ...] = ()
+    chips: int = 5
+    seed: int = 0
+    shard: int = 250
+    device: str = "cpu"
+    settings: AttackSettings = field(default_factory=AttackSettings)
+
+    def pairs(self) -> list[tuple[str, Threat]]:
+        """(machine, threat) in running order: the sources of transferred images before their targets."""
+        wanted = [(m, t) for m in self.machines for t in (CLEAN, *self.threats)] + list(self.extra)
+        sources = [(t.source, Threat(t.kind, t.strength)) for _, t in wanted if t.source]
+        ordered = dict.fromkeys([(REFERENCE, CLEAN), *sources, *wanted])
+        return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
+
+
+def compile_all(net: EPNetwork, names, *, loaded: dict[str, Program] | None = None) -> dict[str, Program]:
+    """Compile the network for every machine named; programs already `loaded` are used as they are."""
+    graph = net.lower()
+    return {name: (loaded or {}).get(name) or mapping.compile(graph, name) for name in dict.fromkeys(names)}
+
+
+def cells_of(plan: Plan, folder: Path) -> list[Cell]:
+    """Every cell of a plan, sources of transfers before their targets."""
+    digests = {name: program.digest() for name, program in plan.programs.items()}
+    shards = [plan.images.take(index) for index in torch.arange(len(plan.images)).split(plan.shard)]
+    return [Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells")
+            for name, threat in plan.pairs() for chip in chips_of(plan, name) for shard in shards]
+
+
+def chips_of(plan: Plan, name: str) -> list[int | None]:
+    """Chip seeds of a machine; [None] where it has no chips."""
+    target = plan.programs[name].target
+    frozen = isinstance(target, CrossbarTarget) and target.includes("programmed")
+    return list(range(plan.chips)) if frozen else [None]
+
+
+def evaluate(plan: Plan, folder: str | Path, progress: Callable[[Cell, int, int], None] = lambda *a: None):
+    """Run what is missing of a plan and write `results.parquet` and `summary.json`.
+
+    Returns:
+        The summary (a list of rows, as in summary.json), and the cells.
+
+    Raises:
+        Refusal: the folder cannot be written, or a machine cannot be opened.
+    """
+    folder = Path(folder)
+    cells = cells_of(plan, folder)
+    by_stem = {cell.stem: cell for cell in cells}
+    with Machines(plan) as machines:
+        for number, cell in enumerate(cells):
+            progress(cell, number, len(cells))
+            if not cell.done():
+                c = cell.configuration
+                machine = machines.get(c.machine, c.chip_seed)
+                run_cell(cell, machine, machines.get(REFERENCE, None), _source(plan, cell, by_stem))
+    return _collect(cells, folder), cells
+
+
+class Machines:
+    """Opens machines when first asked for, keeps one besides the reference, closes them all in the end."""
+
+    def __init__(self, plan: Plan):
+        self.plan, self.opened = plan, {}
+
+    def get(self, name: str, chip: int | None):
+        if (name, chip) not in self.opened:
+            for old in [k for k in self.opened if k[0] != REFERENCE]:
+                self.opened.pop(old).close()
+            self.opened[name, chip] = simulators.open(self.plan.programs[name], chip_seed=chip or 0,
+                                                      device=self.plan.device)
+        return self.opened[name, chip]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for machine in self.opened.values():
+            machine.close()
+
+
+def _configuration(plan: Plan, name, threat: Threat, chip, digests) -> Configuration:
+    needs_settings = threat.is_attack
+    return Configuration(plan.model, plan.images.data, name, digests[name], threat, chip, plan.seed,
+                         plan.settings if needs_settings else None, plan.settings.votes)
+
+
+def _source(plan: Plan, cell: Cell, by_stem: dict[str, Cell]) -> Cell | None:
+    """The finished cell that made the images of a transfer: same shard, the source machine's first chip."""
+    threat = cell.configuration.threat
+    if threat.source is None:
+        return None
+    digests = {threat.source: plan.programs[threat.source].digest()}
+    chip = chips_of(plan, threat.source)[0]
+    made = _configuration(plan, threat.source, Threat(threat.kind, threat.strength), chip, digests)
+    return by_stem[Cell(made, cell.images, cell.folder).stem]
+
+
+def _collect(cells: list[Cell], folder: Path) -> list[dict]:
+    table = pa.concat_tables([cell.read().replace_schema_metadata(None) for cell in cells])
+    buffer = BytesIO()
+    pq.write_table(table.cast(SCHEMA), buffer)
+    summary = summarise(table, cells)
+    write_atomically(folder / "results.parquet", buffer.getvalue())
+    write_atomically(folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    return summary
+
+
+def summarise(table: pa.Table, cells: list[Cell]) -> list[dict]:
+    """One row a configuration, its shards pooled, in running order."""
+    seconds: dict[str, float] = {}
+    for cell in cells:
+        seconds[cell.configuration.key] = seconds.get(cell.configuration.key, 0.0) + cell.seconds()
+    keys = np.array(table["key"].to_pylist())
+    return [_row(table.filter(keys == key), seconds[key]) for key in dict.fromkeys(keys.tolist())]
+
+
+def _row(rows: pa.Table, seconds: float) -> dict:
+    label, predicted, reference = (rows[k].to_numpy() for k in ("label", "prediction", "reference_prediction"))
+    right, reference_right = predicted == label, reference == label
+    low, high = wilson(int(right.sum()), len(label))
+    names = ("model", "dataset", "machine", "threat", "strength", "chip_seed")
+    return {k: rows[k][0].as_py() for k in names} | {
+        "n": len(label), "accuracy": float(right.mean()), "ci_low": low, "ci_high": high,
+        "agreement": float((predicted == reference).mean()),
+        "flips_to_wrong": int((reference_right & ~right).sum()),
+        "flips_to_right": int((~reference_right & right).sum()),
+        "zero_gradient": float(rows["zero_gradient"].to_numpy().mean()),
+        "unconverged": float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
+        "seconds": round(seconds, 3), "key": rows["key"][0].as_py()}

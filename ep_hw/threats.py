@@ -1,0 +1,87 @@
+"""Threats by name: `clean`, a corruption, an attack, or an attack made on another machine.
+
+    clean    jpeg_compression@3    pgd_l2@0.5    pgd_linf@8/255    transfer:reference:pgd_l2@0.5
+"""
+
+from dataclasses import dataclass
+
+from ep_hw.corruptions import ALIASES, CORRUPTIONS
+from mapping.errors import Refusal
+from mapping.targets import parse as parse_target
+
+ATTACKS = ("pgd_l2", "pgd_linf", "square_l2", "square_linf")
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What is done to an image. `strength` is 0 for clean images, a severity, or eps in units of [0, 1] pixels.
+
+    `source` names the machine an attack is made on; None means the machine under test itself.
+    """
+
+    kind: str
+    strength: float = 0.0
+    source: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.kind if self.source is None else f"transfer:{self.source}:{self.kind}"
+
+    @property
+    def is_attack(self) -> bool:
+        return self.kind in ATTACKS
+
+    @property
+    def is_corruption(self) -> bool:
+        return self.kind in CORRUPTIONS
+
+    @property
+    def norm(self) -> str:
+        """"l2" or "linf", of an attack."""
+        return self.kind.rsplit("_", 1)[1]
+
+    def __str__(self):
+        return self.name if self.kind == "clean" else f"{self.name}@{self.strength:g}"
+
+
+CLEAN = Threat("clean")
+
+
+def parse_threat(text: str) -> Threat:
+    """The threat named by `text`.
+
+    Raises:
+        Refusal: unknown name, or a strength that is missing or out of range.
+    """
+    name, _, strength = text.strip().partition("@")
+    source = None
+    if name.startswith("transfer:"):
+        source, _, name = name.removeprefix("transfer:").rpartition(":")
+        source = str(parse_target(source))
+    kind = ALIASES.get(name, name)
+    known = ATTACKS if source else ("clean", *CORRUPTIONS, *ATTACKS)
+    if kind not in known:
+        raise _refusal("unknown threat", text)
+    if kind == "clean":
+        return CLEAN
+    threat = Threat(kind, _number(strength, text), source)
+    if threat.is_corruption and threat.strength not in (1, 2, 3, 4, 5):
+        raise _refusal("severity out of range", text)
+    if threat.is_attack and not 0 <= threat.strength <= 100:
+        raise _refusal("eps out of range", text)
+    return threat
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        top, _, bottom = text.partition("/")
+        return float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError):
+        raise _refusal("strength is not a number", whole) from None
+
+
+def _refusal(what: str, text: str) -> Refusal:
+    return Refusal(what, where="threat", got=repr(text),
+                   allowed=f"clean; {', '.join(CORRUPTIONS)} @ 1 to 5; {', '.join(ATTACKS)} @ eps from 0 to 100; "
+                           "transfer:MACHINE:ATTACK@eps",
+                   remedy="write it as pgd_l2@0.5, pgd_linf@8/255 or jpeg_compression@3")
