@@ -5,15 +5,17 @@
     McNemar:     p = min(1, 2 P[Binomial(b + c, 1/2) <= min(b, c)])                                     (3)
     Bonett-Price: d' -+ z sqrt((b' + c' - d'^2) / (n + 2)),  b' = (b+1)/(n+2), c' = (c+1)/(n+2), d' = c' - b'   (4)
     detectable:  delta = (z_level + z_power) sqrt(psi / n),  psi >= delta                               (5)
+    Newcombe:    low = d - sqrt((p2 - l2)^2 + (u1 - p1)^2),  high = d + sqrt((u2 - p2)^2 + (p1 - l1)^2)  (6)
 
 p accuracy, n images, m and s mean and standard deviation over k chips or seeds, z and t two-sided quantiles;
-b, c images that only the first or only the second of two classifiers gets right, psi = (b + c) / n.
+b, c images that only the first or only the second of two classifiers gets right, psi = (b + c) / n; d = p2 - p1 the
+difference of two accuracies with Wilson intervals [l1, u1] and [l2, u2].
 
-Sources: Wilson 1927 (1); McNemar 1947, exact form (3); Bonett and Price 2012 (4); Connor 1987 (5).
+Sources: Wilson 1927 (1); McNemar 1947, exact form (3); Bonett and Price 2012 (4); Connor 1987 (5); Newcombe 1998 (6).
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -22,17 +24,15 @@ LEVEL = 0.95
 POWER = 0.8
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its interval, low <= high. Fractions, not points."""
+class Interval(NamedTuple):
+    """Confidence interval, low <= high, of an accuracy or a difference of two; a fraction, not points."""
 
-    value: float
     low: float
     high: float
 
 
-def wilson(correct: int, n: int, level: float = LEVEL) -> Estimate:
-    """Accuracy over n images with its Wilson score interval, equation (1).
+def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
+    """Wilson score interval of an accuracy over n images, equation (1).
 
     Args:
         correct: images classified correctly, 0 to n.
@@ -41,11 +41,11 @@ def wilson(correct: int, n: int, level: float = LEVEL) -> Estimate:
         ValueError: n < 1, or `correct` outside 0 to n.
     """
     interval = stats.binomtest(correct, n).proportion_ci(level, method="wilson")
-    return Estimate(correct / n, float(interval.low), float(interval.high))
+    return Interval(float(interval.low), float(interval.high))
 
 
-def student(values, level: float = LEVEL) -> Estimate:
-    """Mean over chips or seeds with its Student interval, equation (2).
+def student(values, level: float = LEVEL) -> Interval:
+    """Student interval of the mean over chips or seeds, equation (2).
 
     Args:
         values: (k,), k >= 2, one number a chip or seed.
@@ -58,7 +58,7 @@ def student(values, level: float = LEVEL) -> Estimate:
         raise ValueError(f"a Student interval needs a list of at least two values, got shape {values.shape}")
     mean = float(values.mean())
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return Estimate(mean, float(mean - half), float(mean + half))
+    return Interval(float(mean - half), float(mean + half))
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -74,7 +74,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0
 
 
-def paired_interval(first_only: float, second_only: float, n: int, level: float = LEVEL) -> Estimate:
+def paired_interval(first_only: float, second_only: float, n: int, level: float = LEVEL) -> Interval:
     """Accuracy of the second classifier minus the first's on the same n images, equation (4).
 
     Args:
@@ -82,16 +82,28 @@ def paired_interval(first_only: float, second_only: float, n: int, level: float 
             difference d give an interval that is too wide, never too narrow.
 
     Returns:
-        The observed (c - b)/n and the adjusted interval around it, within [-1, 1]; it has width even for b = c = 0.
+        An interval within [-1, 1] that has width even for b = c = 0.
     """
     b, c = (first_only + 1) / (n + 2), (second_only + 1) / (n + 2)
     half = _z(level) * math.sqrt((b + c - (c - b) ** 2) / (n + 2))
-    return Estimate((second_only - first_only) / n, max(-1.0, c - b - half), min(1.0, c - b + half))
+    return Interval(max(-1.0, c - b - half), min(1.0, c - b + half))
+
+
+def unpaired_interval(first_correct: int, first_n: int, second_correct: int, second_n: int,
+                      level: float = LEVEL) -> Interval:
+    """Accuracy of the second classifier minus the first's where their images do not pair up, equation (6).
+
+    For machines attacked each with its own adversarial images: where both err on the same images more often than
+    chance, the interval is too wide, never too narrow.
+    """
+    p1, p2 = first_correct / first_n, second_correct / second_n
+    (l1, u1), (l2, u2) = wilson(first_correct, first_n, level), wilson(second_correct, second_n, level)
+    return Interval(p2 - p1 - math.hypot(p2 - l2, u1 - p1), p2 - p1 + math.hypot(u2 - p2, p1 - l1))
 
 
 def paired_bootstrap(first, second, rng: np.random.Generator, resamples: int = 10_000,
-                     level: float = LEVEL) -> Estimate:
-    """Mean of second - first over images, with a percentile bootstrap that resamples images.
+                     level: float = LEVEL) -> Interval:
+    """Percentile bootstrap, over images, of the mean of second - first.
 
     A resample of n images is a multinomial draw of how often each distinct difference occurs, so the cost does not
     grow with n.
@@ -106,7 +118,7 @@ def paired_bootstrap(first, second, rng: np.random.Generator, resamples: int = 1
     values, counts = np.unique(second - first, return_counts=True)
     means = rng.multinomial(len(first), counts / len(first), size=resamples) @ values / len(first)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float((second - first).mean()), float(low), float(high))
+    return Interval(float(low), float(high))
 
 
 def smallest_detectable(n: int, discordance: float | None = None, level: float = LEVEL, power: float = POWER) -> float:
