@@ -50,7 +50,7 @@ class Target:
 
     def __str__(self):
         default = type(self)(self.name)
-        changed = [f"{k}={_spell(v)}" for k, v in self.options().items() if v != getattr(default, k)]
+        changed = [f"{k}={spell(v)}" for k, v in self.options().items() if v != getattr(default, k)]
         return self.name + (f"[{','.join(changed)}]" if changed else "")
 
 
@@ -174,6 +174,8 @@ def _bad_option(name: str, f, got) -> Refusal:
                    remedy="choose a value in the allowed range")
 
 
-def _spell(value) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else f"{value:g}" if isinstance(
-        value, float) else str(value)
+def spell(value) -> str:
+    """An option's value as a user writes it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

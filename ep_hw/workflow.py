@@ -1,0 +1,162 @@
+"""From a model's name to a finished report: the main path of `ep-hw evaluate` and `ep-hw demo`.
+
+    load -> lower -> compile -> evaluate -> report
+"""
+
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ep_hw.attacks import AttackSettings
+from ep_hw.checkpoint import load
+from ep_hw.data import Split, load_data
+from ep_hw.evaluation import REFERENCE, Cell, Plan, compile_all, evaluate
+from ep_hw.report import GalleryItem, RunRecord, write_report
+from ep_hw.threats import Threat
+from ep_hw.trust import violated
+from mapping.errors import Refusal
+from mapping.program import Program, load_program, pack_graph
+from mapping.targets import CROSSBAR_RUNGS, CrossbarTarget, LoihiTarget, Target, parse
+
+REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
+GALLERY_ITEMS = 6
+
+
+def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threat], *, images: int = 200,
+                    chips: int = 5, seed: int = 0, settings: AttackSettings | None = None, device: str = "cpu",
+                    extra: Iterable[tuple[str, Threat]] = (), root=None, download: bool = False) -> Plan:
+    """Everything an evaluation will do, decided before anything runs.
+
+    Each white-box attack is joined by its transfer from the reference, so that aware and unaware attackers stand side
+    by side; each machine by the rungs that lead to it, on every threat that needs no new attack.
+
+    Args:
+        model: a packaged name or a checkpoint file. machines: names, or folders of compiled programs.
+        images: how many test images, drawn by `seed`.
+
+    Raises:
+        Refusal: any of these is unknown, or a program was compiled from another network.
+    """
+    net = load(model)
+    loaded = {str(p.target): p for p in map(load_program, filter(_is_folder, machines))}
+    names = tuple(dict.fromkeys([*(str(parse(m)) for m in machines if not _is_folder(m)), *loaded]))
+    graph = net.lower()
+    for program in loaded.values():
+        _check_same_network(program, graph)
+    threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if _is_white_box(t))]))
+    cheap = [Threat("clean"), *(t for t in threats if t.source or not t.is_attack)]
+    rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in cheap]
+    extra = tuple(dict.fromkeys([*extra, *rungs]))
+    used = [REFERENCE, *names, *(name for name, _ in extra), *(t.source for t in threats if t.source)]
+    data = load_data(net.provenance["data"]["name"], "test", root, download)
+    return Plan(net.name, draw(data, images, seed), compile_all(net, used, loaded=loaded), threats, names, extra,
+                chips, seed, device=device, settings=settings or AttackSettings())
+
+
+def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None) -> list[dict]:
+    """Evaluate a plan into `out` and write its report; the summary rows."""
+    out = Path(out)
+    summary, cells = evaluate(plan, out, progress)
+    record = RunRecord(title, command, summary, gallery(plan, cells),
+                       [plan.programs[name].report() for name in plan.machines], waterfalls(plan), versions(),
+                       {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
+                        "attack settings": plan.settings.model_dump(mode="json")},
+                       notes(plan, summary), violated(summary))
+    write_report(out / "report.html", record)
+    return summary
+
+
+def draw(data: Split, images: int, seed: int) -> Split:
+    """`images` images of a split, drawn by `seed`; the whole split where it has no more."""
+    order = np.random.default_rng(seed).permutation(len(data))[:images]
+    return data.take(torch.from_numpy(order))
+
+
+def rungs_of(target: Target) -> list[tuple[str, str]]:
+    """(machine, cause) from the reference to the target, each machine adding one cause; [] for the reference."""
+    if isinstance(target, CrossbarTarget):
+        return _crossbar_rungs(target)
+    if isinstance(target, LoihiTarget) and target.name in ("loihi", "lava"):
+        ladder = [("loihi:weights", f"{target.weight_bits}-bit weights"), ("loihi", "integer states")]
+        ladder += [("lava", "Lava processes")] if target.on_lava else []
+        return [(REFERENCE, "digital reference"), *((str(replace(target, name=name)), cause) for name, cause in ladder)]
+    return []
+
+
+_CROSSBAR_CAUSES = {"levels": "conductance levels", "programmed": "programming noise", "aged": "drift and slow noise",
+                    "read": "read noise", "converters": "DAC and ADC"}
+
+
+def _crossbar_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
+    rungs = [(REFERENCE, "digital reference"),
+             (str(CrossbarTarget("crossbar:ideal", tile=target.tile, steps=target.steps)), "mapping to tiles")]
+    for rung in CROSSBAR_RUNGS:
+        if target.includes(rung) and (rung != "levels" or target.levels):
+            name = target.name if rung == target.rung else f"crossbar:{target.device}/{rung}"
+            rungs.append((str(replace(target, name=name)), _CROSSBAR_CAUSES[rung]))
+    return rungs
+
+
+def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
+    """Target -> rungs, for every machine of the plan that has a ladder."""
+    ladders = {name: rungs_of(plan.programs[name].target) for name in plan.machines}
+    return {name: rungs for name, rungs in ladders.items() if rungs}
+
+
+def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
+    """For each machine the first images that an attack made on it broke, at its largest strength."""
+    items = []
+    for name in plan.machines:
+        attacked = [c for c in cells if c.configuration.machine == name and c.images_path.exists()]
+        if attacked:
+            strongest = max(attacked, key=lambda c: c.configuration.threat.strength)
+            items += _broken(strongest)[:GALLERY_ITEMS // 2]
+    return items
+
+
+def _broken(cell: Cell) -> list[GalleryItem]:
+    rows, adversarial, c = cell.read().to_pylist(), cell.adversarial().numpy(), cell.configuration
+    return [GalleryItem(c.machine, c.threat.name, c.threat.strength, row["image_id"], row["label"],
+                        cell.images.images[i].numpy(), adversarial[i], row["label"], row["prediction"],
+                        row["reference_prediction"])
+            for i, row in enumerate(rows) if row["broken_by"] not in ("", "clean")]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}}
+
+
+def notes(plan: Plan, summary: list[dict]) -> list[str]:
+    """Remarks a reader of the numbers needs."""
+    votes = f"Noisy machines are judged by majority over {plan.settings.votes} reads."
+    worst = f"White-box results are the worst case for each image over {', '.join(plan.settings.gradients)}."
+    late = sorted({row["machine"] for row in summary if row["threat"] == "clean" and row["unconverged"] > 0.01})
+    stuck = f"More than 1 % of clean images did not settle within the step limit on {', '.join(late)}."
+    return [worst, votes, *([stuck] if late else [])]
+
+
+def command_line() -> str:
+    """The command that is running, as a user would type it again."""
+    return " ".join(["ep-hw", *sys.argv[1:]])
+
+
+def _is_folder(machine: str) -> bool:
+    return Path(machine).is_dir()
+
+
+def _is_white_box(threat: Threat) -> bool:
+    return threat.kind.startswith("pgd") and threat.source is None
+
+
+def _check_same_network(program: Program, graph):
+    ours, theirs = pack_graph(graph)[1], pack_graph(program.graph)[1]
+    if ours.keys() != theirs.keys() or any(not np.array_equal(ours[k], theirs[k]) for k in ours):
+        raise Refusal("the program was compiled from another network", where="--on", got=str(program.target),
+                      allowed="a program compiled from MODEL", remedy="compile MODEL again, or name its own checkpoint")

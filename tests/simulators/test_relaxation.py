@@ -1,0 +1,118 @@
+"""Laws of the relaxation: what the equations say, whatever the loop does."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import random_images, small_network
+
+from ep_hw.learning import energy
+from mapping import Refusal
+from simulators.reference import FloatSubstrate, ReferenceMachine
+from simulators.relaxation import Nudge, relax
+
+SCHEDULES = ("synchronous", "alternating")
+
+
+def substrate64(seed=0, **changes) -> FloatSubstrate:
+    return FloatSubstrate.of(small_network(seed, **changes).lower(), dtype=torch.float64)
+
+
+def phi(substrate, images, states):
+    inputs = (substrate.encode(images), *states[:-1])
+    return sum((arm.forward(pre)[0] * s).sum() for arm, pre, s in zip(substrate.arms, inputs, states))
+
+
+@pytest.mark.parametrize("changes", [{}, {"pools": (1, 2)}, {"paddings": (0, 1)}, {"image_shape": (2, 9, 7),
+                                     "mean": (0.3, 0.2), "scale": (1.0, 2.0)}], ids=str)
+@pytest.mark.parametrize("nudged", [False, True])
+def test_one_synchronous_step_is_autograd_of_phi(changes, nudged):
+    """s <- clamp(slope dPhi/ds, 0, 1), the definition of the dynamics: checked in float64 to 1e-12."""
+    substrate = substrate64(**changes)
+    shape = changes.get("image_shape", (1, 8, 8))
+    images = random_images(3, shape, dtype=torch.float64)
+    states = tuple(torch.rand(3, *s, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+                   for s in substrate.shapes)
+    target = F.one_hot(torch.tensor([1, 2, 3]), 10).double()
+    nudge = Nudge(target, 0.7) if nudged else None
+    value = phi(substrate, images, states)
+    if nudged:
+        value = value + 0.7 * (target * F.log_softmax(substrate.logits(states[-1]), 1)).sum()
+    expected = [(0.5 * g).clamp(0, 1) for g in torch.autograd.grad(value, states)]
+    with torch.no_grad():
+        got = relax(substrate, images, schedule="synchronous", steps=1, states=states, nudge=nudge).states
+    for a, b in zip(got, expected):
+        assert (a - b).abs().max() < 1e-12
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_energy_never_rises_under_the_alternating_schedule(seed):
+    substrate, images = substrate64(seed, channels=(4, 5, 6), paddings=(1, 1, 1), pools=(2, 1, 2)), random_images(
+        4, seed=seed, dtype=torch.float64)
+    energies = []
+    relax(substrate, images, schedule="alternating", steps=30,
+          trace=lambda t, states: energies.append(energy(substrate, images, states)))
+    rises = torch.stack(energies).diff(dim=0)
+    assert rises.max() < 1e-12
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_fixed_point_of_either_schedule_is_one_of_the_other(schedule):
+    substrate, images = substrate64(), random_images(4, dtype=torch.float64)
+    end = relax(substrate, images, schedule="alternating", steps=400).states
+    again = relax(substrate, images, schedule=schedule, steps=2, states=end).states
+    assert max((a - b).abs().max() for a, b in zip(end, again)) < 1e-10
+
+
+def test_an_alternating_sweep_updates_odd_layers_then_even_ones_with_the_new():
+    substrate, images = substrate64(), random_images(2, dtype=torch.float64)
+    seen = {}
+    relax(substrate, images, schedule="alternating", steps=2, trace=lambda t, s: seen.__setitem__(t, s))
+    assert seen[1][1].abs().max() == 0
+    assert torch.equal(seen[1][0], seen[2][0])
+    by_hand = (substrate.arms[1].forward(seen[1][0])[0] * 0.5).clamp(0, 1)
+    assert torch.allclose(seen[2][1], by_hand, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_stopping_each_sample_alone_does_not_depend_on_the_batch(schedule):
+    machine = ReferenceMachine(small_network(gain=2.0).lower(), dtype=torch.float64)
+    images = random_images(12, dtype=torch.float64)
+    together = machine.relax(images, schedule=schedule)
+    assert together.converged.all()
+    assert together.steps.unique().numel() > 1, "the batch should stop at different times for this test to mean much"
+    for i in range(12):
+        alone = machine.relax(images[i:i + 1], schedule=schedule)
+        assert alone.steps[0] == together.steps[i]
+        for a, b in zip(alone.states, together.states):
+            assert (a[0] - b[i]).abs().max() < 1e-12
+
+
+def test_a_sample_stops_at_the_first_sweep_whose_residual_is_within_tolerance():
+    machine = ReferenceMachine(small_network(gain=2.0).lower())
+    images, seen = random_images(1), {}
+    end = machine.relax(images)
+    machine.relax(images, trace=lambda t, s: seen.__setitem__(t, s))
+    def change(t):
+        return max((a - b).abs().max() for a, b in zip(seen[t], seen[t - 2]))
+    steps = int(end.steps[0])
+    assert change(steps) <= machine.graph.tolerance < change(steps - 2)
+    assert end.residual[0] == change(steps)
+
+
+def test_what_does_not_converge_says_so():
+    machine = ReferenceMachine(small_network(gain=2.0).lower(), steps=4)
+    end = machine.relax(random_images(3))
+    assert not end.converged.any()
+    assert (end.steps == 4).all()
+    assert (end.residual > machine.graph.tolerance).all()
+
+
+@pytest.mark.parametrize(("images", "message"), [
+    (torch.zeros(2, 1, 9, 8), "wrong shape"), (torch.full((2, 1, 8, 8), 1.5), "out of range"),
+    (torch.full((1, 1, 8, 8), float("nan")), "out of range"), (torch.zeros(2, 1, 8, 8, dtype=torch.int64), "floats")])
+def test_bad_images_are_refused(images, message):
+    with pytest.raises(Refusal, match=message):
+        ReferenceMachine(small_network().lower()).relax(images)

@@ -1,0 +1,25 @@
+"""Small random networks and images for tests: `from networks import small_network`."""
+
+import torch
+
+from ep_hw.network import EPNetwork, NetworkSpec
+
+
+def small_spec(**changes) -> NetworkSpec:
+    settings = {"image_shape": (1, 8, 8), "channels": (4, 6), "paddings": (1, 1), "pools": (2, 2), "classes": 10,
+                "mean": (0.3,), "scale": (1.1,)}
+    return NetworkSpec(**{**settings, **changes})
+
+
+def small_network(seed: int = 0, gain: float = 3.0, **changes) -> EPNetwork:
+    """A random network whose states are busy: neither all 0 nor all 1."""
+    net = EPNetwork.initialise(small_spec(**changes), seed)
+    for weight in net.weights:
+        weight.mul_(gain)
+    shape = net.spec.image_shape
+    net.calibration = torch.rand(16, *shape, generator=torch.Generator().manual_seed(seed + 1))
+    return net
+
+
+def random_images(batch: int, shape=(1, 8, 8), seed: int = 7, dtype=torch.float32):
+    return torch.rand(batch, *shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
