@@ -1,0 +1,94 @@
+"""How far a tile's converters must reach: DACs by construction, ADCs by what calibration images send through them.
+
+Upwards a tile (r, c) senses, for every output channel of c and every position,
+
+    p = sum over input channels of r and kernel places of w x                                        (1)
+
+and downwards, for every row (input channel, kernel place) of r and every position, before overlap-add,
+
+    q = sum over output channels of c of w z,    z = the unpooled state above                         (2)
+
+The ADC of a direction spans [-R, R] with R = MARGIN x the PERCENTILE of |p| or |q| over the calibration images.
+The margin leaves room for what is not in them: transients, attacks, and programming errors.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mapping.graph import EPGraph
+from mapping.kernels import convolve, max_pool, unpool
+
+PERCENTILE = 99.9
+MARGIN = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """Full scales of a layer's converters in one direction.
+
+    Attributes:
+        dac: largest magnitude driven, in units of state (of readout error downwards from the logits).
+        signed: bipolar drive [-dac, dac]; else [0, dac].
+        adc: (row tiles, column tiles) float32, R of each tile's ADC in units of weight x state; it spans [-R, R].
+    """
+
+    dac: float
+    signed: bool
+    adc: np.ndarray
+
+
+def calibrate(graph: EPGraph, cuts, weights) -> list[tuple[Span, Span]]:
+    """Spans (upwards, downwards) of all layers, the readout last.
+
+    Args:
+        graph: with activity.
+        cuts: (row cuts, column cuts) of each layer, in channels.
+        weights: (C_out, C_in, k_h, k_w) weights as they are stored, of each layer.
+    """
+    states = graph.activity.states
+    image = (graph.activity.images - graph.mean[:, None, None]) / graph.scale[:, None, None]
+    spans, dac = [], image_peak(graph)
+    for coupling, cut, weight, pre, post in zip(graph.couplings, cuts, weights, (image, *states[:-1]), states):
+        drive = convolve(pre, weight, coupling.padding)
+        winners = max_pool(drive + coupling.bias[:, None, None], coupling.pool)[1]
+        above = unpool(post, winners, coupling.pool, coupling.unpooled)
+        up, down = _reaches(cut, weight, pre, above, coupling.padding, dac)
+        spans.append((Span(dac, signed=not spans, adc=up), Span(1.0, signed=False, adc=down)))
+        dac = 1.0
+    up, down = _reaches(cuts[-1], weights[-1], states[-1], _readout_errors(graph, weights[-1]), 0, dac)
+    return [*spans, (Span(dac, signed=False, adc=up), Span(1.0, signed=True, adc=down))]
+
+
+def image_peak(graph: EPGraph) -> float:
+    """Largest magnitude that a normalised image in [0, 1] can have."""
+    return float(np.max(np.maximum(graph.mean, 1 - graph.mean) / graph.scale))
+
+
+def _readout_errors(graph: EPGraph, weight: np.ndarray) -> np.ndarray:
+    """(N K, K, 1, 1) errors target - softmax(logits): labels are not recorded, so every class is the target once."""
+    logits = convolve(graph.activity.states[-1], weight, 0)[:, :, 0, 0] + graph.readout.bias
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    softmax = odds / odds.sum(1, keepdims=True)
+    errors = np.eye(graph.classes, dtype=np.float32)[None] - softmax[:, None]
+    return errors.reshape(-1, graph.classes, 1, 1)
+
+
+def _reaches(cuts, weight, below, above, padding, dac):
+    """(upwards, downwards) ADC ranges of a layer's tiles, from what drives its rows (`below`) and columns (`above`)."""
+    rows, columns = cuts
+    up, down = np.empty((2, len(rows), len(columns)), np.float32)
+    for r, (first, last) in enumerate(rows):
+        for c, (left, right) in enumerate(columns):
+            tile = np.ascontiguousarray(weight[left:right, first:last])
+            flat = tile.reshape(right - left, -1)
+            up[r, c] = _reach(convolve(below[:, first:last], tile, padding), dac * np.abs(flat).sum(1).max())
+            down[r, c] = _reach(above[:, left:right].transpose(0, 2, 3, 1) @ flat, np.abs(flat).sum(0).max())
+    return up, down
+
+
+def _reach(sums: np.ndarray, bound: float) -> float:
+    """Range of an ADC; the largest sum that can occur where the calibration images caused none at all."""
+    magnitude = np.abs(sums)
+    reach = MARGIN * float(np.percentile(magnitude, PERCENTILE)) or float(magnitude.max())
+    return min(reach, float(bound)) or float(bound) or 1.0

@@ -1,0 +1,68 @@
+"""Converters: DACs that drive lines, ADCs that sense them.
+
+    code = clip(round(v / step), low, high),    value = step code                                        (1)
+    bipolar, n bits:  high = 2^(n-1) - 1, low = -high        unipolar, n bits:  high = 2^n - 1, low = 0
+    step = full scale / high
+
+The gradient is straight through: one where the code was not clipped, zero where it was.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """How often a converter was asked for more than its range.
+
+    Attributes:
+        layer: the coupling's name. converter: "dac" or "adc". direction: "up" or "down".
+        clipped, conversions: counted since the machine was opened.
+    """
+
+    layer: str
+    converter: str
+    direction: str
+    clipped: int
+    conversions: int
+
+    @property
+    def fraction(self) -> float:
+        return self.clipped / self.conversions if self.conversions else 0.0
+
+
+class Converter:
+    """Equation (1), with a count of clipped codes kept on the device where the values are.
+
+    Args:
+        full_scale: tensor that broadcasts against the values, the largest magnitude of each line's range.
+        bits: resolution. signed: bipolar or unipolar.
+    """
+
+    def __init__(self, full_scale: torch.Tensor, bits: int, signed: bool):
+        self.high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+        self.low = -self.high if signed else 0
+        self.step = full_scale / self.high
+        self.clipped = torch.zeros((), dtype=torch.int64, device=full_scale.device)
+        self.conversions = 0
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        self.conversions += values.numel()
+        return _Convert.apply(values, self)
+
+
+class _Convert(torch.autograd.Function):
+    """Works in place on its own copy of the codes: conversions are a good part of a noisy relaxation's time."""
+
+    @staticmethod
+    def forward(ctx, values, converter):
+        codes = (values / converter.step).round_()
+        inside = (codes >= converter.low) & (codes <= converter.high)
+        converter.clipped += values.numel() - inside.sum()
+        ctx.save_for_backward(inside)
+        return codes.clamp_(converter.low, converter.high).mul_(converter.step)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0], None
