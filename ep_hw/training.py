@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ep_hw.checkpoint import save_checkpoint, write_atomically
+from ep_hw.checkpoint import load, save_checkpoint, write_atomically
 from ep_hw.data import SPLIT_SEED, Split, load_data
 from ep_hw.learning import ep_gradient
 from ep_hw.network import EPNetwork, NetworkSpec
@@ -137,7 +137,7 @@ def train(recipe: Recipe, seed: int, out: str | Path, *, name: str, root=None, d
                           "test": len(test)},
                     accuracy={"test": accuracy(net, test)})
     part.unlink(missing_ok=True)
-    return net
+    return load(out)
 
 
 def accuracy(net: EPNetwork, split: Split) -> float:
