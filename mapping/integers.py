@@ -1,0 +1,63 @@
+"""Integer arithmetic that Lava's processes compute and the torch twin repeats: rounding, weights, softmax nudge.
+
+One rounding rule everywhere: round half up, floor(x + 1/2), which for integers is an add and an arithmetic shift.
+"""
+
+import numpy as np
+
+ERROR_BITS = 15   # probabilities and errors are counted in units of 2^-15
+BETA_BITS = 16    # a nudge's strength is num / 2^16
+GAP_BITS = 8      # the exponential is tabulated every 2^-8 ...
+_GAP_LIMIT = 16   # ... down to exp(-16), which rounds to 0
+EXPONENTIAL = np.floor(2.0**ERROR_BITS * np.exp(-np.arange((_GAP_LIMIT << GAP_BITS) + 1) / 2.0**GAP_BITS) + 0.5)
+EXPONENTIAL = EXPONENTIAL.astype(np.int64)
+
+
+def round_half_up(x: np.ndarray) -> np.ndarray:
+    """floor(x + 1/2) as int64."""
+    return np.floor(np.asarray(x, np.float64) + 0.5).astype(np.int64)
+
+
+def rescale(x: np.ndarray, shift: int) -> np.ndarray:
+    """Integers times 2^-shift, rounded half up; a negative shift multiplies."""
+    return (x + (1 << shift >> 1)) >> shift if shift > 0 else x << -shift
+
+
+def quantise(weight: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
+    """Signed integers W = round(w 2^q) of `bits` bits, with the largest exponent q that clips no weight.
+
+    Returns:
+        W as int8, |W| <= 2^(bits-1) - 1, and q. Hence |w - W 2^-q| <= 2^-q / 2.
+    """
+    limit, largest = 2 ** (bits - 1) - 1, float(np.abs(weight).max())
+    if largest == 0:
+        return np.zeros(weight.shape, np.int8), 0
+    q = bits - 2 - int(np.frexp(largest)[1])
+    while round_half_up(largest * 2.0 ** (q + 1)) <= limit:
+        q += 1
+    return np.clip(round_half_up(weight.astype(np.float64) * 2.0**q), -limit, limit).astype(np.int8), q
+
+
+def softmax_error(logits: np.ndarray, exponent: int, target: np.ndarray) -> np.ndarray:
+    """target - softmax(logits 2^-exponent), counted in 2^-15.
+
+        e_k = EXPONENTIAL[max_j z_j - z_k],    error_k = target_k - floor(2^15 e_k / sum_j e_j)         (9)
+
+    Args:
+        logits: (B, K) int64. target: (B, K) int64, in 2^-15.
+    """
+    gap = rescale(logits.max(1, keepdims=True) - logits, exponent - GAP_BITS)
+    e = EXPONENTIAL[np.minimum(gap, len(EXPONENTIAL) - 1)]
+    return target - (e << ERROR_BITS) // e.sum(1, keepdims=True)
+
+
+def nudge_pull(error: np.ndarray, weight: np.ndarray, beta: int, shift: int) -> np.ndarray:
+    """Drive beta W_out^T error of a nudge at the top accumulator's scale: (B, C, H, W) int64.
+
+    Args:
+        error: (B, K) in 2^-15. weight: (K, C, H, W). beta: numerator over 2^16.
+        shift: see `LoihiProgram.nudge_shift`.
+    """
+    k = len(weight)
+    product = error @ weight.reshape(k, -1).astype(np.int64)
+    return rescale(beta * product, shift).reshape(len(error), *weight.shape[1:])

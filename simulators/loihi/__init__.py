@@ -1,0 +1,1 @@
+"""Loihi programs: a bit-exact twin in torch, and the program itself on Lava's processes."""

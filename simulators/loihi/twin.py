@@ -1,0 +1,193 @@
+"""The Loihi program in torch, bit for bit, and the rungs between it and the reference.
+
+Integers travel as float32: every partial sum is proven below 2^23, where float32 is exact. Roundings pass gradients
+straight through (forward the integer, backward the identity), so that attackers can differentiate the twin.
+Source of the straight-through estimator: Bengio, Leonard and Courville 2013.
+"""
+
+import contextlib
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from mapping.errors import Refusal
+from mapping.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, GAP_BITS
+from mapping.loihi import IntegerLayer, LoihiProgram
+from simulators.machine import Cost, InProcessMachine
+from simulators.reference import FloatArm, FloatSubstrate, sweep_operations
+from simulators.relaxation import Nudge, Repeat, Residual, Substrate
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Value of the first argument, gradient of the second."""
+
+    @staticmethod
+    def forward(ctx, exact, smooth):
+        return exact.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None, gradient
+
+
+def straight_through(exact, smooth):
+    """`exact`, differentiated as if it were `smooth`."""
+    return _StraightThrough.apply(exact.detach(), smooth) if smooth.requires_grad else exact
+
+
+def rescale(x, shift: int):
+    """int64 times 2^-shift, rounded half up: mapping.integers.rescale in torch."""
+    return (x + (1 << shift >> 1)) >> shift if shift > 0 else x << -shift
+
+
+def exact_convolutions(device: str):
+    """On CUDA, convolutions as plain float32 matrix products: no TF32, no Winograd, no FFT."""
+    if torch.device(device).type != "cuda":
+        return contextlib.nullcontext()
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.backends.cudnn.flags(enabled=False)
+
+
+class IntegerArm(FloatArm):
+    """A coupling in integers: equation (11) of mapping.loihi without its bias, which belongs to the population.
+
+    Args:
+        up: 2^f, aligns the forward drive. down: 2^b of the layer below, aligns the feedback it gets.
+    """
+
+    def __init__(self, layer: IntegerLayer, coupling, down: int, device: str):
+        weight = torch.tensor(layer.weight, device=device, dtype=torch.float32)
+        super().__init__(weight, None, coupling.padding, coupling.pool, coupling.unpooled)
+        self.up, self.down, self.device = 2.0**layer.up, 2.0**down, device
+
+    def forward(self, s_pre, generator=None):
+        with exact_convolutions(self.device):
+            u, winners = super().forward(s_pre)
+        return u * self.up, winners
+
+    def backward(self, s_post, winners, generator=None):
+        with exact_convolutions(self.device):
+            return super().backward(s_post, winners) * self.down
+
+
+class IntegerSubstrate(Substrate):
+    """Equations (11) and (12) of mapping.loihi, and the integer nudge (9) of mapping.integers."""
+
+    def __init__(self, program: LoihiProgram, device: str):
+        def column(array):
+            return torch.tensor(array, device=device, dtype=torch.float32).view(-1, 1, 1)
+
+        downs = (0, *(layer.down for layer in program.layers))
+        self.program, self.state_scale = program, float(2**program.state_bits)
+        self.arms = tuple(IntegerArm(layer, coupling, down, device) for layer, coupling, down in
+                          zip(program.layers, program.graph.couplings, downs))
+        self.readout = IntegerArm(program.readout, program.graph.readout, 0, device)
+        self.biases = tuple(column(layer.bias + layer.half) for layer in program.layers)
+        self.readout_bias = column(program.readout.bias).flatten()
+        self.mean, self.scale = column(program.graph.mean), column(program.graph.scale)
+        self.exponential = torch.tensor(EXPONENTIAL, device=device)
+
+    def encode(self, images):
+        return quantise_image(images, self.mean, self.scale, self.program.input_bits)
+
+    def start(self, images):
+        return tuple(images.new_zeros((len(images), *p.shape)) for p in self.program.graph.populations)
+
+    def activate(self, n, drive):
+        state = (drive + self.biases[n]) * 2.0**-self.program.layers[n].shift
+        return straight_through(state.floor(), state).clamp(0, self.program.top)
+
+    def logits(self, s_top, generator=None):
+        return self._integer_logits(s_top) * 2.0**-self.program.readout.scale
+
+    def pull(self, s_top, nudge: Nudge, generator=None):
+        target, beta = integer_nudge(self.program, nudge)
+        error = self._softmax_error(self._integer_logits(s_top).long(), target)
+        product = error.double() @ self.readout.weight.flatten(1).double()
+        drive = rescale(beta * product.long(), self.program.nudge_shift)
+        return drive.view(s_top.shape).to(s_top.dtype)
+
+    def _integer_logits(self, s_top):
+        return self.readout.forward(s_top)[0].flatten(1) + self.readout_bias
+
+    def _softmax_error(self, logits, target):
+        gap = rescale(logits.amax(1, keepdim=True) - logits, self.program.readout.scale - GAP_BITS)
+        e = self.exponential[gap.clamp(max=len(self.exponential) - 1)]
+        return target - torch.div(e << ERROR_BITS, e.sum(1, keepdim=True), rounding_mode="floor")
+
+
+def quantise_image(images, mean, scale, bits: int):
+    """The normalised image in units of 2^-bits, rounded half up once, on the host."""
+    x = ((images - mean) / scale) * 2.0**bits
+    rounded = (x.detach().double() + 0.5).floor().to(x.dtype)
+    return straight_through(rounded, x).contiguous(memory_format=torch.channels_last)
+
+
+def integer_nudge(program: LoihiProgram, nudge: Nudge) -> tuple[torch.Tensor, int]:
+    """A nudge in integers: target (B, K) int64 in 2^-15, beta's numerator over 2^16.
+
+    Raises:
+        Refusal: a strength that is zero in 2^-16, or for which the top accumulator is not proven safe.
+    """
+    beta = round(nudge.beta * 2**BETA_BITS)
+    if not 0 < abs(beta) <= program.largest_beta * 2**BETA_BITS:
+        raise Refusal("nudge strength out of range", where=f"{program.target}, beta", got=nudge.beta,
+                      allowed=f"{2.0**-BETA_BITS:g} to {program.largest_beta:g} in magnitude",
+                      remedy="choose beta in this range, or compile with fewer state_bits")
+    return (nudge.target.double() * 2**ERROR_BITS + 0.5).floor().long(), beta
+
+
+class QuantisedStates(FloatSubstrate):
+    """Float weights, states and image rounded to the program's grids."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.program = None
+
+    @classmethod
+    def of_program(cls, program: LoihiProgram, device: str) -> "QuantisedStates":
+        substrate = cls.of(program.graph, device)
+        substrate.program = program
+        return substrate
+
+    def encode(self, images):
+        bits = self.program.input_bits
+        return quantise_image(images, self.mean, self.scale, bits) * 2.0**-bits
+
+    def activate(self, n, drive):
+        grid = 2.0**self.program.state_bits
+        state = drive * (self.slopes[n] * grid)
+        return straight_through((state + 0.5).floor(), state).clamp(0, self.program.top) / grid
+
+
+class TwinMachine(InProcessMachine):
+    """A Loihi program, or one of its rungs, in this process."""
+
+    def __init__(self, program: LoihiProgram, substrate: Substrate, stop):
+        super().__init__(program.graph, str(program.target), substrate, steps=program.target.steps or program.graph.steps,
+                         stop=stop)
+
+    def cost(self):
+        return Cost(float(self.steps * sweep_operations(self.graph)), None, None,
+                    "synaptic operations of one image at full activity for the longest relaxation; no energy is "
+                    "published for graded-spike convolutions on Loihi 2")
+
+
+def open_twin(program: LoihiProgram, device: str = "cpu") -> TwinMachine:
+    """The twin of a program, or the rung that its target names.
+
+    Args:
+        device: "cpu" or "cuda"; both give the same bits.
+    """
+    if not program.target.quantises_states:
+        floats = FloatSubstrate.of(program.dequantised(), device)
+        return TwinMachine(program, floats, Residual(program.graph.tolerance))
+    if not program.target.quantises_weights:
+        return TwinMachine(program, QuantisedStates.of_program(program, device), Repeat())
+    return TwinMachine(program, IntegerSubstrate(program, device), Repeat())
+
+
+def twin_of(program: LoihiProgram) -> TwinMachine:
+    """The twin of a program that runs on Lava."""
+    return open_twin(replace(program, target=replace(program.target, name="loihi")))
