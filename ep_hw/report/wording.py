@@ -1,0 +1,97 @@
+"""Numbers and findings in words: percent for accuracies, points for differences."""
+
+from collections.abc import Sequence
+
+from ep_hw.report.points import REFERENCE, Estimate, Point, Points, change, family, source
+from ep_hw.report.series import Ladder, machines
+from ep_hw.statistics import smallest_detectable
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def points_of(value: float) -> str:
+    """A difference in percentage points with its sign; what rounds to zero has none."""
+    text = f"{100 * value:+.1f}".replace("-", "\u2212")
+    return "0.0" if text[1:] == "0.0" else text
+
+
+def interval(estimate: Estimate) -> str:
+    return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]".replace("-", "\u2212")
+
+
+def threat_name(threat: str, strength: float) -> str:
+    """`pgd_l2 at 0.5, crafted on reference` of ("transfer:reference:pgd_l2", 0.5)."""
+    made_on = f", crafted on {source(threat)}" if source(threat) else ""
+    return "clean" if threat == "clean" else f"{family(threat)} at {strength:.3g}{made_on}"
+
+
+def largest_loss(ladder: Ladder) -> str:
+    """One sentence under a waterfall: the whole gap, and the cause that costs most of it."""
+    first, last = ladder.steps[0], ladder.steps[-1]
+    total = change(first.point, last.point)
+    worst = min(ladder.steps[1:], key=lambda step: step.change.value)
+    whole = (f"From the {first.cause} ({percent(first.point.accuracy.value)}) to {last.machine} "
+             f"({percent(last.point.accuracy.value)}) accuracy changes by {points_of(total.value)} points "
+             f"{interval(total)}; ")
+    if worst.change.value >= 0:
+        return whole + "no single cause costs accuracy on these images."
+    resolved = "" if worst.change.high < 0 else ", a loss this sample cannot tell from none"
+    low, high = sorted((-worst.change.low, -worst.change.high))
+    cost = interval(Estimate(-worst.change.value, low, high))
+    return whole + f"{worst.cause} costs most, {-100 * worst.change.value:.1f} points {cost}{resolved}."
+
+
+def findings(points: Points) -> list[str]:
+    """The answer, machine by machine: the clean gap, and what an aware attacker takes beyond an unaware one."""
+    sentences = []
+    for machine in machines(points):
+        if machine != REFERENCE:
+            sentences += [*_clean_gap(points, machine), *_hidden_accuracy(points, machine)]
+    return sentences
+
+
+def _clean_gap(points: Points, machine: str) -> list[str]:
+    before, after = (points.get((name, "clean", 0.0)) for name in (REFERENCE, machine))
+    if before is None or after is None:
+        return []
+    gap = change(before, after)
+    side = "below" if gap.value < 0 else "above"
+    apart = f"{100 * abs(gap.value):.1f} points {side}" if points_of(gap.value) != "0.0" else "level with"
+    resolved = "" if not gap.low <= 0 <= gap.high else "; the sample cannot tell the two apart"
+    chips = f", mean of {len(after.chips)} chips" if after.over_chips else ""
+    return [f"{machine} classifies {percent(after.accuracy.value)} of clean images{chips}: {apart} the reference "
+            f"(change {points_of(gap.value)} {interval(gap)}{resolved}), with {percent(after.agreement)} of "
+            "predictions equal."]
+
+
+def _hidden_accuracy(points: Points, machine: str) -> list[str]:
+    """For each attack at the largest strength that both attackers share."""
+    pairs = {}
+    for (m, threat, strength), unaware in points.items():
+        aware = points.get((machine, family(threat), strength))
+        if m == machine and source(threat) not in (None, machine) and aware is not None:
+            best = pairs.get(threat)
+            if best is None or strength > best[0].strength:
+                pairs[threat] = (unaware, aware)
+    return [_compare_attackers(*pair) for pair in pairs.values()]
+
+
+def _compare_attackers(unaware: Point, aware: Point) -> str:
+    taken = unaware.accuracy.value - aware.accuracy.value
+    opening = (f"{family(aware.threat)} at {aware.strength:.3g} leaves {aware.machine} "
+               f"{percent(unaware.accuracy.value)} when crafted on {source(unaware.threat)} and "
+               f"{percent(aware.accuracy.value)} when crafted on {aware.machine} itself: ")
+    if taken < 0:
+        return opening + ("the attacker who knows the machine does worse, so its attack is not the strongest one and "
+                          "the higher number is no evidence of robustness.")
+    return opening + f"{100 * taken:.1f} points that an unaware attacker misses are not robustness."
+
+
+def sample_size(points: Sequence[Point]) -> str:
+    """What differences the sample can show at all."""
+    n = min(point.n for point in points)
+    least = f"{100 * smallest_detectable(n):.1f} points"
+    return (f"{n} images: against the reference, a paired test shows a difference of {least} with 80 % power where all "
+            "changed images change the same way, and only larger ones where some gain and others lose.")
