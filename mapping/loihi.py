@@ -178,7 +178,8 @@ def _readout(graph: EPGraph, quantised, state_bits: int) -> IntegerLayer:
     scale = q + state_bits
     bias = round_half_up(graph.readout.bias.astype(np.float64) * 2.0**scale)
     low, high = np.zeros(weight.shape[1], np.int64), np.full(weight.shape[1], 2**state_bits - 1)
-    return IntegerLayer("readout", weight, bias, q, scale, 0, 0, 0, total_bound([(forward_reach(weight, low, high), 0)], bias))
+    bound = total_bound([(forward_reach(weight, low, high), 0)], bias)
+    return IntegerLayer("readout", weight, bias, q, scale, 0, 0, 0, bound)
 
 
 def _unproven(program: LoihiProgram) -> Refusal:

@@ -14,10 +14,10 @@ NEURON_BYTES = 6   # a 24-bit accumulator and a 24-bit state
 COLUMNS = ("layer", "processes", "neurons", "weights", "weight bits", "state bits", "weight exponent",
            "accumulator exponent", "shift", "bound", "allowed", "memory KiB", "a core KiB", "cores")
 NOTES = (
-    f"Loihi 2: {CORES_A_CHIP} cores a chip, {NEURONS_A_CORE} neurons and about {MEMORY_A_CORE_KIB} KiB a core, shared by "
-    "synapses, neurons and microcode (Intel's Loihi 2 technology brief; the memory is to be confirmed).",
-    f"Memory: unrolled synapses at their weight bits, forward and feedback, and {NEURON_BYTES} bytes for each unit before "
-    "pooling. Shared convolution weights would need less. Cores are an estimate, not a placement.",
+    f"Loihi 2: {CORES_A_CHIP} cores a chip, {NEURONS_A_CORE} neurons and about {MEMORY_A_CORE_KIB} KiB a core, shared "
+    "by synapses, neurons and microcode (Intel's Loihi 2 technology brief; the memory is to be confirmed).",
+    f"Memory: unrolled synapses at their weight bits, forward and feedback, and {NEURON_BYTES} bytes for each unit "
+    "before pooling. Shared convolution weights would need less. Cores are an estimate, not a placement.",
     "Bound: largest magnitude of any partial sum in the layer's accumulator, proven from the weights.",
 )
 
@@ -35,7 +35,7 @@ def loihi_report(program) -> Table:
                      layer.exponent, layer.scale, layer.shift, layer.bound, ACCUMULATOR_LIMIT - 1, round(memory, 1),
                      MEMORY_A_CORE_KIB, cores))
     total = sum(row[-1] for row in rows)
-    image = f"Image: {program.input_bits} fraction bits, signed. Strongest proven nudge: |beta| <= {program.largest_beta:g}."
+    image = f"Image: {program.input_bits} fraction bits, signed. Strongest safe nudge: |beta| <= {program.largest_beta:g}."
     chips = f"Cores: {total} used, {CORES_A_CHIP} allowed a chip: {math.ceil(total / CORES_A_CHIP)} chip(s)."
     return Table(f"{program.target}: integers", COLUMNS, tuple(rows), (image, chips, *NOTES))
 

@@ -1,39 +1,21 @@
 """The Loihi program in torch, bit for bit, and the rungs between it and the reference.
 
 Integers travel as float32: every partial sum is proven below 2^23, where float32 is exact. Roundings pass gradients
-straight through (forward the integer, backward the identity), so that attackers can differentiate the twin.
-Source of the straight-through estimator: Bengio, Leonard and Courville 2013.
+straight through, so that attackers can differentiate the twin.
 """
 
 import contextlib
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 
 from mapping.errors import Refusal
 from mapping.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, GAP_BITS
 from mapping.loihi import IntegerLayer, LoihiProgram
+from simulators.loihi.grid import QuantisedStates, on_grid, quantise_image, straight_through
 from simulators.machine import Cost, InProcessMachine
 from simulators.reference import FloatArm, FloatSubstrate, sweep_operations
 from simulators.relaxation import Nudge, Repeat, Residual, Substrate
-
-
-class _StraightThrough(torch.autograd.Function):
-    """Value of the first argument, gradient of the second."""
-
-    @staticmethod
-    def forward(ctx, exact, smooth):
-        return exact.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return None, gradient
-
-
-def straight_through(exact, smooth):
-    """`exact`, differentiated as if it were `smooth`."""
-    return _StraightThrough.apply(exact.detach(), smooth) if smooth.requires_grad else exact
 
 
 def rescale(x, shift: int):
@@ -92,7 +74,8 @@ class IntegerSubstrate(Substrate):
         return quantise_image(images, self.mean, self.scale, self.program.input_bits)
 
     def start(self, images):
-        return tuple(images.new_zeros((len(images), *p.shape)) for p in self.program.graph.populations)
+        shapes = (p.shape for p in self.program.graph.populations)
+        return tuple(self.mean.new_zeros((len(images), *shape)) for shape in shapes)
 
     def activate(self, n, drive):
         state = (drive + self.biases[n]) * 2.0**-self.program.layers[n].shift
@@ -117,13 +100,6 @@ class IntegerSubstrate(Substrate):
         return target - torch.div(e << ERROR_BITS, e.sum(1, keepdim=True), rounding_mode="floor")
 
 
-def quantise_image(images, mean, scale, bits: int):
-    """The normalised image in units of 2^-bits, rounded half up once, on the host."""
-    x = ((images - mean) / scale) * 2.0**bits
-    rounded = (x.detach().double() + 0.5).floor().to(x.dtype)
-    return straight_through(rounded, x).contiguous(memory_format=torch.channels_last)
-
-
 def integer_nudge(program: LoihiProgram, nudge: Nudge) -> tuple[torch.Tensor, int]:
     """A nudge in integers: target (B, K) int64 in 2^-15, beta's numerator over 2^16.
 
@@ -138,35 +114,20 @@ def integer_nudge(program: LoihiProgram, nudge: Nudge) -> tuple[torch.Tensor, in
     return (nudge.target.double() * 2**ERROR_BITS + 0.5).floor().long(), beta
 
 
-class QuantisedStates(FloatSubstrate):
-    """Float weights, states and image rounded to the program's grids."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.program = None
-
-    @classmethod
-    def of_program(cls, program: LoihiProgram, device: str) -> "QuantisedStates":
-        substrate = cls.of(program.graph, device)
-        substrate.program = program
-        return substrate
-
-    def encode(self, images):
-        bits = self.program.input_bits
-        return quantise_image(images, self.mean, self.scale, bits) * 2.0**-bits
-
-    def activate(self, n, drive):
-        grid = 2.0**self.program.state_bits
-        state = drive * (self.slopes[n] * grid)
-        return straight_through((state + 0.5).floor(), state).clamp(0, self.program.top) / grid
-
-
 class TwinMachine(InProcessMachine):
     """A Loihi program, or one of its rungs, in this process."""
 
     def __init__(self, program: LoihiProgram, substrate: Substrate, stop):
-        super().__init__(program.graph, str(program.target), substrate, steps=program.target.steps or program.graph.steps,
-                         stop=stop)
+        steps = program.target.steps or program.graph.steps
+        super().__init__(program.graph, str(program.target), substrate, steps=steps, stop=stop)
+
+        self.program = program
+
+    def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, **rest):
+        """See `Machine.relax`; states that start between two grid points are rounded to one."""
+        if states is not None and self.program.target.quantises_states:
+            states = on_grid(self.program, states)
+        return super().relax(images, steps, nudge, generator, states=states, **rest)
 
     def cost(self):
         return Cost(float(self.steps * sweep_operations(self.graph)), None, None,

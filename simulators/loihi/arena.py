@@ -1,0 +1,36 @@
+"""Arrays in anonymous memory that the host, its worker and Lava's processes share: gone with the last of them."""
+
+import mmap
+import os
+
+import numpy as np
+
+_ALIGNMENT = 64
+
+
+class Arena:
+    """Named arrays in one memory file.
+
+    Args:
+        layout: name -> (dtype's name, shape); its order decides the places.
+        fd: an open memory file that already holds them; None makes a new one.
+    """
+
+    def __init__(self, layout: dict[str, tuple[str, tuple[int, ...]]], fd: int | None = None):
+        places, size = {}, 0
+        for name, (dtype, shape) in layout.items():
+            places[name] = size
+            size += -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // _ALIGNMENT) * _ALIGNMENT
+        self.layout, self.fd = layout, fd
+        if fd is None:
+            self.fd = os.memfd_create("ep-hw")
+            os.truncate(self.fd, max(size, _ALIGNMENT))
+        memory = mmap.mmap(self.fd, max(size, _ALIGNMENT))
+        self._arrays = {name: np.ndarray(tuple(shape), dtype, memory, places[name])
+                        for name, (dtype, shape) in layout.items()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def __iter__(self):
+        return iter(self._arrays)

@@ -1,0 +1,132 @@
+"""What each Lava process computes, in numpy, for integers (fixed_pt) and floats (floating_pt).
+
+Integers pass through float32 matrix products, exact below 2^23 (proven by mapping.loihi_bound), and leave as int32.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mapping.graph import Coupling, EPGraph
+from mapping.integers import nudge_pull, softmax_error
+from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
+from mapping.loihi import LoihiProgram
+from mapping.program import FloatProgram
+
+
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """Weights of a coupling, read in two directions. `up`, `down`: powers of two that align the drives (floats: 1)."""
+
+    weight: np.ndarray
+    coupling: Coupling
+    up: float = 1.0
+    down: float = 1.0
+
+    def ascend(self, below: np.ndarray):
+        """Pooled drive of the population above, in the dtype of `below`, and the winners."""
+        drive = convolve(below.astype(np.float32), self.weight, self.coupling.padding) * np.float32(self.up)
+        return max_pool(drive.astype(below.dtype), self.coupling.pool)
+
+    def descend(self, above: np.ndarray, winners: np.ndarray | None) -> np.ndarray:
+        """Drive of the population below from the states above and the winners of this moment."""
+        z = unpool(above.astype(np.float32), winners, self.coupling.pool, self.coupling.unpooled)
+        drive = convolve_transpose(z, self.weight, self.coupling.padding) * np.float32(self.down)
+        return drive.astype(above.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerActivation:
+    """Equation (12) of mapping.loihi: `bias` (C, 1, 1) int32 holds the half that rounds."""
+
+    bias: np.ndarray
+    shift: int
+    top: int
+
+    def __call__(self, drive: np.ndarray) -> np.ndarray:
+        return np.clip((drive + self.bias) >> self.shift, 0, self.top)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatActivation:
+    """Equation (3) of mapping.graph with its bias (C, 1, 1)."""
+
+    bias: np.ndarray
+    slope: np.float32
+
+    def __call__(self, drive: np.ndarray) -> np.ndarray:
+        return np.clip((drive + self.bias) * self.slope, 0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerReadout:
+    """Logits in units of 2^-scale and the integer nudge (9)."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    scale: int
+    shift: int
+
+    def logits(self, state: np.ndarray) -> np.ndarray:
+        flat = self.weight.reshape(len(self.weight), -1).astype(np.int64)
+        return state.reshape(len(state), -1) @ flat.T + self.bias
+
+    def pull(self, logits: np.ndarray, target: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        return nudge_pull(softmax_error(logits, self.scale, target), self.weight, int(beta), self.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatReadout:
+    """Equation (4) of mapping.graph and the nudge beta W_out^T (target - softmax(logits))."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, state: np.ndarray) -> np.ndarray:
+        return state.reshape(len(state), -1) @ self.weight.reshape(len(self.weight), -1).T + self.bias
+
+    def pull(self, logits: np.ndarray, target: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        e = np.exp(logits - logits.max(1, keepdims=True))
+        error = np.float32(beta) * (target - e / e.sum(1, keepdims=True))
+        return (error @ self.weight.reshape(len(self.weight), -1)).reshape(len(error), *self.weight.shape[1:])
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """All layers of a program.
+
+    Attributes:
+        tag: Lava's name for the process models to use. state, sum, strength: dtypes of states, logits and beta.
+    """
+
+    tag: str
+    state: type
+    sum: type
+    strength: type
+    synapses: tuple[Synapses, ...]
+    activations: tuple
+    readout: object
+
+
+def arithmetic_of(program: LoihiProgram | FloatProgram) -> Arithmetic:
+    """The arithmetic of a program: integers for `lava`, floats for `lava:float`."""
+    return _integers(program) if isinstance(program, LoihiProgram) else _floats(program.graph)
+
+
+def _integers(program: LoihiProgram) -> Arithmetic:
+    downs = (0, *(layer.down for layer in program.layers))
+    synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2.0**layer.up, 2.0**down)
+                     for layer, coupling, down in zip(program.layers, program.graph.couplings, downs))
+    activations = tuple(IntegerActivation((layer.bias + layer.half).astype(np.int32).reshape(-1, 1, 1), layer.shift,
+                                          program.top) for layer in program.layers)
+    last = program.readout
+    return Arithmetic("fixed_pt", np.int32, np.int64, np.int64, synapses, activations,
+                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift))
+
+
+def _floats(graph: EPGraph) -> Arithmetic:
+    return Arithmetic("floating_pt", np.float32, np.float32, np.float64,
+                      tuple(Synapses(c.weight, c) for c in graph.couplings),
+                      tuple(FloatActivation(c.bias.reshape(-1, 1, 1), np.float32(p.slope))
+                            for c, p in zip(graph.couplings, graph.populations)),
+                      FloatReadout(graph.readout.weight, graph.readout.bias))

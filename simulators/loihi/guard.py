@@ -1,0 +1,119 @@
+"""A guarded Lava runtime: no block in /dev/shm, no orphan, no silent hang.
+
+Lava's own runtime puts every channel in a named shared-memory block behind a manager process, and waits for ever for
+an actor that died. Here channels live in anonymous memory, which forked actors inherit and the kernel frees; actors
+die with the worker; and a heartbeat looks at the actors and at a deadline while the main thread waits.
+"""
+
+import mmap
+import signal
+import time
+from contextlib import contextmanager
+
+from lava.magma.compiler.compiler import Compiler
+from lava.magma.core.process.message_interface_enum import ActorType
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing
+from lava.magma.runtime.runtime import Runtime
+
+from simulators.loihi.wiring import wire
+
+HEARTBEAT_S = 0.05
+CHANNEL_SLOTS = 2   # messages a channel holds; Lava's default of 64 costs 32 times the memory
+
+
+class ActorDied(Exception):
+    """A Lava process ended or hung. Args: its name; what happened, in a line; its traceback, if it left one."""
+
+    def __init__(self, process: str, what: str, trace: str = ""):
+        self.process, self.what, self.trace = process, what, trace
+        super().__init__(f"{process}: {what}")
+
+
+class LavaGraph:
+    """A program's processes, built once and run many times.
+
+    Args:
+        deadline_s: time that building may take.
+    """
+
+    def __init__(self, program, arithmetic, arena, deadline_s: float):
+        processes = wire(program.graph, arithmetic, arena)
+        executable = Compiler({"pypy_channel_size": CHANNEL_SLOTS}).compile(
+            processes[0], Loihi2SimCfg(select_tag=arithmetic.tag))
+        self._runtime = GuardedRuntime(executable)
+        executable.assign_runtime_to_all_processes(self._runtime)
+        with self._runtime.guarded(deadline_s):
+            self._runtime.initialize()
+
+    def run(self, steps: int, deadline_s: float):
+        """Run all processes for a number of Lava time steps."""
+        with self._runtime.guarded(deadline_s):
+            self._runtime.start(RunSteps(steps))
+
+
+class _Block:
+    """Anonymous shared memory with the one attribute that Lava's channels use."""
+
+    def __init__(self, size: int):
+        self.buf = memoryview(mmap.mmap(-1, max(size, 1)))
+
+
+class _AnonymousMemory:
+    """Stands where Lava's shared-memory manager does."""
+
+    def create_shared_memory(self, size: int) -> _Block:
+        return _Block(size)
+
+    def shutdown(self):
+        """Nothing to give back: the kernel frees the memory with its last process."""
+
+
+class _Messaging(MultiProcessing):
+    def start(self):
+        self._smm = _AnonymousMemory()
+
+
+class GuardedRuntime(Runtime):
+    """Lava's runtime on anonymous memory, with a heartbeat around building and running."""
+
+    def __init__(self, executable):
+        super().__init__(executable, ActorType.MultiProcessing)
+        self._deadline = None
+        signal.signal(signal.SIGALRM, lambda *_: self._check())
+
+    def _build_message_infrastructure(self):
+        self._messaging_infrastructure = _Messaging()
+        self._messaging_infrastructure.start()
+
+    @contextmanager
+    def guarded(self, seconds: float):
+        """Raise `ActorDied` in the main thread when an actor dies or the time is over."""
+        self._deadline = time.monotonic() + seconds
+        signal.setitimer(signal.ITIMER_REAL, HEARTBEAT_S, HEARTBEAT_S)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _check(self):
+        if self._messaging_infrastructure is not None:
+            for name, actor in zip(self._names(), self._messaging_infrastructure.actors):
+                if not actor.is_alive():
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    raise _post_mortem(name, actor)
+        if time.monotonic() > self._deadline:
+            raise ActorDied("Lava", "no answer before the deadline")
+
+    def _names(self):
+        """Names of the actors, in the order in which Lava's runtime starts them."""
+        yield from (process.name for process in self._executable.proc_builders)
+        yield from (f"runtime service {n}" for n in range(len(self._executable.runtime_service_builders)))
+
+
+def _post_mortem(name: str, actor) -> ActorDied:
+    if actor.exception:
+        error, trace = actor.exception
+        return ActorDied(name, f"{type(error).__name__}: {error}", trace)
+    return ActorDied(name, f"died with exit code {actor.exitcode}")

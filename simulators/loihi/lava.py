@@ -1,0 +1,191 @@
+"""A program on Lava: the Machine whose relaxation runs on Lava's processes, one time step a Lava step.
+
+The processes remember their last states, so that the host can look after a run of up to 16 steps and stop each
+sample by the same rule, at the same step, as simulators.relaxation does.
+"""
+
+import numpy as np
+import torch
+
+from mapping.errors import Refusal
+from mapping.loihi import LoihiProgram
+from mapping.program import Program
+from simulators.loihi.grid import on_grid
+from simulators.loihi.layout import RING
+from simulators.loihi.session import LavaSession
+from simulators.loihi.twin import integer_nudge, twin_of
+from simulators.machine import Equilibrium, Machine, check_images
+from simulators.reference import ReferenceMachine
+from simulators.relaxation import Nudge, Repeat, Residual, period_of
+
+BATCH = 32
+_OPERATIONS_A_SECOND = 1e7   # far below what one core does: a deadline, not an estimate
+_STEP_DEADLINE_S = 0.5
+_RUN_DEADLINE_S = 30.0
+
+
+class LavaMachine(Machine):
+    """A LoihiProgram (fixed point) or a FloatProgram (floating point) on real Lava processes.
+
+    Args:
+        program: compiled for "lava" or "lava:float".
+        batch: images that the processes hold at once; larger batches are split, smaller ones padded.
+
+    Raises:
+        Refusal: Lava is not installed.
+    """
+
+    differentiable = False
+
+    def __init__(self, program: Program, batch: int = BATCH):
+        self.graph, self.name, self.program = program.graph, str(program.target), program
+        self.steps = program.target.steps or program.graph.steps
+        self._integer = isinstance(program, LoihiProgram)
+        self._model = twin_of(program) if self._integer else ReferenceMachine(program.graph, steps=self.steps)
+        self._scale = float(2**program.state_bits) if self._integer else 1.0
+        self._stop = Repeat() if self._integer else Residual(program.graph.tolerance)
+        self._session, self.batch = LavaSession(program, batch), batch
+
+    @property
+    def gradient_model(self):
+        return self._model
+
+    def cost(self):
+        return self._model.cost()
+
+    def close(self):
+        self._session.close()
+
+    def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
+        """See `Machine.relax`; the schedule is wired into the processes, and no gradient is carried."""
+        check_images(images, self.graph.image_shape)
+        self._check_schedule(schedule)
+        if states is not None:
+            states = [s.detach().cpu() for s in (on_grid(self.program, states) if self._integer else states)]
+        stop = self._stop if steps is None and trace is None else None
+        parts, traces = [], []
+        for first in range(0, len(images), self.batch):
+            part = slice(first, first + self.batch)
+            record = [] if trace else None
+            parts.append(self._relax(images[part].detach().cpu(), steps or self.steps, nudge and _part(nudge, part),
+                                     states and [s[part] for s in states], stop, record))
+            traces.append(record)
+        if trace:
+            for t, recorded in enumerate(zip(*traces), 1):
+                trace(t, tuple(torch.cat(layer).to(images.device) for layer in zip(*recorded)))
+        return _join(parts, images.device)
+
+    def _check_schedule(self, schedule):
+        if schedule not in (None, self.graph.schedule):
+            raise Refusal("the processes run another schedule", where=self.name, got=schedule,
+                          allowed=self.graph.schedule, remedy="compile the network with this schedule")
+
+    def _relax(self, images, steps: int, nudge, states, stop, record) -> Equilibrium:
+        """Relax at most `batch` images."""
+        self._load_inputs(images, nudge)
+        start = [np.zeros((len(images), *p.shape)) for p in self.graph.populations] if states is None else [
+            s.numpy() * self._scale for s in states]
+        watch = _Watch(start, steps, period_of(self.graph.schedule), stop)
+        self._begin(start, nudging=nudge is not None)
+        done = 0
+        while done < steps and not watch.all_done:
+            chunk = min(RING - 1, steps - done)
+            self._run(chunk)
+            for t in range(done + 1, done + chunk + 1):
+                now = self._states(t, len(images))
+                if record is not None:
+                    record.append(tuple(torch.from_numpy(s / np.float32(self._scale)) for s in now))
+                watch.look(t, now)
+            done += chunk
+        return self._equilibrium(watch)
+
+    def _load_inputs(self, images, nudge):
+        arena, n = self._session.arena, len(images)
+        with torch.no_grad():
+            arena["image"][:n] = self._model.substrate.encode(images).numpy()
+        arena["image"][n:] = 0
+        arena["target"][...] = 0
+        if nudge is not None:
+            target, beta = integer_nudge(self.program, nudge) if self._integer else (nudge.target, nudge.beta)
+            arena["target"][:n], arena["beta"][0] = target.cpu().numpy(), beta
+
+    def _begin(self, states, *, nudging: bool = False, hold: bool = False):
+        """Write states to time 0 of a new phase."""
+        for n, s in enumerate(states):
+            slot = self._session.arena[f"history.{n}"][0]
+            slot[:len(s)], slot[len(s):] = s, 0
+        self._session.clock.begin(self._session.step, hold=hold, nudging=nudging)
+
+    def _run(self, steps: int):
+        work = self._model.cost().operations / self._model.steps * self.batch / _OPERATIONS_A_SECOND
+        self._session.run(steps, _RUN_DEADLINE_S + steps * (_STEP_DEADLINE_S + work))
+
+    def _states(self, t: int, n: int):
+        """Copies of all layers' states at time t of the phase."""
+        layers = range(len(self.graph.populations))
+        return [self._session.arena[f"history.{layer}"][t % RING, :n].copy() for layer in layers]
+
+    def _equilibrium(self, watch: "_Watch") -> Equilibrium:
+        """Logits of the final states from the readout process: one more step in which populations hold."""
+        self._begin(watch.ended, hold=True)
+        self._run(1)
+        logits = self._session.arena["logits"][:len(watch.steps)].astype(np.float32)
+        if self._integer:
+            logits = logits * np.float32(2.0**-self.program.readout.scale)
+        states = tuple(torch.from_numpy((s / self._scale).astype(np.float32)) for s in watch.ended)
+        residual = torch.from_numpy((watch.change / self._scale).astype(np.float32))
+        tolerance = self._stop.tolerance if isinstance(self._stop, Residual) else 0.0
+        return Equilibrium(states, torch.from_numpy(logits), residual, residual <= tolerance,
+                           torch.from_numpy(watch.steps))
+
+
+class _Watch:
+    """Applies a stopping rule to a relaxation as it passes, sample by sample, as simulators.relaxation does.
+
+    Attributes:
+        ended: states of each sample at its own last step. change: (B,), over its last sweep. steps: (B,).
+    """
+
+    def __init__(self, start, steps: int, period: int, stop):
+        self._limit, self._period, self._stop = steps, period, stop
+        self._earlier = self._latest = start
+        self._live = np.ones(len(start[0]), bool)
+        self.ended = [s.copy() for s in start]
+        self.change = np.full(len(self._live), np.inf)
+        self.steps = np.full(len(self._live), steps)
+
+    @property
+    def all_done(self) -> bool:
+        return not self._live.any()
+
+    def look(self, t: int, now):
+        """Take in the states at time t = 1, 2, ..."""
+        live = self._live.copy()
+        if t % self._period == 0:
+            moved, cycle = _distance(now, self._latest), _distance(now, self._earlier)
+            self.change[live] = moved[live]
+            self._earlier, self._latest = self._latest, now
+            if self._stop is not None:
+                done = live & self._stop.done(moved, cycle, self._limit - t, self._period)
+                self.steps[done] = t
+                self._live &= ~done
+        for kept, s in zip(self.ended, now):
+            kept[live] = s[live]
+
+
+def _distance(now, before) -> np.ndarray:
+    """(B,) largest absolute difference over all layers."""
+    return np.max([np.abs(a - b).reshape(len(a), -1).max(1) for a, b in zip(now, before)], axis=0)
+
+
+def _part(nudge: Nudge, part: slice) -> Nudge:
+    return Nudge(nudge.target[part], nudge.beta)
+
+
+def _join(parts: list[Equilibrium], device) -> Equilibrium:
+    """One Equilibrium of several batches."""
+    def cat(name):
+        return torch.cat([getattr(part, name) for part in parts]).to(device)
+
+    states = tuple(torch.cat(layer).to(device) for layer in zip(*(part.states for part in parts)))
+    return Equilibrium(states, *map(cat, ("logits", "residual", "converged", "steps")))

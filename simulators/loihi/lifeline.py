@@ -1,0 +1,41 @@
+"""How a worker and everything it forks come to their end: with their host, or with each other. Needs no Lava."""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_host(fd: int):
+    """Watch, beside the main thread, for the host's end of a socket to close; then end the group."""
+    def watch():
+        poll = select.poll()
+        poll.register(fd, select.POLLRDHUP)
+        poll.poll()
+        end_group()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def bind_children():
+    """From now on the kernel kills every forked child when this process dies."""
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def in_child():
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:   # it died before the kernel was told
+            os._exit(1)
+
+    os.register_at_fork(after_in_child=in_child)
+
+
+def end_group():
+    """Kill this process and, where it leads its own group as a worker does, everything in it."""
+    sys.stderr.flush()
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

@@ -1,0 +1,138 @@
+"""The host's side of a Lava session: a fresh interpreter, shared arrays, deadlines, and an end that leaves nothing."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+
+from mapping.errors import Refusal
+from mapping.program import Program, pack_graph
+from simulators.loihi.arena import Arena
+from simulators.loihi.arithmetic import arithmetic_of
+from simulators.loihi.clock import Clock
+from simulators.loihi.layout import layout_of
+
+BUILD_DEADLINE_S = 120.0
+MARGIN_S = 5.0   # by how much the host outwaits its worker, which knows more about what went wrong
+
+
+class LavaError(RuntimeError):
+    """A Lava process failed, died or hung. `process` names it."""
+
+    def __init__(self, process: str, what: str, trace: str = ""):
+        self.process = process
+        super().__init__(f"{process}: {what}" + (f"\n{trace}" if trace else ""))
+
+
+class LavaSession:
+    """A program's processes on Lava, in a fresh interpreter without torch.
+
+    Args:
+        program: a LoihiProgram or FloatProgram.
+        batch: images a run.
+
+    Raises:
+        Refusal: Lava is not installed. LavaError: the processes could not be built.
+    """
+
+    def __init__(self, program: Program, batch: int):
+        start, arrays = _describe(program)
+        layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+        layout |= layout_of(program.graph, arithmetic_of(program), batch)
+        self.arena = Arena(layout)
+        for name, array in arrays.items():
+            self.arena[name][...] = array
+        self.clock, self.step = Clock(self.arena["clock"]), 0
+        self._log = os.fdopen(os.memfd_create("ep-hw log"), "w+b")
+        self._spawn()
+        self._ask({**start, "layout": layout}, BUILD_DEADLINE_S)
+
+    def _spawn(self):
+        self._socket, theirs = socket.socketpair()
+        root = str(Path(__file__).parents[2])
+        paths = filter(None, (os.environ.get("PYTHONPATH"), root))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
+                       "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "simulators.loihi.worker", str(theirs.fileno()), str(self.arena.fd)]
+        with theirs:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment,
+                pass_fds=(theirs.fileno(), self.arena.fd), start_new_session=True)
+        self._finalizer = weakref.finalize(self, _end, self._process, self._socket, self._log)
+        self._buffer = b""
+
+    def run(self, steps: int, deadline_s: float):
+        """Run all processes for a number of time steps."""
+        self._ask({"steps": steps}, deadline_s)
+        self.step += steps
+
+    def close(self):
+        """End the worker and all that it started. May be called twice."""
+        self._finalizer()
+
+    def _ask(self, command: dict, deadline_s: float) -> dict:
+        """One command, one reply; anything that interrupts it ends the session."""
+        try:
+            if not self._finalizer.alive:
+                raise LavaError("Lava", "the session is closed")
+            answer = self._exchange({**command, "deadline_s": deadline_s}, time.monotonic() + deadline_s + MARGIN_S)
+        except BaseException:
+            self.close()
+            raise
+        if "missing" in answer:
+            self.close()
+            raise Refusal("Lava is not available", where="machine lava", got=answer["missing"],
+                          allowed="lava-nc 0.10 on Python 3.10", remedy="install lava-nc under Python 3.10")
+        if "error" in answer:
+            self.close()
+            raise LavaError(answer["process"], answer["error"], answer["trace"])
+        return answer
+
+    def _exchange(self, command: dict, deadline: float) -> dict:
+        with contextlib.suppress(OSError):   # the worker is gone: its last words, or their absence, are read below
+            self._socket.sendall(json.dumps(command).encode() + b"\n")
+        while b"\n" not in self._buffer:
+            wait = deadline - time.monotonic()
+            ready, _, _ = select.select([self._socket], [], [], max(wait, 0))
+            if not ready:
+                raise LavaError("Lava", f"the worker gave no answer in time\n{self._last_words()}")
+            received = self._receive()
+            if not received:
+                raise LavaError("Lava", f"the worker died\n{self._last_words()}")
+            self._buffer += received
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(65536)
+        except ConnectionResetError:
+            return b""
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")[-2000:]
+
+
+def _describe(program: Program) -> tuple[dict, dict]:
+    """A program as JSON and arrays, as `Program.save` writes it."""
+    arrays, settings = program.pack()
+    network, graph_arrays = pack_graph(program.graph)
+    return ({"kind": program.kind, "target": str(program.target), "network": network, "settings": settings},
+            {**graph_arrays, **arrays})
+
+
+def _end(process: subprocess.Popen, link: socket.socket, log):
+    """Kill a worker's group; the kernel frees the memory."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    link.close()
+    log.close()

@@ -1,0 +1,73 @@
+"""Lava's own interpreter: builds a program's processes, runs steps on request, dies with its host.
+
+    python -m simulators.loihi.worker SOCKET MEMORY
+
+Commands and replies are JSON lines on the socket; arrays lie in the memory file. No torch is loaded here:
+Lava forks its actors, and torch's threads do not survive a fork.
+"""
+
+import json
+import signal
+import socket
+import sys
+import traceback
+
+from mapping.graph import EPGraph
+from mapping.loihi import LoihiProgram
+from mapping.program import FloatProgram, Program, unpack_graph
+from mapping.targets import parse
+from simulators.loihi.arena import Arena
+from simulators.loihi.arithmetic import arithmetic_of
+from simulators.loihi.lifeline import bind_children, die_with_host, end_group
+
+KINDS = (FloatProgram, LoihiProgram)
+
+
+def main():
+    control, memory = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    lines = control.makefile("r")
+    die_with_host(control.fileno())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start = json.loads(lines.readline())
+    arena = Arena(start["layout"], memory)
+    try:
+        from simulators.loihi.guard import ActorDied, LavaGraph
+    except ImportError as error:
+        _reply(control, missing=str(error))
+        return
+    bind_children()
+    try:
+        program = unpack(start, arena)
+        _serve(control, lines, LavaGraph(program, arithmetic_of(program), arena, start["deadline_s"]))
+    except ActorDied as death:
+        _reply(control, process=death.process, error=death.what, trace=death.trace)
+    except Exception as error:
+        _reply(control, process="Lava", error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+    finally:
+        end_group()
+
+
+def unpack(start: dict, arena: Arena) -> Program:
+    """The program that the host described in its first line and laid into the arena."""
+    arrays = {name: arena[name] for name in arena}
+    graph: EPGraph = unpack_graph(start["network"], arrays)
+    kind = {cls.kind: cls for cls in KINDS}[start["kind"]]
+    return kind.unpack(parse(start["target"]), graph, arrays, start["settings"])
+
+
+def _serve(control, lines, lava):
+    """Answer each command; the host's end of file is the end."""
+    assert "torch" not in sys.modules, "torch must not be loaded before Lava forks"
+    _reply(control, ready=True)
+    for line in lines:
+        command = json.loads(line)
+        lava.run(command["steps"], command["deadline_s"])
+        _reply(control, ran=command["steps"])
+
+
+def _reply(control, **answer):
+    control.sendall(json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()
