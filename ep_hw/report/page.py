@@ -10,7 +10,7 @@ from ep_hw.checkpoint import write_atomically
 from ep_hw.report import wording
 from ep_hw.report.inline import amplified, data_uri, png, svg
 from ep_hw.report.plots import Style, corruption_figure, curves_figure, shared_limits, styles, waterfall_figure
-from ep_hw.report.points import Points, attacks_its_own_images, is_attack, pool
+from ep_hw.report.points import Points, attacks_its_own_images, is_attack, pool, source
 from ep_hw.report.record import GalleryItem, RunRecord
 from ep_hw.report.series import Ladder, ladders, machines, panels, threats, without_rungs
 
@@ -68,7 +68,8 @@ def _headline(points: Points) -> list[dict]:
     pairs = threats(points)
     largest = dict(sorted(pairs, key=lambda pair: pair[1]))
     return [{"name": wording.threat_name(threat, strength), "own": attacks_its_own_images(threat),
-             "points": [points.get((machine, threat, strength)) for machine in machines(points)]}
+             "source": source(threat),
+             "points": {machine: points.get((machine, threat, strength)) for machine in machines(points)}}
             for threat, strength in pairs if is_attack(threat) or strength == largest[threat]]
 
 

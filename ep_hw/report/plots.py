@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ep_hw.report.points import REFERENCE, Estimate, Point
 from ep_hw.report.series import Ladder, Line, Panel
-from ep_hw.report.wording import percent, points_of
+from ep_hw.report.wording import points_of
 
 INK, PAPER = "#0a0b0c", "#f9f8f7"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -48,7 +49,7 @@ def waterfall_figure(ladder: Ladder, style: Style) -> Figure:
     """
     steps = ladder.steps
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(5.4, 0.75 + 0.46 * len(steps)), layout="constrained")
+        figure = Figure(figsize=(4.9, 0.75 + 0.46 * len(steps)), layout="constrained")
         axes = figure.add_subplot()
         before = None
         for y, step in enumerate(steps):
@@ -74,8 +75,9 @@ def _rung(axes, y: int, point: Point, before: float | None, style: Style):
         axes.plot([100 * before] * 2, [y - 1, y - 0.3], color=INK, lw=0.6, alpha=0.5)
     _interval_bar(axes, y, point.accuracy)
     axes.plot([value] * 2, [y - 0.34, y + 0.34], color=INK, lw=2)
-    for _, accuracy in point.chips:
-        axes.plot(100 * accuracy, y, "o", ms=3.4, markerfacecolor=PAPER, markeredgecolor=INK, markeredgewidth=0.7)
+    for place, (_, accuracy) in zip(np.linspace(-0.22, 0.22, len(point.chips)), point.chips):
+        axes.plot(100 * accuracy, y + place, "o", ms=3.4, markerfacecolor=PAPER, markeredgecolor=INK,
+                  markeredgewidth=0.7)
 
 
 def _interval_bar(axes, y: int, accuracy: Estimate):
@@ -85,15 +87,17 @@ def _interval_bar(axes, y: int, accuracy: Estimate):
 
 
 def _columns(axes, ladder: Ladder):
-    """Accuracy and change of each rung, as text right of the axes."""
-    place = axes.get_yaxis_transform()
-    for x, head in ((1.19, "%"), (1.36, "change")):
-        axes.text(x, -0.62, head, transform=place, ha="right", va="bottom", alpha=0.7, fontsize=8)
+    """Accuracy and change of each rung, as text right of the axes, `x` typographic points from them."""
+    def write(x, y, text, **kwargs):
+        axes.annotate(text, (1, y), (x, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+                      ha="right", annotation_clip=False, **kwargs)
+
+    write(32, -0.6, "%", va="bottom", fontsize=8)
+    write(70, -0.6, "change", va="bottom", fontsize=8)
     for y, step in enumerate(ladder.steps):
-        axes.text(1.19, y, percent(step.point.accuracy.value).removesuffix(" %"), transform=place, ha="right",
-                  va="center")
+        write(32, y, f"{100 * step.point.accuracy.value:.1f}", va="center")
         if step.change is not None:
-            axes.text(1.36, y, points_of(step.change.value), transform=place, ha="right", va="center", weight="bold")
+            write(70, y, points_of(step.change.value), va="center", weight="bold")
 
 
 def curves_figure(panel: Panel, look: dict[str, Style], limits: tuple[float, float]) -> Figure:
@@ -101,9 +105,7 @@ def curves_figure(panel: Panel, look: dict[str, Style], limits: tuple[float, flo
     figure, axes = _panel(panel, limits)
     for line in panel.lines:
         _draw(axes, line, look[line.machine])
-    axes.set_xlabel(f"{panel.name} budget eps")
-    axes.set_xlim(left=0)
-    axes.margins(x=0.06)
+    axes.set_xlabel("budget eps")
     _legend(figure, axes)
     return figure
 
@@ -121,7 +123,7 @@ def corruption_figure(panel: Panel, look: dict[str, Style], limits: tuple[float,
 
 def _panel(panel: Panel, limits: tuple[float, float]):
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(3.8, 2.6 + 0.17 * len(panel.lines)), layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(panel.name, loc="left", fontsize=10, weight="bold")
         axes.set_ylabel("accuracy, %")
@@ -143,8 +145,7 @@ def _draw(axes, line: Line, style: Style):
 
 def _legend(figure, axes):
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", frameon=False, ncols=1 + (len(labels) > 3), fontsize=8,
-                  labelcolor=INK)
+    figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=8, labelcolor=INK)
 
 
 def shared_limits(panels: Sequence[Panel]) -> tuple[float, float]:

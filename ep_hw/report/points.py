@@ -103,7 +103,7 @@ def _change_interval(before: Point, after: Point, difference: float) -> tuple[fl
     chips = _chip_differences(before, after)
     if chips is not None:
         return student(chips)
-    if before.over_chips or after.over_chips or attacks_its_own_images(after.threat):
+    if before.over_chips or after.over_chips or attacks_its_own_images(before.threat, after.threat):
         return unpaired_interval(before.correct, before.n, after.correct, after.n)
     n = after.n
     discordant = max(before.to_wrong + before.to_right + after.to_wrong + after.to_right, abs(difference) * n)
@@ -154,6 +154,6 @@ def source(threat: str) -> str | None:
     return threat.removeprefix("transfer:").rpartition(":")[0] if threat.startswith("transfer:") else None
 
 
-def attacks_its_own_images(threat: str) -> bool:
-    """Whether each machine meets images crafted against itself, so that two machines' images differ."""
-    return is_attack(threat) and source(threat) is None
+def attacks_its_own_images(*threats: str) -> bool:
+    """Whether under one of the threats machines meet images crafted against themselves, which others never see."""
+    return any(is_attack(threat) and source(threat) is None for threat in threats)

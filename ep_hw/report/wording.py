@@ -37,10 +37,9 @@ def largest_loss(ladder: Ladder) -> str:
              f"{interval(total)}; ")
     if worst.change.value >= 0:
         return whole + "no single cause costs accuracy on these images."
-    resolved = "" if worst.change.high < 0 else ", a loss this sample cannot tell from none"
-    low, high = sorted((-worst.change.low, -worst.change.high))
-    cost = interval(Estimate(-worst.change.value, low, high))
-    return whole + f"{worst.cause} costs most, {-100 * worst.change.value:.1f} points {cost}{resolved}."
+    cost = Estimate(-worst.change.value, -worst.change.high, -worst.change.low)
+    return whole + (f"the largest cause is {worst.cause}, which costs {100 * cost.value:.1f} points {interval(cost)}"
+                    f"{_unresolved(cost)}.")
 
 
 def findings(points: Points) -> list[str]:
@@ -57,13 +56,14 @@ def _clean_gap(points: Points, machine: str) -> list[str]:
     if before is None or after is None:
         return []
     gap = change(before, after)
-    side = "below" if gap.value < 0 else "above"
-    apart = f"{100 * abs(gap.value):.1f} points {side}" if points_of(gap.value) != "0.0" else "level with"
-    resolved = "" if not gap.low <= 0 <= gap.high else "; the sample cannot tell the two apart"
-    chips = f", mean of {len(after.chips)} chips" if after.over_chips else ""
-    return [f"{machine} classifies {percent(after.accuracy.value)} of clean images{chips}: {apart} the reference "
-            f"(change {points_of(gap.value)} {interval(gap)}{resolved}), with {percent(after.agreement)} of "
+    chips = f" (mean of {len(after.chips)} chips)" if after.over_chips else ""
+    return [f"{machine} classifies {percent(after.accuracy.value)} of clean images{chips}: {points_of(gap.value)} "
+            f"points {interval(gap)} against the reference{_unresolved(gap)}, with {percent(after.agreement)} of "
             "predictions equal."]
+
+
+def _unresolved(gap: Estimate) -> str:
+    return ", a difference this sample cannot tell from none" if gap.low <= 0 <= gap.high else ""
 
 
 def _hidden_accuracy(points: Points, machine: str) -> list[str]:
@@ -79,14 +79,15 @@ def _hidden_accuracy(points: Points, machine: str) -> list[str]:
 
 
 def _compare_attackers(unaware: Point, aware: Point) -> str:
-    taken = unaware.accuracy.value - aware.accuracy.value
+    taken = change(aware, unaware)
     opening = (f"{family(aware.threat)} at {aware.strength:.3g} leaves {aware.machine} "
                f"{percent(unaware.accuracy.value)} when crafted on {source(unaware.threat)} and "
                f"{percent(aware.accuracy.value)} when crafted on {aware.machine} itself: ")
-    if taken < 0:
+    if taken.value < 0:
         return opening + ("the attacker who knows the machine does worse, so its attack is not the strongest one and "
                           "the higher number is no evidence of robustness.")
-    return opening + f"{100 * taken:.1f} points that an unaware attacker misses are not robustness."
+    return opening + (f"{100 * taken.value:.1f} points {interval(taken)} that an unaware attacker misses are not "
+                      f"robustness{_unresolved(taken)}.")
 
 
 def sample_size(points: Sequence[Point]) -> str:
