@@ -14,7 +14,7 @@ senses all its C_in k_h k_w rows, each row is converted, and only then are rows 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import product
 
 import torch
@@ -44,8 +44,8 @@ class Cells:
             raise ValueError("a noisy read needs a generator")
         with torch.no_grad():
             sigma = operation(drive.square(), self.variance).clamp_(min=0).sqrt_()
-            noise = torch.randn(sigma.shape, generator=generator, dtype=sigma.dtype, device=sigma.device)
-        return current + noise.mul_(sigma)
+            noise = _normal_like(sigma, generator).mul_(sigma)
+        return current + noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class Array:
         first, last = self.row_cuts[r]
 
         def convolve(x, w):
-            return F.conv2d(x, w, padding=padding)
+            return F.conv2d(x, w, padding=padding).contiguous(memory_format=torch.channels_last)
 
         return self._row_lines[r].read(convolve, drive[:, first:last], generator)
 
@@ -97,6 +97,12 @@ class Array:
         """(B, H', W', k_h k_w C_in) row outputs of every position that column tile `c` drives, not yet overlapped."""
         left, right = self.column_cuts[c]
         return self._column_lines[c].read(torch.matmul, drive[:, left:right].permute(0, 2, 3, 1), generator)
+
+
+def _normal_like(dense, generator):
+    """Standard normals laid out in memory as `dense` is: drawn flat, since torch fills other layouts four times slower."""
+    flat = torch.randn(dense.numel(), generator=generator, dtype=dense.dtype, device=dense.device)
+    return flat.as_strided(dense.shape, dense.stride())
 
 
 def overlap_add(rows, kernel: tuple[int, int], padding: int):
@@ -140,11 +146,12 @@ class CrossbarArm(Arm):
 
     def forward(self, s_pre, generator=None):
         drive = self.up.dac(s_pre)
-        total = sum(adc(self.array.read_up(r, drive, self.padding, generator)) for r, adc in enumerate(self.up.adcs))
+        total = reduce(torch.add, (adc(self.array.read_up(r, drive, self.padding, generator))
+                                   for r, adc in enumerate(self.up.adcs)))
         return pool(torch.add(self.bias, total, alpha=self.array.compensation), self.pool)
 
     def backward(self, s_post, winners, generator=None):
         drive = unpool(self.down.dac(s_post), winners, self.unpooled)
-        rows = sum(adc(self.array.read_down(c, drive, generator)) for c, adc in enumerate(self.down.adcs))
+        rows = reduce(torch.add, (adc(self.array.read_down(c, drive, generator)) for c, adc in enumerate(self.down.adcs)))
         below = overlap_add(rows, self.array.conductance_us.shape[-2:], self.padding)
         return below * self.array.compensation

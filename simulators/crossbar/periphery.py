@@ -57,12 +57,14 @@ class _Convert(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, values, converter):
-        codes = (values / converter.step).round_()
-        inside = (codes >= converter.low) & (codes <= converter.high)
-        converter.clipped += values.numel() - inside.sum()
-        ctx.save_for_backward(inside)
+        codes = (values * (1 / converter.step)).round_()
+        middle, half = (converter.high + converter.low) / 2, (converter.high - converter.low) / 2
+        outside = (codes - middle).abs_().gt_(half)
+        converter.clipped += outside.sum().long()
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(outside.bool())
         return codes.clamp_(converter.low, converter.high).mul_(converter.step)
 
     @staticmethod
     def backward(ctx, gradient):
-        return gradient * ctx.saved_tensors[0], None
+        return gradient.masked_fill(ctx.saved_tensors[0], 0), None
