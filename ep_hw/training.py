@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tomli
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import safe_open
 from safetensors.torch import load as load_tensors
@@ -32,8 +33,9 @@ CALIBRATION_IMAGES = 64
 class Recipe(BaseModel):
     """How to train a network. Steps count time steps (an alternating sweep is two); one rate a layer, readout last.
 
-    `shift` is the largest random translation of a training image, in pixels (edges repeated); `flip` mirrors half
-    of them. `gain` multiplies the initial weights.
+    Training images are drawn anew each epoch: `shift` translates by up to so many whole pixels, `flip` mirrors half of
+    them, `affine` gives the largest rotation (degrees), zoom (fraction) and translation (pixels), all bilinear; edges
+    are repeated. `gain` multiplies the initial weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +58,7 @@ class Recipe(BaseModel):
     gain: float = Field(1.0, gt=0)
     shift: int = Field(0, ge=0)
     flip: bool = False
+    affine: tuple[float, float, float] = (0.0, 0.0, 0.0)
     keep_validation: bool = True
 
     def spec(self, train: Split) -> NetworkSpec:
@@ -159,7 +162,7 @@ def _train_epoch(net, optimiser, recipe: Recipe, split: Split, seed: int, epoch:
         group["lr"] = rate * cosine(epoch, recipe.epochs)
     substrate = net.substrate()
     for index in torch.randperm(len(split), generator=generator).split(recipe.batch):
-        images = augment(split.images[index], recipe.shift, recipe.flip, generator)
+        images = augment(split.images[index], recipe, generator)
         gradient, _ = ep_gradient(substrate, images, split.labels[index], schedule=recipe.schedule,
                                   free_steps=recipe.free_steps, nudged_steps=recipe.nudged_steps, beta=recipe.beta)
         for weight, bias, (weight_gradient, bias_gradient) in zip(net.weights, net.biases, gradient):
@@ -167,18 +170,34 @@ def _train_epoch(net, optimiser, recipe: Recipe, split: Split, seed: int, epoch:
         optimiser.step()
 
 
-def augment(images, shift: int, flip: bool, generator):
-    """Translate each image by up to `shift` pixels either way, edges repeated, and mirror it with probability 1/2."""
-    b, _, h, w = images.shape
-    if shift:
-        padded = torch.nn.functional.pad(images, (shift,) * 4, mode="replicate")
-        dy, dx = torch.randint(0, 2 * shift + 1, (2, b, 1, 1), generator=generator)
-        rows, columns = dy + torch.arange(h)[:, None], dx + torch.arange(w)
-        images = padded[torch.arange(b)[:, None, None], :, rows, columns].permute(0, 3, 1, 2).contiguous()
-    if flip:
-        mirrored = torch.rand(b, generator=generator) < 0.5
+def augment(images, recipe: Recipe, generator):
+    """Random variants (B, C, H, W) of training images, as the recipe says."""
+    if any(recipe.affine):
+        images = _warp(images, recipe.affine, generator)
+    if recipe.shift:
+        images = _translate(images, recipe.shift, generator)
+    if recipe.flip:
+        mirrored = torch.rand(len(images), generator=generator) < 0.5
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     return images
+
+
+def _translate(images, shift: int, generator):
+    b, _, h, w = images.shape
+    padded = F.pad(images, (shift,) * 4, mode="replicate")
+    dy, dx = torch.randint(0, 2 * shift + 1, (2, b, 1, 1), generator=generator)
+    rows, columns = dy + torch.arange(h)[:, None], dx + torch.arange(w)
+    return padded[torch.arange(b)[:, None, None], :, rows, columns].permute(0, 3, 1, 2).contiguous()
+
+
+def _warp(images, affine: tuple[float, float, float], generator):
+    b, _, h, w = images.shape
+    turn, zoom, dy, dx = torch.rand(4, b, generator=generator) * 2 - 1
+    angle, zoom = turn * math.radians(affine[0]), 1 + zoom * affine[1]
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    rows = [torch.stack([cos, -sin, dx * affine[2] * 2 / w], 1), torch.stack([sin, cos, dy * affine[2] * 2 / h], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _optimiser(net: EPNetwork, recipe: Recipe) -> torch.optim.SGD:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from pyautoattack.square import SquareAttack
 
+from mapping.errors import Refusal
 from simulators.machine import Machine
 
 
@@ -19,8 +20,14 @@ class Square:
     def run(self, machine: Machine, images, labels, generator):
         """Adversarial images (B, C, H, W) and the queries spent on each image (B,).
 
+        Raises:
+            Refusal: images smaller than 5 x 5 pixels, where the attack has no squares to draw.
+
         pyautoattack draws from torch's global generator: it is seeded from `generator` and put back afterwards.
         """
+        if min(images.shape[2:]) < 5:
+            raise Refusal("images too small for the square attack", where="square", got=tuple(images.shape[2:]),
+                          allowed="5 x 5 pixels or more", remedy="use pgd_l2 or pgd_linf")
         counter = _Counter(machine, generator)
         seed = int(torch.randint(2**31, (1,), generator=generator))
         attack = SquareAttack(counter, norm={"l2": "L2", "linf": "Linf"}[self.norm], n_queries=self.queries,

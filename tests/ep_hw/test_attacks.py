@@ -1,0 +1,148 @@
+"""Attacks against closed forms, and the invariants that no attack may break."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear import LinearMachine
+from networks import random_images, small_network
+
+from ep_hw.attacks import PGD, AttackSettings, Unrolled, attack, parse_gradient, perturbation, vote
+from ep_hw.threats import Threat, parse_threat
+from mapping import Refusal
+from simulators.reference import ReferenceMachine
+
+SHAPE = (1, 6, 6)
+SETTINGS = AttackSettings(gradients=("bptt@5",), iterations=20, queries=300)
+
+
+def linear(seed=0, classes=2, sigma=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(classes, 36, generator=generator)
+    return LinearMachine(weight, torch.zeros(classes), SHAPE, sigma)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def middle_images(batch, seed=0):
+    """Images near 1/2, so that the box [0, 1] does not bind at small eps."""
+    return 0.4 + 0.2 * torch.rand(batch, *SHAPE, generator=seeded(seed))
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_pgd_breaks_a_binary_linear_model_exactly_beyond_its_margin(norm):
+    """Minimal perturbation dz/|dw|_dual, closed form; 1 % either side of it decides."""
+    machine, images = linear(), middle_images(20)
+    logits = machine.relax(images).logits
+    labels = logits.argmax(1)
+    normal = (machine.weight[0] - machine.weight[1]).abs()
+    radii = (logits[:, 0] - logits[:, 1]).abs() / (normal.norm() if norm == "l2" else normal.sum())
+    for i in range(20):
+        for factor, broken in ((0.99, False), (1.01, True)):
+            eps = float(radii[i]) * factor
+            result = attack(machine, Threat(f"pgd_{norm}", eps), images[i:i + 1], labels[i:i + 1], SETTINGS, seeded())
+            assert (result.broken_by[0] == "bptt@5") is broken
+
+
+@given(seed=st.integers(0, 10**6), eps=st.floats(0, 2), kind=st.sampled_from(["pgd_l2", "pgd_linf", "square_l2",
+                                                                             "square_linf"]))
+@settings(max_examples=20, deadline=None)
+def test_adversarial_images_stay_in_the_ball_and_in_the_box(seed, eps, kind):
+    machine, images, threat = linear(seed, 10), random_images(4, SHAPE, seed), Threat(kind, eps)
+    labels = machine.relax(images).prediction
+    fast = SETTINGS.model_copy(update={"queries": 30, "iterations": 5})
+    if kind.startswith("square") and eps == 0:
+        threat = Threat(kind, 0.01)
+    result = attack(machine, threat, images, labels, fast, seeded(seed))
+    assert perturbation(images, result.images, threat.norm).max() <= threat.strength + 1e-6
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+
+
+def test_eps_zero_is_the_identity():
+    machine, images = linear(classes=10), random_images(5, SHAPE)
+    labels = machine.relax(images).prediction
+    result = attack(machine, Threat("pgd_l2", 0.0), images, labels, SETTINGS, seeded())
+    assert torch.equal(result.images, images)
+    assert result.broken_by == [""] * 5
+
+
+def test_robust_accuracy_falls_with_eps_and_reaches_zero():
+    machine = ReferenceMachine(small_network(3, gain=3.0).lower())
+    images = random_images(30)
+    labels = machine.relax(images).prediction
+    standing = []
+    for eps in (0.0, 0.05, 0.2, 1.0, 8.0):
+        result = attack(machine, Threat("pgd_l2", eps), images, labels, AttackSettings(), seeded())
+        standing.append(sum(by == "" for by in result.broken_by))
+        verdict = vote(machine, result.images, 1, None) == labels
+        assert int(verdict.sum()) == standing[-1]
+    assert standing == sorted(standing, reverse=True)
+    assert standing[0] == 30
+    assert standing[-1] == 0
+
+
+def test_images_already_wrong_are_left_alone():
+    machine, images = linear(classes=10), random_images(6, SHAPE)
+    wrong = (machine.relax(images).prediction + 1) % 10
+    result = attack(machine, Threat("square_linf", 0.3), images, wrong, SETTINGS, seeded())
+    assert result.broken_by == ["clean"] * 6
+    assert torch.equal(result.images, images)
+
+
+@pytest.mark.parametrize("kind", ["pgd_l2", "square_linf"])
+def test_same_generator_same_bits(kind):
+    machine, images = linear(classes=10, sigma=0.3), random_images(6, SHAPE)
+    labels = LinearMachine(machine.weight, machine.bias, SHAPE).relax(images).prediction
+    before = torch.random.get_rng_state()
+    runs = [attack(machine, Threat(kind, 0.2), images, labels, SETTINGS, seeded(5)).images for _ in range(2)]
+    assert torch.equal(*runs)
+    assert torch.equal(before, torch.random.get_rng_state()), "the global generator must be left as it was"
+
+
+def test_a_vote_beats_a_single_read_of_a_noisy_machine():
+    machine = linear(classes=2, sigma=1.0)
+    images = random_images(400, SHAPE)
+    truth = LinearMachine(machine.weight, machine.bias, SHAPE).relax(images).prediction
+    once = (vote(machine, images, 1, seeded()) == truth).float().mean()
+    often = (vote(machine, images, 25, seeded()) == truth).float().mean()
+    assert often > once
+
+
+def test_a_masked_gradient_is_counted():
+    """Saturated logits: the loss is flat, every iteration sees a zero gradient, and the count says so."""
+    images = random_images(4, SHAPE)
+    machine = linear(classes=2)
+    machine.weight = machine.weight * 1e6
+    labels = machine.relax(images).prediction
+    _, zeros = PGD("l2", 0.01, Unrolled(5), iterations=7).run(machine, images, labels, None)
+    assert torch.allclose(zeros, torch.ones(4))
+    _, zeros = PGD("l2", 0.01, Unrolled(5), iterations=7).run(linear(classes=2), images, labels, None)
+    assert zeros.max() == 0
+
+
+@pytest.mark.parametrize("text", ["pgd_l2@0.5", "clean", "jpeg_compression@3", "transfer:reference:pgd_linf@0.03",
+                                  "transfer:crossbar:pcm:square_l2@1"])
+def test_a_threat_is_rebuilt_from_its_text(text):
+    assert str(parse_threat(text)) == text
+    assert parse_threat(str(parse_threat(text))) == parse_threat(text)
+
+
+def test_threats_have_fractions_and_aliases():
+    assert parse_threat("pgd_linf@8/255").strength == pytest.approx(8 / 255)
+    assert parse_threat("jpeg@2").name == "jpeg_compression"
+
+
+@pytest.mark.parametrize("text", ["pgd@1", "pgd_l2", "pgd_l2@x", "jpeg@6", "jpeg@2.5", "pgd_l2@-1", "pgd_l2@nan",
+                                  "transfer:nowhere:pgd_l2@1", "transfer:reference:clean", "pgd_l2@1/0"])
+def test_bad_threats_are_refused(text):
+    with pytest.raises(Refusal, match="allowed: "):
+        parse_threat(text)
+
+
+@pytest.mark.parametrize("text", ["bptt", "bptt@0", "bptt@1.5", "ep@0", "ep@x", "adjoint@3"])
+def test_bad_gradients_are_refused(text):
+    with pytest.raises(Refusal, match="bptt@STEPS"):
+        parse_gradient(text)
