@@ -35,7 +35,8 @@ def loihi_report(program) -> Table:
                      layer.exponent, layer.scale, layer.shift, layer.bound, ACCUMULATOR_LIMIT - 1, round(memory, 1),
                      MEMORY_A_CORE_KIB, cores))
     total = sum(row[-1] for row in rows)
-    image = f"Image: {program.input_bits} fraction bits, signed. Strongest safe nudge: |beta| <= {program.largest_beta:g}."
+    image = (f"Image: {program.input_bits} fraction bits, signed. "
+             f"Strongest nudge proven safe: |beta| <= {program.largest_beta:g}.")
     chips = f"Cores: {total} used, {CORES_A_CHIP} allowed a chip: {math.ceil(total / CORES_A_CHIP)} chip(s)."
     return Table(f"{program.target}: integers", COLUMNS, tuple(rows), (image, chips, *NOTES))
 

@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from mapping.graph import Coupling, EPGraph, Population
 
 CIFAR_FOLDERS = (os.environ.get("EP_HW_DATA", ""), Path(__file__).parents[2] / "shared" / "data")
 
@@ -15,3 +18,24 @@ def cifar_root():
         if (Path(folder) / "cifar-10-batches-py").is_dir():
             return Path(folder)
     return pytest.skip("no CIFAR-10 folder on this machine (set EP_HW_DATA)")
+
+
+@pytest.fixture(scope="session")
+def random_graph():
+    """Maker of small random graphs: random_graph(seed, side, pools, schedule, gain)."""
+    return _random_graph
+
+
+def _random_graph(seed: int, side: int = 7, pools=(2, 1), schedule: str = "alternating", gain: float = 1.0) -> EPGraph:
+    """Two hidden layers of random weights of different sizes; odd maps where `side` is odd."""
+    rng = np.random.default_rng(seed)
+    couplings, pre = [], (2, side, side)
+    for n, (channels, pool) in enumerate(zip((3, 5), pools)):
+        weight = np.float32(gain * 10.0 ** rng.uniform(-1, 0.3) * rng.standard_normal((channels, pre[0], 3, 3)))
+        couplings.append(Coupling(f"conv{n + 1}", weight, np.float32(rng.standard_normal(channels)), 1, pool, pre))
+        pre = couplings[-1].post
+    weight, bias = np.float32(rng.standard_normal((4, *pre))), np.float32(rng.standard_normal(4))
+    readout = Coupling("readout", weight, bias, 0, 1, pre)
+    populations = tuple(Population(f"layer{n + 1}", c.post, 0.5) for n, c in enumerate(couplings))
+    return EPGraph((2, side, side), np.float32([0.3, 0.5]), np.float32([0.7, 1.1]), populations, tuple(couplings),
+                   readout, schedule, 60, 1e-3)

@@ -1,0 +1,163 @@
+"""Ladder of the Loihi compiler: weights, shifts, the overflow proof, refusals, programs on disk."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mapping
+from mapping.errors import Refusal
+from mapping.graph import Coupling
+from mapping.integers import EXPONENTIAL, nudge_pull, quantise, rescale, softmax_error
+from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
+from mapping.loihi import LoihiProgram
+from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach
+
+SOME = settings(max_examples=25, deadline=None)
+seeds = st.integers(0, 10**6)
+
+
+@SOME
+@given(seeds, st.integers(2, 8), st.floats(1e-4, 1e4))
+def test_weights_are_within_half_a_step_and_no_finer_exponent_would_fit(seed, bits, size):
+    weight = np.float32(size * np.random.default_rng(seed).standard_normal((3, 2, 3, 3)))
+    integers, q = quantise(weight, bits)
+    limit = 2 ** (bits - 1) - 1
+    assert np.abs(integers.astype(int)).max() <= limit
+    assert np.abs(weight - integers * 2.0**-q).max() <= 2.0**-q / 2
+    assert np.floor(np.abs(weight).max() * 2.0 ** (q + 1) + 0.5) > limit
+
+
+@pytest.mark.parametrize(("x", "shift", "expected"),
+                         [(5, 1, 3), (-5, 1, -2), (6, 2, 2), (-6, 2, -1), (3, 0, 3), (3, -2, 12)])
+def test_rescaling_rounds_half_up(x, shift, expected):
+    assert rescale(np.int64(x), shift) == expected
+
+
+@SOME
+@given(seeds, st.sampled_from([1, 2]), st.integers(5, 8))
+def test_feedback_never_exceeds_its_reach_and_reaches_half_of_it(seed, pool, side):
+    """Winners chosen to push one unit as far as they can; the reach is attained up to the border and the parity."""
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-127, 128, (3, 2, 3, 3))
+    coupling = Coupling("c", weight, np.zeros(3), 1, pool, (2, side, side))
+    reach = feedback_reach(weight, pool)
+    pooled = (1, *coupling.post)
+    worst = np.zeros((2, 2))
+    for channel, row, column in np.ndindex(2, side, side):
+        unit = np.zeros((1, 2, side, side), np.float64)
+        unit[0, channel, row, column] = 1
+        taps = convolve(unit, weight, 1)
+        for sign in (0, 1):
+            gain, winners = max_pool(-taps if sign else taps, pool)
+            state = (gain > 0).astype(np.float64).reshape(pooled)
+            drive = convolve_transpose(unpool(state, winners, pool, coupling.unpooled), weight, 1)
+            assert -reach[1, channel] <= drive[0, channel].min()
+            assert drive[0, channel].max() <= reach[0, channel]
+            worst[sign, channel] = max(worst[sign, channel], abs(drive[0, channel, row, column]))
+    assert np.all(worst >= reach / 2)
+
+
+def test_forward_reach_is_attained_by_extreme_inputs():
+    weight = np.array([[[[3, -2]], [[-5, 7]]]])
+    low, high = np.array([-10, 0]), np.array([20, 30])
+    up = 3 * 20 + 2 * 10 + 7 * 30
+    down = 3 * 10 + 2 * 20 + 5 * 30
+    assert forward_reach(weight, low, high).tolist() == [[up], [down]]
+
+
+@SOME
+@given(seeds, st.integers(4, 9), st.sampled_from([(1, 1), (2, 1), (2, 2), (1, 2)]))
+def test_no_accumulator_exceeds_its_bound_under_extreme_states(random_graph, seed, side, pools):
+    graph = random_graph(seed, side, pools)
+    program = mapping.compile(graph, "loihi")
+    rng = np.random.default_rng(seed)
+    shapes = [c.pre for c in graph.couplings] + [graph.couplings[-1].post]
+    extremes = [rng.integers(0, 2, (8, *shape)) * program.top for shape in shapes]
+    extremes[0] = np.where(extremes[0] > 0, *(np.floor((end - graph.mean) / graph.scale * 2.0**program.input_bits + 0.5)
+                                               .reshape(1, -1, 1, 1) for end in (1, 0)))
+    for n, (layer, coupling) in enumerate(zip(program.layers, graph.couplings)):
+        total, winners = max_pool(convolve(extremes[n].astype(float), layer.weight, 1), coupling.pool)
+        total = total * 2.0**layer.up + layer.bias.reshape(-1, 1, 1) + layer.half
+        if n + 1 < len(program.layers):
+            above, next_layer = graph.couplings[n + 1], program.layers[n + 1]
+            _, winners = max_pool(convolve(extremes[n + 1].astype(float), next_layer.weight, 1), above.pool)
+            z = unpool(extremes[n + 2].astype(float), winners, above.pool, above.unpooled)
+            total = total + convolve_transpose(z, next_layer.weight, 1) * 2.0**layer.down
+        assert np.abs(total).max() <= layer.bound < ACCUMULATOR_LIMIT
+
+
+@SOME
+@given(seeds)
+def test_default_state_bits_are_the_largest_that_are_proven(random_graph, seed):
+    graph = random_graph(seed)
+    program = mapping.compile(graph, "loihi")
+    given_bits = mapping.compile(graph, f"loihi[state_bits={program.state_bits}]")
+    assert [layer.bound for layer in given_bits.layers] == [layer.bound for layer in program.layers]
+    if program.state_bits < 16:
+        with pytest.raises(Refusal, match=r"layer .*not proven safe.*bound \d+.*remedy"):
+            mapping.compile(graph, f"loihi[state_bits={program.state_bits + 1}]")
+
+
+def test_a_network_too_large_for_four_bits_is_refused_by_layer(random_graph):
+    graph = random_graph(1)
+    small = replace(graph.couplings[0], weight=graph.couplings[0].weight * 1e-5)
+    with pytest.raises(Refusal, match="layer conv"):
+        mapping.compile(replace(graph, couplings=(small, graph.couplings[1])), "loihi")
+
+
+def test_a_slope_that_is_no_power_of_two_is_refused(random_graph):
+    graph = random_graph(1)
+    populations = (replace(graph.populations[0], slope=0.3), graph.populations[1])
+    with pytest.raises(Refusal, match=r"layer1: slope is not a power of two; got 0\.3"):
+        mapping.compile(replace(graph, populations=populations), "loihi")
+
+
+@pytest.mark.parametrize("target", ["loihi", "lava", "loihi:states", "loihi:weights[weight_bits=5]"])
+def test_a_program_comes_back_from_disk_to_the_same_bytes(random_graph, tmp_path, target):
+    program = mapping.compile(random_graph(2), target)
+    program.save(tmp_path / "program")
+    again = mapping.load_program(tmp_path / "program")
+    assert isinstance(again, LoihiProgram)
+    assert again.digest() == program.digest()
+    assert again.report() == program.report()
+    again.save(tmp_path / "again")
+    for name in ("program.json", "program.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "program" / name).read_bytes()
+
+
+def test_report_names_every_layer_and_compares_used_with_allowed(random_graph):
+    program = mapping.compile(random_graph(3), "loihi")
+    table = program.report()
+    rows = [dict(zip(table.columns, row)) for row in table.rows]
+    assert [row["layer"] for row in rows] == ["conv1", "conv2", "readout"]
+    assert all(row["bound"] <= row["allowed"] < ACCUMULATOR_LIMIT for row in rows)
+    # conv2 reads (3, 3, 3) and writes (5, 3, 3): 135 weights at 9 places, twice, 8 bits; 45 units of 6 bytes
+    assert rows[1]["memory KiB"] == round((135 * 9 * 2 + 45 * 6) / 1024, 1)
+
+
+@SOME
+@given(seeds, st.integers(8, 20))
+def test_integer_softmax_is_the_softmax_within_its_table(seed, exponent):
+    rng = np.random.default_rng(seed)
+    logits = 4 * rng.standard_normal((6, 10))
+    target = np.eye(10)[rng.integers(0, 10, 6)]
+    integers = np.floor(logits * 2.0**exponent + 0.5).astype(np.int64)
+    error = softmax_error(integers, exponent, (target * 2**15).astype(np.int64)) * 2.0**-15
+    e = np.exp(integers * 2.0**-exponent)
+    # half a table step of 2^-8 in each exponent, one rounding of the table, one floor
+    assert np.abs(error - (target - e / e.sum(1, keepdims=True))).max() <= 2.0**-8 + 12 * 2.0**-15
+    assert EXPONENTIAL[0] == 2**15
+    assert EXPONENTIAL[-1] == 0
+
+
+@SOME
+@given(seeds, st.floats(-2, 2), st.integers(0, 30))
+def test_pull_is_the_product_rounded_once(seed, beta, shift):
+    rng = np.random.default_rng(seed)
+    error, weight = rng.integers(-2**15, 2**15, (3, 4)), rng.integers(-127, 128, (4, 2, 2, 2)).astype(np.int8)
+    numerator = round(beta * 2**16)
+    exact = numerator * np.einsum("bk,kchw->bchw", error, weight.astype(np.int64)) / 2.0**shift
+    assert np.all(np.abs(nudge_pull(error, weight, numerator, shift) - exact) <= 0.5)
