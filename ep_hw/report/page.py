@@ -12,7 +12,7 @@ from ep_hw.report.inline import amplified, data_uri, png, svg
 from ep_hw.report.plots import Style, corruption_figure, curves_figure, shared_limits, styles, waterfall_figure
 from ep_hw.report.points import Points, attacks_its_own_images, is_attack, pool, source
 from ep_hw.report.record import GalleryItem, RunRecord
-from ep_hw.report.series import Ladder, ladders, machines, panels, threats, without_rungs
+from ep_hw.report.series import Ladder, ladders, machines, panels, strongest, threats, without_rungs
 
 SUMMARY_COLUMNS = ("model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low",
                    "ci_high", "agreement", "flips_to_wrong", "flips_to_right", "seconds", "key")
@@ -58,7 +58,7 @@ def _study(number: int, name: tuple[str, str], rows: list[dict], run: RunRecord)
             "images": sorted({p.n for p in points.values()}), "chips": max(len(p.chips) for p in points.values()),
             "over_chips": any(p.over_chips for p in points.values()),
             "machines": machines(whole), "headline": _headline(whole),
-            "waterfalls": _waterfalls(f"s{number}", shown, look),
+            "waterfalls": _waterfalls(f"s{number}", strongest(shown), look),
             "curves": _figures(f"s{number}-eps", panels(whole, attacks=True), look, curves_figure),
             "corruptions": _figures(f"s{number}-corruption", panels(whole, attacks=False), look, corruption_figure)}
 
@@ -79,7 +79,7 @@ def _waterfalls(prefix: str, shown: list[Ladder], look: dict[str, Style]) -> lis
         title = f"{ladder.target}: {wording.threat_name(ladder.threat, ladder.strength)}"
         sentence = wording.largest_loss(ladder)
         figure = waterfall_figure(ladder, look[ladder.steps[-1].machine])
-        figures.append({"title": title, "sentence": sentence, "steps": ladder.steps,
+        figures.append({"title": title, "sentence": sentence, "clean": ladder.threat == "clean",
                         "svg": svg(figure, f"{prefix}-waterfall-{number}", f"Accuracy waterfall, {title}. {sentence}")})
     return figures
 
@@ -108,7 +108,9 @@ def _frame(item: GalleryItem) -> dict:
 
 
 def _cell(value: object) -> str:
-    """A plain value in a table: floats at six significant digits, nothing for None."""
+    """A plain value in a table: floats at six significant digits, a dash for None, name = value pairs of a dict."""
     if value is None:
         return "\u2013"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {_cell(inner)}" for name, inner in value.items())
     return f"{value:.6g}" if isinstance(value, float) else str(value)

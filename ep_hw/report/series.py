@@ -51,6 +51,12 @@ def ladders(points: Points, waterfalls: dict[str, Sequence[tuple[str, str]]]) ->
     return [ladder for ladder in found if ladder.steps]
 
 
+def strongest(shown: Sequence[Ladder]) -> list[Ladder]:
+    """Of each target and threat the ladder at the largest strength."""
+    last = {(ladder.target, ladder.threat): ladder for ladder in sorted(shown, key=lambda ladder: ladder.strength)}
+    return [ladder for ladder in shown if last[ladder.target, ladder.threat] is ladder]
+
+
 def without_rungs(points: Points, shown: Sequence[Ladder]) -> Points:
     """The points that no waterfall shows as a rung on the way: reference, whole machines and everything else."""
     rungs = {(step.machine, ladder.threat, ladder.strength) for ladder in shown for step in ladder.steps[1:-1]}

@@ -19,7 +19,7 @@ from ep_hw.report.inline import amplified, png
 from ep_hw.report.page import SUMMARY_COLUMNS, render
 from ep_hw.report.plots import shared_limits, styles, waterfall_figure
 from ep_hw.report.points import change, pool, waterfall
-from ep_hw.report.series import ladders, panels, threats, without_rungs
+from ep_hw.report.series import ladders, panels, strongest, threats, without_rungs
 from ep_hw.report.wording import findings, largest_loss
 from ep_hw.statistics import mcnemar, paired_interval, student, wilson
 from mapping import Refusal
@@ -95,7 +95,7 @@ def realistic_record():
     return RunRecord("Digits on simulated hardware", "ep-hw evaluate digits --on loihi --on crossbar:pcm --chips 5",
                      realistic_summary(), realistic_gallery(), [table], WATERFALLS,
                      {"ep-hw": "0.1.0", "python": "3.10.14", "torch": "2.6.0"},
-                     {"evaluation": 0, "chips": "0 1 2 3 4", "split": 7},
+                     {"evaluation": 0, "chips": "0 1 2 3 4", "attack": {"steps": 20, "restarts": 1}},
                      ["Noisy machines are judged by the majority of 5 reads."], [])
 
 
@@ -279,6 +279,14 @@ def test_a_waterfall_needs_every_rung():
 def test_waterfalls_cover_every_threat_with_all_rungs_clean_first():
     found = [(f.target, f.threat, f.strength) for f in ladders(pool(realistic_summary()), WATERFALLS)]
     assert found == [("loihi", "clean", 0.0), (PCM, "clean", 0.0), ("loihi", "pgd_l2", 0.5), (PCM, "pgd_l2", 0.5)]
+
+
+def test_figures_show_each_threat_at_its_largest_strength():
+    summary = rows_under("clean", 0.0, 0.0, 194) + rows_under("contrast", 5.0, 0.5, 150) + rows_under(
+        "contrast", 1.0, 0.1, 190)
+    shown = strongest(ladders(pool(summary), WATERFALLS))
+    assert [(f.target, f.threat, f.strength) for f in shown] == [
+        ("loihi", "clean", 0), (PCM, "clean", 0), ("loihi", "contrast", 5), (PCM, "contrast", 5)]
 
 
 def test_the_sentence_names_the_largest_cause():
