@@ -20,6 +20,7 @@ from lava.magma.runtime.runtime import Runtime
 from simulators.loihi.wiring import wire
 
 HEARTBEAT_S = 0.05
+LAST_WORDS_S = 2.0   # for a failed actor's traceback to arrive after others have ended
 CHANNEL_SLOTS = 2   # messages a channel holds; Lava's default of 64 costs 32 times the memory
 
 
@@ -98,12 +99,18 @@ class GuardedRuntime(Runtime):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _check(self):
+        """Look for the dead: one that failed is the cause; Lava then told the others to end, which they did well."""
         if self._messaging_infrastructure is not None:
-            for name, actor in zip(self._names(), self._messaging_infrastructure.actors):
-                if not actor.is_alive():
+            ended = [(name, actor) for name, actor in zip(self._names(), self._messaging_infrastructure.actors)
+                     if not actor.is_alive()]
+            for name, actor in ended:
+                if actor.exitcode or actor.exception:
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     raise _post_mortem(name, actor)
+            if ended:
+                self._deadline = min(self._deadline, time.monotonic() + LAST_WORDS_S)
         if time.monotonic() > self._deadline:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             raise ActorDied("Lava", "no answer before the deadline")
 
     def _names(self):

@@ -93,7 +93,8 @@ def ping_pong_graph(steps: int) -> EPGraph:
     readout = Coupling("readout", np.float32([1, -1]).reshape(2, 1, 1, 1), np.float32([0, 0]), 0, 1, (1, 1, 1))
     populations = tuple(Population(f"layer{n}", (1, 1, 1), 0.5) for n in (1, 2))
     couplings = (link("conv1", 0), link("conv2", 4))
-    return EPGraph((1, 1, 1), np.float32([0]), np.float32([1]), populations, couplings, readout, "synchronous", steps, 1e-3)
+    return EPGraph((1, 1, 1), np.float32([0]), np.float32([1]), populations, couplings, readout,
+                   schedule="synchronous", steps=steps, tolerance=1e-3)
 
 
 @pytest.mark.parametrize("steps", [20, 21])

@@ -1,0 +1,181 @@
+"""Whatever kills a Lava session, the host hears of it soon and nothing is left behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mapping
+from mapping.errors import Refusal
+from simulators.loihi.lava import LavaMachine
+from simulators.loihi.session import LavaError
+
+HOST = """
+    import os, sys, signal
+    import mapping, torch
+    from simulators.loihi.lava import LavaMachine
+    program = mapping.load_program(sys.argv[1])
+    machine = LavaMachine(program, batch=1)
+    print(machine._session._process.pid, flush=True)
+    images = torch.zeros(1, *program.graph.image_shape)
+    {body}
+    """
+FOREVER = "machine.relax(images, 100_000)"
+
+
+def group(leader: int) -> dict[int, str]:
+    """Living processes of a process group: pid -> name of the thread group."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name, _, rest = (folder / "stat").read_text().rpartition(")")
+            state, _, pgrp = rest.split()[:3]
+            if int(pgrp) == leader and state not in "ZX":
+                found[int(folder.name)] = name
+    return found
+
+
+def wait_until(condition, seconds: float = 5.0) -> bool:
+    """Whether a condition came true within a time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture
+def blocks():
+    """Asserts at the end of a test that /dev/shm holds nothing that it did not hold before."""
+    before = set(os.listdir("/dev/shm"))
+    yield
+    assert set(os.listdir("/dev/shm")) <= before
+
+
+@pytest.fixture
+def lava(random_graph, blocks):
+    """A small Lava machine whose processes must all be gone at the end, whatever the test did to them."""
+    machine = LavaMachine(mapping.compile(random_graph(0), "lava"), batch=1)
+    worker = machine._session._process.pid
+    assert len(group(worker)) > 6   # the worker, six processes, a runtime service
+    yield machine
+    machine.close()
+    assert wait_until(lambda: not group(worker))
+
+
+def images_for(machine):
+    return torch.zeros(1, *machine.graph.image_shape)
+
+
+def fail_while_relaxing(machine) -> LavaError:
+    start = time.monotonic()
+    with pytest.raises(LavaError) as caught:
+        machine.relax(images_for(machine), 100_000)
+    assert time.monotonic() - start < 5
+    return caught.value
+
+
+def test_a_killed_actor_is_named(lava):
+    actors = sorted(pid for pid in group(lava._session._process.pid) if pid != lava._session._process.pid)
+    os.kill(actors[1], signal.SIGKILL)
+    assert "exit code -9" in str(fail_while_relaxing(lava))
+
+
+def test_a_killed_worker_is_noticed_and_takes_its_actors_along(lava):
+    worker = lava._session._process.pid
+    os.kill(worker, signal.SIGKILL)
+    assert wait_until(lambda: not group(worker))
+    assert "worker died" in str(fail_while_relaxing(lava))
+
+
+def broken(program, layer: int, **changes):
+    layers = list(program.layers)
+    layers[layer] = replace(layers[layer], **changes)
+    return replace(program, layers=tuple(layers))
+
+
+@pytest.mark.parametrize(("process", "changes", "trace"), [
+    ("layer1", {"bias": np.zeros(4, np.int64)}, "run_spk"),                     # an exception in a process model
+    ("conv1", {"weight": np.zeros((4, 2, 3, 3), np.int8)}, "Mismatch"),         # a message of the wrong shape
+])
+def test_a_failing_process_is_named_and_its_traceback_arrives(random_graph, blocks, process, changes, trace):
+    program = mapping.compile(random_graph(0), "lava")
+    with LavaMachine(broken(program, 0, **changes), batch=1) as lava:
+        worker = lava._session._process.pid
+        error = fail_while_relaxing(lava)
+        assert error.process == process
+        assert "Traceback" in str(error)
+        assert trace in str(error)
+    assert wait_until(lambda: not group(worker))
+
+
+def test_a_hung_process_meets_its_deadline(lava):
+    actors = sorted(pid for pid in group(lava._session._process.pid) if pid != lava._session._process.pid)
+    os.kill(actors[0], signal.SIGSTOP)
+    with pytest.raises(LavaError, match="no answer before the deadline"):
+        lava._session.run(5, 0.5)
+
+
+def test_missing_lava_is_refused_with_a_remedy(random_graph, blocks, tmp_path, monkeypatch):
+    (tmp_path / "lava").mkdir()
+    (tmp_path / "lava" / "__init__.py").write_text("raise ImportError('no lava here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(Refusal, match=r"Lava is not available; got no lava here; .* remedy: install lava-nc"):
+        LavaMachine(mapping.compile(random_graph(0), "lava"))
+
+
+def start_host(tmp_path, random_graph, body: str) -> subprocess.Popen:
+    mapping.compile(random_graph(0), "lava").save(tmp_path / "program")
+    command = [sys.executable, "-c", textwrap.dedent(HOST).format(body=body), str(tmp_path / "program")]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, -2)])
+def test_a_host_killed_while_relaxing_leaves_nothing(tmp_path, random_graph, blocks, sent, code):
+    host = start_host(tmp_path, random_graph, FOREVER)
+    worker = int(host.stdout.readline())
+    assert group(worker)
+    time.sleep(0.3)
+    host.send_signal(sent)
+    assert host.wait(10) == code
+    assert ("KeyboardInterrupt" in host.communicate()[1]) == (sent == signal.SIGINT)
+    assert wait_until(lambda: not group(worker))
+
+
+def test_a_host_that_forgets_to_close_leaves_nothing(tmp_path, random_graph, blocks):
+    host = start_host(tmp_path, random_graph, "machine.relax(images)")
+    worker = int(host.stdout.readline())
+    assert host.wait(20) == 0
+    assert wait_until(lambda: not group(worker))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.3, 1.0, 1.6])
+def test_a_host_killed_while_building_leaves_nothing(tmp_path, random_graph, blocks, delay):
+    host = start_host(tmp_path, random_graph, FOREVER)
+    assert wait_until(lambda: children(host.pid), 30)
+    worker, = children(host.pid)
+    time.sleep(delay)
+    host.kill()
+    host.wait()
+    assert wait_until(lambda: not group(worker))
+
+
+def children(parent: int) -> list[int]:
+    """Living Lava workers of a process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found += [int(folder.name)] * (b"loihi.worker" in (folder / "cmdline").read_bytes())
+    return found
