@@ -24,11 +24,12 @@ def convolve(x: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:
 
 
 def convolve_transpose(z: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:
-    """Adjoint of `convolve` in x: (B, C_out, H', W') -> (B, C_in, H, W), square kernels or padding 0."""
-    k_h, k_w = weight.shape[2:]
-    z = np.pad(z, ((0, 0), (0, 0), (k_h - 1, k_h - 1), (k_w - 1, k_w - 1)))
+    """Adjoint of `convolve` in x: (B, C_out, H', W') -> (B, C_in, H, W)."""
+    rest = [k - 1 - padding for k in weight.shape[2:]]   # zeros still to add around z; where negative, rows to crop
+    z = np.pad(z, ((0, 0), (0, 0), *((max(r, 0), max(r, 0)) for r in rest)))
     full = convolve(z, np.ascontiguousarray(weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]), 0)
-    return full if not padding else np.ascontiguousarray(full[:, :, padding:-padding, padding:-padding])
+    rows, columns = (slice(max(-r, 0), n - max(-r, 0)) for r, n in zip(rest, full.shape[2:]))
+    return np.ascontiguousarray(full[:, :, rows, columns])
 
 
 def max_pool(a: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -64,14 +64,15 @@ def test_lava_in_floats_is_the_reference(random_graph, schedule):
         compare(lava, lava.gradient_model, images, tolerance=1e-5, nudge=nudge_for(graph, 6, -0.5), states=ours.states)
 
 
+@pytest.mark.slow
 def test_lava_runs_the_digits_model_bit_for_bit():
     graph = ep_hw.load("digits").lower()
-    images = load_data("digits", "test").images[:48]
-    with simulators.open(mapping.compile(graph, "lava")) as lava:
+    images = load_data("digits", "test").images[:16]
+    with LavaMachine(mapping.compile(graph, "lava"), batch=8) as lava:
         ours, theirs = compare(lava, lava.gradient_model, images)
         assert torch.equal(ours.logits, theirs.logits)
         assert torch.equal(ours.steps, theirs.steps)
-    with simulators.open(mapping.compile(graph, "lava:float")) as lava:
+    with LavaMachine(mapping.compile(graph, "lava:float"), batch=16) as lava:
         compare(lava, lava.gradient_model, images, tolerance=1e-5)
 
 
