@@ -24,6 +24,7 @@ from mapping.ranges import MARGIN, PERCENTILE, Span, calibrate
 from mapping.targets import CrossbarTarget
 
 G_MAX_US = {"ideal": 25.0, "pcm": 25.0}
+NOISY_STEPS = 60
 DIRECTIONS = ("up", "down")
 Cuts = tuple[tuple[int, int], ...]
 
@@ -62,6 +63,11 @@ class CrossbarProgram(Program):
 
     layers: tuple[CrossbarLayer, ...]
     kind: ClassVar[str] = "crossbar"
+
+    @property
+    def steps(self) -> int:
+        """Time steps of a free phase: the checkpoint's most, or NOISY_STEPS where read noise lets no state rest."""
+        return self.target.steps or (NOISY_STEPS if self.target.includes("read") else self.graph.steps)
 
     def pack(self):
         arrays, settings = {}, []

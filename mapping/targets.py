@@ -84,7 +84,7 @@ class LoihiTarget(Target):
 
 @dataclass(frozen=True)
 class CrossbarTarget(Target):
-    """Analog tiles. Times in seconds; `steps` counts time steps (an alternating sweep is two)."""
+    """Analog tiles. Times in seconds; `steps` counts time steps (an alternating sweep is two), see CrossbarProgram."""
 
     age: float = option(3600.0, duration, "0 to 3.2e7 s, as 25s, 1h, 1d, 1y", 0.0, 3.2e7)
     adc_bits: int = option(8, whole, "2 to 16", 2, 16)
@@ -94,7 +94,7 @@ class CrossbarTarget(Target):
     drift_compensation: bool = option(True, switch, "on, off")
     input_read: str = option("every", str, "once, every")
     relaxation_time: float = option(1e-3, duration, "1us to 1s", 1e-6, 1.0)
-    steps: int = option(60, whole, "1 to 100000", 1, 100_000)
+    steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
 
     def __post_init__(self):
         super().__post_init__()

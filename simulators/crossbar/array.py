@@ -100,7 +100,7 @@ class Array:
 
 
 def _normal_like(dense, generator):
-    """Standard normals laid out in memory as `dense` is: drawn flat, since torch fills other layouts four times slower."""
+    """Standard normals in the memory order of `dense`: drawn flat, as torch fills other orders four times slower."""
     flat = torch.randn(dense.numel(), generator=generator, dtype=dense.dtype, device=dense.device)
     return flat.as_strided(dense.shape, dense.stride())
 
@@ -146,12 +146,12 @@ class CrossbarArm(Arm):
 
     def forward(self, s_pre, generator=None):
         drive = self.up.dac(s_pre)
-        total = reduce(torch.add, (adc(self.array.read_up(r, drive, self.padding, generator))
-                                   for r, adc in enumerate(self.up.adcs)))
+        sums = (adc(self.array.read_up(r, drive, self.padding, generator)) for r, adc in enumerate(self.up.adcs))
+        total = reduce(torch.add, sums)
         return pool(torch.add(self.bias, total, alpha=self.array.compensation), self.pool)
 
     def backward(self, s_post, winners, generator=None):
         drive = unpool(self.down.dac(s_post), winners, self.unpooled)
-        rows = reduce(torch.add, (adc(self.array.read_down(c, drive, generator)) for c, adc in enumerate(self.down.adcs)))
-        below = overlap_add(rows, self.array.conductance_us.shape[-2:], self.padding)
+        rows = (adc(self.array.read_down(c, drive, generator)) for c, adc in enumerate(self.down.adcs))
+        below = overlap_add(reduce(torch.add, rows), self.array.conductance_us.shape[-2:], self.padding)
         return below * self.array.compensation

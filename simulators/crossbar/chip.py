@@ -58,7 +58,7 @@ class CrossbarMachine(InProcessMachine):
             arms[:-1], arms[-1], [p.slope for p in graph.populations], [p.shape for p in graph.populations],
             torch.tensor(graph.mean, device=device), torch.tensor(graph.scale, device=device),
             fresh_input=not self.deterministic and target.input_read == "every")
-        super().__init__(graph, str(target), substrate, steps=target.steps,
+        super().__init__(graph, str(target), substrate, steps=program.steps,
                          stop=Residual(graph.tolerance) if self.deterministic else None)
 
     def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):

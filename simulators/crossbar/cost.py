@@ -26,12 +26,12 @@ def relaxation_cost(program: CrossbarProgram) -> Cost:
     period, depth = period_of(graph.schedule), len(graph.couplings)
     tile_reads = program.layers[-1].tiles
     serial_reads = 1
-    for t in range(target.steps):
+    for t in range(program.steps):
         reads = _reads(program, active_layers(graph.schedule, t, depth), t)
         tile_reads += sum(program.layers[n].tiles * count for n, count in reads.items())
         serial_reads += max(reads.values(), default=0)
     energy = tile_reads * _READ_J * (target.tile / _TILE) ** 2
-    operations = sweep_operations(graph) * target.steps / period + graph.readout.weight.size
+    operations = sweep_operations(graph) * program.steps / period + graph.readout.weight.size
     return Cost(operations, energy, serial_reads * _READ_S, _SOURCE)
 
 

@@ -1,0 +1,189 @@
+"""Laws of the array: one set of cells, two adjoint directions, noise as if drawn device by device, converters."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mapping.crossbar import conductance_pairs, cut
+from simulators.crossbar.array import Array, CrossbarArm, Periphery, overlap_add
+from simulators.crossbar.periphery import Converter
+from simulators.reference import FloatArm, pool
+
+SOME = settings(max_examples=25, deadline=None)
+
+
+def wire(values):
+    return values
+
+
+def random_array(generator, c_out, c_in, kernel, rows=2, columns=2, noise=0.0):
+    weight = torch.randn(c_out, c_in, kernel, kernel, generator=generator, dtype=torch.float64)
+    g_us, us_per_weight = conductance_pairs(weight.numpy(), 25.0, None)
+    g_us = torch.tensor(g_us)
+    fresh = noise * torch.rand(g_us.shape, generator=generator, dtype=torch.float64) if noise else None
+    return Array(g_us, fresh, us_per_weight, 1.0, cut(c_in, rows), cut(c_out, columns)), weight
+
+
+def random_arm(array, padding, side, pool=1, up=None, down=None, bias=None):
+    c_out, _, k, _ = array.conductance_us.shape[1:]
+    out = side + 2 * padding - k + 1
+    up = up or Periphery(wire, (wire,) * len(array.row_cuts))
+    down = down or Periphery(wire, (wire,) * len(array.column_cuts))
+    bias = torch.zeros(c_out, dtype=torch.float64) if bias is None else bias
+    return CrossbarArm(array, up, down, bias, padding, pool, (c_out, out, out))
+
+
+geometry = st.tuples(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]),
+                     st.integers(0, 1), st.integers(3, 6), st.integers(1, 5), st.integers(1, 5))
+
+
+@SOME
+@given(geometry)
+def test_both_directions_equal_the_reference_however_tiles_are_cut(case):
+    seed, c_out, c_in, kernel, padding, side, rows, columns = case
+    generator = torch.Generator().manual_seed(seed)
+    array, weight = random_array(generator, c_out, c_in, kernel, rows, columns)
+    bias = torch.randn(c_out, generator=generator, dtype=torch.float64)
+    arm = random_arm(array, padding, side, pool=2, bias=bias)
+    reference = FloatArm(weight, bias, padding, 2, arm.unpooled)
+    x = torch.rand(2, c_in, side, side, generator=generator, dtype=torch.float64)
+    assume(min(arm.unpooled[1:]) > 1)
+    (u, winners), (u_ref, winners_ref) = arm.forward(x), reference.forward(x)
+    assert torch.allclose(u, u_ref, atol=1e-6)
+    assert torch.equal(winners, winners_ref)
+    assert torch.allclose(arm.backward(u, winners), reference.backward(u, winners), atol=1e-5)
+
+
+@SOME
+@given(geometry)
+def test_the_two_directions_are_adjoint_on_non_square_layers(case):
+    seed, c_out, c_in, kernel, padding, side, rows, columns = case
+    generator = torch.Generator().manual_seed(seed)
+    arm = random_arm(random_array(generator, c_out, c_in, kernel, rows, columns)[0], padding, side)
+    x = torch.randn(2, c_in, side, side, generator=generator, dtype=torch.float64)
+    z = torch.randn(2, *arm.unpooled, generator=generator, dtype=torch.float64)
+    up, down = arm.forward(x)[0], arm.backward(z, None)
+    assert torch.allclose((up * z).sum(), (x * down).sum(), rtol=1e-10, atol=1e-10)
+
+
+def test_one_device_that_changes_changes_both_directions_alike():
+    generator = torch.Generator().manual_seed(0)
+    array, _ = random_array(generator, 4, 3, 3)
+    g_us = array.conductance_us.clone()
+    g_us[0, 2, 1, 0, 2] += 5.0
+    touched = Array(g_us, None, array.us_per_weight, 1.0, array.row_cuts, array.column_cuts)
+    x, z = torch.zeros(1, 3, 3, 3, dtype=torch.float64), torch.zeros(1, 4, 1, 1, dtype=torch.float64)
+    x[0, 1, 0, 2], z[0, 2] = 1.0, 1.0
+    up = [random_arm(a, 0, 3).forward(x)[0][0, 2, 0, 0] for a in (array, touched)]
+    down = [random_arm(a, 0, 3).backward(z, None)[0, 1, 0, 2] for a in (array, touched)]
+    assert (up[1] - up[0]).item() == pytest.approx(5.0 / array.us_per_weight)
+    assert (down[1] - down[0]).item() == pytest.approx(5.0 / array.us_per_weight)
+
+
+def test_overlap_add_equals_fold():
+    rows = torch.randn(2, 3, 4, 3 * 3 * 5, generator=torch.Generator().manual_seed(1))
+    blocks = rows.view(2, 12, 9, 5).permute(0, 3, 2, 1).reshape(2, 45, 12)
+    assert torch.allclose(overlap_add(rows, (3, 3), 1), F.fold(blocks, (3, 4), 3, padding=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_output_referred_noise_equals_noise_on_every_device(direction):
+    """Mean and variance of many reads; the oracle draws each device's conductance anew for every position."""
+    generator = torch.Generator().manual_seed(5)
+    array, weight = random_array(generator, 3, 4, 3, noise=6.0)
+    draws, drive = 20_000, torch.rand(3 if direction == "down" else 4, generator=generator, dtype=torch.float64)
+    sigma = array.fresh_us / array.us_per_weight
+    devices = weight + (sigma.unsqueeze(1) * torch.randn(2, draws, 3, 4, 3, 3, generator=generator,
+                                                         dtype=torch.float64)).sum(0)
+    if direction == "up":
+        image = drive.view(1, 4, 1, 1).expand(draws, 4, 3, 3)
+        seen = sum(array.read_up(r, image, 0, generator) for r in range(2))[:, :, 0, 0]
+        oracle = torch.einsum("noikl,i->no", devices, drive)
+    else:
+        above = drive.view(1, 3, 1, 1).expand(draws, 3, 1, 1)
+        seen = sum(array.read_down(c, above, generator) for c in range(2))[:, 0, 0]
+        oracle = torch.einsum("noikl,o->nkli", devices, drive).flatten(1)
+    spread = oracle.std(0)
+    assert torch.all((seen.mean(0) - oracle.mean(0)).abs() < 5 * spread * (2 / draws) ** 0.5)
+    assert torch.all((seen.std(0) / spread - 1).abs() < 5 / draws**0.5)
+
+
+def test_reads_are_independent_between_positions_and_repeatable_by_generator():
+    array, _ = random_array(torch.Generator().manual_seed(6), 2, 2, 1, noise=3.0)
+    x = torch.ones(1, 2, 50, 50, dtype=torch.float64)
+    noise = array.read_up(0, x, 0, torch.Generator().manual_seed(1))[0, 0]
+    noise = (noise - noise.mean()) / noise.std()
+    assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 5 / 50
+    assert abs((noise[1:] * noise[:-1]).mean()) < 5 / 50
+    again = [array.read_up(0, x, 0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(again[0], again[1])
+    assert not torch.equal(again[0], again[2])
+
+
+def test_a_noisy_read_without_a_generator_is_an_error_and_a_quiet_one_draws_nothing():
+    noisy, _ = random_array(torch.Generator().manual_seed(7), 2, 2, 1, noise=1.0)
+    quiet, _ = random_array(torch.Generator().manual_seed(7), 2, 2, 1)
+    x, generator = torch.ones(1, 2, 2, 2, dtype=torch.float64), torch.Generator().manual_seed(8)
+    with pytest.raises(ValueError, match="needs a generator"):
+        noisy.read_up(0, x, 0)
+    before = generator.get_state()
+    quiet.read_up(0, x, 0, generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+@SOME
+@given(st.integers(2, 12), st.booleans(), st.integers(0, 10**6))
+def test_a_converter_rounds_to_half_a_step_and_counts_what_it_clips(bits, signed, seed):
+    values = 3 * torch.randn(500, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    converter = Converter(torch.tensor(2.0, dtype=torch.float64), bits, signed)
+    out = converter(values)
+    low = -2.0 if signed else 0.0
+    assert out.min() >= low
+    assert out.max() <= 2.0
+    assert len(out.unique()) <= 2**bits
+    assert torch.all((out - values.clamp(low, 2.0)).abs() <= converter.step / 2 + 1e-12)
+    beyond = (values > 2.0 + converter.step / 2) | (values < low - converter.step / 2)
+    assert converter.clipped.item() == beyond.sum()
+    assert converter.conversions == 500
+
+
+def test_a_converters_gradient_is_one_inside_its_range_and_zero_outside():
+    values = torch.tensor([-3.0, -0.4, 0.0, 0.7, 3.0], requires_grad=True)
+    Converter(torch.tensor(1.0), 8, signed=True)(values).sum().backward()
+    assert values.grad.tolist() == [0, 1, 1, 1, 0]
+
+
+def test_rows_are_converted_before_they_overlap():
+    """Rows of 0.3 steps convert to nothing; one conversion after overlap-add would see nine of them, 2.7 steps."""
+    g_us = torch.zeros(2, 1, 1, 3, 3, dtype=torch.float64)
+    g_us[0] = 25.0
+    array = Array(g_us, None, 25.0, 1.0, ((0, 1),), ((0, 1),))
+    adc = Converter(torch.tensor(1.0, dtype=torch.float64), 4, signed=True)
+    z = torch.full((1, 1, 4, 4), 0.3 * adc.step.item(), dtype=torch.float64)
+    assert not random_arm(array, 1, 4, down=Periphery(wire, (adc,))).backward(z, None).any()
+    after = adc(random_arm(array, 1, 4).backward(z, None))
+    assert after[0, 0, 1, 1].item() == pytest.approx(3 * adc.step.item())
+
+
+def test_every_tile_has_its_own_converter():
+    """Two row tiles whose sums cancel: each clips at its own range before the digital sum."""
+    g_us = torch.zeros(2, 1, 2, 1, 1, dtype=torch.float64)
+    g_us[0, 0, 0], g_us[1, 0, 1] = 25.0, 25.0
+    array = Array(g_us, None, 25.0, 1.0, ((0, 1), (1, 2)), ((0, 1),))
+    adcs = tuple(Converter(torch.tensor(scale, dtype=torch.float64), 8, signed=True) for scale in (0.5, 1.0))
+    arm = random_arm(array, 0, 1, up=Periphery(wire, adcs))
+    assert arm.forward(torch.ones(1, 2, 1, 1, dtype=torch.float64))[0].item() == pytest.approx(-0.5)
+    assert [adc.clipped.item() for adc in adcs] == [1, 0]
+
+
+def test_pooling_is_digital_and_keeps_the_first_of_equal_codes():
+    array = Array(torch.full((2, 1, 1, 1, 1), 25.0) * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1, 1), None, 25.0, 1.0,
+                  ((0, 1),), ((0, 1),))
+    coarse = Converter(torch.tensor(1.0), 2, signed=True)
+    arm = random_arm(array, 0, 2, pool=2, up=Periphery(wire, (coarse,)), bias=torch.zeros(1))
+    x = torch.tensor([[[[0.6, 0.7], [0.9, 0.8]]]])
+    value, winner = arm.forward(x)
+    assert (value.item(), winner.item()) == (1.0, 0)
+    assert pool(x, 2)[1].item() == 2

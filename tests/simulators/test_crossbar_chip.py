@@ -1,0 +1,238 @@
+"""Ladder of the crossbar machine: ideal equals the reference, then one cause after the other on the same chip."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from networks import random_images, small_network
+
+import ep_hw
+import mapping
+import simulators
+from ep_hw.data import load_data
+from mapping.targets import CROSSBAR_RUNGS
+from simulators.crossbar.devices import PCM
+from simulators.crossbar.programming import drift_compensation, program_array
+from simulators.reference import ReferenceMachine
+from simulators.relaxation import Nudge
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return small_network(3).lower()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return random_images(8)
+
+
+def machine(graph, target, chip_seed=0):
+    return simulators.open(mapping.compile(graph, target), chip_seed=chip_seed)
+
+
+def reads(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def distance(a, b):
+    return max((s - t).abs().max().item() for s, t in zip((*a.states, a.logits), (*b.states, b.logits)))
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "synchronous"])
+@pytest.mark.parametrize("tile", [256, 32, 18])
+def test_ideal_tiles_of_any_size_equal_the_reference(graph, images, schedule, tile):
+    graph = replace(graph, schedule=schedule)
+    reference, ideal = ReferenceMachine(graph), machine(graph, f"crossbar:ideal[tile={tile}]")
+    nudge = Nudge(torch.eye(10)[:8], 0.5)
+    for settings in ({}, {"steps": 21}, {"steps": 21, "nudge": nudge}):
+        expected, seen = reference.relax(images, **settings), ideal.relax(images, **settings)
+        assert distance(seen, expected) < 1e-5
+        assert torch.equal(seen.steps, expected.steps)
+
+
+def test_ideal_gradients_equal_the_references(graph, images):
+    gradients = []
+    for m in (ReferenceMachine(graph), machine(graph, "crossbar:ideal[tile=18]")):
+        x = images.clone().requires_grad_()
+        m.relax(x, steps=12).logits.square().sum().backward()
+        gradients.append(x.grad)
+    assert torch.allclose(*gradients, atol=1e-5 * gradients[0].abs().max().item())
+
+
+def test_both_arms_of_a_layer_share_one_conductance_tensor(graph):
+    """Zeroing the tensor's copy in a new array silences both directions: neither has another source."""
+    m = machine(graph, "crossbar:pcm/aged")
+    for arm, array in zip((*m.substrate.arms, m.substrate.readout), m.arrays):
+        assert arm.array is array
+        assert array.conductance_us is arm.array.conductance_us
+        dark = replace(array, conductance_us=torch.zeros_like(array.conductance_us))
+        c_out, c_in, k, _ = dark.conductance_us.shape[1:]
+        assert not dark.read_up(0, torch.ones(1, c_in, k, k), 0).any()
+        assert not dark.read_down(0, torch.ones(1, c_out, 1, 1)).any()
+
+
+def test_frozen_errors_are_the_chips_own_and_shared_by_its_rungs(graph):
+    layer = mapping.compile(graph, "crossbar:pcm/read").layers[1]
+
+    def g_us(target, chip_seed):
+        return program_array(layer, mapping.parse(target), PCM(), chip_seed).conductance_us
+
+    assert torch.equal(g_us("crossbar:pcm/levels", 0), torch.tensor(layer.g_us))
+    assert torch.equal(g_us("crossbar:pcm/programmed", 0), g_us("crossbar:pcm/programmed[age=1d]", 0))
+    assert torch.equal(g_us("crossbar:pcm/aged", 0), g_us("crossbar:pcm", 0))
+    for target in ("crossbar:pcm/programmed", "crossbar:pcm/aged"):
+        assert torch.equal(g_us(target, 3), g_us(target, 3))
+        assert not torch.equal(g_us(target, 3), g_us(target, 4))
+
+
+def test_each_age_is_the_same_chip_later(graph):
+    """Drift exponents are drawn once: without the slow noise, log g is a straight line in log time for every device."""
+    layer = mapping.compile(graph, "crossbar:pcm/read").layers[1]
+    quiet = type("Quiet", (PCM,), {"slow_sigma_us": lambda self, drifted, *_: torch.zeros_like(drifted)})()
+    programmed, *aged = (
+        program_array(layer, mapping.parse(target), quiet, 0).conductance_us.double()
+        for target in ("crossbar:pcm/programmed", "crossbar:pcm/aged[age=180s]", "crossbar:pcm/aged[age=1980s]"))
+    kept = programmed > 1.0
+    slopes = [(a[kept] / programmed[kept]).log() for a in aged]
+    assert torch.allclose(slopes[1], 2 * slopes[0], rtol=1e-3)
+
+
+def test_layers_and_causes_draw_from_their_own_generators(graph):
+    """Two layers of equal shape do not carry the same errors, and no cause repeats another's."""
+    layer = mapping.compile(graph, "crossbar:pcm/read").layers[1]
+    twin = replace(layer, name="conv9")
+    target = mapping.parse("crossbar:pcm/programmed")
+    first, second = (program_array(x, target, PCM(), 0).conductance_us for x in (layer, twin))
+    assert not torch.equal(first, second)
+
+
+def test_drift_compensation_restores_the_mean_weight():
+    layer = mapping.compile(small_network(5, channels=(16, 24)).lower(), "crossbar:pcm/read").layers[1]
+
+    def magnitude(target):
+        array = program_array(layer, mapping.parse(target), PCM(), 0)
+        return array.compensation * array.cells.weight.abs().sum().item()
+
+    programmed = magnitude("crossbar:pcm/programmed")
+    assert magnitude("crossbar:pcm/aged[age=1y,drift_compensation=off]") < 0.75 * programmed
+    assert magnitude("crossbar:pcm/aged[age=1y]") == pytest.approx(programmed, rel=1e-5)
+    assert drift_compensation(torch.zeros(2, 3), torch.zeros(2, 3)) == 1.0
+
+
+def test_read_noise_comes_from_the_generator_given(graph, images):
+    m = machine(graph, "crossbar:pcm")
+    first, again, other = (m.relax(images, generator=reads(seed)) for seed in (1, 1, 2))
+    assert distance(first, again) == 0
+    assert distance(first, other) > 0
+    assert distance(m.relax(images), m.relax(images)) == 0
+    assert distance(m.relax(images), machine(graph, "crossbar:pcm", 1).relax(images)) > 0
+    assert not m.deterministic
+
+
+@pytest.mark.parametrize("rung", CROSSBAR_RUNGS[:3])
+def test_rungs_without_fresh_noise_are_deterministic_and_stop_at_rest(graph, images, rung):
+    m = machine(graph, f"crossbar:pcm/{rung}")
+    first, other = m.relax(images, generator=reads(1)), m.relax(images, generator=reads(2))
+    assert m.deterministic
+    assert distance(first, other) == 0
+    assert torch.all(first.residual[first.converged] <= graph.tolerance)
+    assert first.steps.min() < m.steps
+
+
+def test_a_noisy_machine_takes_every_step_and_reads_the_image_as_told(graph, images):
+    every, once = (machine(graph, f"crossbar:pcm[steps=8,input_read={how}]") for how in ("every", "once"))
+    assert torch.all(every.relax(images).steps == 8)
+    assert every.substrate.fresh_input
+    assert not once.substrate.fresh_input
+    conversions = [m.saturation()[1].conversions for m in (every, once)]
+    once.relax(images)
+    assert (conversions[0], once.saturation()[1].conversions) == (4 * 8 * 4 * 64, 8 * 4 * 64)
+
+
+def test_more_bits_bring_the_machine_closer_to_the_unconverted_one(graph, images):
+    """Same chip without read noise. On average: where a rounding decides a max-pool winner, the maps differ at once."""
+    silence = replace(graph.activity, states=tuple(np.zeros_like(s) for s in graph.activity.states))
+    full_range = replace(graph, activity=silence)
+
+    def quiet(target):
+        m = machine(full_range, target)
+        for arm in (*m.substrate.arms, m.substrate.readout):
+            arm.array = replace(arm.array, fresh_us=None)
+        return m.relax(images, steps=3).logits
+
+    exact = quiet("crossbar:pcm/read")
+    errors = [(quiet(f"crossbar:pcm[adc_bits={bits},dac_bits={bits}]") - exact).abs().mean() for bits in (5, 8, 11)]
+    assert errors[0] > 4 * errors[1] > 16 * errors[2] > 0
+
+
+def test_conversions_that_clip_are_counted(graph, images):
+    program = mapping.compile(graph, "crossbar:pcm")
+    narrow = replace(program, layers=tuple(
+        replace(layer, spans=tuple(replace(span, adc=span.adc / 50) for span in layer.spans))
+        for layer in program.layers))
+    free, tight = simulators.open(program), simulators.open(narrow)
+    for m in (free, tight):
+        m.relax(images)
+    adc_up = [next(s for s in m.saturation() if (s.layer, s.converter, s.direction) == ("conv1", "adc", "up"))
+              for m in (free, tight)]
+    assert adc_up[0].fraction < 0.01
+    assert adc_up[1].fraction > 0.2
+    assert machine(graph, "crossbar:pcm/read").saturation() == ()
+
+
+def test_gradients_flow_through_noisy_converted_tiles(graph, images):
+    x = images.clone().requires_grad_()
+    m = machine(graph, "crossbar:pcm[tile=18]")
+    m.relax(x, steps=12, generator=reads(0)).logits.square().sum().backward()
+    assert torch.isfinite(x.grad).all()
+    exact = images.clone().requires_grad_()
+    ReferenceMachine(graph).relax(exact, steps=12).logits.square().sum().backward()
+    assert torch.cosine_similarity(x.grad.flatten(), exact.grad.flatten(), 0) > 0.5
+
+
+def test_a_program_runs_to_the_same_bits_after_a_round_trip(graph, images, tmp_path):
+    program = mapping.compile(graph, "crossbar:pcm[age=1d,levels=64,tile=32]")
+    program.save(tmp_path / "program")
+    again = mapping.load_program(tmp_path / "program")
+    results = [simulators.open(p, chip_seed=2).relax(images, generator=reads(5)) for p in (program, again)]
+    assert distance(*results) == 0
+
+
+def test_a_nudge_is_read_from_the_readouts_array_backwards(graph, images):
+    """The pull of a quiet machine is beta W^T error with the programmed weights, not the ideal ones."""
+    m = machine(graph, "crossbar:pcm/programmed")
+    nudge = Nudge(torch.eye(10)[:8], 0.5)
+    top = m.relax(images).states[-1]
+    error = nudge.target - torch.softmax(m.substrate.logits(top), 1)
+    weight = m.arrays[-1].cells.weight
+    expected = 0.5 * torch.einsum("bk,kchw->bchw", error, weight)
+    assert torch.allclose(m.substrate.pull(top, nudge), expected, atol=1e-6)
+    assert not torch.allclose(weight, torch.tensor(graph.readout.weight), atol=1e-3)
+
+
+def test_cost_counts_every_read_of_every_tile(graph):
+    """Two layers, one tile each, 8x8 and 4x4 positions, alternating: 3 sweeps by hand, and the readout once."""
+    program = mapping.compile(graph, "crossbar:pcm[steps=6]")
+    cost = simulators.open(program).cost()
+    assert cost.energy_j == pytest.approx(13.4e-9 * (3 * (64 + 2 * 16) + 1))
+    assert cost.latency_s == pytest.approx(133e-9 * (3 * 64 + 1))
+    once = machine(graph, "crossbar:pcm[steps=6,input_read=once]").cost()
+    assert once.energy_j == pytest.approx(13.4e-9 * (64 + 3 * 2 * 16 + 1))
+
+
+@pytest.mark.slow
+def test_trained_digits_keep_their_accuracy_on_five_chips():
+    test = load_data("digits", "test").take(slice(200))
+    graph = ep_hw.load("digits").lower()
+
+    def accuracy(m, seed):
+        return (m.relax(test.images, generator=reads(seed)).prediction == test.labels).double().mean().item()
+
+    reference = ReferenceMachine(graph).relax(test.images)
+    clean = (reference.prediction == test.labels).double().mean().item()
+    ideal = machine(graph, "crossbar:ideal").relax(test.images)
+    assert distance(ideal, reference) < 1e-5
+    chips = [accuracy(machine(graph, "crossbar:pcm", chip), chip) for chip in range(5)]
+    assert sum(chips) / 5 > clean - 0.05
