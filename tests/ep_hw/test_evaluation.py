@@ -1,0 +1,179 @@
+"""Evaluation: cells are written once, the same command gives the same bytes, a kill loses at most a cell."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from networks import small_network
+
+from ep_hw import workflow
+from ep_hw.attacks import AttackSettings
+from ep_hw.checkpoint import save_checkpoint
+from ep_hw.evaluation import cells_of, chips_of
+from ep_hw.threats import parse_threat
+from ep_hw.trust import violated
+from mapping import Refusal, compile
+
+FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
+FIELDS = {"model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low", "ci_high",
+          "agreement", "flips_to_wrong", "flips_to_right", "seconds", "key"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    net = small_network(5)
+    net.name = "small"
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_checkpoint(net, path, recipe={}, data={"name": "digits"}, accuracy={})
+    return str(path)
+
+
+def small_plan(model, machines=("loihi", "crossbar:pcm"), threats=("pgd_l2@0.5", "contrast@3"), **changes):
+    settings = {"images": 12, "chips": 2, "settings": FAST, **changes}
+    return workflow.plan_evaluation(model, machines, [parse_threat(t) for t in threats], **settings)
+
+
+def run(plan, folder):
+    return workflow.run(plan, folder, command="ep-hw evaluate", title="test")
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return small_plan(model), folder, run(small_plan(model), folder)
+
+
+def test_a_run_writes_its_three_files_and_a_row_a_cell(finished):
+    _, folder, summary = finished
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+    for row in summary:
+        assert set(row) >= FIELDS
+        assert row["n"] == 12
+        assert row["ci_low"] <= row["accuracy"] <= row["ci_high"]
+    seen = {(r["machine"], r["chip_seed"], r["threat"], r["strength"]) for r in summary}
+    assert len(seen) == len(summary)
+    assert seen >= {("reference", None, "clean", 0.0), ("loihi", None, "pgd_l2", 0.5),
+                    ("crossbar:pcm", 1, "transfer:reference:pgd_l2", 0.5), ("crossbar:pcm/aged", 0, "contrast", 3.0)}
+
+
+def test_summary_is_counted_from_the_images(finished):
+    _, folder, summary = finished
+    table = pq.read_table(folder / "results.parquet").to_pylist()
+    for row in summary:
+        rows = [r for r in table if r["key"] == row["key"]]
+        right = [r["prediction"] == r["label"] for r in rows]
+        reference_right = [r["reference_prediction"] == r["label"] for r in rows]
+        assert row["accuracy"] == np.mean(right)
+        assert row["flips_to_wrong"] - row["flips_to_right"] == sum(reference_right) - sum(right)
+        assert row["agreement"] == np.mean([r["prediction"] == r["reference_prediction"] for r in rows])
+
+
+def test_same_command_same_bytes(finished, model, tmp_path):
+    _, folder, _ = finished
+    run(small_plan(model), tmp_path / "again")
+    assert (tmp_path / "again/results.parquet").read_bytes() == (folder / "results.parquet").read_bytes()
+    run(small_plan(model, seed=1), tmp_path / "other")
+    assert (tmp_path / "other/results.parquet").read_bytes() != (folder / "results.parquet").read_bytes()
+
+
+def test_finished_cells_are_not_computed_again(finished):
+    plan, folder, _ = finished
+    cells = cells_of(plan, folder)
+    lost = cells[len(cells) // 2]
+    before = {c.path: c.path.stat().st_mtime_ns for c in cells}
+    results = (folder / "results.parquet").read_bytes()
+    lost.path.unlink()
+    run(plan, folder)
+    rewritten = [c for c in cells if c.path.stat().st_mtime_ns != before[c.path]]
+    assert rewritten == [lost]
+    assert (folder / "results.parquet").read_bytes() == results
+
+
+def test_shards_pool_into_one_row_and_corruptions_are_the_same_on_every_machine(model, tmp_path):
+    plan = small_plan(model, machines=("loihi",), threats=("gaussian_noise@5",))
+    sharded = type(plan)(**{**vars(plan), "shard": 5})
+    summary = run(sharded, tmp_path)
+    assert {r["n"] for r in summary} == {12}
+    assert len({c.configuration.key for c in cells_of(sharded, tmp_path)}) == len(summary)
+    assert len(cells_of(sharded, tmp_path)) == 3 * len(summary)
+    rows = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    norms = {r["machine"]: [x["norm"] for x in rows if x["machine"] == r["machine"] and x["threat"] != "clean"]
+             for r in summary}
+    assert norms["loihi"] == norms["reference"]
+    assert min(norms["loihi"]) > 0
+
+
+def test_a_compiled_program_runs_again_to_the_same_bytes(model, tmp_path):
+    for name in ("loihi", "crossbar:pcm"):
+        program = compile(workflow.load(model).lower(), name)
+        program.save(tmp_path / name)
+        run(small_plan(model, machines=(str(tmp_path / name),)), tmp_path / "saved" / name)
+        run(small_plan(model, machines=(name,)), tmp_path / "named" / name)
+        saved, named = ((tmp_path / way / name / "results.parquet").read_bytes() for way in ("saved", "named"))
+        assert saved == named
+
+
+def test_a_program_of_another_network_is_refused(model, tmp_path):
+    compile(small_network(6).lower(), "loihi").save(tmp_path / "other")
+    with pytest.raises(Refusal, match="another network"):
+        small_plan(model, machines=(str(tmp_path / "other"),))
+
+
+def test_chips_are_programmed_only_where_there_are_chips(finished):
+    plan, _, _ = finished
+    assert chips_of(plan, "crossbar:pcm") == [0, 1]
+    assert chips_of(plan, "crossbar:ideal") == chips_of(plan, "loihi") == [None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, ending):
+    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:pcm", "--images", "12",
+               "--chips", "2", "--corruption", "contrast@3", "--out", str(tmp_path / "cut")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+    cells, deadline = tmp_path / "cut" / "cells", time.monotonic() + 120
+    while len(list(cells.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(ending)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGKILL)
+    assert b"Traceback" not in errors
+    assert not (tmp_path / "cut/summary.json").exists()
+    kept = {p: p.stat().st_mtime_ns for p in cells.glob("*.parquet")}
+    assert len(kept) >= 3
+    subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True)
+    assert all(p.stat().st_mtime_ns == time_ns for p, time_ns in kept.items())
+    subprocess.run([*command[:-1], str(tmp_path / "whole")], check=True, timeout=120, env=environment,
+                   capture_output=True)
+    assert (tmp_path / "cut/results.parquet").read_bytes() == (tmp_path / "whole/results.parquet").read_bytes()
+
+
+def row(threat, strength, accuracy, machine="loihi", zero_gradient=0.0):
+    return {"machine": machine, "chip_seed": None, "threat": threat, "strength": strength, "accuracy": accuracy,
+            "ci_low": accuracy - 0.05, "ci_high": accuracy + 0.05, "zero_gradient": zero_gradient}
+
+
+HONEST = [row("clean", 0, 0.9), row("pgd_l2", 0.5, 0.5), row("pgd_l2", 1, 0.2), row("square_l2", 1, 0.6),
+          row("transfer:reference:pgd_l2", 0.5, 0.7), row("contrast", 1, 0.1), row("contrast", 3, 0.8)]
+
+
+def test_an_honest_evaluation_raises_no_flag():
+    assert violated(HONEST) == []
+
+
+@pytest.mark.parametrize(("planted", "words"), [
+    (row("pgd_l2", 1, 0.7), "rises"), (row("square_l2", 1, 0.1), "black-box"),
+    (row("transfer:reference:pgd_l2", 0.5, 0.3), "unaware"), (row("pgd_l2", 0.5, 0.5, zero_gradient=0.8), "80%"),
+    (row("pgd_l2", 0.5, 0.95), "rises")])
+def test_a_planted_fault_raises_its_flag(planted, words):
+    same = [r for r in HONEST if (r["threat"], r["strength"]) != (planted["threat"], planted["strength"])]
+    flags = violated([*same, planted])
+    assert any(words in flag for flag in flags)

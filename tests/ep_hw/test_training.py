@@ -1,0 +1,155 @@
+"""Training resumes to the same bytes; checkpoints are whole, checked and never unpickled."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from networks import small_network
+from safetensors.torch import load_file, save_file
+
+import ep_hw
+from ep_hw.checkpoint import save_checkpoint
+from ep_hw.data import load_data
+from ep_hw.training import Recipe, accuracy, augment, load_recipe, train
+from mapping import Refusal
+
+TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
+              rates=(0.25, 0.15, 0.1), batch=64, epochs=3, affine=(10, 0.1, 0.5))
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(epochs):
+    def log(epoch):
+        if epoch.number == epochs:
+            raise Stop
+    return log
+
+
+def test_a_resumed_run_gives_the_same_bytes_as_an_uninterrupted_one(tmp_path):
+    train(TINY, 1, tmp_path / "whole.safetensors", name="tiny")
+    with pytest.raises(Stop):
+        train(TINY, 1, tmp_path / "cut.safetensors", name="tiny", log=stop_after(2))
+    assert not (tmp_path / "cut.safetensors").exists()
+    seen = []
+    train(TINY, 1, tmp_path / "cut.safetensors", name="tiny", log=lambda epoch: seen.append(epoch.number))
+    assert seen == [3]
+    assert (tmp_path / "cut.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.safetensors", "whole.safetensors"]
+
+
+def test_another_seed_does_not_continue_an_unfinished_run(tmp_path):
+    with pytest.raises(Stop):
+        train(TINY, 1, tmp_path / "a.safetensors", name="tiny", log=stop_after(1))
+    with pytest.raises(Refusal, match="another recipe or seed"):
+        train(TINY, 2, tmp_path / "a.safetensors", name="tiny")
+
+
+def test_a_killed_training_loses_at_most_an_epoch(tmp_path):
+    recipe, out = tmp_path / "tiny.toml", tmp_path / "d.safetensors"
+    endless = {**TINY.model_dump(mode="json"), "epochs": 1000}
+    recipe.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in endless.items()))
+    command = [sys.executable, "-m", "ep_hw.cli", "train", str(recipe), "--seed", "3", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    part, deadline = Path(f"{out}.part"), time.monotonic() + 120
+    while not part.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    assert part.exists()
+    assert not out.exists()
+    seen = []
+    with pytest.raises(Stop):
+        train(load_recipe(recipe), 3, out, name="d", log=lambda e: (seen.append(e.number), stop_after(seen[0])(e)))
+    assert seen[0] >= 2
+
+
+def test_the_packaged_digits_model_is_what_its_header_says():
+    net, test = ep_hw.load("digits"), load_data("digits", "test")
+    assert net.provenance["accuracy"]["test"] >= 0.97
+    assert accuracy(net, test) == pytest.approx(net.provenance["accuracy"]["test"], abs=1e-9)
+    recipe = {k: v for k, v in net.provenance["recipe"].items() if k != "seed"}
+    assert Recipe.model_validate(recipe) == load_recipe("digits")
+    assert net.provenance["data"]["split_seed"] == 0
+
+
+def saved(tmp_path):
+    net = small_network()
+    net.name = "small"
+    save_checkpoint(net, tmp_path / "n.safetensors", recipe={}, data={}, accuracy={})
+    return net, tmp_path / "n.safetensors"
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
+    net, path = saved(tmp_path)
+    again = ep_hw.load(path)
+    assert again.spec == net.spec
+    for a, b in zip([*net.weights, *net.biases, net.calibration], [*again.weights, *again.biases, again.calibration]):
+        assert torch.equal(a, b)
+
+
+def header_of(path):
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length))["__metadata__"]
+
+
+def test_damaged_checkpoints_are_refused_in_one_line(tmp_path):
+    _, path = saved(tmp_path)
+    whole, tensors, header = path.read_bytes(), load_file(path), header_of(path)
+    bad = tmp_path / "bad.safetensors"
+
+    def refused(match):
+        with pytest.raises(Refusal, match=match) as caught:
+            ep_hw.load(bad)
+        assert "\n" not in str(caught.value)
+
+    refused("no such model")
+    bad.write_bytes(whole[:-100])
+    refused("not a readable checkpoint")
+    bad.write_bytes(whole[:-4] + b"\x00\x00\x80\x3f")
+    refused("damaged")
+    save_file(tensors, bad)
+    refused("not a readable checkpoint")
+    save_file({**tensors, "weight1": tensors["weight1"][:, :2].contiguous()}, bad, header)
+    refused("weight1: tensor has the wrong shape")
+    poisoned = small_network()
+    poisoned.weights[1][0, 0, 0, 0] = float("nan")
+    save_checkpoint(poisoned, bad, recipe={}, data={}, accuracy={})
+    refused("layer conv2: weight is not finite")
+
+
+def test_augmentation_repeats_with_its_generator_and_moves_images_by_whole_pixels():
+    images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole = TINY.model_copy(update={"affine": (0.0, 0.0, 0.0), "shift": 1, "flip": True})
+    a, b = (augment(images, whole, torch.Generator().manual_seed(4)) for _ in range(2))
+    assert torch.equal(a, b)
+    inside = {float(v) for v in a[:, :, 2:-2, 2:-2].flatten()}
+    assert inside <= {float(v) for v in images.flatten()}
+    assert not torch.equal(a, images)
+
+
+def test_bad_recipes_are_refused(tmp_path):
+    with pytest.raises(Refusal, match="no readable recipe"):
+        load_recipe("nothing")
+    path = tmp_path / "r.toml"
+    path.write_text(load_recipe_text().replace("beta = 0.5", "beta = -1"))
+    with pytest.raises(Refusal, match="beta"):
+        load_recipe(path)
+    path.write_text(load_recipe_text() + "\nspeed = 3\n")
+    with pytest.raises(Refusal, match="speed"):
+        load_recipe(path)
+    with pytest.raises(Refusal, match="one learning rate per layer"):
+        train(TINY.model_copy(update={"rates": (0.1,)}), 1, tmp_path / "x.safetensors", name="x")
+
+
+def load_recipe_text() -> str:
+    return (Path(ep_hw.__file__).parent / "recipes" / "digits.toml").read_text()
