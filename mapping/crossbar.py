@@ -89,7 +89,7 @@ class CrossbarProgram(Program):
         columns = ("layer", "rows", "columns", "tiles", "largest tile", "allowed", "utilisation", "weights", "devices",
                    "uS per weight", "ADC up", "ADC down", "DAC up")
         return Table(f"{self.target}: analog tiles", columns, tuple(_row(c, layer, self.target) for c, layer in zip(
-            (*self.graph.couplings, self.graph.readout), self.layers)), _notes(self.target))
+            (*self.graph.couplings, self.graph.readout), self.layers)), _notes(self))
 
 
 def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
@@ -173,11 +173,13 @@ def _extent(values: np.ndarray) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _notes(target: CrossbarTarget) -> tuple[str, ...]:
+def _notes(program: CrossbarProgram) -> tuple[str, ...]:
+    target = program.target
     levels = f"{target.levels} levels" if target.includes("levels") and target.levels else "any conductance"
     notes = [f"tiles of {target.tile} x {target.tile} unit cells; a cell holds the differential pair (two devices), "
              "and both directions read the same cells",
-             f"device {target.device}, 0 to {G_MAX_US[target.device]:g} uS, {levels}"]
+             f"device {target.device}, 0 to {G_MAX_US[target.device]:g} uS, {levels}",
+             f"{program.graph.schedule} schedule, at most {program.steps} time steps"]
     if target.includes("aged"):
         notes.append(f"age {target.age:g} s, drift compensation {'on' if target.drift_compensation else 'off'}")
     if target.includes("read"):

@@ -167,14 +167,19 @@ def test_rows_are_converted_before_they_overlap():
     assert after[0, 0, 1, 1].item() == pytest.approx(3 * adc.step.item())
 
 
-def test_every_tile_has_its_own_converter():
-    """Two row tiles whose sums cancel: each clips at its own range before the digital sum."""
-    g_us = torch.zeros(2, 1, 2, 1, 1, dtype=torch.float64)
-    g_us[0, 0, 0], g_us[1, 0, 1] = 25.0, 25.0
-    array = Array(g_us, None, 25.0, 1.0, ((0, 1), (1, 2)), ((0, 1),))
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_every_tile_has_its_own_converter(direction):
+    """Two tiles whose sums cancel: each clips at its own range before the digital sum."""
+    g_us = torch.tensor([[25.0, 0.0], [0.0, 25.0]], dtype=torch.float64)
     adcs = tuple(Converter(torch.tensor(scale, dtype=torch.float64), 8, signed=True) for scale in (0.5, 1.0))
-    arm = random_arm(array, 0, 1, up=Periphery(wire, adcs))
-    assert arm.forward(torch.ones(1, 2, 1, 1, dtype=torch.float64))[0].item() == pytest.approx(-0.5)
+    one, two, ones = ((0, 1),), ((0, 1), (1, 2)), torch.ones(1, 2, 1, 1, dtype=torch.float64)
+    if direction == "up":
+        array = Array(g_us.view(2, 1, 2, 1, 1), None, 25.0, 1.0, two, one)
+        out = random_arm(array, 0, 1, up=Periphery(wire, adcs)).forward(ones)[0]
+    else:
+        array = Array(g_us.view(2, 2, 1, 1, 1), None, 25.0, 1.0, one, two)
+        out = random_arm(array, 0, 1, down=Periphery(wire, adcs)).backward(ones, None)
+    assert out.item() == pytest.approx(-0.5)
     assert [adc.clipped.item() for adc in adcs] == [1, 0]
 
 

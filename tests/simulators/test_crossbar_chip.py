@@ -182,6 +182,27 @@ def test_conversions_that_clip_are_counted(graph, images):
     assert machine(graph, "crossbar:pcm/read").saturation() == ()
 
 
+@pytest.mark.parametrize("direction", [0, 1])
+def test_each_range_belongs_to_its_tile(direction):
+    """With one tile of 4 x 2 all but closed, only the channels that this tile serves change."""
+    graph = small_network(4, channels=(4, 20)).lower()
+    program = mapping.compile(graph, "crossbar:pcm[tile=16]")
+    conv2 = program.layers[1]
+    assert (len(conv2.row_cuts), len(conv2.column_cuts)) == (4, 2)
+    spans = list(conv2.spans)
+    adc = spans[direction].adc.copy()
+    adc[1, 0] *= 1e-4
+    spans[direction] = replace(spans[direction], adc=adc)
+    closed = replace(program, layers=(program.layers[0], replace(conv2, spans=tuple(spans)), program.layers[2]))
+    open_arm, closed_arm = (simulators.open(p).substrate.arms[1] for p in (program, closed))
+    x, z = random_images(2, (4, 4, 4)), random_images(2, (20, 2, 2))
+    (u, winners), (u_closed, _) = (arm.forward(x, reads(0)) for arm in (open_arm, closed_arm))
+    if direction:
+        u, u_closed = (arm.backward(z, winners, reads(0)) for arm in (open_arm, closed_arm))
+    moved = (u != u_closed).any(3).any(2).any(0).nonzero().flatten().tolist()
+    assert moved == ([1] if direction else list(range(10)))
+
+
 def test_gradients_flow_through_noisy_converted_tiles(graph, images):
     x = images.clone().requires_grad_()
     m = machine(graph, "crossbar:pcm[tile=18]")
