@@ -19,6 +19,8 @@ from mapping.targets import REGISTRY, spell
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Equilibrium-propagation networks on simulated neuromorphic and analog hardware.")
 
+INTERRUPTED = 130  # what typer returns after Ctrl-C
+
 Model = Annotated[str, typer.Argument(help="a packaged model (see 'ep-hw models') or a checkpoint file")]
 DataRoot = Annotated[str | None, typer.Option(help="folder that holds cifar-10-batches-py (or EP_HW_DATA)")]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a missing data set")]
@@ -114,11 +116,14 @@ def models():
 def main():
     """Entry point: turns every expected failure into one line and an exit code."""
     try:
-        app(standalone_mode=False)
-    except (Refusal, typer.TyperException) as error:
+        code = app(standalone_mode=False)
+    except Refusal as error:
         _fail(str(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; what was finished is kept, run the same command again to go on", 130)
+    except typer.TyperException as error:
+        _fail(error.format_message(), 2)
+    if code == INTERRUPTED:
+        _fail("interrupted; what was finished is kept, run the same command again to go on", code)
+    sys.exit(code)
 
 
 def _fail(message: str, code: int):

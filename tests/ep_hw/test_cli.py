@@ -1,0 +1,135 @@
+"""The command line as a user meets it: one clear line for every mistake, exit code 2, nothing half-written."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from networks import small_network
+
+from ep_hw import cli
+from ep_hw.checkpoint import packaged_models, save_checkpoint
+from mapping import REGISTRY, load_program
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+def ep_hw(capsys, monkeypatch, tmp_path):
+    """Run a command in a folder of its own: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ep-hw", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out = capsys.readouterr()
+        return ended.value.code or 0, out.out, out.err
+
+    return run
+
+
+def poisoned(tmp_path) -> Path:
+    net = small_network()
+    net.weights[0][:] = float("nan")
+    save_checkpoint(net, tmp_path / "nan.safetensors", recipe={}, data={"name": "digits"}, accuracy={})
+    return tmp_path / "nan.safetensors"
+
+
+def truncated(tmp_path) -> Path:
+    path = tmp_path / "short.safetensors"
+    path.write_bytes(packaged_models()["digits"].read_bytes()[:5000])
+    return path
+
+
+BAD = {
+    "no model": ("evaluate nothing", "no such model"),
+    "truncated": ("evaluate {truncated}", "not a readable checkpoint"),
+    "nan": ("compile {poisoned} --target loihi --out p", "layer conv1: weight is not finite"),
+    "machine": ("evaluate digits --on spinnaker", "unknown machine"),
+    "option": ("evaluate digits --on loihi[weight_bits=40]", "weight_bits: option out of range"),
+    "threat": ("evaluate digits --attack bim@1", "unknown threat"),
+    "strength": ("evaluate digits --attack pgd_l2", "strength is not a number"),
+    "kind": ("evaluate digits --corruption pgd_l2@1", "wrong kind of threat"),
+    "severity": ("evaluate digits --corruption contrast@9", "severity out of range"),
+    "gradient": ("evaluate digits --attack pgd_l2@1 --gradient adjoint", "unknown gradient"),
+    "images": ("evaluate digits --images 0", "images"),
+    "flag": ("evaluate digits --fast", "No such option"),
+    "missing": ("compile digits", "Missing"),
+    "recipe": ("train mnist --out m.safetensors", "no readable recipe"),
+    "unwritable": ("evaluate digits --on reference --images 2 --out /proc/nowhere", "cannot write"),
+    "folder in the way": ("compile digits --target loihi --out .", "output folder exists"),
+    "device": ("evaluate digits --on reference --images 2 --device tpu", "device"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_gets_one_line_and_exit_code_2(ep_hw, tmp_path, name):
+    command, words = BAD[name]
+    files = {"truncated": truncated, "poisoned": poisoned}
+    command = command.format(**{k: make(tmp_path) for k, make in files.items() if f"{{{k}}}" in command})
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = ep_hw(*command.split())
+    lines = [line for line in err.splitlines() if line.startswith("ep-hw: ")]
+    assert code == 2
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_machines_and_models_are_listed(ep_hw):
+    code, out, _ = ep_hw("machines")
+    assert code == 0
+    assert all(name in out for name in REGISTRY)
+    code, out, _ = ep_hw("models")
+    assert code == 0
+    assert "digits" in out
+
+
+@pytest.mark.parametrize("target", ["loihi", "crossbar:pcm"])
+def test_compile_prints_the_mapping_report_and_saves_a_program(ep_hw, tmp_path, target):
+    code, out, _ = ep_hw("compile", "digits", "--target", target, "--out", "prog")
+    assert code == 0
+    assert all(word in out for word in ("conv1", "conv2", "readout"))
+    assert str(load_program(tmp_path / "prog").target) == target
+    again = ep_hw("compile", "digits", "--target", target, "--out", "prog2")
+    assert again[0] == 0
+    for name in ("program.json", "program.safetensors"):
+        assert (tmp_path / "prog" / name).read_bytes() == (tmp_path / "prog2" / name).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "swap", "remove", "version"])
+def test_a_damaged_program_is_refused(ep_hw, tmp_path, damage):
+    ep_hw("compile", "digits", "--target", "loihi", "--out", "prog")
+    blob, header = tmp_path / "prog/program.safetensors", tmp_path / "prog/program.json"
+    if damage == "truncate":
+        blob.write_bytes(blob.read_bytes()[:-10])
+    elif damage == "swap":
+        blob.write_bytes(blob.read_bytes()[:-1] + b"\x7f")
+    elif damage == "remove":
+        header.unlink()
+    else:
+        header.write_text(header.read_text().replace('"version": 1', '"version": 99'))
+    code, _, err = ep_hw("evaluate", "digits", "--on", "prog")
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert "compile the model again" in err
+
+
+def test_evaluate_prints_a_summary_and_names_its_files(ep_hw, tmp_path):
+    code, out, _ = ep_hw("evaluate", "digits", "--on", "loihi", "--images", 5, "--corruption", "jpeg@3", "--out", "run")
+    assert code == 0
+    assert "jpeg_compression@3" in out
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["cells", "report.html", "results.parquet",
+                                                                     "summary.json"]
+
+
+def test_the_readmes_python_example_runs(tmp_path):
+    code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
