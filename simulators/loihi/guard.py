@@ -15,6 +15,7 @@ from lava.magma.core.process.message_interface_enum import ActorType
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing
+from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
 from simulators.loihi.wiring import wire
@@ -51,7 +52,7 @@ class LavaGraph:
     def run(self, steps: int, deadline_s: float):
         """Run all processes for a number of Lava time steps."""
         with self._runtime.guarded(deadline_s):
-            self._runtime.start(RunSteps(steps))
+            self._runtime.run(steps)
 
 
 class _Block:
@@ -87,6 +88,14 @@ class GuardedRuntime(Runtime):
     def _build_message_infrastructure(self):
         self._messaging_infrastructure = _Messaging()
         self._messaging_infrastructure.start()
+
+    def run(self, steps: int):
+        """Run all processes for a number of time steps. After an error the heartbeat ends the wait: it knows whose."""
+        self.start(RunSteps(steps, blocking=False))
+        service, = self.service_to_runtime
+        while not enum_equal(service.recv(), MGMT_RESPONSE.DONE):
+            pass
+        self._is_running = False
 
     @contextmanager
     def guarded(self, seconds: float):
