@@ -16,9 +16,9 @@ from typing import ClassVar
 import numpy as np
 
 from mapping.errors import Refusal
-from mapping.graph import EPGraph
+from mapping.graph import Coupling, EPGraph
 from mapping.integers import BETA_BITS, ERROR_BITS, quantise, round_half_up
-from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach, total_bound
+from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach, signed_sums, total_bound
 from mapping.loihi_report import loihi_report
 from mapping.program import Program
 from mapping.targets import LoihiTarget
@@ -110,6 +110,21 @@ class LoihiProgram(Program):
         return loihi_report(self)
 
 
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """Quantised weights of a coupling and what the bound needs of them (see mapping.loihi_bound)."""
+
+    integers: np.ndarray
+    exponent: int
+    sums: np.ndarray
+    feedback: np.ndarray
+
+    @classmethod
+    def of(cls, coupling: Coupling, bits: int) -> "_Weights":
+        integers, exponent = quantise(coupling.weight, bits)
+        return cls(integers, exponent, signed_sums(integers), feedback_reach(integers, coupling.pool))
+
+
 def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
     """Compile a graph to integers.
 
@@ -117,7 +132,7 @@ def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
         Refusal: a slope that is not a power of two; state bits, given or none, that cannot be proven safe.
     """
     _check_slopes(graph)
-    weights = [quantise(c.weight, target.weight_bits) for c in (*graph.couplings, graph.readout)]
+    weights = [_Weights.of(c, target.weight_bits) for c in (*graph.couplings, graph.readout)]
     for state_bits in STATE_BITS if target.state_bits is None else [target.state_bits]:
         for input_bits in INPUT_BITS:
             program = _fit(graph, target, weights, state_bits, input_bits)
@@ -139,7 +154,7 @@ def _fit(graph: EPGraph, target: LoihiTarget, weights, state_bits: int, input_bi
     layers = tuple(_layer(graph, weights, n, state_bits, input_bits) for n in range(depth))
     readout = _readout(graph, weights[-1], state_bits)
     # |error| sums to at most 2 and a rounding unit a class; the drive is rounded once more
-    swing = (2 + graph.classes * 2.0**-ERROR_BITS) * np.abs(weights[-1][0].astype(np.int64)).max()
+    swing = (2 + graph.classes * 2.0**-ERROR_BITS) * np.abs(weights[-1].integers.astype(np.int64)).max()
     room = max(ACCUMULATOR_LIMIT - 2 - layers[-1].bound, 0) * 2.0 ** (readout.exponent - layers[-1].scale)
     beta = np.floor(2.0**BETA_BITS * min(room / max(swing, 1), 1024)) / 2.0**BETA_BITS
     return LoihiProgram(target, graph, layers, readout, state_bits, input_bits, float(beta))
@@ -147,39 +162,39 @@ def _fit(graph: EPGraph, target: LoihiTarget, weights, state_bits: int, input_bi
 
 def _layer(graph: EPGraph, weights, n: int, state_bits: int, input_bits: int) -> IntegerLayer:
     """Scales, shifts and bound of layer n: equations (10) to (12)."""
-    (weight, q), coupling = weights[n], graph.couplings[n]
+    own, coupling = weights[n], graph.couplings[n]
     slope_bits = int(np.frexp(graph.populations[n].slope)[1]) - 1
     below = input_bits if n == 0 else state_bits
-    drives = [q + below, state_bits + slope_bits]
+    drives = [own.exponent + below, state_bits + slope_bits]
     if n + 1 < len(graph.couplings):
-        drives.append(weights[n + 1][1] + state_bits)
+        drives.append(weights[n + 1].exponent + state_bits)
     scale = max(drives)
     up, shift = scale - drives[0], scale - drives[1]
     down = scale - drives[2] if len(drives) == 3 else 0
     bias = round_half_up(coupling.bias.astype(np.float64) * 2.0**scale)
-    reaches = [(forward_reach(weight, *_limits(graph, weight, n, state_bits, input_bits)), up)]
+    reaches = [(forward_reach(own.sums, *_limits(graph, n, state_bits, input_bits)), up)]
     if len(drives) == 3:
-        feedback = feedback_reach(weights[n + 1][0], graph.couplings[n + 1].pool)
-        reaches.append((feedback * (2**state_bits - 1), down))
+        reaches.append((weights[n + 1].feedback * (2**state_bits - 1), down))
     bound = total_bound(reaches, bias + (1 << shift >> 1))
-    return IntegerLayer(coupling.name, weight, bias, q, scale, up, down, shift, bound)
+    return IntegerLayer(coupling.name, own.integers, bias, own.exponent, scale, up, down, shift, bound)
 
 
-def _limits(graph: EPGraph, weight, n: int, state_bits: int, input_bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """(C_in,) lowest and highest integers that coupling n reads."""
+def _limits(graph: EPGraph, n: int, state_bits: int, input_bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """(C_in,) lowest and highest integers that coupling n reads (the readout counts as the last coupling)."""
     if n:
-        return np.zeros(weight.shape[1], np.int64), np.full(weight.shape[1], 2**state_bits - 1)
+        channels = graph.populations[n - 1].shape[0]
+        return np.zeros(channels, np.int64), np.full(channels, 2**state_bits - 1)
     ends = [(np.float32(image) - graph.mean) / graph.scale for image in (0, 1)]
     return tuple(round_half_up(x * np.float32(2**input_bits)) for x in ends)
 
 
-def _readout(graph: EPGraph, quantised, state_bits: int) -> IntegerLayer:
-    weight, q = quantised
-    scale = q + state_bits
+def _readout(graph: EPGraph, own: _Weights, state_bits: int) -> IntegerLayer:
+    """Scale and bound of the logits."""
+    scale = own.exponent + state_bits
     bias = round_half_up(graph.readout.bias.astype(np.float64) * 2.0**scale)
-    low, high = np.zeros(weight.shape[1], np.int64), np.full(weight.shape[1], 2**state_bits - 1)
-    bound = total_bound([(forward_reach(weight, low, high), 0)], bias)
-    return IntegerLayer("readout", weight, bias, q, scale, 0, 0, 0, bound)
+    limits = _limits(graph, len(graph.couplings), state_bits, 0)
+    bound = total_bound([(forward_reach(own.sums, *limits), 0)], bias)
+    return IntegerLayer("readout", own.integers, bias, own.exponent, scale, 0, 0, 0, bound)
 
 
 def _unproven(program: LoihiProgram) -> Refusal:

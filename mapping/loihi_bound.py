@@ -19,14 +19,19 @@ import numpy as np
 ACCUMULATOR_LIMIT = 2**23
 
 
-def forward_reach(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def signed_sums(weight: np.ndarray) -> np.ndarray:
+    """(2, C_out, C_in): sums of W+ and of W- over each kernel of `weight` (C_out, C_in, k, k)."""
+    weight = weight.astype(np.int64)
+    return np.stack([np.maximum(weight, 0).sum((2, 3)), np.maximum(-weight, 0).sum((2, 3))])
+
+
+def forward_reach(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Reach of sum_i W_ci x_i over any subset of terms, for low_i <= x_i <= high_i.
 
     Args:
-        weight: (C_out, C_in, k, k) integers. low, high: (C_in,) integers; zero counts as inside (padding).
+        sums: from `signed_sums`. low, high: (C_in,) integers; zero counts as inside (padding).
     """
-    positive = np.maximum(weight, 0).sum((2, 3), dtype=np.int64)
-    negative = np.maximum(-weight.astype(np.int64), 0).sum((2, 3))
+    positive, negative = sums
     high, low = np.maximum(high, 0), np.maximum(-low, 0)
     return np.stack([positive @ high + negative @ low, negative @ high + positive @ low])
 

@@ -13,7 +13,7 @@ from mapping.graph import Coupling
 from mapping.integers import EXPONENTIAL, nudge_pull, quantise, rescale, softmax_error
 from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
 from mapping.loihi import LoihiProgram
-from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach
+from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach, signed_sums
 
 SOME = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 10**6)
@@ -65,7 +65,7 @@ def test_forward_reach_is_attained_by_extreme_inputs():
     low, high = np.array([-10, 0]), np.array([20, 30])
     up = 3 * 20 + 2 * 10 + 7 * 30
     down = 3 * 10 + 2 * 20 + 5 * 30
-    assert forward_reach(weight, low, high).tolist() == [[up], [down]]
+    assert forward_reach(signed_sums(weight), low, high).tolist() == [[up], [down]]
 
 
 @SOME
