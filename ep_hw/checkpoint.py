@@ -6,7 +6,6 @@ The header says what the weights are: spec, recipe, data, accuracy and the sha25
 import hashlib
 import json
 import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -82,13 +81,16 @@ def digest(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def write_atomically(path: str | Path, blob: bytes):
-    """Write a file by way of a temporary one beside it."""
+    """Write a file by way of a temporary one beside it, so that it is there whole or not at all."""
     path = Path(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as scratch:
-            scratch.write(blob)
-        os.replace(scratch.name, path)
+        try:
+            scratch.write_bytes(blob)
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
     except OSError as error:
         raise Refusal("cannot write", where=str(path), got=error.strerror, allowed="a writable folder",
                       remedy="choose another place") from None

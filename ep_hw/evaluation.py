@@ -59,6 +59,7 @@ class Plan:
         wanted = [(m, t) for m in self.machines for t in (CLEAN, *self.threats)] + list(self.extra)
         sources = [(t.source, Threat(t.kind, t.strength)) for _, t in wanted if t.source]
         ordered = dict.fromkeys([(REFERENCE, CLEAN), *sources, *wanted])
+        ordered = [(m, t) for m, t in ordered if m != t.source]  # an attack on itself is no transfer
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
 
 

@@ -26,8 +26,8 @@ class Gradient(ABC):
     """A source of dL/dx; `str()` is its name in results."""
 
     @abstractmethod
-    def __call__(self, machine: Machine, images, labels, generator):
-        """Gradient of the cross-entropy with respect to the images, (B, C, H, W); noise from `generator`."""
+    def __call__(self, machine: Machine, images, labels, generator, draws: int = 1):
+        """Gradient of the cross-entropy with respect to the images, (B, C, H, W), a mean over `draws` of the noise."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,13 @@ class Unrolled(Gradient):
 
     steps: int
 
-    def __call__(self, machine, images, labels, generator):
+    def __call__(self, machine, images, labels, generator, draws=1):
+        return sum(self._draw(machine.gradient_model, images, labels, generator) for _ in range(draws)) / draws
+
+    def _draw(self, model, images, labels, generator):
         images = images.detach().requires_grad_()
         with torch.enable_grad():
-            end = machine.gradient_model.relax(images, steps=self.steps, generator=generator, schedule="synchronous")
+            end = model.relax(images, steps=self.steps, generator=generator, schedule="synchronous")
             loss = F.cross_entropy(end.logits, labels, reduction="sum")
             return torch.autograd.grad(loss, images)[0]
 
@@ -49,20 +52,18 @@ class Unrolled(Gradient):
 
 @dataclass(frozen=True)
 class Nudged(Gradient):
-    """Equation (9), `pairs` nudged pairs of `steps` time steps averaged."""
+    """Equation (9) from one free phase and `draws` nudged pairs of `steps` time steps, averaged."""
 
     beta: float
     steps: int = 20
-    pairs: int = 1
 
-    def __call__(self, machine, images, labels, generator):
+    def __call__(self, machine, images, labels, generator, draws=1):
         target = F.one_hot(labels, machine.graph.classes).to(images.dtype)
         free = machine.relax(images, generator=generator)
-        contrast = 0
-        for _ in range(self.pairs):
-            for beta in (self.beta, -self.beta):
-                end = machine.relax(images, self.steps, Nudge(target, beta), generator, states=free.states)
-                contrast = contrast + end.states[0] / (2 * beta * self.pairs)
+        contrast = torch.zeros_like(free.states[0])
+        for beta in (self.beta, -self.beta) * draws:
+            end = machine.relax(images, self.steps, Nudge(target, beta), generator, states=free.states)
+            contrast += end.states[0] / (2 * beta * draws)
         return -input_feedback(machine, images, contrast)
 
     def __str__(self):

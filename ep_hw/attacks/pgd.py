@@ -13,7 +13,7 @@ from simulators.machine import Machine
 
 @dataclass(frozen=True)
 class PGD:
-    """The paper's settings: 20 iterations of eps/8. `eot` gradients are averaged on noisy machines."""
+    """The paper's settings: 20 iterations of eps/8. `eot` draws of a noisy machine's gradient are averaged."""
 
     norm: str
     eps: float
@@ -26,7 +26,7 @@ class PGD:
         adversarial, step = images.clone(), self.eps / 8
         zeros = images.new_zeros(len(images))
         for _ in range(self.iterations if self.eps > 0 else 0):
-            gradient = sum(self.gradient(machine, adversarial, labels, generator) for _ in range(self.eot))
+            gradient = self.gradient(machine, adversarial, labels, generator, self.eot)
             zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
             moved = adversarial + step * direction(gradient, self.norm)
             adversarial = (images + project(moved - images, self.eps, self.norm)).clamp(0, 1)
