@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 
 import ep_hw
-from ep_hw.attacks import AttackSettings, attack, perturbation, vote
+from ep_hw.attacks import AttackSettings, attack, judge, perturbation
 from ep_hw.checkpoint import write_atomically
 from ep_hw.corruptions import corrupt
 from ep_hw.data import Split
@@ -37,7 +37,7 @@ class Configuration:
     """What decides a cell's outcome, besides its images.
 
     `program` is the digest of the compiled program (weights, ranges, bounds); `chip_seed` None for machines without
-    chips; `settings` those of the attack, None where the threat needs none.
+    chips; `settings` those of the attack, None where the threat needs none; `source` what made a transfer's images.
     """
 
     model: str
@@ -49,6 +49,7 @@ class Configuration:
     seed: int
     settings: AttackSettings | None
     votes: int
+    source: "Configuration | None" = None
 
     @property
     def key(self) -> str:
@@ -56,6 +57,7 @@ class Configuration:
         content = {"version": ep_hw.__version__, "model": self.model, "dataset": self.dataset,
                    "machine": self.machine, "program": self.program, "threat": str(self.threat),
                    "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
+                   "source": self.source and self.source.key,
                    "settings": self.settings and self.settings.model_dump(mode="json")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -83,6 +85,11 @@ class Cell:
         """Adversarial images, float32 (N, C, H, W)."""
         return self.folder / f"{self.stem}.npy"
 
+    @property
+    def source(self) -> "Cell":
+        """The cell that makes the adversarial images of a transfer."""
+        return Cell(self.configuration.source, self.images, self.folder)
+
     def done(self) -> bool:
         return self.path.exists()
 
@@ -101,19 +108,16 @@ class Cell:
         return float(pq.read_schema(self.path).metadata[b"seconds"])
 
 
-def run_cell(cell: Cell, machine: Machine, reference: Machine, source: Cell | None = None):
-    """Compute a cell and write its files.
+def run_cell(cell: Cell, machine: Machine, reference: Machine):
+    """Compute a cell and write its files. The source of a transfer must be done.
 
     Args:
         machine: the machine under test, opened with the cell's chip seed. reference: the digital reference.
-        source: the finished cell whose adversarial images a transfer threat reuses.
     """
     started = time.perf_counter()
     threat, labels = cell.configuration.threat, cell.images.labels
-    images, detail = _threatened(cell, machine, source)
-    generator = cell.generator("verdict")
-    end = machine.relax(images, generator=generator)
-    verdict = end.prediction if machine.deterministic else vote(machine, images, cell.configuration.votes, generator)
+    images, detail = _threatened(cell, machine)
+    verdict, end = judge(machine, images, cell.configuration.votes, cell.generator("verdict"))
     columns = {
         "image_id": cell.images.ids, "label": labels, "prediction": verdict,
         "reference_prediction": reference.relax(images).prediction,
@@ -127,7 +131,7 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine, source: Cell | No
     _write(cell, columns, time.perf_counter() - started)
 
 
-def _threatened(cell: Cell, machine: Machine, source: Cell | None):
+def _threatened(cell: Cell, machine: Machine):
     """The images as the threat leaves them, and what is known of each attack."""
     threat, clean = cell.configuration.threat, cell.images
     blank = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
@@ -136,7 +140,7 @@ def _threatened(cell: Cell, machine: Machine, source: Cell | None):
         changed = corrupt(clean.images.numpy(), threat.kind, int(threat.strength), cell_noise(cell))
         return torch.from_numpy(changed), blank
     if threat.source is not None:
-        return source.adversarial(), blank
+        return cell.source.adversarial(), blank
     if threat.is_attack:
         outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
                          cell.generator("attack"))

@@ -3,6 +3,7 @@
 Every refusal is one line on stderr with exit code 2; an interrupted run ends with 130 and can be repeated.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
-from mapping.errors import Refusal
+from mapping.errors import MachineError, Refusal
 from mapping.program import Table
 from mapping.targets import REGISTRY, spell
 
@@ -25,15 +26,17 @@ Model = Annotated[str, typer.Argument(help="a packaged model (see 'ep-hw models'
 DataRoot = Annotated[str | None, typer.Option(help="folder that holds cifar-10-batches-py (or EP_HW_DATA)")]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a missing data set")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Jobs = Annotated[int, typer.Option(min=1, help="worker processes; any number gives the same bytes")]
+PROCESSORS = len(os.sched_getaffinity(0))
 
 
 @app.command()
-def demo(out: Annotated[Path, typer.Option(help="where to write")] = Path("ep-hw-demo")):
+def demo(out: Annotated[Path, typer.Option(help="where to write")] = Path("ep-hw-demo"), jobs: Jobs = PROCESSORS):
     """Run the main job on the packaged digits network, in about a minute."""
     from ep_hw import workflow
     from ep_hw.demo import demo_plan
 
-    _evaluate(demo_plan(), out, f"ep-hw demo --out {out}", workflow)
+    _evaluate(demo_plan(), out, f"ep-hw demo --out {out}", jobs, workflow)
 
 
 @app.command()
@@ -49,7 +52,7 @@ def evaluate(
     gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS or ep@BETA (repeatable)")] = None,
     iterations: Annotated[int, typer.Option(min=1, help="PGD iterations")] = 20,
     queries: Annotated[int, typer.Option(min=1, help="most queries of a square attack, an image")] = 1000,
-    data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
+    jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
     from ep_hw import workflow
@@ -63,7 +66,7 @@ def evaluate(
     plan = workflow.plan_evaluation(model, on or ["reference", "loihi", "crossbar:pcm"], threats, images=images,
                                     chips=chips, seed=seed, settings=settings, device=device, root=data_root,
                                     download=download)
-    _evaluate(plan, out, workflow.command_line(), workflow)
+    _evaluate(plan, out, workflow.command_line(), jobs, workflow)
 
 
 @app.command()
@@ -121,6 +124,8 @@ def main():
         _fail(str(error), 2)
     except typer.TyperException as error:
         _fail(error.format_message(), 2)
+    except MachineError as error:
+        sys.exit(f"ep-hw: {error}")
     if code == INTERRUPTED:
         _fail("interrupted; what was finished is kept, run the same command again to go on", code)
     sys.exit(code)
@@ -138,7 +143,7 @@ def _expect(threat, kind: str, option: str):
     return threat
 
 
-def _evaluate(plan, out: Path, command: str, workflow):
+def _evaluate(plan, out: Path, command: str, jobs: int, workflow):
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as bar:
@@ -150,8 +155,7 @@ def _evaluate(plan, out: Path, command: str, workflow):
             bar.update(task, completed=number, total=total, description=f"{c.machine}{chip}: {c.threat}")
 
         summary = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
-                               progress=show)
-        bar.update(task, completed=bar.tasks[task].total, description="done")
+                               progress=show, jobs=jobs)
     _print(_summary_table(summary))
     typer.echo(f"{out / 'report.html'}: open it in a browser; summary.json and results.parquet are beside it")
 

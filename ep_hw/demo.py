@@ -6,18 +6,19 @@ from ep_hw.threats import parse_threat
 from ep_hw.workflow import plan_evaluation
 
 MODEL = "digits"
-IMAGES, CHIPS = 100, 3
+IMAGES, CHIPS = 80, 3
 MACHINES = ("reference", "loihi", "crossbar:pcm")
-ATTACKS = ("pgd_l2@0.25", "pgd_l2@0.5", "pgd_l2@1")
+ATTACKS = ("pgd_l2@0.5", "pgd_l2@1")
 CORRUPTIONS = tuple(f"{name}@{severity}" for name in ("gaussian_noise", "contrast", "jpeg_compression")
-                    for severity in (1, 3, 5))
-SETTINGS = AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=10, queries=200, eot=1,
+                    for severity in (2, 5))
+SETTINGS = AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=7, queries=100, eot=1,
                           votes=3)
 
 
 def demo_plan() -> Plan:
     """Reference, Loihi twin and PCM chips attacked and corrupted; real Lava runs the clean and the attacked images."""
-    threats = [parse_threat(text) for text in (*ATTACKS, "square_l2@1", *CORRUPTIONS)]
-    on_lava = [parse_threat(text) for text in ("clean", "transfer:loihi:pgd_l2@0.5", "jpeg_compression@3")]
+    threats = [parse_threat(text) for text in (*ATTACKS, *CORRUPTIONS)]
+    more = [("reference", "square_l2@1"), ("loihi", "square_l2@1"), ("lava", "clean"),
+            ("lava", "transfer:loihi:pgd_l2@0.5"), ("lava", "jpeg_compression@3")]
     return plan_evaluation(MODEL, MACHINES, threats, images=IMAGES, chips=CHIPS, settings=SETTINGS,
-                           extra=[("lava", threat) for threat in on_lava])
+                           extra=[(machine, parse_threat(text)) for machine, text in more])

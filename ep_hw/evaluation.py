@@ -15,18 +15,18 @@ import pyarrow.parquet as pq
 import torch
 
 import mapping
-import simulators
 from ep_hw.attacks import AttackSettings
-from ep_hw.cells import SCHEMA, Cell, Configuration, run_cell
+from ep_hw.cells import SCHEMA, Cell, Configuration
 from ep_hw.checkpoint import write_atomically
 from ep_hw.data import Split
+from ep_hw.execution import REFERENCE, runner
 from ep_hw.network import EPNetwork
 from ep_hw.statistics import wilson
 from ep_hw.threats import CLEAN, Threat
 from mapping.program import Program
 from mapping.targets import CrossbarTarget
 
-REFERENCE = "reference"
+Progress = Callable[[Cell, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,12 @@ def chips_of(plan: Plan, name: str) -> list[int | None]:
     return list(range(plan.chips)) if frozen else [None]
 
 
-def evaluate(plan: Plan, folder: str | Path, progress: Callable[[Cell, int, int], None] = lambda *a: None):
+def evaluate(plan: Plan, folder: str | Path, progress: Progress = lambda *a: None, jobs: int = 1):
     """Run what is missing of a plan and write `results.parquet` and `summary.json`.
+
+    Args:
+        progress: called as progress(last cell finished, how many are, of how many).
+        jobs: worker processes, one thread each; with 1 everything runs in this process. The bytes are the same.
 
     Returns:
         The summary (a list of rows, as in summary.json), and the cells.
@@ -95,54 +99,25 @@ def evaluate(plan: Plan, folder: str | Path, progress: Callable[[Cell, int, int]
     """
     folder = Path(folder)
     cells = cells_of(plan, folder)
-    by_stem = {cell.stem: cell for cell in cells}
-    with Machines(plan) as machines:
-        for number, cell in enumerate(cells):
-            progress(cell, number, len(cells))
-            if not cell.done():
-                c = cell.configuration
-                machine = machines.get(c.machine, c.chip_seed)
-                run_cell(cell, machine, machines.get(REFERENCE, None), _source(plan, cell, by_stem))
+    missing = [cell for cell in cells if not cell.done()]
+    made = [cell for cell in missing if cell.configuration.threat.source is None]
+    transferred = [cell for cell in missing if cell.configuration.threat.source is not None]
+    finished = len(cells) - len(missing)
+    with runner(plan.programs, plan.device, min(jobs, max(1, len(missing)))) as run:
+        for wave in (made, transferred):  # adversarial images are made before they are transferred
+            for cell in run(wave):
+                finished += 1
+                progress(cell, finished, len(cells))
     return _collect(cells, folder), cells
 
 
-class Machines:
-    """Opens machines when first asked for, keeps one besides the reference, closes them all in the end."""
-
-    def __init__(self, plan: Plan):
-        self.plan, self.opened = plan, {}
-
-    def get(self, name: str, chip: int | None):
-        if (name, chip) not in self.opened:
-            for old in [k for k in self.opened if k[0] != REFERENCE]:
-                self.opened.pop(old).close()
-            self.opened[name, chip] = simulators.open(self.plan.programs[name], chip_seed=chip or 0,
-                                                      device=self.plan.device)
-        return self.opened[name, chip]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        for machine in self.opened.values():
-            machine.close()
-
-
-def _configuration(plan: Plan, name, threat: Threat, chip, digests) -> Configuration:
-    needs_settings = threat.is_attack
+def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[str, str]) -> Configuration:
+    source = None
+    if threat.source:  # adversarial images come from the source's first chip
+        source = _configuration(plan, threat.source, Threat(threat.kind, threat.strength),
+                                chips_of(plan, threat.source)[0], digests)
     return Configuration(plan.model, plan.images.data, name, digests[name], threat, chip, plan.seed,
-                         plan.settings if needs_settings else None, plan.settings.votes)
-
-
-def _source(plan: Plan, cell: Cell, by_stem: dict[str, Cell]) -> Cell | None:
-    """The finished cell that made the images of a transfer: same shard, the source machine's first chip."""
-    threat = cell.configuration.threat
-    if threat.source is None:
-        return None
-    digests = {threat.source: plan.programs[threat.source].digest()}
-    chip = chips_of(plan, threat.source)[0]
-    made = _configuration(plan, threat.source, Threat(threat.kind, threat.strength), chip, digests)
-    return by_stem[Cell(made, cell.images, cell.folder).stem]
+                         plan.settings if threat.is_attack else None, plan.settings.votes, source)
 
 
 def _collect(cells: list[Cell], folder: Path) -> list[dict]:

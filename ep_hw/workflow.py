@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from ep_hw.attacks import AttackSettings
+from ep_hw.cells import Cell
 from ep_hw.checkpoint import load
 from ep_hw.data import Split, load_data
-from ep_hw.evaluation import REFERENCE, Cell, Plan, compile_all, evaluate
+from ep_hw.evaluation import Plan, compile_all, evaluate
+from ep_hw.execution import REFERENCE
 from ep_hw.report import GalleryItem, RunRecord, write_report
-from ep_hw.threats import Threat
+from ep_hw.threats import CLEAN, Threat
 from ep_hw.trust import violated
 from mapping.errors import Refusal
 from mapping.program import Program, load_program, pack_graph
@@ -34,7 +36,7 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
     """Everything an evaluation will do, decided before anything runs.
 
     Each white-box attack is joined by its transfer from the reference, so that aware and unaware attackers stand side
-    by side; each machine by the rungs that lead to it, on every threat that needs no new attack.
+    by side; each machine by the rungs that lead to it, on clean and on transferred images.
 
     Args:
         model: a packaged name or a checkpoint file. machines: names, or folders of compiled programs.
@@ -50,8 +52,8 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
     for program in loaded.values():
         _check_same_network(program, graph)
     threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if _is_white_box(t))]))
-    cheap = [Threat("clean"), *(t for t in threats if t.source or not t.is_attack)]
-    rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in cheap]
+    explained = [CLEAN, *(t for t in threats if t.source)]
+    rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in explained]
     extra = tuple(dict.fromkeys([*extra, *rungs]))
     used = [REFERENCE, *names, *(name for name, _ in extra), *(t.source for t in threats if t.source)]
     data = load_data(net.provenance["data"]["name"], "test", root, download)
@@ -59,10 +61,11 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
                 chips, seed, device=device, settings=settings or AttackSettings())
 
 
-def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None) -> list[dict]:
-    """Evaluate a plan into `out` and write its report; the summary rows."""
+def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None,
+        jobs: int = 1) -> list[dict]:
+    """Evaluate a plan into `out` and write its report; the summary rows. See `evaluation.evaluate`."""
     out = Path(out)
-    summary, cells = evaluate(plan, out, progress)
+    summary, cells = evaluate(plan, out, progress, jobs)
     record = RunRecord(title, command, summary, gallery(plan, cells),
                        [plan.programs[name].report() for name in plan.machines], waterfalls(plan), versions(),
                        {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",

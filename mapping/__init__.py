@@ -8,8 +8,23 @@ from mapping.graph import Activity, Coupling, EPGraph, Population
 from mapping.program import FloatProgram, Program, Table, load_program
 from mapping.targets import REGISTRY, CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
 
-__all__ = ["Activity", "Coupling", "CrossbarTarget", "EPGraph", "LoihiTarget", "Population", "Program", "REGISTRY",
-           "ReferenceTarget", "Refusal", "Table", "Target", "compile", "load_program", "parse"]
+__all__ = [
+    "REGISTRY",
+    "Activity",
+    "Coupling",
+    "CrossbarTarget",
+    "EPGraph",
+    "LoihiTarget",
+    "Population",
+    "Program",
+    "ReferenceTarget",
+    "Refusal",
+    "Table",
+    "Target",
+    "compile",
+    "load_program",
+    "parse",
+]
 
 
 def compile(graph: EPGraph, target: Target | str) -> Program:

@@ -1,4 +1,4 @@
-"""The one exception a user can cause: a refusal that says what, where, got, allowed, remedy."""
+"""What can go wrong: a refusal says what, where, got, allowed, remedy; a machine can fail while it runs."""
 
 
 class Refusal(ValueError):
@@ -19,3 +19,15 @@ class Refusal(ValueError):
         self.allowed, self.remedy = str(allowed), remedy
         line = f"{where}: {what}; got {got}; allowed: {allowed}; remedy: {remedy}"
         super().__init__(" ".join(line.split()))
+
+    def __reduce__(self):
+        """Refusals cross process boundaries, which exceptions with keyword arguments do not by themselves."""
+        return _refuse_again, (self.what, self.where, self.got, self.allowed, self.remedy)
+
+
+def _refuse_again(what, where, got, allowed, remedy) -> Refusal:
+    return Refusal(what, where=where, got=got, allowed=allowed, remedy=remedy)
+
+
+class MachineError(RuntimeError):
+    """A machine failed while it ran: no input was wrong, and nothing half-finished was kept."""

@@ -82,8 +82,8 @@ class Program(ABC):
                 (staged / "program.json").write_text(json.dumps(header, indent=1, sort_keys=True) + "\n")
                 os.replace(staged, folder)
         except OSError as error:
-            raise Refusal("cannot write the program", where=str(folder), got=error.strerror, allowed="a writable folder",
-                          remedy="choose another --out") from None
+            raise Refusal("cannot write the program", where=str(folder), got=error.strerror,
+                          allowed="a writable folder", remedy="choose another --out") from None
 
     def digest(self) -> str:
         """sha256 over everything that decides what this program computes."""

@@ -9,7 +9,7 @@ Importing this package is cheap and loads no torch: Lava's fresh interpreter imp
 __all__ = ["open"]
 
 
-def open(program, *, chip_seed: int = 0, device: str = "cpu"):  # noqa: A001 - reads as simulators.open
+def open(program, *, chip_seed: int = 0, device: str = "cpu"):
     """The machine that runs a program.
 
     Args:

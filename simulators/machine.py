@@ -92,7 +92,7 @@ class Machine(ABC):
         """The differentiable machine a white-box attacker would use against this one."""
         return self
 
-    def close(self):
+    def close(self):  # noqa: B027 - most machines hold nothing
         """Give back whatever the machine holds (processes, shared memory)."""
 
     def __enter__(self):

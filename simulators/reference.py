@@ -37,8 +37,11 @@ def pool(a, side: int):
 
 
 def unpool(s, winners, unpooled: tuple[int, int, int]):
-    """Put each value of `s` at its window's winner in a map of zeros of shape `unpooled`."""
-    return s if winners is None else F.max_unpool2d(s, winners, 2, output_size=unpooled[1:])
+    """Put each value of `s` at its window's winner in a map of zeros of shape `unpooled`.
+
+    torch.nn.functional.max_unpool2d is the same operation behind checks that import sympy, two seconds' worth.
+    """
+    return s if winners is None else torch.ops.aten.max_unpool2d(s, winners, unpooled[1:])
 
 
 class FloatSubstrate(Substrate):

@@ -16,9 +16,9 @@ from ep_hw.attacks.gradients import Gradient, Nudged, Unrolled, parse_gradient
 from ep_hw.attacks.pgd import PGD, size
 from ep_hw.attacks.square import Square
 from ep_hw.threats import Threat
-from simulators.machine import Machine
+from simulators.machine import Equilibrium, Machine
 
-__all__ = ["PGD", "AttackSettings", "Attacked", "Gradient", "Nudged", "Square", "Unrolled", "attack",
+__all__ = ["PGD", "AttackSettings", "Attacked", "Gradient", "Nudged", "Square", "Unrolled", "attack", "judge",
            "parse_gradient", "vote"]
 
 
@@ -57,9 +57,22 @@ class Attacked:
 
 def vote(machine: Machine, images, votes: int, generator) -> torch.Tensor:
     """(B,) class by majority over `votes` reads of a noisy machine; one read where it is deterministic."""
+    return judge(machine, images, votes, generator)[0]
+
+
+def fooled(machine: Machine, images, labels, votes: int, generator) -> torch.Tensor:
+    """(B,) whether the machine is wrong by majority; images that a first read gets right are not read again."""
+    wrong = machine.relax(images, generator=generator).prediction != labels
+    if wrong.any() and not machine.deterministic:
+        wrong[wrong.clone()] = vote(machine, images[wrong], votes, generator) != labels[wrong]
+    return wrong
+
+
+def judge(machine: Machine, images, votes: int, generator) -> tuple[torch.Tensor, Equilibrium]:
+    """As `vote`, with the equilibrium of the first read."""
     reads = 1 if machine.deterministic else votes
-    ballots = torch.stack([machine.relax(images, generator=generator).prediction for _ in range(reads)])
-    return ballots.mode(0).values
+    ends = [machine.relax(images, generator=generator) for _ in range(reads)]
+    return torch.stack([end.prediction for end in ends]).mode(0).values, ends[0]
 
 
 def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSettings, generator) -> Attacked:
@@ -71,7 +84,7 @@ def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSet
         generator: all randomness of the attack and of the machine's reads.
     """
     found = images.clone()
-    standing = vote(machine, images, settings.votes, generator) == labels
+    standing = ~fooled(machine, images, labels, settings.votes, generator)
     broken_by = ["" if alive else "clean" for alive in standing.tolist()]
     zeros, queries = images.new_zeros(len(images)), images.new_zeros(len(images))
     attempts = _attempts(machine, threat, settings)
@@ -81,10 +94,10 @@ def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSet
             break
         candidate, measure = attempt.run(machine, images[index], labels[index], generator)
         (queries if isinstance(attempt, Square) else zeros)[index] += measure / len(attempts)
-        fooled = vote(machine, candidate, settings.votes, generator) != labels[index]
+        broken = fooled(machine, candidate, labels[index], settings.votes, generator)
         found[index] = candidate
-        standing[index[fooled]] = False
-        for place in index[fooled].tolist():
+        standing[index[broken]] = False
+        for place in index[broken].tolist():
             broken_by[place] = name
     return Attacked(found, broken_by, zeros, queries)
 

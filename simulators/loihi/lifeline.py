@@ -21,6 +21,11 @@ def die_with_host(fd: int):
     threading.Thread(target=watch, daemon=True).start()
 
 
+def die_with_parent():
+    """From now on the kernel kills this process when the one that started it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def bind_children():
     """From now on the kernel kills every forked child when this process dies."""
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()

@@ -12,7 +12,7 @@ import time
 import weakref
 from pathlib import Path
 
-from mapping.errors import Refusal
+from mapping.errors import MachineError, Refusal
 from mapping.program import Program, pack_graph
 from simulators.loihi.arena import Arena
 from simulators.loihi.arithmetic import arithmetic_of
@@ -23,12 +23,15 @@ BUILD_DEADLINE_S = 120.0
 MARGIN_S = 5.0   # by how much the host outwaits its worker, which knows more about what went wrong
 
 
-class LavaError(RuntimeError):
-    """A Lava process failed, died or hung. `process` names it."""
+class LavaError(MachineError):
+    """A Lava process failed, died or hung. `process` names it, `what` says how, `trace` is its own traceback."""
 
     def __init__(self, process: str, what: str, trace: str = ""):
-        self.process = process
-        super().__init__(f"{process}: {what}" + (f"\n{trace}" if trace else ""))
+        super().__init__(process, what, trace)
+        self.process, self.what, self.trace = process, what, trace
+
+    def __str__(self):
+        return f"{self.process}: {self.what}" + (f"\n{self.trace}" if self.trace else "")
 
 
 class LavaSession:

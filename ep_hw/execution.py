@@ -1,0 +1,116 @@
+"""Running cells: in this process, or shared out to workers of one thread each.
+
+A task is one attack cell, or all other cells of one machine and chip: attacks are long, and opening a machine costs.
+Cells depend on nothing but their configuration, so any number of workers gives the same bytes.
+"""
+
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+
+import torch
+
+import simulators
+from ep_hw.cells import Cell, run_cell
+from mapping.program import Program
+from simulators.loihi.lifeline import die_with_parent
+
+REFERENCE = "reference"
+Run = Callable[[list[Cell]], Iterator[Cell]]
+
+
+class Machines:
+    """Opens machines when first asked for, keeps one besides the reference, closes them all in the end."""
+
+    def __init__(self, programs: dict[str, Program], device: str):
+        self.programs, self.device, self.opened = programs, device, {}
+
+    def get(self, name: str, chip: int | None = None):
+        """The machine of that name, programmed with that chip seed."""
+        if (name, chip) not in self.opened:
+            for other in [key for key in self.opened if REFERENCE not in (key[0], name)]:
+                self.opened.pop(other).close()
+            self.opened[name, chip] = simulators.open(self.programs[name], chip_seed=chip or 0, device=self.device)
+        return self.opened[name, chip]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for machine in self.opened.values():
+            machine.close()
+
+
+@contextmanager
+def runner(programs: dict[str, Program], device: str, jobs: int) -> Iterator[Run]:
+    """A function that runs cells which do not depend on each other and yields each when it is finished.
+
+    Args:
+        jobs: worker processes; with 1 everything runs in this process.
+    """
+    if jobs == 1:
+        with one_thread():
+            yield lambda cells: (cell for task in _tasks(cells) for cell in run_task(task, programs, device))
+        return
+    context = multiprocessing.get_context("spawn")
+    # pickled here once: torch would otherwise put every tensor into a shared-memory file of its own
+    arguments = (pickle.dumps((programs, device)),)
+    with ProcessPoolExecutor(jobs, context, _begin_worker, arguments) as pool:
+        try:
+            yield lambda cells: _shared_out(pool, cells)
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def run_task(cells: list[Cell], programs: dict[str, Program], device: str) -> Iterator[Cell]:
+    """Run the cells of one machine, in this process."""
+    with Machines(programs, device) as machines:
+        for cell in cells:
+            c = cell.configuration
+            run_cell(cell, machines.get(c.machine, c.chip_seed), machines.get(REFERENCE))
+            yield cell
+
+
+@contextmanager
+def one_thread():
+    """One torch thread: sums come out the same however many workers there are, and small networks run faster."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _shared_out(pool: ProcessPoolExecutor, cells: list[Cell]) -> Iterator[Cell]:
+    futures = [pool.submit(_run_pickled, pickle.dumps(task)) for task in _tasks(cells)]
+    for future in as_completed(futures):
+        yield from pickle.loads(future.result())
+
+
+def _tasks(cells: list[Cell]) -> list[list[Cell]]:
+    """Attack cells alone and first, from the costliest machine; the rest by machine and chip."""
+    attacks = [[cell] for cell in cells if cell.configuration.threat.is_attack and not cell.configuration.source]
+    rest: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        if [cell] not in attacks:
+            rest.setdefault((cell.configuration.machine, cell.configuration.chip_seed), []).append(cell)
+    return [*reversed(attacks), *rest.values()]
+
+
+_shared: dict[str, object] = {}
+
+
+def _begin_worker(pickled: bytes):
+    die_with_parent()
+    torch.set_num_threads(1)
+    _shared["programs"], _shared["device"] = pickle.loads(pickled)
+
+
+def _run_pickled(task: bytes) -> bytes:
+    return pickle.dumps(list(run_task(pickle.loads(task), **_shared)))
