@@ -11,7 +11,7 @@ MACHINES = ("reference", "loihi", "crossbar:pcm")
 ATTACKS = ("pgd_l2@0.5", "pgd_l2@1")
 CORRUPTIONS = tuple(f"{name}@{severity}" for name in ("gaussian_noise", "contrast", "jpeg_compression")
                     for severity in (2, 5))
-SETTINGS = AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=7, queries=100, eot=1,
+SETTINGS = AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=6, queries=100, eot=1,
                           votes=3)
 
 
