@@ -5,7 +5,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -132,11 +132,19 @@ class Step:
 
 def waterfall(rungs: Sequence[tuple[str, str]], points: Points, threat: str, strength: float) -> list[Step]:
     """The steps of equation (1), or none where a rung was not evaluated under this threat."""
-    found = [points.get((machine, threat, strength)) for machine, _ in rungs]
+    found = [_met(points, machine, threat, strength) for machine, _ in rungs]
     if None in found:
         return []
     changes = [None, *(change(before, after) for before, after in pairwise(found))]
     return [Step(machine, cause, point, delta) for (machine, cause), point, delta in zip(rungs, found, changes)]
+
+
+def _met(points: Points, machine: str, threat: str, strength: float) -> Point | None:
+    """The point of a machine; the machine that made transferred images met them in its own attack."""
+    if machine == source(threat):
+        own = points.get((machine, family(threat), strength))
+        return own and replace(own, threat=threat)
+    return points.get((machine, threat, strength))
 
 
 def is_attack(threat: str) -> bool:

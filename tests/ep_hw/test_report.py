@@ -281,6 +281,16 @@ def test_waterfalls_cover_every_threat_with_all_rungs_clean_first():
     assert found == [("loihi", "clean", 0.0), (PCM, "clean", 0.0), ("loihi", "pgd_l2", 0.5), (PCM, "pgd_l2", 0.5)]
 
 
+def test_a_waterfall_of_transferred_images_starts_from_the_attack_that_made_them():
+    unaware = "transfer:reference:pgd_l2"
+    transferred = [r for r in rows_under(unaware, 0.5, 0.2, 90) if r["machine"] != "reference"]
+    points = pool([*transferred, row("reference", "pgd_l2", 0.5, reference_right=90)])
+    shown = ladders(points, WATERFALLS)
+    assert [(f.target, f.threat) for f in shown] == [("loihi", unaware), (PCM, unaware)]
+    assert shown[0].steps[0].point.accuracy.value == 90 / N
+    assert all(machine in ("reference", "loihi", PCM) for machine, *_ in without_rungs(points, shown))
+
+
 def test_figures_show_each_threat_at_its_largest_strength():
     summary = rows_under("clean", 0.0, 0.0, 194) + rows_under("contrast", 5.0, 0.5, 150) + rows_under(
         "contrast", 1.0, 0.1, 190)
