@@ -99,10 +99,13 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
 
 @app.command()
 def machines():
-    """List the machines: what each one computes, and its options with their defaults."""
-    rows = tuple((name, meaning, ", ".join(f"{k}={_plain(v)}" for k, v in target.options().items()))
-                 for name, (target, meaning) in REGISTRY.items())
-    _print(Table("machines", ("name", "meaning", "options"), rows))
+    """List the machines: what each one computes, and the options of each family with their defaults."""
+    rows = tuple((name, meaning) for name, (_, meaning) in REGISTRY.items())
+    families = {type(target): target for target, _ in reversed(REGISTRY.values())}
+    options = (f"options of {target.name.split(':')[0]}: "
+               + ", ".join(f"{k}={_plain(v)}" for k, v in target.options().items())
+               for target in reversed(families.values()))
+    _print(Table("machines", ("name", "meaning"), rows, (*options, "as in crossbar:pcm[age=1d,adc_bits=6]")))
 
 
 @app.command()
