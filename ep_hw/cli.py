@@ -98,6 +98,28 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
 
 
 @app.command()
+def why(model: Model, first: Annotated[str, typer.Argument(help="a machine")],
+        second: Annotated[str, typer.Argument(help="another machine")],
+        images: Annotated[int, typer.Option(min=1, help="test images")] = 20,
+        steps: Annotated[int, typer.Option(min=1, help="time steps to compare")] = 40,
+        tolerance: Annotated[float, typer.Option(min=0, help="gaps up to it count as equal")] = 1e-5,
+        chip: Annotated[int, typer.Option(min=0, help="chip seed, where there are chips")] = 0,
+        data_root: DataRoot = None):
+    """Name the first time step and layer at which two machines part."""
+    import mapping
+    import simulators
+    from ep_hw import load
+    from ep_hw.data import load_data
+    from ep_hw.divergence import compare
+
+    net = load(model)
+    shown = load_data(net.provenance["data"]["name"], "test", data_root).images[:images]
+    programs = [mapping.compile(net.lower(), name) for name in (first, second)]
+    with simulators.open(programs[0], chip_seed=chip) as a, simulators.open(programs[1], chip_seed=chip) as b:
+        _print(compare(a, b, shown, steps, tolerance=tolerance).table())
+
+
+@app.command()
 def machines():
     """List the machines: what each one computes, and the options of each family with their defaults."""
     rows = tuple((name, meaning) for name, (_, meaning) in REGISTRY.items())

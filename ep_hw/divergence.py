@@ -1,0 +1,78 @@
+"""Where two machines part: the first time step and layer at which their states differ, and how the gap grows."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mapping.program import Table
+from simulators.machine import Machine
+
+
+@dataclass(frozen=True, eq=False)
+class Divergence:
+    """Two relaxations of the same images, compared step by step.
+
+    Attributes:
+        first, second: the machines' names. layers: the populations' names.
+        gaps: (steps, layers), largest absolute difference of any state over all images, in units of the state.
+        logits_rmse: root mean square difference of the final logits.
+        disagreements: images on which the predictions differ, of `images`.
+        tolerance: gaps up to it count as equal.
+    """
+
+    first: str
+    second: str
+    layers: tuple[str, ...]
+    gaps: torch.Tensor
+    logits_rmse: float
+    disagreements: int
+    images: int
+    tolerance: float
+
+    @property
+    def parting(self) -> tuple[int, str] | None:
+        """(time step from 1, layer) of the first gap beyond the tolerance; None where there is none."""
+        beyond = (self.gaps > self.tolerance).nonzero()
+        return None if not len(beyond) else (int(beyond[0, 0]) + 1, self.layers[beyond[0, 1]])
+
+    def sentence(self) -> str:
+        """The answer in words."""
+        steps = len(self.gaps)
+        if self.parting is None:
+            return f"{self.first} and {self.second} agree to {self.tolerance:g} in every state at all {steps} steps."
+        step, layer = self.parting
+        return (f"{self.first} and {self.second} part at time step {step} in {layer}; at step {steps} they predict "
+                f"another class for {self.disagreements} of {self.images} images.")
+
+    def table(self) -> Table:
+        """A row a layer: when it parts, its gap then, its largest gap and its last one."""
+        rows = []
+        for layer, gaps in zip(self.layers, self.gaps.T):
+            beyond = (gaps > self.tolerance).nonzero()
+            start = int(beyond[0]) if len(beyond) else None
+            rows.append((layer, "never" if start is None else start + 1,
+                         *(f"{float(gap):.2e}" for gap in (gaps[start or 0], gaps.max(), gaps[-1]))))
+        return Table(f"{self.first} against {self.second}",
+                     ("layer", "parts at step", "gap there", "largest gap", "last gap"), tuple(rows),
+                     (self.sentence(), f"logits differ by {self.logits_rmse:.2e} (root mean square)"))
+
+
+def compare(first: Machine, second: Machine, images, steps: int, *, tolerance: float = 0.0,
+            generator: torch.Generator | None = None) -> Divergence:
+    """Relax the same images on two machines for the same number of steps and compare every state.
+
+    Args:
+        images: (B, C, H, W) in [0, 1]. steps: time steps, all of them taken.
+        tolerance: gaps up to it count as equal. generator: read noise of noisy machines.
+    """
+    traces, ends = [], []
+    for machine in (first, second):
+        trace = []
+        ends.append(machine.relax(images, steps, generator=generator,
+                                  trace=lambda t, states, trace=trace: trace.append([s.clone() for s in states])))
+        traces.append(trace)
+    gaps = torch.tensor([[float((a - b).abs().max()) for a, b in zip(*pair)] for pair in zip(*traces)])
+    rmse = (ends[0].logits - ends[1].logits).square().mean().sqrt().item()
+    disagreements = int((ends[0].prediction != ends[1].prediction).sum())
+    return Divergence(first.name, second.name, tuple(p.name for p in first.graph.populations), gaps, rmse,
+                      disagreements, len(images), tolerance)
