@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 
 import ep_hw
-from ep_hw.attacks import AttackSettings, attack, judge, perturbation
+from ep_hw.attacks import AttackSettings, attack, majority, perturbation, read
 from ep_hw.checkpoint import write_atomically
 from ep_hw.corruptions import corrupt
 from ep_hw.data import Split
@@ -49,6 +49,7 @@ class Configuration:
     seed: int
     settings: AttackSettings | None
     votes: int
+    device: str = "cpu"
     source: "Configuration | None" = None
 
     @property
@@ -57,7 +58,7 @@ class Configuration:
         content = {"version": ep_hw.__version__, "model": self.model, "dataset": self.dataset,
                    "machine": self.machine, "program": self.program, "threat": str(self.threat),
                    "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
-                   "source": self.source and self.source.key,
+                   "device": self.device, "source": self.source and self.source.key,
                    "settings": self.settings and self.settings.model_dump(mode="json")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -117,13 +118,13 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     started = time.perf_counter()
     threat, labels = cell.configuration.threat, cell.images.labels
     images, detail = _threatened(cell, machine)
-    verdict, end = judge(machine, images, cell.configuration.votes, cell.generator("verdict"))
+    ends = read(machine, images, cell.configuration.votes, cell.generator("verdict"))
     columns = {
-        "image_id": cell.images.ids, "label": labels, "prediction": verdict,
+        "image_id": cell.images.ids, "label": labels, "prediction": majority(ends),
         "reference_prediction": reference.relax(images).prediction,
         "reference_correct_clean": reference.relax(cell.images.images).prediction == labels,
         "norm": perturbation(cell.images.images, images, threat.norm if threat.is_attack else "l2").double(),
-        "steps": end.steps.double(), "converged": end.converged, **detail}
+        "steps": ends[0].steps.double(), "converged": ends[0].converged, **detail}
     if threat.is_attack and threat.source is None:
         buffer = BytesIO()
         np.save(buffer, images.numpy(), allow_pickle=False)

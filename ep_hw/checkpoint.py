@@ -20,11 +20,19 @@ from mapping.errors import Refusal
 FORMAT = "ep-hw checkpoint 1"
 
 
-class Header(BaseModel):
-    """What a checkpoint says of itself.
+class TrainedOn(BaseModel):
+    """The data set, the seed of its split, and the numbers of training and test images."""
 
-    `data` holds the set's name, the seed of its split and the split sizes; `accuracy` maps a split to a fraction.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    split_seed: int
+    train: int
+    test: int
+
+
+class Header(BaseModel):
+    """What a checkpoint says of itself; `accuracy` maps a split to a fraction, `recipe` is kept as it was."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,7 +40,7 @@ class Header(BaseModel):
     name: str
     spec: NetworkSpec
     recipe: dict
-    data: dict
+    data: TrainedOn
     accuracy: dict[str, float]
     sha256: str
 
@@ -80,10 +88,17 @@ def digest(tensors: dict[str, torch.Tensor]) -> str:
     return content.hexdigest()
 
 
+def check_writable(folder: str | Path):
+    """Make a folder and refuse it now, rather than after hours of work, where nothing can be written into it."""
+    probe = Path(folder) / ".ep-hw-probe"
+    write_atomically(probe, b"")
+    probe.unlink()
+
+
 def write_atomically(path: str | Path, blob: bytes):
     """Write a file by way of a temporary one beside it, so that it is there whole or not at all."""
     path = Path(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = path.with_name(f".{path.name}.tmp")  # what a killed run left is overwritten by the next
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

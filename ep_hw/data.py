@@ -88,13 +88,21 @@ def _cifar_folder(root, download: bool) -> Path:
                       allowed="a folder that holds cifar-10-batches-py", remedy=remedy)
     folder = Path(root) / "cifar-10-batches-py"
     if download and not folder.is_dir():
-        from torchvision.datasets import CIFAR10
-
-        CIFAR10(str(root), download=True)
+        _download(root)
     if not folder.is_dir():
         raise Refusal("data set not found", where="cifar10", got=str(folder), allowed="an existing folder",
                       remedy=remedy)
     return folder
+
+
+def _download(root):
+    from torchvision.datasets import CIFAR10
+
+    try:
+        CIFAR10(str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        raise Refusal("download failed", where=str(root), got=error, allowed="a reachable network, a writable folder",
+                      remedy="put cifar-10-batches-py there yourself") from None
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -19,6 +19,6 @@ def demo_plan() -> Plan:
     """Reference, Loihi twin and PCM chips attacked and corrupted; real Lava runs the clean and the attacked images."""
     threats = [parse_threat(text) for text in (*ATTACKS, *CORRUPTIONS)]
     more = [("reference", "square_l2@1"), ("loihi", "square_l2@1"), ("lava", "clean"),
-            ("lava", "transfer:loihi:pgd_l2@0.5"), ("lava", "jpeg_compression@3")]
+            ("lava", "transfer:loihi:pgd_l2@0.5"), ("lava", "jpeg_compression@5")]
     return plan_evaluation(MODEL, MACHINES, threats, images=IMAGES, chips=CHIPS, settings=SETTINGS,
                            extra=[(machine, parse_threat(text)) for machine, text in more])

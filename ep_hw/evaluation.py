@@ -17,7 +17,7 @@ import torch
 import mapping
 from ep_hw.attacks import AttackSettings
 from ep_hw.cells import SCHEMA, Cell, Configuration
-from ep_hw.checkpoint import write_atomically
+from ep_hw.checkpoint import check_writable, write_atomically
 from ep_hw.data import Split
 from ep_hw.execution import REFERENCE, runner
 from ep_hw.network import EPNetwork
@@ -73,8 +73,9 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
     """Every cell of a plan, sources of transfers before their targets."""
     digests = {name: program.digest() for name, program in plan.programs.items()}
     shards = [plan.images.take(index) for index in torch.arange(len(plan.images)).split(plan.shard)]
-    return [Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells")
-            for name, threat in plan.pairs() for chip in chips_of(plan, name) for shard in shards]
+    cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells")
+             for name, threat in plan.pairs() for chip in chips_of(plan, name) for shard in shards)
+    return list({cell.stem: cell for cell in cells}.values())
 
 
 def chips_of(plan: Plan, name: str) -> list[int | None]:
@@ -98,6 +99,7 @@ def evaluate(plan: Plan, folder: str | Path, progress: Progress = lambda *a: Non
         Refusal: the folder cannot be written, or a machine cannot be opened.
     """
     folder = Path(folder)
+    check_writable(folder)
     cells = cells_of(plan, folder)
     missing = [cell for cell in cells if not cell.done()]
     made = [cell for cell in missing if cell.configuration.threat.source is None]
@@ -117,7 +119,7 @@ def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[st
         source = _configuration(plan, threat.source, Threat(threat.kind, threat.strength),
                                 chips_of(plan, threat.source)[0], digests)
     return Configuration(plan.model, plan.images.data, name, digests[name], threat, chip, plan.seed,
-                         plan.settings if threat.is_attack else None, plan.settings.votes, source)
+                         plan.settings if threat.is_attack else None, plan.settings.votes, plan.device, source)
 
 
 def _collect(cells: list[Cell], folder: Path) -> list[dict]:

@@ -6,14 +6,17 @@ Cells depend on nothing but their configuration, so any number of workers gives 
 
 import multiprocessing
 import pickle
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import torch
 
 import simulators
 from ep_hw.cells import Cell, run_cell
+from mapping.errors import MachineError
 from mapping.program import Program
 from simulators.loihi.lifeline import die_with_parent
 
@@ -89,18 +92,24 @@ def one_thread():
 
 def _shared_out(pool: ProcessPoolExecutor, cells: list[Cell]) -> Iterator[Cell]:
     futures = [pool.submit(_run_pickled, pickle.dumps(task)) for task in _tasks(cells)]
-    for future in as_completed(futures):
-        yield from pickle.loads(future.result())
+    try:
+        for future in as_completed(futures):
+            yield from pickle.loads(future.result())
+    except BrokenProcessPool:
+        raise MachineError("a worker process died (out of memory?); run the same command again to go on, with fewer "
+                           "--jobs") from None
 
 
 def _tasks(cells: list[Cell]) -> list[list[Cell]]:
     """Attack cells alone and first, from the costliest machine; the rest by machine and chip."""
-    attacks = [[cell] for cell in cells if cell.configuration.threat.is_attack and not cell.configuration.source]
-    rest: dict[tuple, list[Cell]] = {}
+    attacks, rest = [], defaultdict(list)
     for cell in cells:
-        if [cell] not in attacks:
-            rest.setdefault((cell.configuration.machine, cell.configuration.chip_seed), []).append(cell)
-    return [*reversed(attacks), *rest.values()]
+        c = cell.configuration
+        if c.threat.is_attack and c.source is None:
+            attacks.insert(0, [cell])
+        else:
+            rest[c.machine, c.chip_seed].append(cell)
+    return [*attacks, *rest.values()]
 
 
 _shared: dict[str, object] = {}

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class NetworkSpec(BaseModel):
     slope: float = Field(0.5, gt=0)
     mean: tuple[float, ...]
     scale: tuple[float, ...]
-    schedule: str = "alternating"
+    schedule: Literal["synchronous", "alternating"] = "alternating"
     steps: int = Field(200, ge=1)
     tolerance: float = Field(1e-3, gt=0)
 
@@ -104,9 +105,6 @@ class EPNetwork:
         graph = EPGraph(spec.image_shape, np.float32(spec.mean), np.float32(spec.scale), populations, couplings,
                         readout, spec.schedule, spec.steps, spec.tolerance)
         return graph if self.calibration is None else replace(graph, activity=_record(graph, self.calibration))
-
-    def to(self, device) -> "EPNetwork":
-        return replace(self, weights=[w.to(device) for w in self.weights], biases=[b.to(device) for b in self.biases])
 
 
 def layer_shapes(spec: NetworkSpec) -> list[tuple[int, int, int, int]]:

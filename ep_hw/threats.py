@@ -41,7 +41,7 @@ class Threat:
         return self.kind.rsplit("_", 1)[1]
 
     def __str__(self):
-        return self.name if self.kind == "clean" else f"{self.name}@{self.strength:g}"
+        return self.name if self.kind == "clean" else f"{self.name}@{_exactly(self.strength)}"
 
 
 CLEAN = Threat("clean")
@@ -70,6 +70,12 @@ def parse_threat(text: str) -> Threat:
     if threat.is_attack and not 0 <= threat.strength <= 100:
         raise _refusal("eps out of range", text)
     return threat
+
+
+def _exactly(number: float) -> str:
+    """The shortest text that reads back as the same number."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def _number(text: str, whole: str) -> float:

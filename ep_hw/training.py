@@ -11,16 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import tomli
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import safe_open
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ep_hw.checkpoint import load, save_checkpoint, write_atomically
+from ep_hw.checkpoint import check_writable, load, save_checkpoint, write_atomically
 from ep_hw.data import SPLIT_SEED, Split, load_data
 from ep_hw.learning import ep_gradient
 from ep_hw.network import EPNetwork, NetworkSpec
@@ -44,9 +45,9 @@ class Recipe(BaseModel):
     channels: tuple[int, ...]
     paddings: tuple[int, ...]
     pools: tuple[int, ...]
-    schedule: str = "alternating"
-    steps: int = 200
-    tolerance: float = 1e-3
+    schedule: Literal["synchronous", "alternating"] = "alternating"
+    steps: int = Field(200, ge=1)
+    tolerance: float = Field(1e-3, gt=0)
     free_steps: int = Field(ge=1)
     nudged_steps: int = Field(ge=1)
     beta: float = Field(gt=0)
@@ -60,6 +61,13 @@ class Recipe(BaseModel):
     flip: bool = False
     affine: tuple[float, float, float] = (0.0, 0.0, 0.0)
     keep_validation: bool = True
+
+    @model_validator(mode="after")
+    def _lengths(self):
+        layers = len(self.channels)
+        if not layers == len(self.paddings) == len(self.pools) == len(self.rates) - 1:
+            raise ValueError("one entry a layer is needed in channels, paddings and pools, and one more in rates")
+        return self
 
     def spec(self, train: Split) -> NetworkSpec:
         """The network for these training images: normalised by their mean and three standard deviations."""
@@ -99,13 +107,13 @@ def load_recipe(name: str | Path) -> Recipe:
     path = recipes().get(str(name), Path(name))
     try:
         return Recipe.model_validate(tomli.loads(path.read_text()))
-    except (OSError, tomli.TOMLDecodeError) as error:
-        raise Refusal("no readable recipe", where=str(path), got=error, allowed=", ".join(recipes()),
-                      remedy="name a packaged recipe or a TOML file") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise Refusal(first["msg"], where=f"{path}, {'.'.join(map(str, first['loc']))}", got=first["input"],
                       allowed=", ".join(Recipe.model_fields), remedy="correct the recipe") from None
+    except (OSError, ValueError) as error:
+        raise Refusal("no readable recipe", where=str(path), got=error, allowed=", ".join(recipes()),
+                      remedy="name a packaged recipe or a TOML file") from None
 
 
 def train(recipe: Recipe, seed: int, out: str | Path, *, name: str, root=None, download: bool = False,
@@ -117,6 +125,7 @@ def train(recipe: Recipe, seed: int, out: str | Path, *, name: str, root=None, d
     Raises:
         Refusal: `out`.part belongs to another recipe or seed, or the data are missing.
     """
+    check_writable(Path(out).parent)
     train_split = load_data(recipe.data, "train", root, download)
     if not recipe.keep_validation:
         train_split = _join(train_split, load_data(recipe.data, "validation", root))
@@ -202,9 +211,6 @@ def _warp(images, affine: tuple[float, float, float], generator):
 
 def _optimiser(net: EPNetwork, recipe: Recipe) -> torch.optim.SGD:
     groups = [{"params": [w, b], "lr": rate} for w, b, rate in zip(net.weights, net.biases, recipe.rates)]
-    if len(recipe.rates) != len(net.weights):
-        raise Refusal("one learning rate per layer is needed", where="recipe, rates", got=len(recipe.rates),
-                      allowed=len(net.weights), remedy="give one rate for each convolution and one for the readout")
     return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
 
@@ -228,8 +234,12 @@ def _resume(part: Path, net, optimiser, fingerprint: str) -> int:
     """Load an unfinished run into `net` and `optimiser`; the number of epochs it has done."""
     if not part.exists():
         return 0
-    with safe_open(str(part), "pt") as file:
-        metadata = file.metadata()
+    try:
+        with safe_open(str(part), "pt") as file:
+            metadata = file.metadata()
+    except SafetensorError as error:
+        raise Refusal("an unfinished run cannot be read", where=str(part), got=error, allowed="a whole file",
+                      remedy="remove it and train again") from None
     if metadata["fingerprint"] != fingerprint:
         raise Refusal("an unfinished run of another recipe or seed is in the way", where=str(part),
                       got=metadata["fingerprint"][:12], allowed=fingerprint[:12],

@@ -4,6 +4,7 @@
 """
 
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -23,11 +24,12 @@ from ep_hw.report import GalleryItem, RunRecord, write_report
 from ep_hw.threats import CLEAN, Threat
 from ep_hw.trust import violated
 from mapping.errors import Refusal
-from mapping.program import Program, load_program, pack_graph
-from mapping.targets import CROSSBAR_RUNGS, CrossbarTarget, LoihiTarget, Target, parse
+from mapping.program import FloatProgram, Program, load_program
+from mapping.targets import CROSSBAR_RUNGS, REGISTRY, CrossbarTarget, LoihiTarget, Target, parse
+from simulators.registry import check_device
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
-GALLERY_ITEMS = 6
+GALLERY_ITEMS = 3  # a machine
 
 
 def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threat], *, images: int = 200,
@@ -45,6 +47,7 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
     Raises:
         Refusal: any of these is unknown, or a program was compiled from another network.
     """
+    check_device(device)
     net = load(model)
     loaded = {str(p.target): p for p in map(load_program, filter(_is_folder, machines))}
     names = tuple(dict.fromkeys([*(str(parse(m)) for m in machines if not _is_folder(m)), *loaded]))
@@ -88,17 +91,23 @@ def rungs_of(target: Target) -> list[tuple[str, str]]:
     if isinstance(target, LoihiTarget) and target.name in ("loihi", "lava"):
         ladder = [("loihi:weights", f"{target.weight_bits}-bit weights"), ("loihi", "integer states")]
         ladder += [("lava", "Lava processes")] if target.on_lava else []
-        return [(REFERENCE, "digital reference"), *((str(replace(target, name=name)), cause) for name, cause in ladder)]
+        return _from_reference(target) + [(str(replace(target, name=name)), cause) for name, cause in ladder]
     return []
 
 
+def _from_reference(target: Target) -> list[tuple[str, str]]:
+    """The reference, and again with the target's own number of steps where a user set one."""
+    shorter = [(f"{REFERENCE}[steps={target.steps}]", f"{target.steps} steps")] if target.steps else []
+    return [(REFERENCE, "digital reference"), *shorter]
+
+
 _CROSSBAR_CAUSES = {"levels": "conductance levels", "programmed": "programming noise", "aged": "drift and slow noise",
-                    "read": "read noise", "converters": "DAC and ADC"}
+                    "read": "read noise, fixed steps", "converters": "DAC and ADC"}
 
 
 def _crossbar_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
-    rungs = [(REFERENCE, "digital reference"),
-             (str(CrossbarTarget("crossbar:ideal", tile=target.tile, steps=target.steps)), "mapping to tiles")]
+    ideal = CrossbarTarget("crossbar:ideal", tile=target.tile, steps=target.steps)
+    rungs = [*_from_reference(target), (str(ideal), "mapping to tiles")]
     for rung in CROSSBAR_RUNGS:
         if target.includes(rung) and (rung != "levels" or target.levels):
             name = target.name if rung == target.rung else f"crossbar:{target.device}/{rung}"
@@ -115,20 +124,23 @@ def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
 def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
     """For each machine the first images that an attack made on it broke, at its largest strength."""
     items = []
+    clean = {(c.configuration.machine, c.configuration.chip_seed, row["image_id"]): row["prediction"]
+             for c in cells if c.configuration.threat == CLEAN for row in c.read().to_pylist()}
     for name in plan.machines:
         attacked = [c for c in cells if c.configuration.machine == name and c.images_path.exists()]
         if attacked:
             strongest = max(attacked, key=lambda c: c.configuration.threat.strength)
-            items += _broken(strongest)[:GALLERY_ITEMS // 2]
+            items += _broken(strongest, clean)[:GALLERY_ITEMS]
     return items
 
 
-def _broken(cell: Cell) -> list[GalleryItem]:
+def _broken(cell: Cell, clean: dict[tuple, int]) -> list[GalleryItem]:
     rows, adversarial, c = cell.read().to_pylist(), cell.adversarial().numpy(), cell.configuration
+    before = [clean[c.machine, c.chip_seed, row["image_id"]] for row in rows]
     return [GalleryItem(c.machine, c.threat.name, c.threat.strength, row["image_id"], row["label"],
-                        cell.images.images[i].numpy(), adversarial[i], row["label"], row["prediction"],
+                        cell.images.images[i].numpy(), adversarial[i], before[i], row["prediction"],
                         row["reference_prediction"])
-            for i, row in enumerate(rows) if row["broken_by"] not in ("", "clean")]
+            for i, row in enumerate(rows) if before[i] == row["label"] != row["prediction"]]
 
 
 def versions() -> dict[str, str]:
@@ -148,11 +160,12 @@ def notes(plan: Plan, summary: list[dict]) -> list[str]:
 
 def command_line() -> str:
     """The command that is running, as a user would type it again."""
-    return " ".join(["ep-hw", *sys.argv[1:]])
+    return shlex.join(["ep-hw", *sys.argv[1:]])
 
 
 def _is_folder(machine: str) -> bool:
-    return Path(machine).is_dir()
+    """Whether a machine is named by its compiled program; the registry's names come first."""
+    return machine.partition("[")[0] not in REGISTRY and Path(machine).is_dir()
 
 
 def _is_white_box(threat: Threat) -> bool:
@@ -160,7 +173,6 @@ def _is_white_box(threat: Threat) -> bool:
 
 
 def _check_same_network(program: Program, graph):
-    ours, theirs = pack_graph(graph)[1], pack_graph(program.graph)[1]
-    if ours.keys() != theirs.keys() or any(not np.array_equal(ours[k], theirs[k]) for k in ours):
+    if FloatProgram(program.target, graph).digest() != FloatProgram(program.target, program.graph).digest():
         raise Refusal("the program was compiled from another network", where="--on", got=str(program.target),
                       allowed="a program compiled from MODEL", remedy="compile MODEL again, or name its own checkpoint")

@@ -3,8 +3,10 @@
     program = mapping.compile(graph, "crossbar:pcm[age=1d]")
 """
 
+from mapping.crossbar import compile_crossbar
 from mapping.errors import Refusal
 from mapping.graph import Activity, Coupling, EPGraph, Population
+from mapping.loihi import compile_loihi
 from mapping.program import FloatProgram, Program, Table, load_program
 from mapping.targets import REGISTRY, CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
 
@@ -36,9 +38,6 @@ def compile(graph: EPGraph, target: Target | str) -> Program:
     Raises:
         Refusal: an unknown target, or a network that the target cannot hold, naming the layer.
     """
-    from mapping.crossbar import compile_crossbar
-    from mapping.loihi import compile_loihi
-
     target = parse(target) if isinstance(target, str) else target
     if isinstance(target, CrossbarTarget):
         return compile_crossbar(graph, target)

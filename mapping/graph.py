@@ -61,11 +61,6 @@ class Coupling:
         c, h, w = self.unpooled
         return c, h // self.pool, w // self.pool
 
-    @property
-    def fan_in(self) -> int:
-        """Weights that meet in one output unit."""
-        return int(np.prod(self.weight.shape[1:]))
-
 
 @dataclass(frozen=True, eq=False)
 class Activity:

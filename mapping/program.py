@@ -1,7 +1,7 @@
 """Programs: what a compiler makes and a simulator runs, saved and loaded to the same bytes.
 
-A program folder holds `program.json` (format, version, target, network, settings, sha256) and
-`program.safetensors` (arrays). Nothing in it is ever unpickled.
+A program folder holds `program.json` (format, version, target, network, settings, digest of all of these and of the
+arrays) and `program.safetensors` (arrays). Nothing in it is ever unpickled.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from mapping.errors import Refusal
@@ -72,7 +73,7 @@ class Program(ABC):
         network, graph_arrays = pack_graph(self.graph)
         blob = save({k: np.ascontiguousarray(v) for k, v in {**graph_arrays, **arrays}.items()})
         header = {"format": "ep-hw program", "version": VERSION, "kind": self.kind, "target": str(self.target),
-                  "network": network, "settings": settings, "sha256": hashlib.sha256(blob).hexdigest()}
+                  "network": network, "settings": settings, "digest": self.digest()}
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".program-") as scratch:
@@ -121,22 +122,25 @@ def load_program(folder: Path) -> Program:
         Refusal: a missing, truncated or altered file, or another version.
     """
     folder = Path(folder)
+    remedy = "compile the model again with this version"
     try:
         header = json.loads((folder / "program.json").read_text())
-        blob = (folder / "program.safetensors").read_bytes()
-    except (OSError, ValueError) as error:
-        raise Refusal("not a readable program", where=str(folder), got=error, allowed="a folder of 'ep-hw compile'",
-                      remedy="compile the model again") from None
-    if not isinstance(header, dict) or header.get("version") != VERSION or header.get("kind") not in Program.kinds:
-        raise Refusal("unknown program version", where=str(folder), got=header.get("version") if isinstance(
-            header, dict) else header, allowed=VERSION, remedy="compile the model again with this version")
-    digest = hashlib.sha256(blob).hexdigest()
-    if digest != header.get("sha256"):
-        raise Refusal("program.safetensors is damaged", where=str(folder), got=f"sha256 {digest[:12]}",
-                      allowed=str(header.get("sha256"))[:12], remedy="compile the model again")
-    arrays = load(blob)
-    graph = unpack_graph(header["network"], arrays)
-    return Program.kinds[header["kind"]].unpack(parse(header["target"]), graph, arrays, header["settings"])
+        arrays = load((folder / "program.safetensors").read_bytes())
+        if header["version"] != VERSION:
+            raise Refusal("program of another version", where=str(folder), got=header["version"], allowed=VERSION,
+                          remedy=remedy)
+        graph = unpack_graph(header["network"], arrays)
+        program = Program.kinds[header["kind"]].unpack(parse(header["target"]), graph, arrays, header["settings"])
+        digest, promised = program.digest(), header["digest"]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, Refusal):
+            raise
+        raise Refusal("not a readable program", where=str(folder), got=f"{type(error).__name__}: {error}",
+                      allowed="a folder of 'ep-hw compile'", remedy=remedy) from None
+    if digest != promised:
+        raise Refusal("program is damaged", where=str(folder), got=f"digest {digest[:12]}", allowed=promised[:12],
+                      remedy=remedy)
+    return program
 
 
 def pack_graph(graph: EPGraph) -> tuple[dict, dict[str, np.ndarray]]:

@@ -58,12 +58,14 @@ class Machine(ABC):
         graph: the network it was compiled from.
         deterministic: the same images give the same bits, whatever the generator.
         differentiable: `relax` carries gradients from the logits to images that require them.
+        largest_beta: strongest nudge that the machine takes.
     """
 
     name: str
     graph: EPGraph
     deterministic: bool = True
     differentiable: bool = True
+    largest_beta: float = float("inf")
 
     @abstractmethod
     def relax(self, images, steps: int | None = None, nudge: Nudge | None = None, generator=None, *, states=None,
@@ -117,23 +119,26 @@ class InProcessMachine(Machine):
         self.graph, self.name, self.substrate, self.steps, self.stop = graph, name, substrate, steps, stop
 
     def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
+        """See `Machine.relax`; images of any float type and device are answered on the images' device."""
         check_images(images, self.graph.image_shape)
-        substrate, scale = self.substrate, self.substrate.state_scale
+        substrate, scale, asked = self.substrate, self.substrate.state_scale, images.device
         differentiating = torch.is_grad_enabled() and images.requires_grad
         stop = self.stop if steps is None and trace is None and not differentiating else None
         with torch.set_grad_enabled(differentiating):
+            images = images.to(substrate.mean)
             end = relax(substrate, images, schedule=schedule or self.graph.schedule, steps=steps or self.steps,
-                        stop=stop, states=None if states is None else tuple(s * scale for s in states), nudge=nudge,
-                        generator=generator,
-                        trace=trace and (lambda t, states: trace(t, tuple(s / scale for s in states))))
+                        stop=stop, states=states and tuple(s.to(images) * scale for s in states),
+                        nudge=nudge and Nudge(nudge.target.to(images), nudge.beta), generator=generator,
+                        trace=trace and (lambda t, states: trace(t, tuple((s / scale).to(asked) for s in states))))
             logits = substrate.logits(end.states[-1], generator)
-        return self._equilibrium(end, logits)
+        return self._equilibrium(end, logits, asked)
 
-    def _equilibrium(self, end: Relaxed, logits) -> Equilibrium:
+    def _equilibrium(self, end: Relaxed, logits, asked: torch.device) -> Equilibrium:
         scale = self.substrate.state_scale
-        residual = end.change / scale
+        residual = (end.change / scale).to(asked)
         tolerance = self.stop.tolerance if isinstance(self.stop, Residual) else 0.0
-        return Equilibrium(tuple(s / scale for s in end.states), logits, residual, residual <= tolerance, end.steps)
+        return Equilibrium(tuple((s / scale).to(asked) for s in end.states), logits.to(asked), residual,
+                           residual <= tolerance, end.steps.to(asked))
 
 
 def check_images(images: torch.Tensor, shape: tuple[int, int, int]):

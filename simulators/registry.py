@@ -17,9 +17,16 @@ from simulators.reference import ReferenceMachine
 
 def open_machine(program: Program, *, chip_seed: int, device: str) -> Machine:
     """See `simulators.open`."""
-    if device != "cpu" and not torch.cuda.is_available():
-        raise Refusal("no CUDA device", where="device", got=device, allowed="cpu", remedy="leave --device out")
+    check_device(device)
     return _open(program, chip_seed, device)
+
+
+def check_device(device: str):
+    """Refuse a device that this machine does not have."""
+    available = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    if device not in available:
+        raise Refusal("no such device here", where="device", got=device, allowed=", ".join(available),
+                      remedy="leave --device out")
 
 
 @singledispatch

@@ -50,11 +50,13 @@ class Substrate(ABC):
 
     Attributes:
         arms: one `Arm` a coupling; arms[0] reads the image.
+        mean: the image's normalisation, (C, 1, 1); its type and device are the substrate's.
         state_scale: states in the substrate's format are this many times the real ones.
         fresh_input: the image's drive is read again at every step (noisy machines), not once.
     """
 
     arms: tuple[Arm, ...]
+    mean: torch.Tensor
     state_scale: float = 1.0
     fresh_input: bool = False
 

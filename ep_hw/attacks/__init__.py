@@ -10,6 +10,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 
 from ep_hw.attacks.gradients import Gradient, Nudged, Unrolled, parse_gradient
@@ -18,8 +19,8 @@ from ep_hw.attacks.square import Square
 from ep_hw.threats import Threat
 from simulators.machine import Equilibrium, Machine
 
-__all__ = ["PGD", "AttackSettings", "Attacked", "Gradient", "Nudged", "Square", "Unrolled", "attack", "judge",
-           "parse_gradient", "vote"]
+__all__ = ["PGD", "AttackSettings", "Attacked", "Gradient", "Nudged", "Square", "Unrolled", "attack", "majority",
+           "parse_gradient", "perturbation", "read"]
 
 
 class AttackSettings(BaseModel):
@@ -43,9 +44,9 @@ class Attacked:
     """Outcome for a batch.
 
     Attributes:
-        images: (B, C, H, W), each image's worst found: the one that fooled the machine, or the last one tried.
+        images: (B, C, H, W), each image's worst found: the one that fooled the machine, or the one of largest loss.
         broken_by: what fooled the machine first: "clean", a gradient's name, "square", or "" for nothing.
-        zero_gradient: (B,) fraction of PGD iterations without any gradient, over all gradients tried.
+        zero_gradient: (B,) fraction of PGD iterations without any gradient, over the gradients tried on the image.
         queries: (B,) images shown to the machine by a black-box attack, mean over the batch.
     """
 
@@ -53,26 +54,6 @@ class Attacked:
     broken_by: list[str]
     zero_gradient: torch.Tensor
     queries: torch.Tensor
-
-
-def vote(machine: Machine, images, votes: int, generator) -> torch.Tensor:
-    """(B,) class by majority over `votes` reads of a noisy machine; one read where it is deterministic."""
-    return judge(machine, images, votes, generator)[0]
-
-
-def fooled(machine: Machine, images, labels, votes: int, generator) -> torch.Tensor:
-    """(B,) whether the machine is wrong by majority; images that a first read gets right are not read again."""
-    wrong = machine.relax(images, generator=generator).prediction != labels
-    if wrong.any() and not machine.deterministic:
-        wrong[wrong.clone()] = vote(machine, images[wrong], votes, generator) != labels[wrong]
-    return wrong
-
-
-def judge(machine: Machine, images, votes: int, generator) -> tuple[torch.Tensor, Equilibrium]:
-    """As `vote`, with the equilibrium of the first read."""
-    reads = 1 if machine.deterministic else votes
-    ends = [machine.relax(images, generator=generator) for _ in range(reads)]
-    return torch.stack([end.prediction for end in ends]).mode(0).values, ends[0]
 
 
 def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSettings, generator) -> Attacked:
@@ -83,23 +64,44 @@ def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSet
         images: (B, C, H, W) in [0, 1]. labels: (B,).
         generator: all randomness of the attack and of the machine's reads.
     """
-    found = images.clone()
-    standing = ~fooled(machine, images, labels, settings.votes, generator)
-    broken_by = ["" if alive else "clean" for alive in standing.tolist()]
-    zeros, queries = images.new_zeros(len(images)), images.new_zeros(len(images))
-    attempts = _attempts(machine, threat, settings)
-    for name, attempt in attempts:
-        index = standing.nonzero().flatten()
+    found, worst = images.clone(), images.new_full((len(images),), -torch.inf)
+    wrong, _ = judge(machine, images, labels, settings.votes, generator)
+    broken_by = ["clean" if mistaken else "" for mistaken in wrong.tolist()]
+    zeros, tried, queries = (images.new_zeros(len(images)) for _ in range(3))
+    for name, attempt in _attempts(machine, threat, settings):
+        index = (~wrong).nonzero().flatten()
         if not len(index):
             break
         candidate, measure = attempt.run(machine, images[index], labels[index], generator)
-        (queries if isinstance(attempt, Square) else zeros)[index] += measure / len(attempts)
-        broken = fooled(machine, candidate, labels[index], settings.votes, generator)
-        found[index] = candidate
-        standing[index[broken]] = False
+        if isinstance(attempt, Square):
+            queries[index] = measure
+        else:
+            zeros[index] += measure
+        tried[index] += 1
+        broken, loss = judge(machine, candidate, labels[index], settings.votes, generator)
+        better = broken | (loss > worst[index])
+        found[index[better]], worst[index[better]] = candidate[better], loss[better]
+        wrong[index] = broken
         for place in index[broken].tolist():
             broken_by[place] = name
-    return Attacked(found, broken_by, zeros, queries)
+    return Attacked(found, broken_by, zeros / tried.clamp(min=1), queries)
+
+
+def judge(machine: Machine, images, labels, votes: int, generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B,) whether the machine is wrong by majority over `votes` reads, and (B,) the mean cross-entropy."""
+    ends = read(machine, images, votes, generator)
+    loss = torch.stack([F.cross_entropy(end.logits, labels, reduction="none") for end in ends]).mean(0)
+    return majority(ends) != labels, loss
+
+
+def read(machine: Machine, images, votes: int, generator) -> list[Equilibrium]:
+    """`votes` reads of a noisy machine, one of a deterministic one."""
+    return [machine.relax(images, generator=generator) for _ in range(1 if machine.deterministic else votes)]
+
+
+def majority(ends: list[Equilibrium]) -> torch.Tensor:
+    """(B,) class that most reads predict; the smallest of equals."""
+    return torch.stack([end.prediction for end in ends]).mode(0).values
 
 
 def perturbation(images, adversarial, norm: str) -> torch.Tensor:

@@ -52,7 +52,10 @@ class Unrolled(Gradient):
 
 @dataclass(frozen=True)
 class Nudged(Gradient):
-    """Equation (9) from one free phase and `draws` nudged pairs of `steps` time steps, averaged."""
+    """Equation (9) from one free phase and `draws` nudged pairs of `steps` time steps, averaged.
+
+    `beta` is lowered to the strongest nudge that the machine takes.
+    """
 
     beta: float
     steps: int = 20
@@ -61,7 +64,8 @@ class Nudged(Gradient):
         target = F.one_hot(labels, machine.graph.classes).to(images.dtype)
         free = machine.relax(images, generator=generator)
         contrast = torch.zeros_like(free.states[0])
-        for beta in (self.beta, -self.beta) * draws:
+        strength = min(self.beta, machine.largest_beta)
+        for beta in (strength, -strength) * draws:
             end = machine.relax(images, self.steps, Nudge(target, beta), generator, states=free.states)
             contrast += end.states[0] / (2 * beta * draws)
         return -input_feedback(machine, images, contrast)

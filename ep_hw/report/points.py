@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ep_hw.statistics import mcnemar, paired_interval, student, unpaired_interval
+from ep_hw.statistics import mcnemar, paired_interval, student, unpaired_interval, wilson
 
 REFERENCE = "reference"
 
@@ -30,7 +30,8 @@ class Point:
 
     Attributes:
         n: images (of each chip).
-        accuracy: Student over chips for two or more, else Wilson over images; clipped to [0, 1].
+        accuracy: Wilson over images; over two chips or more, the wider at either end of it and Student over chips,
+            since equal chips say nothing about other images; clipped to [0, 1].
         chips: (chip seed, accuracy) pairs, sorted; empty for a machine without chips.
         agreement: fraction of images on which it predicts what the reference predicts; mean over chips.
         to_wrong, to_right: images the reference gets right and it wrong, and the reverse; mean over chips.
@@ -80,9 +81,11 @@ def _pool(key: tuple[str, str, float], rows: list[dict]) -> Point:
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{key}: {len(rows)} rows for chips {seeds}; a summary has one row a cell")
     chips = sorted((row["chip_seed"], row["accuracy"]) for row in rows if row["chip_seed"] is not None)
-    low, high = student([a for _, a in chips]) if len(rows) > 1 else (rows[0]["ci_low"], rows[0]["ci_high"])
     mean = {name: float(np.mean([row[name] for row in rows]))
             for name in ("accuracy", "agreement", "flips_to_wrong", "flips_to_right")}
+    low, high = wilson(round(mean["accuracy"] * rows[0]["n"]), rows[0]["n"])
+    if len(rows) > 1:
+        low, high = _hull((low, high), student([a for _, a in chips]))
     accuracy = Estimate(mean["accuracy"], max(0.0, low), min(1.0, high))
     return Point(*key, rows[0]["n"], accuracy, tuple(chips), mean["agreement"], mean["flips_to_wrong"],
                  mean["flips_to_right"])
@@ -91,19 +94,27 @@ def _pool(key: tuple[str, str, float], rows: list[dict]) -> Point:
 def change(before: Point, after: Point) -> Estimate:
     """Accuracy of `after` minus that of `before`, with the best interval that the summary supports.
 
-    Over chips: Student on the differences chip by chip. Between single machines on the same images: Bonett-Price,
-    where the discordant images are at most those on which one of the two differs from the reference (exactly those
-    if one is the reference). Between machines each attacked with its own images: Newcombe.
+    Between machines on the same images: Bonett-Price, where the discordant images are at most those on which one of
+    the two differs from the reference (exactly those if one is the reference). Between machines each attacked with
+    its own images: Newcombe. Over chips, Student on the differences chip by chip wherever that is wider.
     """
     difference = after.accuracy.value - before.accuracy.value
     return Estimate(difference, *_change_interval(before, after, difference))
 
 
 def _change_interval(before: Point, after: Point, difference: float) -> tuple[float, float]:
+    images = _image_interval(before, after, difference)
     chips = _chip_differences(before, after)
-    if chips is not None:
-        return student(chips)
-    if before.over_chips or after.over_chips or attacks_its_own_images(before.threat, after.threat):
+    return images if chips is None else _hull(images, student(chips))
+
+
+def _hull(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """The smallest interval that holds both."""
+    return min(a[0], b[0]), max(a[1], b[1])
+
+
+def _image_interval(before: Point, after: Point, difference: float) -> tuple[float, float]:
+    if attacks_its_own_images(before.threat, after.threat):
         return unpaired_interval(before.correct, before.n, after.correct, after.n)
     n = after.n
     discordant = max(before.to_wrong + before.to_right + after.to_wrong + after.to_right, abs(difference) * n)

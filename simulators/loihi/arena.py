@@ -29,6 +29,10 @@ class Arena:
         self._arrays = {name: np.ndarray(tuple(shape), dtype, memory, places[name])
                         for name, (dtype, shape) in layout.items()}
 
+    def close_file(self):
+        """Give back the descriptor once whoever needs it has it; the memory lives as long as the arrays."""
+        os.close(self.fd)
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self._arrays[name]
 

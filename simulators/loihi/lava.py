@@ -42,6 +42,7 @@ class LavaMachine(Machine):
         self.steps = program.target.steps or program.graph.steps
         self._integer = isinstance(program, LoihiProgram)
         self._model = twin_of(program) if self._integer else ReferenceMachine(program.graph, steps=self.steps)
+        self.largest_beta = self._model.largest_beta
         self._scale = float(2**program.state_bits) if self._integer else 1.0
         self._stop = Repeat() if self._integer else Residual(program.graph.tolerance)
         self._session, self.batch = LavaSession(program, batch), batch

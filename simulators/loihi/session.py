@@ -69,6 +69,7 @@ class LavaSession:
                 command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment,
                 pass_fds=(theirs.fileno(), self.arena.fd), start_new_session=True)
         self._finalizer = weakref.finalize(self, _end, self._process, self._socket, self._log)
+        self.arena.close_file()
         self._buffer = b""
 
     def run(self, steps: int, deadline_s: float):

@@ -120,8 +120,9 @@ class TwinMachine(InProcessMachine):
     def __init__(self, program: LoihiProgram, substrate: Substrate, stop):
         steps = program.target.steps or program.graph.steps
         super().__init__(program.graph, str(program.target), substrate, steps=steps, stop=stop)
-
         self.program = program
+        if isinstance(substrate, IntegerSubstrate):
+            self.largest_beta = program.largest_beta
 
     def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, **rest):
         """See `Machine.relax`; states that start between two grid points are rounded to one."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from linear import LinearMachine
 from networks import random_images, small_network
 
-from ep_hw.attacks import PGD, AttackSettings, Unrolled, attack, parse_gradient, perturbation, vote
+from ep_hw.attacks import PGD, AttackSettings, Unrolled, attack, majority, parse_gradient, perturbation, read
 from ep_hw.threats import Threat, parse_threat
 from mapping import Refusal
 from simulators.reference import ReferenceMachine
@@ -77,7 +77,7 @@ def test_robust_accuracy_falls_with_eps_and_reaches_zero():
     for eps in (0.0, 0.05, 0.2, 1.0, 8.0):
         result = attack(machine, Threat("pgd_l2", eps), images, labels, AttackSettings(), seeded())
         standing.append(sum(by == "" for by in result.broken_by))
-        verdict = vote(machine, result.images, 1, None) == labels
+        verdict = majority(read(machine, result.images, 1, None)) == labels
         assert int(verdict.sum()) == standing[-1]
     assert standing == sorted(standing, reverse=True)
     assert standing[0] == 30
@@ -106,8 +106,8 @@ def test_a_vote_beats_a_single_read_of_a_noisy_machine():
     machine = linear(classes=2, sigma=1.0)
     images = random_images(400, SHAPE)
     truth = LinearMachine(machine.weight, machine.bias, SHAPE).relax(images).prediction
-    once = (vote(machine, images, 1, seeded()) == truth).float().mean()
-    often = (vote(machine, images, 25, seeded()) == truth).float().mean()
+    once = (majority(read(machine, images, 1, seeded())) == truth).float().mean()
+    often = (majority(read(machine, images, 25, seeded())) == truth).float().mean()
     assert often > once
 
 
@@ -124,7 +124,7 @@ def test_a_masked_gradient_is_counted():
 
 
 @pytest.mark.parametrize("text", ["pgd_l2@0.5", "clean", "jpeg_compression@3", "transfer:reference:pgd_linf@0.03",
-                                  "transfer:crossbar:pcm:square_l2@1"])
+                                  "transfer:crossbar:pcm:square_l2@1", f"pgd_linf@{8 / 255!r}"])
 def test_a_threat_is_rebuilt_from_its_text(text):
     assert str(parse_threat(text)) == text
     assert parse_threat(str(parse_threat(text))) == parse_threat(text)

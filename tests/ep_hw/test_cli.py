@@ -1,5 +1,6 @@
 """The command line as a user meets it: one clear line for every mistake, exit code 2, nothing half-written."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,8 +11,8 @@ import pytest
 from networks import small_network
 
 from ep_hw import cli
-from ep_hw.checkpoint import packaged_models, save_checkpoint
-from mapping import REGISTRY, load_program
+from ep_hw.checkpoint import load, packaged_models, save_checkpoint
+from mapping import REGISTRY, compile, load_program
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -34,7 +35,8 @@ def ep_hw(capsys, monkeypatch, tmp_path):
 def poisoned(tmp_path) -> Path:
     net = small_network()
     net.weights[0][:] = float("nan")
-    save_checkpoint(net, tmp_path / "nan.safetensors", recipe={}, data={"name": "digits"}, accuracy={})
+    data = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
+    save_checkpoint(net, tmp_path / "nan.safetensors", recipe={}, data=data, accuracy={})
     return tmp_path / "nan.safetensors"
 
 
@@ -133,3 +135,29 @@ def test_the_readmes_python_example_runs(tmp_path):
                             env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_demo_writes_its_report_and_lava_says_what_its_twin_says(tmp_path):
+    subprocess.run([sys.executable, "-m", "ep_hw.cli", "demo"], check=True, timeout=400, cwd=tmp_path,
+                   capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    folder = tmp_path / "ep-hw-demo"
+    assert {"report.html", "summary.json", "results.parquet"} <= {p.name for p in folder.iterdir()}
+    rows = {(r["machine"], r["chip_seed"], r["threat"], r["strength"]): r
+            for r in json.loads((folder / "summary.json").read_text())}
+    for threat, strength in (("clean", 0.0), ("jpeg_compression", 5.0)):
+        assert rows["lava", None, threat, strength]["accuracy"] == rows["loihi", None, threat, strength]["accuracy"]
+    assert rows["reference", None, "clean", 0.0]["accuracy"] > 0.95
+    assert rows["crossbar:pcm", 2, "pgd_l2", 1.0]["accuracy"] < 0.3
+
+
+def test_a_program_runs_in_a_process_that_did_not_compile_it(tmp_path):
+    for target in ("loihi", "crossbar:pcm"):
+        load_packaged("digits", target).save(tmp_path / target)
+        code = f"import mapping; print(mapping.load_program({str(tmp_path / target)!r}).target)"
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert result.stdout.strip() == target, result.stderr
+
+
+def load_packaged(name: str, target: str):
+    return compile(load(name).lower(), target)

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +23,7 @@ from ep_hw.trust import violated
 from mapping import Refusal, compile
 
 FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
+DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 FIELDS = {"model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low", "ci_high",
           "agreement", "flips_to_wrong", "flips_to_right", "seconds", "key"}
 
@@ -30,7 +33,7 @@ def model(tmp_path_factory):
     net = small_network(5)
     net.name = "small"
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_checkpoint(net, path, recipe={}, data={"name": "digits"}, accuracy={})
+    save_checkpoint(net, path, recipe={}, data=DIGITS, accuracy={})
     return str(path)
 
 
@@ -98,7 +101,7 @@ def test_finished_cells_are_not_computed_again(finished):
 
 
 def test_shards_pool_into_one_row_and_corruptions_are_the_same_on_every_machine(model, tmp_path):
-    plan = small_plan(model, machines=("loihi",), threats=("gaussian_noise@5",))
+    plan = small_plan(model, machines=("reference", "loihi"), threats=("gaussian_noise@5",))
     sharded = type(plan)(**{**vars(plan), "shard": 5})
     summary = run(sharded, tmp_path)
     assert {r["n"] for r in summary} == {12}
@@ -133,27 +136,62 @@ def test_chips_are_programmed_only_where_there_are_chips(finished):
     assert chips_of(plan, "crossbar:ideal") == chips_of(plan, "loihi") == [None]
 
 
+def test_everything_that_decides_an_outcome_is_in_the_key(finished):
+    plan, folder, _ = finished
+    cell = next(c for c in cells_of(plan, folder) if c.configuration.source and c.configuration.chip_seed == 1)
+    base = cell.configuration
+    changes = {"model": "x", "dataset": "x", "machine": "x", "program": "x", "threat": replace(base.threat, strength=9),
+               "chip_seed": 2, "seed": 7, "settings": FAST.model_copy(update={"iterations": 4}), "votes": 9,
+               "device": "cuda", "source": replace(base.source, program="x")}
+    assert set(changes) == {f.name for f in fields(base)}
+    keys = {replace(base, **{name: value}).key for name, value in changes.items()}
+    assert len(keys | {base.key}) == len(changes) + 1
+
+
+def test_each_purpose_of_a_cell_draws_its_own_numbers(finished):
+    plan, folder, _ = finished
+    cells = [c for c in cells_of(plan, folder) if c.configuration.machine == "crossbar:pcm"]
+    seeds = [c.generator(purpose).initial_seed() for c in cells for purpose in ("attack", "verdict")]
+    assert len(set(seeds)) == len(seeds) == 2 * len(cells)
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and everything it started, however far down."""
+    children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir()
+                for child in (task / "children").read_text().split()]
+    return [pid, *(below for child in children for below in descendants(child))]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, ending):
-    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:pcm", "--images", "12",
-               "--chips", "2", "--corruption", "contrast@3", "--out", str(tmp_path / "cut")]
+    """With workers, and Lava in one of them: nothing of it outlives the command."""
+    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:pcm", "--on", "lava", "--images",
+               "12", "--chips", "2", "--corruption", "contrast@3", "--jobs", "2", "--out", str(tmp_path / "cut")]
+    blocks = set(os.listdir("/dev/shm"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment,
+                               start_new_session=True)
     cells, deadline = tmp_path / "cut" / "cells", time.monotonic() + 120
     while len(list(cells.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
+    family = descendants(process.pid)
+    assert len(family) >= 3
     process.send_signal(ending)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGKILL)
     assert b"Traceback" not in errors
+    while (left := [pid for pid in family if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+    assert set(os.listdir("/dev/shm")) <= blocks
     assert not (tmp_path / "cut/summary.json").exists()
     kept = {p: p.stat().st_mtime_ns for p in cells.glob("*.parquet")}
     assert len(kept) >= 3
     subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True)
     assert all(p.stat().st_mtime_ns == time_ns for p, time_ns in kept.items())
-    subprocess.run([*command[:-1], str(tmp_path / "whole")], check=True, timeout=120, env=environment,
-                   capture_output=True)
+    run(small_plan(model, machines=("crossbar:pcm", "lava"), threats=("contrast@3",),
+                   settings=AttackSettings()), tmp_path / "whole")
     assert (tmp_path / "cut/results.parquet").read_bytes() == (tmp_path / "whole/results.parquet").read_bytes()
 
 

@@ -307,11 +307,18 @@ def test_the_sentence_names_the_largest_cause():
     assert f"the largest cause is programming noise, which costs {cost}" in largest_loss(ladder)
 
 
-def test_chips_are_pooled_by_student_and_single_machines_by_wilson():
+def hull(*intervals):
+    return min(low for low, _ in intervals), max(high for _, high in intervals)
+
+
+def test_intervals_hold_the_images_and_where_there_are_chips_the_chips_too():
     points = pool(realistic_summary())
     chips = [r["accuracy"] for r in realistic_summary() if r["machine"] == PCM and r["threat"] == "clean"]
     pooled, single = points[PCM, "clean", 0.0].accuracy, points["loihi", "clean", 0.0].accuracy
-    assert (pooled.low, pooled.high) == pytest.approx(student(chips))
+    expected = hull(student(chips), wilson(round(np.mean(chips) * N), N))
+    assert (pooled.low, pooled.high) == pytest.approx(expected)
+    scattered = pool([row("c", chip=k, to_wrong=40 * k) for k in range(3)])["c", "clean", 0.0].accuracy
+    assert (scattered.low, scattered.high) == pytest.approx((max(0, student([.97, .77, .57]).low), 1.0))
     assert pooled.value == pytest.approx(np.mean(chips))
     assert (single.low, single.high) == pytest.approx(wilson(round(single.value * N), N))
     one_chip = pool([row(PCM, chip=3, to_wrong=4)])[PCM, "clean", 0.0]
@@ -330,8 +337,13 @@ def test_a_change_pairs_chips_and_images_and_widens_where_it_cannot():
     assert (exact.low, exact.high) == pytest.approx(paired_interval(5, 1, N))
     chips = [pool([row("c", chip=k, to_wrong=a) for k, a in enumerate(lost)])["c", "clean", 0.0]
              for lost in ([3, 9, 6], [5, 11, 8])]
-    paired = change(*chips)
-    assert (paired.value, paired.low, paired.high) == pytest.approx((-2 / N,) * 3)
+    steady = change(*chips)
+    assert steady.value == pytest.approx(-2 / N)
+    assert steady.low < -2 / N < steady.high, "chips that agree say nothing of other images"
+    before, after = (pool([row("c", chip=k, to_wrong=a) for k, a in enumerate(lost)])["c", "clean", 0.0]
+                     for lost in ([0, 0, 0], [0, 60, 120]))
+    scattered, by_chip = change(before, after), student([0, -60 / N, -120 / N])
+    assert (scattered.low, scattered.high) == pytest.approx((by_chip.low, by_chip.high))
     own = [pool([row("m", "pgd_l2", 0.5, to_wrong=a)])["m", "pgd_l2", 0.5] for a in (0, 5)]
     transferred = [pool([row("m", "transfer:r:pgd_l2", 0.5, to_wrong=a)])["m", "transfer:r:pgd_l2", 0.5]
                    for a in (0, 5)]

@@ -23,6 +23,9 @@ TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), fre
               rates=(0.25, 0.15, 0.1), batch=64, epochs=3, affine=(10, 0.1, 0.5))
 
 
+DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
+
+
 class Stop(Exception):
     pass
 
@@ -51,6 +54,10 @@ def test_another_seed_does_not_continue_an_unfinished_run(tmp_path):
         train(TINY, 1, tmp_path / "a.safetensors", name="tiny", log=stop_after(1))
     with pytest.raises(Refusal, match="another recipe or seed"):
         train(TINY, 2, tmp_path / "a.safetensors", name="tiny")
+    part = tmp_path / "a.safetensors.part"
+    part.write_bytes(part.read_bytes()[:50])
+    with pytest.raises(Refusal, match="an unfinished run cannot be read"):
+        train(TINY, 1, tmp_path / "a.safetensors", name="tiny")
 
 
 def test_a_killed_training_loses_at_most_an_epoch(tmp_path):
@@ -84,7 +91,7 @@ def test_the_packaged_digits_model_is_what_its_header_says():
 def saved(tmp_path):
     net = small_network()
     net.name = "small"
-    save_checkpoint(net, tmp_path / "n.safetensors", recipe={}, data={}, accuracy={})
+    save_checkpoint(net, tmp_path / "n.safetensors", recipe={}, data=DIGITS, accuracy={})
     return net, tmp_path / "n.safetensors"
 
 
@@ -123,7 +130,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(tmp_path):
     refused("weight1: tensor has the wrong shape")
     poisoned = small_network()
     poisoned.weights[1][0, 0, 0, 0] = float("nan")
-    save_checkpoint(poisoned, bad, recipe={}, data={}, accuracy={})
+    save_checkpoint(poisoned, bad, recipe={}, data=DIGITS, accuracy={})
     refused("layer conv2: weight is not finite")
 
 
@@ -147,8 +154,13 @@ def test_bad_recipes_are_refused(tmp_path):
     path.write_text(load_recipe_text() + "\nspeed = 3\n")
     with pytest.raises(Refusal, match="speed"):
         load_recipe(path)
-    with pytest.raises(Refusal, match="one learning rate per layer"):
-        train(TINY.model_copy(update={"rates": (0.1,)}), 1, tmp_path / "x.safetensors", name="x")
+    for field, words in (("rates = [0.25, 0.15, 0.1]", "rates = [0.1]"), ('"alternating"', '"random"')):
+        path.write_text(load_recipe_text().replace(field, words))
+        with pytest.raises(Refusal):
+            load_recipe(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(Refusal, match="no readable recipe"):
+        load_recipe(path)
 
 
 def load_recipe_text() -> str:

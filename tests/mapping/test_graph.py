@@ -24,7 +24,6 @@ def test_shapes_follow_the_layers(graph):
     assert [c.pre for c in graph.couplings] == [(1, 8, 8), (4, 4, 4)]
     assert [c.unpooled for c in graph.couplings] == [(4, 8, 8), (6, 4, 4)]
     assert [p.shape for p in graph.populations] == [(4, 4, 4), (6, 2, 2)]
-    assert graph.readout.fan_in == 24
     assert graph.classes == 10
 
 
