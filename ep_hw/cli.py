@@ -17,7 +17,7 @@ from mapping.errors import MachineError, Refusal
 from mapping.program import Table
 from mapping.targets import REGISTRY, spell
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Equilibrium-propagation networks on simulated neuromorphic and analog hardware.")
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
@@ -143,6 +143,8 @@ def models():
 
 def main():
     """Entry point: turns every expected failure into one line and an exit code."""
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
         code = app(standalone_mode=False)
     except Refusal as error:
@@ -186,8 +188,9 @@ def _evaluate(plan, out: Path, command: str, jobs: int, workflow):
 
 
 def _summary_table(summary: list[dict]) -> Table:
-    rows = tuple((r["machine"], "" if r["chip_seed"] is None else r["chip_seed"], f"{r['threat']}@{r['strength']:g}",
-                  f"{r['accuracy']:.3f}", f"{r['ci_low']:.3f} to {r['ci_high']:.3f}", f"{r['agreement']:.3f}",
+    rows = tuple((r["machine"], "" if r["chip_seed"] is None else r["chip_seed"],
+                  r["threat"] + (f"@{r['strength']:g}" if r["strength"] else ""), f"{r['accuracy']:.3f}",
+                  f"{r['ci_low']:.3f} to {r['ci_high']:.3f}", f"{r['agreement']:.3f}",
                   r["flips_to_wrong"], r["flips_to_right"]) for r in summary)
     columns = ("machine", "chip", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)

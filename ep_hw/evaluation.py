@@ -24,7 +24,6 @@ from ep_hw.network import EPNetwork
 from ep_hw.statistics import wilson
 from ep_hw.threats import CLEAN, Threat
 from mapping.program import Program
-from mapping.targets import CrossbarTarget
 
 Progress = Callable[[Cell, int, int], None]
 
@@ -80,9 +79,7 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
 
 def chips_of(plan: Plan, name: str) -> list[int | None]:
     """Chip seeds of a machine; [None] where it has no chips."""
-    target = plan.programs[name].target
-    frozen = isinstance(target, CrossbarTarget) and target.includes("programmed")
-    return list(range(plan.chips)) if frozen else [None]
+    return list(range(plan.chips)) if plan.programs[name].target.has_chips else [None]
 
 
 def evaluate(plan: Plan, folder: str | Path, progress: Progress = lambda *a: None, jobs: int = 1):

@@ -16,6 +16,7 @@ import torch
 
 import simulators
 from ep_hw.cells import Cell, run_cell
+from ep_hw.threads import threads
 from mapping.errors import MachineError
 from mapping.program import Program
 from simulators.loihi.lifeline import die_with_parent
@@ -54,7 +55,7 @@ def runner(programs: dict[str, Program], device: str, jobs: int) -> Iterator[Run
         jobs: worker processes; with 1 everything runs in this process.
     """
     if jobs == 1:
-        with one_thread():
+        with threads(1):
             yield lambda cells: (cell for task in _tasks(cells) for cell in run_task(task, programs, device))
         return
     context = multiprocessing.get_context("spawn")
@@ -77,17 +78,6 @@ def run_task(cells: list[Cell], programs: dict[str, Program], device: str) -> It
             c = cell.configuration
             run_cell(cell, machines.get(c.machine, c.chip_seed), machines.get(REFERENCE))
             yield cell
-
-
-@contextmanager
-def one_thread():
-    """One torch thread: sums come out the same however many workers there are, and small networks run faster."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _shared_out(pool: ProcessPoolExecutor, cells: list[Cell]) -> Iterator[Cell]:

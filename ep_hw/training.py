@@ -25,6 +25,7 @@ from ep_hw.checkpoint import check_writable, load, save_checkpoint, write_atomic
 from ep_hw.data import SPLIT_SEED, Split, load_data
 from ep_hw.learning import ep_gradient
 from ep_hw.network import EPNetwork, NetworkSpec
+from ep_hw.threads import threads
 from mapping.errors import Refusal
 from simulators.reference import ReferenceMachine
 
@@ -36,7 +37,7 @@ class Recipe(BaseModel):
 
     Training images are drawn anew each epoch: `shift` translates by up to so many whole pixels, `flip` mirrors half of
     them, `affine` gives the largest rotation (degrees), zoom (fraction) and translation (pixels), all bilinear; edges
-    are repeated. `gain` multiplies the initial weights.
+    are repeated. `gain` multiplies the initial weights; `threads` is torch's, on which the last bits depend.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +62,7 @@ class Recipe(BaseModel):
     flip: bool = False
     affine: tuple[float, float, float] = (0.0, 0.0, 0.0)
     keep_validation: bool = True
+    threads: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _lengths(self):
@@ -140,7 +142,8 @@ def train(recipe: Recipe, seed: int, out: str | Path, *, name: str, root=None, d
     first = _resume(part, net, optimiser, fingerprint)
     for epoch in range(first, recipe.epochs):
         started = time.perf_counter()
-        _train_epoch(net, optimiser, recipe, train_split, seed, epoch)
+        with threads(recipe.threads):
+            _train_epoch(net, optimiser, recipe, train_split, seed, epoch)
         _save_part(part, net, optimiser, fingerprint, epoch + 1)
         log(_epoch_line(net, recipe, test, epoch, time.perf_counter() - started))
     net.calibration = train_split.images[:CALIBRATION_IMAGES].clone()

@@ -152,10 +152,12 @@ def notes(plan: Plan, summary: list[dict]) -> list[str]:
     """Remarks a reader of the numbers needs."""
     votes = f"Noisy machines are judged by majority over {plan.settings.votes} reads."
     worst = f"White-box results are the worst case for each image over {', '.join(plan.settings.gradients)}."
-    late = dict.fromkeys(row["machine"] for row in summary if row["threat"] == "clean" and row["unconverged"] > 0.01)
-    stuck = (f"More than 1 % of clean images had not settled when {', '.join(late)} stopped: "
-             "noisy machines run a fixed number of steps and never do.")
-    return [worst, votes, *([stuck] if late else [])]
+    noisy = {name for name, program in plan.programs.items() if program.target.is_noisy}
+    late = dict.fromkeys(row["machine"] for row in summary if row["machine"] not in noisy
+                         and row["threat"] == "clean" and row["unconverged"] > 0.01)
+    stuck = f"More than 1 % of clean images had not settled when {', '.join(late)} reached the step limit."
+    fixed = f"Read noise never settles: {', '.join(sorted(noisy))} run a fixed number of steps."
+    return [worst, votes, *([stuck] if late else []), *([fixed] if noisy else [])]
 
 
 def command_line() -> str:

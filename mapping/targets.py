@@ -38,6 +38,16 @@ class Target:
 
     name: str
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether every read draws fresh noise."""
+        return False
+
+    @property
+    def has_chips(self) -> bool:
+        """Whether a chip seed decides anything."""
+        return False
+
     def options(self) -> dict[str, object]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata}
 
@@ -112,6 +122,14 @@ class CrossbarTarget(Target):
         if self.device == "ideal":
             return "mapped"
         return self.name.split("/")[1] if "/" in self.name else CROSSBAR_RUNGS[-1]
+
+    @property
+    def is_noisy(self):
+        return self.includes("read")
+
+    @property
+    def has_chips(self):
+        return self.includes("programmed")
 
     def includes(self, rung: str) -> bool:
         """Whether the error `rung` is part of this machine: each rung adds one cause to those before it."""

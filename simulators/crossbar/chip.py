@@ -51,7 +51,7 @@ class CrossbarMachine(InProcessMachine):
     def __init__(self, program: CrossbarProgram, chip_seed: int = 0, device="cpu"):
         target, graph = program.target, program.graph
         self.program, self.chip_seed, self.device = program, chip_seed, torch.device(device)
-        self.deterministic = not target.includes("read")
+        self.deterministic = not target.is_noisy
         arms = [_arm(c, layer, target, chip_seed, device)
                 for c, layer in zip((*graph.couplings, graph.readout), program.layers)]
         substrate = CrossbarSubstrate(
