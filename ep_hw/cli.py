@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 
 from mapping.errors import MachineError, Refusal
 from mapping.program import Table
-from mapping.targets import REGISTRY, spell
+from mapping.targets import REGISTRY
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Equilibrium-propagation networks on simulated neuromorphic and analog hardware.")
@@ -125,7 +125,7 @@ def machines():
     rows = tuple((name, meaning) for name, (_, meaning) in REGISTRY.items())
     families = {type(target): target for target, _ in reversed(REGISTRY.values())}
     options = (f"options of {target.name.split(':')[0]}: "
-               + ", ".join(f"{k}={_plain(v)}" for k, v in target.options().items())
+               + ", ".join(f"{k}={text}" for k, text in target.spelled().items())
                for target in reversed(families.values()))
     _print(Table("machines", ("name", "meaning"), rows, (*options, "as in crossbar:pcm[age=1d,adc_bits=6]")))
 
@@ -194,10 +194,6 @@ def _summary_table(summary: list[dict]) -> Table:
                   r["flips_to_wrong"], r["flips_to_right"]) for r in summary)
     columns = ("machine", "chip", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)
-
-
-def _plain(value) -> str:
-    return "auto" if value is None else spell(value)
 
 
 def _print(table: Table):

@@ -41,7 +41,8 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
     by side; each machine by the rungs that lead to it, on clean and on transferred images.
 
     Args:
-        model: a packaged name or a checkpoint file. machines: names, or folders of compiled programs.
+        model: a packaged name or a checkpoint file.
+        machines: names, or folders of compiled programs; the reference is always among them.
         images: how many test images, drawn by `seed`.
 
     Raises:
@@ -50,7 +51,7 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
     check_device(device)
     net = load(model)
     loaded = {str(p.target): p for p in map(load_program, filter(_is_folder, machines))}
-    names = tuple(dict.fromkeys([*(str(parse(m)) for m in machines if not _is_folder(m)), *loaded]))
+    names = tuple(dict.fromkeys([REFERENCE, *(str(parse(m)) for m in machines if not _is_folder(m)), *loaded]))
     graph = net.lower()
     for program in loaded.values():
         _check_same_network(program, graph)

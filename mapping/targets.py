@@ -23,6 +23,15 @@ def duration(text: str) -> float:
     return float(number) * _UNITS[text[len(number):] or "s"]
 
 
+def spell_duration(seconds: float) -> str:
+    """The largest unit in which `duration` reads the same number of seconds back from a whole number."""
+    for unit, size in reversed(_UNITS.items()):
+        text = f"{seconds / size:.0f}{unit}"
+        if seconds and duration(text) == seconds:
+            return text
+    return f"{seconds:.12g}"
+
+
 def switch(text: str) -> bool:
     return {"on": True, "off": False}[text]
 
@@ -48,8 +57,9 @@ class Target:
         """Whether a chip seed decides anything."""
         return False
 
-    def options(self) -> dict[str, object]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata}
+    def spelled(self) -> dict[str, str]:
+        """Every option as a user writes it; "auto" for one left to the compiler."""
+        return {f.name: _spell(getattr(self, f.name), f.metadata["parse"]) for f in fields(self) if f.metadata}
 
     def __post_init__(self):
         for f in fields(self):
@@ -60,7 +70,7 @@ class Target:
 
     def __str__(self):
         default = type(self)(self.name)
-        changed = [f"{k}={spell(v)}" for k, v in self.options().items() if v != getattr(default, k)]
+        changed = [f"{k}={text}" for k, text in self.spelled().items() if getattr(self, k) != getattr(default, k)]
         return self.name + (f"[{','.join(changed)}]" if changed else "")
 
 
@@ -192,8 +202,9 @@ def _bad_option(name: str, f, got) -> Refusal:
                    remedy="choose a value in the allowed range")
 
 
-def spell(value) -> str:
-    """An option's value as a user writes it."""
+def _spell(value, parse) -> str:
+    if value is None:
+        return "auto"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    return spell_duration(value) if parse is duration else str(value)

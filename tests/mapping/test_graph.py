@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from networks import small_network
 
 from mapping import Refusal, parse
@@ -48,11 +50,17 @@ def test_a_chain_that_does_not_fit_is_refused(graph):
         replace(graph, tolerance=float("nan"))
 
 
-@pytest.mark.parametrize("text", ["reference", "loihi[state_bits=10]", "crossbar:pcm/aged[age=86400,adc_bits=6]",
+@pytest.mark.parametrize("text", ["reference", "loihi[state_bits=10]", "crossbar:pcm/aged[age=1d,adc_bits=6]",
                                   "crossbar:pcm[drift_compensation=off]", "lava[steps=5]"])
 def test_a_target_is_rebuilt_from_its_text(text):
     assert str(parse(text)) == text
     assert parse(str(parse(text))) == parse(text)
+
+
+@given(st.floats(0, 3.2e7) | st.integers(0, 10**7).map(float))
+def test_any_age_is_rebuilt_from_its_text(age):
+    target = replace(parse("crossbar:pcm"), age=float(f"{age:.12g}"))
+    assert parse(str(target)) == target
 
 
 def test_durations_have_units():
