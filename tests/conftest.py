@@ -1,13 +1,15 @@
-"""Folders that tests share."""
+"""Folders that tests share; one torch thread, which is fastest for networks as small as these."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mapping.graph import Coupling, EPGraph, Population
 
+torch.set_num_threads(1)
 CIFAR_FOLDERS = (os.environ.get("EP_HW_DATA", ""), Path(__file__).parents[2] / "shared" / "data")
 
 
