@@ -6,6 +6,7 @@ The header says what the weights are: spec, recipe, data, accuracy and the sha25
 import hashlib
 import json
 import os
+import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -89,10 +90,14 @@ def digest(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def check_writable(folder: str | Path):
-    """Make a folder and refuse it now, rather than after hours of work, where nothing can be written into it."""
-    probe = Path(folder) / ".ep-hw-probe"
-    write_atomically(probe, b"")
-    probe.unlink()
+    """Make a folder, and refuse now rather than after hours of work one that nothing can be written into."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Refusal("cannot write into the output folder", where=str(folder), got=error.strerror,
+                      allowed="a writable folder", remedy="choose another --out") from None
 
 
 def write_atomically(path: str | Path, blob: bytes):

@@ -171,6 +171,9 @@ def _expect(threat, kind: str, option: str):
 
 
 def _evaluate(plan, out: Path, command: str, jobs: int, workflow):
+    from ep_hw.checkpoint import check_writable
+
+    check_writable(out)
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as bar:
