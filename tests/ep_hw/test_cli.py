@@ -61,7 +61,7 @@ BAD = {
     "flag": ("evaluate digits --fast", "No such option"),
     "missing": ("compile digits", "Missing"),
     "recipe": ("train mnist --out m.safetensors", "no readable recipe"),
-    "unwritable": ("evaluate digits --on reference --images 2 --out /proc/nowhere", "cannot write into the output folder"),
+    "unwritable": ("evaluate digits --on reference --images 2 --out /proc/nowhere", "cannot write into"),
     "folder in the way": ("compile digits --target loihi --out .", "output folder exists"),
     "device": ("evaluate digits --on reference --images 2 --device tpu", "device"),
 }
