@@ -6,12 +6,11 @@ from ep_hw.threats import parse_threat
 from ep_hw.workflow import plan_evaluation
 
 MODEL = "digits"
-IMAGES, CHIPS = 80, 3
+IMAGES, CHIPS = 64, 3
 MACHINES = ("reference", "loihi", "crossbar:pcm")
 ATTACKS = ("pgd_l2@0.5", "pgd_l2@1")
-CORRUPTIONS = tuple(f"{name}@{severity}" for name in ("gaussian_noise", "contrast", "jpeg_compression")
-                    for severity in (2, 5))
-SETTINGS = AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=6, queries=100, eot=1,
+CORRUPTIONS = ("gaussian_noise@5", "contrast@5", "jpeg_compression@5")
+SETTINGS = AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=5, queries=60, eot=1,
                           votes=3)
 
 
