@@ -73,7 +73,7 @@ class Cell:
 
     @property
     def stem(self) -> str:
-        """Key and a hash of the image ids, so that a wider run reuses the shards it shares with a narrower one."""
+        """Key and a hash of the image ids, so that runs share the shards that hold the same images."""
         ids = hashlib.sha256(self.images.ids.numpy().tobytes()).hexdigest()[:8]
         return f"{self.configuration.key}-{ids}"
 

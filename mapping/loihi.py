@@ -33,7 +33,7 @@ class IntegerLayer:
 
     Attributes:
         weight: (C_out, C_in, k, k) int8, w = weight 2^-exponent.
-        bias: (C_out,) int32 at the accumulator's scale, b = bias 2^-scale.
+        bias: (C_out,) int64 at the accumulator's scale, b = bias 2^-scale.
         up, down: left shifts of the forward drive and of the feedback from the layer above.
         shift: right shift from the accumulator to the state.
         bound: proven largest magnitude of the accumulator, rounding half and all partial sums included.
