@@ -106,7 +106,7 @@ _shared: dict[str, object] = {}
 
 
 def _begin_worker(pickled: bytes):
-    die_with_parent()
+    die_with_parent(multiprocessing.parent_process().pid)
     torch.set_num_threads(1)
     _shared["programs"], _shared["device"] = pickle.loads(pickled)
 

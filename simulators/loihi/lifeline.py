@@ -8,6 +8,7 @@ import sys
 import threading
 
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)   # now: a forked child should not wait for the loader's lock
 
 
 def die_with_host(fd: int):
@@ -21,21 +22,21 @@ def die_with_host(fd: int):
     threading.Thread(target=watch, daemon=True).start()
 
 
-def die_with_parent():
-    """From now on the kernel kills this process when the one that started it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(parent: int):
+    """From now on the kernel kills this process when the one that started it dies; if it is dead already, end here.
+
+    Args:
+        parent: its process id.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:   # it died before the kernel was told
+        os._exit(1)
 
 
 def bind_children():
     """From now on the kernel kills every forked child when this process dies."""
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def in_child():
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:   # it died before the kernel was told
-            os._exit(1)
-
-    os.register_at_fork(after_in_child=in_child)
+    parent = os.getpid()
+    os.register_at_fork(after_in_child=lambda: die_with_parent(parent))
 
 
 def end_group():

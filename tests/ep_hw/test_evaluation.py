@@ -195,6 +195,20 @@ def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, e
     assert (tmp_path / "cut/results.parquet").read_bytes() == (tmp_path / "whole/results.parquet").read_bytes()
 
 
+@pytest.mark.slow
+def test_workers_that_are_still_starting_die_with_the_command(model, tmp_path):
+    """One that asks to die with its parent after the parent died would wait for work for ever."""
+    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:pcm", "--images", "4", "--chips",
+               "2", "--jobs", "2", "--out", str(tmp_path / "cut")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(descendants(process.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=30)   # their standard error is the command's: it closes when the last of them is gone
+    assert process.returncode == -signal.SIGKILL
+
+
 def row(threat, strength, accuracy, machine="loihi", zero_gradient=0.0):
     return {"machine": machine, "chip_seed": None, "threat": threat, "strength": strength, "accuracy": accuracy,
             "ci_low": accuracy - 0.05, "ci_high": accuracy + 0.05, "zero_gradient": zero_gradient}
