@@ -1,10 +1,11 @@
-"""Integer arithmetic that Lava's processes compute and the torch twin repeats: rounding, weights, softmax nudge.
+"""Integer arithmetic that Lava's processes compute and the torch twin repeats: rounding, weights, nudges.
 
 One rounding rule everywhere: round half up, floor(x + 1/2), which for integers is an add and an arithmetic shift.
 """
 
 import numpy as np
 
+LOSSES = ("cross_entropy", "margin")   # what a nudge may pull towards: see simulators.relaxation.Nudge
 ERROR_BITS = 15   # probabilities and errors are counted in units of 2^-15
 BETA_BITS = 16    # a nudge's strength is num / 2^16
 GAP_BITS = 8      # the exponential is tabulated every 2^-8 ...
@@ -49,6 +50,17 @@ def softmax_error(logits: np.ndarray, exponent: int, target: np.ndarray) -> np.n
     gap = rescale(logits.max(1, keepdims=True) - logits, exponent - GAP_BITS)
     e = EXPONENTIAL[np.minimum(gap, len(EXPONENTIAL) - 1)]
     return target - (e << ERROR_BITS) // e.sum(1, keepdims=True)
+
+
+def margin_error(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """onehot(y) - onehot(argmax_{j != y} z_j), y = argmax target, counted in 2^-15; the first of equal logits.
+
+    Args and result: as for `softmax_error`.
+    """
+    classes = np.arange(logits.shape[1])
+    own = classes == target.argmax(1)[:, None]
+    rival = classes == np.where(own, np.iinfo(np.int64).min, logits).argmax(1)[:, None]
+    return (own.astype(np.int64) - rival) << ERROR_BITS
 
 
 def nudge_pull(error: np.ndarray, weight: np.ndarray, beta: int, shift: int) -> np.ndarray:

@@ -78,6 +78,11 @@ class LoihiProgram(Program):
         return 2**self.state_bits - 1
 
     @property
+    def held_back(self) -> int | None:
+        """Largest change of a state, in 2^-p, that a population keeps to itself; None where it sends whole states."""
+        return None if self.target.threshold is None else int(self.target.threshold * 2**self.state_bits)
+
+    @property
     def nudge_shift(self) -> int:
         """Right shift of beta W_out^T error to the top accumulator's scale."""
         return self.readout.exponent + ERROR_BITS + BETA_BITS - self.layers[-1].scale

@@ -41,6 +41,11 @@ def option(default, parse, allowed: str, low=None, high=None):
     return field(default=default, metadata={"parse": parse, "allowed": allowed, "low": low, "high": high})
 
 
+def choice(default: str, names: tuple[str, ...]):
+    """A dataclass field that users may set to one of some names."""
+    return field(default=default, metadata={"parse": str, "allowed": ", ".join(names), "names": names})
+
+
 @dataclass(frozen=True)
 class Target:
     """What to compile for. `name` is the registry's; the other fields are options."""
@@ -65,7 +70,8 @@ class Target:
         for f in fields(self):
             value = getattr(self, f.name)
             low, high = f.metadata.get("low"), f.metadata.get("high")
-            if value is not None and low is not None and not low <= value <= high:
+            names = f.metadata.get("names", (value,))
+            if value not in names or (value is not None and low is not None and not low <= value <= high):
                 raise _bad_option(self.name, f, value)
 
     def __str__(self):
@@ -83,10 +89,18 @@ class ReferenceTarget(Target):
 
 @dataclass(frozen=True)
 class LoihiTarget(Target):
-    """Integers as Loihi 2 holds them; `state_bits` None means the largest proven safe."""
+    """Integers as Loihi 2 holds them.
 
-    weight_bits: int = option(8, whole, "2 to 8", 2, 8)
+    `state_bits` None means the largest proven safe. With a `threshold`, in units of the state, populations send changes
+    larger than it (sigma-delta); with None they send their whole state at every step. `weights` says whether a core
+    holds each convolution weight once or once a synapse; `chips` is how many chips the program may take.
+    """
+
+    weight_bits: int = option(8, whole, "1 to 8", 1, 8)
     state_bits: int | None = option(None, whole, "4 to 16", 4, 16)
+    threshold: float | None = option(None, float, "0 to 0.5 (none: whole states at every step)", 0.0, 0.5)
+    weights: str = choice("shared", ("shared", "unrolled"))
+    chips: int | None = option(None, whole, "1 to 1000", 1, 1000)
     steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
 
     @property
@@ -112,14 +126,9 @@ class CrossbarTarget(Target):
     tile: int = option(256, whole, "16 to 1024", 16, 1024)
     levels: int | None = option(None, whole, "2 to 65536", 2, 65536)
     drift_compensation: bool = option(True, switch, "on, off")
-    input_read: str = option("every", str, "once, every")
+    input_read: str = choice("every", ("once", "every"))
     relaxation_time: float = option(1e-3, duration, "1us to 1s", 1e-6, 1.0)
     steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.input_read not in ("once", "every"):
-            raise _bad_option(self.name, next(f for f in fields(self) if f.name == "input_read"), self.input_read)
 
     @property
     def device(self) -> str:

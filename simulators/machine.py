@@ -128,7 +128,7 @@ class InProcessMachine(Machine):
             images = images.to(substrate.mean)
             end = relax(substrate, images, schedule=schedule or self.graph.schedule, steps=steps or self.steps,
                         stop=stop, states=states and tuple(s.to(images) * scale for s in states),
-                        nudge=nudge and Nudge(nudge.target.to(images), nudge.beta), generator=generator,
+                        nudge=nudge and nudge.to(images), generator=generator,
                         trace=trace and (lambda t, states: trace(t, tuple((s / scale).to(asked) for s in states))))
             logits = substrate.logits(end.states[-1], generator)
         return self._equilibrium(end, logits, asked)

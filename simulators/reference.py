@@ -76,7 +76,7 @@ class FloatSubstrate(Substrate):
         return (drive * self.slopes[n]).clamp(0, 1)
 
     def pull(self, s_top, nudge: Nudge, generator=None):
-        error = nudge.target - F.softmax(self.logits(s_top), 1)
+        error = nudge.error(self.logits(s_top))
         return nudge.beta * self.readout.backward(error[:, :, None, None], None)
 
     def logits(self, s_top, generator=None):

@@ -4,6 +4,7 @@ A time step updates the layers that the schedule makes active, each from the cur
 
     g_n = u_n + F_{n+1}(s_{n+1}),    s_n <- activate_n(g_n)                     (equations 2, 3 of mapping.graph)
 
+Others see what a layer last sent, which is its state unless the machine holds back small changes (`Substrate.emit`).
 Synchronous: every layer at every step. Alternating: layers 1, 3, ... at even t, layers 2, 4, ... at odd t,
 so that a sweep is two steps. A coupling's forward drive and winners are read once after its input changed.
 """
@@ -13,24 +14,56 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
+
+from mapping.errors import Refusal
+from mapping.integers import LOSSES
 
 Trace = Callable[[int, tuple[torch.Tensor, ...]], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Nudge:
-    """Pull of the top layer towards a target: adds beta W_out^T (target - softmax(logits)) to its drive.
+    """Pull of the top layer towards lower loss: adds beta W_out^T error to its drive, error = -dLoss/dlogits.
+
+        cross_entropy: error = target - softmax(logits)
+        margin:        error = onehot(y) - onehot(argmax_{j != y} logits_j),  y = argmax target,
+                       for Loss = max_{j != y} logits_j - logits_y: it never saturates
 
     Args:
-        target: (B, K), one-hot rows (or any distribution over the K classes).
+        target: (B, K), one-hot rows (with the cross-entropy, any distribution over the K classes).
         beta: strength; negative pushes away.
+        loss: "cross_entropy" or "margin".
     """
 
     target: torch.Tensor
     beta: float
+    loss: str = "cross_entropy"
 
-    def select(self, keep: torch.Tensor) -> "Nudge":
-        return Nudge(self.target[keep], self.beta)
+    def __post_init__(self):
+        if self.loss not in LOSSES:
+            raise Refusal("unknown loss", where="nudge", got=repr(self.loss), allowed=", ".join(LOSSES),
+                          remedy="name one of these losses")
+
+    def select(self, keep) -> "Nudge":
+        """The nudge of some of the samples."""
+        return replace(self, target=self.target[keep])
+
+    def to(self, like: torch.Tensor) -> "Nudge":
+        """The nudge on the device and in the type of `like`."""
+        return replace(self, target=self.target.to(like))
+
+    def error(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B, K) -dLoss/dlogits for (B, K) logits; the first of equal runners-up."""
+        if self.loss == "cross_entropy":
+            return self.target - F.softmax(logits, 1)
+        own = one_hot_like(self.target)
+        return own - one_hot_like(logits.masked_fill(own.bool(), -torch.inf))
+
+
+def one_hot_like(scores: torch.Tensor) -> torch.Tensor:
+    """(B, K) ones at the largest score of each row (the first of equals), zeros elsewhere, in the type of `scores`."""
+    return F.one_hot(scores.argmax(1), scores.shape[1]).to(scores)
 
 
 class Arm(ABC):
@@ -71,6 +104,14 @@ class Substrate(ABC):
     @abstractmethod
     def activate(self, n: int, drive):
         """New state of layer n (counted from 0) from its total drive."""
+
+    def emit(self, n: int, state, sent):
+        """What the other layers see of layer n from now on, given what they saw before: the state itself.
+
+        Machines whose neurons send changes beyond a threshold hold back the small ones. A phase begins with every
+        state sent whole.
+        """
+        return state
 
     @abstractmethod
     def pull(self, s_top, nudge: Nudge, generator=None):
@@ -114,19 +155,27 @@ class Relaxed:
 
 @dataclass(frozen=True, eq=False)
 class _Live:
-    """The samples still relaxing: their place in the batch, input, states, drives and winners."""
+    """The samples still relaxing: place in the batch, input, states, what others see of them, drives and winners."""
 
     index: torch.Tensor
     image: torch.Tensor
     states: tuple
+    sent: tuple
     reads: tuple
     nudge: Nudge | None
+
+    @property
+    def seen(self) -> tuple:
+        """What decides the next step: states, and what was sent of them where that may differ."""
+        return self.states + tuple(sent for s, sent in zip(self.states, self.sent) if sent is not s)
 
     def select(self, keep) -> "_Live":
         def pick(t):
             return None if t is None else t[keep]
 
-        return _Live(self.index[keep], self.image[keep], tuple(map(pick, self.states)),
+        states = tuple(map(pick, self.states))
+        sent = tuple(kept if b is a else pick(b) for kept, a, b in zip(states, self.states, self.sent))
+        return _Live(self.index[keep], self.image[keep], states, sent,
                      tuple((pick(u), pick(w)) for u, w in self.reads), self.nudge and self.nudge.select(keep))
 
 
@@ -152,7 +201,7 @@ def relax(substrate: Substrate, images, *, schedule: str, steps: int, stop=None,
     """
     live = _begin(substrate, images, states, nudge, generator)
     period, batch = period_of(schedule), len(images)
-    earlier = latest = live.states
+    earlier = latest = live.seen
     change = images.new_full((batch,), float("inf"))
     ended = None
     taken = torch.full((batch,), steps, device=images.device)
@@ -163,11 +212,11 @@ def relax(substrate: Substrate, images, *, schedule: str, steps: int, stop=None,
         if (t + 1) % period:
             continue
         if stop is None and t + period < steps:
-            latest = live.states
+            latest = live.seen
             continue
-        moved, cycle = _distance(live.states, latest), _distance(live.states, earlier)
+        moved, cycle = _distance(live.seen, latest), _distance(live.seen, earlier)
         change = change.index_put((live.index,), moved)
-        earlier, latest = latest, live.states
+        earlier, latest = latest, live.seen
         if stop is None:
             continue
         done = stop.done(moved, cycle, steps - t - 1, period)
@@ -188,24 +237,26 @@ def _begin(substrate, images, states, nudge, generator) -> _Live:
     states = substrate.start(images) if states is None else tuple(states)
     inputs = (image, *states[:-1])
     reads = tuple(arm.forward(s, generator) for arm, s in zip(substrate.arms, inputs))
-    return _Live(torch.arange(len(images), device=images.device), image, states, reads, nudge)
+    sent = tuple(substrate.emit(n, s, s) for n, s in enumerate(states))
+    return _Live(torch.arange(len(images), device=images.device), image, states, sent, reads, nudge)
 
 
 def _step(substrate, live: _Live, active, t, generator) -> _Live:
-    arms, states, reads = substrate.arms, list(live.states), list(live.reads)
+    arms, states, sent, reads = substrate.arms, list(live.states), list(live.sent), list(live.reads)
     if substrate.fresh_input and 0 in active and t > 0:
         reads[0] = arms[0].forward(live.image, generator)
     for n in active:
         drive = reads[n][0]
         if n + 1 < len(arms):
-            drive = drive + arms[n + 1].backward(live.states[n + 1], reads[n + 1][1], generator)
+            drive = drive + arms[n + 1].backward(live.sent[n + 1], reads[n + 1][1], generator)
         elif live.nudge is not None:
-            drive = drive + substrate.pull(live.states[n], live.nudge, generator)
+            drive = drive + substrate.pull(live.sent[n], live.nudge, generator)
         states[n] = substrate.activate(n, drive)
+        sent[n] = substrate.emit(n, states[n], live.sent[n])
     for n in active:
         if n + 1 < len(arms):
-            reads[n + 1] = arms[n + 1].forward(states[n], generator)
-    return replace(live, states=tuple(states), reads=tuple(reads))
+            reads[n + 1] = arms[n + 1].forward(sent[n], generator)
+    return replace(live, states=tuple(states), sent=tuple(sent), reads=tuple(reads))
 
 
 def _distance(now, before):

@@ -1,7 +1,6 @@
 """The crossbar as a machine: programmed arrays, their converters, and the digital neurons between them."""
 
 import torch
-import torch.nn.functional as F
 
 from mapping.crossbar import DIRECTIONS, CrossbarLayer, CrossbarProgram
 from mapping.graph import Coupling
@@ -30,7 +29,7 @@ class CrossbarSubstrate(FloatSubstrate):
         self.fresh_input = fresh_input
 
     def pull(self, s_top, nudge: Nudge, generator=None):
-        error = nudge.target - F.softmax(self.logits(s_top, generator), 1)
+        error = nudge.error(self.logits(s_top, generator))
         return nudge.beta * self.readout.backward(error[:, :, None, None], None, generator)
 
     def logits(self, s_top, generator=None):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mapping.graph import Coupling, EPGraph
-from mapping.integers import nudge_pull, softmax_error
+from mapping.integers import ERROR_BITS, margin_error, nudge_pull, softmax_error
 from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
 from mapping.loihi import LoihiProgram
 from mapping.program import FloatProgram
@@ -71,13 +71,15 @@ class IntegerReadout:
         flat = self.weight.reshape(len(self.weight), -1).astype(np.int64)
         return state.reshape(len(state), -1) @ flat.T + self.bias
 
-    def pull(self, logits: np.ndarray, target: np.ndarray, beta: np.ndarray) -> np.ndarray:
-        return nudge_pull(softmax_error(logits, self.scale, target), self.weight, int(beta), self.shift)
+    def pull(self, logits: np.ndarray, target: np.ndarray, beta: np.ndarray, loss: str) -> np.ndarray:
+        margin = loss == "margin"
+        error = margin_error(logits, target) if margin else softmax_error(logits, self.scale, target)
+        return nudge_pull(error, self.weight, int(beta), self.shift)
 
 
 @dataclass(frozen=True, eq=False)
 class FloatReadout:
-    """Equation (4) of mapping.graph and the nudge beta W_out^T (target - softmax(logits))."""
+    """Equation (4) of mapping.graph and the nudge of simulators.relaxation.Nudge."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -85,10 +87,14 @@ class FloatReadout:
     def logits(self, state: np.ndarray) -> np.ndarray:
         return state.reshape(len(state), -1) @ self.weight.reshape(len(self.weight), -1).T + self.bias
 
-    def pull(self, logits: np.ndarray, target: np.ndarray, beta: np.ndarray) -> np.ndarray:
-        e = np.exp(logits - logits.max(1, keepdims=True))
-        error = np.float32(beta) * (target - e / e.sum(1, keepdims=True))
-        return (error @ self.weight.reshape(len(self.weight), -1)).reshape(len(error), *self.weight.shape[1:])
+    def pull(self, logits: np.ndarray, target: np.ndarray, beta: np.ndarray, loss: str) -> np.ndarray:
+        if loss == "margin":
+            error = margin_error(logits, target) * np.float32(2.0**-ERROR_BITS)
+        else:
+            e = np.exp(logits - logits.max(1, keepdims=True))
+            error = target - e / e.sum(1, keepdims=True)
+        drive = np.float32(beta) * error @ self.weight.reshape(len(self.weight), -1)
+        return drive.reshape(len(error), *self.weight.shape[1:])
 
 
 @dataclass(frozen=True)

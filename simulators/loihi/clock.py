@@ -2,20 +2,22 @@
 
 import numpy as np
 
+from mapping.integers import LOSSES
+
 
 class Clock:
-    """When the phase began, whether states are held, whether the top layer is nudged.
+    """When the phase began, whether states are held, how the top layer is nudged.
 
     Args:
-        cells: (3,) int64: Lava's time step before the phase, hold, nudging.
+        cells: (3,) int64: Lava's time step before the phase, hold, the nudge's loss (0 none, else 1 + its place).
     """
 
     def __init__(self, cells: np.ndarray):
         self._cells = cells
 
-    def begin(self, lava_step: int, *, hold: bool, nudging: bool):
+    def begin(self, lava_step: int, *, hold: bool = False, loss: str | None = None):
         """Start a phase at t = 0. With `hold`, populations send their states and keep them (to read the logits)."""
-        self._cells[:] = lava_step, hold, nudging
+        self._cells[:] = lava_step, hold, 0 if loss is None else 1 + LOSSES.index(loss)
 
     def time(self, lava_step: int) -> int:
         """t of the phase at Lava's time step (which counts from 1)."""
@@ -26,5 +28,6 @@ class Clock:
         return bool(self._cells[1])
 
     @property
-    def nudging(self) -> bool:
-        return bool(self._cells[2])
+    def loss(self) -> str | None:
+        """What the nudge pulls towards; None in a free phase."""
+        return LOSSES[self._cells[2] - 1] if self._cells[2] else None

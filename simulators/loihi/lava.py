@@ -16,7 +16,7 @@ from simulators.loihi.session import LavaSession
 from simulators.loihi.twin import integer_nudge, twin_of
 from simulators.machine import Equilibrium, Machine, check_images
 from simulators.reference import ReferenceMachine
-from simulators.relaxation import Nudge, Repeat, Residual, period_of
+from simulators.relaxation import Repeat, Residual, period_of
 
 BATCH = 32
 _OPERATIONS_A_SECOND = 1e7   # far below what one core does: a deadline, not an estimate
@@ -68,7 +68,7 @@ class LavaMachine(Machine):
         for first in range(0, len(images), self.batch):
             part = slice(first, first + self.batch)
             record = [] if trace else None
-            parts.append(self._relax(images[part].detach().cpu(), steps or self.steps, nudge and _part(nudge, part),
+            parts.append(self._relax(images[part].detach().cpu(), steps or self.steps, nudge and nudge.select(part),
                                      states and [s[part] for s in states], stop, record))
             traces.append(record)
         if trace:
@@ -87,7 +87,7 @@ class LavaMachine(Machine):
         start = [np.zeros((len(images), *p.shape)) for p in self.graph.populations] if states is None else [
             s.numpy() * self._scale for s in states]
         watch = _Watch(start, steps, period_of(self.graph.schedule), stop)
-        self._begin(start, nudging=nudge is not None)
+        self._begin(start, loss=nudge and nudge.loss)
         done = 0
         while done < steps and not watch.all_done:
             chunk = min(RING - 1, steps - done)
@@ -110,12 +110,12 @@ class LavaMachine(Machine):
             target, beta = integer_nudge(self.program, nudge) if self._integer else (nudge.target, nudge.beta)
             arena["target"][:n], arena["beta"][0] = target.cpu().numpy(), beta
 
-    def _begin(self, states, *, nudging: bool = False, hold: bool = False):
-        """Write states to time 0 of a new phase."""
+    def _begin(self, states, **phase):
+        """Write states to time 0 of a new phase (see `Clock.begin`)."""
         for n, s in enumerate(states):
             slot = self._session.arena[f"history.{n}"][0]
             slot[:len(s)], slot[len(s):] = s, 0
-        self._session.clock.begin(self._session.step, hold=hold, nudging=nudging)
+        self._session.clock.begin(self._session.step, **phase)
 
     def _run(self, steps: int):
         work = self._model.cost().operations / self._model.steps * self.batch / _OPERATIONS_A_SECOND
@@ -177,10 +177,6 @@ class _Watch:
 def _distance(now, before) -> np.ndarray:
     """(B,) largest absolute difference over all layers."""
     return np.max([np.abs(a - b).reshape(len(a), -1).max(1) for a, b in zip(now, before)], axis=0)
-
-
-def _part(nudge: Nudge, part: slice) -> Nudge:
-    return Nudge(nudge.target[part], nudge.beta)
 
 
 def _join(parts: list[Equilibrium], device) -> Equilibrium:

@@ -81,12 +81,21 @@ class IntegerSubstrate(Substrate):
         state = (drive + self.biases[n]) * 2.0**-self.program.layers[n].shift
         return straight_through(state.floor(), state).clamp(0, self.program.top)
 
+    def emit(self, n, state, sent):
+        """Sigma-delta: a neuron sends its change since it last sent, once that exceeds the threshold."""
+        held_back = self.program.held_back
+        if held_back is None:
+            return state
+        return straight_through(torch.where((state - sent).abs() > held_back, state, sent).detach(), state)
+
     def logits(self, s_top, generator=None):
         return self._integer_logits(s_top) * 2.0**-self.program.readout.scale
 
     def pull(self, s_top, nudge: Nudge, generator=None):
         target, beta = integer_nudge(self.program, nudge)
-        error = self._softmax_error(self._integer_logits(s_top).long(), target)
+        logits = self._integer_logits(s_top)
+        margin = nudge.loss == "margin"
+        error = nudge.error(logits).long() << ERROR_BITS if margin else self._softmax_error(logits.long(), target)
         product = error.double() @ self.readout.weight.flatten(1).double()
         drive = rescale(beta * product.long(), self.program.nudge_shift)
         return drive.view(s_top.shape).to(s_top.dtype)

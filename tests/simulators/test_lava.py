@@ -22,8 +22,8 @@ def images_for(graph, count, seed=0):
     return torch.rand((count, *graph.image_shape), generator=torch.Generator().manual_seed(seed))
 
 
-def nudge_for(graph, count, beta):
-    return Nudge(F.one_hot(torch.arange(count) % graph.classes, graph.classes).float(), beta)
+def nudge_for(graph, count, beta, loss="cross_entropy"):
+    return Nudge(F.one_hot(torch.arange(count) % graph.classes, graph.classes).float(), beta, loss)
 
 
 def compare(lava, other, images, tolerance=0.0, **phase):
@@ -50,8 +50,8 @@ def test_lava_equals_the_twin_bit_for_bit(random_graph, seed, side, pools, sched
             assert torch.equal(getattr(ours, name), getattr(theirs, name))
         for a, b in zip(ours.states, theirs.states):
             assert torch.equal(a, b)
-        for beta in (0.25, -0.25):
-            compare(lava, lava.gradient_model, images, nudge=nudge_for(graph, 7, beta), states=ours.states)
+        for beta, loss in ((0.25, "cross_entropy"), (-0.25, "margin")):
+            compare(lava, lava.gradient_model, images, nudge=nudge_for(graph, 7, beta, loss), states=ours.states)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -62,6 +62,7 @@ def test_lava_in_floats_is_the_reference(random_graph, schedule):
         ours, theirs = compare(lava, lava.gradient_model, images, tolerance=1e-5)
         assert torch.equal(ours.steps, theirs.steps)
         compare(lava, lava.gradient_model, images, tolerance=1e-5, nudge=nudge_for(graph, 6, -0.5), states=ours.states)
+        compare(lava, lava.gradient_model, images, tolerance=1e-5, nudge=nudge_for(graph, 6, 0.5, "margin"))
 
 
 @pytest.mark.slow

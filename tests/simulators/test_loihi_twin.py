@@ -14,6 +14,7 @@ import mapping
 from ep_hw.network import EPNetwork, NetworkSpec
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph, Population
+from mapping.integers import LOSSES
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.twin import open_twin
 from simulators.reference import ReferenceMachine
@@ -34,8 +35,8 @@ def images_for(graph, count=5, seed=0):
     return torch.rand((count, *graph.image_shape), generator=torch.Generator().manual_seed(seed))
 
 
-def nudge_for(graph, count=5, beta=0.25):
-    return Nudge(F.one_hot(torch.arange(count) % graph.classes, graph.classes).float(), beta)
+def nudge_for(graph, count=5, beta=0.25, loss="cross_entropy"):
+    return Nudge(F.one_hot(torch.arange(count) % graph.classes, graph.classes).float(), beta, loss)
 
 
 def numpy_steps(program, image, nudge, steps):
@@ -50,7 +51,7 @@ def numpy_steps(program, image, nudge, steps):
         if nudge:
             target = np.floor(nudge.target.numpy() * 2.0**15 + 0.5).astype(np.int64)
             logits = arithmetic.readout.logits(states[-1])
-            pull = arithmetic.readout.pull(logits, target, round(nudge.beta * 2**16))
+            pull = arithmetic.readout.pull(logits, target, round(nudge.beta * 2**16), nudge.loss)
             drives[-1] = (drives[-1] + pull).astype(np.int32)
         new = [arithmetic.activations[n](drive) for n, drive in enumerate(drives)]
         states = [new[n] if n in active_layers(graph.schedule, t, len(new)) else s for n, s in enumerate(states)]
@@ -59,12 +60,12 @@ def numpy_steps(program, image, nudge, steps):
 
 @SOME
 @given(seed=st.integers(0, 10**6), side=st.integers(4, 9), pools=st.sampled_from([(1, 1), (2, 1), (1, 2), (2, 2)]),
-       schedule=st.sampled_from(SCHEDULES), beta=st.sampled_from([None, 0.25, -0.25]))
-def test_twin_equals_numpy_integers_at_every_step(random_graph, seed, side, pools, schedule, beta):
+       schedule=st.sampled_from(SCHEDULES), beta=st.sampled_from([None, 0.25, -0.25]), loss=st.sampled_from(LOSSES))
+def test_twin_equals_numpy_integers_at_every_step(random_graph, seed, side, pools, schedule, beta, loss):
     graph = random_graph(seed, side, pools, schedule)
     program = mapping.compile(graph, "loihi")
     twin, images = open_twin(program), images_for(graph, seed=seed)
-    nudge = beta and nudge_for(graph, beta=min(abs(beta), program.largest_beta) * np.sign(beta))
+    nudge = beta and nudge_for(graph, beta=min(abs(beta), program.largest_beta) * np.sign(beta), loss=loss)
     trace = []
     end = twin.relax(images, 12, nudge, trace=lambda t, states: trace.append(states))
     image = twin.substrate.encode(images).numpy().astype(np.int32)
@@ -167,3 +168,27 @@ def test_cuda_gives_the_bits_of_the_cpu(random_graph):
     here, there = open_twin(program).relax(images), open_twin(program, "cuda").relax(images.cuda())
     for a, b in zip((*here.states, here.logits), (*there.states, there.logits)):
         assert torch.equal(a, b.cpu())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_sending_every_change_is_sending_every_state(schedule):
+    graph = trained_size_graph(schedule)
+    images = images_for(graph)
+    dense, events = (open_twin(mapping.compile(graph, name)) for name in ("loihi", "loihi[threshold=0]"))
+    for a, b in zip(dense.relax(images, 15).states, events.relax(images, 15).states, strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(dense.relax(images).steps, events.relax(images).steps)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_states_err_by_about_the_threshold_that_is_held_back(schedule):
+    graph = replace(trained_size_graph(schedule), tolerance=1e-6)
+    images = images_for(graph, 10)
+    exact = open_twin(mapping.compile(graph, "loihi")).relax(images).states
+    gaps = []
+    for threshold in (0.02, 0.005, 0.00125):
+        end = open_twin(mapping.compile(graph, f"loihi[threshold={threshold}]")).relax(images)
+        assert end.converged.all()
+        gaps.append(max((a - b).abs().mean().item() for a, b in zip(end.states, exact)))
+        assert 0 < gaps[-1] < threshold
+    assert all(fine < coarse / 2 for coarse, fine in pairwise(gaps))

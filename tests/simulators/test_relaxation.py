@@ -9,6 +9,7 @@ from networks import random_images, small_network
 
 from ep_hw.learning import energy
 from mapping import Refusal
+from mapping.integers import LOSSES
 from simulators.reference import FloatSubstrate, ReferenceMachine
 from simulators.relaxation import Nudge, relax
 
@@ -116,3 +117,22 @@ def test_what_does_not_converge_says_so():
 def test_bad_images_are_refused(images, message):
     with pytest.raises(Refusal, match=message):
         ReferenceMachine(small_network().lower()).relax(images)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_nudge_pulls_down_its_loss(loss):
+    """error = -dLoss/dlogits by autograd, and the margin's error does not fade where the softmax saturates."""
+    logits = (10 * torch.randn((6, 4), generator=torch.Generator().manual_seed(0))).requires_grad_()
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    if loss == "margin":
+        own = F.one_hot(labels, 4).bool()
+        value = logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
+    else:
+        value = F.cross_entropy(logits, labels, reduction="none")
+    gradient, = torch.autograd.grad(value.sum(), logits)
+    assert torch.allclose(Nudge(F.one_hot(labels, 4).float(), 1.0, loss).error(logits.detach()), -gradient, atol=1e-6)
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(Refusal, match="unknown loss"):
+        Nudge(torch.eye(3), 0.5, "hinge")

@@ -37,8 +37,8 @@ class _ReadoutModel(PyLoihiProcessModel):
         state = self.state.recv()
         self.logits[...] = self.readout.logits(state)
         pull = np.zeros_like(state)
-        if self.clock.nudging:
-            pull[...] = self.readout.pull(self.logits, self.target, self.beta[0])
+        if self.clock.loss:
+            pull[...] = self.readout.pull(self.logits, self.target, self.beta[0], self.clock.loss)
         self.pull.send(pull)
 
 
