@@ -93,7 +93,8 @@ class LoihiTarget(Target):
 
     `state_bits` None means the largest proven safe. With a `threshold`, in units of the state, populations send changes
     larger than it (sigma-delta); with None they send their whole state at every step. `weights` says whether a core
-    holds each convolution weight once or once a synapse; `chips` is how many chips the program may take.
+    holds each convolution weight once or once a synapse; `chips` is how many chips the program may take. On Lava,
+    `model` says whether a connection is one process (behavioural) or sub-processes as they would lie on cores.
     """
 
     weight_bits: int = option(8, whole, "1 to 8", 1, 8)
@@ -101,7 +102,15 @@ class LoihiTarget(Target):
     threshold: float | None = option(None, float, "0 to 0.5 (none: whole states at every step)", 0.0, 0.5)
     weights: str = choice("shared", ("shared", "unrolled"))
     chips: int | None = option(None, whole, "1 to 1000", 1, 1000)
+    model: str = choice("behavioural", ("behavioural", "structural"))
     steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.model != "behavioural" and not self.on_lava:
+            raise _meaningless(self.name, f"model={self.model}", "on lava, lava:float")
+        if self.threshold is not None and not self.is_whole:
+            raise _meaningless(self.name, f"threshold={self.threshold}", "on loihi, lava")
 
     @property
     def quantises_weights(self) -> bool:
@@ -110,6 +119,11 @@ class LoihiTarget(Target):
     @property
     def quantises_states(self) -> bool:
         return self.name in ("loihi", "loihi:states", "lava")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is the program that Loihi 2 would run, not one of the rungs that lead to it."""
+        return self.quantises_weights and self.quantises_states
 
     @property
     def on_lava(self) -> bool:
@@ -209,6 +223,10 @@ def _parse_option(target: Target, key: str, text: str):
 def _bad_option(name: str, f, got) -> Refusal:
     return Refusal("option out of range", where=f"{name}, {f.name}", got=got, allowed=f.metadata["allowed"],
                    remedy="choose a value in the allowed range")
+
+
+def _meaningless(name: str, got: str, allowed: str) -> Refusal:
+    return Refusal("option has no meaning here", where=name, got=got, allowed=allowed, remedy="leave it out")
 
 
 def _spell(value, parse) -> str:
