@@ -23,16 +23,23 @@ class Synapses:
     up: float = 1.0
     down: float = 1.0
 
+    def excite(self, below: np.ndarray) -> np.ndarray:
+        """Drive of the population above before pooling, in the dtype of `below`."""
+        drive = convolve(below.astype(np.float32), self.weight, self.coupling.padding) * np.float32(self.up)
+        return drive.astype(below.dtype)
+
+    def feed_back(self, spread: np.ndarray) -> np.ndarray:
+        """Drive of the population below from unpooled states, in their dtype."""
+        drive = convolve_transpose(spread.astype(np.float32), self.weight, self.coupling.padding)
+        return (drive * np.float32(self.down)).astype(spread.dtype)
+
     def ascend(self, below: np.ndarray):
         """Pooled drive of the population above, in the dtype of `below`, and the winners."""
-        drive = convolve(below.astype(np.float32), self.weight, self.coupling.padding) * np.float32(self.up)
-        return max_pool(drive.astype(below.dtype), self.coupling.pool)
+        return max_pool(self.excite(below), self.coupling.pool)
 
     def descend(self, above: np.ndarray, winners: np.ndarray | None) -> np.ndarray:
         """Drive of the population below from the states above and the winners of this moment."""
-        z = unpool(above.astype(np.float32), winners, self.coupling.pool, self.coupling.unpooled)
-        drive = convolve_transpose(z, self.weight, self.coupling.padding) * np.float32(self.down)
-        return drive.astype(above.dtype)
+        return self.feed_back(unpool(above, winners, self.coupling.pool, self.coupling.unpooled))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +110,7 @@ class Arithmetic:
 
     Attributes:
         tag: Lava's name for the process models to use. state, sum, strength: dtypes of states, logits and beta.
+        held_back: largest change of a state that its population does not send; None where it sends whole states.
     """
 
     tag: str
@@ -112,6 +120,12 @@ class Arithmetic:
     synapses: tuple[Synapses, ...]
     activations: tuple
     readout: object
+    held_back: int | None = None
+
+    @property
+    def events(self) -> bool:
+        """Whether layers send each other changes."""
+        return self.held_back is not None
 
 
 def arithmetic_of(program: LoihiProgram | FloatProgram) -> Arithmetic:
@@ -127,7 +141,7 @@ def _integers(program: LoihiProgram) -> Arithmetic:
                                           program.top) for layer in program.layers)
     last = program.readout
     return Arithmetic("fixed_pt", np.int32, np.int64, np.int64, synapses, activations,
-                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift))
+                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.held_back)
 
 
 def _floats(graph: EPGraph) -> Arithmetic:

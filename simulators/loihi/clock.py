@@ -4,24 +4,36 @@ import numpy as np
 
 from mapping.integers import LOSSES
 
+CELLS = 4
+
 
 class Clock:
     """When the phase began, whether states are held, how the top layer is nudged.
 
     Args:
-        cells: (3,) int64: Lava's time step before the phase, hold, the nudge's loss (0 none, else 1 + its place).
+        cells: (CELLS,) int64: Lava's time step before the phase, hold, the nudge's loss (0 none, else 1 + its place),
+            and Lava's last time step.
     """
 
     def __init__(self, cells: np.ndarray):
         self._cells = cells
 
-    def begin(self, lava_step: int, *, hold: bool = False, loss: str | None = None):
+    def tick(self, lava_step: int):
+        """Remember that Lava has come to this time step."""
+        self._cells[3] = lava_step
+
+    def begin(self, *, hold: bool = False, loss: str | None = None):
         """Start a phase at t = 0. With `hold`, populations send their states and keep them (to read the logits)."""
-        self._cells[:] = lava_step, hold, 0 if loss is None else 1 + LOSSES.index(loss)
+        self._cells[:3] = self._cells[3], hold, 0 if loss is None else 1 + LOSSES.index(loss)
 
     def time(self, lava_step: int) -> int:
         """t of the phase at Lava's time step (which counts from 1)."""
         return int(lava_step - 1 - self._cells[0])
+
+    @property
+    def now(self) -> int:
+        """t of the states that Lava's last time step left."""
+        return int(self._cells[3] - self._cells[0])
 
     @property
     def hold(self) -> bool:

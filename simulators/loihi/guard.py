@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from lava.magma.compiler.compiler import Compiler
 from lava.magma.core.process.message_interface_enum import ActorType
 from lava.magma.core.run_conditions import RunSteps
-from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
-from simulators.loihi.wiring import wire
+from simulators.loihi.wiring import run_config, wire
 
 HEARTBEAT_S = 0.05
 LAST_WORDS_S = 2.0   # for a failed actor's traceback to arrive after others have ended
@@ -43,7 +42,7 @@ class LavaGraph:
     def __init__(self, program, arithmetic, arena, deadline_s: float):
         processes = wire(program.graph, arithmetic, arena)
         executable = Compiler({"pypy_channel_size": CHANNEL_SLOTS}).compile(
-            processes[0], Loihi2SimCfg(select_tag=arithmetic.tag))
+            processes.image, run_config(program, arithmetic))
         self._runtime = GuardedRuntime(executable)
         executable.assign_runtime_to_all_processes(self._runtime)
         with self._runtime.guarded(deadline_s):

@@ -46,6 +46,7 @@ class LavaMachine(Machine):
         self._scale = float(2**program.state_bits) if self._integer else 1.0
         self._stop = Repeat() if self._integer else Residual(program.graph.tolerance)
         self._session, self.batch = LavaSession(program, batch), batch
+        self._rings = ("history", "sent") if "sent.0" in self._session.arena else ("history",)
 
     @property
     def gradient_model(self):
@@ -86,16 +87,17 @@ class LavaMachine(Machine):
         self._load_inputs(images, nudge)
         start = [np.zeros((len(images), *p.shape)) for p in self.graph.populations] if states is None else [
             s.numpy() * self._scale for s in states]
-        watch = _Watch(start, steps, period_of(self.graph.schedule), stop)
+        watch = _Watch(start * len(self._rings), len(start), steps, period_of(self.graph.schedule), stop)
         self._begin(start, loss=nudge and nudge.loss)
         done = 0
         while done < steps and not watch.all_done:
             chunk = min(RING - 1, steps - done)
             self._run(chunk)
             for t in range(done + 1, done + chunk + 1):
-                now = self._states(t, len(images))
+                now = self._seen(t, len(images))
                 if record is not None:
-                    record.append(tuple(torch.from_numpy(s / np.float32(self._scale)) for s in now))
+                    states = now[:len(start)]
+                    record.append(tuple(torch.from_numpy(s / np.float32(self._scale)) for s in states))
                 watch.look(t, now)
             done += chunk
         return self._equilibrium(watch)
@@ -112,19 +114,20 @@ class LavaMachine(Machine):
 
     def _begin(self, states, **phase):
         """Write states to time 0 of a new phase (see `Clock.begin`)."""
-        for n, s in enumerate(states):
-            slot = self._session.arena[f"history.{n}"][0]
-            slot[:len(s)], slot[len(s):] = s, 0
-        self._session.clock.begin(self._session.step, **phase)
+        for ring in self._rings:
+            for n, s in enumerate(states):
+                slot = self._session.arena[f"{ring}.{n}"][0]
+                slot[:len(s)], slot[len(s):] = s, 0
+        self._session.clock.begin(**phase)
 
     def _run(self, steps: int):
         work = self._model.cost().operations / self._model.steps * self.batch / _OPERATIONS_A_SECOND
         self._session.run(steps, _RUN_DEADLINE_S + steps * (_STEP_DEADLINE_S + work))
 
-    def _states(self, t: int, n: int):
-        """Copies of all layers' states at time t of the phase."""
+    def _seen(self, t: int, n: int):
+        """Copies of all layers' states at time t of the phase and, where changes are sent, of what was sent of them."""
         layers = range(len(self.graph.populations))
-        return [self._session.arena[f"history.{layer}"][t % RING, :n].copy() for layer in layers]
+        return [self._session.arena[f"{ring}.{layer}"][t % RING, :n].copy() for ring in self._rings for layer in layers]
 
     def _equilibrium(self, watch: "_Watch") -> Equilibrium:
         """Logits of the final states from the readout process: one more step in which populations hold."""
@@ -143,15 +146,18 @@ class LavaMachine(Machine):
 class _Watch:
     """Applies a stopping rule to a relaxation as it passes, sample by sample, as simulators.relaxation does.
 
+    Args:
+        start: what decides the next step (see `LavaMachine._seen`) at time 0; the first `depth` of it are states.
+
     Attributes:
         ended: states of each sample at its own last step. change: (B,), over its last sweep. steps: (B,).
     """
 
-    def __init__(self, start, steps: int, period: int, stop):
+    def __init__(self, start, depth: int, steps: int, period: int, stop):
         self._limit, self._period, self._stop = steps, period, stop
         self._earlier = self._latest = start
         self._live = np.ones(len(start[0]), bool)
-        self.ended = [s.copy() for s in start]
+        self.ended = [s.copy() for s in start[:depth]]
         self.change = np.full(len(self._live), np.inf)
         self.steps = np.full(len(self._live), steps)
 
@@ -160,7 +166,7 @@ class _Watch:
         return not self._live.any()
 
     def look(self, t: int, now):
-        """Take in the states at time t = 1, 2, ..."""
+        """Take in what `start` held, at time t = 1, 2, ..."""
         live = self._live.copy()
         if t % self._period == 0:
             moved, cycle = _distance(now, self._latest), _distance(now, self._earlier)

@@ -52,7 +52,7 @@ class LavaSession:
         self.arena = Arena(layout)
         for name, array in arrays.items():
             self.arena[name][...] = array
-        self.clock, self.step = Clock(self.arena["clock"]), 0
+        self.clock = Clock(self.arena["clock"])
         self._log = os.fdopen(os.memfd_create("ep-hw log"), "w+b")
         self._spawn()
         self._ask({**start, "layout": layout}, BUILD_DEADLINE_S)
@@ -75,7 +75,6 @@ class LavaSession:
     def run(self, steps: int, deadline_s: float):
         """Run all processes for a number of time steps."""
         self._ask({"steps": steps}, deadline_s)
-        self.step += steps
 
     def close(self):
         """End the worker and all that it started. May be called twice."""

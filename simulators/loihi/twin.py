@@ -161,4 +161,4 @@ def open_twin(program: LoihiProgram, device: str = "cpu") -> TwinMachine:
 
 def twin_of(program: LoihiProgram) -> TwinMachine:
     """The twin of a program that runs on Lava."""
-    return open_twin(replace(program, target=replace(program.target, name="loihi")))
+    return open_twin(replace(program, target=replace(program.target, name="loihi", model="behavioural")))

@@ -3,6 +3,11 @@
     Image -> ImageCoupling -> Population 1 <-> Coupling <-> Population 2 ... Population L <-> Readout
 """
 
+from dataclasses import dataclass
+
+from lava.magma.core.run_configs import Loihi2SimCfg
+
+from mapping.program import Program
 from simulators.loihi.arena import Arena
 from simulators.loihi.arithmetic import Arithmetic
 from simulators.loihi.clock import Clock
@@ -12,18 +17,34 @@ from simulators.loihi.processes.readout import Readout
 from simulators.loihi.processes.synapses import Coupling, ImageCoupling
 
 
-def wire(graph, arithmetic: Arithmetic, arena: Arena) -> list:
+@dataclass(frozen=True)
+class Wired:
+    """The processes of a program, from the image upwards."""
+
+    image: Image
+    couplings: tuple[ImageCoupling, ...]
+    populations: tuple[Population, ...]
+    readout: Readout
+
+    def __iter__(self):
+        return iter((self.image, *self.couplings, *self.populations, self.readout))
+
+
+def wire(graph, arithmetic: Arithmetic, arena: Arena) -> Wired:
     """All processes of a program, connected."""
     clock, period = Clock(arena["clock"]), 1 if graph.schedule == "synchronous" else 2
-    batch = len(arena["image"])
-    image = Image(name="image", pixels=arena["image"])
-    populations = [Population(name=p.name, history=arena[f"history.{n}"], activation=arithmetic.activations[n],
-                              turn=n % period, period=period, clock=clock) for n, p in enumerate(graph.populations)]
-    couplings = [(Coupling if n else ImageCoupling)(name=c.name, synapses=arithmetic.synapses[n], batch=batch)
-                 for n, c in enumerate(graph.couplings)]
-    readout = Readout(name="readout", readout=arithmetic.readout, shape=populations[-1].up.shape, clock=clock,
-                      logits=arena["logits"], target=arena["target"], beta=arena["beta"])
-    for below, coupling, above in zip([image, *populations], couplings, populations):
+    common = {"clock": clock, "events": arithmetic.events}
+    image = Image(name="image", pixels=arena["image"], **common)
+    populations = tuple(
+        Population(name=p.name, history=arena[f"history.{n}"], held_back=arithmetic.held_back, turn=n % period,
+                   sent=arena[f"{'sent' if arithmetic.events else 'history'}.{n}"], period=period, clock=clock,
+                   activation=arithmetic.activations[n]) for n, p in enumerate(graph.populations))
+    couplings = tuple((Coupling if n else ImageCoupling)(name=c.name, synapses=arithmetic.synapses[n],
+                                                         batch=len(arena["image"]), **common)
+                      for n, c in enumerate(graph.couplings))
+    readout = Readout(name="readout", readout=arithmetic.readout, shape=populations[-1].up.shape,
+                      board=arena["logits"], target=arena["target"], beta=arena["beta"], **common)
+    for below, coupling, above in zip((image, *populations), couplings, populations):
         below.up.connect(coupling.below_in)
         coupling.above_out.connect(above.drive)
         if below is not image:
@@ -31,4 +52,9 @@ def wire(graph, arithmetic: Arithmetic, arena: Arena) -> list:
             coupling.below_out.connect(below.drive)
     populations[-1].up.connect(readout.state)
     readout.pull.connect(populations[-1].drive)
-    return [image, *couplings, *populations, readout]
+    return Wired(image, couplings, populations, readout)
+
+
+def run_config(program: Program, arithmetic: Arithmetic) -> Loihi2SimCfg:
+    """Lava's own configuration for a program: number format, and which model its connections have."""
+    return Loihi2SimCfg(select_tag=arithmetic.tag, select_sub_proc_model=program.target.model == "structural")

@@ -1,42 +1,32 @@
-"""The image, sent to the first layer's synapses at every step."""
+"""The image, sent to the first layer's synapses; it does not change, so that of its changes there is only the first."""
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import OutPort
 from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from simulators.loihi.clock import Clock
+from simulators.loihi.processes.models import fixed_and_float
 
 
 class Image(AbstractProcess):
-    """Args: pixels: (B, C, H, W) encoded images, written by the host between runs."""
+    """Args: pixels: (B, C, H, W) encoded images, written by the host between runs. events: changes are sent."""
 
-    def __init__(self, *, name: str, pixels: np.ndarray):
-        super().__init__(name=name, pixels=pixels)
+    def __init__(self, *, name: str, pixels: np.ndarray, clock: Clock, events: bool):
+        super().__init__(name=name, pixels=pixels, clock=clock, events=events)
         self.up = OutPort(pixels.shape)
 
 
 class _ImageModel(PyLoihiProcessModel):
     def __init__(self, proc_params):
         super().__init__(proc_params)
-        self.pixels = proc_params["pixels"]
+        for key in ("pixels", "clock", "events"):
+            setattr(self, key, proc_params[key])
 
     def run_spk(self):
-        self.up.send(self.pixels)
+        self.clock.tick(self.time_step)
+        unchanged = self.events and self.clock.time(self.time_step) > 0
+        self.up.send(np.zeros_like(self.pixels) if unchanged else self.pixels)
 
 
-@implements(Image, LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class ImageFixed(_ImageModel):
-    up: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-
-
-@implements(Image, LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class ImageFloat(_ImageModel):
-    up: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+ImageFixed, ImageFloat = fixed_and_float(_ImageModel, Image, outs=("up",))

@@ -1,16 +1,13 @@
 """The readout: logits of the top states at every step and, in a nudged phase, the pull towards the target."""
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from simulators.loihi.clock import Clock
+from simulators.loihi.messages import Inbox
+from simulators.loihi.processes.models import fixed_and_float
 
 
 class Readout(AbstractProcess):
@@ -18,41 +15,32 @@ class Readout(AbstractProcess):
 
     Args:
         readout: logits and pull. shape: (B, C, H, W) of the top states.
-        logits: (B, K), where the host reads them. target: (B, K) and beta: (1,), where the host writes a nudge.
+        board: (B, K), where the host reads the last logits; the port `logits` sends them at every step.
+        target: (B, K) and beta: (1,), where the host writes a nudge.
+        events: the top population sends changes.
     """
 
-    def __init__(self, *, name: str, readout, shape: tuple, logits, target, beta, clock: Clock):
-        super().__init__(name=name, readout=readout, logits=logits, target=target, beta=beta, clock=clock)
+    def __init__(self, *, name: str, readout, shape: tuple, board, target, beta, clock: Clock, events: bool):
+        super().__init__(name=name, readout=readout, board=board, target=target, beta=beta, clock=clock, events=events)
         self.state = InPort(shape)
-        self.pull = OutPort(shape)
+        self.pull, self.logits = OutPort(shape), OutPort(board.shape)
 
 
 class _ReadoutModel(PyLoihiProcessModel):
     def __init__(self, proc_params):
         super().__init__(proc_params)
-        for key in ("readout", "logits", "target", "beta", "clock"):
+        for key in ("readout", "board", "target", "beta", "clock"):
             setattr(self, key, proc_params[key])
+        self.inbox = Inbox(self.clock, proc_params["events"])
 
     def run_spk(self):
-        state = self.state.recv()
-        self.logits[...] = self.readout.logits(state)
+        state = self.inbox.add(self.state.recv(), self.time_step)
+        self.board[...] = self.readout.logits(state)
+        self.logits.send(self.board)
         pull = np.zeros_like(state)
         if self.clock.loss:
-            pull[...] = self.readout.pull(self.logits, self.target, self.beta[0], self.clock.loss)
+            pull[...] = self.readout.pull(self.board, self.target, self.beta[0], self.clock.loss)
         self.pull.send(pull)
 
 
-@implements(Readout, LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class ReadoutFixed(_ReadoutModel):
-    state: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    pull: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-
-
-@implements(Readout, LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class ReadoutFloat(_ReadoutModel):
-    state: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
-    pull: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+ReadoutFixed, ReadoutFloat = fixed_and_float(_ReadoutModel, Readout, ins=("state",), outs=("pull", "logits"))

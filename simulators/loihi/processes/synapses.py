@@ -1,23 +1,28 @@
-"""Convolution synapses: one process a coupling, both directions, receiving first and sending second."""
+"""Connections between two layers, each one Process; these models compute all of one at once, the fast way.
 
-import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
+The other models, sub-processes as they would lie on cores, are in structure.py; Lava's run configuration chooses.
+"""
+
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from mapping.kernels import max_pool
 from simulators.loihi.arithmetic import Synapses
+from simulators.loihi.clock import Clock
+from simulators.loihi.messages import Inbox
+from simulators.loihi.processes.models import fixed_and_float
 
 
 class ImageCoupling(AbstractProcess):
-    """From the image to the first population: forward only. Args: `synapses`; `batch`: images a run."""
+    """From the image to the first population: forward only.
 
-    def __init__(self, *, name: str, synapses: Synapses, batch: int):
-        super().__init__(name=name, synapses=synapses)
+    Args:
+        synapses: what it computes. batch: images a run. events: the layers send changes.
+    """
+
+    def __init__(self, *, name: str, synapses: Synapses, batch: int, clock: Clock, events: bool):
+        super().__init__(name=name, synapses=synapses, batch=batch, clock=clock, events=events)
         self.below_in = InPort((batch, *synapses.coupling.pre))
         self.above_out = OutPort((batch, *synapses.coupling.post))
 
@@ -25,60 +30,36 @@ class ImageCoupling(AbstractProcess):
 class Coupling(ImageCoupling):
     """Between two populations: forward drive upwards, feedback through this moment's winners downwards."""
 
-    def __init__(self, *, name: str, synapses: Synapses, batch: int):
-        super().__init__(name=name, synapses=synapses, batch=batch)
-        self.above_in = InPort((batch, *synapses.coupling.post))
-        self.below_out = OutPort((batch, *synapses.coupling.pre))
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.above_in = InPort(self.above_out.shape)
+        self.below_out = OutPort(self.below_in.shape)
 
 
 class _ImageCouplingModel(PyLoihiProcessModel):
     def __init__(self, proc_params):
         super().__init__(proc_params)
         self.synapses = proc_params["synapses"]
+        self.drive, self.above = (Inbox(proc_params["clock"], proc_params["events"]) for _ in range(2))
+
+    def ascend(self):
+        """Receive from below: the pooled drive of the layer above, and the winners."""
+        drive = self.drive.add(self.synapses.excite(self.below_in.recv()), self.time_step)
+        return max_pool(drive, self.synapses.coupling.pool)
 
     def run_spk(self):
-        self.above_out.send(self.synapses.ascend(self.below_in.recv())[0])
+        self.above_out.send(self.ascend()[0])
 
 
 class _CouplingModel(_ImageCouplingModel):
     def run_spk(self):
-        below, above = self.below_in.recv(), self.above_in.recv()
-        drive, winners = self.synapses.ascend(below)
+        drive, winners = self.ascend()
+        above = self.above.add(self.above_in.recv(), self.time_step)
         self.above_out.send(drive)
         self.below_out.send(self.synapses.descend(above, winners))
 
 
-@implements(ImageCoupling, LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class ImageCouplingFixed(_ImageCouplingModel):
-    below_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    above_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-
-
-@implements(ImageCoupling, LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class ImageCouplingFloat(_ImageCouplingModel):
-    below_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
-    above_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
-
-
-@implements(Coupling, LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class CouplingFixed(_CouplingModel):
-    below_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    above_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    above_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-    below_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-
-
-@implements(Coupling, LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class CouplingFloat(_CouplingModel):
-    below_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
-    above_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
-    above_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
-    below_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+ImageCouplingFixed, ImageCouplingFloat = fixed_and_float(_ImageCouplingModel, ImageCoupling, ins=("below_in",),
+                                                         outs=("above_out",))
+CouplingFixed, CouplingFloat = fixed_and_float(_CouplingModel, Coupling, ins=("below_in", "above_in"),
+                                               outs=("above_out", "below_out"))
