@@ -1,15 +1,25 @@
-"""Corruptions against Pillow, against closed-form errors, and their laws."""
+"""Corruptions against Pillow, scipy and the standard library, against closed-form errors, and their laws."""
 
+import colorsys
 import io
+import os
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
-from ep_hw.corruptions import CORRUPTIONS, corrupt
+from ep_hw.corruptions import CORRUPTIONS, MAIN, corrupt, sampling
+from ep_hw.corruptions.edges import canny, equalise
+from ep_hw.corruptions.photographs import SHA256, frost_photographs
+from ep_hw.corruptions.weather import plasma
 from mapping import Refusal
+
+WITHOUT_FILES = sorted(set(CORRUPTIONS) - {"frost"})
+# stronger settings that need not differ more from the image: they trade one change for another
+NOT_MONOTONE = {"saturate", "glass_blur", "spatter", "snow", "frost", "elastic_transform"}
 
 
 def eight_bit_images(n=8, shape=(3, 32, 32), seed=0):
@@ -20,40 +30,235 @@ def mid_grey(n=64, low=0.45, high=0.55, seed=0):
     return np.random.default_rng(seed).uniform(low, high, (n, 3, 32, 32)).astype(np.float32)
 
 
+def smooth_images(n=32, shape=(3, 32, 32), seed=0):
+    """Fields with structure at several scales, as photographs have."""
+    noise = np.random.default_rng(seed).normal(size=(n, *shape))
+    fields = sum(sigma * ndimage.gaussian_filter(noise, (0, 0, sigma, sigma)) for sigma in (1, 2, 4))
+    return (0.45 + 0.2 * fields / fields.std()).clip(0, 1).astype(np.float32)
+
+
+def constants(name, severity):
+    return CORRUPTIONS[name].constants[severity - 1]
+
+
+def error(name, severity, images, seed=0):
+    return ((corrupt(images, name, severity, np.random.default_rng(seed)).astype(float) - images) ** 2).mean()
+
+
+@pytest.fixture
+def photographs(cifar_root, monkeypatch):
+    """The photographs, where they lie beside the data."""
+    frost_photographs.cache_clear()
+    monkeypatch.setenv("EP_HW_FROST", str(cifar_root / "frost"))
+    yield frost_photographs
+    frost_photographs.cache_clear()
+
+
 @pytest.mark.parametrize(("shape", "mode"), [((3, 32, 32), "RGB"), ((1, 8, 8), "L")])
-@pytest.mark.parametrize(("severity", "quality"), [(1, 80), (3, 58), (5, 40)])
-def test_jpeg_is_pillows_bit_for_bit(shape, mode, severity, quality):
+@pytest.mark.parametrize("severity", range(1, 6))
+@pytest.mark.parametrize("name", ["jpeg_compression", "pixelate"])
+def test_files_and_box_filters_are_pillows_bit_for_bit(name, shape, mode, severity):
     images = eight_bit_images(4, shape)
-    got = corrupt(images, "jpeg_compression", severity, np.random.default_rng(0))
+    got = corrupt(images, name, severity, None)
     for image, out in zip(images, got):
-        pixels = np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8).squeeze()
-        buffer = io.BytesIO()
-        Image.fromarray(pixels, mode).save(buffer, "JPEG", quality=quality)
-        expected = np.asarray(Image.open(buffer)).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
+        picture = Image.fromarray(np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8).squeeze(), mode)
+        if name == "pixelate":
+            small = picture.resize([int(n * constants(name, severity)) for n in picture.size], Image.Resampling.BOX)
+            expected = small.resize(picture.size, Image.Resampling.BOX)
+        else:
+            buffer = io.BytesIO()
+            picture.save(buffer, "JPEG", quality=constants(name, severity))
+            expected = Image.open(buffer)
+        expected = np.asarray(expected).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
         assert np.array_equal(np.rint(out * 255).astype(np.uint8), expected)
 
 
-@pytest.mark.parametrize("severity", range(1, 6))
-def test_contrast_error_is_its_closed_form(severity):
-    """MSE = (1 - c)^2 var before clipping and truncation."""
-    images = mid_grey(low=0.3, high=0.7)
-    factor = CORRUPTIONS["contrast"].constants[severity - 1]
-    error = ((corrupt(images, "contrast", severity, None) - images) ** 2).mean()
-    expected = (1 - factor) ** 2 * images.var((2, 3)).mean()
-    assert error == pytest.approx(expected, rel=0.05, abs=2 / 255**2)
+def in_hsv(image, change):
+    """Apply a function of (h, s, v) to every pixel of (3, H, W) with the standard library."""
+    pixels = [colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*pixel))) for pixel in image.reshape(3, -1).T]
+    return np.array(pixels).T.reshape(image.shape)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_gaussian_error_is_sigma_squared(severity):
-    images = mid_grey()
-    sigma = CORRUPTIONS["gaussian_noise"].constants[severity - 1]
-    error = ((corrupt(images, "gaussian_noise", severity, np.random.default_rng(1)) - images) ** 2).mean()
-    assert error == pytest.approx(sigma**2, rel=0.02)
+def test_brightness_and_saturation_are_those_of_hsv(severity):
+    image = eight_bit_images(1, (3, 8, 8))
+    image[0, :, 0, :4] = [[0], [0], [0]]   # black
+    image[0, :, 1, :4] = [[0.4], [0.4], [0.4]]   # grey
+    added, (scale, shift) = constants("brightness", severity), constants("saturate", severity)
+    brighter = in_hsv(image[0].astype(float), lambda h, s, v: (h, s, min(v + added, 1)))
+    stronger = in_hsv(image[0].astype(float), lambda h, s, v: (h, min(s * scale + shift, 1), v))
+    for name, expected in (("brightness", brighter), ("saturate", stronger)):
+        got = CORRUPTIONS[name].function(image.astype(float), constants(name, severity), None)[0]
+        assert np.allclose(got, expected, atol=1e-9)
 
 
-@given(st.sampled_from(sorted(CORRUPTIONS)), st.integers(1, 5), st.integers(0, 10**6),
-       st.sampled_from([(1, 8, 8), (3, 32, 32), (3, 17, 5)]))
-@settings(max_examples=25, deadline=None)
+def test_a_blur_spreads_a_point_and_keeps_its_light():
+    point = np.zeros((1, 1, 33, 33))
+    point[0, 0, 16, 16] = 1
+    for name in ("gaussian_blur", "defocus_blur", "motion_blur"):
+        spread = CORRUPTIONS[name].function(point, constants(name, 5), np.random.default_rng(0))
+        assert spread.sum() == pytest.approx(1, abs=1e-4)
+        assert 0.03 < spread[0, 0, 16, 16] < 0.5
+
+
+@pytest.mark.parametrize("degrees", [0.0, 30.0, -20.0, -90.0])
+def test_motion_draws_a_gaussian_line_at_its_angle(degrees):
+    point = np.zeros((1, 1, 41, 41))
+    point[0, 0, 20, 20] = 1
+    streak = sampling.motion_blur(point, 9, 3.0, np.array([degrees]))[0, 0]
+    rows, columns = np.nonzero(streak)
+    along = np.hypot(rows - 20, columns - 20)
+    angle = np.deg2rad(degrees)
+    assert np.allclose(rows - 20, -along * np.sin(angle), atol=0.75)
+    assert np.allclose(columns - 20, -along * np.cos(angle), atol=0.75)
+    nearest = np.argsort(along)
+    assert np.all(np.diff(streak[rows, columns][nearest]) < 0)
+
+
+def test_zooming_is_scipys():
+    images = smooth_images(2).astype(float)
+    for factor in (1.0, 1.07, 1.25, 2.25):
+        kept = int(np.ceil(32 / factor))
+        first = (32 - kept) // 2
+        large = ndimage.zoom(images[:, :, first:first + kept, first:first + kept], (1, 1, factor, factor), order=1)
+        cut = (large.shape[2] - 32) // 2
+        assert np.allclose(sampling.centre_zoom(images, factor), large[:, :, cut:cut + 32, cut:cut + 32])
+
+
+@given(st.integers(0, 10**6), st.integers(1, 9), st.integers(2, 9))
+@settings(max_examples=20, deadline=None)
+def test_reading_between_pixels_is_scipys(seed, h, w):
+    rng = np.random.default_rng(seed)
+    x, (rows, columns) = rng.random((2, 3, h, w)), rng.uniform(-9, 18, (2, 2, 4, 5))
+    got = sampling.bilinear(x, rows, columns)
+    for i in range(2):
+        for c in range(3):
+            expected = ndimage.map_coordinates(x[i, c], (rows[i], columns[i]), order=1, mode="mirror")
+            assert np.allclose(got[i, c], expected)
+
+
+def test_an_elastic_map_without_movement_is_none():
+    images = smooth_images(2).astype(float)
+    function = CORRUPTIONS["elastic_transform"].function
+    assert np.allclose(function(images, (0, 0, 0), np.random.default_rng(0)), images)
+    assert not np.allclose(function(images, (0.1, 0.03, 0), np.random.default_rng(0)), images)
+
+
+def test_an_affine_map_carries_its_three_points():
+    """A ramp r + 100 c tells where each pixel came from."""
+    ramp = (np.arange(32)[:, None] + 100.0 * np.arange(32))[None, None]
+    bent = CORRUPTIONS["elastic_transform"].function(ramp, (0, 0, 0.08), np.random.default_rng(3))[0, 0]
+    moved = np.random.default_rng(3).uniform(-2.56, 2.56, (1, 3, 2))[0]
+    middle = [(16 + 10, 16 + 10), (16 - 10, 16 + 10), (16 - 10, 16 - 10)]
+    for (r, c), shift in zip(middle, moved):
+        value = ndimage.map_coordinates(bent, [[r + shift[0]], [c + shift[1]]], order=1)[0]
+        assert value == pytest.approx(r + 100 * c, abs=0.5)
+
+
+def test_glass_only_copies_from_near():
+    """Without its blurs, every pixel's value is one of its neighbourhood."""
+    x = np.arange(256, dtype=float).reshape(1, 1, 16, 16) / 255
+    out = np.rint(CORRUPTIONS["glass_blur"].function(x, (1e-9, 1, 1), np.random.default_rng(0)) * 255)[0, 0].astype(int)
+    rows, columns = out // 16, out % 16
+    assert np.abs(rows - np.arange(16)[:, None]).max() == 1
+    assert np.abs(columns - np.arange(16)).max() == 1
+    assert (out != np.arange(256).reshape(16, 16)).mean() > 0.3
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_errors_of_noise_and_contrast_are_their_closed_forms(severity):
+    """gaussian sigma^2, speckle sigma^2 E[x^2], shot E[x] / photons, contrast (1 - c)^2 var; impulse by fraction."""
+    images = mid_grey().astype(float)
+    sigma, speckle = constants("gaussian_noise", severity), constants("speckle_noise", severity)
+    assert error("gaussian_noise", severity, images) == pytest.approx(sigma**2, rel=0.02)
+    assert error("speckle_noise", severity, images) == pytest.approx(speckle**2 * (images**2).mean(), rel=0.03)
+    photons = constants("shot_noise", severity)
+    assert error("shot_noise", severity, images) == pytest.approx(images.mean() / photons, rel=0.03)
+    changed = np.abs(corrupt(images, "impulse_noise", severity, np.random.default_rng(1)) - images) > 0.3
+    assert changed.mean() == pytest.approx(constants("impulse_noise", severity), rel=0.05)
+    wide = mid_grey(low=0.3, high=0.7)
+    expected = (1 - constants("contrast", severity)) ** 2 * wide.var((2, 3)).mean()
+    assert error("contrast", severity, wide) == pytest.approx(expected, rel=0.05, abs=2 / 255**2)
+
+
+def test_a_cloud_fills_the_unit_interval_and_roughness_decays():
+    rng = np.random.default_rng(0)
+    steps = []
+    for decay in (3.0, 1.75):
+        clouds = plasma(20, 32, decay, rng)
+        assert np.array_equal(clouds.min((1, 2)), np.zeros(20))
+        assert np.array_equal(clouds.max((1, 2)), np.ones(20))
+        steps.append(np.abs(np.diff(clouds, axis=1)).mean())
+    assert steps[0] < steps[1]
+
+
+def test_fog_leaves_the_brightest_value_and_snow_whitens():
+    images = smooth_images(8).astype(float)
+    fogged = CORRUPTIONS["fog"].function(images, (1.5, 1.75), np.random.default_rng(0))
+    assert np.all(fogged.max((1, 2, 3)) <= images.max((1, 2, 3)) + 1e-12)
+    for severity in range(1, 6):
+        snowed = corrupt(images, "snow", severity, np.random.default_rng(0))
+        assert snowed.mean() > images.mean() + 0.01
+
+
+def test_water_brightens_and_mud_browns():
+    images = np.full((8, 3, 32, 32), 0.5)
+    water = corrupt(images, "spatter", 3, np.random.default_rng(0)).astype(float)
+    assert water.min() >= 0.5 - 1 / 255
+    assert water[:, 2].mean() > water[:, 0].mean() > 0.5
+    mud = corrupt(images, "spatter", 5, np.random.default_rng(0))
+    covered = mud[:, 2] < 0.3
+    assert 0.005 < covered.mean() < 0.5
+    assert np.all(mud[:, 0][covered] > mud[:, 2][covered])
+
+
+def test_edges_of_a_square_are_its_outline():
+    image = np.zeros((16, 16))
+    image[4:12, 4:12] = 200
+    edges = canny(image, 50, 150)
+    assert edges.any()
+    inside, outside = np.zeros_like(edges), np.ones_like(edges)
+    inside[6:10, 6:10] = True
+    outside[2:14, 2:14] = False
+    assert not edges[inside | outside].any()
+    assert not canny(image / 100, 50, 150).any()
+
+
+def test_equalising_spreads_the_levels():
+    image = np.repeat(np.arange(100, 104, dtype=np.uint8), 4).reshape(4, 4)
+    assert sorted(set(equalise(image).ravel())) == [0, 85, 170, 255]
+    assert np.array_equal(equalise(np.full((3, 3), 7, np.uint8)), np.full((3, 3), 7))
+
+
+def test_frost_is_a_crop_of_a_photograph(photographs):
+    grey = np.zeros((6, 3, 32, 32))
+    ice = CORRUPTIONS["frost"].function(grey, (1, 0.4), np.random.default_rng(0)) / 0.4
+    reduced = [photograph[:, 2::5, 2::5] for photograph in photographs()]   # a reduction by 5 picks pixels' middles
+    rng = np.random.default_rng(0)
+    for patch, which in zip(ice, rng.integers(0, 5, 6)):
+        windows = np.lib.stride_tricks.sliding_window_view(reduced[which], (32, 32), (1, 2))
+        r, c = np.argwhere(np.isclose(windows[0], patch[0]).all((2, 3)))[0]
+        assert np.allclose(windows[:, r, c], patch)
+    coloured = corrupt(np.full((2, 1, 8, 8), 0.5, np.float32), "frost", 3, np.random.default_rng(0))
+    assert coloured.shape == (2, 1, 8, 8)
+
+
+def test_frost_without_its_photographs_is_refused(monkeypatch, tmp_path):
+    frost_photographs.cache_clear()
+    monkeypatch.delenv("EP_HW_DATA", raising=False)
+    monkeypatch.setenv("EP_HW_FROST", str(tmp_path))
+    monkeypatch.setattr("ep_hw.corruptions.photographs.find_spec", lambda name: None)
+    with pytest.raises(Refusal, match="imagecorruptions-imaug"):
+        corrupt(eight_bit_images(1), "frost", 1, np.random.default_rng(0))
+    for name in SHA256:
+        (tmp_path / name).write_bytes(os.urandom(8))
+    with pytest.raises(Refusal, match="not the published photograph"):
+        corrupt(eight_bit_images(1), "frost", 1, np.random.default_rng(0))
+
+
+@given(st.sampled_from(WITHOUT_FILES), st.integers(1, 5), st.integers(0, 10**6),
+       st.sampled_from([(1, 8, 8), (3, 32, 32), (3, 17, 6), (3, 48, 40)]))
+@settings(max_examples=60, deadline=None)
 def test_outputs_are_eight_bit_images_and_repeat_with_the_seed(name, severity, seed, shape):
     images = eight_bit_images(2, shape, seed)
     first, again = (corrupt(images, name, severity, np.random.default_rng(seed)) for _ in range(2))
@@ -65,13 +270,36 @@ def test_outputs_are_eight_bit_images_and_repeat_with_the_seed(name, severity, s
     assert np.allclose(first * 255, np.rint(first * 255), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", sorted(CORRUPTIONS))
+@pytest.mark.parametrize("name", WITHOUT_FILES)
 def test_severity_raises_the_error_and_randomness_is_as_declared(name):
-    images = np.random.default_rng(0).normal(0.5, 0.15, (32, 3, 32, 32)).clip(0, 1).astype(np.float32)
-    errors = [((corrupt(images, name, s, np.random.default_rng(0)) - images) ** 2).mean() for s in range(1, 6)]
-    assert errors == sorted(errors)
+    images = smooth_images()
+    errors = [error(name, severity, images) for severity in range(1, 6)]
+    assert min(errors) > 0
+    if name not in NOT_MONOTONE:
+        assert np.all(np.diff(errors) > -1e-4)
+        assert errors[-1] > errors[0]
     a, b = (corrupt(images, name, 3, np.random.default_rng(s)) for s in (1, 2))
     assert np.array_equal(a, b) is not CORRUPTIONS[name].random
+
+
+@pytest.mark.parametrize("name", [n for n in WITHOUT_FILES if not CORRUPTIONS[n].random])
+def test_an_image_is_changed_without_regard_to_its_batch(name):
+    images = smooth_images(4)
+    whole = corrupt(images, name, 4, None)
+    assert np.array_equal(whole[2:3], corrupt(images[2:3], name, 4, None))
+
+
+def test_images_of_one_batch_draw_their_own_numbers():
+    images = np.repeat(smooth_images(1), 2, 0)
+    for name in WITHOUT_FILES:
+        if CORRUPTIONS[name].random:
+            first, second = corrupt(images, name, 4, np.random.default_rng(0))
+            assert not np.array_equal(first, second), name
+
+
+def test_there_are_fifteen_and_four():
+    assert len(MAIN) == 15
+    assert len(CORRUPTIONS) == 19
 
 
 def test_truncation_leaves_eight_bit_values_alone():

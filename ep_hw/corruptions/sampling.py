@@ -1,0 +1,97 @@
+"""What several corruptions share: how lengths scale, where a batch is read between its pixels, and blurs.
+
+Constants are those of 32 x 32 images. Displacements (elastic transforms, streaks, photographs) scale with the image's
+shorter side; blurs scale only upwards, since below a pixel they would vanish.
+Batches are (N, C, H, W) float64; N draws of anything are arrays whose first axis is N.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+
+def relative_size(x) -> float:
+    """The image's shorter side in units of 32 pixels."""
+    return min(x.shape[2:]) / 32
+
+
+def blur_size(x) -> float:
+    """Factor on the width of a blur: as `relative_size`, and at least 1."""
+    return max(1.0, relative_size(x))
+
+
+def gaussian_filter(x, sigma: float, mode: str = "nearest", truncate: float = 4.0):
+    """Gaussian blur of the last two axes, `sigma` in pixels."""
+    return ndimage.gaussian_filter(x, (*[0] * (x.ndim - 2), sigma, sigma), mode=mode, truncate=truncate)
+
+
+def centre_zoom(x, factor: float):
+    """The middle of each image, enlarged by `factor` >= 1 with bilinear interpolation to the same size."""
+    rows, columns = (_enlargement(side, factor) for side in x.shape[2:])
+    return rows @ x @ columns.T
+
+
+def _enlargement(side: int, factor: float):
+    """(side, side) matrix that enlarges the middle of a line: bilinear interpolation is one such matrix an axis."""
+    kept = int(np.ceil(side / factor))
+    first = (side - kept) // 2
+    large = ndimage.zoom(np.eye(side)[first:first + kept], (factor, 1), order=1)
+    cut = (len(large) - side) // 2
+    return large[cut:cut + side]
+
+
+def motion_blur(x, radius: float, sigma: float, degrees):
+    """One-sided Gaussian streak of 2 radius + 1 pixels, edges repeated.
+
+        out(r, c) = sum_i k_i x(r + round(i sin a), c + round(i cos a)),    k_i ~ exp(-i^2 / (2 sigma^2))
+
+    Args:
+        degrees: (N,) angle a of each image. Source: ImageMagick's motion blur, which made the published sets.
+    """
+    steps = np.arange(int(2 * radius + 1))
+    kernel = np.exp(-steps**2 / (2 * sigma**2))
+    n, _, h, w = x.shape
+    angles, image = np.deg2rad(degrees), np.arange(n)[:, None, None]
+    out = np.zeros((n, h, w, x.shape[1]))
+    channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    for i, weight in zip(steps, kernel / kernel.sum()):
+        if weight > 1e-6:   # far below a grey level
+            rows = np.arange(h) + np.floor(i * np.sin(angles) + 0.5).astype(int)[:, None]
+            columns = np.arange(w) + np.floor(i * np.cos(angles) + 0.5).astype(int)[:, None]
+            out += weight * channels_last[image, rows.clip(0, h - 1)[:, :, None], columns.clip(0, w - 1)[:, None]]
+    return out.transpose(0, 3, 1, 2)
+
+
+def bilinear(x, rows, columns):
+    """Values between the pixels, (N, C, h, w), at `rows` and `columns` (N, h, w), the image mirrored at its edges.
+
+    Mirroring is about the centres of the outermost pixels.
+    """
+    n, _, h, w = x.shape
+    rows, columns = _mirror(rows, h), _mirror(columns, w)
+    top, left = (np.minimum(np.floor(place).astype(int), size - 1) for place, size in ((rows, h), (columns, w)))
+    below, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
+    down, across = (rows - top)[..., None], (columns - left)[..., None]
+    image, pixels = np.arange(n)[:, None, None], np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    upper = pixels[image, top, left] * (1 - across) + pixels[image, top, right] * across
+    lower = pixels[image, below, left] * (1 - across) + pixels[image, below, right] * across
+    return (upper * (1 - down) + lower * down).transpose(0, 3, 1, 2)
+
+
+def _mirror(place, size: int):
+    """Fold coordinates into 0 .. size - 1 by mirrors at both ends."""
+    if size == 1:
+        return np.zeros_like(place)
+    folded = np.mod(place, 2 * (size - 1))
+    return np.where(folded > size - 1, 2 * (size - 1) - folded, folded)
+
+
+def luma(x):
+    """(N, 1, H, W) brightness as the eye weighs it (ITU-R BT.601); the mean of other than three channels."""
+    weights = np.array([0.299, 0.587, 0.114]) if x.shape[1] == 3 else np.full(x.shape[1], 1 / x.shape[1])
+    return np.einsum("nchw,c->nhw", x, weights)[:, None]
+
+
+def tint(colour, channels: int):
+    """(channels, 1, 1) of a colour in RGB, 0 to 1: itself for three channels, else its luma in every one."""
+    colour = np.asarray(colour).reshape(1, 3, 1, 1)
+    return colour[0] if channels == 3 else np.full((channels, 1, 1), luma(colour).item())
