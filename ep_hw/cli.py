@@ -93,7 +93,8 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
 
     program = mapping.compile(load(model).lower(), target)
     program.save(out)
-    _print(program.report())
+    for table in program.tables():
+        _print(table)
     typer.echo(f"{out}: run it with 'ep-hw evaluate {model} --on {out}'")
 
 

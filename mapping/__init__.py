@@ -6,7 +6,7 @@
 from mapping.crossbar import compile_crossbar
 from mapping.errors import Refusal
 from mapping.graph import Activity, Coupling, EPGraph, Population
-from mapping.loihi import compile_loihi
+from mapping.loihi_compile import compile_loihi
 from mapping.program import FloatProgram, Program, Table, load_program
 from mapping.targets import REGISTRY, CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
 

@@ -24,19 +24,41 @@ def rescale(x: np.ndarray, shift: int) -> np.ndarray:
     return (x + (1 << shift >> 1)) >> shift if shift > 0 else x << -shift
 
 
-def quantise(weight: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
-    """Signed integers W = round(w 2^q) of `bits` bits, with the largest exponent q that clips no weight.
+def natural_exponent(weight: np.ndarray, bits: int) -> int:
+    """Exponent q of w = W 2^-q: the largest that clips no weight; for one bit the power of two nearest to mean |w|.
 
-    Returns:
-        W as int8, |W| <= 2^(bits-1) - 1, and q. Hence |w - W 2^-q| <= 2^-q / 2.
+    The mean magnitude is the best scale of binary weights in the least squares. Source: Rastegari et al. 2016
+    (XNOR-Net), equation (6).
     """
-    limit, largest = 2 ** (bits - 1) - 1, float(np.abs(weight).max())
+    largest, mean = float(np.abs(weight).max()), float(np.abs(weight, dtype=np.float64).mean())
     if largest == 0:
-        return np.zeros(weight.shape, np.int8), 0
+        return 0
+    if bits == 1:
+        return -round_to_power(mean)
+    limit = 2 ** (bits - 1) - 1
     q = bits - 2 - int(np.frexp(largest)[1])
     while round_half_up(largest * 2.0 ** (q + 1)) <= limit:
         q += 1
-    return np.clip(round_half_up(weight.astype(np.float64) * 2.0**q), -limit, limit).astype(np.int8), q
+    return q
+
+
+def round_to_power(x: float) -> int:
+    """The n for which 2^n is nearest to x > 0; the larger of two."""
+    mantissa, exponent = np.frexp(x)
+    return int(exponent) - int(mantissa < 0.75)
+
+
+def quantise(weight: np.ndarray, bits: int, exponent: int) -> np.ndarray:
+    """Weights as int8 W of `bits` bits, w = W 2^-exponent.
+
+        W = clip(round(w 2^q), -(2^(bits-1) - 1), 2^(bits-1) - 1),   for one bit W = 1 where w >= 0, else -1    (8)
+
+    A layer without any weight (all zero) stays zero.
+    """
+    if bits == 1:
+        return np.where(weight >= 0, 1, -1).astype(np.int8) * np.int8(weight.any())
+    limit = 2 ** (bits - 1) - 1
+    return np.clip(round_half_up(weight.astype(np.float64) * 2.0**exponent), -limit, limit).astype(np.int8)
 
 
 def softmax_error(logits: np.ndarray, exponent: int, target: np.ndarray) -> np.ndarray:

@@ -1,49 +1,86 @@
-"""The mapping report of a Loihi program: used against allowed, layer by layer."""
+"""The mapping reports of a Loihi program: its integers, layer by layer, and where they go on cores and chips."""
 
-import math
+from dataclasses import replace
 
-from mapping.graph import Coupling
+import numpy as np
+
+from mapping.errors import Refusal
 from mapping.loihi_bound import ACCUMULATOR_LIMIT
+from mapping.loihi_limits import LIMITS_VERSION, limit
+from mapping.loihi_parts import SHARED, UNROLLED
+from mapping.loihi_placement import Block, Placement, place
 from mapping.program import Table
 
-CORES_A_CHIP = 128
-NEURONS_A_CORE = 8192
-MEMORY_A_CORE_KIB = 192
-NEURON_BYTES = 6   # a 24-bit accumulator and a 24-bit state
-
-COLUMNS = ("layer", "processes", "neurons", "weights", "weight bits", "state bits", "weight exponent",
-           "accumulator exponent", "shift", "bound", "allowed", "memory KiB", "a core KiB", "cores")
+INTEGER_COLUMNS = ("layer", "processes", "weights", "weight bits", "used", "state bits", "weight exponent",
+                   "accumulator exponent", "shift", "bound", "allowed")
+PLACEMENT_COLUMNS = ("layer", "part", "block", "neurons", "synapses", "weights", "axons", "memory KiB", "a core KiB",
+                     "allowed", "cores")
 NOTES = (
-    f"Loihi 2: {CORES_A_CHIP} cores a chip, {NEURONS_A_CORE} neurons and about {MEMORY_A_CORE_KIB} KiB a core, shared "
-    "by synapses, neurons and microcode (Intel's Loihi 2 technology brief; the memory is to be confirmed).",
-    f"Memory: unrolled synapses at their weight bits, forward and feedback, and {NEURON_BYTES} bytes for each unit "
-    "before pooling. Shared convolution weights would need less. Cores are an estimate, not a placement.",
     "Bound: largest magnitude of any partial sum in the layer's accumulator, proven from the weights.",
+    "Used weight bits: what the largest weight needs; fewer where exponents gave way to the proof.",
+)
+PLACEMENT_NOTES = (
+    "Forward: units with their pool windows; feedback: sums for the layer below. Block: channels x rows x columns of "
+    "sites on one core; synapses in use, weights stored; axons: (source, core) pairs.",
+    f"Limits: version {LIMITS_VERSION} of mapping.loihi_limits; memory a core is to be confirmed, memory a neuron "
+    f"({limit('memory a neuron')} bytes) and an axon ({limit('memory an input axon')} bytes) is assumed, microcode is "
+    "not counted. The nudge's drive is computed on the host.",
 )
 
 
-def loihi_report(program) -> Table:
-    """The table of a `LoihiProgram`."""
-    bits = program.target.weight_bits
-    couplings = (*program.graph.couplings, program.graph.readout)
-    rows = []
-    for n, (coupling, layer) in enumerate(zip(couplings, (*program.layers, program.readout))):
-        last = n == len(program.layers)
-        processes = "readout" if last else f"{coupling.name}, {program.graph.populations[n].name}"
-        memory, cores = footprint(coupling, bits, feeds_back=n > 0)
-        rows.append((coupling.name, processes, math.prod(coupling.post), coupling.weight.size, bits, program.state_bits,
-                     layer.exponent, layer.scale, layer.shift, layer.bound, ACCUMULATOR_LIMIT - 1, round(memory, 1),
-                     MEMORY_A_CORE_KIB, cores))
-    total = sum(row[-1] for row in rows)
+def integer_table(program) -> Table:
+    """The integers of a `LoihiProgram`: bits, exponents, and bounds against what is allowed."""
+    bits, rows = program.target.weight_bits, []
+    names = [f"{c.name}, {p.name}" for c, p in zip(program.graph.couplings, program.graph.populations)]
+    for processes, layer in zip((*names, "readout"), (*program.layers, program.readout)):
+        rows.append((layer.name, processes, layer.weight.size, bits, used_bits(layer.weight, bits),
+                     program.state_bits, layer.exponent, layer.scale, layer.shift, layer.bound, ACCUMULATOR_LIMIT - 1))
     image = (f"Image: {program.input_bits} fraction bits, signed. "
              f"Strongest nudge proven safe: |beta| <= {program.largest_beta:g}.")
-    chips = f"Cores: {total} used, {CORES_A_CHIP} allowed a chip: {math.ceil(total / CORES_A_CHIP)} chip(s)."
-    return Table(f"{program.target}: integers", COLUMNS, tuple(rows), (image, chips, *NOTES))
+    return Table(f"{program.target}: integers", INTEGER_COLUMNS, tuple(rows), (image, *NOTES))
 
 
-def footprint(coupling: Coupling, weight_bits: int, *, feeds_back: bool) -> tuple[float, int]:
-    """Memory in KiB of a coupling and the units it drives, and the cores they fill."""
-    units = math.prod(coupling.unpooled)
-    synapses = coupling.weight.size * math.prod(coupling.unpooled[1:]) * (2 if feeds_back else 1)
-    memory = (synapses * weight_bits / 8 + units * NEURON_BYTES) / 1024
-    return memory, max(math.ceil(units / NEURONS_A_CORE), math.ceil(memory / MEMORY_A_CORE_KIB))
+def used_bits(weight: np.ndarray, bits: int) -> int:
+    """Bits that the largest integer weight needs, sign included; one where weights are signs."""
+    return 1 if bits == 1 else int(np.abs(weight.astype(np.int64)).max()).bit_length() + 1
+
+
+def placement_table(program) -> Table:
+    """Every part of a `LoihiProgram`: what it takes, on how many cores, and the verdict."""
+    placement = place(program.graph, program.target)
+    parts = dict.fromkeys((b.layer, b.part) for b in placement.blocks)
+    rows = tuple(_row(*part, placement.of(*part)) for part in parts)
+    return Table(f"{program.target}: cores", PLACEMENT_COLUMNS, rows,
+                 (verdict(placement), _other_way(program), *PLACEMENT_NOTES))
+
+
+def verdict(placement: Placement) -> str:
+    """How many cores and chips a placement takes, and what limits it."""
+    memory = sum(b.need.memory_bits for b in placement.blocks) / (8 * limit("memory a core"))
+    neurons = sum(b.need.neurons for b in placement.blocks) / limit("neurons a core")
+    scarce, share = max(("memory", memory), ("neurons", neurons), key=lambda x: x[1])
+    largest = max(placement.blocks, key=lambda b: len(placement.of(b.layer, b.part)))
+    return (f"Verdict: {placement.cores} cores on {placement.chips} chip(s) of {limit('cores a chip')} cores. "
+            f"{scarce.capitalize()} limits it: it would fill {share:.1f} cores by itself; most cores go to the "
+            f"{largest.part} part of {largest.layer}.")
+
+
+def _row(layer: str, part: str, blocks: tuple[Block, ...]) -> tuple:
+    needs, first = [b.need for b in blocks], blocks[0]
+    block = "x".join(str(stop - start) for start, stop in (first.channels, first.rows, first.columns))
+    totals = (sum(getattr(n, name) for n in needs) for name in ("neurons", "synapses", "weights", "axons"))
+    memory = [n.memory_bits / 8192 for n in needs]
+    return (layer, part, block, *totals, round(sum(memory), 1), round(max(memory), 1),
+            limit("memory a core") // 1024, len({b.core for b in blocks}))
+
+
+def _other_way(program) -> str:
+    """What the other way to hold convolution weights would take."""
+    other = UNROLLED if program.target.weights == SHARED else SHARED
+    try:
+        placement = place(program.graph, replace(program.target, weights=other, chips=None))
+    except Refusal as refusal:
+        return f"With {other} weights it cannot be placed: {refusal.what} ({refusal.where})."
+    memory = sum(b.need.memory_bits for b in placement.blocks) / 8 / 2**20
+    return (f"With {other} convolution weights: {placement.cores} cores on {placement.chips} chip(s), "
+            f"{memory:.1f} MiB.")

@@ -59,6 +59,10 @@ class Program(ABC):
     def report(self) -> Table:
         """Layer by layer: where it went, how much it uses, how much is allowed."""
 
+    def tables(self) -> tuple[Table, ...]:
+        """The report and what else the compiler has to say."""
+        return (self.report(),)
+
     def save(self, folder: Path):
         """Write the program; the folder appears whole or not at all.
 

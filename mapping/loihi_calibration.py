@@ -1,0 +1,80 @@
+"""What rounding a coupling's weights does to the drives it makes, on recorded states.
+
+With W the integers, w their exact weights, s the recorded states and z = unpool(s_n, winners of w), coupling n errs by
+
+    e_n = maxpool(2^-q W * s_{n-1}) - maxpool(w * s_{n-1})        in its own layer's drive
+    f_n = conv_transpose(z, 2^-q W - w)                          in the drive of the layer below                (13)
+
+The exponent q that makes sum e^2 + sum f^2 least is kept: fewer weight bits are worth more if a few weights are
+clipped. What is left is, channel by channel, no longer zero in the mean; the biases take that mean off.
+Source of the bias correction: Nagel et al. 2019, Data-free quantization, section 4.2; here in both directions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mapping.graph import Coupling, EPGraph
+from mapping.integers import natural_exponent, quantise
+from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
+
+IMAGES = 16   # of the recorded ones: enough for means and sums of squares, bounded in time and memory
+FINER, COARSER = 3, 2   # exponents tried around the natural one; coarser ones only where nothing clips, at one bit
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A coupling at work on calibration images: what it reads and makes in each direction.
+
+    Attributes:
+        below: (N, C_in, H, W) states it reads. drive: (N, C_out, H', W') what it makes of them, pooled.
+        above: (N, C_out, H', W') states it feeds back, unpooled; None where nothing is fed back.
+    """
+
+    coupling: Coupling
+    below: np.ndarray
+    drive: np.ndarray
+    above: np.ndarray | None
+
+    def errors(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Equation (13): e (N, C_out, ...) and f (N, C_in, ...; zeros where nothing is fed back) of other weights."""
+        c = self.coupling
+        forward = max_pool(convolve(self.below, weight, c.padding), c.pool)[0] - self.drive
+        if self.above is None:
+            return forward, np.zeros((1, c.pre[0], 1, 1), np.float32)
+        return forward, convolve_transpose(self.above, weight - c.weight, c.padding)
+
+
+def record(graph: EPGraph) -> list[Record]:
+    """Records of all couplings, the readout last, from the graph's activity."""
+    states = [s[:IMAGES] for s in graph.activity.states]
+    below = (graph.activity.images[:IMAGES] - graph.mean[:, None, None]) / graph.scale[:, None, None]
+    records = []
+    for n, (coupling, state) in enumerate(zip(graph.couplings, states)):
+        drive, winners = max_pool(convolve(below, coupling.weight, coupling.padding), coupling.pool)
+        above = unpool(state, winners, coupling.pool, coupling.unpooled) if n else None
+        records.append(Record(coupling, below, drive, above))
+        below = state
+    return [*records, Record(graph.readout, below, convolve(below, graph.readout.weight, 0), None)]
+
+
+def best_exponent(record: Record, bits: int) -> int:
+    """The exponent that makes the squared error of equation (13) least; the coarsest of equals."""
+    natural = natural_exponent(record.coupling.weight, bits)
+    tried = range(natural - (COARSER if bits == 1 else 0), natural + FINER + 1)
+    return min(tried, key=lambda q: _squared_error(record, bits, q))
+
+
+def mean_errors(record: Record, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of e (C_out,) and f (C_in,) over images and places, in float64."""
+    return tuple(e.mean((0, 2, 3), dtype=np.float64) for e in record.errors(weight))
+
+
+def dequantise(integers: np.ndarray, exponent: int) -> np.ndarray:
+    """The exact weights W 2^-q, float32."""
+    return np.float32(integers * 2.0**-exponent)
+
+
+def _squared_error(record: Record, bits: int, exponent: int) -> float:
+    weight = dequantise(quantise(record.coupling.weight, bits, exponent), exponent)
+    return sum(float(np.square(e, dtype=np.float64).sum()) for e in record.errors(weight))

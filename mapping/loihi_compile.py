@@ -1,0 +1,153 @@
+"""The Loihi 2 compiler: integers for every weight, state and shift, proven free of overflow and placed on cores.
+
+Weights take the exponent that suits the recorded activity best (mapping.loihi_calibration), without activity the
+largest that clips none. The state bits are the most, from 16 down to 4, for which every accumulator is proven to stay
+below 2^23 (mapping.loihi_bound); then the image's bits are the most, 16 to 8. Where no bits, or not the ones asked
+for, can be proven, exponents give way: the coupling that sets the scale of the worst accumulator is coarsened by a
+bit, until the proof holds or nothing is left of its weights.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mapping.errors import Refusal
+from mapping.graph import Coupling, EPGraph
+from mapping.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up
+from mapping.loihi import IntegerLayer, LoihiProgram
+from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach, signed_sums, total_bound
+from mapping.loihi_calibration import Record, best_exponent, dequantise, mean_errors, record
+from mapping.loihi_placement import place
+from mapping.targets import LoihiTarget
+
+STATE_BITS = range(16, 3, -1)
+INPUT_BITS = range(16, 7, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """Quantised weights of a coupling, what the bound needs of them, and the mean drive errors they cause.
+
+    Attributes:
+        forward_error: (C_out,), feedback_error: (C_in,): means of equation (13); zeros without a record.
+    """
+
+    integers: np.ndarray
+    exponent: int
+    sums: np.ndarray
+    feedback: np.ndarray
+    forward_error: np.ndarray
+    feedback_error: np.ndarray
+
+    @classmethod
+    def of(cls, coupling: Coupling, bits: int, exponent: int, record: Record | None) -> "_Weights":
+        integers = quantise(coupling.weight, bits, exponent)
+        errors = (np.zeros(channels) for channels in integers.shape[:2])
+        if record:
+            errors = mean_errors(record, dequantise(integers, exponent))
+        return cls(integers, exponent, signed_sums(integers), feedback_reach(integers, coupling.pool), *errors)
+
+
+def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
+    """Compile a graph to integers.
+
+    Raises:
+        Refusal: a slope that is not a power of two; a unit too large for a core or a program for `target.chips`;
+            state bits, given or none, that no exponents make safe.
+    """
+    _check_slopes(graph)
+    place(graph, target)
+    couplings, bits = (*graph.couplings, graph.readout), target.weight_bits
+    records = record(graph) if graph.activity else [None] * len(couplings)
+    exponents = [best_exponent(r, bits) if r else natural_exponent(c.weight, bits)
+                 for c, r in zip(couplings, records)]
+    weights = [_Weights.of(c, bits, q, r) for c, q, r in zip(couplings, exponents, records)]
+    while not (program := _finest(graph, target, weights)).is_proven:
+        n = _to_coarsen(program)
+        if n is None or bits == 1 or np.abs(weights[n].integers).max() <= 1:
+            raise _unproven(program)
+        weights[n] = _Weights.of(couplings[n], bits, weights[n].exponent - 1, records[n])
+    return program
+
+
+def _check_slopes(graph: EPGraph):
+    for population in graph.populations:
+        if np.frexp(population.slope)[0] != 0.5:
+            raise Refusal("slope is not a power of two", where=f"layer {population.name}", got=population.slope,
+                          allowed="0.25, 0.5, 1, ...", remedy="train with a slope of 0.5, or rescale weights and bias")
+
+
+def _finest(graph: EPGraph, target: LoihiTarget, weights) -> LoihiProgram:
+    """The proven program with the most state bits, then input bits; the coarsest, unproven, if there is none."""
+    for state_bits in STATE_BITS if target.state_bits is None else [target.state_bits]:
+        for input_bits in INPUT_BITS:
+            program = _fit(graph, target, weights, state_bits, input_bits)
+            if program.is_proven:
+                return program
+    return program
+
+
+def _fit(graph: EPGraph, target: LoihiTarget, weights, state_bits: int, input_bits: int) -> LoihiProgram:
+    """The program for given bits, proven or not."""
+    depth = len(graph.couplings)
+    layers = tuple(_layer(graph, weights, n, state_bits, input_bits) for n in range(depth))
+    readout = _readout(graph, weights[-1], state_bits)
+    # |error| sums to at most 2 and a rounding unit a class; the drive is rounded once more
+    swing = (2 + graph.classes * 2.0**-ERROR_BITS) * np.abs(weights[-1].integers.astype(np.int64)).max()
+    room = max(ACCUMULATOR_LIMIT - 2 - layers[-1].bound, 0) * 2.0 ** (readout.exponent - layers[-1].scale)
+    beta = np.floor(2.0**BETA_BITS * min(room / max(swing, 1), 1024)) / 2.0**BETA_BITS
+    return LoihiProgram(target, graph, layers, readout, state_bits, input_bits, float(beta))
+
+
+def _layer(graph: EPGraph, weights, n: int, state_bits: int, input_bits: int) -> IntegerLayer:
+    """Scales, shifts and bound of layer n: equations (10) to (12)."""
+    own, coupling = weights[n], graph.couplings[n]
+    above = weights[n + 1] if n + 1 < len(graph.couplings) else None
+    slope_bits = int(np.frexp(graph.populations[n].slope)[1]) - 1
+    drives = [own.exponent + (state_bits if n else input_bits), state_bits + slope_bits]
+    if above:
+        drives.append(above.exponent + state_bits)
+    scale = max(drives)
+    up, shift = scale - drives[0], scale - drives[1]
+    down = scale - drives[2] if above else 0
+    error = own.forward_error + (above.feedback_error if above else 0)
+    bias = round_half_up((coupling.bias.astype(np.float64) - error) * 2.0**scale)
+    reaches = [(forward_reach(own.sums, *_limits(graph, n, state_bits, input_bits)), up)]
+    if above:
+        reaches.append((above.feedback * (2**state_bits - 1), down))
+    bound = total_bound(reaches, bias + (1 << shift >> 1))
+    return IntegerLayer(coupling.name, own.integers, bias, own.exponent, scale, up, down, shift, bound)
+
+
+def _limits(graph: EPGraph, n: int, state_bits: int, input_bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """(C_in,) lowest and highest integers that coupling n reads (the readout counts as the last coupling)."""
+    if n:
+        channels = graph.populations[n - 1].shape[0]
+        return np.zeros(channels, np.int64), np.full(channels, 2**state_bits - 1)
+    ends = [(np.float32(image) - graph.mean) / graph.scale for image in (0, 1)]
+    return tuple(round_half_up(x * np.float32(2**input_bits)) for x in ends)
+
+
+def _readout(graph: EPGraph, own: _Weights, state_bits: int) -> IntegerLayer:
+    """Scale and bound of the logits."""
+    scale = own.exponent + state_bits
+    bias = round_half_up((graph.readout.bias.astype(np.float64) - own.forward_error) * 2.0**scale)
+    limits = _limits(graph, len(graph.couplings), state_bits, 0)
+    bound = total_bound([(forward_reach(own.sums, *limits), 0)], bias)
+    return IntegerLayer("readout", own.integers, bias, own.exponent, scale, 0, 0, 0, bound)
+
+
+def _to_coarsen(program: LoihiProgram) -> int | None:
+    """The coupling whose drive sets the scale of the worst accumulator; None where the states' own scale is finer."""
+    worst = program.worst
+    if worst.up == 0:
+        return (*program.layers, program.readout).index(worst)
+    feeds_back = worst.down == 0 and worst is not program.layers[-1]
+    return program.layers.index(worst) + 1 if feeds_back else None
+
+
+def _unproven(program: LoihiProgram) -> Refusal:
+    worst = program.worst
+    return Refusal(f"accumulator is not proven safe with {program.state_bits} state bits", where=f"layer {worst.name}",
+                   got=f"bound {worst.bound}", allowed=f"below {ACCUMULATOR_LIMIT}",
+                   remedy="leave state_bits out, or use fewer weight_bits")
