@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mapping.graph import Coupling, EPGraph
-from mapping.integers import ERROR_BITS, margin_error, nudge_pull, softmax_error
+from mapping.integers import ERROR_BITS, margin_error, nudge_pull, round_half_up, softmax_error
 from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
 from mapping.loihi import LoihiProgram
 from mapping.program import FloatProgram
@@ -111,6 +111,7 @@ class Arithmetic:
     Attributes:
         tag: Lava's name for the process models to use. state, sum, strength: dtypes of states, logits and beta.
         held_back: largest change of a state that its population does not send; None where it sends whole states.
+        unit: what a state of 1 stands for. logit_bits: logits count in 2^-logit_bits.
     """
 
     tag: str
@@ -121,6 +122,8 @@ class Arithmetic:
     activations: tuple
     readout: object
     held_back: int | None = None
+    unit: float = 1.0
+    logit_bits: int = 0
 
     @property
     def events(self) -> bool:
@@ -133,6 +136,13 @@ def arithmetic_of(program: LoihiProgram | FloatProgram) -> Arithmetic:
     return _integers(program) if isinstance(program, LoihiProgram) else _floats(program.graph)
 
 
+def encode(program: LoihiProgram | FloatProgram, images: np.ndarray) -> np.ndarray:
+    """Images (B, C, H, W) in [0, 1] as the first coupling reads them: simulators.loihi.grid.quantise_image in numpy."""
+    mean, scale = (x.astype(np.float32).reshape(-1, 1, 1) for x in (program.graph.mean, program.graph.scale))
+    x = (images.astype(np.float32) - mean) / scale
+    return round_half_up(x * np.float32(2**program.input_bits)) if isinstance(program, LoihiProgram) else x
+
+
 def _integers(program: LoihiProgram) -> Arithmetic:
     downs = (0, *(layer.down for layer in program.layers))
     synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2.0**layer.up, 2.0**down)
@@ -141,7 +151,8 @@ def _integers(program: LoihiProgram) -> Arithmetic:
                                           program.top) for layer in program.layers)
     last = program.readout
     return Arithmetic("fixed_pt", np.int32, np.int64, np.int64, synapses, activations,
-                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.held_back)
+                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.held_back,
+                      2.0**-program.state_bits, last.scale)
 
 
 def _floats(graph: EPGraph) -> Arithmetic:
