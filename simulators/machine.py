@@ -42,12 +42,15 @@ class Cost:
         operations: multiply-accumulates (or synaptic operations at full activity).
         energy_j, latency_s: joules and seconds, None where no published figure applies.
         source: where the figures come from, and their uncertainty.
+        energy_range_j, latency_range_s: (low, high), None where the source gives one figure only.
     """
 
     operations: float
     energy_j: float | None
     latency_s: float | None
     source: str
+    energy_range_j: tuple[float, float] | None = None
+    latency_range_s: tuple[float, float] | None = None
 
 
 class Machine(ABC):

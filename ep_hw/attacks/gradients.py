@@ -2,12 +2,17 @@
 
 Unrolled:  backpropagation through T synchronous steps from the zero state, on the machine's differentiable model
            (straight-through rounding, the chip's frozen errors).
+Adjoint:   implicit differentiation at the machine's free equilibrium s, by K transposed products with the Jacobian of
+           one synchronous step s' = G(s, x) of that model:
+
+    lambda <- G_s^T (l + lambda),    dL/dx = G_x^T (l + lambda),    l = dL/ds',  lambda = 0 at first         (8)
+
 Nudged:    the EP-type gradient, measured on the machine from states alone; exact as beta -> 0:
 
     dL/dx = -F_1(s_1(+beta) - s_1(-beta)) / (2 beta scale)                                      (9)
 
            with F_1 the first layer's feedback at the image's own winners.
-The fixed point's own gradient is the weaker attack (Yang et al. 2022), so neither is ever used alone.
+The fixed point's own gradient is the weaker attack (Yang et al. 2022), so no one of them is ever used alone.
 """
 
 from abc import ABC, abstractmethod
@@ -17,17 +22,36 @@ import torch
 import torch.nn.functional as F
 
 from mapping.errors import Refusal
+from mapping.integers import LOSSES
 from simulators.machine import Machine
 from simulators.reference import FloatSubstrate
 from simulators.relaxation import Nudge
 
 
 class Gradient(ABC):
-    """A source of dL/dx; `str()` is its name in results."""
+    """A source of dL/dx; `str()` is its name in results, and `parse_gradient` reads it.
+
+    Attributes:
+        loss: "cross_entropy" or "margin".
+    """
+
+    loss: str
 
     @abstractmethod
     def __call__(self, machine: Machine, images, labels, generator, draws: int = 1):
-        """Gradient of the cross-entropy with respect to the images, (B, C, H, W), a mean over `draws` of the noise."""
+        """Gradient of the loss with respect to the images, (B, C, H, W), a mean over `draws` of the noise."""
+
+    @property
+    def _suffix(self) -> str:
+        return "" if self.loss == "cross_entropy" else f":{self.loss}"
+
+
+def loss_of(logits, labels, loss: str):
+    """(B,) cross-entropy, or margin max_{j != y} z_j - z_y (positive where the classifier is wrong)."""
+    if loss == "cross_entropy":
+        return F.cross_entropy(logits, labels, reduction="none")
+    own = F.one_hot(labels, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
 
 
 @dataclass(frozen=True)
@@ -35,6 +59,7 @@ class Unrolled(Gradient):
     """Backpropagation through `steps` synchronous iterations."""
 
     steps: int
+    loss: str = "cross_entropy"
 
     def __call__(self, machine, images, labels, generator, draws=1):
         return sum(self._draw(machine.gradient_model, images, labels, generator) for _ in range(draws)) / draws
@@ -43,35 +68,68 @@ class Unrolled(Gradient):
         images = images.detach().requires_grad_()
         with torch.enable_grad():
             end = model.relax(images, steps=self.steps, generator=generator, schedule="synchronous")
-            loss = F.cross_entropy(end.logits, labels, reduction="sum")
-            return torch.autograd.grad(loss, images)[0]
+            return torch.autograd.grad(loss_of(end.logits, labels, self.loss).sum(), images)[0]
 
     def __str__(self):
-        return f"bptt@{self.steps}"
+        return f"bptt@{self.steps}{self._suffix}"
+
+
+@dataclass(frozen=True)
+class Adjoint(Gradient):
+    """Equation (8) with `iterations` products; each draw of a noisy machine is one step from the same equilibrium."""
+
+    iterations: int
+    loss: str = "cross_entropy"
+
+    def __call__(self, machine, images, labels, generator, draws=1):
+        states = machine.relax(images, generator=generator).states
+        return sum(self._draw(machine.gradient_model, images, labels, states, generator)
+                   for _ in range(draws)) / draws
+
+    def _draw(self, model, images, labels, states, generator):
+        images, *states = (t.detach().requires_grad_() for t in (images, *states))
+        with torch.enable_grad():
+            end = model.relax(images, 1, generator=generator, states=tuple(states), schedule="synchronous")
+            outputs = (loss_of(end.logits, labels, self.loss).sum(), *end.states)
+        back = [torch.zeros_like(s) for s in states]
+        for _ in range(self.iterations):
+            back = self._transposed(outputs, states, back)
+        return self._transposed(outputs, [images], back)[0]
+
+    def _transposed(self, outputs, inputs, back):
+        """G^T (l + back) with respect to `inputs`."""
+        ones = torch.ones_like(outputs[0])
+        return torch.autograd.grad(outputs, inputs, (ones, *back), retain_graph=True)
+
+    def __str__(self):
+        return f"adjoint@{self.iterations}{self._suffix}"
 
 
 @dataclass(frozen=True)
 class Nudged(Gradient):
-    """Equation (9) from one free phase and `draws` nudged pairs of `steps` time steps, averaged.
+    """Equation (9) from one free phase and `draws` times `pairs` nudged pairs of `steps` time steps, averaged.
 
-    `beta` is lowered to the strongest nudge that the machine takes.
+    `beta` is lowered to the strongest nudge that the machine takes. A deterministic machine, all of whose pairs are
+    the same, is asked for one.
     """
 
     beta: float
+    loss: str = "cross_entropy"
+    pairs: int = 1
     steps: int = 20
 
     def __call__(self, machine, images, labels, generator, draws=1):
         target = F.one_hot(labels, machine.graph.classes).to(images.dtype)
         free = machine.relax(images, generator=generator)
-        contrast = torch.zeros_like(free.states[0])
-        strength = min(self.beta, machine.largest_beta)
-        for beta in (strength, -strength) * draws:
-            end = machine.relax(images, self.steps, Nudge(target, beta), generator, states=free.states)
-            contrast += end.states[0] / (2 * beta * draws)
+        contrast, strength = torch.zeros_like(free.states[0]), min(self.beta, machine.largest_beta)
+        pairs = 1 if machine.deterministic else self.pairs * draws
+        for beta in (strength, -strength) * pairs:
+            end = machine.relax(images, self.steps, Nudge(target, beta, self.loss), generator, states=free.states)
+            contrast += end.states[0] / (2 * beta * pairs)
         return -input_feedback(machine, images, contrast)
 
     def __str__(self):
-        return f"ep@{self.beta:g}"
+        return f"ep@{self.beta:g}{'' if self.pairs == 1 else f'x{self.pairs}'}{self._suffix}"
 
 
 def input_feedback(machine: Machine, images, z):
@@ -83,18 +141,36 @@ def input_feedback(machine: Machine, images, z):
 
 
 def parse_gradient(text: str) -> Gradient:
-    """`bptt@10` or `ep@0.5`.
+    """`bptt@10`, `adjoint@100`, `ep@0.5`, `ep@0.5x4` (four pairs), each with `:margin` for the margin loss.
 
     Raises:
         Refusal: anything else.
     """
-    kind, _, value = text.partition("@")
+    name, colon, loss = text.partition(":")
+    kind, _, value = name.partition("@")
     try:
-        if kind == "bptt" and int(value) > 0:
-            return Unrolled(int(value))
-        if kind == "ep" and float(value) > 0:
-            return Nudged(float(value))
-    except ValueError:
+        gradient = _PARSERS[kind](value, loss if colon else LOSSES[0])
+        if gradient.loss in LOSSES:
+            return gradient
+    except (KeyError, ValueError):
         pass
-    raise Refusal("unknown gradient", where="gradient", got=repr(text), allowed="bptt@STEPS, ep@BETA",
-                  remedy="write it as bptt@10 or ep@0.5")
+    raise Refusal("unknown gradient", where="gradient", got=repr(text),
+                  allowed="bptt@STEPS, adjoint@ITERATIONS, ep@BETA or ep@BETAxPAIRS, with :margin or without",
+                  remedy="write it as bptt@10, adjoint@100 or ep@0.5")
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _nudged(text: str, loss: str) -> Nudged:
+    beta, x, pairs = text.partition("x")
+    if not 0 < float(beta) < float("inf"):
+        raise ValueError(text)
+    return Nudged(float(beta), loss, _count(pairs) if x else 1)
+
+
+_PARSERS = {"bptt": lambda text, loss: Unrolled(_count(text), loss),
+            "adjoint": lambda text, loss: Adjoint(_count(text), loss), "ep": _nudged}

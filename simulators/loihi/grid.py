@@ -34,9 +34,9 @@ def quantise_image(images, mean, scale, bits: int):
 
 
 def on_grid(program: LoihiProgram, states) -> tuple[torch.Tensor, ...]:
-    """Real states rounded half up to multiples of 2^-p, within 0 .. 1 - 2^-p."""
+    """Real states rounded half up to multiples of 2^-p, within 0 .. 1 - 2^-p; gradients pass straight through."""
     grid = 2.0**program.state_bits
-    return tuple((s * grid + 0.5).floor().clamp(0, program.top) / grid for s in states)
+    return tuple(straight_through((s * grid + 0.5).floor().clamp(0, program.top) / grid, s) for s in states)
 
 
 class QuantisedStates(FloatSubstrate):

@@ -6,15 +6,18 @@ straight through, so that attackers can differentiate the twin.
 
 import contextlib
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 
 from mapping.errors import Refusal
 from mapping.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, GAP_BITS
 from mapping.loihi import IntegerLayer, LoihiProgram
+from simulators.loihi.energy import mean_cost
+from simulators.loihi.events import full_activity
 from simulators.loihi.grid import QuantisedStates, on_grid, quantise_image, straight_through
 from simulators.machine import Cost, InProcessMachine
-from simulators.reference import FloatArm, FloatSubstrate, sweep_operations
+from simulators.reference import FloatArm, FloatSubstrate
 from simulators.relaxation import Nudge, Repeat, Residual, Substrate
 
 
@@ -140,9 +143,16 @@ class TwinMachine(InProcessMachine):
         return super().relax(images, steps, nudge, generator, states=states, **rest)
 
     def cost(self):
-        return Cost(float(self.steps * sweep_operations(self.graph)), None, None,
-                    "synaptic operations of one image at full activity for the longest relaxation; no energy is "
-                    "published for graded-spike convolutions on Loihi 2")
+        """For every unit sending at every update of the longest relaxation; `energy.mean_cost` counts real images."""
+        return self._cost
+
+    @cached_property
+    def _cost(self) -> Cost:
+        most = full_activity(self.program, self.steps)
+        if self.program.target.is_whole:
+            return mean_cost(self.program, most)
+        return Cost(float(most.operations[0]), None, None, "synaptic operations at full activity for the longest "
+                    "relaxation; floats on Loihi 2 have no energy")
 
 
 def open_twin(program: LoihiProgram, device: str = "cpu") -> TwinMachine:
