@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ep_hw.drawn import DRAWN, SEED, draw
 from ep_hw.network import EPNetwork, NetworkSpec, layer_shapes
 from mapping.errors import Refusal
 
@@ -59,11 +60,13 @@ def save_checkpoint(net: EPNetwork, path: str | Path, *, recipe: dict, data: dic
 
 
 def load(model: str | Path) -> EPNetwork:
-    """A packaged model by name ("digits"), or a checkpoint file.
+    """A packaged model ("digits") or a drawn one ("cifar10-paper-random") by name, or a checkpoint file.
 
     Raises:
         Refusal: unknown name, missing, truncated or altered file, wrong shapes, weights that are not finite.
     """
+    if str(model) in DRAWN:
+        return _drawn(str(model))
     path = packaged_models().get(str(model), Path(model))
     header, tensors = _read(path)
     depth = len(layer_shapes(header.spec))
@@ -72,6 +75,11 @@ def load(model: str | Path) -> EPNetwork:
                     header.model_dump(mode="json"))
     net.lower()  # refuses weights that are not finite, naming the layer
     return net
+
+
+def model_names() -> list[str]:
+    """Names that `load` knows."""
+    return [*packaged_models(), *DRAWN]
 
 
 def packaged_models() -> dict[str, Path]:
@@ -116,6 +124,16 @@ def write_atomically(path: str | Path, blob: bytes):
                       remedy="choose another place") from None
 
 
+def _drawn(name: str) -> EPNetwork:
+    """A network drawn from a seed, with the provenance of one that saw no image."""
+    net = draw(name)
+    seen = TrainedOn(name=DRAWN[name].data, split_seed=0, train=0, test=0)
+    header = Header(format=FORMAT, name=name, spec=net.spec, recipe={"seed": SEED}, data=seen, accuracy={},
+                    sha256=digest(_tensors(net)))
+    net.provenance = header.model_dump(mode="json")
+    return net
+
+
 def _tensors(net: EPNetwork) -> dict[str, torch.Tensor]:
     tensors = {f"weight{n}": w for n, w in enumerate(net.weights)} | {f"bias{n}": b for n, b in enumerate(net.biases)}
     if net.calibration is not None:
@@ -126,7 +144,7 @@ def _tensors(net: EPNetwork) -> dict[str, torch.Tensor]:
 def _read(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
     if not path.is_file():
         raise Refusal("no such model", where="MODEL", got=str(path),
-                      allowed=f"{', '.join(packaged_models())} or a checkpoint file",
+                      allowed=f"{', '.join(model_names())} or a checkpoint file",
                       remedy="train one with 'ep-hw train'")
     try:
         with safe_open(str(path), "pt") as file:

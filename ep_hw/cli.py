@@ -133,12 +133,13 @@ def machines():
 
 @app.command()
 def models():
-    """List the packaged models with data, accuracy and sha256."""
-    from ep_hw.checkpoint import load, packaged_models
+    """List the packaged models with data, accuracy and sha256; random weights have none to show."""
+    from ep_hw.checkpoint import load, model_names
 
-    headers = [load(name).provenance for name in packaged_models()]
+    headers = [load(name).provenance for name in model_names()]
     rows = tuple((h["name"], h["data"]["name"], "x".join(map(str, h["spec"]["channels"])), h["recipe"].get("seed"),
-                  f"{h['accuracy']['test']:.4f}", h["sha256"][:12]) for h in headers)
+                  f"{h['accuracy']['test']:.4f}" if h["accuracy"] else "random, untrained", h["sha256"][:12])
+                 for h in headers)
     _print(Table("models", ("name", "data", "channels", "seed", "test accuracy", "sha256"), rows))
 
 

@@ -5,9 +5,10 @@ With W the integers, w their exact weights, s the recorded states and z = unpool
     e_n = maxpool(2^-q W * s_{n-1}) - maxpool(w * s_{n-1})        in its own layer's drive
     f_n = conv_transpose(z, 2^-q W - w)                          in the drive of the layer below                (13)
 
-The exponent q that makes sum e^2 + sum f^2 least is kept: fewer weight bits are worth more if a few weights are
-clipped. What is left is, channel by channel, no longer zero in the mean; the biases take that mean off.
-Source of the bias correction: Nagel et al. 2019, Data-free quantization, section 4.2; here in both directions.
+The exponent q that makes sum e^2 + sum f^2 least is kept: with few weight bits it pays to clip some weights. The mean
+of e over images and places, channel by channel, is then taken off the biases; f changes sign with the states above,
+and taking its mean off as well was measured not to help (docs/loihi.md).
+Source of the bias correction: Nagel et al. 2019, Data-free quantization, section 4.2.
 """
 
 from dataclasses import dataclass
@@ -36,13 +37,15 @@ class Record:
     drive: np.ndarray
     above: np.ndarray | None
 
-    def errors(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Equation (13): e (N, C_out, ...) and f (N, C_in, ...; zeros where nothing is fed back) of other weights."""
-        c = self.coupling
-        forward = max_pool(convolve(self.below, weight, c.padding), c.pool)[0] - self.drive
+    def forward_error(self, weight: np.ndarray) -> np.ndarray:
+        """e of equation (13), shaped as `drive`, for other weights."""
+        return max_pool(convolve(self.below, weight, self.coupling.padding), self.coupling.pool)[0] - self.drive
+
+    def feedback_error(self, weight: np.ndarray) -> np.ndarray:
+        """f of equation (13), (N, C_in, H, W), for other weights; a single zero where nothing is fed back."""
         if self.above is None:
-            return forward, np.zeros((1, c.pre[0], 1, 1), np.float32)
-        return forward, convolve_transpose(self.above, weight - c.weight, c.padding)
+            return np.zeros(1, np.float32)
+        return convolve_transpose(self.above, weight - self.coupling.weight, self.coupling.padding)
 
 
 def record(graph: EPGraph) -> list[Record]:
@@ -65,9 +68,9 @@ def best_exponent(record: Record, bits: int) -> int:
     return min(tried, key=lambda q: _squared_error(record, bits, q))
 
 
-def mean_errors(record: Record, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of e (C_out,) and f (C_in,) over images and places, in float64."""
-    return tuple(e.mean((0, 2, 3), dtype=np.float64) for e in record.errors(weight))
+def mean_error(record: Record, weight: np.ndarray) -> np.ndarray:
+    """(C_out,) mean of e over images and places, in float64."""
+    return record.forward_error(weight).mean((0, 2, 3), dtype=np.float64)
 
 
 def dequantise(integers: np.ndarray, exponent: int) -> np.ndarray:
@@ -77,4 +80,5 @@ def dequantise(integers: np.ndarray, exponent: int) -> np.ndarray:
 
 def _squared_error(record: Record, bits: int, exponent: int) -> float:
     weight = dequantise(quantise(record.coupling.weight, bits, exponent), exponent)
-    return sum(float(np.square(e, dtype=np.float64).sum()) for e in record.errors(weight))
+    errors = record.forward_error(weight), record.feedback_error(weight)
+    return sum(float(np.square(e, dtype=np.float64).sum()) for e in errors)

@@ -16,7 +16,7 @@ from mapping.graph import Coupling, EPGraph
 from mapping.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up
 from mapping.loihi import IntegerLayer, LoihiProgram
 from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach, signed_sums, total_bound
-from mapping.loihi_calibration import Record, best_exponent, dequantise, mean_errors, record
+from mapping.loihi_calibration import Record, best_exponent, dequantise, mean_error, record
 from mapping.loihi_placement import place
 from mapping.targets import LoihiTarget
 
@@ -26,26 +26,23 @@ INPUT_BITS = range(16, 7, -1)
 
 @dataclass(frozen=True, eq=False)
 class _Weights:
-    """Quantised weights of a coupling, what the bound needs of them, and the mean drive errors they cause.
+    """Quantised weights of a coupling, what the bound needs of them, and the mean drive error they cause.
 
     Attributes:
-        forward_error: (C_out,), feedback_error: (C_in,): means of equation (13); zeros without a record.
+        error: (C_out,) mean of e in equation (13); zeros without a record.
     """
 
     integers: np.ndarray
     exponent: int
     sums: np.ndarray
     feedback: np.ndarray
-    forward_error: np.ndarray
-    feedback_error: np.ndarray
+    error: np.ndarray
 
     @classmethod
     def of(cls, coupling: Coupling, bits: int, exponent: int, record: Record | None) -> "_Weights":
         integers = quantise(coupling.weight, bits, exponent)
-        errors = (np.zeros(channels) for channels in integers.shape[:2])
-        if record:
-            errors = mean_errors(record, dequantise(integers, exponent))
-        return cls(integers, exponent, signed_sums(integers), feedback_reach(integers, coupling.pool), *errors)
+        error = mean_error(record, dequantise(integers, exponent)) if record else np.zeros(len(integers))
+        return cls(integers, exponent, signed_sums(integers), feedback_reach(integers, coupling.pool), error)
 
 
 def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
@@ -110,8 +107,7 @@ def _layer(graph: EPGraph, weights, n: int, state_bits: int, input_bits: int) ->
     scale = max(drives)
     up, shift = scale - drives[0], scale - drives[1]
     down = scale - drives[2] if above else 0
-    error = own.forward_error + (above.feedback_error if above else 0)
-    bias = round_half_up((coupling.bias.astype(np.float64) - error) * 2.0**scale)
+    bias = round_half_up((coupling.bias.astype(np.float64) - own.error) * 2.0**scale)
     reaches = [(forward_reach(own.sums, *_limits(graph, n, state_bits, input_bits)), up)]
     if above:
         reaches.append((above.feedback * (2**state_bits - 1), down))
@@ -131,7 +127,7 @@ def _limits(graph: EPGraph, n: int, state_bits: int, input_bits: int) -> tuple[n
 def _readout(graph: EPGraph, own: _Weights, state_bits: int) -> IntegerLayer:
     """Scale and bound of the logits."""
     scale = own.exponent + state_bits
-    bias = round_half_up((graph.readout.bias.astype(np.float64) - own.forward_error) * 2.0**scale)
+    bias = round_half_up((graph.readout.bias.astype(np.float64) - own.error) * 2.0**scale)
     limits = _limits(graph, len(graph.couplings), state_bits, 0)
     bound = total_bound([(forward_reach(own.sums, *limits), 0)], bias)
     return IntegerLayer("readout", own.integers, bias, own.exponent, scale, 0, 0, 0, bound)
