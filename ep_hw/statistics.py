@@ -6,12 +6,14 @@
     Bonett-Price: d' -+ z sqrt((b' + c' - d'^2) / (n + 2)),  b' = (b+1)/(n+2), c' = (c+1)/(n+2), d' = c' - b'   (4)
     detectable:  delta = (z_level + z_power) sqrt(psi / n),  psi >= delta                               (5)
     Newcombe:    low = d - sqrt((p2 - l2)^2 + (u1 - p1)^2),  high = d + sqrt((u2 - p2)^2 + (p1 - l1)^2)  (6)
+    median:      [x_(k), x_(n+1-k)],  k = largest with P[Binomial(n, 1/2) < k] <= (1 - level)/2                 (7)
 
 p accuracy, n images, m and s mean and standard deviation over k chips or seeds, z and t two-sided quantiles;
 b, c images that only the first or only the second of two classifiers gets right, psi = (b + c) / n; d = p2 - p1 the
-difference of two accuracies with Wilson intervals [l1, u1] and [l2, u2].
+difference of two accuracies with Wilson intervals [l1, u1] and [l2, u2]; x_(k) the k-th smallest of n values.
 
-Sources: Wilson 1927 (1); McNemar 1947, exact form (3); Bonett and Price 2012 (4); Connor 1987 (5); Newcombe 1998 (6).
+Sources: Wilson 1927 (1); McNemar 1947, exact form (3); Bonett and Price 2012 (4); Connor 1987 (5); Newcombe 1998 (6);
+Conover 1999, section 3.2 (7).
 """
 
 import math
@@ -59,6 +61,17 @@ def student(values, level: float = LEVEL) -> Interval:
     mean = float(values.mean())
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return Interval(float(mean - half), float(mean + half))
+
+
+def median_interval(values, level: float = LEVEL) -> Interval:
+    """Interval of the median over images whatever their distribution, equation (7).
+
+    Args:
+        values: (n,), n >= 1, one number an image. Fewer than six span no such interval: it is then their whole range.
+    """
+    values = np.sort(np.asarray(values, dtype=float))
+    k = max(int(stats.binom.ppf((1 - level) / 2, len(values), 0.5)), 1)
+    return Interval(float(values[k - 1]), float(values[-k]))
 
 
 def mcnemar(first_only: int, second_only: int) -> float:

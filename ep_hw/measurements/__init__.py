@@ -1,0 +1,1 @@
+"""Measurements on machines that are no evaluation: what they send, and what their gradients are worth."""
