@@ -9,12 +9,14 @@ from ep_hw.corruptions import ALIASES, CORRUPTIONS
 from mapping.errors import Refusal
 from mapping.targets import parse as parse_target
 
-ATTACKS = ("pgd_l2", "pgd_linf", "square_l2", "square_linf")
+ATTACKS = ("pgd_l2", "pgd_linf", "cw_l2", "deepfool_l2", "square_l2", "square_linf", "autoattack_l2",
+           "autoattack_linf")
 
 
 @dataclass(frozen=True)
 class Threat:
-    """What is done to an image. `strength` is 0 for clean images, a severity, or eps in units of [0, 1] pixels.
+    """What is done to an image. `strength` is 0 for clean images, a severity, eps in units of [0, 1] pixels, or the
+    price c of the Carlini-Wagner attack.
 
     `source` names the machine an attack is made on; None means the machine under test itself.
     """

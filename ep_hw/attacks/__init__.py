@@ -3,31 +3,57 @@
 | adversary         | sees                                             | threat                     |
 | ----------------- | ------------------------------------------------ | -------------------------- |
 | transfer, unaware | another machine's weights and gradients          | transfer:reference:pgd_l2  |
-| white box, aware  | the machine's model, its frozen errors, its noise | pgd_l2, pgd_linf           |
+| white box, aware  | the machine's model, its frozen errors, its noise | pgd, cw, deepfool, autoattack |
 | black box         | outputs only                                     | square_l2, square_linf     |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 
+from ep_hw.attacks.attempt import Attempt, Candidate
+from ep_hw.attacks.auto import ENSEMBLES, ensemble
+from ep_hw.attacks.carlini_wagner import CarliniWagner
+from ep_hw.attacks.deepfool import DeepFool
 from ep_hw.attacks.gradients import Gradient, Nudged, Unrolled, parse_gradient
 from ep_hw.attacks.pgd import PGD, size
 from ep_hw.attacks.square import Square
 from ep_hw.threats import Threat
 from simulators.machine import Equilibrium, Machine
 
-__all__ = ["PGD", "AttackSettings", "Attacked", "Gradient", "Nudged", "Square", "Unrolled", "attack", "majority",
-           "parse_gradient", "perturbation", "read"]
+__all__ = [
+    "PGD",
+    "AttackSettings",
+    "Attacked",
+    "Attempt",
+    "Candidate",
+    "CarliniWagner",
+    "DeepFool",
+    "Gradient",
+    "Nudged",
+    "Square",
+    "Unrolled",
+    "attack",
+    "majority",
+    "parse_gradient",
+    "perturbation",
+    "read",
+]
+
+DEFAULT_UNROLL = 29   # synchronous steps through which attacks differentiate where no bptt@STEPS is among the gradients
 
 
 class AttackSettings(BaseModel):
     """How hard to attack; part of every cell's key.
 
-    `gradients` are tried in turn on the images that still stand. `eot` gradients are averaged, and `votes` reads
-    decide by majority, on noisy machines only.
+    `gradients` are tried in turn on the images that still stand, each from `restarts` starts. `eot` gradients are
+    averaged, and `votes` reads decide by majority, on noisy machines only. Attacks flee the true label, or what the
+    machine predicts of the clean image (`label`): then images it gets wrong are attacked too, and may come right.
+    `searches` is how many prices c the Carlini-Wagner attack tries. `ensemble` names the members of AutoAttack; None
+    takes "standard", and "rand" for noisy machines.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +63,10 @@ class AttackSettings(BaseModel):
     queries: int = Field(1000, ge=1)
     eot: int = Field(4, ge=1)
     votes: int = Field(5, ge=1)
+    restarts: int = Field(1, ge=1)
+    label: Literal["true", "predicted"] = "true"
+    searches: int = Field(1, ge=1)
+    ensemble: Literal[ENSEMBLES] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +75,9 @@ class Attacked:
 
     Attributes:
         images: (B, C, H, W), each image's worst found: the one that fooled the machine, or the one of largest loss.
-        broken_by: what fooled the machine first: "clean", a gradient's name, "square", or "" for nothing.
-        zero_gradient: (B,) fraction of PGD iterations without any gradient, over the gradients tried on the image.
-        queries: (B,) images shown to the machine by a black-box attack, mean over the batch.
+        broken_by: what fooled the machine first: "clean", the attempt's name, or "" for nothing.
+        zero_gradient: (B,) fraction of gradients that were zero, over those of the white-box attempts on the image.
+        queries: (B,) images shown to the machine by black-box attempts, mean over the batch.
     """
 
     images: torch.Tensor
@@ -57,7 +87,7 @@ class Attacked:
 
 
 def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSettings, generator) -> Attacked:
-    """Attack a batch on a machine; images it already gets wrong are left alone.
+    """Attack a batch on a machine; images it already gets wrong are left alone, unless predictions are attacked.
 
     Args:
         threat: an attack whose source is this machine.
@@ -65,25 +95,25 @@ def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSet
         generator: all randomness of the attack and of the machine's reads.
     """
     found, worst = images.clone(), images.new_full((len(images),), -torch.inf)
+    if settings.label == "predicted":
+        labels = majority(read(machine, images, settings.votes, generator))
     wrong, _ = judge(machine, images, labels, settings.votes, generator)
     broken_by = ["clean" if mistaken else "" for mistaken in wrong.tolist()]
     zeros, tried, queries = (images.new_zeros(len(images)) for _ in range(3))
-    for name, attempt in _attempts(machine, threat, settings):
+    for attempt in attempts(machine, threat, settings):
         index = (~wrong).nonzero().flatten()
         if not len(index):
             break
-        candidate, measure = attempt.run(machine, images[index], labels[index], generator)
-        if isinstance(attempt, Square):
-            queries[index] = measure
-        else:
-            zeros[index] += measure
-        tried[index] += 1
-        broken, loss = judge(machine, candidate, labels[index], settings.votes, generator)
+        candidate = attempt.run(machine, images[index], labels[index], generator)
+        queries[index] += candidate.queries
+        zeros[index] += candidate.zeros
+        tried[index] += not isinstance(attempt, Square)
+        broken, loss = judge(machine, candidate.images, labels[index], settings.votes, generator)
         better = broken | (loss > worst[index])
-        found[index[better]], worst[index[better]] = candidate[better], loss[better]
+        found[index[better]], worst[index[better]] = candidate.images[better], loss[better]
         wrong[index] = broken
         for place in index[broken].tolist():
-            broken_by[place] = name
+            broken_by[place] = str(attempt)
     return Attacked(found, broken_by, zeros / tried.clamp(min=1), queries)
 
 
@@ -109,9 +139,21 @@ def perturbation(images, adversarial, norm: str) -> torch.Tensor:
     return size(adversarial - images, norm).flatten()
 
 
-def _attempts(machine: Machine, threat: Threat, settings: AttackSettings):
-    if threat.kind.startswith("square"):
-        return [("square", Square(threat.norm, threat.strength, settings.queries))]
+def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list[Attempt]:
+    """What is tried in turn for a threat: a gradient attack with every gradient, or an attack's own members."""
+    kind, norm, strength = threat.kind.rpartition("_")[0], threat.norm, threat.strength
+    gradients = list(map(parse_gradient, settings.gradients))
     eot = 1 if machine.deterministic else settings.eot
-    gradients = map(parse_gradient, settings.gradients)
-    return [(str(g), PGD(threat.norm, threat.strength, g, settings.iterations, eot)) for g in gradients]
+    unroll = max((g.steps for g in gradients if isinstance(g, Unrolled)), default=DEFAULT_UNROLL)
+    if kind == "pgd":
+        return [PGD(norm, strength, g, settings.iterations, eot, settings.restarts) for g in gradients]
+    if kind == "cw":
+        return [CarliniWagner(strength, replace(g, loss="margin"), 5 * settings.iterations, settings.searches, eot=eot)
+                for g in gradients]
+    if kind == "deepfool":
+        return [DeepFool(norm, strength, unroll)]
+    if kind == "square":
+        return [Square(norm, strength, settings.queries)]
+    chosen = settings.ensemble or ("standard" if machine.deterministic else "rand")
+    return ensemble(chosen, norm, strength, unroll=unroll, iterations=5 * settings.iterations,
+                    queries=settings.queries, eot=eot)

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
-from ep_hw.attacks.gradients import Gradient
+from ep_hw.attacks.attempt import Attempt, Candidate
+from ep_hw.attacks.gradients import Gradient, loss_of
 from simulators.machine import Machine
 
 
 @dataclass(frozen=True)
-class PGD:
+class PGD(Attempt):
     """Steps of 2.5 eps/iterations: the paper's eps/8 with its 20 iterations, and far enough with fewer.
 
-    `eot` draws of a noisy machine's gradient are averaged.
+    `eot` draws of a noisy machine's gradient are averaged. Restart 0 begins at the image, the others at random in the
+    ball; of all restarts the image of largest loss is kept.
     """
 
     norm: str
@@ -23,17 +25,44 @@ class PGD:
     gradient: Gradient
     iterations: int = 20
     eot: int = 1
+    restarts: int = 1
 
-    def run(self, machine: Machine, images, labels, generator):
-        """Adversarial images (B, C, H, W), and the fraction of iterations (B,) that saw a zero gradient."""
-        adversarial, step = images.clone(), 2.5 * self.eps / self.iterations
+    def run(self, machine: Machine, images, labels, generator) -> Candidate:
         zeros = images.new_zeros(len(images))
-        for _ in range(self.iterations if self.eps > 0 else 0):
+        if self.eps == 0:
+            return Candidate.of(images.clone())
+        best, largest = images.clone(), images.new_full((len(images),), -torch.inf)
+        for restart in range(self.restarts):
+            start = self._random(images, generator) if restart else images
+            found = self._climb(machine, images, start, labels, generator, zeros)
+            if self.restarts == 1:
+                return Candidate.of(found, zeros)
+            loss = loss_of(machine.relax(found, generator=generator).logits, labels, self.gradient.loss)
+            better = loss > largest
+            best[better], largest[better] = found[better], loss[better]
+        return Candidate.of(best, zeros / self.restarts)
+
+    def _climb(self, machine, images, start, labels, generator, zeros):
+        """Equation (10) from `start`; adds to `zeros` the fraction of iterations (B,) that saw a zero gradient."""
+        adversarial, step = start.clone(), 2.5 * self.eps / self.iterations
+        for _ in range(self.iterations):
             gradient = self.gradient(machine, adversarial, labels, generator, self.eot)
             zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
             moved = adversarial + step * direction(gradient, self.norm)
             adversarial = (images + project(moved - images, self.eps, self.norm)).clamp(0, 1)
-        return adversarial, zeros
+        return adversarial
+
+    def _random(self, images, generator):
+        """Images at random in the ball: uniform in linf, in l2 uniform in direction and in radius."""
+        shape = images.shape
+        if self.norm == "linf":
+            return (images + self.eps * (2 * torch.rand(shape, generator=generator) - 1).to(images)).clamp(0, 1)
+        towards = direction(torch.randn(shape, generator=generator).to(images), "l2")
+        radius = self.eps * torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
+        return (images + radius * towards).clamp(0, 1)
+
+    def __str__(self):
+        return str(self.gradient)
 
 
 def direction(gradient, norm: str):

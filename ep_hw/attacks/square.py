@@ -5,20 +5,21 @@ from dataclasses import dataclass
 import torch
 from pyautoattack.square import SquareAttack
 
+from ep_hw.attacks.attempt import Attempt, Candidate
 from mapping.errors import Refusal
 from simulators.machine import Machine
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(Attempt):
     """One restart of random squares. `queries` is the most the attack may ask of one image."""
 
     norm: str
     eps: float
     queries: int = 1000
 
-    def run(self, machine: Machine, images, labels, generator):
-        """Adversarial images (B, C, H, W) and the queries spent on each image (B,).
+    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+        """See `Attempt.run`.
 
         Raises:
             Refusal: images smaller than 5 x 5 pixels, where the attack has no squares to draw.
@@ -34,7 +35,10 @@ class Square:
                               eps=self.eps, seed=seed, device=images.device)
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), torch.no_grad():
             adversarial = attack.perturb(images, labels)
-        return adversarial.clamp(0, 1), counter.spent(len(images))
+        return Candidate.of(adversarial.clamp(0, 1), queries=counter.spent(len(images)))
+
+    def __str__(self):
+        return "square"
 
 
 class _Counter:

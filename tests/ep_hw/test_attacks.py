@@ -7,8 +7,21 @@ from hypothesis import strategies as st
 from linear import LinearMachine
 from networks import random_images, small_network
 
-from ep_hw.attacks import PGD, AttackSettings, Unrolled, attack, majority, parse_gradient, perturbation, read
-from ep_hw.threats import Threat, parse_threat
+from ep_hw.attacks import (
+    PGD,
+    AttackSettings,
+    CarliniWagner,
+    Unrolled,
+    attack,
+    attempts,
+    majority,
+    parse_gradient,
+    perturbation,
+    read,
+)
+from ep_hw.attacks.auto import Member
+from ep_hw.attacks.gradients import loss_of
+from ep_hw.threats import ATTACKS, Threat, parse_threat
 from mapping import Refusal
 from simulators.reference import ReferenceMachine
 
@@ -46,14 +59,13 @@ def test_pgd_breaks_a_binary_linear_model_exactly_beyond_its_margin(norm):
             assert (result.broken_by[0] == "bptt@5") is broken
 
 
-@given(seed=st.integers(0, 10**6), eps=st.floats(0, 2), kind=st.sampled_from(["pgd_l2", "pgd_linf", "square_l2",
-                                                                             "square_linf"]))
-@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), eps=st.floats(0, 2), kind=st.sampled_from(sorted(set(ATTACKS) - {"cw_l2"})))
+@settings(max_examples=25, deadline=None)
 def test_adversarial_images_stay_in_the_ball_and_in_the_box(seed, eps, kind):
     machine, images, threat = linear(seed, 10), random_images(4, SHAPE, seed), Threat(kind, eps)
     labels = machine.relax(images).prediction
-    fast = SETTINGS.model_copy(update={"queries": 30, "iterations": 5})
-    if kind.startswith("square") and eps == 0:
+    fast = SETTINGS.model_copy(update={"queries": 30, "iterations": 3, "restarts": 2})
+    if kind.startswith(("square", "auto")) and eps == 0:
         threat = Threat(kind, 0.01)
     result = attack(machine, threat, images, labels, fast, seeded(seed))
     assert perturbation(images, result.images, threat.norm).max() <= threat.strength + 1e-6
@@ -117,10 +129,90 @@ def test_a_masked_gradient_is_counted():
     machine = linear(classes=2)
     machine.weight = machine.weight * 1e6
     labels = machine.relax(images).prediction
-    _, zeros = PGD("l2", 0.01, Unrolled(5), iterations=7).run(machine, images, labels, None)
-    assert torch.allclose(zeros, torch.ones(4))
-    _, zeros = PGD("l2", 0.01, Unrolled(5), iterations=7).run(linear(classes=2), images, labels, None)
-    assert zeros.max() == 0
+    for attempt in (PGD("l2", 0.01, Unrolled(5), iterations=7), Member("apgd-ce", "l2", 0.01, 5, 7)):
+        assert torch.allclose(attempt.run(machine, images, labels, seeded()).zeros, torch.ones(4))
+        other = linear(classes=2)
+        assert attempt.run(other, images, other.relax(images).prediction, seeded()).zeros.max() == 0
+
+
+def least_perturbations(machine, images, norm):
+    """min_k (z_y - z_k) / |w_y - w_k|_dual of a linear model: the closed form, image by image."""
+    logits = machine.relax(images).logits
+    top = logits.argmax(1)
+    normals = machine.weight[top][:, None] - machine.weight
+    dual = normals.norm(dim=2) if norm == "l2" else normals.abs().sum(2)
+    gaps = (logits.gather(1, top[:, None]) - logits) / dual
+    return gaps.masked_fill(dual == 0, torch.inf).amin(1)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("kind", ["pgd", "deepfool", "autoattack"])
+def test_ten_classes_fall_exactly_beyond_their_least_perturbation(kind, norm):
+    machine, images = linear(3, classes=10), middle_images(2 if kind == "autoattack" else 12)
+    labels, radii = machine.relax(images).prediction, least_perturbations(machine, images, norm)
+    hard = AttackSettings(gradients=("bptt@5:margin", "bptt@5"), iterations=10, queries=50)
+    for factor, broken in ((0.97, False), (1.06, True)):
+        for i in range(len(images)):
+            threat = Threat(f"{kind}_{norm}", float(radii[i]) * factor)
+            result = attack(machine, threat, images[i:i + 1], labels[i:i + 1], hard, seeded())
+            assert bool(result.broken_by[0]) is broken, (i, factor)
+
+
+@pytest.mark.parametrize(("name", "members"), [
+    ("standard", ["apgd-ce", "apgd-t", "fab-t", "square"]), ("rand", ["apgd-ce", "apgd-dlr"]),
+    ("paper", ["apgd-ce", "apgd-dlr", "deepfool", "square"])])
+def test_every_member_of_an_ensemble_breaks_a_weak_model(name, members):
+    machine, images = linear(3, classes=10), middle_images(5)
+    labels, eps = machine.relax(images).prediction, 2 * float(least_perturbations(machine, images, "linf").max())
+    found = attempts(machine, Threat("autoattack_linf", eps), SETTINGS.model_copy(update={"ensemble": name}))
+    assert list(map(str, found)) == members
+    for attempt in found:
+        assert (machine.relax(attempt.run(machine, images, labels, seeded()).images).prediction != labels).all()
+
+
+def test_noisy_machines_meet_the_ensemble_for_noisy_machines():
+    noisy = attempts(linear(classes=10, sigma=0.1), Threat("autoattack_l2", 1.0), SETTINGS)
+    assert [(str(member), member.reads) for member in noisy] == [("apgd-ce", SETTINGS.eot), ("apgd-dlr", SETTINGS.eot)]
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.15])
+def test_carlini_wagner_wins_if_half_c_times_the_slope_reaches_the_boundary(factor):
+    """c s / 2 >= r, its closed form on a linear model; a search for c wins either way, near the least distance."""
+    machine, images = linear(1), middle_images(3)
+    labels, radii = machine.relax(images).prediction, least_perturbations(machine, images, "l2")
+    slope = (machine.weight[0] - machine.weight[1]).norm()
+    for image, label, radius in zip(images.split(1), labels.split(1), radii):
+        c = float(2 * factor * radius / slope)
+        fixed = CarliniWagner(c, Unrolled(5, "margin"), iterations=150).run(machine, image, label, seeded()).images
+        won = bool(machine.relax(fixed).prediction != label)
+        assert won is (factor > 1)
+        search = CarliniWagner(c, Unrolled(5, "margin"), iterations=80, searches=4)
+        found = search.run(machine, image, label, seeded()).images
+        assert machine.relax(found).prediction != label
+        assert radius <= perturbation(image, found, "l2") <= 1.1 * radius + 0.01
+
+
+def test_restarts_begin_elsewhere_and_never_lose():
+    machine = ReferenceMachine(small_network(3, gain=3.0).lower())
+    images = random_images(12)
+    labels = machine.relax(images).prediction
+    losses = []
+    for restarts in (1, 3):
+        found = PGD("linf", 0.05, Unrolled(5), 4, restarts=restarts).run(machine, images, labels, seeded()).images
+        losses.append(loss_of(machine.relax(found).logits, labels, "cross_entropy"))
+    assert (losses[1] >= losses[0]).all()
+    assert (losses[1] > losses[0]).any()
+
+
+def test_an_attack_on_the_predicted_label_flees_what_the_machine_says():
+    """Images that the machine gets wrong are attacked too: that is how robust accuracy can exceed clean accuracy."""
+    machine, images = linear(classes=10), middle_images(8)
+    said = machine.relax(images).prediction
+    settings_ = SETTINGS.model_copy(update={"label": "predicted"})
+    result = attack(machine, Threat("pgd_l2", 3.0), images, (said + 1) % 10, settings_, seeded())
+    assert (machine.relax(result.images).prediction != said).all()
+    spared = attack(machine, Threat("pgd_l2", 3.0), images, (said + 1) % 10, SETTINGS, seeded())
+    assert spared.broken_by == ["clean"] * 8
 
 
 @pytest.mark.parametrize("text", ["pgd_l2@0.5", "clean", "jpeg_compression@3", "transfer:reference:pgd_linf@0.03",

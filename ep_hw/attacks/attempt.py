@@ -1,0 +1,42 @@
+"""One way of looking for an adversarial image: what every attack is to the worst case over all of them."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+
+from simulators.machine import Machine
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """What an attempt found for a batch.
+
+    Attributes:
+        images: (B, C, H, W) in [0, 1], within the attempt's bound; whether they fool the machine is judged apart.
+        zeros: (B,) fraction of its gradients that were zero in every pixel.
+        queries: (B,) images it showed to the machine as a black box.
+    """
+
+    images: torch.Tensor
+    zeros: torch.Tensor
+    queries: torch.Tensor
+
+    @classmethod
+    def of(cls, images, zeros=None, queries=None) -> "Candidate":
+        """A candidate whose measures are zero unless given."""
+        none = images.new_zeros(len(images))
+        return cls(images, none if zeros is None else zeros, none if queries is None else queries)
+
+
+class Attempt(ABC):
+    """An attack with its settings. `str()` is its name in results."""
+
+    @abstractmethod
+    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+        """Attack a batch that the machine classifies correctly.
+
+        Args:
+            images: (B, C, H, W) in [0, 1]. labels: (B,).
+            generator: all randomness of the attack and of the machine's reads.
+        """

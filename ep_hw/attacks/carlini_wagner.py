@@ -1,0 +1,66 @@
+"""The attack of Carlini and Wagner 2017 in l2: the smallest perturbation that wins, for a price c on losing.
+
+    minimise |x' - x|^2 + c max(-m(x'), 0),    m = max_{j != y} z_j - z_y,    x' = (1 + tanh w) / 2             (12)
+
+by Adam in w. On a linear model of slope s and distance r to its boundary the minimum lies at min(c s / 2, r): the
+attack wins if and only if c s / 2 reaches r. With a search, c is c's first value, raised tenfold until it wins and
+then halved in between.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ep_hw.attacks.attempt import Attempt, Candidate
+from ep_hw.attacks.gradients import Gradient, loss_of
+from simulators.machine import Machine
+
+_EDGE = 1e-6   # keeps w finite at black and white
+
+
+@dataclass(frozen=True)
+class CarliniWagner(Attempt):
+    """Args: c; gradient: of the margin loss; searches: values of c tried, 1 keeps it fixed; rate: Adam's, in w."""
+
+    c: float
+    gradient: Gradient
+    iterations: int = 100
+    searches: int = 1
+    rate: float = 0.01
+    eot: int = 1
+
+    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+        best, norms = images.clone(), images.new_full((len(images),), torch.inf)
+        price, low, high = (images.new_full((len(images),), v) for v in (self.c, 0.0, torch.inf))
+        zeros = images.new_zeros(len(images))
+        for _ in range(self.searches):
+            found, found_norms, last = self._descend(machine, images, labels, price, generator, zeros)
+            won = found_norms < torch.inf
+            better = found_norms < norms
+            best[better], norms[better] = found[better], found_norms[better]
+            untouched = norms.isinf()
+            best[untouched] = last[untouched]
+            high, low = torch.where(won, price, high), torch.where(won, low, price)
+            price = torch.where(high.isinf(), 10 * price, (low + high) / 2)
+        return Candidate.of(best, zeros / self.searches)
+
+    def _descend(self, machine, images, labels, price, generator, zeros):
+        """Minimise (12) for each image's own price: its smallest winner, that one's norm (inf if none), its last."""
+        w = torch.atanh((2 * images - 1).clamp(-1 + _EDGE, 1 - _EDGE)).requires_grad_()
+        optimiser = torch.optim.Adam([w], self.rate)
+        found, norms = images.clone(), images.new_full((len(images),), torch.inf)
+        for _ in range(self.iterations):
+            x = ((1 + torch.tanh(w.detach())) / 2).clamp(0, 1)
+            distance = (x - images).flatten(1).norm(dim=1)
+            margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin")
+            better = (margin > 0) & (distance < norms)
+            found[better], norms[better] = x[better], distance[better]
+            gradient = self.gradient(machine, x, labels, generator, self.eot)
+            zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
+            losing = ((margin <= 0) * price).view(-1, 1, 1, 1)
+            w.grad = (2 * (x - images) - losing * gradient) * 2 * x * (1 - x)
+            optimiser.step()
+        return found, norms, x
+
+    def __str__(self):
+        return f"cw:{self.gradient}"
