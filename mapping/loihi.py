@@ -16,7 +16,7 @@ import numpy as np
 
 from mapping.graph import EPGraph
 from mapping.integers import BETA_BITS, ERROR_BITS
-from mapping.loihi_bound import ACCUMULATOR_LIMIT
+from mapping.loihi_bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_range, signed_sums
 from mapping.loihi_report import integer_table, placement_table
 from mapping.program import Program, Table
 
@@ -114,7 +114,22 @@ class LoihiProgram(Program):
         rest = dict(settings)
         layers = [IntegerLayer(**row, **{key: arrays[f"loihi.{row['name']}.{key}"] for key in ("weight", "bias")})
                   for row in rest.pop("layers")]
-        return cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
+        program = cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
+        if program.prove() != tuple(layer.bound for layer in layers) or not program.is_proven:
+            raise ValueError("bounds that do not follow from the weights")
+        return program
+
+    def prove(self) -> tuple[int, ...]:
+        """Bounds of all accumulators, the readout's last, anew from the integers (equation 10)."""
+        layers, bounds, top = (*self.layers, self.readout), [], len(self.layers) - 1
+        for n, layer in enumerate(layers):
+            feedback = None
+            if n < top:
+                feedback = feedback_reach(layers[n + 1].weight, self.graph.couplings[n + 1].pool) * self.top
+            bounds.append(accumulator_bound(
+                signed_sums(layer.weight), input_range(self.graph, n, self.state_bits, self.input_bits), layer.up,
+                feedback, layer.down, layer.bias, layer.half))
+        return tuple(bounds)
 
     def report(self):
         return integer_table(self)

@@ -3,18 +3,28 @@
 The accumulator of unit (n, c) sums products W S with 0 <= S <= S_max. In whatever order they are added, and
 wherever the sum is cut, a partial sum holds some of the positive and some of the negative terms, so it lies in
 
-    [-down_c, up_c],    up_c   = 2^f sum W+ S_max + 2^b S_max max_parity sum_windows max_window W'+ + max(B_c, 0)  (10)
-                        down_c = the same with W- in place of W+ and -B in place of B
+    [-down_c, up_c],    up_c   = 2^f sum W+ S_max + 2^b S_max max_parity sum_windows max_window W'+ + max(B_c, 0) + h
+                        down_c = the same with W- in place of W+, -B in place of B, and without h               (10)
 
-W is the coupling below (forward), W' the one above (feedback), f and b the shifts that align them, B the bias with
+W is the coupling below (forward), W' the one above (feedback), f and b the shifts that align them, B the bias and h
 the half that rounds. Feedback reaches a unit through the winner of each pool window only, hence one weight a window,
 for the worst position (parity) of the unit among the windows. Reaches are (2, C) arrays: row 0 up, row 1 down.
 Below 2^23 = `ACCUMULATOR_LIMIT` a 24-bit accumulator is safe and float32 arithmetic on these integers is exact.
+A shift to the left is part of its term, and shifted terms are those of equation (10), so no shift passes the bound.
+
+With sigma-delta messages an accumulator is kept from step to step and each message W (S_new - S_old) changes it in
+place. Between two messages it is the sum over sources of W S with S the old state of some and the new state of the
+others: a mixture, but each S is still within 0 .. S_max, so equation (10) holds for it. Feedback moves too: when the
+winner of a window changes, the old one's state is withdrawn before the new one's is added, so that at any moment no
+window adds more than one weight. Hence the same bound, whatever the threshold.
 """
 
 from itertools import product
 
 import numpy as np
+
+from mapping.graph import EPGraph
+from mapping.integers import round_half_up
 
 ACCUMULATOR_LIMIT = 2**23
 
@@ -52,13 +62,26 @@ def _one_a_window(weight: np.ndarray, pool: int, parity: tuple[int, int]) -> np.
     return w.reshape(c_out, c_in, h // pool, pool, v // pool, pool).max((3, 5)).sum((0, 2, 3))
 
 
-def total_bound(reaches: list[tuple[np.ndarray, int]], bias: np.ndarray) -> int:
-    """Largest magnitude of any partial sum over all channels: equation (10).
+def input_range(graph: EPGraph, n: int, state_bits: int, input_bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """(C_in,) lowest and highest integers that coupling n reads (the readout counts as the last coupling)."""
+    if n:
+        channels = graph.populations[n - 1].shape[0]
+        return np.zeros(channels, np.int64), np.full(channels, 2**state_bits - 1)
+    ends = [(np.float32(image) - graph.mean) / graph.scale for image in (0, 1)]
+    return tuple(round_half_up(x * np.float32(2**input_bits)) for x in ends)
+
+
+def accumulator_bound(sums: np.ndarray, inputs: tuple[np.ndarray, np.ndarray], up: int,
+                      feedback: np.ndarray | None, down: int, bias: np.ndarray, half: int) -> int:
+    """Largest magnitude of any partial sum of one layer, over all channels: equation (10).
 
     Args:
-        reaches: pairs of a (2, C) reach and the left shift that aligns it. bias: (C,) with its rounding half.
+        sums: from `signed_sums` of the coupling below; inputs: from `input_range`; up: left shift of their product.
+        feedback: from `feedback_reach` of the coupling above times the largest state, None for the top layer and the
+            readout; down: its left shift.
+        bias: (C,). half: what is added to round.
     """
-    total = np.stack([np.maximum(bias, 0), np.maximum(-bias, 0)])
-    for reach, shift in reaches:
-        total = total + (reach << shift)
+    total = np.stack([np.maximum(bias, 0) + half, np.maximum(-bias, 0)]) + (forward_reach(sums, *inputs) << up)
+    if feedback is not None:
+        total = total + (feedback << down)
     return int(total.max())

@@ -15,7 +15,7 @@ from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph
 from mapping.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up
 from mapping.loihi import IntegerLayer, LoihiProgram
-from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach, signed_sums, total_bound
+from mapping.loihi_bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_range, signed_sums
 from mapping.loihi_calibration import Record, best_exponent, dequantise, mean_error, record
 from mapping.loihi_placement import place
 from mapping.targets import LoihiTarget
@@ -108,28 +108,17 @@ def _layer(graph: EPGraph, weights, n: int, state_bits: int, input_bits: int) ->
     up, shift = scale - drives[0], scale - drives[1]
     down = scale - drives[2] if above else 0
     bias = round_half_up((coupling.bias.astype(np.float64) - own.error) * 2.0**scale)
-    reaches = [(forward_reach(own.sums, *_limits(graph, n, state_bits, input_bits)), up)]
-    if above:
-        reaches.append((above.feedback * (2**state_bits - 1), down))
-    bound = total_bound(reaches, bias + (1 << shift >> 1))
+    bound = accumulator_bound(own.sums, input_range(graph, n, state_bits, input_bits), up,
+                              above and above.feedback * (2**state_bits - 1), down, bias, 1 << shift >> 1)
     return IntegerLayer(coupling.name, own.integers, bias, own.exponent, scale, up, down, shift, bound)
-
-
-def _limits(graph: EPGraph, n: int, state_bits: int, input_bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """(C_in,) lowest and highest integers that coupling n reads (the readout counts as the last coupling)."""
-    if n:
-        channels = graph.populations[n - 1].shape[0]
-        return np.zeros(channels, np.int64), np.full(channels, 2**state_bits - 1)
-    ends = [(np.float32(image) - graph.mean) / graph.scale for image in (0, 1)]
-    return tuple(round_half_up(x * np.float32(2**input_bits)) for x in ends)
 
 
 def _readout(graph: EPGraph, own: _Weights, state_bits: int) -> IntegerLayer:
     """Scale and bound of the logits."""
     scale = own.exponent + state_bits
     bias = round_half_up((graph.readout.bias.astype(np.float64) - own.error) * 2.0**scale)
-    limits = _limits(graph, len(graph.couplings), state_bits, 0)
-    bound = total_bound([(forward_reach(own.sums, *limits), 0)], bias)
+    bound = accumulator_bound(own.sums, input_range(graph, len(graph.couplings), state_bits, 0), 0, None, 0, bias,
+                              0)
     return IntegerLayer("readout", own.integers, bias, own.exponent, scale, 0, 0, 0, bound)
 
 
@@ -143,7 +132,8 @@ def _to_coarsen(program: LoihiProgram) -> int | None:
 
 
 def _unproven(program: LoihiProgram) -> Refusal:
-    worst = program.worst
+    worst, asked = program.worst, program.target.state_bits is not None
     return Refusal(f"accumulator is not proven safe with {program.state_bits} state bits", where=f"layer {worst.name}",
                    got=f"bound {worst.bound}", allowed=f"below {ACCUMULATOR_LIMIT}",
-                   remedy="leave state_bits out, or use fewer weight_bits")
+                   remedy="leave state_bits out, or use fewer weight_bits" if asked
+                   else "use fewer weight_bits, or train with weights of more even size across layers")

@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from chains import random_activity, random_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import Oracle
 
 import mapping
 from mapping.errors import Refusal
@@ -15,6 +18,8 @@ from mapping.integers import EXPONENTIAL, natural_exponent, nudge_pull, quantise
 from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
 from mapping.loihi import LoihiProgram
 from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach, signed_sums
+from mapping.loihi_report import used_bits
+from simulators.loihi.twin import open_twin
 
 SOME = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 10**6)
@@ -98,13 +103,68 @@ def test_default_state_bits_are_the_largest_that_are_proven(random_graph, seed):
     program = mapping.compile(graph, "loihi")
     given_bits = mapping.compile(graph, f"loihi[state_bits={program.state_bits}]")
     assert [layer.bound for layer in given_bits.layers] == [layer.bound for layer in program.layers]
-    if program.state_bits < 16:
-        try:
-            more = mapping.compile(graph, f"loihi[state_bits={program.state_bits + 1}]")
-        except Refusal as refusal:
-            assert re.match(r"layer .*not proven safe.*bound \d+.*remedy", str(refusal))
-        else:   # one more bit costs weight bits somewhere
-            assert sum(layer.exponent for layer in more.layers) < sum(layer.exponent for layer in program.layers)
+    more = compiled_or_refused(graph, f"loihi[state_bits={min(program.state_bits + 1, 16)}]")
+    if isinstance(more, Refusal):
+        assert re.match(r"layer .*not proven safe.*bound \d+.*remedy", str(more))
+    elif program.state_bits < 16:   # one more state bit costs weight bits somewhere
+        assert more.is_proven
+        assert sum(layer.exponent for layer in more.layers) < sum(layer.exponent for layer in program.layers)
+
+
+def compiled_or_refused(graph, target):
+    try:
+        return mapping.compile(graph, target)
+    except Refusal as refusal:
+        return refusal
+
+
+@settings(SOME, max_examples=12)
+@given(seeds, st.integers(1, 8), st.sampled_from([None, 6, 10, 16]), st.booleans())
+def test_any_network_is_proven_and_runs_as_plain_integers_or_is_refused_by_layer(seed, bits, state_bits, known):
+    graph = random_chain(seed, schedule="synchronous" if seed % 2 else "alternating")
+    graph = replace(graph, activity=random_activity(graph, seed) if known else None)
+    option = "" if state_bits is None else f",state_bits={state_bits}"
+    program = compiled_or_refused(graph, f"loihi[weight_bits={bits}{option}]")
+    if isinstance(program, Refusal):
+        assert re.match(r"layer (conv\d|readout): accumulator is not proven safe", str(program))
+        return
+    assert program.prove() == tuple(layer.bound for layer in (*program.layers, program.readout))
+    for layer in (*program.layers, program.readout):
+        assert used_bits(layer.weight, bits) <= bits
+    twin, image = open_twin(program), torch.rand(1, *graph.image_shape, generator=torch.Generator().manual_seed(seed))
+    trace = []
+    twin.relax(image, 4, trace=lambda t, states: trace.append(states))
+    oracle = Oracle(program, twin.substrate.encode(image)[0].int().tolist())
+    for states in trace:
+        oracle.step()
+        for ours, theirs in zip(states, oracle.states):
+            assert (ours[0] * 2**program.state_bits).int().tolist() == theirs
+    assert oracle.met["bound"] <= 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_weights_of_few_bits_take_no_other_values(random_graph, bits):
+    program = mapping.compile(random_graph(4), f"loihi[weight_bits={bits}]")
+    limit = max(2 ** (bits - 1) - 1, 1)
+    for layer, coupling in zip(program.layers, program.graph.couplings):
+        assert set(np.unique(layer.weight)) <= set(range(-limit, limit + 1)) - ({0} if bits == 1 else set())
+        assert np.abs(layer.weight).max() >= limit / 2
+        assert np.all(layer.weight * coupling.weight >= 0)
+
+
+def test_binary_weights_have_the_scale_of_least_squares(random_graph):
+    weight = random_graph(6).couplings[0].weight
+    q = natural_exponent(weight, 1)
+    errors = {k: np.square(weight - quantise(weight, 1, k) * 2.0**-k).sum() for k in range(q - 3, q + 4)}
+    assert errors[q] == min(errors.values())
+
+
+def test_a_layer_without_weights_stays_without(random_graph):
+    graph = random_graph(1)
+    empty = replace(graph.couplings[0], weight=np.zeros_like(graph.couplings[0].weight))
+    for bits in (1, 8):
+        program = mapping.compile(replace(graph, couplings=(empty, graph.couplings[1])), f"loihi[weight_bits={bits}]")
+        assert not program.layers[0].weight.any()
 
 
 def test_a_network_too_large_for_four_bits_is_refused_by_layer(random_graph):
@@ -121,7 +181,8 @@ def test_a_slope_that_is_no_power_of_two_is_refused(random_graph):
         mapping.compile(replace(graph, populations=populations), "loihi")
 
 
-@pytest.mark.parametrize("target", ["loihi", "lava", "loihi:states", "loihi:weights[weight_bits=5]"])
+@pytest.mark.parametrize("target", ["loihi", "lava", "loihi:states", "loihi:weights[weight_bits=5]",
+                                    "loihi[weight_bits=1,threshold=0.01,weights=unrolled,chips=3]"])
 def test_a_program_comes_back_from_disk_to_the_same_bytes(random_graph, tmp_path, target):
     program = mapping.compile(random_graph(2), target)
     program.save(tmp_path / "program")
@@ -129,9 +190,23 @@ def test_a_program_comes_back_from_disk_to_the_same_bytes(random_graph, tmp_path
     assert isinstance(again, LoihiProgram)
     assert again.digest() == program.digest()
     assert again.report() == program.report()
+    image = torch.rand(2, 2, 7, 7, generator=torch.Generator().manual_seed(0))
+    ends = [open_twin(replace(p, target=replace(p.target, name="loihi"))).relax(image) for p in (program, again)]
+    assert all(torch.equal(a, b) for a, b in zip(*((*end.states, end.logits) for end in ends)))
     again.save(tmp_path / "again")
     for name in ("program.json", "program.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "program" / name).read_bytes()
+
+
+def test_a_program_whose_bounds_do_not_follow_from_its_weights_is_refused(random_graph, tmp_path):
+    program = mapping.compile(random_graph(2), "loihi")
+    weight = program.layers[0].weight // 2   # the digest will be right: it is computed from these
+    louder = replace(program.layers[1], up=program.layers[1].up + 9)
+    for n, layers in enumerate([(replace(program.layers[0], weight=weight), program.layers[1]),
+                                (program.layers[0], louder)]):
+        replace(program, layers=layers).save(tmp_path / str(n))
+        with pytest.raises(Refusal, match="bounds that do not follow from the weights"):
+            mapping.load_program(tmp_path / str(n))
 
 
 def test_report_names_every_layer_and_compares_used_with_allowed(random_graph):
