@@ -99,25 +99,35 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
 
 
 @app.command()
-def why(model: Model, first: Annotated[str, typer.Argument(help="a machine")],
-        second: Annotated[str, typer.Argument(help="another machine")],
-        images: Annotated[int, typer.Option(min=1, help="test images")] = 20,
+def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or the folder of a compiled program")],
+        second: Annotated[str, typer.Argument(help="another one")],
+        images: Annotated[int, typer.Option(min=2, help="test images")] = 20,
         steps: Annotated[int, typer.Option(min=1, help="time steps to compare")] = 40,
         tolerance: Annotated[float, typer.Option(min=0, help="gaps up to it count as equal")] = 1e-5,
         chip: Annotated[int, typer.Option(min=0, help="chip seed, where there are chips")] = 0,
+        seed: Annotated[int, typer.Option(min=0, help="of the read noise")] = 0,
+        out: Annotated[Path | None, typer.Option(help="folder for why.json and a plot of the gap")] = None,
         data_root: DataRoot = None):
-    """Name the first time step and layer at which two machines part."""
-    import mapping
-    import simulators
+    """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""
     from ep_hw import load
+    from ep_hw.checkpoint import check_writable
     from ep_hw.data import load_data
-    from ep_hw.divergence import compare
+    from ep_hw.why import explain
+    from ep_hw.workflow import program_of
 
+    if out is not None:
+        check_writable(out)
     net = load(model)
+    graph = net.lower()
     shown = load_data(net.provenance["data"]["name"], "test", data_root).images[:images]
-    programs = [mapping.compile(net.lower(), name) for name in (first, second)]
-    with simulators.open(programs[0], chip_seed=chip) as a, simulators.open(programs[1], chip_seed=chip) as b:
-        _print(compare(a, b, shown, steps, tolerance=tolerance).table())
+    found = explain(graph, program_of(first, graph), program_of(second, graph), shown, steps=steps,
+                    tolerance=tolerance, chip=chip, seed=seed)
+    typer.echo(found.sentence())
+    for table in found.tables():
+        _print(table)
+    if out is not None:
+        found.save(out)
+        typer.echo(f"{out}: why.json, and the gap against the step in why.png and why.svg")
 
 
 @app.command()

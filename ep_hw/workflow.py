@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import mapping
 from ep_hw.attacks import AttackSettings
 from ep_hw.cells import Cell
 from ep_hw.checkpoint import load
@@ -21,11 +22,13 @@ from ep_hw.data import Split, load_data
 from ep_hw.evaluation import Plan, compile_all, evaluate
 from ep_hw.execution import REFERENCE
 from ep_hw.report import GalleryItem, RunRecord, write_report
+from ep_hw.rungs import rungs_of
 from ep_hw.threats import CLEAN, Threat
 from ep_hw.trust import violated
 from mapping.errors import Refusal
+from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program, load_program
-from mapping.targets import CROSSBAR_RUNGS, REGISTRY, CrossbarTarget, LoihiTarget, Target, parse
+from mapping.targets import REGISTRY, parse
 from simulators.registry import check_device
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
@@ -85,41 +88,25 @@ def draw(data: Split, images: int, seed: int) -> Split:
     return data.take(torch.from_numpy(order))
 
 
-def rungs_of(target: Target) -> list[tuple[str, str]]:
-    """(machine, cause) from the reference to the target, each machine adding one cause; [] for the reference."""
-    if isinstance(target, CrossbarTarget):
-        return _crossbar_rungs(target)
-    if isinstance(target, LoihiTarget) and target.name in ("loihi", "lava"):
-        ladder = [("loihi:weights", f"{target.weight_bits}-bit weights"), ("loihi", "integer states")]
-        ladder += [("lava", "Lava processes")] if target.on_lava else []
-        return _from_reference(target) + [(str(replace(target, name=name)), cause) for name, cause in ladder]
-    return []
+def program_of(machine: str, graph: EPGraph) -> Program:
+    """The program that a machine's name or the folder of a compiled program stands for.
 
-
-def _from_reference(target: Target) -> list[tuple[str, str]]:
-    """The reference, and again with the target's own number of steps where a user set one."""
-    shorter = [(f"{REFERENCE}[steps={target.steps}]", f"{target.steps} steps")] if target.steps else []
-    return [(REFERENCE, "digital reference"), *shorter]
-
-
-_CROSSBAR_CAUSES = {"levels": "conductance levels", "programmed": "programming noise", "aged": "drift and slow noise",
-                    "read": "read noise, fixed steps", "converters": "DAC and ADC"}
-
-
-def _crossbar_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
-    ideal = CrossbarTarget("crossbar:ideal", tile=target.tile, steps=target.steps)
-    rungs = [*_from_reference(target), (str(ideal), "mapping to tiles")]
-    for rung in CROSSBAR_RUNGS:
-        if target.includes(rung) and (rung != "levels" or target.levels):
-            name = target.name if rung == target.rung else f"crossbar:{target.device}/{rung}"
-            rungs.append((str(replace(target, name=name)), _CROSSBAR_CAUSES[rung]))
-    return rungs
+    Raises:
+        Refusal: the machine is unknown, or the folder holds a network of other shapes.
+    """
+    if not _is_folder(machine):
+        return mapping.compile(graph, machine)
+    program = load_program(Path(machine))
+    shapes = [[(c.pre, c.post) for c in g.couplings] for g in (program.graph, graph)]
+    if shapes[0] != shapes[1]:
+        raise _other_network(program)
+    return program
 
 
 def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
     """Target -> rungs, for every machine of the plan that has a ladder."""
     ladders = {name: rungs_of(plan.programs[name].target) for name in plan.machines}
-    return {name: rungs for name, rungs in ladders.items() if rungs}
+    return {name: rungs for name, rungs in ladders.items() if len(rungs) > 1}
 
 
 def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
@@ -175,7 +162,12 @@ def _is_white_box(threat: Threat) -> bool:
     return threat.kind.startswith("pgd") and threat.source is None
 
 
-def _check_same_network(program: Program, graph):
+def _check_same_network(program: Program, graph: EPGraph):
     if FloatProgram(program.target, graph).digest() != FloatProgram(program.target, program.graph).digest():
-        raise Refusal("the program was compiled from another network", where="--on", got=str(program.target),
-                      allowed="a program compiled from MODEL", remedy="compile MODEL again, or name its own checkpoint")
+        raise _other_network(program)
+
+
+def _other_network(program: Program) -> Refusal:
+    return Refusal("the program was compiled from another network", where=str(program.target),
+                   got="other shapes or arrays", allowed="a program compiled from MODEL",
+                   remedy="compile MODEL again, or name its own checkpoint")

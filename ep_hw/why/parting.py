@@ -9,7 +9,7 @@ from simulators.machine import Machine
 
 
 @dataclass(frozen=True, eq=False)
-class Divergence:
+class Parting:
     """Two relaxations of the same images, compared step by step.
 
     Attributes:
@@ -30,19 +30,20 @@ class Divergence:
     tolerance: float
 
     @property
-    def parting(self) -> tuple[int, str] | None:
-        """(time step from 1, layer) of the first gap beyond the tolerance; None where there is none."""
+    def place(self) -> tuple[int, int] | None:
+        """(time step from 1, layer from 0) of the first gap beyond the tolerance; None where there is none."""
         beyond = (self.gaps > self.tolerance).nonzero()
-        return None if not len(beyond) else (int(beyond[0, 0]) + 1, self.layers[beyond[0, 1]])
+        return None if not len(beyond) else (int(beyond[0, 0]) + 1, int(beyond[0, 1]))
 
     def sentence(self) -> str:
         """The answer in words."""
         steps = len(self.gaps)
-        if self.parting is None:
+        if self.place is None:
             return f"{self.first} and {self.second} agree to {self.tolerance:g} in every state at all {steps} steps."
-        step, layer = self.parting
-        return (f"{self.first} and {self.second} part at time step {step} in {layer}; at step {steps} they predict "
-                f"another class for {self.disagreements} of {self.images} images.")
+        step, layer = self.place
+        return (f"{self.first} and {self.second} part at time step {step} in {self.layers[layer]}, by up to "
+                f"{self.gaps[step - 1, layer]:.2e}; at step {steps} they predict another class for "
+                f"{self.disagreements} of {self.images} images.")
 
     def table(self) -> Table:
         """A row a layer: when it parts, its gap then, its largest gap and its last one."""
@@ -54,25 +55,29 @@ class Divergence:
                          *(f"{float(gap):.2e}" for gap in (gaps[start or 0], gaps.max(), gaps[-1]))))
         return Table(f"{self.first} against {self.second}",
                      ("layer", "parts at step", "gap there", "largest gap", "last gap"), tuple(rows),
-                     (self.sentence(), f"logits differ by {self.logits_rmse:.2e} (root mean square)"))
+                     (f"logits differ by {self.logits_rmse:.2e} (root mean square)",))
 
 
-def compare(first: Machine, second: Machine, images, steps: int, *, tolerance: float = 0.0,
-            generator: torch.Generator | None = None) -> Divergence:
+def reads(seed: int) -> torch.Generator:
+    """Read noise by its seed: machines that draw alike from it see the same noise."""
+    return torch.Generator().manual_seed(seed)
+
+
+def compare(first: Machine, second: Machine, images, steps: int, *, tolerance: float = 0.0, seed: int = 0) -> Parting:
     """Relax the same images on two machines for the same number of steps and compare every state.
 
     Args:
         images: (B, C, H, W) in [0, 1]. steps: time steps, all of them taken.
-        tolerance: gaps up to it count as equal. generator: read noise of noisy machines.
+        tolerance: gaps up to it count as equal. seed: of the read noise, the same for both machines.
     """
     traces, ends = [], []
     for machine in (first, second):
         trace = []
-        ends.append(machine.relax(images, steps, generator=generator,
+        ends.append(machine.relax(images, steps, generator=reads(seed),
                                   trace=lambda t, states, trace=trace: trace.append([s.clone() for s in states])))
         traces.append(trace)
     gaps = torch.tensor([[float((a - b).abs().max()) for a, b in zip(*pair)] for pair in zip(*traces)])
     rmse = (ends[0].logits - ends[1].logits).square().mean().sqrt().item()
     disagreements = int((ends[0].prediction != ends[1].prediction).sum())
-    return Divergence(first.name, second.name, tuple(p.name for p in first.graph.populations), gaps, rmse,
-                      disagreements, len(images), tolerance)
+    return Parting(first.name, second.name, tuple(p.name for p in first.graph.populations), gaps, rmse,
+                   disagreements, len(images), tolerance)

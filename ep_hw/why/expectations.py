@@ -1,0 +1,39 @@
+"""Which expectation belongs to which rung: a table from the kind of machine to what its cause may do."""
+
+from collections.abc import Callable
+
+from ep_hw.rungs import Rung
+from ep_hw.why import integers
+from ep_hw.why.finding import Finding, Scene
+from mapping.targets import CrossbarTarget, LoihiTarget
+from simulators.machine import Machine
+
+Expectation = Callable[[Rung, Machine, Machine, Scene], list[Finding]]
+
+EXPECTATIONS: dict[str, Expectation] = {
+    "loihi:weights": integers.integer_weights,
+    "loihi:states": integers.rounded_states,
+    "loihi": integers.integer_states,
+    "held back": integers.held_back,
+    "lava": integers.lava_processes,
+    "lava:float": integers.lava_processes,
+}
+
+
+def examine(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+    """What a rung's cause did, layer by layer, against what it may do.
+
+    Args:
+        machine: of the rung. below: of the rung before it, without the cause.
+    """
+    return EXPECTATIONS[kind](rung, machine, below, scene) if (kind := kind_of(rung)) in EXPECTATIONS else []
+
+
+def kind_of(rung: Rung) -> str:
+    """The expectation's name for a rung; the reference's own rungs have none."""
+    target = rung.program.target
+    if isinstance(target, CrossbarTarget):
+        return target.rung
+    if isinstance(target, LoihiTarget) and target.name == "loihi" and target.threshold is not None:
+        return "held back"
+    return target.name

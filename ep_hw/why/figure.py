@@ -1,0 +1,32 @@
+"""The gap between two machines, layer by layer, against the time step."""
+
+import io
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from ep_hw.report.plots import COLOURS, MARKERS
+from ep_hw.why.parting import Parting
+
+_RC = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "ep-hw",
+       "text.parse_math": False}
+
+
+def draw_gaps(parting: Parting, kind: str) -> bytes:
+    """A figure as "png" or "svg"; the same comparison gives the same bytes."""
+    with matplotlib.rc_context(_RC):
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        steps = range(1, len(parting.gaps) + 1)
+        for n, (layer, gaps) in enumerate(zip(parting.layers, parting.gaps.T)):
+            axes.plot(steps, gaps, label=layer, color=COLOURS[n % len(COLOURS)], marker=MARKERS[n % len(MARKERS)],
+                      markersize=3, linewidth=1)
+        axes.set_yscale("symlog", linthresh=max(parting.tolerance, 1e-7))
+        axes.set_ylim(bottom=0)
+        axes.axhline(parting.tolerance, color="0.5", linewidth=0.8, linestyle=":")
+        axes.set(xlabel="time step", ylabel="largest difference of a state",
+                 title=f"{parting.first} against {parting.second}")
+        axes.legend(frameon=False)
+        out = io.BytesIO()
+        figure.savefig(out, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return out.getvalue()

@@ -1,0 +1,103 @@
+"""Findings: what a rung's cause may do to a layer, and what it did."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from mapping.graph import Coupling, EPGraph
+from mapping.program import Table
+from simulators.reference import FloatSubstrate, ReferenceMachine
+from simulators.relaxation import period_of, relax
+
+UNNAMED = "no known fault explains it"
+_SWEEPS = 2   # taken before a machine is probed: states are busy, and not yet at rest
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One quantity of one layer of one rung, against its allowance.
+
+    Attributes:
+        rung: the machine. layer: coupling or population. quantity: what was measured, with its unit.
+        measured, allowed: in that unit.
+        fault: what is wrong, in words; empty where the quantity is what its cause may make of it.
+    """
+
+    rung: str
+    layer: str
+    quantity: str
+    measured: float
+    allowed: float
+    fault: str = ""
+
+    def sentence(self) -> str:
+        """The fault in words."""
+        return f"{self.layer} of {self.rung}: {self.fault}"
+
+
+def judged(rung: str, layer: str, quantity: str, measured: float, allowed: float, name=lambda: None) -> Finding:
+    """A finding; where the measure is beyond its allowance, `name` is asked which fault explains it."""
+    fault = "" if measured <= allowed else name() or f"{quantity} {measured:.3g}, allowed {allowed:.3g}; {UNNAMED}"
+    return Finding(rung, layer, quantity, float(measured), float(allowed), fault)
+
+
+def finding_table(findings: list[Finding]) -> Table:
+    """A row for every quantity of every rung: its faults, or else the layer that comes closest to one."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.rung, finding.quantity), []).append(finding)
+    shown = [f for group in groups.values()
+             for f in [x for x in group if x.fault] or [max(group, key=lambda x: x.measured / (x.allowed or 1))]]
+    rows = tuple((f.rung, f.quantity, f.layer, f"{f.measured:.3g}", f"{f.allowed:.3g}", f.fault or "ok") for f in shown)
+    columns = ("machine", "quantity", "layer", "measured", "allowed", "verdict")
+    return Table("what each rung did at worst, and may do", columns, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What every rung is examined on.
+
+    Attributes:
+        graph: the network as it was lowered. images: (B, C, H, W). seed: of the read noise.
+    """
+
+    graph: EPGraph
+    images: torch.Tensor
+    seed: int
+
+    @cached_property
+    def states(self) -> tuple[torch.Tensor, ...]:
+        """The reference's states after a few sweeps."""
+        steps = _SWEEPS * period_of(self.graph.schedule)
+        return ReferenceMachine(self.graph).relax(self.images, steps).states
+
+    @property
+    def layers(self) -> tuple[Coupling, ...]:
+        """The couplings from the image upwards, then the readout."""
+        return (*self.graph.couplings, self.graph.readout)
+
+
+def exact_step(graph: EPGraph, images, states) -> tuple[torch.Tensor, ...]:
+    """Equations (1) to (3) of mapping.graph in float64: one synchronous step from given states."""
+    substrate = FloatSubstrate.of(graph, dtype=torch.float64)
+    return relax(substrate, images.double(), schedule="synchronous", steps=1,
+                 states=[s.double() for s in states]).states
+
+
+def largest(difference) -> float:
+    """Largest magnitude of an array or tensor."""
+    return float(np.abs(np.asarray(difference)).max())
+
+
+def different_network(rung: str, graph: EPGraph, scene: Scene) -> list[Finding]:
+    """What a program's own copy of the network has that the network has not."""
+    findings = [judged(rung, "network", "schedule", float(graph.schedule != scene.graph.schedule), 0,
+                       lambda: f"its schedule is {graph.schedule}, the network's is {scene.graph.schedule}")]
+    for ours, theirs, population, wanted in zip(graph.couplings, scene.graph.couplings, graph.populations,
+                                                scene.graph.populations):
+        gap = max(largest(ours.weight - theirs.weight), largest(ours.bias - theirs.bias),
+                  abs(population.slope - wanted.slope))
+        findings.append(judged(rung, ours.name, "network", gap, 0, lambda: "it was compiled from another network"))
+    return findings
