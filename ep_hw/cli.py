@@ -10,9 +10,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
 from rich.table import Table as RichTable
 
+from mapping.crossbar_target import RUNG_MEANINGS
 from mapping.errors import MachineError, Refusal
 from mapping.program import Table
 from mapping.targets import REGISTRY
@@ -49,7 +51,8 @@ def evaluate(
     chips: Annotated[int, typer.Option(min=1, help="chips programmed for machines that have chips")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="of images, corruptions, attacks and read noise")] = 0,
     out: Annotated[Path, typer.Option(help="where to write; an unfinished run there is continued")] = Path("ep-hw-run"),
-    gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS or ep@BETA (repeatable)")] = None,
+    gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA or ep@BETA:margin "
+                                                       "(repeatable)")] = None,
     iterations: Annotated[int, typer.Option(min=1, help="PGD iterations")] = 20,
     queries: Annotated[int, typer.Option(min=1, help="most queries of a square attack, an image")] = 1000,
     jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
@@ -131,14 +134,68 @@ def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or t
 
 
 @app.command()
+def events(model: Model, on: Annotated[str, typer.Option(help="loihi or lava, with options")] = "loihi",
+           threshold: Annotated[list[float] | None, typer.Option(help="changes up to it, in units of the state, are "
+                                                                 "not sent (repeatable)")] = None,
+           images: Annotated[int, typer.Option(min=1, help="test images, drawn by --seed")] = 200,
+           seed: Annotated[int, typer.Option(min=0, help="of the images")] = 0,
+           out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-events"),
+           data_root: DataRoot = None, download: Download = False):
+    """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
+    from ep_hw.checkpoint import check_writable
+    from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
+    from ep_hw.measurements.figures import events_figure
+    from simulators.relaxation import period_of
+
+    net, split = _network_and_images(model, images, seed, data_root, download)
+    targets = event_targets(on, threshold or THRESHOLDS)
+    check_writable(out)
+    graph = net.lower()
+    layers = [population.name for population in graph.populations]
+    points = _track(measure_events(graph, targets, split), len(targets), "counting events")
+    rows = [point.row(layers) for point in points]
+    settings, period = {"model": net.name, "seed": seed}, period_of(graph.schedule)
+    _write_measurement(out, "events", settings, rows, event_table(rows), events_figure(rows, period))
+
+
+@app.command()
+def gradients(model: Model,
+              on: Annotated[list[str] | None, typer.Option(help="machine (repeatable)")] = None,
+              beta: Annotated[list[float] | None, typer.Option(help="strength of the nudge (repeatable)")] = None,
+              state_bits: Annotated[list[int] | None, typer.Option(help="of Loihi machines (repeatable); those proven "
+                                                                   "safe are added")] = None,
+              pairs: Annotated[int, typer.Option(min=1, help="nudged pairs averaged on noisy machines")] = 1,
+              images: Annotated[int, typer.Option(min=1, help="test images, drawn by --seed")] = 100,
+              chip: Annotated[int, typer.Option(min=0, help="chip seed, where there are chips")] = 0,
+              seed: Annotated[int, typer.Option(min=0, help="of the images and of read noise")] = 0,
+              out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-gradients"),
+              data_root: DataRoot = None, download: Download = False):
+    """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
+    from ep_hw.checkpoint import check_writable
+    from ep_hw.measurements.figures import gradients_figure
+    from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
+
+    betas = check_betas(beta or BETAS)
+    net, split = _network_and_images(model, images, seed, data_root, download)
+    programs = gradient_programs(net.lower(), on or ["reference", "loihi"], state_bits or [])
+    check_writable(out)
+    points = (point for program in programs
+              for point in measure_gradients(program, split, betas, pairs=pairs, chip=chip, seed=seed))
+    rows = [point.row() for point in _track(points, 2 * len(programs) * len(betas), "measuring gradients")]
+    settings = {"model": net.name, "seed": seed, "chip": chip, "pairs": pairs}
+    _write_measurement(out, "gradients", settings, rows, gradient_table(rows), gradients_figure(rows))
+
+
+@app.command()
 def machines():
     """List the machines: what each one computes, and the options of each family with their defaults."""
-    rows = tuple((name, meaning) for name, (_, meaning) in REGISTRY.items())
+    rows = tuple((name, meaning) for name, (_, meaning) in REGISTRY.items() if "/" not in name)
+    rungs = (f"crossbar:PRESET/{rung}: {meaning}" for rung, meaning in RUNG_MEANINGS.items())
     families = {type(target): target for target, _ in reversed(REGISTRY.values())}
-    options = (f"options of {target.name.split(':')[0]}: "
-               + ", ".join(f"{k}={text}" for k, text in target.spelled().items())
+    options = (f"options of {type(target).__name__.removesuffix('Target').lower()}: "
+               + ", ".join(f"{k}={text}" for k, text in target.spelled().items() if k in type(target).__annotations__)
                for target in reversed(families.values()))
-    _print(Table("machines", ("name", "meaning"), rows, (*options, "as in crossbar:pcm[age=1d,adc_bits=6]")))
+    _print(Table("machines", ("name", "meaning"), rows, (*rungs, *options, "as in crossbar:pcm[age=1d,adc_bits=6]")))
 
 
 @app.command()
@@ -211,10 +268,33 @@ def _summary_table(summary: list[dict]) -> Table:
     return Table("summary", columns, rows)
 
 
+def _network_and_images(model: str, images: int, seed: int, root: str | None, download: bool):
+    """A network and test images of the data it was trained on."""
+    from ep_hw import load
+    from ep_hw.data import load_data
+    from ep_hw.workflow import draw
+
+    net = load(model)
+    return net, draw(load_data(net.provenance["data"]["name"], "test", root, download), images, seed)
+
+
+def _track(points, total: int, description: str):
+    """The points, with a progress bar on stderr while they are made."""
+    return track(points, description, total=total, console=Console(stderr=True), transient=True)
+
+
+def _write_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure):
+    from ep_hw.measurements.files import write_measurement
+
+    _print(table)
+    for path in write_measurement(out, name, settings, rows, figure):
+        typer.echo(path)
+
+
 def _print(table: Table):
-    rich = RichTable(*table.columns, title=table.title, title_justify="left")
+    rich = RichTable(*table.columns, title=escape(table.title), title_justify="left")
     for row in table.rows:
-        rich.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+        rich.add_row(*(f"{v:.4g}" if isinstance(v, float) else escape(str(v)) for v in row))
     console = Console()
     console.print(rich, markup=False, highlight=False) if console.is_terminal else Console(width=160).print(rich)
     for note in table.notes:

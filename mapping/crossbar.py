@@ -1,12 +1,9 @@
-"""Compiles an EPGraph to analog tiles: conductance pairs, where they are cut, and what their converters span.
+"""Compiles an EPGraph to analog tiles: conductances of unit cells, where they are cut, what their converters span.
 
-A weight is the difference of two conductances of one unit cell,
-
-    g+ = g_max max(w, 0) / w_max,    g- = g_max max(-w, 0) / w_max,    w_max = max |w| of the layer       (1)
-
-A layer unrolls to C_in k_h k_w rows and C_out columns; both directions use the same cells. A tile holds `tile` x `tile`
-unit cells, i.e. two device arrays on common row and column lines, so a pair takes one column of each and no second
-column of the tile. Tiles are cut at input channels (rows) and anywhere between output channels (columns).
+A layer unrolls to C_in k_h k_w rows and C_out columns (mapping.encoding says how many cells a weight takes); both
+directions use the same cells. A tile holds rows x columns unit cells, and a cell the two devices of a differential
+pair on common row and column lines, so that a pair takes no second column. Tiles are cut at input channels (rows) and
+anywhere between output channels (columns).
 
 Source: unit cell and tile size of HERMES, Le Gallo et al., Nat. Electron. 6, 680 (2023).
 """
@@ -17,16 +14,15 @@ from typing import ClassVar
 
 import numpy as np
 
+from mapping.crossbar_target import CrossbarTarget, Tile
+from mapping.encoding import Cuts, Stored, difference, outputs_per_tile, store
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph
 from mapping.program import Program, Table
-from mapping.ranges import MARGIN, PERCENTILE, Span, calibrate
-from mapping.targets import CrossbarTarget
+from mapping.ranges import PERCENTILE, Placed, Span, calibrate
 
-G_MAX_US = {"ideal": 25.0, "pcm": 25.0}
 NOISY_STEPS = 60
 DIRECTIONS = ("up", "down")
-Cuts = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,23 +30,21 @@ class CrossbarLayer:
     """One coupling on tiles.
 
     Attributes:
-        g_us: (2, C_out, C_in, k_h, k_w) float32, target conductances g+ and g- in microsiemens.
-        us_per_weight: g_max / w_max of equation (1).
+        stored: its weights as target conductances.
         row_cuts: (first, past the last) input channel of each row tile.
         column_cuts: the same for the output channels of each column tile.
         spans: what the converters reach (upwards, downwards), None on machines without converters.
     """
 
     name: str
-    g_us: np.ndarray
-    us_per_weight: float
+    stored: Stored
     row_cuts: Cuts
     column_cuts: Cuts
     spans: tuple[Span, Span] | None
 
     @property
     def rows(self) -> int:
-        return int(np.prod(self.g_us.shape[2:]))
+        return int(np.prod(self.stored.g_us.shape[3:]))
 
     @property
     def tiles(self) -> int:
@@ -67,14 +61,15 @@ class CrossbarProgram(Program):
     @property
     def steps(self) -> int:
         """Time steps of a free phase: the checkpoint's most, or NOISY_STEPS where read noise lets no state rest."""
-        return self.target.steps or (NOISY_STEPS if self.target.includes("read") else self.graph.steps)
+        return self.target.steps or (NOISY_STEPS if self.target.is_noisy else self.graph.steps)
 
     def pack(self):
         arrays, settings = {}, []
         for layer in self.layers:
-            arrays[f"tiles.{layer.name}.g_us"] = layer.g_us
-            entry = {"name": layer.name, "us_per_weight": layer.us_per_weight, "row_cuts": layer.row_cuts,
-                     "column_cuts": layer.column_cuts}
+            arrays[f"tiles.{layer.name}.g_us"] = layer.stored.g_us
+            arrays[f"tiles.{layer.name}.column_scale"] = layer.stored.column_scale
+            entry = {"name": layer.name, "us_per_weight": layer.stored.us_per_weight, "base": layer.stored.base,
+                     "row_cuts": layer.row_cuts, "column_cuts": layer.column_cuts}
             for direction, span in zip(DIRECTIONS, layer.spans or ()):
                 arrays[f"tiles.{layer.name}.{direction}.adc"] = span.adc
                 entry[direction] = {"dac": span.dac, "signed": span.signed}
@@ -108,27 +103,21 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
                       allowed="states recorded on calibration images",
                       remedy="give the network calibration images before net.lower(), or compile crossbar:pcm/read")
     layers = [_place(c, target) for c in (*graph.couplings, graph.readout)]
-    spans = calibrate(graph, [(layer.row_cuts, layer.column_cuts) for layer in layers],
-                      [stored_weight(layer) for layer in layers]) if converted else [None] * len(layers)
+    spans = calibrate(graph, [placed(layer) for layer in layers], target.adc_margin) if converted else [None] * len(
+        layers)
     return CrossbarProgram(target, graph, tuple(replace(layer, spans=pair) for layer, pair in zip(layers, spans)))
 
 
+def stored_slices(layer: CrossbarLayer) -> np.ndarray:
+    """(slices, C_out, C_in, k_h, k_w) weights that the target conductances stand for, before column scaling."""
+    significance = np.float32(layer.stored.us_per_weight) * np.float32(layer.stored.base) ** np.arange(
+        len(layer.stored.g_us), dtype=np.float32)
+    return difference(layer.stored.g_us, layer.column_cuts) / significance[:, None, None, None, None]
+
+
 def stored_weight(layer: CrossbarLayer) -> np.ndarray:
-    """(C_out, C_in, k_h, k_w) weight that the target conductances stand for, equation (1) inverted."""
-    return (layer.g_us[0] - layer.g_us[1]) / np.float32(layer.us_per_weight)
-
-
-def conductance_pairs(weight: np.ndarray, g_max_us: float, levels: int | None) -> tuple[np.ndarray, float]:
-    """Equation (1): targets (2, *weight.shape) in microsiemens, and microsiemens per unit of weight.
-
-    Args:
-        levels: conductances a device can take, equally spaced from 0 to g_max; None for any.
-    """
-    w_max = float(np.abs(weight).max()) or 1.0
-    x = np.stack([np.maximum(weight, 0), np.maximum(-weight, 0)]) / np.float32(w_max)
-    if levels is not None:
-        x = np.round(x * (levels - 1)) / np.float32(levels - 1)
-    return np.float32(g_max_us) * x, g_max_us / w_max
+    """(C_out, C_in, k_h, k_w) weight that the target conductances stand for."""
+    return stored_slices(layer).sum(0) * layer.stored.column_scale[:, None, None, None]
 
 
 def cut(size: int, most: int) -> Cuts:
@@ -139,33 +128,39 @@ def cut(size: int, most: int) -> Cuts:
 
 def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
     c_out, c_in, k_h, k_w = coupling.weight.shape
-    if k_h * k_w > target.tile:
+    if k_h * k_w > target.tile.rows:
+        taller = Tile(k_h * k_w, target.tile.columns)
         raise Refusal("an input channel does not fit a tile", where=f"layer {coupling.name}",
-                      got=f"{k_h * k_w} rows ({k_h} x {k_w} kernel)", allowed=f"at most {target.tile} rows",
-                      remedy=f"compile with {target.name}[tile={k_h * k_w}] or more, or pool more before this layer")
-    g_us, us_per_weight = conductance_pairs(coupling.weight, G_MAX_US[target.device],
-                                            target.levels if target.includes("levels") else None)
-    return CrossbarLayer(coupling.name, g_us, us_per_weight, cut(c_in, target.tile // (k_h * k_w)),
-                         cut(c_out, target.tile), None)
+                      got=f"{k_h * k_w} rows ({k_h} x {k_w} kernel)", allowed=f"at most {target.tile.rows} rows",
+                      remedy=f"compile with {target.name}[tile={taller}] or more, or pool more before this layer")
+    column_cuts = cut(c_out, outputs_per_tile(target))
+    return CrossbarLayer(coupling.name, store(coupling.weight, target, column_cuts),
+                         cut(c_in, target.tile.rows // (k_h * k_w)), column_cuts, None)
+
+
+def placed(layer: CrossbarLayer) -> Placed:
+    """A layer as calibration sees it."""
+    return Placed(layer.row_cuts, layer.column_cuts, stored_slices(layer), layer.stored.column_scale)
 
 
 def _unpack_layer(entry: dict, arrays: dict) -> CrossbarLayer:
     prefix = f"tiles.{entry['name']}"
     spans = tuple(Span(**entry[d], adc=arrays[f"{prefix}.{d}.adc"]) for d in DIRECTIONS if d in entry)
-    return CrossbarLayer(entry["name"], arrays[f"{prefix}.g_us"], entry["us_per_weight"],
-                         tuple(map(tuple, entry["row_cuts"])), tuple(map(tuple, entry["column_cuts"])), spans or None)
+    stored = Stored(arrays[f"{prefix}.g_us"], entry["us_per_weight"], entry["base"], arrays[f"{prefix}.column_scale"])
+    return CrossbarLayer(entry["name"], stored, tuple(map(tuple, entry["row_cuts"])),
+                         tuple(map(tuple, entry["column_cuts"])), spans or None)
 
 
 def _row(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget) -> tuple:
-    weights, per_channel = coupling.weight.size, int(np.prod(coupling.weight.shape[2:]))
-    tallest = per_channel * max(hi - lo for lo, hi in layer.row_cuts)
-    widest = max(hi - lo for lo, hi in layer.column_cuts)
+    g_us, cells = layer.stored.g_us, int(layer.stored.g_us.shape[0] * layer.stored.g_us.shape[2]) * layer.rows
+    tallest = int(np.prod(coupling.weight.shape[2:])) * max(hi - lo for lo, hi in layer.row_cuts)
+    widest = max(hi - lo for lo, hi in layer.column_cuts) * len(g_us) + (target.encoding == "offset")
     spans = ("none",) * 3 if layer.spans is None else (
         *(_extent(span.adc) for span in layer.spans), f"{layer.spans[0].dac:.3g}")
     return (layer.name, layer.rows, coupling.weight.shape[0], f"{len(layer.row_cuts)} x {len(layer.column_cuts)}",
-            f"{tallest} x {widest}", f"{target.tile} x {target.tile}",
-            f"{weights / (layer.tiles * target.tile ** 2):.1%}", weights, 2 * weights, f"{layer.us_per_weight:.4g}",
-            *spans)
+            f"{tallest} x {widest}", f"{target.tile.rows} x {target.tile.columns}",
+            f"{cells / (layer.tiles * target.tile.rows * target.tile.columns):.1%}", coupling.weight.size, g_us.size,
+            f"{layer.stored.us_per_weight:.4g}", *spans)
 
 
 def _extent(values: np.ndarray) -> str:
@@ -173,19 +168,29 @@ def _extent(values: np.ndarray) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+_CELLS = {"pair": "a cell holds a differential pair (two devices)",
+          "offset": "one device a cell and one reference column a tile",
+          "slices": "a cell holds a differential pair (two devices), a weight one cell a slice"}
+_ARRAYS = {"shared": "both directions read the same cells", "separate": "feedback reads a second array"}
+
+
 def _notes(program: CrossbarProgram) -> tuple[str, ...]:
     target = program.target
     levels = f"{target.levels} levels" if target.includes("levels") and target.levels else "any conductance"
-    notes = [f"tiles of {target.tile} x {target.tile} unit cells; a cell holds the differential pair (two devices), "
-             "and both directions read the same cells",
-             f"device {target.device}, 0 to {G_MAX_US[target.device]:g} uS, {levels}",
+    notes = [f"tiles of {target.tile.rows} x {target.tile.columns} unit cells, {_CELLS[target.encoding]}; "
+             f"{_ARRAYS[target.arrays]}",
+             f"device {target.device}, {target.g_min_us:.3g} to {target.g_max_us:g} uS, {levels}; each "
+             f"{target.scaling} fills this range",
              f"{program.graph.schedule} schedule, at most {program.steps} time steps"]
-    if target.includes("aged"):
+    if target.includes("aged") and "aged" in target.preset.causes:
         notes.append(f"age {target.age:g} s, drift compensation {'on' if target.drift_compensation else 'off'}")
-    if target.includes("read"):
+    if target.is_noisy:
         notes.append(f"fresh read noise over a relaxation of {target.relaxation_time:g} s; the image is read "
                      f"{'at every step' if target.input_read == 'every' else 'once'}")
     if target.includes("converters"):
         notes.append(f"DAC {target.dac_bits} bit, ADC {target.adc_bits} bit, one ADC range a tile and direction in "
-                     f"units of weight x state: {MARGIN:g} times the {PERCENTILE:g} percentile on calibration images")
+                     f"units of weight x state: {target.adc_margin:g} times the {PERCENTILE:g} percentile on "
+                     "calibration images")
+    if target.includes("wires"):
+        notes.append(f"wires of {target.wire_ohm:g} ohm a cell, feedback at the {target.terminals} terminals")
     return tuple(notes)

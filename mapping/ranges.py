@@ -8,7 +8,7 @@ and downwards, for every row (input channel, kernel place) of r and every positi
 
     q = sum over output channels of c of w z,    z = the unpooled state above                         (2)
 
-The ADC of a direction spans [-R, R] with R = MARGIN x the PERCENTILE of |p| or |q| over the calibration images.
+The ADC of a direction spans [-R, R] with R = margin x the PERCENTILE of |p| or |q| over the calibration images.
 The margin leaves room for what is not in them: transients, attacks, and programming errors.
 """
 
@@ -20,7 +20,6 @@ from mapping.graph import EPGraph
 from mapping.kernels import convolve, max_pool, unpool
 
 PERCENTILE = 99.9
-MARGIN = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,8 @@ class Span:
     Attributes:
         dac: largest magnitude driven, in units of state (of readout error downwards from the logits).
         signed: bipolar drive [-dac, dac]; else [0, dac].
-        adc: (row tiles, column tiles) float32, R of each tile's ADC in units of weight x state; it spans [-R, R].
+        adc: (slices, row tiles, column tiles) float32, R of each tile's ADC in units of weight x state; it spans
+            [-R, R].
     """
 
     dac: float
@@ -38,25 +38,46 @@ class Span:
     adc: np.ndarray
 
 
-def calibrate(graph: EPGraph, cuts, weights) -> list[tuple[Span, Span]]:
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A layer as its tiles hold it.
+
+    Attributes:
+        row_cuts, column_cuts: channels (first, past the last) of each row and column tile.
+        slices: (slices, C_out, C_in, k_h, k_w) weights as stored, before column scaling.
+        column_scale: (C_out,) digital factor of each column.
+    """
+
+    row_cuts: tuple
+    column_cuts: tuple
+    slices: np.ndarray
+    column_scale: np.ndarray
+
+    @property
+    def weight(self) -> np.ndarray:
+        return self.slices.sum(0) * self.column_scale[:, None, None, None]
+
+
+def calibrate(graph: EPGraph, layers: list[Placed], margin: float) -> list[tuple[Span, Span]]:
     """Spans (upwards, downwards) of all layers, the readout last.
 
     Args:
         graph: with activity.
-        cuts: (row cuts, column cuts) of each layer, in channels.
-        weights: (C_out, C_in, k_h, k_w) weights as they are stored, of each layer.
+        layers: couplings from the image upwards, then the readout.
+        margin: how far an ADC reaches beyond the percentile.
     """
     states = graph.activity.states
     image = (graph.activity.images - graph.mean[:, None, None]) / graph.scale[:, None, None]
     spans, dac = [], image_peak(graph)
-    for coupling, cut, weight, pre, post in zip(graph.couplings, cuts, weights, (image, *states[:-1]), states):
-        drive = convolve(pre, weight, coupling.padding)
+    for coupling, layer, pre, post in zip(graph.couplings, layers, (image, *states[:-1]), states):
+        drive = convolve(pre, layer.weight, coupling.padding)
         winners = max_pool(drive + coupling.bias[:, None, None], coupling.pool)[1]
         above = unpool(post, winners, coupling.pool, coupling.unpooled)
-        up, down = _reaches(cut, weight, pre, above, coupling.padding, dac)
+        up, down = _reaches(layer, pre, above, coupling.padding, dac, margin)
         spans.append((Span(dac, signed=not spans, adc=up), Span(1.0, signed=False, adc=down)))
         dac = 1.0
-    up, down = _reaches(cuts[-1], weights[-1], states[-1], _readout_errors(graph, weights[-1]), 0, dac)
+    errors = _readout_errors(graph, layers[-1].weight)
+    up, down = _reaches(layers[-1], states[-1], errors, 0, dac, margin)
     return [*spans, (Span(dac, signed=False, adc=up), Span(1.0, signed=True, adc=down))]
 
 
@@ -74,21 +95,21 @@ def _readout_errors(graph: EPGraph, weight: np.ndarray) -> np.ndarray:
     return errors.reshape(-1, graph.classes, 1, 1)
 
 
-def _reaches(cuts, weight, below, above, padding, dac):
+def _reaches(layer: Placed, below, above, padding, dac, margin):
     """(upwards, downwards) ADC ranges of a layer's tiles, from what drives its rows (`below`) and columns (`above`)."""
-    rows, columns = cuts
-    up, down = np.empty((2, len(rows), len(columns)), np.float32)
-    for r, (first, last) in enumerate(rows):
-        for c, (left, right) in enumerate(columns):
-            tile = np.ascontiguousarray(weight[left:right, first:last])
-            flat = tile.reshape(right - left, -1)
-            up[r, c] = _reach(convolve(below[:, first:last], tile, padding), dac * np.abs(flat).sum(1).max())
-            down[r, c] = _reach(above[:, left:right].transpose(0, 2, 3, 1) @ flat, np.abs(flat).sum(0).max())
+    above = above * layer.column_scale[:, None, None]
+    up, down = np.empty((2, len(layer.slices), len(layer.row_cuts), len(layer.column_cuts)), np.float32)
+    for s, r, c in np.ndindex(up.shape):
+        (first, last), (left, right) = layer.row_cuts[r], layer.column_cuts[c]
+        tile = np.ascontiguousarray(layer.slices[s, left:right, first:last])
+        flat = tile.reshape(right - left, -1)
+        up[s, r, c] = _reach(convolve(below[:, first:last], tile, padding), dac * np.abs(flat).sum(1).max(), margin)
+        down[s, r, c] = _reach(above[:, left:right].transpose(0, 2, 3, 1) @ flat, np.abs(flat).sum(0).max(), margin)
     return up, down
 
 
-def _reach(sums: np.ndarray, bound: float) -> float:
+def _reach(sums: np.ndarray, bound: float, margin: float) -> float:
     """Range of an ADC; the largest sum that can occur where the calibration images caused none at all."""
     magnitude = np.abs(sums)
-    reach = MARGIN * float(np.percentile(magnitude, PERCENTILE)) or float(magnitude.max())
+    reach = margin * float(np.percentile(magnitude, PERCENTILE)) or float(magnitude.max())
     return min(reach, float(bound)) or float(bound) or 1.0

@@ -5,79 +5,14 @@
 A target is a frozen dataclass; `parse(str(target)) == target`.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
+from mapping.crossbar_target import CROSSBAR_RUNGS, CrossbarTarget, GenericTarget, crossbar_targets
 from mapping.errors import Refusal
+from mapping.options import Target, bad_option, choice, meaningless, option, whole
 
-CROSSBAR_RUNGS = ("levels", "programmed", "aged", "read", "converters")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "y": 31557600.0}
-
-
-def whole(text: str) -> int:
-    return int(text)
-
-
-def duration(text: str) -> float:
-    """Seconds from `90`, `25s`, `1h`, `1d`, `1y`, `250ns`."""
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    return float(number) * _UNITS[text[len(number):] or "s"]
-
-
-def spell_duration(seconds: float) -> str:
-    """The largest unit in which `duration` reads the same number of seconds back from a whole number."""
-    for unit, size in reversed(_UNITS.items()):
-        text = f"{seconds / size:.0f}{unit}"
-        if seconds and duration(text) == seconds:
-            return text
-    return f"{seconds:.12g}"
-
-
-def switch(text: str) -> bool:
-    return {"on": True, "off": False}[text]
-
-
-def option(default, parse, allowed: str, low=None, high=None):
-    """A dataclass field that users may set as `name=text`."""
-    return field(default=default, metadata={"parse": parse, "allowed": allowed, "low": low, "high": high})
-
-
-def choice(default: str, names: tuple[str, ...]):
-    """A dataclass field that users may set to one of some names."""
-    return field(default=default, metadata={"parse": str, "allowed": ", ".join(names), "names": names})
-
-
-@dataclass(frozen=True)
-class Target:
-    """What to compile for. `name` is the registry's; the other fields are options."""
-
-    name: str
-
-    @property
-    def is_noisy(self) -> bool:
-        """Whether every read draws fresh noise."""
-        return False
-
-    @property
-    def has_chips(self) -> bool:
-        """Whether a chip seed decides anything."""
-        return False
-
-    def spelled(self) -> dict[str, str]:
-        """Every option as a user writes it; "auto" for one left to the compiler."""
-        return {f.name: _spell(getattr(self, f.name), f.metadata["parse"]) for f in fields(self) if f.metadata}
-
-    def __post_init__(self):
-        for f in fields(self):
-            value = getattr(self, f.name)
-            low, high = f.metadata.get("low"), f.metadata.get("high")
-            names = f.metadata.get("names", (value,))
-            if value not in names or (value is not None and low is not None and not low <= value <= high):
-                raise _bad_option(self.name, f, value)
-
-    def __str__(self):
-        default = type(self)(self.name)
-        changed = [f"{k}={text}" for k, text in self.spelled().items() if getattr(self, k) != getattr(default, k)]
-        return self.name + (f"[{','.join(changed)}]" if changed else "")
+__all__ = ["CROSSBAR_RUNGS", "REGISTRY", "CrossbarTarget", "GenericTarget", "LoihiTarget", "ReferenceTarget", "Target",
+           "parse"]
 
 
 @dataclass(frozen=True)
@@ -108,9 +43,9 @@ class LoihiTarget(Target):
     def __post_init__(self):
         super().__post_init__()
         if self.model != "behavioural" and not self.on_lava:
-            raise _meaningless(self.name, f"model={self.model}", "on lava, lava:float")
+            raise meaningless(self.name, f"model={self.model}", "on lava, lava:float")
         if self.threshold is not None and not self.is_whole:
-            raise _meaningless(self.name, f"threshold={self.threshold}", "on loihi, lava")
+            raise meaningless(self.name, f"threshold={self.threshold}", "on loihi, lava")
 
     @property
     def quantises_weights(self) -> bool:
@@ -130,54 +65,6 @@ class LoihiTarget(Target):
         return self.name.startswith("lava")
 
 
-@dataclass(frozen=True)
-class CrossbarTarget(Target):
-    """Analog tiles. Times in seconds; `steps` counts time steps (an alternating sweep is two), see CrossbarProgram."""
-
-    age: float = option(3600.0, duration, "0 to 3.2e7 s, as 25s, 1h, 1d, 1y", 0.0, 3.2e7)
-    adc_bits: int = option(8, whole, "2 to 16", 2, 16)
-    dac_bits: int = option(8, whole, "2 to 16", 2, 16)
-    tile: int = option(256, whole, "16 to 1024", 16, 1024)
-    levels: int | None = option(None, whole, "2 to 65536", 2, 65536)
-    drift_compensation: bool = option(True, switch, "on, off")
-    input_read: str = choice("every", ("once", "every"))
-    relaxation_time: float = option(1e-3, duration, "1us to 1s", 1e-6, 1.0)
-    steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
-
-    @property
-    def device(self) -> str:
-        """Name of the device model: "ideal", "pcm"."""
-        return self.name.split(":")[1].split("/")[0]
-
-    @property
-    def rung(self) -> str:
-        """The last cause of error that is switched on; "mapped" for the ideal crossbar."""
-        if self.device == "ideal":
-            return "mapped"
-        return self.name.split("/")[1] if "/" in self.name else CROSSBAR_RUNGS[-1]
-
-    @property
-    def is_noisy(self):
-        return self.includes("read")
-
-    @property
-    def has_chips(self):
-        return self.includes("programmed")
-
-    def includes(self, rung: str) -> bool:
-        """Whether the error `rung` is part of this machine: each rung adds one cause to those before it."""
-        order = ("mapped", *CROSSBAR_RUNGS)
-        return order.index(rung) <= order.index(self.rung)
-
-
-_RUNG_MEANINGS = {
-    "levels": "mapped weights rounded to the device's conductance levels",
-    "programmed": "... and programming noise, drawn once per chip",
-    "aged": "... and drift with the slow part of 1/f noise, frozen at the chip's age",
-    "read": "... and fresh read noise at every read",
-    "converters": "... and DAC and ADC: the whole machine",
-}
-
 REGISTRY: dict[str, tuple[Target, str]] = {t.name: (t, meaning) for t, meaning in [
     (ReferenceTarget("reference"), "the network in floating point, on CPU or CUDA"),
     (LoihiTarget("loihi:weights"), "integer weights, float states"),
@@ -185,9 +72,7 @@ REGISTRY: dict[str, tuple[Target, str]] = {t.name: (t, meaning) for t, meaning i
     (LoihiTarget("loihi"), "integer weights and states: bit-exact twin of the Lava program, proven free of overflow"),
     (LoihiTarget("lava"), "the same program on lava-nc processes, fixed point"),
     (LoihiTarget("lava:float"), "the network on lava-nc processes, floating point"),
-    (CrossbarTarget("crossbar:ideal"), "weights mapped to conductance pairs on tiles, nothing else"),
-    (CrossbarTarget("crossbar:pcm"), "phase-change memory (Nandakumar 2019), 1 h old, read and converted at 8 bits"),
-    *[(CrossbarTarget(f"crossbar:pcm/{rung}"), meaning) for rung, meaning in _RUNG_MEANINGS.items()],
+    *crossbar_targets(),
 ]}
 
 
@@ -199,7 +84,7 @@ def parse(text: str) -> Target:
     """
     name, bracket, rest = text.strip().partition("[")
     if name not in REGISTRY or (bracket and not rest.endswith("]")):
-        raise Refusal("unknown machine", where="machine", got=repr(text), allowed=", ".join(REGISTRY),
+        raise Refusal("unknown machine", where="machine", got=repr(text), allowed=_main_names(),
                       remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]")
     default = REGISTRY[name][0]
     chosen = {}
@@ -207,6 +92,10 @@ def parse(text: str) -> Target:
         key, _, value = item.partition("=")
         chosen[key.strip()] = _parse_option(default, key.strip(), value.strip())
     return replace(default, **chosen)
+
+
+def _main_names() -> str:
+    return ", ".join(name for name in REGISTRY if "/" not in name) + ", rungs as crossbar:pcm/aged"
 
 
 def _parse_option(target: Target, key: str, text: str):
@@ -217,21 +106,4 @@ def _parse_option(target: Target, key: str, text: str):
     try:
         return by_name[key].metadata["parse"](text)
     except (ValueError, KeyError):
-        raise _bad_option(target.name, by_name[key], text) from None
-
-
-def _bad_option(name: str, f, got) -> Refusal:
-    return Refusal("option out of range", where=f"{name}, {f.name}", got=got, allowed=f.metadata["allowed"],
-                   remedy="choose a value in the allowed range")
-
-
-def _meaningless(name: str, got: str, allowed: str) -> Refusal:
-    return Refusal("option has no meaning here", where=name, got=got, allowed=allowed, remedy="leave it out")
-
-
-def _spell(value, parse) -> str:
-    if value is None:
-        return "auto"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return spell_duration(value) if parse is duration else str(value)
+        raise bad_option(target.name, by_name[key], text) from None

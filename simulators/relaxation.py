@@ -105,6 +105,14 @@ class Substrate(ABC):
     def activate(self, n: int, drive):
         """New state of layer n (counted from 0) from its total drive."""
 
+    def move(self, n: int, state, drive):
+        """New state of layer n from its old one and its total drive: the activation, where neurons have no memory."""
+        return self.activate(n, drive)
+
+    def read(self, n: int, below, before, t: int, generator=None):
+        """Forward read of coupling n after step t; `before` is what it gave last, (drive, winners)."""
+        return self.arms[n].forward(below, generator)
+
     def emit(self, n: int, state, sent):
         """What the other layers see of layer n from now on, given what they saw before: the state itself.
 
@@ -244,18 +252,18 @@ def _begin(substrate, images, states, nudge, generator) -> _Live:
 def _step(substrate, live: _Live, active, t, generator) -> _Live:
     arms, states, sent, reads = substrate.arms, list(live.states), list(live.sent), list(live.reads)
     if substrate.fresh_input and 0 in active and t > 0:
-        reads[0] = arms[0].forward(live.image, generator)
+        reads[0] = substrate.read(0, live.image, reads[0], t, generator)
     for n in active:
         drive = reads[n][0]
         if n + 1 < len(arms):
             drive = drive + arms[n + 1].backward(live.sent[n + 1], reads[n + 1][1], generator)
         elif live.nudge is not None:
             drive = drive + substrate.pull(live.sent[n], live.nudge, generator)
-        states[n] = substrate.activate(n, drive)
+        states[n] = substrate.move(n, states[n], drive)
         sent[n] = substrate.emit(n, states[n], live.sent[n])
     for n in active:
         if n + 1 < len(arms):
-            reads[n + 1] = arms[n + 1].forward(sent[n], generator)
+            reads[n + 1] = substrate.read(n + 1, sent[n], reads[n + 1], t, generator)
     return replace(live, states=tuple(states), sent=tuple(sent), reads=tuple(reads))
 
 

@@ -1,14 +1,18 @@
 """The crossbar as a machine: programmed arrays, their converters, and the digital neurons between them."""
 
+from dataclasses import replace
+
 import torch
 
-from mapping.crossbar import DIRECTIONS, CrossbarLayer, CrossbarProgram
+from mapping.crossbar import DIRECTIONS, NOISY_STEPS, CrossbarLayer, CrossbarProgram
+from mapping.crossbar_target import CrossbarTarget
+from mapping.encoding import owners
 from mapping.graph import Coupling
 from mapping.ranges import Span
-from mapping.targets import CrossbarTarget
 from simulators.crossbar.array import Array, CrossbarArm, Periphery
 from simulators.crossbar.cost import relaxation_cost
-from simulators.crossbar.devices import DEVICES
+from simulators.crossbar.devices import Device
+from simulators.crossbar.models import model_of
 from simulators.crossbar.periphery import Converter, Saturation
 from simulators.crossbar.programming import program_array, seeded
 from simulators.machine import InProcessMachine
@@ -16,17 +20,48 @@ from simulators.reference import FloatSubstrate
 from simulators.relaxation import Nudge, Residual
 
 
+class FlipCount:
+    """How often a layer's pool winners changed between two reads, counted since the machine was opened."""
+
+    def __init__(self):
+        self.flips, self.windows = 0, 0
+
+    def add(self, now, before):
+        self.flips += (now != before).sum()
+        self.windows += now.numel()
+
+    @property
+    def fraction(self) -> float:
+        return float(self.flips) / self.windows if self.windows else 0.0
+
+
 class CrossbarSubstrate(FloatSubstrate):
     """Digital neurons between analog arms: the readout's array is read upwards for logits, downwards for a nudge.
 
     Args:
         fresh_input: the image is read again at every step.
+        dt: share of the way to its new value that a state takes in a step, s <- s + dt (clamp(slope g) - s).
+        winners_held: steps after which pools keep their winners, None to find them anew at every read.
         others: as for `FloatSubstrate`, the arms and the readout being `CrossbarArm`s.
     """
 
-    def __init__(self, arms, readout, slopes, shapes, mean, scale, *, fresh_input: bool):
+    def __init__(self, arms, readout, slopes, shapes, mean, scale, *, fresh_input: bool, dt: float = 1.0,
+                 winners_held: int | None = None):
         super().__init__(arms, readout, slopes, shapes, mean, scale)
-        self.fresh_input = fresh_input
+        self.fresh_input, self.dt, self.winners_held = fresh_input, dt, winners_held
+        self.flips = [FlipCount() for _ in self.arms]
+
+    def move(self, n, state, drive):
+        wanted = self.activate(n, drive)
+        return wanted if self.dt == 1 else state + self.dt * (wanted - state)
+
+    def read(self, n, below, before, t, generator=None):
+        if self.winners_held is not None and t >= self.winners_held:
+            return self.arms[n].forward_at(below, before[1], generator)
+        value, winners = self.arms[n].forward(below, generator)
+        if winners is not None:
+            self.flips[n].add(winners, before[1])
+        return value, winners
 
     def pull(self, s_top, nudge: Nudge, generator=None):
         error = nudge.error(self.logits(s_top, generator))
@@ -45,24 +80,39 @@ class CrossbarMachine(InProcessMachine):
 
     Args:
         program: what to run. chip_seed: which chip was programmed. device: "cpu" or "cuda".
+        model: a device model of your own, in place of the preset's.
     """
 
-    def __init__(self, program: CrossbarProgram, chip_seed: int = 0, device="cpu"):
+    def __init__(self, program: CrossbarProgram, chip_seed: int = 0, device="cpu", model: Device | None = None):
         target, graph = program.target, program.graph
         self.program, self.chip_seed, self.device = program, chip_seed, torch.device(device)
-        self.deterministic = not target.is_noisy
-        arms = [_arm(c, layer, target, chip_seed, device)
+        model = model or model_of(target)
+        arms = [_arm(c, layer, target, model, chip_seed, device)
                 for c, layer in zip((*graph.couplings, graph.readout), program.layers)]
+        self.deterministic = all(arm.forward_array.fresh_us is None for arm in arms)
         substrate = CrossbarSubstrate(
             arms[:-1], arms[-1], [p.slope for p in graph.populations], [p.shape for p in graph.populations],
             torch.tensor(graph.mean, device=device), torch.tensor(graph.scale, device=device),
-            fresh_input=not self.deterministic and target.input_read == "every")
-        super().__init__(graph, str(target), substrate, steps=program.steps,
+            fresh_input=not self.deterministic and target.input_read == "every", dt=target.dt,
+            winners_held=target.winners_held)
+        own_steps = graph.steps if self.deterministic else NOISY_STEPS
+        super().__init__(graph, str(target), substrate, steps=target.steps or own_steps,
                          stop=Residual(graph.tolerance) if self.deterministic else None)
 
     def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
-        return super().relax(images, steps, nudge, self._reads(generator), states=states, schedule=schedule,
-                             trace=trace)
+        generator, averaged = self._reads(generator), self.program.target.readout_steps
+        if averaged == 1:
+            return super().relax(images, steps, nudge, generator, states=states, schedule=schedule, trace=trace)
+        last, logits = steps or self.steps, []
+
+        def read_out(t, states):
+            if trace:
+                trace(t, states)
+            if last - averaged < t < last:
+                logits.append(self.substrate.logits(states[-1].to(self.device), generator))
+
+        end = super().relax(images, steps, nudge, generator, states=states, schedule=schedule, trace=read_out)
+        return replace(end, logits=torch.stack([*(x.to(end.logits) for x in logits), end.logits]).mean(0))
 
     def _reads(self, generator):
         """The generator of a relaxation's read noise, on the machine's device."""
@@ -74,15 +124,24 @@ class CrossbarMachine(InProcessMachine):
         seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
         return torch.Generator(self.device).manual_seed(seed)
 
+    def flip_rates(self) -> tuple[float, ...]:
+        """For each coupling, the share of pool windows whose winner changed from one read to the next."""
+        return tuple(count.fraction for count in self.substrate.flips)
+
     @property
     def arrays(self) -> tuple[Array, ...]:
-        """The programmed cells, layer by layer, the readout last."""
-        return tuple(arm.array for arm in (*self.substrate.arms, self.substrate.readout))
+        """The cells read upwards, layer by layer, the readout last."""
+        return tuple(arm.forward_array for arm in self.arms)
+
+    @property
+    def arms(self) -> tuple[CrossbarArm, ...]:
+        """Both directions of every layer, the readout last."""
+        return (*self.substrate.arms, self.substrate.readout)
 
     def saturation(self) -> tuple[Saturation, ...]:
         """Clipped conversions since the machine was opened; empty without converters."""
         rows = []
-        for layer, arm in zip(self.program.layers, (*self.substrate.arms, self.substrate.readout)):
+        for layer, arm in zip(self.program.layers, self.arms):
             for direction, periphery in zip(DIRECTIONS, (arm.up, arm.down)):
                 rows += _count(layer.name, direction, periphery) if layer.spans else []
         return tuple(rows)
@@ -91,28 +150,34 @@ class CrossbarMachine(InProcessMachine):
         return relaxation_cost(self.program)
 
 
-def _arm(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, chip_seed: int, device) -> CrossbarArm:
-    array = program_array(layer, target, DEVICES[target.device], chip_seed, device)
-    places = coupling.weight.shape[2] * coupling.weight.shape[3]
+def _arm(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, model: Device, chip_seed: int,
+         device) -> CrossbarArm:
+    forward = feedback = program_array(layer, target, model, chip_seed, device)
+    if target.arrays == "separate":
+        feedback = program_array(layer, target, model, chip_seed, device, "feedback")
     if layer.spans is None:
-        up, down = (Periphery(_wire, (_wire,) * len(cuts)) for cuts in (layer.row_cuts, layer.column_cuts))
+        up, down = (Periphery(_wire, (_wire,) * len(lines)) for lines in (forward.lines_up, feedback.lines_down))
     else:
-        up_span, down_span = layer.spans
-        scales_up = [_per_channel(row, layer.column_cuts)[:, None, None] for row in up_span.adc]
-        scales_down = [_per_channel(column, layer.row_cuts).repeat(places) for column in down_span.adc.T]
-        up, down = _periphery(up_span, scales_up, target, device), _periphery(down_span, scales_down, target, device)
-    return CrossbarArm(array, up, down, torch.tensor(coupling.bias, device=device), coupling.padding, coupling.pool,
+        up, down = _converters(coupling, layer, target, device)
+    return CrossbarArm(forward, feedback, up, down, torch.tensor(coupling.bias, device=device),
+                       torch.tensor(layer.stored.column_scale, device=device), coupling.padding, coupling.pool,
                        coupling.unpooled)
+
+
+def _converters(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, device):
+    """Peripheries upwards and downwards; a range a tile is spread to a range a channel, or a row."""
+    places = coupling.weight.shape[2] * coupling.weight.shape[3]
+    column_tile, row_tile = (torch.tensor(owners(cuts)) for cuts in (layer.column_cuts, layer.row_cuts))
+    up, down = (torch.tensor(span.adc) for span in layer.spans)
+    scales_up = [row[column_tile][:, None, None] for row in up.flatten(0, 1)]
+    scales_down = [column[row_tile].repeat(places) for column in down.mT.flatten(0, 1)]
+    return tuple(_periphery(span, scales, target, device)
+                 for span, scales in zip(layer.spans, (scales_up, scales_down)))
 
 
 def _wire(values):
     """Takes the place of a converter where there is none."""
     return values
-
-
-def _per_channel(ranges, cuts) -> torch.Tensor:
-    """Spread one range a tile to one a channel."""
-    return torch.cat([torch.full((last - first,), float(reach)) for reach, (first, last) in zip(ranges, cuts)])
 
 
 def _periphery(span: Span, full_scales, target: CrossbarTarget, device) -> Periphery:

@@ -30,7 +30,7 @@ def relaxation_cost(program: CrossbarProgram) -> Cost:
         reads = _reads(program, active_layers(graph.schedule, t, depth), t)
         tile_reads += sum(program.layers[n].tiles * count for n, count in reads.items())
         serial_reads += max(reads.values(), default=0)
-    energy = tile_reads * _READ_J * (target.tile / _TILE) ** 2
+    energy = tile_reads * _READ_J * target.tile.rows * target.tile.columns / _TILE**2
     operations = sweep_operations(graph) * program.steps / period + graph.readout.weight.size
     return Cost(operations, energy, serial_reads * _READ_S, _SOURCE)
 
@@ -38,6 +38,6 @@ def relaxation_cost(program: CrossbarProgram) -> Cost:
 def _reads(program: CrossbarProgram, active, t: int) -> dict[int, int]:
     """Positions that step t reads in each layer: upwards and downwards above an active layer, upwards at the image."""
     positions = [c.unpooled[1] * c.unpooled[2] for c in program.graph.couplings]
-    again = program.target.includes("read") and program.target.input_read == "every"
+    again = program.target.is_noisy and program.target.input_read == "every"
     reads = {n + 1: 2 * positions[n + 1] for n in active if n + 1 < len(positions)}
     return reads | ({0: positions[0]} if 0 in active and (again or t == 0) else {})

@@ -2,20 +2,35 @@
 
     target --program--> programmed --drift--> drifted --slow 1/f--> what a relaxation finds, + fresh noise a read
 
-Conductances g are in microsiemens, times in seconds, x = g / g_max. A model has no state: what is drawn once per chip
-and what is drawn at every read is decided by who calls it, with which generator.
+Conductances g are in microsiemens, times in seconds, x = g / g_max. A model has no state and draws nothing: the
+standard normals of a chip come from who calls it, once a chip. A technology of your own is one frozen dataclass:
+
+    @dataclass(frozen=True)
+    class Flash(Device):
+        g_max_us: float = 10.0
+        relative: float = 0.02
+
+        def programming_sigma_us(self, target_us):
+            return self.relative * target_us
+
+    program = mapping.compile(net.lower(), "crossbar:ideal")
+    machine = CrossbarMachine(replace(program, target=mapping.parse("crossbar:generic")), chip_seed=3, model=Flash())
 """
 
-import math
 from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 import torch
 
-from mapping.crossbar import G_MAX_US
+from mapping.errors import Refusal
 
-_X_MIN = 1e-9
+
+class Frozen(NamedTuple):
+    """Standard normals of a chip's devices, in the shape of its conductances: one draw each, kept for all ages."""
+
+    programming: torch.Tensor
+    ageing: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -23,21 +38,32 @@ class Device(ABC):
     """A device without any error; a model overrides the causes that its data cover. All tensors share one shape."""
 
     g_max_us: float
+    g_min_us: float = 0.0
 
-    def program(self, target_us, generator):
-        """Conductance after programming, drawn around its target."""
-        return target_us
+    def __post_init__(self):
+        if not 0 <= self.g_min_us < self.g_max_us:
+            raise Refusal("not a device", where=f"{type(self).__name__}, g_min_us and g_max_us",
+                          got=f"{self.g_min_us:g} and {self.g_max_us:g} uS", allowed="0 <= g_min_us < g_max_us",
+                          remedy="correct the conductances")
 
-    def drift(self, programmed_us, target_us, age_s: float, generator):
-        """Conductance at an age, drift exponents drawn for the targets."""
+    def programming_sigma_us(self, target_us):
+        """Standard deviation of the conductance around its target."""
+        return torch.zeros_like(target_us)
+
+    def program(self, target_us, frozen: Frozen):
+        """Conductance after programming, never negative."""
+        return (target_us + self.programming_sigma_us(target_us) * frozen.programming).clamp(min=0)
+
+    def drift(self, programmed_us, target_us, age_s: float, frozen: Frozen):
+        """Conductance at an age."""
         return programmed_us
 
     def slow_sigma_us(self, drifted_us, programmed_us, age_s: float, relaxation_s: float):
-        """Standard deviation of the 1/f noise that stays the same during one relaxation."""
+        """Standard deviation of the noise that stays the same during one relaxation."""
         return torch.zeros_like(drifted_us)
 
     def fresh_sigma_us(self, drifted_us, programmed_us, relaxation_s: float):
-        """Standard deviation of the 1/f noise that a read finds anew."""
+        """Standard deviation of the noise that a read finds anew."""
         return torch.zeros_like(drifted_us)
 
 
@@ -45,66 +71,25 @@ class Device(ABC):
 class Ideal(Device):
     """Keeps exactly what it is told."""
 
-    g_max_us: float = G_MAX_US["ideal"]
-
 
 @dataclass(frozen=True)
-class PCM(Device):
-    """Phase-change memory after iterative programming.
+class Generic(Device):
+    """Normal errors: sigma_prog = additive g_max + proportional g;  sigma_fresh = read_noise g."""
 
-        sigma_prog = c_0 + c_1 x + c_2 x^2,    g_prog = max(0, N(g_target, sigma_prog))                   (1)
-        nu = |N(clip(-.0155 ln x + .0244, .049, .1), clip(-.0125 ln x - .0059, .008, .045))|               (2)
-        g(t) = g_prog ((t + t_0) / t_0)^-nu                                                                (3)
-        q = min(.2, .0088 / max(x_prog^.65, 1e-3))                                                         (4)
-        var_1/f = (g q)^2 ln((t + t_0 + t_read) / (2 t_read))
-                = (g q)^2 ln((t + t_0 + t_read) / t_w) + (g q)^2 ln(t_w / (2 t_read))                      (5)
-                  slow: frozen over a relaxation         fresh: new at every read
-
-    x is the target's in (1) and (2), the programmed conductance's in (4); t counts from t_0 after programming;
-    t_w is the duration of a relaxation.
-
-    Source: Nandakumar et al., ICECS 2019, with the coefficients of aihwkit's PCMLikeNoiseModel. The published variance
-    is that of all noise since programming; (5) splits it at t_w.
-    """
-
-    g_max_us: float = G_MAX_US["pcm"]
-    t0_s: float = 20.0
-    t_read_s: float = 250e-9
-    programming_us: ClassVar[tuple[float, ...]] = (0.26348, 1.9650, -1.1731)
+    additive: float = 0.0
+    proportional: float = 0.0
+    read_noise: float = 0.0
 
     def programming_sigma_us(self, target_us):
-        """sigma_prog of equation (1); the coefficients hold at g_max = 25 uS and scale with it."""
-        x = target_us / self.g_max_us
-        return sum(c * x**n for n, c in enumerate(self.programming_us)) * (self.g_max_us / 25.0)
-
-    def program(self, target_us, generator):
-        noise = _normal_like(target_us, generator)
-        return (target_us + self.programming_sigma_us(target_us) * noise).clamp(min=0)
-
-    def drift_exponents(self, target_us, generator):
-        """nu of equation (2)."""
-        log_x = (target_us / self.g_max_us).clamp(min=_X_MIN).log()
-        mean = (-0.0155 * log_x + 0.0244).clamp(0.049, 0.1)
-        spread = (-0.0125 * log_x - 0.0059).clamp(0.008, 0.045)
-        return (mean + spread * _normal_like(target_us, generator)).abs()
-
-    def drift(self, programmed_us, target_us, age_s, generator):
-        return programmed_us * ((age_s + self.t0_s) / self.t0_s) ** -self.drift_exponents(target_us, generator)
-
-    def slow_sigma_us(self, drifted_us, programmed_us, age_s, relaxation_s):
-        elapsed = age_s + self.t0_s + self.t_read_s
-        return drifted_us * self._q(programmed_us) * math.sqrt(math.log(elapsed / relaxation_s))
+        return self.additive * self.g_max_us + self.proportional * target_us
 
     def fresh_sigma_us(self, drifted_us, programmed_us, relaxation_s):
-        return drifted_us * self._q(programmed_us) * math.sqrt(math.log(relaxation_s / (2 * self.t_read_s)))
-
-    def _q(self, programmed_us):
-        """Relative 1/f amplitude, equation (4)."""
-        return (0.0088 / (programmed_us / self.g_max_us).pow(0.65).clamp(min=1e-3)).clamp(max=0.2)
+        return self.read_noise * drifted_us
 
 
-DEVICES: dict[str, Device] = {"ideal": Ideal(), "pcm": PCM()}
-
-
-def _normal_like(tensor, generator):
-    return torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype, device=tensor.device)
+def polynomial(coefficients, x):
+    """c_0 + c_1 x + c_2 x^2 + ... by Horner's rule."""
+    total = torch.zeros_like(x)
+    for c in reversed(coefficients):
+        total = total * x + c
+    return total

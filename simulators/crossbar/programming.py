@@ -9,44 +9,68 @@ import hashlib
 import torch
 
 from mapping.crossbar import CrossbarLayer
-from mapping.targets import CrossbarTarget
+from mapping.crossbar_target import CrossbarTarget
+from mapping.encoding import difference
 from simulators.crossbar.array import Array
-from simulators.crossbar.devices import Device
+from simulators.crossbar.devices import Device, Frozen
 
 
-def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, chip_seed: int, device="cpu") -> Array:
+def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, chip_seed: int, device="cpu",
+                  array: str = "forward") -> Array:
     """The cells of one layer on one chip.
 
     Args:
         layer: compiled; its targets are already rounded to the device's levels.
         target: says which causes are part of the machine, the age and the relaxation's duration.
         model: the device model. chip_seed: which chip. device: where the cells are read ("cpu", "cuda").
+        array: "forward", or "feedback" for the second array of a machine that has separate ones.
     """
-    def draws(cause):
-        return seeded(chip_seed, layer.name, cause)
+    wanted, where = torch.tensor(layer.stored.g_us), (layer.name,) if array == "forward" else (layer.name, array)
 
-    wanted = programmed = torch.tensor(layer.g_us)
+    def normal(cause):
+        return torch.randn(wanted.shape, generator=seeded(chip_seed, *where, cause))
+
+    stuck = _stuck(wanted, target, seeded(chip_seed, *where, "stuck"))
+    frozen = Frozen(normal("programming"), normal("drift"))
+    programmed = drifted = aged = wanted
     if target.includes("programmed"):
-        programmed = model.program(wanted, draws("programming"))
-    drifted = aged = programmed
+        programmed = drifted = aged = stuck(model.program(wanted, frozen))
     if target.includes("aged"):
-        drifted = model.drift(programmed, wanted, target.age, draws("drift"))
+        drifted = stuck(model.drift(programmed, wanted, target.age, frozen))
         slow_us = model.slow_sigma_us(drifted, programmed, target.age, target.relaxation_time)
-        aged = (drifted + slow_us * torch.randn(drifted.shape, generator=draws("slow noise"))).clamp(min=0)
+        aged = (drifted + slow_us * normal("slow noise")).clamp(min=0)
     fresh_us = None
     if target.includes("read"):
-        fresh_us = model.fresh_sigma_us(drifted, programmed, target.relaxation_time).to(device)
-    compensation = drift_compensation(programmed, aged) if target.drift_compensation else 1.0
-    return Array(aged.to(device), fresh_us, layer.us_per_weight, compensation, layer.row_cuts, layer.column_cuts)
+        fresh_us = model.fresh_sigma_us(drifted, programmed, target.relaxation_time)
+        fresh_us = fresh_us.to(device) if fresh_us.any() else None
+    compensation = drift_compensation(layer, programmed, aged) if target.drift_compensation else 1.0
+    wires = target.wire_ohm if target.includes("wires") else None
+    return Array(aged.to(device), fresh_us, layer.stored.us_per_weight, compensation, layer.row_cuts,
+                 layer.column_cuts, layer.stored.base, wires, target.terminals == "opposite")
 
 
-def drift_compensation(programmed_us, aged_us) -> float:
+def drift_compensation(layer: CrossbarLayer, programmed_us, aged_us) -> float:
     """Summed magnitude of a layer's weights, read when programmed, over the same now.
 
     Source: global drift compensation, Joshi et al., Nat. Commun. 11, 2473 (2020).
     """
-    then, now = ((g[0] - g[1]).abs().sum().item() for g in (programmed_us, aged_us))
+    significance = torch.tensor(float(layer.stored.base)) ** -torch.arange(len(programmed_us))
+
+    def magnitude(g_us):
+        slices = difference(g_us, layer.column_cuts)
+        return torch.einsum("s...,s->...", slices, significance.to(slices)).abs().sum().item()
+
+    then, now = magnitude(programmed_us), magnitude(aged_us)
     return then / now if now else 1.0
+
+
+def _stuck(wanted, target: CrossbarTarget, generator):
+    """Map from conductances to conductances with stuck cells in place; a larger rate sticks more of the same cells."""
+    if not (target.stuck_on or target.stuck_off):
+        return lambda g_us: g_us
+    luck = torch.rand(wanted.shape, generator=generator)
+    on, off = luck < target.stuck_on, luck > 1 - target.stuck_off
+    return lambda g_us: torch.where(on, target.g_max_us, torch.where(off, target.g_min_us, g_us))
 
 
 def seeded(chip_seed: int, *purpose: str) -> torch.Generator:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from networks import small_network
 
 import mapping
-from mapping.crossbar import conductance_pairs, cut, stored_weight
+from mapping.crossbar import cut, stored_weight
+from mapping.encoding import difference, store
 from mapping.errors import Refusal
-from mapping.ranges import MARGIN, image_peak
+from mapping.ranges import image_peak
 
 SOME = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 10**6)
@@ -31,25 +32,77 @@ def with_weight(graph, n, weight):
     return replace(graph, couplings=tuple(couplings))
 
 
+def any_weight(seed, size=1.0):
+    return np.float32(size * np.random.default_rng(seed).standard_normal((5, 2, 3, 3)))
+
+
+def target_of(device="pcm", levels=None, **options):
+    return mapping.CrossbarTarget(f"crossbar:{device}/levels", levels=levels, **options)
+
+
 @SOME
-@given(seeds, st.floats(1e-3, 1e3), st.one_of(st.none(), st.integers(2, 300)))
-def test_a_pair_holds_its_weight_on_one_side_to_half_a_level(seed, size, levels):
-    weight = np.float32(size * np.random.default_rng(seed).standard_normal((3, 2, 3, 3)))
-    g_us, us_per_weight = conductance_pairs(weight, 25.0, levels)
-    half_level = 25.0 / (levels - 1) / 2 if levels else 0.0
-    assert g_us.min() >= 0
-    assert g_us.max() == pytest.approx(25.0, rel=1e-6)
-    assert np.all(g_us.min(0) == 0)
-    assert np.abs((g_us[0] - g_us[1]) - weight * us_per_weight).max() <= half_level + 25 * 1e-6
+@given(seeds, st.floats(1e-3, 1e3), st.one_of(st.none(), st.integers(2, 300)),
+       st.sampled_from(["pcm", "reram_milo", "reram_cmo"]))
+def test_a_pair_holds_its_weight_on_one_side_to_half_a_level(seed, size, levels, device):
+    weight, target = any_weight(seed, size), target_of(device, levels)
+    stored = store(weight, target, ((0, 5),))
+    low, high = target.g_min_us, target.g_max_us
+    half_level = (high - low) / (levels - 1) / 2 if levels else 0.0
+    assert stored.g_us.max() == pytest.approx(high, rel=1e-6)
+    assert np.all(stored.g_us[0].min(0) == np.float32(low))
+    error_us = np.abs(difference(stored.g_us, ((0, 5),))[0] - weight * stored.us_per_weight)
+    assert error_us.max() <= half_level + high * 1e-6
     if levels:
-        codes = g_us / 25.0 * (levels - 1)
+        codes = (stored.g_us - low) / (high - low) * (levels - 1)
         assert np.abs(codes - codes.round()).max() < 1e-3
 
 
+@SOME
+@given(seeds, st.integers(2, 8), st.integers(2, 4))
+def test_slices_hold_a_weight_to_half_a_unit_of_the_last_digit(seed, levels, slices):
+    weight = any_weight(seed)
+    stored = store(weight, target_of(levels=levels, encoding="slices", slices=slices), ((0, 5),))
+    significance = stored.us_per_weight * float(levels) ** np.arange(slices)
+    read = (difference(stored.g_us, ((0, 5),)) / significance[:, None, None, None, None]).sum(0)
+    assert stored.g_us.shape[:3] == (slices, 2, 5)
+    assert stored.g_us.max() == pytest.approx(25.0)
+    assert np.abs(read - weight).max() <= np.abs(weight).max() / (levels**slices - 1) / 2 * (1 + 1e-3)
+
+
+@SOME
+@given(seeds, st.one_of(st.none(), st.integers(3, 300)), st.sampled_from(["pcm", "reram_milo"]))
+def test_an_offset_column_stands_for_zero_and_is_subtracted_from_its_tiles_columns(seed, levels, device):
+    weight, cuts, target = any_weight(seed), ((0, 3), (3, 5)), target_of(device, levels, encoding="offset")
+    weight[1, 0] = 0
+    stored = store(weight, target, cuts)
+    half = (levels - 1) // 2 if levels else None
+    assert stored.g_us.shape == (1, 1, 7, 2, 3, 3)
+    assert target.g_min_us * 0.999 <= stored.g_us.min() <= stored.g_us.max() <= target.g_max_us * 1.001
+    assert np.all(stored.g_us[0, 0, 1, 0] == stored.g_us[0, 0, 5, 0])
+    tolerance = np.abs(weight).max() * (0.5 / half if half else 1e-5) * (1 + 1e-3)
+    assert np.abs(difference(stored.g_us, cuts)[0] / stored.us_per_weight - weight).max() <= tolerance
+    moved = stored.g_us.copy()
+    moved[0, 0, 6] += 1
+    changed = (difference(moved, cuts) - difference(stored.g_us, cuts))[0]
+    assert np.all(changed[:3] == 0)
+    assert np.allclose(changed[3:], -1, atol=1e-4)
+
+
+@SOME
+@given(seeds)
+def test_column_scaling_fills_the_range_in_every_column(seed):
+    weight = any_weight(seed) * np.float32([1, 0.1, 0.5, 0, 2])[:, None, None, None]
+    stored = store(weight, target_of(scaling="column"), ((0, 5),))
+    largest = stored.g_us.max((0, 1, 3, 4, 5))
+    assert np.allclose(largest, [25, 25, 25, 0, 25])
+    read = difference(stored.g_us, ((0, 5),))[0] / stored.us_per_weight * stored.column_scale[:, None, None, None]
+    assert np.allclose(read, weight, rtol=1e-5, atol=1e-7)
+
+
 def test_a_layer_of_zeros_is_stored_as_zeros():
-    g_us, us_per_weight = conductance_pairs(np.zeros((2, 1, 3, 3), np.float32), 25.0, None)
-    assert not g_us.any()
-    assert np.isfinite(us_per_weight)
+    stored = store(np.zeros((2, 1, 3, 3), np.float32), target_of(), ((0, 2),))
+    assert not stored.g_us.any()
+    assert np.isfinite(stored.us_per_weight)
 
 
 @SOME
@@ -96,7 +149,7 @@ def test_adc_ranges_are_a_margin_above_what_calibration_images_cause(graph):
     winners = F.max_pool2d(sums + bias.view(-1, 1, 1), 2, return_indices=True)[1]
     rows = torch.einsum("boyx,oikl->byxikl", F.max_unpool2d(above, winners, 2), weight)
     for adc, seen, bound in ((up.adc, sums, weight.abs().flatten(1).sum(1)), (down.adc, rows, weight.abs().sum(0))):
-        assert adc.item() == pytest.approx(min(MARGIN * np.percentile(seen.abs(), 99.9), bound.max()), rel=1e-4)
+        assert adc.item() == pytest.approx(min(1.5 * np.percentile(seen.abs(), 99.9), bound.max()), rel=1e-4)
 
 
 def test_ranges_of_an_empty_map_are_the_largest_possible_sums(graph):
@@ -126,7 +179,7 @@ def test_a_saved_program_is_loaded_to_the_same_bytes(graph, tmp_path, target):
 
 def test_levels_are_a_rung_of_their_own(graph):
     """/levels rounds when asked to; the mapped machine below it never does."""
-    coarse = mapping.compile(graph, "crossbar:pcm/levels[levels=2]").layers[0].g_us
+    coarse = mapping.compile(graph, "crossbar:pcm/levels[levels=2]").layers[0].stored.g_us
     assert set(np.unique(coarse)) <= {0.0, 25.0}
     ideal = mapping.compile(graph, "crossbar:ideal[levels=2]").layers[0]
     assert np.allclose(stored_weight(ideal), graph.couplings[0].weight, rtol=1e-5, atol=1e-7)

@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mapping.crossbar import conductance_pairs, cut
+from mapping.crossbar import cut
+from mapping.encoding import store
+from mapping.targets import parse
 from simulators.crossbar.array import Array, CrossbarArm, Periphery, overlap_add
 from simulators.crossbar.periphery import Converter
 from simulators.reference import FloatArm, pool
@@ -18,21 +20,22 @@ def wire(values):
     return values
 
 
-def random_array(generator, c_out, c_in, kernel, rows=2, columns=2, noise=0.0):
+def random_array(generator, c_out, c_in, kernel, rows=2, columns=2, noise=0.0, target="crossbar:ideal"):
     weight = torch.randn(c_out, c_in, kernel, kernel, generator=generator, dtype=torch.float64)
-    g_us, us_per_weight = conductance_pairs(weight.numpy(), 25.0, None)
-    g_us = torch.tensor(g_us)
+    column_cuts = cut(c_out, columns)
+    stored = store(weight.numpy(), parse(target), column_cuts)
+    g_us = torch.tensor(stored.g_us, dtype=torch.float64)
     fresh = noise * torch.rand(g_us.shape, generator=generator, dtype=torch.float64) if noise else None
-    return Array(g_us, fresh, us_per_weight, 1.0, cut(c_in, rows), cut(c_out, columns)), weight
+    return Array(g_us, fresh, stored.us_per_weight, 1.0, cut(c_in, rows), column_cuts, stored.base), weight
 
 
 def random_arm(array, padding, side, pool=1, up=None, down=None, bias=None):
-    c_out, _, k, _ = array.conductance_us.shape[1:]
+    c_out, k = array.column_cuts[-1][1], array.conductance_us.shape[-1]
     out = side + 2 * padding - k + 1
-    up = up or Periphery(wire, (wire,) * len(array.row_cuts))
-    down = down or Periphery(wire, (wire,) * len(array.column_cuts))
+    up = up or Periphery(wire, (wire,) * len(array.lines_up))
+    down = down or Periphery(wire, (wire,) * len(array.lines_down))
     bias = torch.zeros(c_out, dtype=torch.float64) if bias is None else bias
-    return CrossbarArm(array, up, down, bias, padding, pool, (c_out, out, out))
+    return CrossbarArm(array, array, up, down, bias, torch.ones_like(bias), padding, pool, (c_out, out, out))
 
 
 geometry = st.tuples(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]),
@@ -72,7 +75,7 @@ def test_one_device_that_changes_changes_both_directions_alike():
     generator = torch.Generator().manual_seed(0)
     array, _ = random_array(generator, 4, 3, 3)
     g_us = array.conductance_us.clone()
-    g_us[0, 2, 1, 0, 2] += 5.0
+    g_us[0, 0, 2, 1, 0, 2] += 5.0
     touched = Array(g_us, None, array.us_per_weight, 1.0, array.row_cuts, array.column_cuts)
     x, z = torch.zeros(1, 3, 3, 3, dtype=torch.float64), torch.zeros(1, 4, 1, 1, dtype=torch.float64)
     x[0, 1, 0, 2], z[0, 2] = 1.0, 1.0
@@ -95,7 +98,7 @@ def test_output_referred_noise_equals_noise_on_every_device(direction):
     array, weight = random_array(generator, 3, 4, 3, noise=6.0)
     draws, drive = 20_000, torch.rand(3 if direction == "down" else 4, generator=generator, dtype=torch.float64)
     sigma = array.fresh_us / array.us_per_weight
-    devices = weight + (sigma.unsqueeze(1) * torch.randn(2, draws, 3, 4, 3, 3, generator=generator,
+    devices = weight + (sigma[0].unsqueeze(1) * torch.randn(2, draws, 3, 4, 3, 3, generator=generator,
                                                          dtype=torch.float64)).sum(0)
     if direction == "up":
         image = drive.view(1, 4, 1, 1).expand(draws, 4, 3, 3)
@@ -157,8 +160,8 @@ def test_a_converters_gradient_is_one_inside_its_range_and_zero_outside():
 
 def test_rows_are_converted_before_they_overlap():
     """Rows of 0.3 steps convert to nothing; one conversion after overlap-add would see nine of them, 2.7 steps."""
-    g_us = torch.zeros(2, 1, 1, 3, 3, dtype=torch.float64)
-    g_us[0] = 25.0
+    g_us = torch.zeros(1, 2, 1, 1, 3, 3, dtype=torch.float64)
+    g_us[0, 0] = 25.0
     array = Array(g_us, None, 25.0, 1.0, ((0, 1),), ((0, 1),))
     adc = Converter(torch.tensor(1.0, dtype=torch.float64), 4, signed=True)
     z = torch.full((1, 1, 4, 4), 0.3 * adc.step.item(), dtype=torch.float64)
@@ -174,18 +177,17 @@ def test_every_tile_has_its_own_converter(direction):
     adcs = tuple(Converter(torch.tensor(scale, dtype=torch.float64), 8, signed=True) for scale in (0.5, 1.0))
     one, two, ones = ((0, 1),), ((0, 1), (1, 2)), torch.ones(1, 2, 1, 1, dtype=torch.float64)
     if direction == "up":
-        array = Array(g_us.view(2, 1, 2, 1, 1), None, 25.0, 1.0, two, one)
+        array = Array(g_us.view(1, 2, 1, 2, 1, 1), None, 25.0, 1.0, two, one)
         out = random_arm(array, 0, 1, up=Periphery(wire, adcs)).forward(ones)[0]
     else:
-        array = Array(g_us.view(2, 2, 1, 1, 1), None, 25.0, 1.0, one, two)
+        array = Array(g_us.view(1, 2, 2, 1, 1, 1), None, 25.0, 1.0, one, two)
         out = random_arm(array, 0, 1, down=Periphery(wire, adcs)).backward(ones, None)
     assert out.item() == pytest.approx(-0.5)
     assert [adc.clipped.item() for adc in adcs] == [1, 0]
 
 
 def test_pooling_is_digital_and_keeps_the_first_of_equal_codes():
-    array = Array(torch.full((2, 1, 1, 1, 1), 25.0) * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1, 1), None, 25.0, 1.0,
-                  ((0, 1),), ((0, 1),))
+    array = Array(torch.tensor([25.0, 0.0]).view(1, 2, 1, 1, 1, 1), None, 25.0, 1.0, ((0, 1),), ((0, 1),))
     coarse = Converter(torch.tensor(1.0), 2, signed=True)
     arm = random_arm(array, 0, 2, pool=2, up=Periphery(wire, (coarse,)), bias=torch.zeros(1))
     x = torch.tensor([[[[0.6, 0.7], [0.9, 0.8]]]])

@@ -1,0 +1,194 @@
+"""What an analog crossbar may be: a device preset, a rung of its ladder of errors, and the options of its circuit.
+
+    crossbar:pcm/aged[age=1d]        crossbar:hermes_2[tile=256x128,wire_ohm=0.35,arrays=separate]
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from mapping.errors import Refusal
+from mapping.options import Target, bad_option, choice, duration, meaningless, option, spell_duration, switch, whole
+from mapping.presets import PRESETS, Preset
+
+CROSSBAR_RUNGS = ("levels", "programmed", "aged", "read", "converters", "wires")
+ENCODINGS = ("pair", "offset", "slices")
+DEFAULT_AGE_S = 3600.0
+DEFAULT_WIRE_OHM = 0.35
+
+
+class Tile(NamedTuple):
+    """Size of a tile in unit cells; written 256 when square, else 256x128."""
+
+    rows: int
+    columns: int
+
+    def __str__(self):
+        return f"{self.rows}" if self.rows == self.columns else f"{self.rows}x{self.columns}"
+
+
+DEFAULT_TILE = Tile(256, 256)
+
+
+def tile(text: str) -> Tile:
+    """The size that a user wrote as rows, or as rows x columns."""
+    rows, _, columns = text.partition("x")
+    return Tile(int(rows), int(columns or rows))
+
+
+@dataclass(frozen=True)
+class CrossbarTarget(Target):
+    """Analog tiles. Times in seconds; `steps` counts time steps (an alternating sweep is two), see CrossbarProgram.
+
+    `age` None means an hour, or what of the preset's data comes closest. `on_off` is g_max / g_min, None the preset's
+    own. `slices` cells of `levels` levels hold one weight of the encoding slices. `scaling` says whether a layer or
+    each column fills the device's range. `arrays` says whether feedback reads the forward devices or a second array.
+    `dt` is the share of the way to its new value that a state takes in a step; `readout_steps` is over how many last
+    steps the logits are averaged; after `winners_held` steps pools keep their winners (None: never). `wire_ohm` is the
+    wire resistance of one cell; `terminals` says at which ends the feedback drives and senses.
+    """
+
+    age: float | None = option(None, duration, "a time, as 25s, 1h, 1d, 1y", 0.0, math.inf)
+    levels: int | None = option(None, whole, "2 to 65536", 2, 65536)
+    encoding: str = choice("pair", ENCODINGS)
+    slices: int = option(2, whole, "2 to 8", 2, 8)
+    scaling: str = choice("layer", ("layer", "column"))
+    on_off: float | None = option(None, float, "1.5 to 1e9", 1.5, 1e9)
+    stuck_on: float = option(0.0, float, "0 to 0.5", 0.0, 0.5)
+    stuck_off: float = option(0.0, float, "0 to 0.5", 0.0, 0.5)
+    tile: Tile = option(DEFAULT_TILE, tile, "16 to 1024, or rows x columns as 256x128")  # noqa: RUF009 - a field
+    arrays: str = choice("shared", ("shared", "separate"))
+    drift_compensation: bool = option(True, switch, "on, off")
+    adc_bits: int = option(8, whole, "2 to 16", 2, 16)
+    dac_bits: int = option(8, whole, "2 to 16", 2, 16)
+    adc_margin: float = option(1.5, float, "0.1 to 100", 0.1, 100.0)
+    wire_ohm: float | None = option(None, float, "0.001 to 100 ohm a cell", 1e-3, 100.0)
+    terminals: str = choice("same", ("same", "opposite"))
+    input_read: str = choice("every", ("once", "every"))
+    relaxation_time: float = option(1e-3, duration, "1us to 1s", 1e-6, 1.0)
+    dt: float = option(1.0, float, "0.01 to 1", 0.01, 1.0)
+    readout_steps: int = option(1, whole, "1 to 1000", 1, 1000)
+    winners_held: int | None = option(None, whole, "1 to 100000", 1, 100_000)
+    steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
+
+    def __post_init__(self):
+        if self.age is None:
+            first, last = self.preset.age_domain_s
+            object.__setattr__(self, "age", min(max(DEFAULT_AGE_S, first), last))
+        if self.wire_ohm is None and self.name.endswith("/wires"):
+            object.__setattr__(self, "wire_ohm", DEFAULT_WIRE_OHM)
+        super().__post_init__()
+        if not all(16 <= size <= 1024 for size in self.tile):
+            raise bad_option(self.name, next(f for f in fields(self) if f.name == "tile"), self.tile)
+        _check_domain(self)
+        _check_encoding(self)
+
+    @property
+    def device(self) -> str:
+        """Name of the preset: "ideal", "pcm", ..."""
+        return self.name.split(":")[1].split("/")[0]
+
+    @property
+    def preset(self) -> Preset:
+        return PRESETS[self.device]
+
+    @property
+    def g_max_us(self) -> float:
+        """Largest conductance that a weight may be stored as."""
+        return self.preset.g_max_us
+
+    @property
+    def g_min_us(self) -> float:
+        """Smallest conductance that a weight may be stored as."""
+        return self.preset.g_min_us if self.on_off is None else self.g_max_us / self.on_off
+
+    @property
+    def rung(self) -> str:
+        """The last cause of error that is switched on; "mapped" for the ideal crossbar."""
+        if self.device == "ideal":
+            return "mapped"
+        last = "converters" if self.wire_ohm is None else "wires"
+        return self.name.split("/")[1] if "/" in self.name else last
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """The rungs up to this machine that change anything."""
+        idle = {"levels"} if self.levels is None else set()
+        return tuple(r for r in rungs_of_preset(self.preset) if self.includes(r) and r not in idle)
+
+    @property
+    def is_noisy(self):
+        return self.includes("read") and "read" in self.preset.causes
+
+    @property
+    def has_chips(self):
+        return self.includes("programmed")
+
+    def includes(self, rung: str) -> bool:
+        """Whether the error `rung` is part of this machine: each rung adds one cause to those before it."""
+        order = ("mapped", *CROSSBAR_RUNGS)
+        return order.index(rung) <= order.index(self.rung)
+
+
+@dataclass(frozen=True)
+class GenericTarget(CrossbarTarget):
+    """A device with normal errors: of programming, `additive` g_max + `proportional` g; of a read, `read_noise` g."""
+
+    g_max_us: float = option(25.0, float, "0.001 to 1000 uS", 1e-3, 1e3)
+    additive: float = option(0.0, float, "0 to 1", 0.0, 1.0)
+    proportional: float = option(0.0, float, "0 to 1", 0.0, 1.0)
+    read_noise: float = option(0.0, float, "0 to 1", 0.0, 1.0)
+
+    @property
+    def is_noisy(self):
+        return super().is_noisy and self.read_noise > 0
+
+
+def rungs_of_preset(preset: Preset) -> tuple[str, ...]:
+    """Rungs of a device's ladder: those of the circuit, and of the device those that its source measured."""
+    circuit = ("levels", "converters", "wires")
+    return tuple(r for r in CROSSBAR_RUNGS if preset.name != "ideal" and (r in circuit or r in preset.causes))
+
+
+def crossbar_targets():
+    """Every registered crossbar: presets, then their rungs."""
+    for name, preset in PRESETS.items():
+        make = GenericTarget if name == "generic" else CrossbarTarget
+        yield make(f"crossbar:{name}"), preset.title
+        for rung in rungs_of_preset(preset):
+            yield make(f"crossbar:{name}/{rung}"), RUNG_MEANINGS[rung]
+
+
+RUNG_MEANINGS = {
+    "levels": "mapped weights rounded to the device's conductance levels",
+    "programmed": "... and programming noise and stuck cells, drawn once per chip",
+    "aged": "... and drift with the slow part of 1/f noise, frozen at the chip's age",
+    "read": "... and fresh read noise at every read",
+    "converters": "... and DAC and ADC: the whole machine, unless wires resist",
+    "wires": "... and the voltage lost along the wires",
+}
+
+
+def _check_domain(target: CrossbarTarget):
+    preset = target.preset
+    first, last = preset.age_domain_s
+    if not first <= target.age <= last:
+        raise Refusal("age outside the data of this device", where=f"{target.name}, age",
+                      got=spell_duration(target.age), allowed=f"{first:g} to {last:g} s",
+                      remedy="choose an age that its source covers, see 'ep-hw devices'")
+    if target.g_min_us < preset.g_min_us:
+        raise Refusal("conductance outside the data of this device", where=f"{target.name}, on_off",
+                      got=f"{target.on_off:g} (down to {target.g_min_us:.3g} uS)",
+                      allowed=f"at most {preset.g_max_us / preset.g_min_us:.3g} ({preset.g_min_us:g} to "
+                      f"{preset.g_max_us:g} uS)", remedy="choose a smaller ratio, or leave it out")
+
+
+def _check_encoding(target: CrossbarTarget):
+    if target.encoding == "slices" and target.levels is None:
+        raise Refusal("slices need a number of levels", where=f"{target.name}, encoding", got="slices, levels=auto",
+                      allowed="slices with levels=2 or more", remedy="add levels, as in encoding=slices,levels=4")
+    if target.encoding == "offset" and target.levels == 2:
+        raise Refusal("two levels leave no middle for an offset column", where=f"{target.name}, levels", got=2,
+                      allowed="3 or more with encoding=offset", remedy="choose more levels, or encoding=pair")
+    if target.encoding != "slices" and target.slices != type(target).slices:
+        raise meaningless(target.name, f"slices={target.slices}", "with encoding=slices")

@@ -1,0 +1,109 @@
+"""Wires that resist: exact transfer of a tile from its drive voltages to its sensed currents.
+
+Each cell g_kj joins word line k to bit line j; neighbouring cells of a line are joined by one wire segment of
+conductance G = 1/R, and so are the first cell of a word line and its driver (left), and the last cell of a bit line
+and its sense amplifier (bottom, a virtual ground). Devices are linear, so I = V T with T independent of V: solved once
+a programmed tile, after which a read is an ordinary product. Kirchhoff's current law at word line k reads
+
+    A_k u_k = G V_k e_0 + g_k v_k,    A_k = tridiagonal of the segments + diag(g_k)                           (1)
+
+and with u_k eliminated, at the bit nodes v_k of row k,
+
+    E_k v_k = f_k V_k + (currents from rows k-1 and k+1),
+    E_k = diag(g_k) - diag(g_k) A_k^-1 diag(g_k) + E_{k-1} K_{k-1},    f_k = G diag(g_k) A_k^-1 e_0           (2)
+    K_k = (1 + E_k / G)^-1,    C_k = K_k [C_{k-1}, f_k],    I = C_{rows-1} V                                  (3)
+
+from the far end of the bit lines to the sensed one. A_k^-1 follows in closed form from the conductances p_i and q_i
+seen from node i towards the driver and towards the open end, with g_i counted in both,
+
+    (A^-1)_jj = 1 / (p_j + q_j - g_j),    (A^-1)_ij = (A^-1)_jj prod_{i <= l < j} G / (G + p_l)               (4)
+
+which, like (2), subtracts no large numbers. The elimination runs along the longer side of the tile.
+"""
+
+from itertools import product
+
+import torch
+
+from mapping.encoding import Cuts
+
+
+def transfer(g_us: torch.Tensor, wire_ohm: float) -> torch.Tensor:
+    """T of equation (3).
+
+    Args:
+        g_us: (..., rows, columns) conductances in microsiemens; rows are driven, columns sensed.
+        wire_ohm: resistance of one segment, above 0.
+
+    Returns:
+        (..., rows, columns) float64 in microsiemens: sensed current over drive voltage.
+    """
+    g_us, segment_us = g_us.double(), 1e6 / wire_ohm
+    if g_us.shape[-2] >= g_us.shape[-1]:
+        return _eliminate(g_us, segment_us)
+    return _other_way(_eliminate(_other_way(g_us), segment_us))
+
+
+def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_ohm: float,
+                  opposite: bool = False) -> torch.Tensor:
+    """What an array's cells look like from outside, tile by tile, in the shape and type of `g_us`.
+
+    A tile's used cells lie next to its drivers and sense amplifiers; each plane has wires of its own.
+
+    Args:
+        g_us: (slices, planes, columns, C_in, k_h, k_w), as `mapping.encoding.Stored.g_us`.
+        opposite: drivers and sense amplifiers at the other ends of their lines.
+    """
+    groups = {}
+    for (first, last), (c, (left, right)) in product(row_cuts, enumerate(column_cuts)):
+        reference = [column_cuts[-1][1] + c] if g_us.shape[1] == 1 else []
+        columns = [*range(left, right), *reference]
+        groups.setdefault((last - first, len(columns)), []).append((slice(first, last), columns))
+    seen = torch.empty_like(g_us)
+    for tiles in groups.values():
+        cells = torch.stack([g_us[:, :, columns][:, :, :, rows].flatten(3).mT for rows, columns in tiles])
+        cells = cells.flip(-1, -2) if opposite else cells
+        currents = transfer(cells, wire_ohm)
+        currents = (currents.flip(-1, -2) if opposite else currents).mT.to(g_us)
+        for (rows, columns), tile in zip(tiles, currents):
+            seen[:, :, columns, rows] = tile.unflatten(-1, (rows.stop - rows.start, *g_us.shape[4:]))
+    return seen
+
+
+def _other_way(g_us):
+    """The tile with rows and columns exchanged: by reciprocity, driving it senses what sensing it drives."""
+    return g_us.mT.flip(-1, -2)
+
+
+def _eliminate(g_us, segment_us: float):
+    inverse_diagonal, steps = _word_lines(g_us, segment_us)
+    identity = torch.eye(g_us.shape[-1], dtype=g_us.dtype, device=g_us.device)
+    below, sensed = torch.zeros_like(identity), g_us.new_zeros((*g_us.shape[:-2], g_us.shape[-1], 0))
+    for k in range(g_us.shape[-2]):
+        g = g_us[..., k, :]
+        green = _green(inverse_diagonal[..., k, :], steps[..., k, :])
+        line = torch.diag_embed(g) - g[..., :, None] * green * g[..., None, :]
+        injected = (segment_us * g * green[..., 0])[..., None]
+        total = line + below
+        factor = torch.linalg.cholesky(identity + total / segment_us)
+        solved = torch.cholesky_solve(torch.cat([total, sensed, injected], -1), factor)
+        below, sensed = solved[..., :g.shape[-1]], solved[..., g.shape[-1]:]
+        below = (below + below.mT) / 2
+    return sensed.mT
+
+
+def _word_lines(g_us, segment_us: float):
+    """(A^-1)_jj of equation (4), and ln of the product from node 0 to each node; (..., rows, columns) both."""
+    towards_driver, towards_end = [g_us[..., 0] + segment_us], [g_us[..., -1]]
+    for j in range(1, g_us.shape[-1]):
+        for chain, g in ((towards_driver, g_us[..., j]), (towards_end, g_us[..., -1 - j])):
+            chain.append(g + chain[-1] * segment_us / (segment_us + chain[-1]))
+    p, q = torch.stack(towards_driver, -1), torch.stack(towards_end[::-1], -1)
+    logs = (segment_us / (segment_us + p)).log().cumsum(-1)
+    return 1 / (p + q - g_us), torch.cat([torch.zeros_like(logs[..., :1]), logs[..., :-1]], -1)
+
+
+def _green(inverse_diagonal, steps):
+    """A^-1 of one word line from equation (4)."""
+    upper = ((steps[..., None, :] - steps[..., :, None]).clamp(max=0).exp() * inverse_diagonal[..., None, :]).triu()
+    return upper + upper.triu(1).mT
