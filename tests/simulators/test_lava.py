@@ -13,9 +13,9 @@ from simulators.loihi.lava import LavaMachine
 from simulators.loihi.session import LavaError
 from simulators.relaxation import Nudge
 
-SCHEDULES = ("synchronous", "alternating")
-CASES = [(0, 7, (2, 1), "synchronous"), (1, 8, (2, 2), "alternating"), (2, 5, (1, 2), "alternating"),
-         (3, 6, (1, 1), "synchronous")]
+CASES = [(0, 7, (2, 1), "synchronous", "lava"), (1, 8, (2, 2), "alternating", "lava[model=structural]"),
+         (2, 5, (1, 2), "alternating", "lava[threshold=0.02,model=structural]"),
+         (3, 6, (1, 1), "synchronous", "lava[threshold=0.005]")]
 
 
 def images_for(graph, count, seed=0):
@@ -40,11 +40,11 @@ def compare(lava, other, images, tolerance=0.0, **phase):
     return ends
 
 
-@pytest.mark.parametrize(("seed", "side", "pools", "schedule"), CASES)
-def test_lava_equals_the_twin_bit_for_bit(random_graph, seed, side, pools, schedule):
+@pytest.mark.parametrize(("seed", "side", "pools", "schedule", "target"), CASES)
+def test_lava_equals_the_twin_bit_for_bit(random_graph, seed, side, pools, schedule, target):
     graph = random_graph(seed, side, pools, schedule, gain=0.5)
     images = images_for(graph, 7, seed)
-    with LavaMachine(mapping.compile(graph, "lava"), batch=3) as lava:   # 7 images: two full batches and a padded one
+    with LavaMachine(mapping.compile(graph, target), batch=3) as lava:   # 7 images: two full batches and a padded one
         ours, theirs = compare(lava, lava.gradient_model, images)
         for name in ("residual", "converged", "steps", "logits"):
             assert torch.equal(getattr(ours, name), getattr(theirs, name))
@@ -54,11 +54,12 @@ def test_lava_equals_the_twin_bit_for_bit(random_graph, seed, side, pools, sched
             compare(lava, lava.gradient_model, images, nudge=nudge_for(graph, 7, beta, loss), states=ours.states)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_lava_in_floats_is_the_reference(random_graph, schedule):
+@pytest.mark.parametrize(("schedule", "target"), [("synchronous", "lava:float"),
+                                                  ("alternating", "lava:float[model=structural]")])
+def test_lava_in_floats_is_the_reference(random_graph, schedule, target):
     graph = random_graph(4, 7, (2, 1), schedule, gain=0.5)
     images = images_for(graph, 6)
-    with simulators.open(mapping.compile(graph, "lava:float")) as lava:
+    with simulators.open(mapping.compile(graph, target)) as lava:
         ours, theirs = compare(lava, lava.gradient_model, images, tolerance=1e-5)
         assert torch.equal(ours.steps, theirs.steps)
         compare(lava, lava.gradient_model, images, tolerance=1e-5, nudge=nudge_for(graph, 6, -0.5), states=ours.states)
@@ -91,6 +92,20 @@ def test_another_schedule_is_refused(random_graph):
         with pytest.raises(Refusal, match="out of range"):
             lava.relax(images_for(lava.graph, 1) + 1)
         assert not lava.differentiable
+
+
+def test_changes_held_back_at_threshold_zero_are_whole_states(random_graph):
+    graph = random_graph(5, 6, (2, 1), "alternating", gain=0.5)
+    images = images_for(graph, 3)
+    with LavaMachine(mapping.compile(graph, "lava[threshold=0]"), batch=3) as lava:
+        ours, dense = compare(lava, simulators.open(mapping.compile(graph, "loihi")), images)
+        assert torch.equal(ours.steps, dense.steps)
+
+
+@pytest.mark.parametrize("target", ["loihi[model=structural]", "loihi:weights[model=structural]"])
+def test_models_of_connections_are_lavas_only(target):
+    with pytest.raises(Refusal, match="model=structural; allowed: on lava, lava:float"):
+        mapping.parse(target)
 
 
 def test_a_closed_machine_says_so(random_graph):
