@@ -69,12 +69,13 @@ class EventCount:
                             for f in fields(EventCount)))
 
 
-def count_events(machine: Machine, images) -> EventCount:
+def count_events(machine: Machine, images, steps=None) -> EventCount:
     """Count the events of a free phase from zero states, each image up to the step at which the machine stops it.
 
     Args:
         machine: one that runs a LoihiProgram in integers, `loihi` or `lava`, with or without a threshold.
         images: (B, C, H, W) in [0, 1].
+        steps: (B,), the last step to count of each image; `machine.relax(images).steps` if None.
 
     Raises:
         Refusal: another machine.
@@ -83,7 +84,7 @@ def count_events(machine: Machine, images) -> EventCount:
     if not (isinstance(program, LoihiProgram) and program.target.is_whole):
         raise Refusal("this machine sends no events", where="events", got=machine.name, allowed="loihi, lava",
                       remedy="count on one of these, with a threshold if you like")
-    steps = machine.relax(images).steps
+    steps = machine.relax(images).steps if steps is None else steps
     ledger = _Ledger(program, machine.gradient_model.substrate, images, steps)
     machine.relax(images, int(steps.max()), trace=ledger.enter)
     return ledger.total()
