@@ -187,6 +187,10 @@ def _check_encoding(target: CrossbarTarget):
     if target.encoding == "slices" and target.levels is None:
         raise Refusal("slices need a number of levels", where=f"{target.name}, encoding", got="slices, levels=auto",
                       allowed="slices with levels=2 or more", remedy="add levels, as in encoding=slices,levels=4")
+    if target.encoding == "slices" and target.levels**target.slices > 2**24:
+        raise Refusal("slices hold more than a float32 weight does", where=f"{target.name}, slices",
+                      got=f"{target.levels}^{target.slices}", allowed="levels^slices up to 2^24",
+                      remedy="choose fewer levels or slices")
     if target.encoding == "offset" and target.levels == 2:
         raise Refusal("two levels leave no middle for an offset column", where=f"{target.name}, levels", got=2,
                       allowed="3 or more with encoding=offset", remedy="choose more levels, or encoding=pair")

@@ -83,7 +83,7 @@ def _pairs(x, levels, slices, column_cuts):
     pair = np.stack([np.maximum(x, 0), np.maximum(-x, 0)])
     if levels is None:
         return pair[None], 1.0
-    codes = np.round(pair * np.float64(levels**slices - 1))
+    codes = np.round(pair.astype(np.float64) * (levels**slices - 1))
     places = [levels ** (slices - 1 - s) for s in range(slices)]
     digits = np.stack([codes // place % levels for place in places])
     return np.float32(digits / (levels - 1)), (levels**slices - 1) / ((levels - 1) * places[0])

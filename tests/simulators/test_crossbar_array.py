@@ -1,5 +1,7 @@
 """Laws of the array: one set of cells, two adjoint directions, noise as if drawn device by device, converters."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mapping.crossbar import cut
-from mapping.encoding import store
+from mapping.encoding import difference, store
 from mapping.targets import parse
 from simulators.crossbar.array import Array, CrossbarArm, Periphery, overlap_add
 from simulators.crossbar.periphery import Converter
@@ -42,29 +44,43 @@ geometry = st.tuples(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5)
                      st.integers(0, 1), st.integers(3, 6), st.integers(1, 5), st.integers(1, 5))
 
 
+ENCODINGS = ["crossbar:ideal", "crossbar:ideal[encoding=offset]",
+             "crossbar:pcm/levels[encoding=slices,levels=64,slices=4]"]
+
+
+@pytest.mark.parametrize("target", ENCODINGS)
 @SOME
 @given(geometry)
-def test_both_directions_equal_the_reference_however_tiles_are_cut(case):
+def test_both_directions_equal_the_reference_however_weights_are_stored_and_cut(target, case):
     seed, c_out, c_in, kernel, padding, side, rows, columns = case
     generator = torch.Generator().manual_seed(seed)
-    array, weight = random_array(generator, c_out, c_in, kernel, rows, columns)
+    array, weight = random_array(generator, c_out, c_in, kernel, rows, columns, target=target)
     bias = torch.randn(c_out, generator=generator, dtype=torch.float64)
     arm = random_arm(array, padding, side, pool=2, bias=bias)
     reference = FloatArm(weight, bias, padding, 2, arm.unpooled)
     x = torch.rand(2, c_in, side, side, generator=generator, dtype=torch.float64)
     assume(min(arm.unpooled[1:]) > 1)
     (u, winners), (u_ref, winners_ref) = arm.forward(x), reference.forward(x)
-    assert torch.allclose(u, u_ref, atol=1e-6)
+    assert torch.allclose(u, u_ref, atol=1e-5)
     assert torch.equal(winners, winners_ref)
+    held = winners.flip(0)
+    u_held, kept = arm.forward_at(x, held)
+    exact = F.conv2d(x, weight, bias, padding=padding)
+    assert kept is held
+    assert torch.allclose(u_held, exact.flatten(2).gather(2, held.flatten(2)).view_as(held), atol=1e-5)
     assert torch.allclose(arm.backward(u, winners), reference.backward(u, winners), atol=1e-5)
 
 
+@pytest.mark.parametrize("wire_ohm", [None, 100.0])
+@pytest.mark.parametrize("target", ENCODINGS)
 @SOME
 @given(geometry)
-def test_the_two_directions_are_adjoint_on_non_square_layers(case):
+def test_the_two_directions_are_adjoint_on_non_square_layers(target, wire_ohm, case):
+    """Through wires too, at the same terminals."""
     seed, c_out, c_in, kernel, padding, side, rows, columns = case
     generator = torch.Generator().manual_seed(seed)
-    arm = random_arm(random_array(generator, c_out, c_in, kernel, rows, columns)[0], padding, side)
+    array = random_array(generator, c_out, c_in, kernel, rows, columns, target=target)[0]
+    arm = random_arm(replace(array, wire_ohm=wire_ohm), padding, side)
     x = torch.randn(2, c_in, side, side, generator=generator, dtype=torch.float64)
     z = torch.randn(2, *arm.unpooled, generator=generator, dtype=torch.float64)
     up, down = arm.forward(x)[0], arm.backward(z, None)
@@ -91,26 +107,31 @@ def test_overlap_add_equals_fold():
     assert torch.allclose(overlap_add(rows, (3, 3), 1), F.fold(blocks, (3, 4), 3, padding=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("target", ["crossbar:ideal", "crossbar:ideal[encoding=offset]",
+                                    "crossbar:pcm/levels[encoding=slices,levels=8]"])
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_output_referred_noise_equals_noise_on_every_device(direction):
-    """Mean and variance of many reads; the oracle draws each device's conductance anew for every position."""
+def test_output_referred_noise_equals_noise_on_every_device(direction, target):
+    """Mean and covariance of many reads; the oracle draws each device's conductance anew for every position."""
     generator = torch.Generator().manual_seed(5)
-    array, weight = random_array(generator, 3, 4, 3, noise=6.0)
+    array, _ = random_array(generator, 3, 4, 3, noise=6.0, target=target)
     draws, drive = 20_000, torch.rand(3 if direction == "down" else 4, generator=generator, dtype=torch.float64)
-    sigma = array.fresh_us / array.us_per_weight
-    devices = weight + (sigma[0].unsqueeze(1) * torch.randn(2, draws, 3, 4, 3, 3, generator=generator,
-                                                         dtype=torch.float64)).sum(0)
+    conductance_us, fresh_us = (t.flatten(0, 1) for t in (array.conductance_us, array.fresh_us))
+    sampled = conductance_us + fresh_us * torch.randn(draws, *fresh_us.shape, generator=generator, dtype=torch.float64)
+    planes = sampled.unflatten(1, array.conductance_us.shape[:2])
+    unit = array.us_per_weight * float(array.base) ** torch.arange(len(array.conductance_us))
+    devices = sum(difference(planes[:, s], array.column_cuts) / u for s, u in enumerate(unit))
     if direction == "up":
         image = drive.view(1, 4, 1, 1).expand(draws, 4, 3, 3)
-        seen = sum(array.read_up(r, image, 0, generator) for r in range(2))[:, :, 0, 0]
+        seen = sum(array.read_up(i, image, 0, generator) for i in range(len(array.lines_up)))[:, :, 0, 0]
         oracle = torch.einsum("noikl,i->no", devices, drive)
     else:
         above = drive.view(1, 3, 1, 1).expand(draws, 3, 1, 1)
-        seen = sum(array.read_down(c, above, generator) for c in range(2))[:, 0, 0]
+        seen = sum(array.read_down(i, above, generator) for i in range(len(array.lines_down)))[:, 0, 0]
         oracle = torch.einsum("noikl,o->nkli", devices, drive).flatten(1)
     spread = oracle.std(0)
     assert torch.all((seen.mean(0) - oracle.mean(0)).abs() < 5 * spread * (2 / draws) ** 0.5)
     assert torch.all((seen.std(0) / spread - 1).abs() < 5 / draws**0.5)
+    assert (torch.corrcoef(seen.T) - torch.corrcoef(oracle.T)).abs().max() < 6 * (2 / draws) ** 0.5
 
 
 def test_reads_are_independent_between_positions_and_repeatable_by_generator():
