@@ -48,7 +48,7 @@ def store(weight: np.ndarray, target: CrossbarTarget, column_cuts: Cuts) -> Stor
     if target.scaling == "column":
         scale = np.abs(weight).reshape(len(weight), -1).max(1) / np.float32(w_max)
         scale[scale == 0] = 1
-    x = weight / (np.float32(w_max) * scale[:, None, None, None])
+    x = np.clip(weight / (np.float32(w_max) * scale[:, None, None, None]), -1, 1)   # rounding may pass 1
     levels = target.levels if target.includes("levels") else None
     slices = target.slices if target.encoding == "slices" and levels else 1
     encode = _offset if target.encoding == "offset" else _pairs
