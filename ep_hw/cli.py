@@ -104,7 +104,7 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
 @app.command()
 def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or the folder of a compiled program")],
         second: Annotated[str, typer.Argument(help="another one")],
-        images: Annotated[int, typer.Option(min=2, help="test images")] = 20,
+        images: Annotated[int, typer.Option(min=1, help="test images")] = 20,
         steps: Annotated[int, typer.Option(min=1, help="time steps to compare")] = 40,
         tolerance: Annotated[float, typer.Option(min=0, help="gaps up to it count as equal")] = 1e-5,
         chip: Annotated[int, typer.Option(min=0, help="chip seed, where there are chips")] = 0,

@@ -14,7 +14,7 @@ import numpy as np
 from ep_hw.rungs import Rung
 from ep_hw.why.finding import Finding, Scene, different_network, exact_step, judged, largest
 from ep_hw.why.transformations import explain_weights
-from ep_hw.why.variants import EXACT, model_of, moves, reproduce
+from ep_hw.why.variants import EXACT, PROBES, model_of, moves, reproduce
 from mapping.graph import Coupling
 from mapping.integers import quantise, round_half_up
 from mapping.loihi import IntegerLayer, LoihiProgram
@@ -71,7 +71,7 @@ def held_back(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> lis
     program, findings = rung.program, []
     for n, (states, population) in enumerate(zip(scene.states, program.graph.populations)):
         state = states * 2**program.state_bits
-        sent = state.roll(1, 0)
+        sent = state.flip(1)   # any other states of the right shape
         kept = (state - machine.substrate.emit(n, state, sent)).abs().max()
         findings.append(judged(rung.name, population.name, "change held back, units of 2^-p", kept, program.held_back))
     return findings
@@ -91,8 +91,9 @@ def lava_processes(rung: Rung, machine: Machine, below: Machine, scene: Scene) -
     findings.append(judged(rung.name, "readout", "gap of logits, relative", logits, EXACT * (not integer)))
     if not any(f.fault for f in findings):
         return findings
-    found = _out_of_turn(program, machine, scene.images, states) or reproduce(
-        program, machine, scene.images, states, period_of(schedule), schedule)
+    images, states = scene.images[:PROBES], [s[:PROBES] for s in states]
+    found = reproduce(program, machine.relax(images, period_of(schedule), states=states), images, states, schedule)
+    found = found or _out_of_turn(program, machine, images, states)
     return [Finding(rung.name, found[0], "gap to the model", max(*first, logits), 0.0, found[1])] if found else findings
 
 
@@ -197,7 +198,9 @@ def _and_a_step(findings, rung: Rung, machine: Machine, scene: Scene, graph, all
 
 
 def _machine_fault(rung: Rung, machine: Machine, scene: Scene, states) -> str | None:
-    found = reproduce(rung.program, machine, scene.images, states, 1, "synchronous")
+    images, states = scene.images[:PROBES], [s[:PROBES] for s in states]
+    seen = machine.relax(images, 1, states=states, schedule="synchronous")
+    found = reproduce(rung.program, seen, images, states, "synchronous")
     return found and f"{found[1]} (in {found[0]}, where it runs; the program is right)"
 
 

@@ -17,13 +17,13 @@ from mapping.graph import SCHEDULES
 from mapping.loihi import LoihiProgram
 from mapping.program import FloatProgram, Program
 from simulators.loihi.twin import twin_of
-from simulators.machine import InProcessMachine, Machine
+from simulators.machine import Equilibrium, InProcessMachine, Machine
 from simulators.reference import ReferenceMachine
-from simulators.relaxation import Arm
+from simulators.relaxation import Arm, period_of
 
 EXACT = 1e-5   # of the states' largest difference between a machine and the variant that explains it
 _SHIFTS = (-3, -2, -1, 1, 2, 3)
-_PROBES = 4    # images that tell one fault from another
+PROBES = 4   # images that tell one fault from another
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +33,20 @@ class Variant:
     layer: str
     fault: str
     machine: InProcessMachine
-    schedule: str | None = None
+    schedule: str
 
 
 class SplitArm(Arm):
     """Reads upwards as one arm and downwards as another."""
 
     def __init__(self, up: Arm, down: Arm):
-        self.forward, self.backward = up.forward, down.backward
+        self.up, self.down = up, down
+
+    def forward(self, s_pre, generator=None):
+        return self.up.forward(s_pre, generator)
+
+    def backward(self, s_post, winners, generator=None):
+        return self.down.backward(s_post, winners, generator)
 
 
 @singledispatch
@@ -59,17 +65,15 @@ def _(program: FloatProgram):
     return ReferenceMachine(program.graph)
 
 
-def reproduce(program: Program, machine: Machine, images, states, steps: int, schedule: str) -> tuple[str, str] | None:
-    """(layer, fault) of the variant whose states and logits are the machine's after some steps; None if there is none.
+def reproduce(program: Program, seen: Equilibrium, images, states, schedule: str) -> tuple[str, str] | None:
+    """(layer, fault) of the variant that ends a sweep where a machine ended it; None where no variant does.
 
     Args:
-        schedule: that the machine was told to run. states: where all start.
+        seen: of the machine, after one sweep of the schedule that it was told to run. states: where all start.
     """
-    images, states = images[:_PROBES], [s[:_PROBES] for s in states]
-    seen = machine.relax(images, steps, states=states, schedule=schedule)
+    steps = period_of(schedule)
     for variant in variants(program, schedule):
-        end = variant.machine.relax(images, steps, states=states, schedule=variant.schedule or schedule)
-        if same(end, seen):
+        if same(variant.machine.relax(images, steps, states=states, schedule=variant.schedule), seen):
             return variant.layer, variant.fault
     return None
 
@@ -82,41 +86,48 @@ def same(a, b) -> bool:
 
 
 def variants(program: Program, schedule: str) -> Iterator[Variant]:
-    """Every known fault in every layer."""
+    """Every known fault in every layer; `schedule` is what the machine was told to run."""
     other = SCHEDULES[schedule == SCHEDULES[0]]
     yield Variant("network", f"its schedule is {other}, not {schedule}", model_of(program), other)
     for n, name in enumerate(_names(program)):
-        for fault, transform in WEIGHT_FAULTS.items():
-            yield from _weight_variants(program, n, name, fault, lambda x, f=transform: {
-                "weight": np.ascontiguousarray(f(x.weight))})
-        for fault, transform in BIAS_FAULTS.items():
-            changed = _changed(program, n, lambda x, f=transform: {"bias": f(x.bias)})
-            yield Variant(name, f"its bias is the program's, {fault}", model_of(changed))
-        if isinstance(program, LoihiProgram):
-            yield from _shift_variants(program, n, name)
+        weights = list(_weight_faults(program, n))
+        for fault, changed in (*weights, *_bias_faults(program, n), *_shift_faults(program, n)):
+            yield Variant(name, fault.format("weights"), model_of(changed), schedule)
+        if 0 < n < len(program.graph.couplings):
+            for fault, changed in weights:
+                yield Variant(name, fault.format("forward weights"), _one_way(program, changed, n, 0), schedule)
+                yield Variant(name, fault.format("feedback weights"), _one_way(program, changed, n, 1), schedule)
 
 
-def _weight_variants(program, n: int, name: str, fault: str, change) -> Iterator[Variant]:
-    wrong = model_of(_changed(program, n, change))
-    yield Variant(name, f"its weights are the program's, {fault}", wrong)
-    if 0 < n < len(program.graph.couplings):
-        arm = wrong.substrate.arms[n]
-        for way in ("forward", "feedback"):
-            model = model_of(program)
-            arms, right = list(model.substrate.arms), model.substrate.arms[n]
-            arms[n] = SplitArm(arm, right) if way == "forward" else SplitArm(right, arm)
-            model.substrate.arms = tuple(arms)
-            yield Variant(name, f"its {way} weights are the program's, {fault}", model)
+def _weight_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
+    for fault, transform in WEIGHT_FAULTS.items():
+        yield f"its {{}} are the program's, {fault}", _changed(
+            program, n, lambda layer, f=transform: {"weight": np.ascontiguousarray(f(layer.weight))})
 
 
-def _shift_variants(program: LoihiProgram, n: int, name: str) -> Iterator[Variant]:
-    if n == len(program.layers):
+def _bias_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
+    for fault, transform in BIAS_FAULTS.items():
+        yield f"its biases are the program's, {fault}", _changed(
+            program, n, lambda layer, f=transform: {"bias": f(layer.bias)})
+
+
+def _shift_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
+    if not isinstance(program, LoihiProgram) or n == len(program.layers):
         return
     for field, words in (("shift", "shift"), ("up", "forward alignment"), ("down", "feedback alignment")):
         for k in _SHIFTS:
             if getattr(program.layers[n], field) + k >= 0:
-                changed = _changed(program, n, lambda x, f=field, k=k: {f: getattr(x, f) + k})
-                yield Variant(name, f"its {words} is off by {k:+d}", model_of(changed))
+                yield f"its {words} is off by {k:+d}", _changed(
+                    program, n, lambda layer, f=field, k=k: {f: getattr(layer, f) + k})
+
+
+def _one_way(program: Program, changed: Program, n: int, way: int) -> InProcessMachine:
+    """The program's model, whose arm n is that of another program in one of its ways (0 forward, 1 feedback)."""
+    model = model_of(program)
+    arms, wrong = list(model.substrate.arms), model_of(changed).substrate.arms[n]
+    arms[n] = SplitArm(arms[n], wrong) if way else SplitArm(wrong, arms[n])
+    model.substrate.arms = tuple(arms)
+    return model
 
 
 def _names(program: Program) -> list[str]:
