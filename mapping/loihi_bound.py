@@ -19,6 +19,7 @@ winner of a window changes, the old one's state is withdrawn before the new one'
 window adds more than one weight. Hence the same bound, whatever the threshold.
 """
 
+from functools import reduce
 from itertools import product
 
 import numpy as np
@@ -48,9 +49,8 @@ def forward_reach(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nda
 
 def feedback_reach(weight: np.ndarray, pool: int) -> np.ndarray:
     """Reach (2, C_in) of the transposed convolution for states of size 1 with one winner a pool window."""
-    signs = (weight.astype(np.int64), -weight.astype(np.int64))
     return np.stack([np.max([_one_a_window(np.maximum(w, 0), pool, parity)
-                             for parity in product(range(pool), repeat=2)], axis=0) for w in signs])
+                             for parity in product(range(pool), repeat=2)], axis=0) for w in (weight, -weight)])
 
 
 def _one_a_window(weight: np.ndarray, pool: int, parity: tuple[int, int]) -> np.ndarray:
@@ -58,8 +58,8 @@ def _one_a_window(weight: np.ndarray, pool: int, parity: tuple[int, int]) -> np.
     before = np.array(parity)
     after = -(np.array(weight.shape[2:]) + before) % pool
     w = np.pad(weight, ((0, 0), (0, 0), *zip(before, after)))
-    c_out, c_in, h, v = w.shape
-    return w.reshape(c_out, c_in, h // pool, pool, v // pool, pool).max((3, 5)).sum((0, 2, 3))
+    places = (w[:, :, i::pool, j::pool] for i, j in product(range(pool), repeat=2))
+    return reduce(np.maximum, places).sum(0, dtype=np.int64).sum((1, 2))
 
 
 def input_range(graph: EPGraph, n: int, state_bits: int, input_bits: int) -> tuple[np.ndarray, np.ndarray]:
