@@ -72,6 +72,11 @@ class LavaSession:
         self.arena.close_file()
         self._buffer = b""
 
+    @property
+    def leader(self) -> int:
+        """Process id of the worker, which leads the group of all processes of the session."""
+        return self._process.pid
+
     def run(self, steps: int, deadline_s: float):
         """Run all processes for a number of time steps."""
         self._ask({"steps": steps}, deadline_s)
