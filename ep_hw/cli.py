@@ -199,6 +199,23 @@ def machines():
 
 
 @app.command()
+def devices(names: Annotated[list[str] | None, typer.Argument(help="presets; all if none is named")] = None,
+            out: Annotated[Path | None, typer.Option(help="folder for table and plot of their errors")] = None,
+            seed: Annotated[int, typer.Option(min=0, help="of the devices drawn for the plot")] = 0):
+    """List the memory devices of analog crossbars with their sources; plot programming error, drift and read noise."""
+    from ep_hw.checkpoint import check_writable
+    from ep_hw.measurements.devices import device_table, devices_figure, measure_devices, measured_presets
+
+    presets = measured_presets(names or [])
+    if out is None:
+        _print(device_table(presets))
+        return
+    check_writable(out)
+    rows = list(measure_devices(presets, seed))
+    _write_measurement(out, "devices", {"seed": seed}, rows, device_table(presets), devices_figure(rows))
+
+
+@app.command()
 def models():
     """List the packaged models with data, accuracy and sha256; random weights have none to show."""
     from ep_hw.checkpoint import load, model_names
