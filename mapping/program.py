@@ -21,7 +21,7 @@ from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph, Population
 from mapping.targets import Target, parse
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

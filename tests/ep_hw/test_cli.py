@@ -13,6 +13,7 @@ from networks import small_network
 from ep_hw import cli
 from ep_hw.checkpoint import load, packaged_models, save_checkpoint
 from mapping import REGISTRY, compile, load_program
+from mapping.program import VERSION
 from mapping.targets import CROSSBAR_RUNGS
 
 README = Path(__file__).parents[2] / "README.md"
@@ -116,7 +117,7 @@ def test_a_damaged_program_is_refused(ep_hw, tmp_path, damage):
     elif damage == "remove":
         header.unlink()
     else:
-        header.write_text(header.read_text().replace('"version": 1', '"version": 99'))
+        header.write_text(header.read_text().replace(f'"version": {VERSION}', '"version": 99'))
     code, _, err = ep_hw("evaluate", "digits", "--on", "prog")
     assert code == 2
     assert len(err.strip().splitlines()) == 1
