@@ -127,8 +127,8 @@ def test_a_margin_nudge_unmasks_few_state_bits():
 
 def test_the_adjoint_of_the_trained_network_is_backpropagation():
     graph = replace(ep_hw.load("digits").lower(), tolerance=1e-10, steps=2000, schedule="synchronous")
-    test = load_data("digits", "test").take(slice(10))
-    adjoint, unrolled = (g(exact(graph), test.images.double(), test.labels, None) for g in (Adjoint(100), Unrolled(300)))
+    machine, test = exact(graph), load_data("digits", "test").take(slice(10))
+    adjoint, unrolled = (g(machine, test.images.double(), test.labels, None) for g in (Adjoint(100), Unrolled(300)))
     assert cosine(adjoint, unrolled).min() >= 0.999
 
 
