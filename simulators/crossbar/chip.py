@@ -8,13 +8,13 @@ from mapping.crossbar import DIRECTIONS, NOISY_STEPS, CrossbarLayer, CrossbarPro
 from mapping.crossbar_target import CrossbarTarget
 from mapping.encoding import owners
 from mapping.graph import Coupling
+from mapping.program import Table
 from mapping.ranges import Span
 from simulators.crossbar.array import Array, CrossbarArm, Periphery
 from simulators.crossbar.cost import relaxation_cost
-from simulators.crossbar.devices import Device
-from simulators.crossbar.models import model_of
 from simulators.crossbar.periphery import Converter, Saturation
-from simulators.crossbar.programming import program_array, seeded
+from simulators.crossbar.programmed import ProgrammedChip, program_chip
+from simulators.crossbar.programming import seeded
 from simulators.machine import InProcessMachine
 from simulators.reference import FloatSubstrate
 from simulators.relaxation import Nudge, Residual
@@ -80,15 +80,15 @@ class CrossbarMachine(InProcessMachine):
 
     Args:
         program: what to run. chip_seed: which chip was programmed. device: "cpu" or "cuda".
-        model: a device model of your own, in place of the preset's.
+        chip: already programmed with this program, in place of `chip_seed`; see `program_chip`.
     """
 
-    def __init__(self, program: CrossbarProgram, chip_seed: int = 0, device="cpu", model: Device | None = None):
+    def __init__(self, program: CrossbarProgram, chip_seed: int = 0, device="cpu", chip: ProgrammedChip | None = None):
         target, graph = program.target, program.graph
-        self.program, self.chip_seed, self.device = program, chip_seed, torch.device(device)
-        model = model or model_of(target)
-        arms = [_arm(c, layer, target, model, chip_seed, device)
-                for c, layer in zip((*graph.couplings, graph.readout), program.layers)]
+        self.chip = chip or program_chip(program, chip_seed, device)
+        self.program, self.chip_seed, self.device = program, self.chip.seed, torch.device(device)
+        arms = [_arm(c, layer, target, *pair, device)
+                for c, layer, pair in zip((*graph.couplings, graph.readout), program.layers, self.chip.arrays)]
         self.deterministic = all(arm.forward_array.fresh_us is None for arm in arms)
         substrate = CrossbarSubstrate(
             arms[:-1], arms[-1], [p.slope for p in graph.populations], [p.shape for p in graph.populations],
@@ -124,6 +124,18 @@ class CrossbarMachine(InProcessMachine):
         seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
         return torch.Generator(self.device).manual_seed(seed)
 
+    def report(self) -> Table:
+        """Layer by layer, since the machine was opened: symmetry, pool winners that changed, converters that clipped.
+        """
+        clipped, rows = {}, []
+        for s in self.saturation():
+            clipped.setdefault(s.layer, []).append(f"{s.fraction:.2%}")
+        for layer, arm, flips in zip(self.program.layers, self.arms, (*self.flip_rates(), 0.0)):
+            rows.append((layer.name, f"{arm.asymmetry:.2%}", f"{flips:.2%}", *clipped.get(layer.name, ["none"] * 4)))
+        columns = ("layer", "|W_f - W_b| / |W_f|", "winners flipped", "DAC up", "ADC up", "DAC down", "ADC down")
+        return Table(f"{self.name}, chip {self.chip_seed}", columns, tuple(rows),
+                     ("flipped: of pool windows, from one read to the next; converters: share of codes clipped",))
+
     def flip_rates(self) -> tuple[float, ...]:
         """For each coupling, the share of pool windows whose winner changed from one read to the next."""
         return tuple(count.fraction for count in self.substrate.flips)
@@ -150,11 +162,8 @@ class CrossbarMachine(InProcessMachine):
         return relaxation_cost(self.program)
 
 
-def _arm(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, model: Device, chip_seed: int,
+def _arm(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, forward: Array, feedback: Array,
          device) -> CrossbarArm:
-    forward = feedback = program_array(layer, target, model, chip_seed, device)
-    if target.arrays == "separate":
-        feedback = program_array(layer, target, model, chip_seed, device, "feedback")
     if layer.spans is None:
         up, down = (Periphery(_wire, (_wire,) * len(lines)) for lines in (forward.lines_up, feedback.lines_down))
     else:

@@ -13,8 +13,8 @@ standard normals of a chip come from who calls it, once a chip. A technology of 
         def programming_sigma_us(self, target_us):
             return self.relative * target_us
 
-    program = mapping.compile(net.lower(), "crossbar:ideal")
-    machine = CrossbarMachine(replace(program, target=mapping.parse("crossbar:generic")), chip_seed=3, model=Flash())
+    program = mapping.compile(net.lower(), "crossbar:generic[g_max_us=10]")
+    machine = CrossbarMachine(program, chip=program_chip(program, chip_seed=3, model=Flash()))
 """
 
 from abc import ABC

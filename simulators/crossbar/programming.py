@@ -44,8 +44,13 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
         fresh_us = model.fresh_sigma_us(drifted, programmed, target.relaxation_time)
         fresh_us = fresh_us.to(device) if fresh_us.any() else None
     compensation = drift_compensation(layer, programmed, aged) if target.drift_compensation else 1.0
+    return array_of(layer, target, aged.to(device), fresh_us, compensation)
+
+
+def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us, fresh_us, compensation: float) -> Array:
+    """A layer's array from what its devices came to."""
     wires = target.wire_ohm if target.includes("wires") else None
-    return Array(aged.to(device), fresh_us, layer.stored.us_per_weight, compensation, layer.row_cuts,
+    return Array(conductance_us, fresh_us, layer.stored.us_per_weight, compensation, layer.row_cuts,
                  layer.column_cuts, layer.stored.base, wires, target.terminals == "opposite")
 
 

@@ -1,0 +1,113 @@
+"""A programmed chip: the arrays that one chip seed made of a program, to keep and to run again to the same bits.
+
+    chip = program_chip(program, chip_seed=3)
+    chip.save("chip3.safetensors")
+    machine = CrossbarMachine(program, chip=ProgrammedChip.load("chip3.safetensors", program))
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from mapping.crossbar import CrossbarProgram
+from mapping.errors import Refusal
+from simulators.crossbar.array import Array
+from simulators.crossbar.devices import Device
+from simulators.crossbar.models import model_of
+from simulators.crossbar.programming import array_of, program_array
+
+_ARRAYS = ("forward", "feedback")
+
+
+@dataclass(frozen=True, eq=False)
+class ProgrammedChip:
+    """Every layer's arrays, the readout last.
+
+    Attributes:
+        seed: which chip. digest: of the program that it holds.
+        arrays: (forward, feedback) of each layer; twice the same object where the directions share one array.
+    """
+
+    seed: int
+    digest: str
+    arrays: tuple[tuple[Array, Array], ...]
+
+    def save(self, path: str | Path):
+        """Write the chip's conductances to one safetensors file, whole or not at all.
+
+        Raises:
+            Refusal: the file cannot be written.
+        """
+        tensors = {}
+        for n, pair in enumerate(self.arrays):
+            for name, array in list(zip(_ARRAYS, pair))[:1 if pair[0] is pair[1] else 2]:
+                tensors[f"{n}.{name}.conductance_us"] = array.conductance_us.cpu().contiguous()
+                tensors[f"{n}.{name}.compensation"] = torch.tensor(array.compensation, dtype=torch.float64)
+                if array.fresh_us is not None:
+                    tensors[f"{n}.{name}.fresh_us"] = array.fresh_us.cpu().contiguous()
+        blob, path = save(tensors, {"chip_seed": str(self.seed), "program": self.digest}), Path(path)
+        try:
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
+                scratch.write(blob)
+            os.replace(scratch.name, path)
+        except OSError as error:
+            raise Refusal("cannot write the chip", where=str(path), got=error.strerror, allowed="a writable folder",
+                          remedy="choose another path") from None
+
+    @classmethod
+    def load(cls, path: str | Path, program: CrossbarProgram, device="cpu") -> "ProgrammedChip":
+        """Read a chip of this program.
+
+        Raises:
+            Refusal: not a chip, or a chip that holds another program.
+        """
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            seed, digest = int(header["chip_seed"]), header["program"]
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise Refusal("not a programmed chip", where=str(path), got=f"{type(error).__name__}: {error}",
+                          allowed="a file of ProgrammedChip.save", remedy="program the chip again") from None
+        if digest != program.digest():
+            raise Refusal("the chip holds another program", where=str(path), got=digest[:12],
+                          allowed=program.digest()[:12], remedy="open it with the program it was programmed with")
+        return cls(seed, digest, tuple(_pair(n, tensors, program) for n in range(len(program.layers))))
+
+
+def program_chip(program: CrossbarProgram, chip_seed: int, device="cpu", model: Device | None = None) -> ProgrammedChip:
+    """Program every layer's devices once.
+
+    Args:
+        model: a device model of your own, in place of the preset's.
+
+    Raises:
+        Refusal: conductances that the model does not have.
+    """
+    target = program.target
+    if model is None:
+        model = model_of(target)
+    elif not (model.g_min_us <= target.g_min_us and target.g_max_us <= model.g_max_us):
+        raise Refusal("the program's conductances are not those of the device", where=type(model).__name__,
+                      got=f"{target.g_min_us:g} to {target.g_max_us:g} uS",
+                      allowed=f"{model.g_min_us:g} to {model.g_max_us:g} uS",
+                      remedy=f"compile for crossbar:generic[g_max_us={model.g_max_us:g}]")
+
+    def pair(layer):
+        forward = program_array(layer, target, model, chip_seed, device)
+        if target.arrays == "shared":
+            return forward, forward
+        return forward, program_array(layer, target, model, chip_seed, device, "feedback")
+
+    return ProgrammedChip(chip_seed, program.digest(), tuple(map(pair, program.layers)))
+
+
+def _pair(n: int, tensors: dict, program: CrossbarProgram) -> tuple[Array, Array]:
+    arrays = [array_of(program.layers[n], program.target, tensors[f"{n}.{name}.conductance_us"],
+                       tensors.get(f"{n}.{name}.fresh_us"), tensors[f"{n}.{name}.compensation"].item())
+              for name in _ARRAYS if f"{n}.{name}.conductance_us" in tensors]
+    return arrays[0], arrays[-1]

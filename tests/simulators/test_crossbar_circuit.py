@@ -1,0 +1,203 @@
+"""What the options of a crossbar's circuit do: arrays, terminals, stuck cells, leaky steps, averages, chips."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from networks import random_images, small_network
+
+import mapping
+import simulators
+from mapping.errors import Refusal
+from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.devices import Device
+from simulators.crossbar.programmed import ProgrammedChip, program_chip
+from simulators.reference import ReferenceMachine
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return small_network(3).lower()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return random_images(8)
+
+
+def machine(graph, target, chip_seed=0):
+    return simulators.open(mapping.compile(graph, target), chip_seed=chip_seed)
+
+
+def reads(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_separate_arrays_have_errors_of_their_own_and_shared_ones_none(graph):
+    shared, separate = (machine(graph, f"crossbar:pcm/programmed[arrays={how}]") for how in ("shared", "separate"))
+    for one, two in zip(shared.arms, separate.arms):
+        assert one.asymmetry == 0
+        assert torch.equal(one.up_weight, two.up_weight)
+        forward, feedback, exact = two.up_weight, two.down_weight, machine(graph, "crossbar:ideal").arms
+        errors = [w - next(a.up_weight for a in exact if a.up_weight.shape == w.shape) for w in (forward, feedback)]
+        assert abs(torch.corrcoef(torch.stack([e.flatten() for e in errors]))[0, 1]) < 5 / errors[0].numel() ** 0.5
+        assert two.asymmetry == pytest.approx(2**0.5 * (errors[0].norm() / forward.norm()).item(), rel=0.35)
+
+
+def test_feedback_reads_its_own_array(graph):
+    m = machine(graph, "crossbar:pcm/programmed[arrays=separate]")
+    arm = m.arms[-1]
+    z = torch.eye(10).view(10, 10, 1, 1)
+    assert torch.allclose(arm.backward(z, None), arm.down_weight, atol=1e-6)
+    assert not torch.allclose(arm.backward(z, None), arm.up_weight, atol=1e-3)
+
+
+def test_terminals_matter_only_with_wires_and_only_to_the_feedback(graph):
+    same, other = (machine(graph, f"crossbar:pcm/wires[wire_ohm=50,terminals={ends}]") for ends in ("same", "opposite"))
+    for a, b in zip(same.arms, other.arms):
+        assert torch.equal(a.up_weight, b.up_weight)
+        assert a.asymmetry == 0
+        assert b.asymmetry > 1e-3
+    assert all(arm.asymmetry == 0 for arm in machine(graph, "crossbar:pcm[terminals=opposite]").arms)
+
+
+def test_wires_are_the_last_rung_of_the_same_chip(graph):
+    without, perfect, poor = (machine(graph, t) for t in (
+        "crossbar:pcm/converters", "crossbar:pcm/wires[wire_ohm=0.001]", "crossbar:pcm[wire_ohm=20]"))
+    for a, b, c in zip(without.arms, perfect.arms, poor.arms):
+        assert torch.allclose(a.up_weight, b.up_weight, atol=1e-4)
+        assert c.up_weight.abs().sum() < 0.999 * a.up_weight.abs().sum()
+
+
+@pytest.mark.parametrize(("rate", "held"), [("stuck_on", 25.0), ("stuck_off", 0.0)])
+def test_stuck_cells_hold_their_end_of_the_range_at_the_rate_named_and_never_drift(rate, held):
+    graph = small_network(5, channels=(16, 24)).lower()
+    few, many, later = (machine(graph, t).arrays[1].conductance_us for t in (
+        f"crossbar:pcm/programmed[{rate}=0.05]", f"crossbar:pcm/programmed[{rate}=0.2]",
+        f"crossbar:pcm/aged[{rate}=0.2,age=1y,relaxation_time=1s]"))
+    free = machine(graph, "crossbar:pcm/programmed").arrays[1].conductance_us
+    stuck = [g != free for g in (few, many)]
+    assert stuck[1].double().mean().item() == pytest.approx(0.2 * (free != held).double().mean().item(), abs=0.02)
+    assert torch.all(stuck[1] | ~stuck[0])
+    assert torch.all(many[stuck[1]] == held)
+    assert (later[stuck[1]] - held).abs().mean() < 0.05 * 25
+
+
+@pytest.mark.parametrize("dt", [0.25, 0.5])
+def test_a_leaky_step_keeps_the_fixed_point_and_shrinks_noise_by_the_known_factor(images, dt):
+    """The reference's fixed point, the only one of a network this weak, is the machine's; around it white noise of the
+    drive keeps dt / (2 - dt) of its variance, where neither clamps nor feedback reach."""
+    graph = small_network(3, gain=1.0).lower()
+    ideal = machine(graph, f"crossbar:ideal[dt={dt}]").relax(images, steps=400)
+    exact = ReferenceMachine(graph).relax(images, steps=400)
+    assert max((a - b).abs().max().item() for a, b in zip(ideal.states, exact.states)) < 1e-4
+    substrate = machine(graph, f"crossbar:ideal[dt={dt}]").substrate
+    noise, state, states = reads(1), torch.full((4000,), 0.5), []
+    for _ in range(60):
+        drive = 1 + 0.05 * torch.randn(4000, generator=noise)
+        state = substrate.move(0, state, drive)
+        states.append(state)
+    slope = substrate.slopes[0]
+    settled = torch.stack(states[40:]).var()
+    assert settled.item() == pytest.approx((slope * 0.05) ** 2 * dt / (2 - dt), rel=0.1)
+
+
+def test_an_averaged_readout_is_the_mean_of_the_last_reads(graph, images):
+    """Without noise by hand from a trace; with noise, its variance over reads falls."""
+    averaged, plain = (machine(graph, f"crossbar:pcm/programmed[steps=9,readout_steps={k}]") for k in (4, 1))
+    logits = []
+    plain.relax(images, steps=9, trace=lambda t, states: logits.append(plain.substrate.logits(states[-1])))
+    assert torch.allclose(averaged.relax(images, steps=9).logits, torch.stack(logits[-4:]).mean(0), atol=1e-6)
+
+    def spread(target):
+        m = machine(graph, target)
+        return torch.stack([m.relax(images, generator=reads(s)).logits for s in range(30)]).var(0).mean().item()
+
+    assert spread("crossbar:pcm/read[steps=30,readout_steps=15]") < 0.85 * spread("crossbar:pcm/read[steps=30]")
+
+
+def test_winners_flip_under_noise_and_not_once_they_are_held(graph, images):
+    free, held = machine(graph, "crossbar:pcm[steps=20]"), machine(graph, "crossbar:pcm[steps=20,winners_held=4]")
+    seen = []
+    for m in (free, held):
+        m.relax(images, generator=reads(0))
+        seen.append([count.windows for count in m.substrate.flips])
+    assert all(0 < rate < 1 for rate in free.flip_rates())
+    assert all(few < many for few, many in zip(seen[1], seen[0]))
+    still = machine(graph, "crossbar:pcm/programmed")
+    still.relax(images, steps=200)
+    moving = still.flip_rates()
+    settled = still.relax(images, steps=200)
+    before = [int(count.flips) for count in still.substrate.flips]
+    still.relax(images, steps=4, states=settled.states)
+    assert all(rate < 0.2 for rate in moving)
+    assert [int(c.flips) - b for c, b in zip(still.substrate.flips, before)] == [0, 0]
+
+
+def test_a_saved_chip_runs_to_the_same_bits(graph, images, tmp_path):
+    program = mapping.compile(graph, "crossbar:pcm[arrays=separate,wire_ohm=1]")
+    first = simulators.open(program, chip_seed=4)
+    first.chip.save(tmp_path / "chip.safetensors")
+    again = CrossbarMachine(program, chip=ProgrammedChip.load(tmp_path / "chip.safetensors", program))
+    assert again.chip_seed == 4
+    assert torch.equal(first.relax(images).logits, again.relax(images).logits)
+    for a, b in zip(first.arms, again.arms):
+        assert torch.equal(a.down_weight, b.down_weight)
+    with pytest.raises(Refusal, match="another program"):
+        ProgrammedChip.load(tmp_path / "chip.safetensors", mapping.compile(graph, "crossbar:pcm"))
+    (tmp_path / "text").write_text("no chip")
+    with pytest.raises(Refusal, match="not a programmed chip"):
+        ProgrammedChip.load(tmp_path / "text", program)
+
+
+@dataclass(frozen=True)
+class Flash(Device):
+    g_max_us: float = 10.0
+    relative: float = 0.5
+
+    def programming_sigma_us(self, target_us):
+        return self.relative * target_us
+
+
+def test_a_device_of_ones_own_is_programmed_in_place_of_a_preset(graph):
+    program = mapping.compile(graph, "crossbar:generic/programmed[g_max_us=10]")
+    for relative in (0.0, 0.5):
+        chip = program_chip(program, 0, model=Flash(relative=relative))
+        error = chip.arrays[0][0].conductance_us - torch.tensor(program.layers[0].stored.g_us)
+        assert bool(error.any()) == (relative > 0)
+    with pytest.raises(Refusal, match=r"Flash.*25 uS.*10 uS"):
+        program_chip(mapping.compile(graph, "crossbar:generic"), 0, model=Flash())
+
+
+def test_the_report_names_every_layer_and_what_its_converters_clipped(graph, images):
+    m = machine(graph, "crossbar:pcm[arrays=separate]")
+    m.relax(images)
+    table = m.report()
+    assert [row[0] for row in table.rows] == [layer.name for layer in m.program.layers]
+    assert all(len(row) == len(table.columns) for row in (*table.rows, *machine(graph, "crossbar:ideal").report().rows))
+    assert table.rows[0][1] == f"{m.arms[0].asymmetry:.2%}"
+
+
+@pytest.mark.parametrize(("target", "words"), [
+    ("crossbar:reram_wan[age=1y]", "age.*1y.*1 to 172800 s"), ("crossbar:sonos[age=10d]", "age.*10d"),
+    ("crossbar:reram_milo[age=1h]", "age.*0 to 0 s"), ("crossbar:pcm[wire_ohm=-1]", "wire_ohm.*ohm"),
+    ("crossbar:pcm[wire_ohm=0]", "wire_ohm"), ("crossbar:pcm[adc_bits=0]", "adc_bits"),
+    ("crossbar:pcm[tile=8x64]", "tile"), ("crossbar:pcm[tile=2000]", "tile"), ("crossbar:pcm[tile=a]", "tile"),
+    ("crossbar:reram_milo[on_off=100]", "on_off.*at most 4.5"), ("crossbar:pcm[stuck_on=0.9]", "stuck_on"),
+    ("crossbar:pcm[encoding=slices]", "levels"), ("crossbar:pcm[encoding=slices,levels=64,slices=5]", "2\\^24"),
+    ("crossbar:pcm[encoding=offset,levels=2]", "3 or more"), ("crossbar:pcm[slices=3]", "encoding=slices"),
+    ("crossbar:generic[g_max_us=0]", "g_max_us.*uS"), ("crossbar:pcm[dt=0]", "dt"), ("crossbar:pcm[age=-1]", "age")])
+def test_what_is_not_physical_is_refused_by_name_value_and_range(target, words):
+    with pytest.raises(Refusal, match=words):
+        mapping.parse(target)
+
+
+@pytest.mark.parametrize("preset", [name for name in mapping.REGISTRY if name.startswith("crossbar:")])
+def test_every_machine_of_the_registry_runs(graph, images, preset):
+    m = machine(graph, preset)
+    end = m.relax(images[:2], steps=3)
+    assert torch.isfinite(end.logits).all()
+    assert m.deterministic == (not m.program.target.is_noisy)
+    assert mapping.parse(str(m.program.target)) == m.program.target
+    quiet = replace(m.program.target, age=m.program.target.preset.age_domain_s[1])
+    assert mapping.parse(str(quiet)) == quiet
