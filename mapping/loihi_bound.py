@@ -26,8 +26,9 @@ import numpy as np
 
 from mapping.graph import EPGraph
 from mapping.integers import round_half_up
+from mapping.loihi_limits import limit
 
-ACCUMULATOR_LIMIT = 2**23
+ACCUMULATOR_LIMIT = 2 ** (limit("state bits") - 1)
 
 
 def signed_sums(weight: np.ndarray) -> np.ndarray:

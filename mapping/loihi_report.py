@@ -1,5 +1,6 @@
 """The mapping reports of a Loihi program: its integers, layer by layer, and where they go on cores and chips."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -51,7 +52,7 @@ def placement_table(program) -> Table:
     parts = dict.fromkeys((b.layer, b.part) for b in placement.blocks)
     rows = tuple(_row(*part, placement.of(*part)) for part in parts)
     return Table(f"{program.target}: cores", PLACEMENT_COLUMNS, rows,
-                 (verdict(placement), _other_way(program), *PLACEMENT_NOTES))
+                 (verdict(placement), _other_way(program), _axons(placement), *PLACEMENT_NOTES))
 
 
 def verdict(placement: Placement) -> str:
@@ -59,10 +60,19 @@ def verdict(placement: Placement) -> str:
     memory = sum(b.need.memory_bits for b in placement.blocks) / (8 * limit("memory a core"))
     neurons = sum(b.need.neurons for b in placement.blocks) / limit("neurons a core")
     scarce, share = max(("memory", memory), ("neurons", neurons), key=lambda x: x[1])
-    largest = max(placement.blocks, key=lambda b: len(placement.of(b.layer, b.part)))
+    (layer, part), _ = Counter((b.layer, b.part) for b in placement.blocks).most_common(1)[0]
     return (f"Verdict: {placement.cores} cores on {placement.chips} chip(s) of {limit('cores a chip')} cores. "
-            f"{scarce.capitalize()} limits it: it would fill {share:.1f} cores by itself; most cores go to the "
-            f"{largest.part} part of {largest.layer}.")
+            f"{scarce.capitalize()} limits it: it would fill {share:.1f} cores by itself; most blocks are of the "
+            f"{part} part of {layer}.")
+
+
+def _axons(placement: Placement) -> str:
+    """The fullest core's input axons beside what Loihi 1 allowed; nothing is published for Loihi 2."""
+    axons = [0] * placement.cores
+    for b in placement.blocks:
+        axons[b.core] += b.need.axons
+    return (f"Most axons into a core: {max(axons)}. Loihi 1 allowed {limit('input axons a core, Loihi 1')}; for Loihi "
+            "2 no limit is published and none is enforced.")
 
 
 def _row(layer: str, part: str, blocks: tuple[Block, ...]) -> tuple:

@@ -164,6 +164,18 @@ def test_more_chips_than_allowed_are_refused_and_as_many_are_not():
             mapping.compile(graph, f"loihi[chips={chips - 1}]")
 
 
+def test_a_chip_with_cores_to_spare_is_full_when_it_stores_enough_synapses():
+    graph, target = small_network().lower(), mapping.parse("loihi")
+    with limits(memory_a_core=1000):
+        blocks = place(graph, target).blocks
+        most = max(b.need.weights for b in blocks)
+        with limits(synapses_a_chip=most):
+            placement = place(graph, target)
+            check_limits(placement)
+    assert sum(b.need.weights for b in blocks) / most <= placement.chips <= len(blocks)
+    assert placement.chips > 1 == blocks[-1].chip + 1
+
+
 def test_the_table_adds_up_and_says_how_many_cores():
     program = mapping.compile(small_network().lower(), "loihi")
     table, placement = placement_table(program), place(program.graph, program.target)
@@ -173,4 +185,10 @@ def test_the_table_adds_up_and_says_how_many_cores():
     assert sum(r["weights"] for r in rows) == sum(b.need.weights for b in placement.blocks)
     assert table.notes[0].startswith(f"Verdict: {placement.cores} cores on 1 chip(s)")
     assert "unrolled" in table.notes[1]
+    assert placement.cores == 1
+    assert table.notes[2].startswith(f"Most axons into a core: {sum(r['axons'] for r in rows)}.")
     assert program.tables()[1] == table
+
+
+def test_a_chip_of_full_cores_is_a_full_chip():
+    assert limit("cores a chip") * limit("neurons a core") == limit("neurons a chip")
