@@ -32,6 +32,7 @@ def doc():
 @given(seed=st.integers(0, 10**6), bits=st.integers(1, 8), exponent=st.integers(-3, 12))
 def test_weights_round_as_documented(doc, seed, bits, exponent):
     weight = np.random.default_rng(seed).integers(-300, 300, (3, 2, 3, 3)) * 2.0**-exponent / 4   # many exact halves
+    weight[0, 0, 0, 0] = 0
     assert np.array_equal(doc["round_half_up"](weight * 2.0**exponent), round_half_up(weight * 2.0**exponent))
     assert np.array_equal(doc["integer_weight"](weight, bits, exponent), quantise(weight, bits, exponent))
 
