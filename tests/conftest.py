@@ -1,12 +1,14 @@
 """Folders that tests share; one torch thread, which is fastest for networks as small as these."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from ep_hw import cli
 from mapping.graph import Coupling, EPGraph, Population
 
 torch.set_num_threads(1)
@@ -20,6 +22,21 @@ def cifar_root():
         if (Path(folder) / "cifar-10-batches-py").is_dir():
             return Path(folder)
     return pytest.skip("no CIFAR-10 folder on this machine (set EP_HW_DATA)")
+
+
+@pytest.fixture
+def ep_hw(capsys, monkeypatch, tmp_path):
+    """Run a command in a folder of its own: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ep-hw", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out = capsys.readouterr()
+        return ended.value.code or 0, out.out, out.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

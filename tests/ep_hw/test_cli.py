@@ -10,28 +10,12 @@ from pathlib import Path
 import pytest
 from networks import small_network
 
-from ep_hw import cli
 from ep_hw.checkpoint import load, packaged_models, save_checkpoint
 from mapping import REGISTRY, compile, load_program
 from mapping.program import VERSION
 from mapping.targets import CROSSBAR_RUNGS
 
 README = Path(__file__).parents[2] / "README.md"
-
-
-@pytest.fixture
-def ep_hw(capsys, monkeypatch, tmp_path):
-    """Run a command in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ep-hw", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out = capsys.readouterr()
-        return ended.value.code or 0, out.out, out.err
-
-    return run
 
 
 def poisoned(tmp_path) -> Path:
