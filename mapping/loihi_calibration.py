@@ -6,8 +6,8 @@ With W the integers, w their exact weights, s the recorded states and z = unpool
     f_n = conv_transpose(z, 2^-q W - w)                          in the drive of the layer below                (13)
 
 The exponent q that makes sum e^2 + sum f^2 least is kept: with few weight bits it pays to clip some weights. The mean
-of e over images and places, channel by channel, is then taken off the biases; f changes sign with the states above,
-and taking its mean off as well was measured not to help (docs/loihi.md).
+of e over images and places, channel by channel, is then taken off the biases; taking off the mean of f as well was
+measured not to help (docs/loihi.md).
 Source of the bias correction: Nagel et al. 2019, Data-free quantization, section 4.2.
 """
 
