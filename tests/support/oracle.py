@@ -15,14 +15,14 @@ class Oracle:
 
     Attributes:
         states: of every layer, now. sent: what others know of them.
-        met: how often it met a pool tie ("tie"), a negative number half-way between two integers ("half"), a state
-            below 0 ("low") or above the largest ("high"); the largest sum as a fraction of its proven bound ("bound").
+        met: how often it met a pool tie ("tie"), and a state below 0 ("low") or above the largest ("high"); the largest
+            sum as a fraction of its proven bound ("bound").
     """
 
-    def __init__(self, program, image, states=None, target=None, beta: int = 0, loss: str = "cross_entropy"):
+    def __init__(self, program, image, target=None, beta: int = 0, loss: str = "cross_entropy"):
         self.program, self.image, self.met = program, image, Counter()
         self._target, self._beta, self._loss = target, beta, loss
-        self.states = states or [zeros(p.shape) for p in program.graph.populations]
+        self.states = [zeros(p.shape) for p in program.graph.populations]
         self.sent = self.states
         self._time = 0
 
@@ -59,7 +59,7 @@ class Oracle:
             back = feedback(layers[n], graph.couplings[n], self.sent[n], reads[n][1], layers[n - 1].down)
             drives[n - 1] = join(int.__add__, drives[n - 1], back)
         if self._beta:
-            drives[-1] = join(int.__add__, drives[-1], self._pull(self.sent[-1]))
+            drives[-1] = join(int.__add__, drives[-1], self.pull(self.sent[-1]))
         return drives
 
     def _forward(self, layer, coupling, below):
@@ -93,7 +93,8 @@ class Oracle:
             state.append([[min(max(v, 0), largest) for v in row] for row in rounded])
         return state
 
-    def _pull(self, top):
+    def pull(self, top):
+        """Drive of the nudge, from the top states."""
         logits, weight = self.logits(top), self.program.readout.weight.tolist()
         error = (margin if self._loss == "margin" else cross_entropy)(logits, self._target,
                                                                       self.program.readout.scale)
@@ -101,9 +102,7 @@ class Oracle:
         for c, channel in enumerate(top):
             sums = [[self._beta * sum(e * w[c][i][j] for e, w in zip(error, weight)) for j in range(len(row))]
                     for i, row in enumerate(channel)]
-            shift = self.program.nudge_shift
-            self.met["half"] += sum(v < 0 and shift > 0 and v % 2**shift == 2 ** (shift - 1) for v in flat(sums))
-            pulls.append([[round_half_up(v, shift) for v in row] for row in sums])
+            pulls.append([[round_half_up(v, self.program.nudge_shift) for v in row] for row in sums])
         return pulls
 
 
