@@ -1,13 +1,17 @@
 """The overflow proof at its edge: bounds just below and at 2^23, and states that do reach them."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import mapping
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph, Population
-from mapping.loihi_bound import ACCUMULATOR_LIMIT
+from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.twin import open_twin
 
@@ -54,6 +58,20 @@ def test_one_more_is_refused_with_the_layer_and_the_bound(sign, bias):
     with pytest.raises(Refusal, match=r"layer conv2: accumulator is not proven safe with 16 .*bound 8388608.*allowed: "
                                       r"below 8388608.*remedy: leave state_bits out"):
         mapping.compile(binary_edge(sign, bias), "loihi[weight_bits=1,state_bits=16]")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([1, 2]))
+def test_feedback_takes_the_largest_weight_of_each_window(seed, kernel, pool):
+    weight = np.random.default_rng(seed).integers(-127, 128, (3, 2, kernel, kernel)).astype(np.int8)
+    expected = np.zeros((2, 2), int)
+    for sign, c_in, r, v in np.ndindex(2, 2, pool, pool):
+        windows = Counter()   # of a unit at (r, v) in its window: tap (i, j) comes from the output at (r - i, v - j)
+        for c_out, i, j in np.ndindex(3, kernel, kernel):
+            place, w = (c_out, (r - i) // pool, (v - j) // pool), int(weight[c_out, c_in, i, j])
+            windows[place] = max(windows[place], -w if sign else w)
+        expected[sign, c_in] = max(expected[sign, c_in], sum(windows.values()))
+    assert feedback_reach(weight, pool).tolist() == expected.tolist()
 
 
 def two_sided(below: int, above: int) -> EPGraph:
