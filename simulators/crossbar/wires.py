@@ -26,6 +26,7 @@ from itertools import product
 import torch
 
 from mapping.encoding import Cuts
+from mapping.errors import Refusal
 
 
 def transfer(g_us: torch.Tensor, wire_ohm: float) -> torch.Tensor:
@@ -37,7 +38,16 @@ def transfer(g_us: torch.Tensor, wire_ohm: float) -> torch.Tensor:
 
     Returns:
         (..., rows, columns) float64 in microsiemens: sensed current over drive voltage.
+
+    Raises:
+        Refusal: a resistance that is not above 0, or conductances below 0: a grid without a unique solution.
     """
+    if not 0 < wire_ohm < float("inf"):
+        raise Refusal("not a wire", where="wire_ohm", got=f"{wire_ohm:g} ohm", allowed="above 0 ohm, finite",
+                      remedy="leave wires out where they are perfect")
+    if not (g_us.detach() >= 0).all():
+        raise Refusal("not conductances", where="tile", got=f"smallest {g_us.min().item():.3g} uS",
+                      allowed="0 uS or more", remedy="clip the conductances")
     g_us, segment_us = g_us.double(), 1e6 / wire_ohm
     if g_us.shape[-2] >= g_us.shape[-1]:
         return _eliminate(g_us, segment_us)

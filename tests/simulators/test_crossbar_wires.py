@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nodal import node_voltages, sensed_currents
 
 from mapping.crossbar import cut
+from mapping.errors import Refusal
 from simulators.crossbar.wires import through_wires, transfer
 
 SOME = settings(max_examples=12, deadline=None)
@@ -117,3 +118,11 @@ def test_opposite_terminals_break_the_symmetry_the_more_the_wires_resist():
 
     small, middle, large = (gap(ohm) for ohm in (0.01, 0.35, 3.0))
     assert small < 1e-3 < middle < large < 0.5
+
+
+@pytest.mark.parametrize(("g_us", "wire_ohm", "words"), [
+    (1.0, 0.0, "wire_ohm.*0 ohm"), (1.0, -1.0, "wire_ohm.*-1 ohm"), (1.0, np.nan, "wire_ohm"),
+    (-1.0, 1.0, "smallest -1 uS"), (np.nan, 1.0, "uS")])
+def test_a_grid_without_a_solution_is_refused(g_us, wire_ohm, words):
+    with pytest.raises(Refusal, match=words):
+        transfer(torch.full((3, 2), g_us), wire_ohm)
