@@ -19,6 +19,7 @@ from ep_hw.statistics import median_interval
 from mapping.errors import Refusal
 from mapping.integers import LOSSES
 from simulators.loihi.twin import open_twin
+from simulators.reference import ReferenceMachine
 
 KINDS = ("csv", "json", "png", "svg")
 
@@ -35,6 +36,7 @@ def read_rows(folder, name):
     with (folder / f"{name}.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert len(table) == len(rows)
+    assert "events_per_step" not in table[0]
     for line, row in zip(table, rows):
         assert all(str("" if row[key] is None else row[key]) == text for key, text in line.items())
     with Image.open(folder / f"{name}.png") as picture:
@@ -106,10 +108,12 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(ep_hw, tmp_path, name):
 
 
 def test_points_are_those_of_the_machine_itself(digits):
-    graph, split = digits
-    point, = measure_events(graph, event_targets("loihi", [0.1])[1:], split)
-    end = open_twin(mapping.compile(graph, "loihi[threshold=0.1]")).relax(split.images)
+    graph, split = digits[0], load_data("digits", "test").take(slice(60))
+    point, = measure_events(graph, event_targets("loihi", [0.5])[1:], split)
+    end, reference = (machine.relax(split.images) for machine in (
+        open_twin(mapping.compile(graph, "loihi[threshold=0.5]")), ReferenceMachine(graph)))
     assert point.correct == int((end.prediction == split.labels).sum())
+    assert point.agreeing == int((end.prediction == reference.prediction).sum()) < len(split)
     assert torch.equal(point.steps, end.steps)
     assert point.count.units.shape[1] == end.steps.max() + 1
 
