@@ -10,10 +10,11 @@ from ep_hw.execution import REFERENCE
 from mapping.crossbar import CrossbarProgram, compile_crossbar
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program
-from mapping.targets import CROSSBAR_RUNGS, CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
+from mapping.targets import CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
 
-_CROSSBAR_CAUSES = {"levels": "conductance levels", "programmed": "programming noise", "aged": "drift and slow noise",
-                    "read": "read noise, fixed steps", "converters": "DAC and ADC", "wires": "resistance of the wires"}
+_CROSSBAR_CAUSES = {"mapped": "mapping to tiles", "levels": "conductance levels", "programmed": "programming noise",
+                    "aged": "drift and slow noise", "read": "read noise, fixed steps", "converters": "DAC and ADC",
+                    "wires": "resistance of the wires"}
 
 
 def rungs_of(target: Target) -> list[tuple[str, str]]:
@@ -43,13 +44,11 @@ def _loihi_rungs(target: LoihiTarget) -> list[tuple[str, str]]:
 
 def _crossbar_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
     ideal = CrossbarTarget("crossbar:ideal", tile=target.tile, steps=target.steps)
-    rungs = [*_from_reference(target), (str(ideal), "mapping to tiles")]
-    for rung in CROSSBAR_RUNGS:
-        idle = rung == "levels" and target.levels is None and rung != target.rung
-        if target.includes(rung) and not idle:
-            name = target.name if rung == target.rung else f"crossbar:{target.device}/{rung}"
-            rungs.append((str(replace(target, name=name)), _CROSSBAR_CAUSES[rung]))
-    return rungs
+    rungs = [*_from_reference(target), (str(ideal), _CROSSBAR_CAUSES["mapped"])]
+    for rung in target.rungs:
+        if rung != target.rung:
+            rungs.append((str(replace(target, name=f"crossbar:{target.device}/{rung}")), _CROSSBAR_CAUSES[rung]))
+    return rungs if str(target) == str(ideal) else [*rungs, (str(target), _CROSSBAR_CAUSES[target.rung])]
 
 
 @dataclass(frozen=True, eq=False)

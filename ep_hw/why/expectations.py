@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ep_hw.rungs import Rung
-from ep_hw.why import integers
+from ep_hw.why import analog, integers
 from ep_hw.why.finding import Finding, Scene
 from mapping.targets import CrossbarTarget, LoihiTarget
 from simulators.machine import Machine
@@ -17,6 +17,13 @@ EXPECTATIONS: dict[str, Expectation] = {
     "held back": integers.held_back,
     "lava": integers.lava_processes,
     "lava:float": integers.lava_processes,
+    "mapped": analog.mapped,
+    "levels": analog.levels,
+    "programmed": analog.programmed,
+    "aged": analog.aged,
+    "read": analog.read,
+    "converters": analog.converters,
+    "wires": analog.wires,
 }
 
 

@@ -46,7 +46,7 @@ class Explanation:
         if self.parting.place and self.contributions:
             largest = max(self.contributions, key=lambda c: c.share)
             layer = self.parting.layers[self.parting.place[1]]
-            verdict.append(f"{largest.cause} explains most of the gap in {layer} ({largest.share:.0%}).")
+            verdict.append(f"The largest part of the gap in {layer} is {largest.cause} ({largest.share:.0%}).")
         if not self.faults and self.findings:
             verdict.append("Every rung does what its cause may do.")
         if self.noisy:

@@ -8,6 +8,7 @@ import torch
 
 from mapping.graph import Coupling, EPGraph
 from mapping.program import Table
+from simulators.machine import Machine
 from simulators.reference import FloatSubstrate, ReferenceMachine
 from simulators.relaxation import period_of, relax
 
@@ -74,6 +75,11 @@ class Scene:
         return ReferenceMachine(self.graph).relax(self.images, steps).states
 
     @property
+    def starts(self) -> tuple[tuple[torch.Tensor, ...], ...]:
+        """States to start a step from: rest, where the image decides, and busy ones, where feedback does too."""
+        return tuple(map(torch.zeros_like, self.states)), self.states
+
+    @property
     def layers(self) -> tuple[Coupling, ...]:
         """The couplings from the image upwards, then the readout."""
         return (*self.graph.couplings, self.graph.readout)
@@ -84,6 +90,23 @@ def exact_step(graph: EPGraph, images, states) -> tuple[torch.Tensor, ...]:
     substrate = FloatSubstrate.of(graph, dtype=torch.float64)
     return relax(substrate, images.double(), schedule="synchronous", steps=1,
                  states=[s.double() for s in states]).states
+
+
+def step_findings(rung: str, machine: Machine, graph: EPGraph, images, starts, allowed, *, top: float = 1.0,
+                  name=lambda: None) -> list[Finding]:
+    """A synchronous step of a machine against the exact one of a graph, from the start where they differ most.
+
+    Args:
+        starts: states to step from. allowed: largest gap of each layer. top: largest state that the machine has.
+        name: asked which fault explains a larger gap.
+    """
+    def gaps(states):
+        end = machine.relax(images, 1, states=states, schedule="synchronous").states
+        return [largest(a - b.clamp(max=top)) for a, b in zip(end, exact_step(graph, images, states))]
+
+    worst = max(map(gaps, starts), key=lambda measured: max(g / a for g, a in zip(measured, allowed)))
+    return [judged(rung, population.name, "gap of a step to the exact one", gap, most, name)
+            for population, gap, most in zip(graph.populations, worst, allowed)]
 
 
 def largest(difference) -> float:

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from ep_hw.rungs import Rung
-from ep_hw.why.finding import Finding, Scene, different_network, exact_step, judged, largest
+from ep_hw.why.finding import Finding, Scene, different_network, judged, largest, step_findings
 from ep_hw.why.transformations import explain_weights
-from ep_hw.why.variants import EXACT, PROBES, model_of, moves, reproduce
+from ep_hw.why.variants import EXACT, model_of, moves, reproduce
 from mapping.graph import Coupling
 from mapping.integers import quantise, round_half_up
 from mapping.loihi import IntegerLayer, LoihiProgram
@@ -79,22 +79,31 @@ def held_back(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> lis
 
 def lava_processes(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
     """Equation (3): a sweep from the same states on Lava and on its model, the first difference judged."""
-    program, schedule = rung.program, scene.graph.schedule
+    program, period = rung.program, period_of(scene.graph.schedule)
     integer = isinstance(program, LoihiProgram)
-    states = on_grid(program, scene.states) if integer else scene.states
-    gaps, logits = _sweep_gaps(machine, model_of(program), scene.images, states, period_of(schedule))
-    first = next((step for step in gaps if max(step) > EXACT * (not integer)), gaps[-1])
+    allowed = 0.0 if integer else EXACT
+    starts = [on_grid(program, start) for start in scene.starts] if integer else scene.starts
+    for states in starts:
+        gaps, logits = _sweep_gaps(machine, model_of(program), scene.images, states, period)
+        first = next((step for step in gaps if max(step) > allowed), gaps[-1])
+        if max(*first, logits) > allowed:
+            return _process_fault(rung, machine, scene, starts, [*first, logits])
+    return [Finding(rung.name, layer, "gap to the model", gap, allowed)
+            for layer, gap in zip(_populations(program), [*first, logits])]
 
-    findings = []
-    for n, population in enumerate(program.graph.populations):
-        findings.append(judged(rung.name, population.name, "gap to the model", first[n], EXACT * (not integer)))
-    findings.append(judged(rung.name, "readout", "gap of logits, relative", logits, EXACT * (not integer)))
-    if not any(f.fault for f in findings):
-        return findings
-    images, states = scene.images[:PROBES], [s[:PROBES] for s in states]
-    found = reproduce(program, machine.relax(images, period_of(schedule), states=states), images, states, schedule)
-    found = found or _out_of_turn(program, machine, images, states)
-    return [Finding(rung.name, found[0], "gap to the model", max(*first, logits), 0.0, found[1])] if found else findings
+
+def _process_fault(rung: Rung, machine: Machine, scene: Scene, starts, gaps: list[float]) -> list[Finding]:
+    """The fault that explains a gap; without one, the layers that have it."""
+    found = reproduce(rung.program, machine, scene.images, starts, scene.graph.schedule) or _out_of_turn(
+        rung.program, machine, scene.images, starts[-1])
+    if found:
+        return [Finding(rung.name, found[0], "gap to the model", max(gaps), 0.0, found[1])]
+    return [judged(rung.name, layer, "gap to the model", gap, 0.0)
+            for layer, gap in zip(_populations(rung.program), gaps)]
+
+
+def _populations(program) -> list[str]:
+    return [*(p.name for p in program.graph.populations), "readout"]
 
 
 def _sweep_gaps(machine, model, images, states, steps: int) -> tuple[list[list[float]], float]:
@@ -184,23 +193,15 @@ def _and_a_step(findings, rung: Rung, machine: Machine, scene: Scene, graph, all
     """The findings and, where the program is without fault, those of a step that its machine takes."""
     if any(f.fault for f in findings):
         return findings
-    program = rung.program
-    rounded = program.target.quantises_states
-    states = on_grid(program, scene.states) if rounded else scene.states
-    top = program.top * 2.0**-program.state_bits if rounded else 1.0
-    end = machine.relax(scene.images, 1, states=states, schedule="synchronous").states
-    wanted = exact_step(graph, scene.images, states)
-    for population, seen, exact, most in zip(graph.populations, end, wanted, allowed):
-        findings.append(judged(rung.name, population.name, "gap of a step to the exact one",
-                               largest(seen - exact.clamp(max=top)), most,
-                               lambda: _machine_fault(rung, machine, scene, states)))
-    return findings
+    program, starts, top = rung.program, scene.starts, 1.0
+    if program.target.quantises_states:
+        starts, top = [on_grid(program, states) for states in starts], program.top * 2.0**-program.state_bits
+    return findings + step_findings(rung.name, machine, graph, scene.images, starts, allowed, top=top,
+                                    name=lambda: _machine_fault(rung, machine, scene, starts))
 
 
-def _machine_fault(rung: Rung, machine: Machine, scene: Scene, states) -> str | None:
-    images, states = scene.images[:PROBES], [s[:PROBES] for s in states]
-    seen = machine.relax(images, 1, states=states, schedule="synchronous")
-    found = reproduce(rung.program, seen, images, states, "synchronous")
+def _machine_fault(rung: Rung, machine: Machine, scene: Scene, starts) -> str | None:
+    found = reproduce(rung.program, machine, scene.images, starts, "synchronous", schedule="synchronous")
     return found and f"{found[1]} (in {found[0]}, where it runs; the program is right)"
 
 

@@ -17,7 +17,7 @@ from mapping.graph import SCHEDULES
 from mapping.loihi import LoihiProgram
 from mapping.program import FloatProgram, Program
 from simulators.loihi.twin import twin_of
-from simulators.machine import Equilibrium, InProcessMachine, Machine
+from simulators.machine import InProcessMachine, Machine
 from simulators.reference import ReferenceMachine
 from simulators.relaxation import Arm, period_of
 
@@ -65,15 +65,19 @@ def _(program: FloatProgram):
     return ReferenceMachine(program.graph)
 
 
-def reproduce(program: Program, seen: Equilibrium, images, states, schedule: str) -> tuple[str, str] | None:
-    """(layer, fault) of the variant that ends a sweep where a machine ended it; None where no variant does.
+def reproduce(program: Program, machine: Machine, images, starts, told: str, schedule=None) -> tuple[str, str] | None:
+    """(layer, fault) of the variant that ends a sweep where the machine ends it, from every start; None without one.
 
     Args:
-        seen: of the machine, after one sweep of the schedule that it was told to run. states: where all start.
+        starts: states to start from. told: the schedule that the machine should run.
+        schedule: handed to the machine; None for one that has it built in.
     """
-    steps = period_of(schedule)
-    for variant in variants(program, schedule):
-        if same(variant.machine.relax(images, steps, states=states, schedule=variant.schedule), seen):
+    images, starts = images[:PROBES], [[s[:PROBES] for s in states] for states in starts]
+    steps = period_of(told)
+    seen = [machine.relax(images, steps, states=states, schedule=schedule) for states in starts]
+    for variant in variants(program, told):
+        if all(same(variant.machine.relax(images, steps, states=states, schedule=variant.schedule), end)
+               for states, end in zip(starts, seen)):
             return variant.layer, variant.fault
     return None
 

@@ -75,7 +75,7 @@ def test_the_digits_model_is_not_accused():
     found = told(ep_hw.load("digits").lower(), load_data("digits", "test").images[:12],
                  mapping.compile(ep_hw.load("digits").lower(), "loihi"))
     assert not found.faults
-    assert "8-bit weights explains most of the gap in layer1" in found.sentence()
+    assert "The largest part of the gap in layer1 is 8-bit weights" in found.sentence()
     assert "part at time step 1 in layer1" in found.sentence()
 
 
@@ -165,9 +165,8 @@ def test_any_fault_in_any_layer_of_any_network_is_named(random_graph, seed, laye
     faulty = planted(program, layer, field, name, in_program)
     assume(faulty.digest() != program.digest())   # inputs and outputs of a layer that is not square, for one
     found = told(graph, images, faulty if in_program else program, in_place_of_lava(faulty))
-    if not in_program and found.parting.disagreements == 0 and not found.faults:
-        twin = in_place_of_lava(faulty)(mapping.compile(graph, "loihi"))
-        assert compare(twin, model_of(faulty), images, 2).place is None
+    if not in_program and not found.faults:
+        assert compare(simulators.open(mapping.compile(graph, "loihi")), model_of(faulty), images, 20).place is None
         return
     where, what = found.faults[0].sentence().split(": ", 1)
     assert where.startswith(f"conv{layer + 1} of ")

@@ -1,0 +1,65 @@
+"""`ep-hw why` as a user meets it: the verdict first, programs from folders, whole files, one-line mistakes."""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from ep_hw import cli, load
+from mapping import compile
+
+QUICK = ("--images", "4", "--steps", "6")
+
+
+@pytest.fixture
+def why(capsys, monkeypatch, tmp_path):
+    """Run `ep-hw why digits ...` in a folder of its own: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ep-hw", "why", "digits", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out = capsys.readouterr()
+        return ended.value.code or 0, out.out, out.err
+
+    return run
+
+
+def test_the_verdict_comes_first_and_files_hold_every_number(why, tmp_path):
+    code, out, _ = why("reference", "loihi", *QUICK, "--out", "answer")
+    assert code == 0
+    assert out.startswith("reference and loihi part at time step 1 in layer1")
+    assert "FAULT" not in out
+    document = json.loads((tmp_path / "answer/why.json").read_text())
+    assert document["parting"] == {"step": 1, "layer": "layer1"}
+    assert [c["after"] for c in document["contributions"]] == ["loihi:weights", "loihi"]
+    assert not any(f["fault"] for f in document["findings"])
+    assert sorted(p.name for p in (tmp_path / "answer").iterdir()) == ["why.json", "why.png", "why.svg"]
+    before = {p.name: p.read_bytes() for p in (tmp_path / "answer").iterdir()}
+    why("reference", "loihi", *QUICK, "--out", "answer")
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "answer").iterdir()}
+
+
+def test_a_damaged_program_in_a_folder_is_explained(why, tmp_path):
+    program = compile(load("digits").lower(), "crossbar:pcm/programmed")
+    conv2 = program.layers[1]
+    turned = replace(conv2, stored=replace(conv2.stored, g_us=conv2.stored.g_us[..., ::-1, :].copy()))
+    replace(program, layers=(program.layers[0], turned, program.layers[2])).save(tmp_path / "prog")
+    code, out, _ = why("reference", "prog", *QUICK)
+    assert code == 0
+    assert out.startswith("FAULT: conv2 of crossbar:ideal: its weights are the checkpoint's, flipped upside down.")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("reference", "spinnaker"), "unknown machine"),
+    (("reference", "loihi", "--images", "0"), "images"),
+    (("reference", "loihi", "--out", "/proc/nowhere"), "cannot write into"),
+    (("reference",), "Missing"),
+])
+def test_a_mistake_gets_one_line_and_exit_code_2(why, arguments, words):
+    code, _, err = why(*arguments)
+    lines = [line for line in err.splitlines() if line.startswith("ep-hw: ")]
+    assert (code, len(lines)) == (2, 1)
+    assert words in lines[0]
