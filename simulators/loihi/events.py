@@ -37,7 +37,7 @@ class EventCount:
         units: (B, T + 1, L + 1) int64, units that could have sent an event at time t = 0 .. T; sender 0 is the image,
             then the L populations. Zero beyond the time at which an image has come to rest.
         events: units that did. forward, feedback: synaptic operations in the layers above and below the sender.
-        readout: (B,), synaptic operations of the logits, read once at the end.
+        readout: (B,), synaptic operations of the logits, read once at the end, from whole states.
     """
 
     units: np.ndarray
@@ -133,14 +133,16 @@ class _Ledger:
     """
 
     def __init__(self, program: LoihiProgram, substrate, images, steps):
-        self._program, self._substrate, self._steps = program, substrate, steps
-        couplings = program.graph.couplings
+        self._program, self._substrate, self._steps = program, substrate, steps.cpu()
+        couplings, device = program.graph.couplings, substrate.mean.device
         shape = (len(images), int(steps.max()) + 1, len(couplings) + 1)
         names = ("units", "events", "forward", "feedback")
         self._counts = {name: torch.zeros(shape, dtype=torch.int64) for name in names}
-        self._up = [torch.from_numpy(forward_fanout(c)) for c in couplings]
-        self._down = [torch.from_numpy(feedback_fanout(c)).flatten() for c in couplings]
+        self._readout = torch.zeros(len(images), dtype=torch.int64)
+        self._up = [torch.from_numpy(forward_fanout(c)).to(device) for c in couplings]
+        self._down = [torch.from_numpy(feedback_fanout(c)).flatten().to(device) for c in couplings]
         with torch.no_grad():
+            images = images.to(substrate.mean)
             image, self._messages = substrate.encode(images), substrate.start(images)
         self._winners = self._find_winners()
         self._enter_sent(0, 0, image != 0)
@@ -163,12 +165,13 @@ class _Ledger:
                 if deltas:
                     arrived = self._moved(n, old, new, places[n], arrived)
                 self._add("feedback", t, n + 1, arrived)
+        top = (now[-1] != 0).flatten(1).sum(1).cpu() * self._program.graph.classes
+        self._readout = torch.where(t == self._steps, top, self._readout)
 
     def total(self) -> EventCount:
-        """Everything entered, and the logits of the last messages."""
-        top = self._messages[-1]
-        readout = (top != 0).flatten(1).sum(1) * self._program.graph.classes
-        return EventCount(**{name: count.numpy() for name, count in self._counts.items()}, readout=readout.numpy())
+        """Everything entered."""
+        return EventCount(**{name: count.numpy() for name, count in self._counts.items()},
+                          readout=self._readout.numpy())
 
     def _moved(self, n: int, old, new, place, arrived):
         """Synaptic operations downwards where a winner that carried a message may have changed its place."""
@@ -184,11 +187,11 @@ class _Ledger:
 
     def _add(self, name: str, t: int, sender: int, values):
         """Enter the sum over units for the images that still relax at time t."""
-        self._counts[name][:, t, sender] = values.flatten(1).sum(1) * (t <= self._steps)
+        self._counts[name][:, t, sender] = values.flatten(1).sum(1).cpu() * (t <= self._steps)
 
     def _find_winners(self):
         """Flat place of each layer's winners in its map before pooling; a unit's own place where there is no pool."""
         with torch.no_grad():
             found = [arm.forward(m)[1] for arm, m in zip(self._substrate.arms[1:], self._messages)]
-        own = [torch.arange(m[0, 0].numel()).view(m.shape[2:]).expand(m.shape) for m in self._messages]
+        own = [torch.arange(m[0, 0].numel(), device=m.device).view(m.shape[2:]).expand(m.shape) for m in self._messages]
         return (None, *(o if w is None else w for w, o in zip(found, own[1:])))

@@ -60,7 +60,7 @@ def winning_places(machine, sent) -> list[np.ndarray | None]:
 
 
 def counted_by_loops(machine, image):
-    """(events, forward, feedback), each (STEPS + 1, L + 1), of one image, unit by unit."""
+    """(events, forward, feedback), each (STEPS + 1, L + 1), and readout (STEPS,) of one image, unit by unit."""
     program, graph, trace = machine.program, machine.graph, []
     machine.relax(image, STEPS, trace=lambda t, states: trace.append([s[0].numpy() for s in states]))
     synapses, held_back = [connectivity(c) for c in graph.couplings], program.held_back
@@ -89,7 +89,7 @@ def counted_by_loops(machine, image):
                     withdrawn = reached[old[n][i]] if moved else 0
                     resent = value != 0 if moved else is_event
                     feedback[t, n + 1] += withdrawn + resent * reached[places[n][i]]
-    return events, forward, feedback
+    return events, forward, feedback, [np.count_nonzero(states[-1]) * graph.classes for states in trace]
 
 
 @settings(max_examples=12, deadline=None)
@@ -102,7 +102,8 @@ def test_counts_are_those_of_loops_over_units(random_graph, seed, side, pools, s
     steps = torch.tensor([STEPS, 3, STEPS])
     count = count_events(machine, images, steps)
     for b, last in enumerate(steps):
-        expected = counted_by_loops(machine, images[b:b + 1])
+        *expected, readout = counted_by_loops(machine, images[b:b + 1])
+        assert count.readout[b] == readout[last - 1]
         for ours, theirs in zip((count.events[b], count.forward[b], count.feedback[b]), expected):
             theirs[last + 1:] = 0
             assert np.array_equal(ours, theirs)
@@ -161,6 +162,14 @@ def test_lava_sends_the_events_of_its_twin(random_graph):
     assert ours.events[:, :, 1:].sum() > 0
     for name in ("units", "events", "forward", "feedback", "readout"):
         assert np.array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_counts_what_the_cpu_counts(random_graph):
+    graph = random_graph(3, 7, (2, 1), gain=0.5)
+    program, images = mapping.compile(graph, "loihi[threshold=0.01]"), images_for(graph)
+    here, there = (count_events(open_twin(program, device), images) for device in ("cpu", "cuda"))
+    assert np.array_equal(here.operations, there.operations)
 
 
 @pytest.mark.parametrize("name", ["reference", "loihi:weights", "loihi:states"])
