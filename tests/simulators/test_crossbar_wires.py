@@ -74,6 +74,7 @@ def test_wires_only_lose_current_and_most_where_the_way_is_longest():
     assert kept.max() == kept[-1, 0]
 
 
+@pytest.mark.slow
 def test_transfer_is_differentiable():
     g_us = (cells(5, 3, 2) + 1).requires_grad_()
     assert torch.autograd.gradcheck(lambda g: transfer(g, 1000.0), g_us)
