@@ -18,7 +18,7 @@ from ep_hw.attacks.attempt import Attempt, Candidate
 from ep_hw.attacks.auto import ENSEMBLES, ensemble
 from ep_hw.attacks.carlini_wagner import CarliniWagner
 from ep_hw.attacks.deepfool import DeepFool
-from ep_hw.attacks.gradients import Gradient, Nudged, Unrolled, parse_gradient
+from ep_hw.attacks.gradients import Adjoint, Gradient, Nudged, Unrolled, parse_gradient
 from ep_hw.attacks.pgd import PGD, size
 from ep_hw.attacks.square import Square
 from ep_hw.threats import Threat
@@ -26,6 +26,7 @@ from simulators.machine import Equilibrium, Machine
 
 __all__ = [
     "PGD",
+    "Adjoint",
     "AttackSettings",
     "Attacked",
     "Attempt",
