@@ -75,7 +75,7 @@ def test_twin_equals_plain_integers(random_graph, drawn, options, nudge):
 
 @pytest.mark.slow
 @settings(max_examples=3, deadline=None, phases=(Phase.generate,))   # to shrink a failure would take many minutes
-@given(drawn=GRAPHS, options=OPTIONS, nudge=NUDGES, batch=st.integers(1, 3), count=st.integers(1, 4))
+@given(drawn=GRAPHS, options=OPTIONS, nudge=NUDGES, batch=st.integers(1, 2), count=st.integers(1, 3))
 def test_lava_equals_twin_and_plain_integers(random_graph, drawn, options, nudge, batch, count):
     for model in MODELS:
         target = replace(mapping.parse("lava"), model=model, steps=20, **options)
