@@ -12,6 +12,7 @@ from simulators.crossbar.chip import CrossbarMachine
 from simulators.loihi.lava import LavaMachine
 from simulators.loihi.twin import open_twin
 from simulators.machine import Machine
+from simulators.module import ModuleMachine, ModuleProgram
 from simulators.reference import ReferenceMachine
 
 
@@ -49,3 +50,8 @@ def _(program: LoihiProgram, chip_seed, device):
 @_open.register
 def _(program: CrossbarProgram, chip_seed, device):
     return CrossbarMachine(program, chip_seed, device)
+
+
+@_open.register
+def _(program: ModuleProgram, chip_seed, device):
+    return ModuleMachine(program.module, program.interface.image_shape, program.interface.classes, device=device)
