@@ -1,0 +1,90 @@
+"""`ep-hw evaluate` and `ep-hw demo`: attack and corrupt a model on machines."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ep_hw.cli.application import app
+from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Images, Jobs, Model
+from ep_hw.cli.printing import print_table
+from mapping.errors import Refusal
+from mapping.program import Table
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="where to write")] = Path("ep-hw-demo"), jobs: Jobs = PROCESSORS):
+    """Run the main job on the packaged digits network, in about a minute."""
+    from ep_hw import workflow
+    from ep_hw.demo import demo_plan
+
+    _evaluate(demo_plan(), out, f"ep-hw demo --out {out}", jobs, workflow)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5 (repeatable)")] = None,
+    corruption: Annotated[list[str] | None, typer.Option(help="e.g. jpeg_compression@3 (repeatable)")] = None,
+    images: Images = 200,
+    chips: Annotated[int, typer.Option(min=1, help="chips programmed for machines that have chips")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="of images, corruptions, attacks and read noise")] = 0,
+    out: Annotated[Path, typer.Option(help="where to write; an unfinished run there is continued")] = Path("ep-hw-run"),
+    gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA or ep@BETA:margin "
+                                                       "(repeatable)")] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="PGD iterations")] = 20,
+    queries: Annotated[int, typer.Option(min=1, help="most queries of a square attack, an image")] = 1000,
+    jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
+):
+    """Attack and corrupt a model on machines and compare them with the reference, image by image."""
+    from ep_hw import workflow
+    from ep_hw.attacks import AttackSettings, parse_gradient
+    from ep_hw.threats import parse_threat
+
+    chosen = {"gradients": tuple(str(parse_gradient(g)) for g in gradient)} if gradient else {}
+    settings = AttackSettings(iterations=iterations, queries=queries, **chosen)
+    threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
+    threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
+    plan = workflow.plan_evaluation(model, on or ["reference", "loihi", "crossbar:pcm"], threats, images=images,
+                                    chips=chips, seed=seed, settings=settings, device=device, root=data_root,
+                                    download=download)
+    _evaluate(plan, out, workflow.command_line(), jobs, workflow)
+
+
+def _expect(threat, kind: str, option: str):
+    if not getattr(threat, kind):
+        raise Refusal("wrong kind of threat", where=option, got=str(threat), allowed="attacks with --attack, "
+                      "corruptions with --corruption", remedy="use the other option; clean is always included")
+    return threat
+
+
+def _evaluate(plan, out: Path, command: str, jobs: int, workflow):
+    from ep_hw.checkpoint import check_writable
+
+    check_writable(out)
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("evaluating")
+
+        def show(cell, number: int, total: int):
+            c = cell.configuration
+            chip = "" if c.chip_seed is None else f" chip {c.chip_seed}"
+            bar.update(task, completed=number, total=total, description=f"{c.machine}{chip}: {c.threat}")
+
+        summary = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
+                               progress=show, jobs=jobs)
+    print_table(_summary_table(summary))
+    typer.echo(f"{out / 'report.html'}: open it in a browser; summary.json and results.parquet are beside it")
+
+
+def _summary_table(summary: list[dict]) -> Table:
+    rows = tuple((r["machine"], "" if r["chip_seed"] is None else r["chip_seed"],
+                  r["threat"] + (f"@{r['strength']:g}" if r["strength"] else ""), f"{r['accuracy']:.3f}",
+                  f"{r['ci_low']:.3f} to {r['ci_high']:.3f}", f"{r['agreement']:.3f}",
+                  r["flips_to_wrong"], r["flips_to_right"]) for r in summary)
+    columns = ("machine", "chip", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
+    return Table("summary", columns, rows)

@@ -1,0 +1,90 @@
+"""Commands that measure one thing on machines and leave a table, a plot and their numbers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ep_hw.cli.application import app
+from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model
+from ep_hw.cli.printing import print_table, save_measurement, track_points
+
+
+@app.command()
+def events(model: Model, on: Annotated[str, typer.Option(help="loihi or lava, with options")] = "loihi",
+           threshold: Annotated[list[float] | None, typer.Option(help="changes up to it, in units of the state, are "
+                                                                 "not sent (repeatable)")] = None,
+           images: Images = 200,
+           seed: Annotated[int, typer.Option(min=0, help="of the images")] = 0,
+           out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-events"),
+           data_root: DataRoot = None, download: Download = False):
+    """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
+    from ep_hw.checkpoint import check_writable
+    from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
+    from ep_hw.measurements.figures import events_figure
+    from simulators.relaxation import period_of
+
+    net, split = _network_and_images(model, images, seed, data_root, download)
+    targets = event_targets(on, threshold or THRESHOLDS)
+    check_writable(out)
+    graph = net.lower()
+    layers = [population.name for population in graph.populations]
+    points = track_points(measure_events(graph, targets, split), len(targets), "counting events")
+    rows = [point.row(layers) for point in points]
+    settings, period = {"model": net.name, "seed": seed}, period_of(graph.schedule)
+    save_measurement(out, "events", settings, rows, event_table(rows), events_figure(rows, period))
+
+
+@app.command()
+def gradients(model: Model,
+              on: Annotated[list[str] | None, typer.Option(help="machine (repeatable)")] = None,
+              beta: Annotated[list[float] | None, typer.Option(help="strength of the nudge (repeatable)")] = None,
+              state_bits: Annotated[list[int] | None, typer.Option(help="of Loihi machines (repeatable); those proven "
+                                                                   "safe are added")] = None,
+              pairs: Annotated[int, typer.Option(min=1, help="nudged pairs averaged on noisy machines")] = 1,
+              images: Images = 100,
+              chip: Chip = 0,
+              seed: Annotated[int, typer.Option(min=0, help="of the images and of read noise")] = 0,
+              out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-gradients"),
+              data_root: DataRoot = None, download: Download = False):
+    """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
+    from ep_hw.checkpoint import check_writable
+    from ep_hw.measurements.figures import gradients_figure
+    from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
+
+    betas = check_betas(beta or BETAS)
+    net, split = _network_and_images(model, images, seed, data_root, download)
+    programs = gradient_programs(net.lower(), on or ["reference", "loihi"], state_bits or [])
+    check_writable(out)
+    points = (point for program in programs
+              for point in measure_gradients(program, split, betas, pairs=pairs, chip=chip, seed=seed))
+    rows = [point.row() for point in track_points(points, 2 * len(programs) * len(betas), "measuring gradients")]
+    settings = {"model": net.name, "seed": seed, "chip": chip, "pairs": pairs}
+    save_measurement(out, "gradients", settings, rows, gradient_table(rows), gradients_figure(rows))
+
+
+@app.command()
+def devices(names: Annotated[list[str] | None, typer.Argument(help="presets; all if none is named")] = None,
+            out: Annotated[Path | None, typer.Option(help="folder for table and plot of their errors")] = None,
+            seed: Annotated[int, typer.Option(min=0, help="of the devices drawn for the plot")] = 0):
+    """List the memory devices of analog crossbars with their sources; plot programming error, drift and read noise."""
+    from ep_hw.checkpoint import check_writable
+    from ep_hw.measurements.devices import device_table, devices_figure, measure_devices, measured_presets
+
+    presets = measured_presets(names or [])
+    if out is None:
+        print_table(device_table(presets))
+        return
+    check_writable(out)
+    rows = list(measure_devices(presets, seed))
+    save_measurement(out, "devices", {"seed": seed}, rows, device_table(presets), devices_figure(rows))
+
+
+def _network_and_images(model: str, images: int, seed: int, root: str | None, download: bool):
+    """A network and test images of the data it was trained on."""
+    from ep_hw import load
+    from ep_hw.data import load_data
+    from ep_hw.workflow import draw
+
+    net = load(model)
+    return net, draw(load_data(net.provenance["data"]["name"], "test", root, download), images, seed)

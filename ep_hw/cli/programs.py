@@ -1,0 +1,99 @@
+"""Commands about models, the machines they are compiled for, and the programs that come of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ep_hw.cli.application import app
+from ep_hw.cli.options import Chip, DataRoot, Download, Model
+from ep_hw.cli.printing import print_table
+from mapping.crossbar_target import RUNG_MEANINGS
+from mapping.program import Table
+from mapping.targets import REGISTRY
+
+
+@app.command()
+def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOML file")],
+          out: Annotated[Path, typer.Option(help="checkpoint to write")],
+          seed: Annotated[int, typer.Option(min=0)] = 1, data_root: DataRoot = None, download: Download = False):
+    """Train an EP-CNN by a recipe; a killed run goes on where it was."""
+    from ep_hw.training import load_recipe
+    from ep_hw.training import train as fit
+
+    chosen = load_recipe(recipe)
+    net = fit(chosen, seed, out, name=out.stem, root=data_root, download=download, log=lambda epoch: typer.echo(
+        f"epoch {epoch.number:3d}/{epoch.of}  accuracy {epoch.accuracy:.4f}  residual {epoch.residual:.1e}  "
+        f"steps {epoch.steps:5.1f}  rate x{epoch.rate:.3f}  {epoch.seconds:.1f} s"))
+    typer.echo(f"{out}: test accuracy {net.provenance['accuracy']['test']:.4f}")
+
+
+@app.command()
+def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see 'ep-hw machines'")],
+            out: Annotated[Path, typer.Option(help="folder to create")]):
+    """Compile a model for a machine, print the mapping report, save the program."""
+    import mapping
+    from ep_hw import load
+
+    program = mapping.compile(load(model).lower(), target)
+    program.save(out)
+    for table in program.tables():
+        print_table(table)
+    typer.echo(f"{out}: run it with 'ep-hw evaluate {model} --on {out}'")
+
+
+@app.command()
+def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or the folder of a compiled program")],
+        second: Annotated[str, typer.Argument(help="another one")],
+        images: Annotated[int, typer.Option(min=1, help="test images")] = 20,
+        steps: Annotated[int, typer.Option(min=1, help="time steps to compare")] = 40,
+        tolerance: Annotated[float, typer.Option(min=0, help="gaps up to it count as equal")] = 1e-5,
+        chip: Chip = 0,
+        seed: Annotated[int, typer.Option(min=0, help="of the read noise")] = 0,
+        out: Annotated[Path | None, typer.Option(help="folder for why.json and a plot of the gap")] = None,
+        data_root: DataRoot = None):
+    """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""
+    from ep_hw import load
+    from ep_hw.checkpoint import check_writable
+    from ep_hw.data import load_data
+    from ep_hw.why import explain
+    from ep_hw.workflow import program_of
+
+    if out is not None:
+        check_writable(out)
+    net = load(model)
+    graph = net.lower()
+    shown = load_data(net.provenance["data"]["name"], "test", data_root).images[:images]
+    found = explain(graph, program_of(first, graph), program_of(second, graph), shown, steps=steps,
+                    tolerance=tolerance, chip=chip, seed=seed)
+    typer.echo(found.sentence())
+    for table in found.tables():
+        print_table(table)
+    if out is not None:
+        found.save(out)
+        typer.echo(f"{out}: why.json, and the gap against the step in why.png and why.svg")
+
+
+@app.command()
+def machines():
+    """List the machines: what each one computes, and the options of each family with their defaults."""
+    rows = tuple((name, meaning) for name, (_, meaning) in REGISTRY.items() if "/" not in name)
+    rungs = (f"crossbar:PRESET/{rung}: {meaning}" for rung, meaning in RUNG_MEANINGS.items())
+    families = {type(target): target for target, _ in reversed(REGISTRY.values())}
+    options = (f"options of {type(target).__name__.removesuffix('Target').lower()}: "
+               + ", ".join(f"{k}={text}" for k, text in target.spelled().items() if k in type(target).__annotations__)
+               for target in reversed(families.values()))
+    notes = (*rungs, *options, "as in crossbar:pcm[age=1d,adc_bits=6]")
+    print_table(Table("machines", ("name", "meaning"), rows, notes))
+
+
+@app.command()
+def models():
+    """List the packaged models with data, accuracy and sha256; random weights have none to show."""
+    from ep_hw.checkpoint import load, model_names
+
+    headers = [load(name).provenance for name in model_names()]
+    rows = tuple((h["name"], h["data"]["name"], "x".join(map(str, h["spec"]["channels"])), h["recipe"].get("seed"),
+                  f"{h['accuracy']['test']:.4f}" if h["accuracy"] else "random, untrained", h["sha256"][:12])
+                 for h in headers)
+    print_table(Table("models", ("name", "data", "channels", "seed", "test accuracy", "sha256"), rows))
