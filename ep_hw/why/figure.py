@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from ep_hw.report.plots import COLOURS, MARKERS
 from ep_hw.why.parting import Parting
 
-_RC = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "ep-hw",
-       "text.parse_math": False}
+_RC = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "ep-hw"}
+_SMALLEST = 1e-7   # gap that a logarithmic axis can show; smaller ones are drawn towards zero
 
 
 def draw_gaps(parting: Parting, kind: str) -> bytes:
@@ -21,8 +21,9 @@ def draw_gaps(parting: Parting, kind: str) -> bytes:
         for n, (layer, gaps) in enumerate(zip(parting.layers, parting.gaps.T)):
             axes.plot(steps, gaps, label=layer, color=COLOURS[n % len(COLOURS)], marker=MARKERS[n % len(MARKERS)],
                       markersize=3, linewidth=1)
-        axes.set_yscale("symlog", linthresh=max(parting.tolerance, 1e-7))
-        axes.set_ylim(bottom=0)
+        axes.set_yscale("symlog", linthresh=_SMALLEST)
+        axes.set_yticks([0, *(10.0**k for k in range(-7, 1))])
+        axes.set_ylim(0, 1.5)
         axes.axhline(parting.tolerance, color="0.5", linewidth=0.8, linestyle=":")
         axes.set(xlabel="time step", ylabel="largest difference of a state",
                  title=f"{parting.first} against {parting.second}")

@@ -118,9 +118,8 @@ def different_network(rung: str, graph: EPGraph, scene: Scene) -> list[Finding]:
     """What a program's own copy of the network has that the network has not."""
     findings = [judged(rung, "network", "schedule", float(graph.schedule != scene.graph.schedule), 0,
                        lambda: f"its schedule is {graph.schedule}, the network's is {scene.graph.schedule}")]
-    for ours, theirs, population, wanted in zip(graph.couplings, scene.graph.couplings, graph.populations,
-                                                scene.graph.populations):
-        gap = max(largest(ours.weight - theirs.weight), largest(ours.bias - theirs.bias),
-                  abs(population.slope - wanted.slope))
+    slopes = [abs(ours.slope - wanted.slope) for ours, wanted in zip(graph.populations, scene.graph.populations)]
+    for ours, wanted, slope in zip((*graph.couplings, graph.readout), scene.layers, [*slopes, 0.0]):
+        gap = max(largest(ours.weight - wanted.weight), largest(ours.bias - wanted.bias), slope)
         findings.append(judged(rung, ours.name, "network", gap, 0, lambda: "it was compiled from another network"))
     return findings
