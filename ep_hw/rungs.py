@@ -44,11 +44,11 @@ def _loihi_rungs(target: LoihiTarget) -> list[tuple[str, str]]:
 
 def _crossbar_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
     ideal = CrossbarTarget("crossbar:ideal", tile=target.tile, steps=target.steps)
-    rungs = [*_from_reference(target), (str(ideal), _CROSSBAR_CAUSES["mapped"])]
+    rungs, last = [*_from_reference(target), (str(ideal), _CROSSBAR_CAUSES["mapped"])], (target.rung, *target.rungs)[-1]
     for rung in target.rungs:
-        if rung != target.rung:
+        if rung != last:
             rungs.append((str(replace(target, name=f"crossbar:{target.device}/{rung}")), _CROSSBAR_CAUSES[rung]))
-    return rungs if str(target) == str(ideal) else [*rungs, (str(target), _CROSSBAR_CAUSES[target.rung])]
+    return rungs if str(target) == str(ideal) else [*rungs, (str(target), _CROSSBAR_CAUSES[last])]
 
 
 @dataclass(frozen=True, eq=False)

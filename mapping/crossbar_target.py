@@ -30,6 +30,25 @@ class Tile(NamedTuple):
 DEFAULT_TILE = Tile(256, 256)
 
 
+class Causes(tuple):
+    """Rungs of a ladder, in its order; written programmed+aged, or nothing."""
+
+    def __str__(self):
+        return "+".join(self) or "nothing"
+
+
+def causes(text: str) -> Causes:
+    """The rungs that a user wrote with plus signs between them.
+
+    Raises:
+        ValueError: one that does not exist.
+    """
+    named = set() if text == "nothing" else set(text.split("+"))
+    if not named <= set(CROSSBAR_RUNGS):
+        raise ValueError(text)
+    return Causes(rung for rung in CROSSBAR_RUNGS if rung in named)
+
+
 def tile(text: str) -> Tile:
     """The size that a user wrote as rows, or as rows x columns."""
     rows, _, columns = text.partition("x")
@@ -45,7 +64,8 @@ class CrossbarTarget(Target):
     each column fills the device's range. `arrays` says whether feedback reads the forward devices or a second array.
     `dt` is the share of the way to its new value that a state takes in a step; `readout_steps` is over how many last
     steps the logits are averaged; after `winners_held` steps pools keep their winners (None: never). `wire_ohm` is the
-    wire resistance of one cell; `terminals` says at which ends the feedback drives and senses.
+    wire resistance of one cell; `terminals` says at which ends the feedback drives and senses. `without` leaves causes
+    of error out, whatever the rung.
     """
 
     age: float | None = option(None, duration, "a time, as 25s, 1h, 1d, 1y", 0.0, math.inf)
@@ -69,6 +89,7 @@ class CrossbarTarget(Target):
     dt: float = option(1.0, float, "0.01 to 1", 0.01, 1.0)
     readout_steps: int = option(1, whole, "1 to 1000", 1, 1000)
     winners_held: int | None = option(None, whole, "1 to 100000", 1, 100_000)
+    without: Causes = option(Causes(), causes, f"nothing, or {'+'.join(CROSSBAR_RUNGS)} or some of these")  # noqa: RUF009
     steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
 
     def __post_init__(self):
@@ -122,12 +143,12 @@ class CrossbarTarget(Target):
 
     @property
     def has_chips(self):
-        return self.includes("programmed")
+        return self.includes("programmed") or self.includes("aged")
 
     def includes(self, rung: str) -> bool:
         """Whether the error `rung` is part of this machine: each rung adds one cause to those before it."""
         order = ("mapped", *CROSSBAR_RUNGS)
-        return order.index(rung) <= order.index(self.rung)
+        return rung not in self.without and order.index(rung) <= order.index(self.rung)
 
 
 @dataclass(frozen=True)
