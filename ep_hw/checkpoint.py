@@ -9,12 +9,14 @@ import os
 import tempfile
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ep_hw.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.drawn import DRAWN, SEED, draw
 from ep_hw.network import EPNetwork, NetworkSpec, layer_shapes
 from mapping.errors import Refusal
@@ -33,6 +35,11 @@ class TrainedOn(BaseModel):
     test: int
 
 
+def _architecture(spec) -> str:
+    """Which network a header's spec is of; those of EP networks do not say."""
+    return spec.get("architecture", "ep") if isinstance(spec, dict) else getattr(spec, "architecture", "ep")
+
+
 class Header(BaseModel):
     """What a checkpoint says of itself; `accuracy` maps a split to a fraction, `recipe` is kept as it was."""
 
@@ -40,14 +47,16 @@ class Header(BaseModel):
 
     format: str
     name: str
-    spec: NetworkSpec
+    spec: Annotated[Annotated[NetworkSpec, Tag("ep")] | Annotated[CNNSpec, Tag("cnn")] | Annotated[ViTSpec, Tag("vit")],
+                    Discriminator(_architecture)]
     recipe: dict
     data: TrainedOn
     accuracy: dict[str, float]
     sha256: str
 
 
-def save_checkpoint(net: EPNetwork, path: str | Path, *, recipe: dict, data: dict, accuracy: dict[str, float]):
+def save_checkpoint(net: EPNetwork | Baseline, path: str | Path, *, recipe: dict, data: dict,
+                    accuracy: dict[str, float]):
     """Write a network; the file appears whole or not at all.
 
     Raises:
@@ -59,7 +68,7 @@ def save_checkpoint(net: EPNetwork, path: str | Path, *, recipe: dict, data: dic
     write_atomically(path, save(tensors, {"ep_hw": header.model_dump_json()}))
 
 
-def load(model: str | Path) -> EPNetwork:
+def load(model: str | Path) -> EPNetwork | Baseline:
     """A packaged model ("digits") or a drawn one ("cifar10-paper-random") by name, or a checkpoint file.
 
     Raises:
@@ -69,12 +78,8 @@ def load(model: str | Path) -> EPNetwork:
         return _drawn(str(model))
     path = packaged_models().get(str(model), Path(model))
     header, tensors = _read(path)
-    depth = len(layer_shapes(header.spec))
-    net = EPNetwork(header.spec, [tensors[f"weight{n}"] for n in range(depth)],
-                    [tensors[f"bias{n}"] for n in range(depth)], tensors.get("calibration"), header.name,
-                    header.model_dump(mode="json"))
-    net.lower()  # refuses weights that are not finite, naming the layer
-    return net
+    network = EPNetwork if isinstance(header.spec, NetworkSpec) else Baseline
+    return network.of(header.spec, tensors, header.name, header.model_dump(mode="json"))
 
 
 def model_names() -> list[str]:
@@ -134,11 +139,8 @@ def _drawn(name: str) -> EPNetwork:
     return net
 
 
-def _tensors(net: EPNetwork) -> dict[str, torch.Tensor]:
-    tensors = {f"weight{n}": w for n, w in enumerate(net.weights)} | {f"bias{n}": b for n, b in enumerate(net.biases)}
-    if net.calibration is not None:
-        tensors["calibration"] = net.calibration
-    return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+def _tensors(net: EPNetwork | Baseline) -> dict[str, torch.Tensor]:
+    return {k: v.detach().cpu().contiguous() for k, v in net.tensors().items()}
 
 
 def _read(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
@@ -159,13 +161,30 @@ def _read(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
 
 
 def _check(path: Path, header: Header, tensors: dict[str, torch.Tensor]):
-    expected = {f"weight{n}": tuple(s) for n, s in enumerate(layer_shapes(header.spec))}
-    expected |= {f"bias{n}": tuple(s[:1]) for n, s in enumerate(layer_shapes(header.spec))}
-    for name, shape in expected.items():
-        got = tuple(tensors[name].shape) if name in tensors else "nothing"
-        if got != shape:
-            raise Refusal("tensor has the wrong shape", where=f"{path}, {name}", got=got, allowed=shape,
+    if header.format != FORMAT:
+        raise Refusal("checkpoint of another version", where=str(path), got=header.format, allowed=FORMAT,
+                      remedy="train it again with this version")
+    expected = _expected(header.spec, tensors)
+    for name in (*expected, *tensors):
+        got = _shape_and_type(tensors[name]) if name in tensors else "nothing"
+        wanted = expected.get(name, "nothing")
+        if got != wanted:
+            raise Refusal("tensor has the wrong shape or type", where=f"{path}, {name}", got=got, allowed=wanted,
                           remedy="spec and weights must come from one training run")
-    if header.format != FORMAT or digest(tensors) != header.sha256:
-        raise Refusal("checkpoint is damaged", where=str(path), got=f"{header.format}, {digest(tensors)[:12]}",
-                      allowed=f"{FORMAT}, {header.sha256[:12]}", remedy="train it again, or restore the file")
+    if digest(tensors) != header.sha256:
+        raise Refusal("checkpoint is damaged", where=str(path), got=f"sha256 {digest(tensors)[:12]}",
+                      allowed=header.sha256[:12], remedy="train it again, or restore the file")
+
+
+def _expected(spec, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+    """Shape and type of every tensor that a spec needs; of calibration images, which are optional, any number."""
+    if not isinstance(spec, NetworkSpec):
+        return {name: _shape_and_type(tensor) for name, tensor in Baseline.initialise(spec, 0).tensors().items()}
+    images = {"calibration": (len(tensors["calibration"]), *spec.image_shape)} if "calibration" in tensors else {}
+    shapes = {f"weight{n}": shape for n, shape in enumerate(layer_shapes(spec))}
+    shapes |= {f"bias{n}": shape[:1] for n, shape in enumerate(layer_shapes(spec))} | images
+    return {name: f"{torch.float32} {shape}" for name, shape in shapes.items()}
+
+
+def _shape_and_type(tensor: torch.Tensor) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)}"

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-import mapping
 from ep_hw.attacks import AttackSettings
+from ep_hw.baselines import Baseline
 from ep_hw.cells import SCHEMA, Cell, Configuration
 from ep_hw.checkpoint import check_writable, write_atomically
 from ep_hw.data import Split
@@ -62,10 +62,12 @@ class Plan:
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
 
 
-def compile_all(net: EPNetwork, names, *, loaded: dict[str, Program] | None = None) -> dict[str, Program]:
+def compile_all(net: EPNetwork | Baseline, names, *, loaded: dict[str, Program] | None = None) -> dict[str, Program]:
     """Compile the network for every machine named; programs already `loaded` are used as they are."""
-    graph = net.lower()
-    return {name: (loaded or {}).get(name) or mapping.compile(graph, name) for name in dict.fromkeys(names)}
+    loaded = loaded or {}
+    names = tuple(dict.fromkeys(names))
+    compiled = net.programs([name for name in names if name not in loaded])
+    return {name: loaded.get(name) or compiled[name] for name in names}
 
 
 def cells_of(plan: Plan, folder: Path) -> list[Cell]:

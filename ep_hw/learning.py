@@ -8,12 +8,15 @@
 Source: Scellier and Bengio 2017 (the rule); Laborieux et al. 2021 (symmetric nudges, equation 6).
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch.nn.grad import conv2d_weight
 
 from simulators.reference import FloatSubstrate, unpool
-from simulators.relaxation import Nudge, Relaxed, relax
+from simulators.relaxation import Nudge, Relaxed, Residual, relax
 
 
 def energy(substrate: FloatSubstrate, images, states):
@@ -41,23 +44,29 @@ def phi_gradient(substrate: FloatSubstrate, image, states, nudge: Nudge):
 
 @torch.no_grad()
 def ep_gradient(substrate: FloatSubstrate, images, labels, *, schedule: str, free_steps: int, nudged_steps: int,
-                beta: float) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], Relaxed]:
+                beta: float, stop: Residual | None = None,
+                phases: Callable[[], AbstractContextManager] = nullcontext
+                ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], Relaxed]:
     """Loss gradient of one batch by the symmetric rule, equation (6).
 
     Args:
         images: (B, C, H, W) in [0, 1]. labels: (B,).
         free_steps, nudged_steps: time steps of the free and of each nudged phase.
+        stop: when an image's free phase is done before `free_steps`; None takes every step.
+        phases: a context that the phases run in, but not the contrast: lower precision, say.
 
     Returns:
         (weight, bias) gradient pairs, readout last, and the free equilibrium.
     """
     image = substrate.encode(images)
     target = F.one_hot(labels, substrate.readout.weight.shape[0]).to(image.dtype)
-    free = relax(substrate, images, schedule=schedule, steps=free_steps)
+    with phases():
+        free = relax(substrate, images, schedule=schedule, steps=free_steps, stop=stop)
     contrasts = []
     for strength in (beta, -beta):
         nudge = Nudge(target, strength)
-        end = relax(substrate, images, schedule=schedule, steps=nudged_steps, states=free.states, nudge=nudge)
+        with phases():
+            end = relax(substrate, images, schedule=schedule, steps=nudged_steps, states=free.states, nudge=nudge)
         contrasts.append(phi_gradient(substrate, image, end.states, nudge))
     scale = -1 / (2 * beta * len(images))
     gradient = [((wp - wm) * scale, (bp - bm) * scale) for (wp, bp), (wm, bm) in zip(*contrasts)]

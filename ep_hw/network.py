@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+import mapping
 from mapping.graph import Activity, Coupling, EPGraph, Population
+from mapping.program import Program
 from simulators.reference import FloatArm, FloatSubstrate, ReferenceMachine
 
 
@@ -78,6 +80,45 @@ class EPNetwork:
             for store, size in ((weights, shape), (biases, shape[:1])):
                 store.append((torch.rand(size, generator=generator, dtype=dtype) * 2 - 1) * bound)
         return cls(spec, weights, biases)
+
+    @classmethod
+    def of(cls, spec: NetworkSpec, tensors: dict[str, torch.Tensor], name: str, provenance: dict) -> "EPNetwork":
+        """From a checkpoint's tensors.
+
+        Raises:
+            Refusal: weights that are not finite, naming the layer.
+        """
+        depth = len(layer_shapes(spec))
+        net = cls(spec, *([tensors[f"{kind}{n}"] for n in range(depth)] for kind in ("weight", "bias")),
+                  tensors.get("calibration"), name, provenance)
+        net.lower()
+        return net
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint keeps."""
+        named = {f"{kind}{n}": tensor for kind, tensors in (("weight", self.weights), ("bias", self.biases))
+                 for n, tensor in enumerate(tensors)}
+        return named if self.calibration is None else {**named, "calibration": self.calibration}
+
+    def to(self, device: str) -> "EPNetwork":
+        """Itself, with weights on that device, laid out as its convolutions like them."""
+        layout = torch.channels_last if device == "cuda" else torch.preserve_format
+        self.weights = [w.to(device, memory_format=layout) for w in self.weights]
+        self.biases = [b.to(device) for b in self.biases]
+        return self
+
+    def machine(self, device: str = "cpu") -> ReferenceMachine:
+        """The digital reference."""
+        return ReferenceMachine(self.lower(), device)
+
+    def programs(self, names) -> dict[str, Program]:
+        """The network compiled for each of the machines named.
+
+        Raises:
+            Refusal: an unknown machine, or one that cannot hold the network.
+        """
+        graph = self.lower()
+        return {name: mapping.compile(graph, name) for name in names}
 
     def substrate(self) -> FloatSubstrate:
         """Float arithmetic on this network's own tensors: an update of the weights is seen at once."""

@@ -6,7 +6,7 @@ It has no states and no time: one pass gives the logits, and backpropagation thr
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -60,7 +60,7 @@ class ModuleProgram:
 
     module: nn.Module
     interface: Interface
-    target: ReferenceTarget = ReferenceTarget("reference")
+    target: ReferenceTarget = field(default_factory=lambda: ReferenceTarget("reference"))
 
     def digest(self) -> str:
         """sha256 over the module's structure and its tensors."""

@@ -73,7 +73,8 @@ class FloatSubstrate(Substrate):
         return tuple(images.new_zeros((len(images), *shape)) for shape in self.shapes)
 
     def activate(self, n, drive):
-        return (drive * self.slopes[n]).clamp(0, 1)
+        """States keep this substrate's precision where autocast rounds the products that drive them."""
+        return (drive.to(self.mean.dtype) * self.slopes[n]).clamp(0, 1)
 
     def pull(self, s_top, nudge: Nudge, generator=None):
         error = nudge.error(self.logits(s_top))

@@ -62,12 +62,12 @@ def test_another_seed_does_not_continue_an_unfinished_run(tmp_path):
 
 def test_a_killed_training_loses_at_most_an_epoch(tmp_path):
     recipe, out = tmp_path / "tiny.toml", tmp_path / "d.safetensors"
-    endless = {**TINY.model_dump(mode="json"), "epochs": 1000}
+    endless = {**TINY.model_dump(mode="json", exclude_none=True), "epochs": 1000}
     recipe.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in endless.items()))
     command = [sys.executable, "-m", "ep_hw.cli", "train", str(recipe), "--seed", "3", "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
     part, deadline = Path(f"{out}.part"), time.monotonic() + 120
-    while not part.exists() and time.monotonic() < deadline:
+    while not part.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait(30)

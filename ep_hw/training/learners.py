@@ -1,0 +1,154 @@
+"""Learners: what one batch does to a network. One class a kind of recipe; everything else is shared (loop.py)."""
+
+from abc import ABC, abstractmethod
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+
+from ep_hw.baselines import Baseline
+from ep_hw.network import EPNetwork
+from ep_hw.training.contrast import Contrast
+from ep_hw.training.recipe import AdversarialRecipe, BackpropRecipe, Recipe, TransformerRecipe
+from simulators.machine import Machine
+from simulators.module import ModuleMachine
+from simulators.reference import ReferenceMachine
+
+
+class Learner(ABC):
+    """A network being trained.
+
+    Attributes:
+        net: the network; its tensors are updated in place.
+        optimiser: torch's.
+        rates: initial learning rate of each of its groups.
+    """
+
+    net: EPNetwork | Baseline
+    optimiser: torch.optim.Optimizer
+    rates: tuple[float, ...]
+
+    @abstractmethod
+    def step(self, images, labels, generator):
+        """Learn from one batch."""
+
+    @abstractmethod
+    def machine(self) -> Machine:
+        """The network as it is now, to be asked."""
+
+    def finished(self):
+        """The network, on the CPU."""
+        return self.net
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything needed to go on: the network's tensors and the optimiser's."""
+        state = self.optimiser.state_dict()["state"]
+        moments = {f"optimiser.{n}.{key}": value for n, entry in state.items() for key, value in entry.items()}
+        return {f"net.{key}": value for key, value in self.net.tensors().items()} | moments
+
+    def restore(self, tensors: dict[str, torch.Tensor]):
+        """Inverse of `tensors`."""
+        state: dict[int, dict] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimiser."):
+                _, n, name = key.split(".")
+                state.setdefault(int(n), {})[name] = value
+        with torch.no_grad():
+            for key, value in self.net.tensors().items():
+                value.copy_(tensors[f"net.{key}"])
+        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+
+
+class EPLearner(Learner):
+    """Equilibrium propagation by the symmetric rule (ep_hw.learning)."""
+
+    def __init__(self, recipe: Recipe, net: EPNetwork, device: str):
+        self.net, self.rates = net.to(device), recipe.rates
+        groups = [{"params": [w, b], "lr": rate} for w, b, rate in zip(net.weights, net.biases, recipe.rates)]
+        self.optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        self._contrast = Contrast(recipe, net.substrate())
+
+    def step(self, images, labels, generator):
+        for weight, bias, (weight_gradient, bias_gradient) in zip(self.net.weights, self.net.biases,
+                                                                  self._contrast(images, labels)):
+            weight.grad, bias.grad = weight_gradient, bias_gradient
+        self.optimiser.step()
+
+    def machine(self):
+        return ReferenceMachine(self.net.lower(), str(self.net.weights[0].device))
+
+    def finished(self):
+        return self.net.to("cpu")
+
+
+class BackpropLearner(Learner):
+    """Backpropagation of the cross-entropy."""
+
+    def __init__(self, net: Baseline, device: str, rate: float, optimiser, **settings):
+        self.net, self.device, self.rates = net, device, (rate,)
+        net.module.to(device)
+        self.optimiser = optimiser(net.module.parameters(), lr=rate, **settings)
+
+    def step(self, images, labels, generator):
+        self.net.module.train()
+        loss = F.cross_entropy(self.net.module(images.to(self.device)), labels.to(self.device))
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+
+    def machine(self) -> ModuleMachine:
+        return self.net.machine(self.device)
+
+    def finished(self):
+        self.net.module.to("cpu").eval()
+        return self.net
+
+
+class AdversarialLearner(BackpropLearner):
+    """Backpropagation on what l2 PGD makes of each batch. Source: Madry et al. 2018."""
+
+    def __init__(self, recipe: AdversarialRecipe, *arguments, **settings):
+        from ep_hw.attacks import PGD, Unrolled
+
+        super().__init__(*arguments, **settings)
+        self.attack = PGD("l2", recipe.eps, Unrolled(1), iterations=recipe.attack_steps)
+
+    def step(self, images, labels, generator):
+        images, labels = images.to(self.device), labels.to(self.device)
+        found = self.attack.run(self.machine(), images, labels, generator)
+        super().step(found.images, labels, generator)
+
+
+@singledispatch
+def learner_of(recipe, spec, seed: int, device: str) -> Learner:
+    """A learner at its start, for a recipe of any kind: initial weights are drawn from `seed`."""
+    raise TypeError(f"no learner follows a {type(recipe).__name__}")
+
+
+@learner_of.register
+def _(recipe: Recipe, spec, seed, device):
+    net = EPNetwork.initialise(spec, seed)
+    for weight in net.weights[:-1]:
+        weight.mul_(recipe.gain)
+    return EPLearner(recipe, net, device)
+
+
+@learner_of.register
+def _(recipe: BackpropRecipe, spec, seed, device):
+    return BackpropLearner(Baseline.initialise(spec, seed), device, recipe.rate, torch.optim.SGD, **_momentum(recipe))
+
+
+@learner_of.register
+def _(recipe: AdversarialRecipe, spec, seed, device):
+    return AdversarialLearner(recipe, Baseline.initialise(spec, seed), device, recipe.rate, torch.optim.SGD,
+                              **_momentum(recipe))
+
+
+@learner_of.register
+def _(recipe: TransformerRecipe, spec, seed, device):
+    return BackpropLearner(Baseline.initialise(spec, seed), device, recipe.rate, torch.optim.AdamW,
+                           weight_decay=recipe.weight_decay)
+
+
+def _momentum(recipe: BackpropRecipe) -> dict:
+    return {"momentum": recipe.momentum, "nesterov": True, "weight_decay": recipe.weight_decay}

@@ -1,0 +1,148 @@
+"""The training loop, one for every kind of recipe, with checkpoints that survive a kill.
+
+Every epoch draws from its own generator, so that a resumed run and an uninterrupted one give the same bytes.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from ep_hw.checkpoint import check_writable, load, save_checkpoint, write_atomically
+from ep_hw.data import SPLIT_SEED, Split, load_data
+from ep_hw.threads import threads
+from ep_hw.training.augmentation import augment
+from ep_hw.training.learners import Learner, learner_of
+from ep_hw.training.recipe import AnyRecipe
+from mapping.errors import Refusal
+from simulators.machine import Machine
+from simulators.registry import check_device
+
+CALIBRATION_IMAGES = 64
+WATCHED = 500   # held-out images that each epoch's line is about
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the training log, about the first held-out images: validation's where they are kept, else test's.
+
+    `residual` is the largest last-sweep change over them, `steps` the mean number of steps until they settled.
+    """
+
+    number: int
+    of: int
+    rate: float
+    accuracy: float
+    residual: float
+    steps: float
+    seconds: float
+
+
+def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None, download: bool = False,
+          device: str = "cpu", log: Callable[[Epoch], None] = lambda epoch: None):
+    """Train a network and write its checkpoint to `out`.
+
+    After each epoch `out`.part holds everything needed to go on; a run with the same recipe and seed continues it.
+
+    Returns:
+        The `EPNetwork` or `Baseline`, read back from `out`.
+
+    Raises:
+        Refusal: `out`.part belongs to another recipe or seed, or the data or the device are missing.
+    """
+    check_device(device)
+    check_writable(Path(out).parent)
+    train_split, held_out = _splits(recipe, root, download)
+    learner = learner_of(recipe, recipe.spec(train_split), seed, device)
+    part, fingerprint = Path(f"{out}.part"), recipe.fingerprint(seed)
+    watched = next(iter(held_out.values())).take(slice(WATCHED))
+    for epoch in range(_resume(part, learner, fingerprint), recipe.epochs):
+        started = time.perf_counter()
+        with threads(recipe.threads):
+            _train_epoch(learner, recipe, train_split, seed, epoch)
+        _save_part(part, learner, fingerprint, epoch + 1)
+        log(_epoch_line(learner, recipe, watched, epoch, time.perf_counter() - started))
+    net = learner.finished()
+    net.name, net.calibration = name, train_split.images[:CALIBRATION_IMAGES].clone()
+    save_checkpoint(net, out, recipe={**recipe.model_dump(mode="json"), "seed": seed},
+                    data={"name": recipe.data, "split_seed": SPLIT_SEED, "train": len(train_split),
+                          "test": len(held_out["test"])},
+                    accuracy={split: hits(net.machine(), images) for split, images in held_out.items()})
+    part.unlink(missing_ok=True)
+    return load(out)
+
+
+def accuracy(net, split: Split) -> float:
+    """Fraction of the split that a network's own machine classifies correctly."""
+    return hits(net.machine(), split)
+
+
+def hits(machine: Machine, split: Split) -> float:
+    """Fraction of the split that a machine classifies correctly."""
+    right = [(machine.relax(images).prediction == labels).sum().item()
+             for images, labels in zip(split.images.split(500), split.labels.split(500))]
+    return sum(right) / len(split)
+
+
+def cosine(epoch: int, epochs: int) -> float:
+    """Factor on the learning rates in an epoch: from 1 to 0 along half a cosine, then 0."""
+    return 0.5 * (1 + math.cos(math.pi * min(epoch, epochs) / epochs))
+
+
+def _splits(recipe: AnyRecipe, root, download: bool) -> tuple[Split, dict[str, Split]]:
+    """Training images, and the held-out splits by name."""
+    train_split = load_data(recipe.data, "train", root, download)
+    validation, test = (load_data(recipe.data, name, root) for name in ("validation", "test"))
+    if recipe.keep_validation:
+        return train_split, {"validation": validation, "test": test}
+    return _join(train_split, validation), {"test": test}
+
+
+def _train_epoch(learner: Learner, recipe: AnyRecipe, split: Split, seed: int, epoch: int):
+    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch)
+    fraction = cosine(epoch, recipe.decay_epochs or recipe.epochs)
+    for group, rate in zip(learner.optimiser.param_groups, learner.rates):
+        group["lr"] = recipe.last_rate + (rate - recipe.last_rate) * fraction
+    for index in torch.randperm(len(split), generator=generator).split(recipe.batch):
+        learner.step(augment(split.images[index], recipe, generator), split.labels[index], generator)
+
+
+def _epoch_line(learner: Learner, recipe, watched: Split, epoch: int, seconds: float) -> Epoch:
+    end = learner.machine().relax(watched.images)
+    right = (end.prediction == watched.labels).float().mean().item()
+    rate = learner.optimiser.param_groups[0]["lr"] / learner.rates[0]
+    return Epoch(epoch + 1, recipe.epochs, rate, right, end.residual.max().item(), end.steps.float().mean().item(),
+                 seconds)
+
+
+def _save_part(part: Path, learner: Learner, fingerprint: str, epoch: int):
+    tensors = {key: value.detach().cpu().contiguous() for key, value in learner.tensors().items()}
+    write_atomically(part, save_tensors(tensors, {"fingerprint": fingerprint, "epoch": str(epoch)}))
+
+
+def _resume(part: Path, learner: Learner, fingerprint: str) -> int:
+    """Load an unfinished run into the learner; the number of epochs it has done."""
+    if not part.exists():
+        return 0
+    try:
+        with safe_open(str(part), "pt") as file:
+            metadata = file.metadata()
+    except SafetensorError as error:
+        raise Refusal("an unfinished run cannot be read", where=str(part), got=error, allowed="a whole file",
+                      remedy="remove it and train again") from None
+    if metadata["fingerprint"] != fingerprint:
+        raise Refusal("an unfinished run of another recipe or seed is in the way", where=str(part),
+                      got=metadata["fingerprint"][:12], allowed=fingerprint[:12],
+                      remedy="finish it with its own recipe and seed, or remove the file")
+    learner.restore(load_tensors(part.read_bytes()))
+    return int(metadata["epoch"])
+
+
+def _join(a: Split, b: Split) -> Split:
+    return Split(a.data, *(torch.cat([getattr(a, k), getattr(b, k)]) for k in ("images", "labels", "ids")))
