@@ -52,7 +52,7 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
         Refusal: any of these is unknown, or a program was compiled from another network.
     """
     check_device(device)
-    net = load(model)
+    net, test = network_and_images(model, images, seed, root, download)
     loaded = {str(p.target): p for p in map(load_program, filter(_is_folder, machines))}
     names = tuple(dict.fromkeys([REFERENCE, *(str(parse(m)) for m in machines if not _is_folder(m)), *loaded]))
     graph = net.lower()
@@ -63,8 +63,7 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
     rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in explained]
     extra = tuple(dict.fromkeys([*extra, *rungs]))
     used = [REFERENCE, *names, *(name for name, _ in extra), *(t.source for t in threats if t.source)]
-    data = load_data(net.provenance["data"]["name"], "test", root, download)
-    return Plan(net.name, draw(data, images, seed), compile_all(net, used, loaded=loaded), threats, names, extra,
+    return Plan(net.name, test, compile_all(net, used, loaded=loaded), threats, names, extra,
                 chips, seed, device=device, settings=settings or AttackSettings())
 
 
@@ -86,6 +85,12 @@ def draw(data: Split, images: int, seed: int) -> Split:
     """`images` images of a split, drawn by `seed`; the whole split where it has no more."""
     order = np.random.default_rng(seed).permutation(len(data))[:images]
     return data.take(torch.from_numpy(order))
+
+
+def network_and_images(model: str, images: int, seed: int, root=None, download: bool = False):
+    """A network, and `images` test images of the data it was trained on, drawn by `seed`; see `draw`."""
+    net = load(model)
+    return net, draw(load_data(net.provenance["data"]["name"], "test", root, download), images, seed)
 
 
 def program_of(machine: str, graph: EPGraph) -> Program:

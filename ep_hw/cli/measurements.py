@@ -22,9 +22,10 @@ def events(model: Model, on: Annotated[str, typer.Option(help="loihi or lava, wi
     from ep_hw.checkpoint import check_writable
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
+    from ep_hw.workflow import network_and_images
     from simulators.relaxation import period_of
 
-    net, split = _network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, data_root, download)
     targets = event_targets(on, threshold or THRESHOLDS)
     check_writable(out)
     graph = net.lower()
@@ -51,9 +52,10 @@ def gradients(model: Model,
     from ep_hw.checkpoint import check_writable
     from ep_hw.measurements.figures import gradients_figure
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
+    from ep_hw.workflow import network_and_images
 
     betas = check_betas(beta or BETAS)
-    net, split = _network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, data_root, download)
     programs = gradient_programs(net.lower(), on or ["reference", "loihi"], state_bits or [])
     check_writable(out)
     points = (point for program in programs
@@ -78,13 +80,3 @@ def devices(names: Annotated[list[str] | None, typer.Argument(help="presets; all
     check_writable(out)
     rows = list(measure_devices(presets, seed))
     save_measurement(out, "devices", {"seed": seed}, rows, device_table(presets), devices_figure(rows))
-
-
-def _network_and_images(model: str, images: int, seed: int, root: str | None, download: bool):
-    """A network and test images of the data it was trained on."""
-    from ep_hw import load
-    from ep_hw.data import load_data
-    from ep_hw.workflow import draw
-
-    net = load(model)
-    return net, draw(load_data(net.provenance["data"]["name"], "test", root, download), images, seed)

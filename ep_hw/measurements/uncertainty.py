@@ -4,11 +4,11 @@
 
 alpha = 1 where classes are parted by smooth boundaries; less where boundaries are fractal, alpha = N - D for a boundary
 of dimension D among N: then smaller perturbations help an attacker more than a smooth picture says.
-C and alpha maximise the likelihood of the binomial counts at sizes where f stays below `SMALL`; the interval is a
-bootstrap over images. Source: Grebogi, McDonald, Ott and Yorke 1983.
+C and alpha maximise the likelihood of the binomial counts at sizes where f stays below `SMALL` and at least `FEWEST`
+predictions change; the interval is a bootstrap over images. Source: Grebogi, McDonald, Ott and Yorke 1983.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,9 @@ from mapping.errors import Refusal
 from mapping.program import Table
 from simulators.machine import Machine
 
-SIZES = tuple(float(size) for size in np.geomspace(0.02, 2.0, 9).round(3))
+SIZES = tuple(float(size) for size in np.geomspace(0.1, 6.4, 7).round(3))
 SMALL = 0.3   # chance up to which equation (18) is fitted: it cannot hold near 1
+FEWEST = 10   # changes from which a size is fitted: fewer say little, and resamples of them nothing
 RESAMPLES = 400
 
 
@@ -58,14 +59,10 @@ def measure_uncertainty(machine: Machine, split: Split, sizes: Sequence[float], 
         draws: random directions an image and size. seed: of the directions and of the bootstrap.
 
     Raises:
-        Refusal: a machine whose predictions change by themselves; a size that is not above 0.
+        Refusal: from `check_quiet` or `check_sizes`.
     """
-    if not machine.deterministic:
-        raise Refusal("predictions change without any perturbation", where="uncertainty", got=machine.name,
-                      allowed="machines without fresh noise", remedy="take the rung before its read noise")
-    if min(sizes) <= 0:
-        raise Refusal("size out of range", where="--size", got=min(sizes), allowed="above 0", remedy="leave it out")
-    sizes, generator = tuple(sorted(set(sizes))), torch.Generator().manual_seed(seed)
+    check_quiet(machine.name, not machine.deterministic)
+    sizes, generator = check_sizes(sizes), torch.Generator().manual_seed(seed)
     before = machine.relax(split.images).prediction
     changed = np.zeros((len(split), len(sizes)), int)
     for _ in range(draws):
@@ -78,6 +75,26 @@ def measure_uncertainty(machine: Machine, split: Split, sizes: Sequence[float], 
     return Uncertainty(machine.name, sizes, draws, changed, alpha, low, high)
 
 
+def check_sizes(sizes: Iterable[float]) -> tuple[float, ...]:
+    """The sizes, rising, each once.
+
+    Raises:
+        Refusal: one that is no positive finite number.
+    """
+    for size in sizes:
+        if not 0 < size < float("inf"):
+            raise Refusal("size out of range", where="--size", got=size, allowed="above 0, finite",
+                          remedy="leave it out")
+    return tuple(sorted(set(sizes)))
+
+
+def check_quiet(machine: str, noisy: bool):
+    """Refuse a machine whose predictions change by themselves."""
+    if noisy:
+        raise Refusal("predictions change without any perturbation", where="uncertainty", got=machine,
+                      allowed="machines without fresh noise", remedy="take the rung before its read noise")
+
+
 def exponent(sizes, changed, draws: int, rng: np.random.Generator) -> tuple[float | None, float | None, float | None]:
     """alpha of equation (18) with its interval over images; None thrice with fewer than two sizes to fit.
 
@@ -85,7 +102,7 @@ def exponent(sizes, changed, draws: int, rng: np.random.Generator) -> tuple[floa
         sizes: (S,). changed: (images, S) counts of `draws`.
     """
     share = changed.mean(0) / draws
-    fitted = (share > 0) & (share < SMALL)
+    fitted = (changed.sum(0) >= FEWEST) & (share < SMALL)
     if fitted.sum() < 2:
         return None, None, None
     sizes, changed = np.log(sizes[fitted]), changed[:, fitted]
@@ -99,7 +116,7 @@ def exponent(sizes, changed, draws: int, rng: np.random.Generator) -> tuple[floa
 def _fit(log_sizes, counts, n: int) -> float:
     """alpha of largest likelihood: counts ~ Binomial(n, C eps^alpha)."""
     def cost(line):
-        chance = np.exp(np.minimum(line[0] + line[1] * log_sizes, -1e-9))
+        chance = np.exp(np.clip(line[0] + line[1] * log_sizes, -700, -1e-9))
         return -(counts * np.log(chance) + (n - counts) * np.log1p(-chance)).sum() / n
 
     start = np.polyfit(log_sizes, np.log((counts + 0.5) / (n + 1)), 1)[::-1]
