@@ -1,6 +1,6 @@
 """The command line: thin commands over the Python interface."""
 
-from ep_hw.cli import evaluation, measurements, programs
+from ep_hw.cli import evaluation, measurements, programs, stability, studies
 from ep_hw.cli.application import app, main
 
-__all__ = ["app", "evaluation", "main", "measurements", "programs"]
+__all__ = ["app", "evaluation", "main", "measurements", "programs", "stability", "studies"]

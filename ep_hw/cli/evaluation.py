@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ep_hw.cli.application import app
 from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Images, Jobs, Model
-from ep_hw.cli.printing import print_table
+from ep_hw.cli.printing import cell_progress, print_table
 from mapping.errors import Refusal
 from mapping.program import Table
 
@@ -65,16 +63,7 @@ def _evaluate(plan, out: Path, command: str, jobs: int, workflow):
     from ep_hw.checkpoint import check_writable
 
     check_writable(out)
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("evaluating")
-
-        def show(cell, number: int, total: int):
-            c = cell.configuration
-            chip = "" if c.chip_seed is None else f" chip {c.chip_seed}"
-            bar.update(task, completed=number, total=total, description=f"{c.machine}{chip}: {c.threat}")
-
+    with cell_progress("evaluating") as show:
         summary = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
                                progress=show, jobs=jobs)
     print_table(_summary_table(summary))

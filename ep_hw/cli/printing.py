@@ -1,11 +1,13 @@
 """What commands print: tables, progress on stderr, and the names of the files they wrote."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
 from rich.table import Table as RichTable
 
 from mapping.program import Table
@@ -25,6 +27,21 @@ def print_table(table: Table):
 def track_points(points, total: int, description: str):
     """The points, with a progress bar on stderr while they are made."""
     return track(points, description, total=total, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def cell_progress(description: str) -> Iterator:
+    """A progress bar on stderr, as the function that evaluations call after each cell."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description)
+
+        def show(cell, number: int, total: int):
+            c = cell.configuration
+            chip = "" if c.chip_seed is None else f" chip {c.chip_seed}"
+            bar.update(task, completed=number, total=total, description=f"{c.machine}{chip}: {c.threat}")
+
+        yield show
 
 
 def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure):

@@ -26,16 +26,25 @@ def write_measurement(out: Path, name: str, settings: dict, rows: list[dict], fi
     Raises:
         Refusal: a file cannot be written.
     """
-    blobs = {"csv": _csv(rows), "json": json.dumps({**settings, "rows": rows}, indent=1).encode() + b"\n",
-             "png": _picture(figure, "png", dpi=200, metadata={"Software": None}),
-             "svg": _picture(figure, "svg", metadata=_SVG_METADATA)}
+    blobs = {"csv": csv_of(rows), "json": json.dumps({**settings, "rows": rows}, indent=1).encode() + b"\n"}
+    return [*_write(out, name, blobs), *write_figure(out, name, figure)]
+
+
+def write_figure(out: Path, name: str, figure: Figure) -> list[Path]:
+    """Write NAME.png and NAME.svg; the same figure gives the same bytes."""
+    return _write(out, name, {"png": _picture(figure, "png", dpi=200, metadata={"Software": None}),
+                              "svg": _picture(figure, "svg", metadata=_SVG_METADATA)})
+
+
+def _write(out: Path, name: str, blobs: dict[str, bytes]) -> list[Path]:
     paths = [Path(out) / f"{name}.{kind}" for kind in blobs]
     for path, blob in zip(paths, blobs.values()):
         write_atomically(path, blob)
     return paths
 
 
-def _csv(rows: list[dict]) -> bytes:
+def csv_of(rows: list[dict]) -> bytes:
+    """Rows as CSV, a column a key of the first; those that hold lists or dicts are left out."""
     columns = [key for key, value in rows[0].items() if not isinstance(value, (list, dict))]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")

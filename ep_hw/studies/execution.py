@@ -1,0 +1,141 @@
+"""Running a study: its plan, what it will take, and its rows."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from ep_hw.cells import Cell, run_cell
+from ep_hw.checkpoint import load
+from ep_hw.data import load_data
+from ep_hw.evaluation import Plan, cells_of, compile_all
+from ep_hw.execution import REFERENCE, Machines
+from ep_hw.report.points import Points
+from ep_hw.rungs import rungs_of
+from ep_hw.statistics import student
+from ep_hw.studies.order import reversed_rungs_of
+from ep_hw.studies.study import Point, Study, points_of
+from ep_hw.threads import threads
+from ep_hw.threats import CLEAN
+from ep_hw.workflow import draw
+from mapping.targets import parse
+from simulators.registry import check_device
+
+PROBE = 8   # images of a measured cell
+
+
+def plan_study(study: Study, *, device: str = "cpu", root=None, download: bool = False) -> Plan:
+    """Every machine of a study under every threat, and the rungs of its technologies under those that make no images
+    of their own for each machine.
+
+    Raises:
+        Refusal: an unknown model, machine, option or threat, or missing data.
+    """
+    check_device(device)
+    net, threats = load(study.model), study.threats_named()
+    machines = tuple(point.machine for point in points_of(study))
+    shared = [CLEAN, *(t for t in threats if t.source or not t.is_attack)]
+    extra = tuple((rung, threat) for rung in rungs_of_study(study) for threat in shared)
+    names = [REFERENCE, *machines, *(rung for rung, _ in extra), *(t.source for t in threats if t.source)]
+    data = load_data(net.provenance["data"]["name"], "test", root, download)
+    return Plan(net.name, draw(data, study.images, study.seed), compile_all(net, names), threats, machines, extra,
+                study.chips, study.seed, device=device, settings=study.attack)
+
+
+def rungs_of_study(study: Study) -> list[str]:
+    """The machines of all waterfalls, in both orders."""
+    if not study.waterfalls:
+        return []
+    targets = [parse(name) for name in study.machines]
+    return list(dict.fromkeys(name for t in targets for rungs in (rungs_of(t), reversed_rungs_of(t))
+                              for name, _ in rungs))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left of a study.
+
+    Attributes:
+        cells, missing: all of them, and those not yet computed. seconds: of one processor, for the missing ones.
+        measured: cells of PROBE images that were run to know.
+    """
+
+    cells: int
+    missing: int
+    seconds: float
+    measured: int
+
+
+def estimate(plan: Plan, folder: Path) -> Estimate:
+    """Run one small cell of each kind, in a folder of its own, and scale it to the cells that are missing.
+
+    A kind is a threat on machines with or without read noise and with or without wires.
+    """
+    cells = cells_of(plan, folder)
+    missing = [cell for cell in cells if not cell.done()]
+    taken: dict[tuple, tuple[float, float]] = {}
+    with TemporaryDirectory() as scratch, threads(1), Machines(plan.programs, plan.device) as machines:
+        for cell in missing:
+            if _kind(cell, plan) not in taken:
+                taken[_kind(cell, plan)] = _measure(cell, machines, Path(scratch))
+    opened = {(_kind(c, plan), c.configuration.machine, c.configuration.chip_seed) for c in missing}
+    seconds = sum(taken[kind][0] for kind, *_ in opened)
+    seconds += sum(taken[_kind(cell, plan)][1] * len(cell.images) for cell in missing)
+    return Estimate(len(cells), len(missing), seconds, len(taken))
+
+
+def _kind(cell: Cell, plan: Plan) -> tuple:
+    target = plan.programs[cell.configuration.machine].target
+    return target.is_noisy, getattr(target, "wire_ohm", None) is not None, str(cell.configuration.threat)
+
+
+def _measure(cell: Cell, machines: Machines, scratch: Path) -> tuple[float, float]:
+    """Seconds to open a cell's machine, and for one of its images."""
+    few = Cell(cell.configuration, cell.images.take(torch.arange(min(PROBE, len(cell.images)))), scratch)
+    if few.configuration.source:
+        _measure(few.source, machines, scratch)
+    begun = time.perf_counter()
+    machine = machines.get(few.configuration.machine, few.configuration.chip_seed)
+    reference = machines.get(REFERENCE)
+    opened = time.perf_counter()
+    run_cell(few, machine, reference)
+    return opened - begun, (time.perf_counter() - opened) / len(few.images)
+
+
+def rows_of(study: Study, points: Points) -> list[dict]:
+    """A row a machine of the study and threat: options, accuracy over images and over chips; fractions.
+
+    `ci_low` and `ci_high` cover images and chips, `chips_low` and `chips_high` the mean over chips alone (None for
+    fewer than two chips).
+    """
+    rows = []
+    threats = [("clean", 0.0), *((t.name, float(t.strength)) for t in study.threats_named())]
+    options = study.options()
+    for place in points_of(study):
+        for threat, strength in threats:
+            rows.append(_row(place, options, points[place.machine, threat, strength]))
+    return rows
+
+
+def _row(place: Point, options: Sequence[str], seen) -> dict:
+    chips = [accuracy for _, accuracy in seen.chips]
+    low, high = student(chips) if len(chips) > 1 else (None, None)
+    swept = {name: place.options.get(name, parse(place.machine).spelled().get(name)) for name in options}
+    return {"technology": place.technology, **swept, "machine": place.machine, "threat": seen.threat,
+            "strength": seen.strength, "images": seen.n, "chips": len(chips), "accuracy": seen.accuracy.value,
+            "ci_low": seen.accuracy.low, "ci_high": seen.accuracy.high,
+            "chips_low": low if low is None else max(0.0, low), "chips_high": high if high is None else min(1.0, high),
+            "chip_worst": min(chips, default=None), "chip_best": max(chips, default=None),
+            "agreement": seen.agreement}
+
+
+def notes_of(study: Study) -> list[str]:
+    """Remarks that a reader of the rows needs: which ages were moved, and how noisy machines were judged."""
+    moved = dict.fromkeys(
+        f"{p.technology}: age {p.clipped[0]} lies outside its data and was run as {p.clipped[1]}"
+        for p in points_of(study) if p.clipped)
+    return [*moved, f"accuracy over {study.images} images; 95 % intervals over images and {study.chips} chips; noisy "
+            f"machines decide by majority over {study.attack.votes} reads"]

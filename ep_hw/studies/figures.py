@@ -1,0 +1,173 @@
+"""Figures of a study: accuracy along one option, over two, and what each cause takes in two orders."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ep_hw.report.plots import COLOURS, INK, MARKERS, RC
+from ep_hw.studies.axes import Axis
+from ep_hw.studies.order import Interaction
+
+_WIDE = 40.0   # an option whose values span more than this factor is drawn on a logarithmic axis
+
+
+def curves_figure(rows: Sequence[dict], axis: Axis, others: Sequence[str]) -> Figure:
+    """Accuracy along one option: a column of panels a threat, a panel a technology, a line a setting of the others.
+
+    Lines are means over chips; bands are their 95 % intervals, and dots the worst and the best chip.
+    """
+    technologies, threats = _distinct(rows, "technology"), _threats(rows)
+    look = _look(rows, others)
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(1.6 + 3.6 * len(threats), 0.6 + 2.1 * len(technologies)), layout="constrained")
+        panels = figure.subplots(len(technologies), len(threats), squeeze=False, sharex=True, sharey=True)
+        for technology, line in zip(technologies, panels):
+            for threat, axes in zip(threats, line):
+                own = [r for r in rows if r["technology"] == technology and (r["threat"], r["strength"]) == threat]
+                _lines(axes, own, axis, look)
+                axes.grid()
+            line[0].set_ylabel(f"{technology}\naccuracy, %")
+        for threat, axes in zip(threats, panels[0]):
+            axes.set_title(_name(threat), loc="left", fontsize=10, weight="bold")
+        for axes in panels[-1]:
+            axes.set_xlabel(axis.label)
+        panels[0][0].set_ylim(*_limits(rows))
+        _scale(panels[0][0], axis)
+        if others:
+            lines = {line.get_label(): line for axes in panels.flat for line in axes.get_lines()}
+            names = [style[0] for style in look.values() if style[0] in lines]
+            figure.legend([lines[name] for name in names], names, loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def heat_figure(rows: Sequence[dict], across: Axis, up: Axis, rest: Sequence[str] = ()) -> Figure:
+    """Accuracy over two options, a panel a technology and threat: mean over chips in percent, and the half width of
+    its 95 % interval over chips; means over the settings of the other options, where there are any.
+    """
+    technologies, threats = _distinct(rows, "technology"), _threats(rows)
+    size = 0.62 * len(across.values) + 0.9, 0.42 * len(up.values) + 0.7
+    low, high = (end(100 * r["accuracy"] for r in rows) for end in (min, max))
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(1.0 + size[0] * len(threats), 0.4 + size[1] * len(technologies)),
+                        layout="constrained")
+        panels = figure.subplots(len(technologies), len(threats), squeeze=False)
+        for technology, line in zip(technologies, panels):
+            for threat, axes in zip(threats, line):
+                own = [r for r in rows if r["technology"] == technology and (r["threat"], r["strength"]) == threat]
+                picture = _map(axes, own, across, up, (low, high))
+                axes.set_title(f"{technology}\n{_name(threat)}", loc="left", fontsize=8, weight="bold")
+        for axes in panels[-1]:
+            axes.set_xlabel(across.label)
+        for line in panels:
+            line[0].set_ylabel(up.label)
+        figure.colorbar(picture, ax=panels, label="accuracy, %", shrink=0.8, aspect=30)
+    return figure
+
+
+def interaction_figure(technology: str, found: Sequence[Interaction]) -> Figure:
+    """Points of accuracy that each cause takes in the ladder's order and in reverse; the text is their difference."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(5.6, 1.0 + 0.5 * len(found)), layout="constrained")
+        axes = figure.add_subplot()
+        for place, kind, colour, filled in ((-0.17, "forward", COLOURS[0], True), (0.17, "reverse", COLOURS[1], False)):
+            changes = [getattr(one, kind) for one in found]
+            values = [100 * c.value for c in changes]
+            bars = [[100 * abs(c.value - end) for c, end in zip(changes, ends)]
+                    for ends in ([c.low for c in changes], [c.high for c in changes])]
+            y = np.arange(len(found)) + place
+            axes.barh(y, values, 0.3, xerr=bars, color=colour if filled else "none", edgecolor=colour, ecolor=INK,
+                      capsize=2, error_kw={"elinewidth": 0.8},
+                      label={"forward": "added after those above", "reverse": "added after those below"}[kind])
+        axes.axvline(0, color=INK, lw=0.6)
+        axes.set_yticks(range(len(found)), [one.cause for one in found])
+        axes.set_ylim(len(found) - 0.5, -0.9)
+        for y, one in enumerate(found):
+            axes.annotate(f"{100 * one.value:+.1f}", (1, y), (34, 0), xycoords=axes.get_yaxis_transform(),
+                          textcoords="offset points", ha="right", va="center", weight="bold", annotation_clip=False)
+        axes.annotate("interaction", (1, -0.55), (44, 0), xycoords=axes.get_yaxis_transform(), fontsize=8,
+                      textcoords="offset points", ha="right", va="bottom", annotation_clip=False)
+        axes.set_xlabel("change of accuracy, points")
+        axes.set_title(technology, loc="left", fontsize=10, weight="bold")
+        axes.grid(axis="x")
+        figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
+    return figure
+
+
+def _look(rows, others: Sequence[str]) -> dict[tuple, tuple]:
+    """(label, colour, marker) of each setting of the other options, the same in every panel."""
+    settings = list(dict.fromkeys(tuple((name, r[name]) for name in others) for r in rows))
+    many = matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(settings)))
+    shades = many if len(settings) > 1 else COLOURS
+    return {setting: (", ".join(f"{name} {text}" for name, text in setting), shade, MARKERS[n % len(MARKERS)])
+            for n, (setting, shade) in enumerate(zip(settings, shades))}
+
+
+def _lines(axes, rows, axis: Axis, look):
+    for setting, (label, colour, marker) in look.items():
+        own = sorted((r for r in rows if all(r[name] == text for name, text in setting)), key=axis.place)
+        if not own:
+            continue
+        x, value = [axis.place(r) for r in own], [100 * r["accuracy"] for r in own]
+        axes.plot(x, value, color=colour, marker=marker, label=label, markersize=4)
+        if all(r["chips_low"] is not None for r in own):
+            axes.fill_between(x, [100 * r["chips_low"] for r in own], [100 * r["chips_high"] for r in own],
+                              color=colour, alpha=0.15, lw=0)
+            for end in ("chip_worst", "chip_best"):
+                axes.plot(x, [100 * r[end] for r in own], ".", color=colour, markersize=2.5, alpha=0.7)
+
+
+def _map(axes, rows, across: Axis, up: Axis, limits):
+    mean, half = np.full((2, len(up.values), len(across.values)), np.nan)
+    for i, j in np.ndindex(mean.shape):
+        cell = [r for r in rows if r[up.option] == up.values[i] and r[across.option] == across.values[j]]
+        if cell:
+            mean[i, j] = 100 * np.mean([r["accuracy"] for r in cell])
+        if len(cell) == 1 and cell[0]["chips_low"] is not None:
+            half[i, j] = 50 * (cell[0]["chips_high"] - cell[0]["chips_low"])
+    picture = axes.imshow(mean, vmin=limits[0], vmax=limits[1], cmap="viridis", aspect="auto", origin="lower")
+    dark = limits[0] + 0.6 * (limits[1] - limits[0])
+    for (i, j), value in np.ndenumerate(mean):
+        if not math.isnan(value):
+            spread = "" if math.isnan(half[i, j]) else f"\n±{half[i, j]:.1f}"
+            axes.text(j, i, f"{value:.1f}{spread}", ha="center", va="center", fontsize=7,
+                      color="white" if value < dark else "black")
+    axes.set_xticks(range(len(across.values)), across.values)
+    axes.set_yticks(range(len(up.values)), up.values)
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return picture
+
+
+def _scale(axes, axis: Axis):
+    """Ticks at the values that were run; logarithmic where they span a wide range, linear near 0."""
+    places = axis.places
+    positive = [p for p in places if p > 0]
+    if axis.is_number and len(positive) > 1 and max(positive) / min(positive) > _WIDE:
+        if min(places) < 0 or 0 in places:
+            axes.set_xscale("symlog", linthresh=min(positive))
+        else:
+            axes.set_xscale("log")
+    axes.set_xticks(places, axis.values)
+    axes.minorticks_off()
+
+
+def _limits(rows) -> tuple[float, float]:
+    ends = [100 * r[key] for r in rows for key in ("accuracy", "chip_worst", "chip_best") if r[key] is not None]
+    room = max(0.06 * (max(ends) - min(ends)), 1.0)
+    return max(min(ends) - room, 0.0), min(max(ends) + room, 101.0)
+
+
+def _distinct(rows, key: str) -> list:
+    return list(dict.fromkeys(r[key] for r in rows))
+
+
+def _threats(rows) -> list[tuple[str, float]]:
+    return list(dict.fromkeys((r["threat"], r["strength"]) for r in rows))
+
+
+def _name(threat: tuple[str, float]) -> str:
+    return threat[0] + (f" @ {threat[1]:g}" if threat[1] else "")

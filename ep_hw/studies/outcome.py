@@ -1,0 +1,100 @@
+"""What a study leaves: study.csv and study.json, and its figures as PNG and SVG."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ep_hw.checkpoint import write_atomically
+from ep_hw.evaluation import Plan, evaluate
+from ep_hw.measurements.files import csv_of, write_figure
+from ep_hw.report.plots import styles, waterfall_figure
+from ep_hw.report.points import Points, pool
+from ep_hw.report.series import ladders, strongest
+from ep_hw.rungs import rungs_of
+from ep_hw.studies.axes import Axis
+from ep_hw.studies.execution import notes_of, rows_of
+from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure
+from ep_hw.studies.order import interactions, reversed_rungs_of
+from ep_hw.studies.study import Study
+from mapping.program import Table
+from mapping.targets import parse
+
+
+def run_study(study: Study, plan: Plan, out: Path, progress=lambda *a: None, jobs: int = 1) -> list[dict]:
+    """Compute what is missing of a study and write its tables and figures into `out`; the rows."""
+    summary, _ = evaluate(plan, out, progress, jobs)
+    points = pool(summary)
+    rows, orders = rows_of(study, points), orders_of(study, points)
+    content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": rows,
+               "orders": orders}
+    write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
+    write_atomically(out / "study.csv", csv_of(rows))
+    for name, figure in figures_of(study, rows, points).items():
+        write_figure(out, name, figure)
+    return rows
+
+
+def figures_of(study: Study, rows: Sequence[dict], points: Points) -> dict[str, Figure]:
+    """Every figure by the name of its file."""
+    options, figures = study.options(), {}
+    if options:
+        axes = [Axis.of(option, rows) for option in options]
+        figures["curves"] = curves_figure(rows, axes[0], options[1:])
+        if len(options) > 1:
+            figures["heat"] = heat_figure(rows, axes[0], axes[1])
+    if study.waterfalls:
+        figures |= _waterfalls(study, points)
+    return figures
+
+
+def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
+    figures, look = {}, styles(study.machines)
+    for technology in study.machines:
+        target = parse(technology)
+        for order, rungs in (("", rungs_of(target)), ("-reversed", reversed_rungs_of(target))):
+            for ladder in strongest(ladders(points, {technology: rungs})) if len(rungs) > 1 else ():
+                name = f"waterfall-{_file(technology)}-{_file(ladder.threat)}{order}"
+                figures[name] = waterfall_figure(ladder, look[technology])
+        for threat, strength in _threats(points):
+            found = interactions(target, points, threat, strength)
+            if found:
+                figures[f"interaction-{_file(technology)}-{_file(threat)}"] = interaction_figure(
+                    f"{technology}, {threat}", found)
+    return figures
+
+
+def orders_of(study: Study, points: Points) -> list[dict]:
+    """A row a technology, threat and cause: its change of accuracy in both orders and their difference."""
+    rows = []
+    for technology in study.machines if study.waterfalls else ():
+        for threat, strength in _threats(points):
+            for one in interactions(parse(technology), points, threat, strength):
+                rows.append({"technology": technology, "threat": threat, "strength": strength, "cause": one.cause,
+                             "forward": one.forward.value, "forward_low": one.forward.low,
+                             "forward_high": one.forward.high, "reverse": one.reverse.value,
+                             "reverse_low": one.reverse.low, "reverse_high": one.reverse.high,
+                             "interaction": one.value})
+    return rows
+
+
+def study_table(study: Study, rows: Sequence[dict]) -> Table:
+    """A line a machine and threat."""
+    options = study.options()
+    lines = tuple((r["technology"], *(r[name] for name in options),
+                   r["threat"] + (f"@{r['strength']:g}" if r["strength"] else ""), f"{r['accuracy']:.3f}",
+                   f"{r['ci_low']:.3f} to {r['ci_high']:.3f}",
+                   "" if r["chips_low"] is None else f"{r['chips_low']:.3f} to {r['chips_high']:.3f}",
+                   f"{r['agreement']:.3f}") for r in rows)
+    columns = ("technology", *options, "threat", "accuracy", "95 %", "chips, 95 %", "agreement")
+    return Table(study.title, columns, lines, tuple(notes_of(study)))
+
+
+def _threats(points: Points) -> list[tuple[str, float]]:
+    return list(dict.fromkeys((threat, strength) for _, threat, strength in points))
+
+
+def _file(name: str) -> str:
+    """A machine or threat as part of a file's name."""
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in name).strip("-")

@@ -1,0 +1,156 @@
+"""What a study asks: technologies, options swept over them by grid or list, threats; written as TOML.
+
+    title = "Converters"
+    machines = ["crossbar:pcm", "crossbar:reram_wan"]      # technologies, with options in brackets if you like
+    threats = ["jpeg_compression@3"]                       # besides clean images
+    images = 100
+    chips = 5
+
+    [grid]                                                 # every combination of these
+    adc_bits = [4, 6, 8]
+    tile = [128, 256]
+
+    [[list]]                                               # and these points, each with options of its own
+    wire_ohm = 1.0
+    terminals = "opposite"
+"""
+
+from dataclasses import dataclass, replace
+from importlib import resources
+from itertools import product
+from pathlib import Path
+
+import tomli
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ep_hw.attacks import AttackSettings
+from ep_hw.threats import Threat, parse_threat
+from mapping.errors import Refusal
+from mapping.options import duration, spell_duration
+from mapping.targets import CrossbarTarget, parse
+
+Value = bool | int | float | str
+
+
+class Study(BaseModel):
+    """A study as a user writes it; see the module.
+
+    `waterfalls` adds, for each technology as `machines` names it, the rungs that lead to it, and the same causes in
+    reverse order. `chips` counts chip seeds from 0. `seed` draws images, corruptions, attacks and read noise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    machines: tuple[str, ...] = Field(min_length=1)
+    model: str = "digits"
+    threats: tuple[str, ...] = ()
+    images: int = Field(100, ge=1)
+    chips: int = Field(5, ge=1)
+    seed: int = Field(0, ge=0)
+    waterfalls: bool = True
+    grid: dict[str, tuple[Value, ...]] = {}
+    points: tuple[dict[str, Value], ...] = Field((), alias="list")
+    attack: AttackSettings = AttackSettings()
+
+    def threats_named(self) -> tuple[Threat, ...]:
+        """The threats besides clean images."""
+        return tuple(map(parse_threat, self.threats))
+
+    def combinations(self) -> list[dict[str, str]]:
+        """Options as users write them: those of the grid, the first one slowest, then those of the list."""
+        grid = [dict(zip(self.grid, values)) for values in product(*self.grid.values())] if self.grid else []
+        asked = [{name: _text(value) for name, value in options.items()} for options in (*grid, *self.points)]
+        return asked or [{}]
+
+    def options(self) -> list[str]:
+        """Every option that is swept, those of the grid first."""
+        return list(dict.fromkeys(name for options in self.combinations() for name in options))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One machine of a study.
+
+    Attributes:
+        technology: the machine as the study names it. machine: with the swept options, as it will be evaluated.
+        options: name -> text of each swept option, as it was run.
+        clipped: (asked, run) where the asked age lies outside the data of the device.
+    """
+
+    technology: str
+    machine: str
+    options: dict[str, str]
+    clipped: tuple[str, str] | None = None
+
+
+def points_of(study: Study) -> list[Point]:
+    """Every machine of a study once, technology by technology.
+
+    Raises:
+        Refusal: an unknown machine or option, or an option out of range. An age outside a device's data is moved to
+            their end instead, since a study compares devices of different data.
+    """
+    points = [_point(technology, options) for technology in study.machines for options in study.combinations()]
+    found = {}
+    for point in points:
+        found.setdefault(point.machine, point)
+        if point.clipped and not found[point.machine].clipped:
+            found[point.machine] = replace(found[point.machine], clipped=point.clipped)
+    return list(found.values())
+
+
+def studies() -> dict[str, Path]:
+    """The packaged studies by name."""
+    folder = Path(str(resources.files(__package__)))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_study(name: str | Path) -> Study:
+    """A packaged study by name, or a TOML file.
+
+    Raises:
+        Refusal: no such study, or a field that is missing, unknown or out of range.
+    """
+    path = studies().get(str(name), Path(name))
+    try:
+        return Study.model_validate(tomli.loads(path.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refusal(first["msg"], where=f"{path}, {'.'.join(map(str, first['loc']))}", got=first["input"],
+                      allowed=", ".join(f.alias or name for name, f in Study.model_fields.items()),
+                      remedy="correct the study") from None
+    except (OSError, ValueError) as error:
+        raise Refusal("no readable study", where=str(path), got=error, allowed=", ".join(studies()),
+                      remedy="name a packaged study or a TOML file") from None
+
+
+def with_numbers(study: Study, **changes: int | None) -> Study:
+    """The study with other numbers of images or chips, where they are not None."""
+    return study.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+
+def _point(technology: str, options: dict[str, str]) -> Point:
+    target, clipped = parse(technology), None
+    if "age" in options and isinstance(target, CrossbarTarget):
+        age = _clip(options["age"], target)
+        clipped = (options["age"], age) if age != options["age"] else None
+        options = {**options, "age": age}
+    added = ",".join(f"{name}={text}" for name, text in options.items())
+    own = technology.strip().removesuffix("]")
+    machine = own + ("," if "[" in own else "[") + added + "]" if added else technology
+    return Point(technology, str(parse(machine)), options, clipped)
+
+
+def _clip(age: str, target: CrossbarTarget) -> str:
+    """The age nearest to the one asked for that the device's data cover; as it was written where they cover it."""
+    first, last = target.preset.age_domain_s
+    try:
+        seconds = duration(age)
+    except (ValueError, KeyError):
+        return age                      # the target refuses it by name
+    return age if first <= seconds <= last else spell_duration(min(max(seconds, first), last))
+
+
+def _text(value: Value) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
