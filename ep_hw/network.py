@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -44,6 +44,10 @@ class NetworkSpec(BaseModel):
             raise ValueError("mean and scale must have one entry per image channel each")
         return self
 
+    @property
+    def size(self) -> str:
+        return "x".join(map(str, self.channels))
+
     def geometry(self) -> list[tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]]:
         """(pre, unpooled, post) shapes of each layer."""
         rows, pre = [], self.image_shape
@@ -62,6 +66,8 @@ class EPNetwork:
     `calibration` holds some training images (N, C, H, W) that size a machine's converters when it is compiled.
     `provenance` is the checkpoint's header (recipe, data, accuracy, sha256), empty for a network made here.
     """
+
+    machines: ClassVar[tuple[str, ...]] = ("reference", "loihi", "crossbar:pcm")  # evaluated where none is named
 
     spec: NetworkSpec
     weights: list[torch.Tensor]

@@ -18,6 +18,7 @@ import mapping
 from ep_hw.attacks import AttackSettings
 from ep_hw.cells import Cell
 from ep_hw.checkpoint import load
+from ep_hw.corruptions.photographs import frost_photographs
 from ep_hw.data import Split, load_data
 from ep_hw.evaluation import Plan, compile_all, evaluate
 from ep_hw.execution import REFERENCE
@@ -28,14 +29,14 @@ from ep_hw.trust import violated
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program, load_program
-from mapping.targets import REGISTRY, parse
+from mapping.targets import REGISTRY, ReferenceTarget, parse
 from simulators.registry import check_device
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
 GALLERY_ITEMS = 3  # a machine
 
 
-def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threat], *, images: int = 200,
+def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequence[Threat], *, images: int = 200,
                     chips: int = 5, seed: int = 0, settings: AttackSettings | None = None, device: str = "cpu",
                     extra: Iterable[tuple[str, Threat]] = (), root=None, download: bool = False) -> Plan:
     """Everything an evaluation will do, decided before anything runs.
@@ -45,7 +46,8 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
 
     Args:
         model: a packaged name or a checkpoint file.
-        machines: names, or folders of compiled programs; the reference is always among them.
+        machines: names, or folders of compiled programs, or None for those usual for the model; the reference is
+            always among them.
         images: how many test images, drawn by `seed`.
 
     Raises:
@@ -53,11 +55,12 @@ def plan_evaluation(model: str, machines: Sequence[str], threats: Sequence[Threa
     """
     check_device(device)
     net, test = network_and_images(model, images, seed, root, download)
+    machines = machines or net.machines
     loaded = {str(p.target): p for p in map(load_program, filter(_is_folder, machines))}
     names = tuple(dict.fromkeys([REFERENCE, *(str(parse(m)) for m in machines if not _is_folder(m)), *loaded]))
-    graph = net.lower()
     for program in loaded.values():
-        _check_same_network(program, graph)
+        _check_same_network(program, net.lower())
+    _check_possible(threats, names)
     threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if _is_white_box(t))]))
     explained = [CLEAN, *(t for t in threats if t.source)]
     rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in explained]
@@ -77,7 +80,7 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
                        {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
                         "attack settings": plan.settings.model_dump(mode="json")},
                        notes(plan, summary), violated(summary))
-    write_report(out / "report.html", record)
+    write_report(out, record)
     return summary
 
 
@@ -161,6 +164,21 @@ def command_line() -> str:
 def _is_folder(machine: str) -> bool:
     """Whether a machine is named by its compiled program; the registry's names come first."""
     return machine.partition("[")[0] not in REGISTRY and Path(machine).is_dir()
+
+
+def _check_possible(threats: Sequence[Threat], machines: Sequence[str]):
+    """Refuse now what would be refused when its cell is reached.
+
+    Raises:
+        Refusal: frost without its photographs, or an attack that does not clip on a machine with inputs of hardware.
+    """
+    if any(t.kind == "frost" for t in threats):
+        frost_photographs()
+    closed = [name for name in machines if not isinstance(parse(name), ReferenceTarget)]
+    for threat in threats:
+        if threat.is_unclipped and closed:
+            raise Refusal("pixels outside [0, 1] cannot be shown to hardware", where=str(threat),
+                          got=", ".join(closed), allowed=REFERENCE, remedy="evaluate it with --on reference alone")
 
 
 def _is_white_box(threat: Threat) -> bool:

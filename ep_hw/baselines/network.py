@@ -1,7 +1,7 @@
 """A trained feed-forward network: what a checkpoint of kind bp, adv or vit holds."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -79,6 +79,8 @@ class ViTSpec(BaselineSpec):
 @dataclass(eq=False)
 class Baseline:
     """A feed-forward network under the interface of `EPNetwork`, as far as one without a fixed point has it."""
+
+    machines: ClassVar[tuple[str, ...]] = ("reference",)
 
     spec: CNNSpec | ViTSpec
     module: nn.Module

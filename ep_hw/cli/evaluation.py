@@ -1,7 +1,7 @@
 """`ep-hw evaluate` and `ep-hw demo`: attack and corrupt a model on machines."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,6 +10,9 @@ from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Images, Jo
 from ep_hw.cli.printing import cell_progress, print_table
 from mapping.errors import Refusal
 from mapping.program import Table
+
+Ensemble = Literal["standard", "rand", "paper"]
+Label = Literal["true", "predicted"]
 
 
 @app.command()
@@ -25,7 +28,7 @@ def demo(out: Annotated[Path, typer.Option(help="where to write")] = Path("ep-hw
 def evaluate(
     model: Model,
     on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
-    attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5 (repeatable)")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
     corruption: Annotated[list[str] | None, typer.Option(help="e.g. jpeg_compression@3 (repeatable)")] = None,
     images: Images = 200,
     chips: Annotated[int, typer.Option(min=1, help="chips programmed for machines that have chips")] = 5,
@@ -33,8 +36,17 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="where to write; an unfinished run there is continued")] = Path("ep-hw-run"),
     gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA or ep@BETA:margin "
                                                        "(repeatable)")] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="PGD iterations")] = 20,
+    iterations: Annotated[int, typer.Option(min=1, help="of PGD; AutoAttack and Carlini-Wagner take five times as "
+                                            "many")] = 20,
+    restarts: Annotated[int, typer.Option(min=1, help="of PGD, all but the first from a random start")] = 1,
     queries: Annotated[int, typer.Option(min=1, help="most queries of a square attack, an image")] = 1000,
+    searches: Annotated[int, typer.Option(min=1, help="values of c that Carlini-Wagner tries; 1 keeps the one in "
+                                          "cw_l2@C")] = 1,
+    ensemble: Annotated[Ensemble | None, typer.Option(help="members of AutoAttack [default: standard; rand on noisy "
+                                                      "machines]")] = None,
+    label: Annotated[Label, typer.Option(help="what attacks flee: the true label or the predicted one")] = "true",
+    eot: Annotated[int, typer.Option(min=1, help="gradients averaged on noisy machines")] = 4,
+    votes: Annotated[int, typer.Option(min=1, help="reads whose majority decides on noisy machines")] = 5,
     jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
@@ -43,12 +55,12 @@ def evaluate(
     from ep_hw.threats import parse_threat
 
     chosen = {"gradients": tuple(str(parse_gradient(g)) for g in gradient)} if gradient else {}
-    settings = AttackSettings(iterations=iterations, queries=queries, **chosen)
+    settings = AttackSettings(iterations=iterations, restarts=restarts, queries=queries, searches=searches,
+                              ensemble=ensemble, label=label, eot=eot, votes=votes, **chosen)
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
-    plan = workflow.plan_evaluation(model, on or ["reference", "loihi", "crossbar:pcm"], threats, images=images,
-                                    chips=chips, seed=seed, settings=settings, device=device, root=data_root,
-                                    download=download)
+    plan = workflow.plan_evaluation(model, on, threats, images=images, chips=chips, seed=seed,
+                                    settings=settings, device=device, root=data_root, download=download)
     _evaluate(plan, out, workflow.command_line(), jobs, workflow)
 
 

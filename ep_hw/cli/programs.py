@@ -6,26 +6,11 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import Chip, DataRoot, Download, Model
+from ep_hw.cli.options import Chip, DataRoot, Model
 from ep_hw.cli.printing import print_table
 from mapping.crossbar_target import RUNG_MEANINGS
 from mapping.program import Table
 from mapping.targets import REGISTRY
-
-
-@app.command()
-def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOML file")],
-          out: Annotated[Path, typer.Option(help="checkpoint to write")],
-          seed: Annotated[int, typer.Option(min=0)] = 1, data_root: DataRoot = None, download: Download = False):
-    """Train an EP-CNN by a recipe; a killed run goes on where it was."""
-    from ep_hw.training import load_recipe
-    from ep_hw.training import train as fit
-
-    chosen = load_recipe(recipe)
-    net = fit(chosen, seed, out, name=out.stem, root=data_root, download=download, log=lambda epoch: typer.echo(
-        f"epoch {epoch.number:3d}/{epoch.of}  accuracy {epoch.accuracy:.4f}  residual {epoch.residual:.1e}  "
-        f"steps {epoch.steps:5.1f}  rate x{epoch.rate:.3f}  {epoch.seconds:.1f} s"))
-    typer.echo(f"{out}: test accuracy {net.provenance['accuracy']['test']:.4f}")
 
 
 @app.command()
@@ -85,15 +70,3 @@ def machines():
                for target in reversed(families.values()))
     notes = (*rungs, *options, "as in crossbar:pcm[age=1d,adc_bits=6]")
     print_table(Table("machines", ("name", "meaning"), rows, notes))
-
-
-@app.command()
-def models():
-    """List the packaged models with data, accuracy and sha256; random weights have none to show."""
-    from ep_hw.checkpoint import load, model_names
-
-    headers = [load(name).provenance for name in model_names()]
-    rows = tuple((h["name"], h["data"]["name"], "x".join(map(str, h["spec"]["channels"])), h["recipe"].get("seed"),
-                  f"{h['accuracy']['test']:.4f}" if h["accuracy"] else "random, untrained", h["sha256"][:12])
-                 for h in headers)
-    print_table(Table("models", ("name", "data", "channels", "seed", "test accuracy", "sha256"), rows))

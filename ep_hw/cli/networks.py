@@ -1,0 +1,76 @@
+"""Commands about networks themselves: train them, list them, bring them in and out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ep_hw.cli.application import app
+from ep_hw.cli.options import DataRoot, Device, Download, Model
+from ep_hw.cli.printing import print_table
+from mapping.program import Table
+
+Out = Annotated[Path, typer.Option(help="file to write")]
+
+
+@app.command()
+def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOML file")], out: Out,
+          seed: Annotated[int, typer.Option(min=0)] = 1, data_root: DataRoot = None, download: Download = False,
+          device: Device = "cpu"):
+    """Train a network by a recipe; a killed run goes on where it was."""
+    from ep_hw.training import load_recipe
+    from ep_hw.training import train as fit
+
+    chosen = load_recipe(recipe)
+    net = fit(chosen, seed, out, name=out.stem, root=data_root, download=download, device=device,
+              log=lambda epoch: typer.echo(
+                  f"epoch {epoch.number:3d}/{epoch.of}  accuracy {epoch.accuracy:.4f}  residual {epoch.residual:.1e}  "
+                  f"steps {epoch.steps:5.1f}  rate x{epoch.rate:.3f}  {epoch.seconds:.1f} s"))
+    typer.echo(f"{out}: test accuracy {net.provenance['accuracy']['test']:.4f}")
+
+
+@app.command()
+def models():
+    """List the packaged models with kind, data, recipe, accuracy and sha256; random weights have none to show."""
+    from ep_hw.checkpoint import load, model_names
+
+    rows = tuple(_row(load(name)) for name in model_names())
+    print_table(Table("models", ("name", "kind", "data", "size", "recipe", "seed", "test accuracy", "sha256"), rows))
+
+
+def _row(net) -> tuple:
+    header = net.provenance
+    recipe, accuracy = dict(header["recipe"]), header["accuracy"]
+    seed, shown = recipe.pop("seed", ""), f"{accuracy['test']:.4f}" if accuracy else "not measured"
+    return (header["name"], recipe.get("kind", "ep"), header["data"]["name"], net.spec.size, _recipe_name(recipe), seed,
+            shown, header["sha256"][:12])
+
+
+def _recipe_name(recipe: dict) -> str:
+    """The packaged recipe that made a network, where one did."""
+    from ep_hw.training import load_recipe, parse_recipe, recipes
+
+    if "data" not in recipe:
+        return "imported" if recipe else "random, untrained"
+    made_by = parse_recipe(recipe)
+    return next((name for name in recipes() if load_recipe(name) == made_by), "its own")
+
+
+@app.command("import")
+def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that holds a state dict")], out: Out,
+             keys: Annotated[str, typer.Option("--map", help="advep, laborieux, or a TOML file of the same fields")]):
+    """Turn an EP checkpoint of other code into a model, checked by a forward pass in that code's own terms."""
+    from ep_hw.exchange import import_checkpoint
+
+    net, difference = import_checkpoint(file, keys, out)
+    typer.echo(f"{out}: {net.spec.size}; differs from its energy's own dynamics by {difference:.1e} at most")
+
+
+@app.command()
+def export(model: Model, out: Annotated[Path, typer.Option(help="folder to create")]):
+    """Write a model as safetensors and as a plain state dict of torch, which other code reads."""
+    from ep_hw import load
+    from ep_hw.exchange import export_checkpoint
+
+    for path in export_checkpoint(load(model), out):
+        typer.echo(path)
