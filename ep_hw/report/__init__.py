@@ -1,9 +1,9 @@
-"""The report: one offline HTML file that answers first and shows its evidence after.
+"""The report: one offline HTML file that answers first and shows its evidence after, and the files beside it.
 
-    write_report(folder / "report.html", RunRecord(...))
+    write_report(folder, RunRecord(...))
 """
 
-from ep_hw.report.page import write_report
-from ep_hw.report.record import GalleryItem, RunRecord
+from ep_hw.report.files import write_report
+from ep_hw.report.record import Exhibit, GalleryItem, RunRecord
 
-__all__ = ["GalleryItem", "RunRecord", "write_report"]
+__all__ = ["Exhibit", "GalleryItem", "RunRecord", "write_report"]

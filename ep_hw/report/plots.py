@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from ep_hw.report.corruption import CorruptionRow
 from ep_hw.report.points import REFERENCE, Estimate, Point
 from ep_hw.report.series import Ladder, Line, Panel
 from ep_hw.report.wording import points_of
 
 INK, PAPER = "#0a0b0c", "#f9f8f7"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+INTERVAL = "#8a8f98"   # shows on every bar, and on light and dark pages
 MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 RC = {"font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
       "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
@@ -105,9 +107,18 @@ def curves_figure(panel: Panel, look: dict[str, Style], limits: tuple[float, flo
     figure, axes = _panel(panel, limits)
     for line in panel.lines:
         _draw(axes, line, look[line.machine])
-    axes.set_xlabel("budget eps")
+    _budget_axis(axes, panel)
     _legend(figure, axes)
     return figure
+
+
+def _budget_axis(axes, panel: Panel):
+    """Budgets over more than a decade are drawn on a logarithmic axis, with 0 at its left end."""
+    budgets = sorted({point.strength for line in panel.lines for point in line.points if point.strength})
+    if budgets[-1] > 10 * budgets[0]:
+        axes.set_xscale("symlog", linthresh=budgets[0], linscale=0.4)
+        axes.set_xlim(0, 1.3 * budgets[-1])
+    axes.set_xlabel("price c" if panel.name.startswith("cw") else "budget eps")
 
 
 def corruption_figure(panel: Panel, look: dict[str, Style], limits: tuple[float, float]) -> Figure:
@@ -118,6 +129,30 @@ def corruption_figure(panel: Panel, look: dict[str, Style], limits: tuple[float,
     axes.set_xlabel("severity")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, axes)
+    return figure
+
+
+def severity_figure(severity: int, rows: Sequence[CorruptionRow], look: dict[str, Style]) -> Figure:
+    """Bars of one severity: a group a corruption, a bar a machine, with 95 % intervals."""
+    machines = list(rows[0].cells)
+    width = 0.8 / len(machines)
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(max(3.8, 1.4 + 0.5 * len(rows)), 3.2 + 0.17 * len(machines)), layout="constrained")
+        axes = figure.add_subplot()
+        for n, machine in enumerate(machines):
+            bars = [(x + (n + 0.5) * width - 0.4, point.accuracy) for x, row in enumerate(rows)
+                    for point in row.cells[machine] if point.strength == severity]
+            places = [x for x, _ in bars]
+            axes.bar(places, [100 * e.value for _, e in bars], width, color=look[machine].colour, label=machine)
+            axes.vlines(places, *([100 * end for end in ends] for ends in zip(*((e.low, e.high) for _, e in bars))),
+                        color=INTERVAL, lw=1)
+        axes.set_xticks(range(len(rows)), [row.name.replace("_", " ") for row in rows], rotation=40, ha="right")
+        axes.set_title(f"severity {severity}", loc="left", fontsize=10, weight="bold")
+        axes.set_ylabel("accuracy, %")
+        axes.set_ylim(0, 101.5)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        _legend(figure, axes)
     return figure
 
 

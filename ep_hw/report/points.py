@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from ep_hw.statistics import mcnemar, paired_interval, student, unpaired_interval, wilson
+from ep_hw.threats import ATTACKS
 
 REFERENCE = "reference"
 
@@ -82,13 +83,18 @@ def _pool(key: tuple[str, str, float], rows: list[dict]) -> Point:
         raise ValueError(f"{key}: {len(rows)} rows for chips {seeds}; a summary has one row a cell")
     chips = sorted((row["chip_seed"], row["accuracy"]) for row in rows if row["chip_seed"] is not None)
     mean = {name: float(np.mean([row[name] for row in rows]))
-            for name in ("accuracy", "agreement", "flips_to_wrong", "flips_to_right")}
-    low, high = wilson(round(mean["accuracy"] * rows[0]["n"]), rows[0]["n"])
-    if len(rows) > 1:
-        low, high = _hull((low, high), student([a for _, a in chips]))
-    accuracy = Estimate(mean["accuracy"], max(0.0, low), min(1.0, high))
-    return Point(*key, rows[0]["n"], accuracy, tuple(chips), mean["agreement"], mean["flips_to_wrong"],
-                 mean["flips_to_right"])
+            for name in ("agreement", "flips_to_wrong", "flips_to_right")}
+    accuracy = estimate([row["accuracy"] for row in rows], rows[0]["n"])
+    return Point(*key, rows[0]["n"], accuracy, tuple(chips), *mean.values())
+
+
+def estimate(accuracies: Sequence[float], n: int) -> Estimate:
+    """Mean accuracy of one machine, or of several chips on the same n images, with the interval of `Point.accuracy`."""
+    mean = float(np.mean(accuracies))
+    low, high = wilson(round(mean * n), n)
+    if len(accuracies) > 1:
+        low, high = _hull((low, high), student(accuracies))
+    return Estimate(mean, max(0.0, low), min(1.0, high))
 
 
 def change(before: Point, after: Point) -> Estimate:
@@ -159,13 +165,13 @@ def _met(points: Points, machine: str, threat: str, strength: float) -> Point | 
 
 
 def is_attack(threat: str) -> bool:
-    """Attacks are named after their norm (pgd_l2, square_linf) or deepfool; the rest are corruptions and `clean`."""
-    return family(threat).endswith(("_l2", "_linf")) or family(threat) == "deepfool"
+    """Whether a threat is an attack, transferred or not; the rest are corruptions and `clean`."""
+    return family(threat) in ATTACKS
 
 
 def family(threat: str) -> str:
     """pgd_l2 of transfer:reference:pgd_l2."""
-    return threat.rpartition(":")[2]
+    return threat.rpartition(":")[2] if threat.startswith("transfer:") else threat
 
 
 def source(threat: str) -> str | None:

@@ -1,9 +1,11 @@
 """What a run hands to the report: plain values, no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from ep_hw.report.worst import WorstCase
 from mapping.program import Table
 
 
@@ -32,6 +34,17 @@ class GalleryItem:
 
 
 @dataclass(frozen=True, eq=False)
+class Exhibit:
+    """A figure. name: of its files. alt: what a reader who cannot see it should know."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+@dataclass(frozen=True, eq=False)
 class RunRecord:
     """Everything a report shows.
 
@@ -40,11 +53,14 @@ class RunRecord:
         summary: one dict a cell with model, dataset, machine, threat, strength, chip_seed, n, accuracy, ci_low,
             ci_high (Wilson), agreement, flips_to_wrong, flips_to_right (against the reference on the same images),
             seconds and key; further fields are ignored.
-        gallery: adversarial images. mapping: the compilers' reports.
+        gallery: adversarial images. mapping: reports of compilers and machines, and what a relaxation costs.
         waterfalls: target -> ordered (machine, cause) rungs, ("reference", "digital reference") first; each cause is
             what its machine adds to the one before.
         versions, seeds: of every package and generator that decided a number.
         notes: remarks of the evaluation. flags: violated trust checks, shown as a red banner.
+        worst: worst cases over attacks. measurements: figures of what was measured beside the cells.
+        labels: (attack, strength) -> how the paper's tables name the strength. ensemble: of AutoAttack, None if unset.
+        cards: (file name, content) of one JSON card a model and machine.
     """
 
     title: str
@@ -57,3 +73,8 @@ class RunRecord:
     seeds: dict[str, object]
     notes: list[str]
     flags: list[str]
+    worst: list[WorstCase] = field(default_factory=list)
+    measurements: list[Exhibit] = field(default_factory=list)
+    labels: dict[tuple[str, float], str] = field(default_factory=dict)
+    ensemble: str | None = None
+    cards: list[tuple[str, dict]] = field(default_factory=list)

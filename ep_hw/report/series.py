@@ -57,6 +57,40 @@ def strongest(shown: Sequence[Ladder]) -> list[Ladder]:
     return [ladder for ladder in shown if last[ladder.target, ladder.threat] is ladder]
 
 
+def telling(shown: Sequence[Ladder], clean: float) -> list[Ladder]:
+    """Of each target and threat the ladder whose first rung is closest to half the clean accuracy.
+
+    The rule looks at no machine but the first: at budgets that leave everything or nothing, all rungs are alike.
+    """
+    def distance(ladder: Ladder) -> tuple[float, float]:
+        return abs(ladder.steps[0].point.accuracy.value - clean / 2), -ladder.strength
+
+    best = {}
+    for ladder in sorted(shown, key=distance):
+        best.setdefault((ladder.target, ladder.threat), ladder)
+    return [ladder for ladder in shown if best[ladder.target, ladder.threat] is ladder]
+
+
+def clean_accuracy(points: Points) -> float:
+    """Clean accuracy of the first machine; 1 where clean images were not run."""
+    first = points.get((machines(points)[0], *CLEAN))
+    return first.accuracy.value if first else 1.0
+
+
+def chosen_strengths(points: Points) -> set[tuple[str, float]]:
+    """(attack, strength) pairs that a short table shows: all of up to three, else those that halve, or take a quarter
+    or three quarters of the first machine's clean accuracy."""
+    first = machines(points)[0]
+    clean, kept = clean_accuracy(points), set()
+    for attack in dict.fromkeys(family(threat) for threat, _ in threats(points) if is_attack(threat)):
+        strengths = sorted({s for _, threat, s in points if family(threat) == attack})
+        own = {s: p.accuracy.value for (m, threat, s), p in points.items() if (m, threat) == (first, attack)}
+        if len(strengths) > 3 and own:
+            strengths = [min(own, key=lambda s: abs(own[s] - share * clean)) for share in (0.75, 0.5, 0.25)]
+        kept |= {(attack, s) for s in strengths}
+    return kept
+
+
 def without_rungs(points: Points, shown: Sequence[Ladder]) -> Points:
     """The points that no waterfall shows as a rung on the way: reference, whole machines and everything else."""
     rungs = {(step.machine, ladder.threat, ladder.strength) for ladder in shown for step in ladder.steps[1:-1]}

@@ -11,6 +11,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def short_percent(value: float) -> str:
+    """A percentage without its sign, for tables that say so once."""
+    return f"{100 * value:.1f}"
+
+
 def points_of(value: float) -> str:
     """A difference in percentage points with its sign; what rounds to zero has none."""
     text = f"{100 * value:+.1f}".replace("-", "\u2212")

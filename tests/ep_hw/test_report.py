@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ep_hw.report import GalleryItem, RunRecord, write_report
+from ep_hw.report import page as page_module
 from ep_hw.report.inline import amplified, png
-from ep_hw.report.page import SUMMARY_COLUMNS, render
+from ep_hw.report.page import SUMMARY_COLUMNS
 from ep_hw.report.plots import shared_limits, styles, waterfall_figure
 from ep_hw.report.points import change, pool, waterfall
-from ep_hw.report.series import ladders, panels, strongest, threats, without_rungs
+from ep_hw.report.series import ladders, panels, telling, threats, without_rungs
+from ep_hw.report.study import studies
 from ep_hw.report.wording import findings, largest_loss
 from ep_hw.statistics import mcnemar, paired_interval, student, wilson
 from mapping import Refusal
@@ -106,10 +108,14 @@ def small_record():
     return replace(realistic_record(), summary=rows, gallery=realistic_gallery()[:1])
 
 
+def render(record):
+    return page_module.render(record, studies(record))
+
+
 class Page(HTMLParser):
     """What the tests ask of a page: its references, ids, tables, text and unclosed elements."""
 
-    VOID = ("meta", "br", "img", "link", "hr", "input")
+    VOID = ("meta", "br", "img", "link", "hr", "input", "wbr")
 
     def __init__(self, html):
         super().__init__()
@@ -158,11 +164,15 @@ def page(html):
     return Page(html)
 
 
-def test_the_report_is_one_file(tmp_path):
-    path = tmp_path / "new" / "report.html"
-    write_report(path, small_record())
-    assert list(path.parent.iterdir()) == [path]
-    assert path.read_text("utf-8") == render(small_record())
+def test_the_page_is_one_file_with_its_figures_and_tables_beside_it(tmp_path):
+    folder = tmp_path / "new"
+    write_report(folder, replace(small_record(), cards=[("digits-loihi", {"model": "digits"})]))
+    assert (folder / "report.html").read_text("utf-8") == render(small_record())
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    assert files == {"report.html", "cards/digits-loihi.json", "figures/digits-square_linf.png",
+                     "figures/digits-square_linf.svg", "figures/digits-waterfall-loihi-clean.png",
+                     "figures/digits-waterfall-loihi-clean.svg", "tables/digits-accuracy.csv",
+                     "tables/digits-corruption_means.csv", "tables/crossbar-pcm-tiles.csv"}
 
 
 def test_the_page_refers_to_nothing_outside(html, page):
@@ -239,7 +249,7 @@ def test_models_are_never_pooled_together():
 def test_an_unwritable_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Refusal, match="file"):
-        write_report(tmp_path / "file" / "report.html", replace(small_record(), summary=[], gallery=[]))
+        write_report(tmp_path / "file", replace(small_record(), summary=[], gallery=[]))
 
 
 flips = st.tuples(st.integers(0, 40), st.integers(0, 6))
@@ -291,10 +301,10 @@ def test_a_waterfall_of_transferred_images_starts_from_the_attack_that_made_them
     assert all(machine in ("reference", "loihi", PCM) for machine, *_ in without_rungs(points, shown))
 
 
-def test_figures_show_each_threat_at_its_largest_strength():
+def test_waterfalls_show_each_threat_where_the_reference_keeps_half():
     summary = rows_under("clean", 0.0, 0.0, 194) + rows_under("contrast", 5.0, 0.5, 150) + rows_under(
         "contrast", 1.0, 0.1, 190)
-    shown = strongest(ladders(pool(summary), WATERFALLS))
+    shown = telling(ladders(pool(summary), WATERFALLS), 194 / N)
     assert [(f.target, f.threat, f.strength) for f in shown] == [
         ("loihi", "clean", 0), (PCM, "clean", 0), ("loihi", "contrast", 5), (PCM, "contrast", 5)]
 

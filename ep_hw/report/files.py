@@ -1,0 +1,77 @@
+"""What a run leaves: report.html, figures/*.png and *.svg, tables/*.csv, cards/*.json, each whole or not at all."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ep_hw.checkpoint import write_atomically
+from ep_hw.measurements.files import csv_of, write_figure
+from ep_hw.report.beside import BesideTable
+from ep_hw.report.inline import slug
+from ep_hw.report.page import render
+from ep_hw.report.points import Estimate
+from ep_hw.report.record import RunRecord
+from ep_hw.report.study import Study, studies
+from mapping.program import Table
+
+
+def write_report(folder: Path, run: RunRecord):
+    """Write the report of a run and the files beside it; the same record gives the same bytes.
+
+    Raises:
+        Refusal: a file cannot be written.
+    """
+    shown = studies(run)
+    write_atomically(folder / "report.html", render(run, shown).encode())
+    for exhibit in (*run.measurements, *(exhibit for study in shown for exhibit in study.exhibits)):
+        write_figure(folder / "figures", slug(exhibit.name), exhibit.figure)
+    for name, rows in tables(run, shown):
+        write_atomically(folder / "tables" / f"{slug(name)}.csv", csv_of(rows))
+    for name, card in run.cards:
+        write_atomically(folder / "cards" / f"{slug(name)}.json", (json.dumps(card, indent=1) + "\n").encode())
+
+
+def tables(run: RunRecord, shown: list[Study]) -> Iterator[tuple[str, list[dict]]]:
+    """(name, rows) of every table, fractions as they are; those without rows are left out."""
+    for study in shown:
+        named = [("accuracy", accuracy_rows(study)), ("worst", _worst_rows(study)),
+                 ("corruption_means", _mean_rows(study)), *((t.name, _beside_rows(t)) for t in study.beside)]
+        yield from ((f"{study.model}-{name}", rows) for name, rows in named if rows)
+    yield from ((table.title, _plain(table)) for table in run.mapping)
+
+
+def accuracy_rows(study: Study) -> list[dict]:
+    """A row a machine, threat and strength, chips pooled."""
+    return [{"machine": p.machine, "threat": p.threat, "strength": p.strength, "images": p.n, "chips": len(p.chips),
+             **_estimate(p.accuracy), "agreement": p.agreement, "to_wrong": p.to_wrong, "to_right": p.to_right,
+             "p_value": None if row.own else p.p_value} for row in study.rows for p in row.points.values() if p]
+
+
+def _worst_rows(study: Study) -> list[dict]:
+    return [{"machine": w.machine, "norm": w.norm, "budget": w.budget, "images": w.n, **_estimate(w.accuracy),
+             "attacks": " ".join(w.attacks)} for w in study.worst]
+
+
+def _mean_rows(study: Study) -> list[dict]:
+    if not study.corruptions:
+        return []
+    rows = [{"corruption": row.name, "severities": len(points), "machine": machine, "value": row.mean(machine)}
+            for row in study.corruptions for machine, points in row.cells.items() if points]
+    return rows + [{"corruption": name, "severities": None, "machine": machine, "value": value}
+                   for machine, named in study.means.items() for name, value in named.items() if value is not None]
+
+
+def _beside_rows(table: BesideTable) -> list[dict]:
+    return [{"row": row.name, "printed": row.printed, "images": row.n, "label": label,
+             "strength_run": table.strengths[label], **_estimate(cell)}
+            for row in table.rows for label, cell in row.cells.items()]
+
+
+def _estimate(cell: Estimate | float | None) -> dict:
+    if isinstance(cell, Estimate):
+        return {"accuracy": cell.value, "low": cell.low, "high": cell.high}
+    return {"accuracy": cell, "low": None, "high": None}
+
+
+def _plain(table: Table) -> list[dict]:
+    return [dict(zip(table.columns, row)) for row in table.rows]

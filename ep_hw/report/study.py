@@ -1,0 +1,224 @@
+"""Everything a report shows of one model on one data set: what was run, arranged as tables and figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ep_hw.report import wording
+from ep_hw.report.beside import BesideTable, beside, meets_labels
+from ep_hw.report.corruption import CorruptionRow, corruption_rows, means
+from ep_hw.report.plots import (
+    Style,
+    corruption_figure,
+    curves_figure,
+    severity_figure,
+    shared_limits,
+    styles,
+    waterfall_figure,
+)
+from ep_hw.report.points import Point, Points, attacks_its_own_images, family, is_attack, pool, source
+from ep_hw.report.record import Exhibit, RunRecord
+from ep_hw.report.series import (
+    CLEAN,
+    Ladder,
+    Panel,
+    chosen_strengths,
+    clean_accuracy,
+    ladders,
+    machines,
+    panels,
+    telling,
+    threats,
+    without_rungs,
+)
+from ep_hw.report.worst import WorstCase
+
+FEWEST_BARS = 3       # corruptions from which on bars side by side tell more than a curve each
+FEW_CORRUPTIONS = 4   # that the first table still lists one by one
+
+
+@dataclass(frozen=True)
+class Row:
+    """One threat in the table of accuracies. label: how the paper's tables name its strength, or None.
+
+    `source` made the images of a transferred attack; `own` says that every machine meets images of its own.
+    """
+
+    threat: str
+    strength: float
+    label: str | None
+    points: dict[str, Point | None]
+
+    @property
+    def name(self) -> str:
+        return wording.threat_name(self.threat, self.strength)
+
+    @property
+    def own(self) -> bool:
+        return attacks_its_own_images(self.threat)
+
+    @property
+    def source(self) -> str | None:
+        return source(self.threat)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What the page and the files show.
+
+    Attributes:
+        points: without the rungs that only waterfalls show. headline: the rows that answer. rows: all of them.
+        worst: worst cases over the attacks of one norm and budget, where there are several.
+        waterfalls: clean ones first, how many these are. curves: against attack budgets. severities: bars.
+        corruption_curves: against severity, one corruption each. means: machine -> name -> mean accuracy, or mCE.
+        beside: tables of the paper; `labelled` says that strengths of theirs were run, whatever the data set.
+    """
+
+    model: str
+    dataset: str
+    points: Points
+    headline: list[Row]
+    rows: list[Row]
+    worst: list[WorstCase]
+    waterfalls: list[Exhibit]
+    clean_waterfalls: int
+    curves: list[Exhibit]
+    corruptions: list[CorruptionRow]
+    means: dict[str, dict[str, float | None]]
+    severities: list[Exhibit]
+    corruption_curves: list[Exhibit]
+    beside: list[BesideTable]
+    labelled: bool
+
+    @property
+    def machines(self) -> list[str]:
+        return machines(self.points)
+
+    @property
+    def findings(self) -> list[str]:
+        return wording.findings(self.points)
+
+    @property
+    def sample_size(self) -> str:
+        return wording.sample_size(list(self.points.values()))
+
+    @property
+    def images(self) -> list[int]:
+        return sorted({point.n for point in self.points.values()})
+
+    @property
+    def chips(self) -> int:
+        return max(len(point.chips) for point in self.points.values())
+
+    @property
+    def over_chips(self) -> bool:
+        return any(point.over_chips for point in self.points.values())
+
+    @property
+    def complete_means(self) -> list[str]:
+        """Names of the means over corruptions that some machine has."""
+        return list(dict.fromkeys(name for named in self.means.values() for name, value in named.items()
+                                  if value is not None))
+
+    @property
+    def severity_list(self) -> str:
+        """The severities that were run, in words."""
+        met = {p.strength for row in self.corruptions for points in row.cells.values() for p in points}
+        return ", ".join(f"{severity:g}" for severity in sorted(met))
+
+    @property
+    def exhibits(self) -> list[Exhibit]:
+        """All figures, each of which becomes a file."""
+        return [*self.waterfalls, *self.curves, *self.severities, *self.corruption_curves]
+
+
+def studies(run: RunRecord) -> list[Study]:
+    """One a model and data set: accuracies of different networks are never pooled."""
+    found = {}
+    for row in run.summary:
+        found.setdefault((row["model"], row["dataset"]), []).append(row)
+    return [_study(*name, rows, run) for name, rows in found.items()]
+
+
+def _study(model: str, dataset: str, summary: list[dict], run: RunRecord) -> Study:
+    everything = pool(summary)
+    falls = ladders(everything, run.waterfalls)
+    points = without_rungs(everything, falls)
+    look = styles(machines(points))
+    corruptions = corruption_rows(points)
+    shown = telling(falls, clean_accuracy(points))
+    rows = _rows(points, run.labels)
+    return Study(
+        model, dataset, points, _headline(points, rows, corruptions), rows,
+        [case for case in run.worst if len(case.attacks) > 1 and case.machine in machines(points)],
+        _waterfalls(model, shown, look), sum(ladder.threat == CLEAN[0] for ladder in shown),
+        _figures(model, panels(points, attacks=True), look, curves_figure),
+        corruptions, {machine: means(corruptions, machine) for machine in machines(points)},
+        _severities(model, corruptions, look),
+        _figures(model, [panel for panel in panels(points, attacks=False) if _has_a_curve(panel)], look,
+                 corruption_figure),
+        beside(model, dataset, points, run.ensemble), meets_labels(points))
+
+
+def _rows(points: Points, labels: dict[tuple[str, float], str]) -> list[Row]:
+    return [Row(threat, strength, labels.get((family(threat), strength)),
+                {machine: points.get((machine, threat, strength)) for machine in machines(points)})
+            for threat, strength in threats(points)]
+
+
+def _headline(points: Points, rows: Sequence[Row], corruptions: Sequence[CorruptionRow]) -> list[Row]:
+    """Clean images, attacks at telling strengths, and a few corruptions at their largest severity."""
+    strengths = chosen_strengths(points)
+    largest = {row.threat: row.strength for row in sorted(rows, key=lambda row: row.strength)}
+    few = len(corruptions) <= FEW_CORRUPTIONS
+    return [row for row in rows if (row.threat, row.strength) == CLEAN
+            or (family(row.threat), row.strength) in strengths
+            or (few and not is_attack(row.threat) and row.threat != CLEAN[0] and row.strength == largest[row.threat])]
+
+
+def _waterfalls(model: str, shown: Sequence[Ladder], look: dict[str, Style]) -> list[Exhibit]:
+    exhibits = []
+    for ladder in shown:
+        title = f"{ladder.target}: {wording.threat_name(ladder.threat, ladder.strength)}"
+        sentence = wording.largest_loss(ladder)
+        exhibits.append(Exhibit(f"{model}-waterfall-{ladder.target}-{ladder.threat}", title, sentence,
+                                f"Accuracy waterfall, {title}. {sentence}",
+                                waterfall_figure(ladder, look[ladder.steps[-1].machine])))
+    return exhibits
+
+
+def _figures(model: str, shown: Sequence[Panel], look: dict[str, Style], draw) -> list[Exhibit]:
+    if not shown:
+        return []
+    limits = shared_limits(shown)
+    return [Exhibit(f"{model}-{panel.name}", panel.name, "", _describe(panel), draw(panel, look, limits))
+            for panel in shown]
+
+
+def _has_a_curve(panel: Panel) -> bool:
+    return any(len(line.points) > 2 for line in panel.lines)
+
+
+def _severities(model: str, rows: Sequence[CorruptionRow], look: dict[str, Style]) -> list[Exhibit]:
+    exhibits = []
+    for severity in sorted({point.strength for row in rows for points in row.cells.values() for point in points}):
+        present = [row for row in rows if any(p.strength == severity for ps in row.cells.values() for p in ps)]
+        if len(present) >= FEWEST_BARS:
+            exhibits.append(_bars(model, int(severity), present, look))
+    return exhibits
+
+
+def _bars(model: str, severity: int, rows: Sequence[CorruptionRow], look: dict[str, Style]) -> Exhibit:
+    lines = (f"{row.name}: " + ", ".join(f"{machine} {wording.percent(p.accuracy.value)}" for machine, points in
+                                         row.cells.items() for p in points if p.strength == severity) for row in rows)
+    return Exhibit(f"{model}-severity-{severity}", f"severity {severity}", "",
+                   f"Accuracy under corruptions of severity {severity}. {'; '.join(lines)}.",
+                   severity_figure(severity, rows, look))
+
+
+def _describe(panel: Panel) -> str:
+    """Every plotted number in words, for readers who cannot see the figure."""
+    lines = []
+    for line in panel.lines:
+        values = ", ".join(f"{wording.percent(p.accuracy.value)} at {p.strength:.3g}" for p in line.points)
+        lines.append(f"{line.machine}{f', crafted on {line.crafted_on}' if line.crafted_on else ''}: {values}")
+    return f"Accuracy against strength of {panel.name}. {'; '.join(lines)}."
