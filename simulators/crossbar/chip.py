@@ -10,7 +10,8 @@ from mapping.encoding import owners
 from mapping.graph import Coupling
 from mapping.program import Table
 from mapping.ranges import Span
-from simulators.crossbar.array import Array, CrossbarArm, Periphery
+from simulators.crossbar.arm import CrossbarArm, Periphery
+from simulators.crossbar.array import Array
 from simulators.crossbar.cost import relaxation_cost
 from simulators.crossbar.periphery import Converter, Saturation
 from simulators.crossbar.programmed import ProgrammedChip, program_chip

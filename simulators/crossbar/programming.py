@@ -10,7 +10,6 @@ import torch
 
 from mapping.crossbar import CrossbarLayer
 from mapping.crossbar_target import CrossbarTarget
-from mapping.encoding import difference
 from simulators.crossbar.array import Array
 from simulators.crossbar.devices import Device, Frozen
 
@@ -30,9 +29,9 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     def normal(cause):
         return torch.randn(wanted.shape, generator=seeded(chip_seed, *where, cause))
 
-    stuck = _stuck(wanted, target, seeded(chip_seed, *where, "stuck"))
     frozen = Frozen(normal("programming"), normal("drift"))
     programmed = drifted = aged = wanted
+    stuck = _stuck(wanted, target, seeded(chip_seed, *where, "stuck"))
     if target.includes("programmed"):
         programmed = drifted = aged = stuck(model.program(wanted, frozen))
     if target.includes("aged"):
@@ -43,35 +42,32 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     if target.includes("read"):
         fresh_us = model.fresh_sigma_us(drifted, programmed, target.relaxation_time)
         fresh_us = fresh_us.to(device) if fresh_us.any() else None
-    compensation = drift_compensation(layer, programmed, aged) if target.drift_compensation else 1.0
-    return array_of(layer, target, aged.to(device), fresh_us, compensation)
+    now = array_of(layer, target, aged.to(device), fresh_us)
+    if not target.drift_compensation or aged is programmed:
+        return now
+    return now.compensated(drift_compensation(array_of(layer, target, programmed.to(device)), now))
 
 
-def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us, fresh_us, compensation: float) -> Array:
+def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us, fresh_us=None,
+             compensation: float = 1.0) -> Array:
     """A layer's array from what its devices came to."""
     wires = target.wire_ohm if target.includes("wires") else None
     return Array(conductance_us, fresh_us, layer.stored.us_per_weight, compensation, layer.row_cuts,
                  layer.column_cuts, layer.stored.base, wires, target.terminals == "opposite")
 
 
-def drift_compensation(layer: CrossbarLayer, programmed_us, aged_us) -> float:
-    """Summed magnitude of a layer's weights, read when programmed, over the same now.
+def drift_compensation(programmed: Array, aged: Array) -> float:
+    """Summed magnitude of a layer's weights, read when programmed, over the same now, both through the wires.
 
     Source: global drift compensation, Joshi et al., Nat. Commun. 11, 2473 (2020).
     """
-    significance = torch.tensor(float(layer.stored.base)) ** -torch.arange(len(programmed_us))
-
-    def magnitude(g_us):
-        slices = difference(g_us, layer.column_cuts)
-        return torch.einsum("s...,s->...", slices, significance.to(slices)).abs().sum().item()
-
-    then, now = magnitude(programmed_us), magnitude(aged_us)
+    then, now = (array.up_weight.sum(0).abs().sum(dtype=torch.float64).item() for array in (programmed, aged))
     return then / now if now else 1.0
 
 
 def _stuck(wanted, target: CrossbarTarget, generator):
     """Map from conductances to conductances with stuck cells in place; a larger rate sticks more of the same cells."""
-    if not (target.stuck_on or target.stuck_off):
+    if not (target.includes("programmed") and (target.stuck_on or target.stuck_off)):
         return lambda g_us: g_us
     luck = torch.rand(wanted.shape, generator=generator)
     on, off = luck < target.stuck_on, luck > 1 - target.stuck_off
