@@ -117,6 +117,8 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     """
     started = time.perf_counter()
     threat, labels = cell.configuration.threat, cell.images.labels
+    if threat.is_unclipped:
+        machine, reference = machine.unclipped, reference.unclipped
     images, detail = _threatened(cell, machine)
     ends = read(machine, images, cell.configuration.votes, cell.generator("verdict"))
     columns = {

@@ -1,6 +1,8 @@
 """Threats by name: `clean`, a corruption, an attack, or an attack made on another machine.
 
-    clean    jpeg_compression@3    pgd_l2@0.5    pgd_linf@8/255    transfer:reference:pgd_l2@0.5
+    clean    jpeg_compression@3    pgd_l2@0.5    pgd_linf@8/255    cw_l2@0.1    transfer:reference:pgd_l2@0.5
+
+`pgd_unclipped_l2` and `pgd_unclipped_linf` let pixels leave [0, 1], as published results on EP networks did.
 """
 
 from dataclasses import dataclass
@@ -9,8 +11,8 @@ from ep_hw.corruptions import ALIASES, CORRUPTIONS
 from mapping.errors import Refusal
 from mapping.targets import parse as parse_target
 
-ATTACKS = ("pgd_l2", "pgd_linf", "cw_l2", "deepfool_l2", "square_l2", "square_linf", "autoattack_l2",
-           "autoattack_linf")
+ATTACKS = ("pgd_l2", "pgd_linf", "pgd_unclipped_l2", "pgd_unclipped_linf", "cw_l2", "deepfool_l2", "square_l2", "square_linf",
+           "autoattack_l2", "autoattack_linf")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Threat:
     @property
     def is_corruption(self) -> bool:
         return self.kind in CORRUPTIONS
+
+    @property
+    def is_unclipped(self) -> bool:
+        """Whether its images may leave [0, 1]."""
+        return self.kind.startswith("pgd_unclipped")
 
     @property
     def norm(self) -> str:

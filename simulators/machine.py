@@ -9,6 +9,8 @@ from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from simulators.relaxation import Nudge, Relaxed, Residual, Substrate, Trace, relax
 
+BOX, ANY = (0.0, 1.0), (float("-inf"), float("inf"))   # values that a machine takes as pixels
+
 
 @dataclass(frozen=True, eq=False)
 class Equilibrium:
@@ -62,6 +64,7 @@ class Machine(ABC):
         deterministic: the same images give the same bits, whatever the generator.
         differentiable: `relax` carries gradients from the logits to images that require them.
         largest_beta: strongest nudge that the machine takes.
+        has_feedback: it relaxes, and so can be nudged and started from given states.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Machine(ABC):
     deterministic: bool = True
     differentiable: bool = True
     largest_beta: float = float("inf")
+    has_feedback: bool = True
 
     @abstractmethod
     def relax(self, images, steps: int | None = None, nudge: Nudge | None = None, generator=None, *, states=None,
@@ -97,6 +101,16 @@ class Machine(ABC):
         """The differentiable machine a white-box attacker would use against this one."""
         return self
 
+    @property
+    def unclipped(self) -> "Machine":
+        """This machine for images whose pixels may leave [0, 1].
+
+        Raises:
+            Refusal: a machine that stands for hardware, whose inputs end at 0 and 1.
+        """
+        raise Refusal("pixels outside [0, 1] cannot be shown to this machine", where=self.name,
+                      got="an attack that does not clip", allowed="the reference", remedy="use pgd_l2 or pgd_linf")
+
     def close(self):  # noqa: B027 - most machines hold nothing
         """Give back whatever the machine holds (processes, shared memory)."""
 
@@ -116,14 +130,19 @@ class InProcessMachine(Machine):
         substrate: the arithmetic.
         steps: time steps of a free phase.
         stop: when a sample is done (`Residual`, `Repeat`), or None for a fixed number of steps.
+
+    Attributes:
+        pixels: least and largest value of a pixel that is not refused.
     """
+
+    pixels = BOX
 
     def __init__(self, graph: EPGraph, name: str, substrate: Substrate, *, steps: int, stop=None):
         self.graph, self.name, self.substrate, self.steps, self.stop = graph, name, substrate, steps, stop
 
     def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
         """See `Machine.relax`; images of any float type and device are answered on the images' device."""
-        check_images(images, self.graph.image_shape)
+        check_images(images, self.graph.image_shape, self.pixels)
         substrate, scale, asked = self.substrate, self.substrate.state_scale, images.device
         differentiating = torch.is_grad_enabled() and images.requires_grad
         stop = self.stop if steps is None and trace is None and not differentiating else None
@@ -144,8 +163,8 @@ class InProcessMachine(Machine):
                            residual <= tolerance, end.steps.to(asked))
 
 
-def check_images(images: torch.Tensor, shape: tuple[int, int, int]):
-    """Refuse images that are not a float batch of `shape` within [0, 1]."""
+def check_images(images: torch.Tensor, shape: tuple[int, int, int], pixels: tuple[float, float] = BOX):
+    """Refuse images that are not a float batch of `shape` with values within `pixels`."""
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
         raise Refusal("images have the wrong shape", where="images", got=tuple(images.shape),
                       allowed=f"(B, {', '.join(map(str, shape))})", remedy="use the data set the model was trained on")
@@ -154,6 +173,6 @@ def check_images(images: torch.Tensor, shape: tuple[int, int, int]):
                       remedy="divide 8-bit images by 255")
     if images.numel():
         low, high = images.detach().aminmax()
-        if not (low >= 0 and high <= 1):
+        if not (low >= pixels[0] and high <= pixels[1]):
             raise Refusal("images are out of range", where="images", got=f"[{low:.4g}, {high:.4g}]",
                           allowed="[0, 1]", remedy="normalisation lives in the model: give plain images")

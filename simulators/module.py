@@ -6,6 +6,7 @@ It has no states and no time: one pass gives the logits, and backpropagation thr
 """
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from mapping.errors import Refusal
 from mapping.program import Table
 from mapping.targets import ReferenceTarget
-from simulators.machine import Cost, Equilibrium, Machine, check_images
+from simulators.machine import ANY, BOX, Cost, Equilibrium, Machine, check_images
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Interface:
 
 class ModuleMachine(Machine):
     """Args: module: images (B, C, H, W) in [0, 1] to logits (B, K), normalisation included; used in evaluation mode."""
+
+    has_feedback = False
+    pixels = BOX
 
     def __init__(self, module: nn.Module, image_shape: tuple[int, int, int], classes: int, name: str = "reference",
                  device: str = "cpu"):
@@ -43,11 +47,18 @@ class ModuleMachine(Machine):
             if asked is not None:
                 raise Refusal(f"a feed-forward network takes no {name}", where=self.name, got=name,
                               allowed="images alone", remedy="attack it with bptt@1; nudge an EP network")
-        check_images(images, self.graph.image_shape)
+        check_images(images, self.graph.image_shape, self.pixels)
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
             logits = self.module(images.to(self.device)).to(images.device)
         settled = torch.zeros(len(images), device=images.device)
         return Equilibrium((), logits, settled, settled == 0, settled.long() + 1)
+
+    @property
+    def unclipped(self):
+        """See `Machine.unclipped`."""
+        free = copy(self)
+        free.pixels = ANY
+        return free
 
     def cost(self):
         return Cost(float(_operations(self.module, self.graph.image_shape, self.device)), None, None,

@@ -1,10 +1,12 @@
 """The digital reference: the graph's equations in floating point, on CPU or CUDA."""
 
+from copy import copy
+
 import torch
 import torch.nn.functional as F
 
 from mapping.graph import Coupling, EPGraph
-from simulators.machine import Cost, InProcessMachine
+from simulators.machine import ANY, Cost, InProcessMachine
 from simulators.relaxation import Arm, Nudge, Residual, Substrate
 
 
@@ -96,6 +98,12 @@ class ReferenceMachine(InProcessMachine):
     def __init__(self, graph: EPGraph, device="cpu", dtype=torch.float32, name="reference", steps=None):
         super().__init__(graph, name, FloatSubstrate.of(graph, device, dtype), steps=steps or graph.steps,
                          stop=Residual(graph.tolerance))
+
+    @property
+    def unclipped(self):
+        free = copy(self)
+        free.pixels = ANY
+        return free
 
     def cost(self):
         return Cost(float(self.steps * sweep_operations(self.graph)), None, None,

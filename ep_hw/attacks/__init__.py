@@ -22,6 +22,7 @@ from ep_hw.attacks.gradients import Adjoint, Gradient, Nudged, Unrolled, parse_g
 from ep_hw.attacks.pgd import PGD, size
 from ep_hw.attacks.square import Square
 from ep_hw.threats import Threat
+from mapping.errors import Refusal
 from simulators.machine import Equilibrium, Machine
 
 __all__ = [
@@ -94,7 +95,11 @@ def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSet
         threat: an attack whose source is this machine.
         images: (B, C, H, W) in [0, 1]. labels: (B,).
         generator: all randomness of the attack and of the machine's reads.
+
+    Raises:
+        Refusal: an attack that the machine does not allow, see `attempts`.
     """
+    machine = machine.unclipped if threat.is_unclipped else machine
     found, worst = images.clone(), images.new_full((len(images),), -torch.inf)
     if settings.label == "predicted":
         labels = majority(read(machine, images, settings.votes, generator))
@@ -141,13 +146,18 @@ def perturbation(images, adversarial, norm: str) -> torch.Tensor:
 
 
 def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list[Attempt]:
-    """What is tried in turn for a threat: a gradient attack with every gradient, or an attack's own members."""
+    """What is tried in turn for a threat: a gradient attack with every gradient, or an attack's own members.
+
+    Raises:
+        Refusal: none of the gradients can be had of this machine.
+    """
     kind, norm, strength = threat.kind.rpartition("_")[0], threat.norm, threat.strength
-    gradients = list(map(parse_gradient, settings.gradients))
+    gradients = possible_gradients(machine, settings)
     eot = 1 if machine.deterministic else settings.eot
     unroll = max((g.steps for g in gradients if isinstance(g, Unrolled)), default=DEFAULT_UNROLL)
-    if kind == "pgd":
-        return [PGD(norm, strength, g, settings.iterations, eot, settings.restarts) for g in gradients]
+    if kind.startswith("pgd"):
+        return [PGD(norm, strength, g, settings.iterations, eot, settings.restarts, not threat.is_unclipped)
+                for g in gradients]
     if kind == "cw":
         return [CarliniWagner(strength, replace(g, loss="margin"), 5 * settings.iterations, settings.searches, eot=eot)
                 for g in gradients]
@@ -158,3 +168,19 @@ def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list
     chosen = settings.ensemble or ("standard" if machine.deterministic else "rand")
     return ensemble(chosen, norm, strength, unroll=unroll, iterations=5 * settings.iterations,
                     queries=settings.queries, eot=eot)
+
+
+def possible_gradients(machine: Machine, settings: AttackSettings) -> list[Gradient]:
+    """The settings' gradients; on a machine without feedback, which has no time, one backpropagation for each loss.
+
+    Raises:
+        Refusal: there are none.
+    """
+    gradients = list(map(parse_gradient, settings.gradients))
+    if machine.has_feedback:
+        return gradients
+    passes = {g.loss: g for g in gradients if isinstance(g, Unrolled)}
+    if not passes:
+        raise Refusal("a machine without feedback has no such gradient", where=machine.name,
+                      got=", ".join(settings.gradients), allowed="bptt@STEPS", remedy="add --gradient bptt@1")
+    return list(passes.values())

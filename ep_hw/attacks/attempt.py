@@ -13,7 +13,8 @@ class Candidate:
     """What an attempt found for a batch.
 
     Attributes:
-        images: (B, C, H, W) in [0, 1], within the attempt's bound; whether they fool the machine is judged apart.
+        images: (B, C, H, W) in [0, 1] unless unclipped, within the attempt's bound; whether they fool the machine is
+            judged apart.
         zeros: (B,) fraction of its gradients that were zero in every pixel.
         queries: (B,) images it showed to the machine as a black box.
     """

@@ -1,6 +1,8 @@
 """Projected gradient descent in the l2 and linf ball, within [0, 1]. Source: Madry et al. 2018.
 
     x <- clip(P_eps(x + step direction(grad)), 0, 1),   direction = grad/|grad|_2 (l2), sign(grad) (linf)       (10)
+
+Unclipped, the images stay in the ball only; machines that can be shown such images are few (`Machine.unclipped`).
 """
 
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ class PGD(Attempt):
     iterations: int = 20
     eot: int = 1
     restarts: int = 1
+    clipped: bool = True
 
     def run(self, machine: Machine, images, labels, generator) -> Candidate:
         zeros = images.new_zeros(len(images))
@@ -49,17 +52,20 @@ class PGD(Attempt):
             gradient = self.gradient(machine, adversarial, labels, generator, self.eot)
             zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
             moved = adversarial + step * direction(gradient, self.norm)
-            adversarial = (images + project(moved - images, self.eps, self.norm)).clamp(0, 1)
+            adversarial = self._boxed(images + project(moved - images, self.eps, self.norm))
         return adversarial
 
     def _random(self, images, generator):
         """Images at random in the ball: uniform in linf, in l2 uniform in direction and in radius."""
         shape = images.shape
         if self.norm == "linf":
-            return (images + self.eps * (2 * torch.rand(shape, generator=generator) - 1).to(images)).clamp(0, 1)
+            return self._boxed(images + self.eps * (2 * torch.rand(shape, generator=generator) - 1).to(images))
         towards = direction(torch.randn(shape, generator=generator).to(images), "l2")
         radius = self.eps * torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
-        return (images + radius * towards).clamp(0, 1)
+        return self._boxed(images + radius * towards)
+
+    def _boxed(self, images):
+        return images.clamp(0, 1) if self.clipped else images
 
     def __str__(self):
         return str(self.gradient)

@@ -59,7 +59,10 @@ def test_pgd_breaks_a_binary_linear_model_exactly_beyond_its_margin(norm):
             assert (result.broken_by[0] == "bptt@5") is broken
 
 
-@given(seed=st.integers(0, 10**6), eps=st.floats(0, 2), kind=st.sampled_from(sorted(set(ATTACKS) - {"cw_l2"})))
+BOUNDED = [kind for kind in ATTACKS if kind != "cw_l2" and "unclipped" not in kind]
+
+
+@given(seed=st.integers(0, 10**6), eps=st.floats(0, 2), kind=st.sampled_from(BOUNDED))
 @settings(max_examples=25, deadline=None)
 def test_adversarial_images_stay_in_the_ball_and_in_the_box(seed, eps, kind):
     machine, images, threat = linear(seed, 10), random_images(4, SHAPE, seed), Threat(kind, eps)
