@@ -166,7 +166,7 @@ def test_fresh_noise_through_wires_is_damped_nearly_as_the_nodes_say(direction):
     exact = torch.einsum("noi,i->no" if direction == "up" else "noi,o->ni", seen[:, 0] - seen[:, 1], drive).std(0)
     ratio = spread(replace(free, wire_ohm=ohm)) / exact
     assert 0.7 < ratio.min() < ratio.max() < 1.05
-    assert (spread(free) / exact).min() > 1.3
+    assert (spread(free) / exact).min() > 1.15
 
 
 @pytest.mark.slow
