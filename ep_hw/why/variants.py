@@ -16,7 +16,7 @@ from ep_hw.why.transformations import BIAS_FAULTS, WEIGHT_FAULTS
 from mapping.graph import SCHEDULES
 from mapping.loihi import LoihiProgram
 from mapping.program import FloatProgram, Program
-from simulators.loihi.twin import twin_of
+from simulators.loihi.twin import open_twin
 from simulators.machine import InProcessMachine, Machine
 from simulators.reference import ReferenceMachine
 from simulators.relaxation import Arm, period_of
@@ -51,13 +51,13 @@ class SplitArm(Arm):
 
 @singledispatch
 def model_of(program: Program) -> InProcessMachine:
-    """What a program on Lava computes, without Lava."""
+    """What a program computes, in this process: on Lava, or on the rung that its target names."""
     raise TypeError(f"no model of a {type(program).__name__}")
 
 
 @model_of.register
 def _(program: LoihiProgram):
-    return twin_of(program)
+    return open_twin(program)
 
 
 @model_of.register
@@ -116,7 +116,8 @@ def _bias_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
 
 
 def _shift_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
-    if not isinstance(program, LoihiProgram) or n == len(program.layers):
+    whole = isinstance(program, LoihiProgram) and program.target.name in ("loihi", "lava")
+    if not whole or n == len(program.layers):
         return
     for field, words in (("shift", "shift"), ("up", "forward alignment"), ("down", "feedback alignment")):
         for k in _SHIFTS:
@@ -140,7 +141,8 @@ def _names(program: Program) -> list[str]:
 
 def _changed(program: Program, n: int, change) -> Program:
     """The program with fields of layer n (the readout last) replaced by change(layer)."""
-    holder = program if isinstance(program, LoihiProgram) else program.graph
+    integers = isinstance(program, LoihiProgram) and program.target.quantises_weights
+    holder = program if integers else program.graph
     field = "layers" if holder is program else "couplings"
     layers = [*getattr(holder, field), holder.readout]
     layers[n] = replace(layers[n], **change(layers[n]))
