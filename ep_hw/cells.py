@@ -108,6 +108,10 @@ class Cell:
     def seconds(self) -> float:
         return float(pq.read_schema(self.path).metadata[b"seconds"])
 
+    def circuit(self) -> dict:
+        """What the machine's circuit met at the verdict: `Machine.counts`, and `asymmetry`; {} for other machines."""
+        return json.loads(pq.read_schema(self.path).metadata.get(b"circuit", b"{}"))
+
 
 def run_cell(cell: Cell, machine: Machine, reference: Machine):
     """Compute a cell and write its files. The source of a transfer must be done.
@@ -120,7 +124,9 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     if threat.is_unclipped:
         machine, reference = machine.unclipped, reference.unclipped
     images, detail = _threatened(cell, machine)
+    before = machine.counts()
     ends = read(machine, images, cell.configuration.votes, cell.generator("verdict"))
+    circuit = _circuit(machine, before)
     columns = {
         "image_id": cell.images.ids, "label": labels, "prediction": majority(ends),
         "reference_prediction": reference.relax(images).prediction,
@@ -131,7 +137,13 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
         buffer = BytesIO()
         np.save(buffer, images.numpy(), allow_pickle=False)
         write_atomically(cell.images_path, buffer.getvalue())
-    _write(cell, columns, time.perf_counter() - started)
+    _write(cell, columns, time.perf_counter() - started, circuit)
+
+
+def _circuit(machine: Machine, before: dict) -> dict:
+    """What a machine's circuit met since `before`, an earlier `Machine.counts`."""
+    met = {name: [now - then for now, then in zip(count, before[name])] for name, count in machine.counts().items()}
+    return met if machine.asymmetry is None else {**met, "asymmetry": machine.asymmetry}
 
 
 def _threatened(cell: Cell, machine: Machine):
@@ -159,13 +171,13 @@ def cell_noise(cell: Cell) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(content[:8], "big"))
 
 
-def _write(cell: Cell, columns: dict, seconds: float):
+def _write(cell: Cell, columns: dict, seconds: float, circuit: dict):
     c, n = cell.configuration, len(cell.images)
     fixed = {"key": c.key, "model": c.model, "dataset": c.dataset, "machine": c.machine, "threat": c.threat.name,
              "strength": float(c.threat.strength), "chip_seed": c.chip_seed}
     data = {k: [v] * n for k, v in fixed.items()} | {
         k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in columns.items()}
-    table = pa.table(data, schema=SCHEMA.with_metadata({"seconds": f"{seconds:.3f}"}))
+    table = pa.table(data, schema=SCHEMA.with_metadata({"seconds": f"{seconds:.3f}", "circuit": json.dumps(circuit)}))
     buffer = BytesIO()
     pq.write_table(table, buffer)
     write_atomically(cell.path, buffer.getvalue())

@@ -133,14 +133,27 @@ def _collect(cells: list[Cell], folder: Path) -> list[dict]:
 
 def summarise(table: pa.Table, cells: list[Cell]) -> list[dict]:
     """One row a configuration, its shards pooled, in running order."""
-    seconds: dict[str, float] = {}
+    shards: dict[str, list[Cell]] = {}
     for cell in cells:
-        seconds[cell.configuration.key] = seconds.get(cell.configuration.key, 0.0) + cell.seconds()
+        shards.setdefault(cell.configuration.key, []).append(cell)
     keys = np.array(table["key"].to_pylist())
-    return [_row(table.filter(keys == key), seconds[key]) for key in dict.fromkeys(keys.tolist())]
+    return [_row(table.filter(keys == key), shards[key]) for key in dict.fromkeys(keys.tolist())]
 
 
-def _row(rows: pa.Table, seconds: float) -> dict:
+def _circuit(shards: list[Cell]) -> dict:
+    """Clipped conversions and changed pool winners as shares of all, and asymmetry; None where there is no such thing.
+    """
+    met = [shard.circuit() for shard in shards]
+
+    def share(name):
+        events, of = (sum(one.get(name, (0, 0))[i] for one in met) for i in range(2))
+        return events / of if of else None
+
+    return {"saturation": share("saturation"), "winner_flips": share("winner_flips"),
+            "asymmetry": met[0].get("asymmetry")}
+
+
+def _row(rows: pa.Table, shards: list[Cell]) -> dict:
     label, predicted, reference = (rows[k].to_numpy() for k in ("label", "prediction", "reference_prediction"))
     right, reference_right = predicted == label, reference == label
     low, high = wilson(int(right.sum()), len(label))
@@ -152,4 +165,5 @@ def _row(rows: pa.Table, seconds: float) -> dict:
         "flips_to_right": int((~reference_right & right).sum()),
         "zero_gradient": float(rows["zero_gradient"].to_numpy().mean()),
         "unconverged": float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
-        "seconds": round(seconds, 3), "key": rows["key"][0].as_py()}
+        **_circuit(shards), "seconds": round(sum(shard.seconds() for shard in shards), 3),
+        "key": rows["key"][0].as_py()}

@@ -96,6 +96,15 @@ class Machine(ABC):
     def cost(self) -> Cost:
         """Estimated cost of relaxing one image for the machine's own number of steps."""
 
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """What the machine's circuit met since it was opened, by name: (how often, out of how many)."""
+        return {}
+
+    @property
+    def asymmetry(self) -> float | None:
+        """||W_f - W_b|| / ||W_f||, the largest of all layers; None where both directions are one array by design."""
+        return None
+
     @property
     def gradient_model(self) -> "Machine":
         """The differentiable machine a white-box attacker would use against this one."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
 from ep_hw.cells import Cell, run_cell
@@ -105,22 +106,22 @@ def _measure(cell: Cell, machines: Machines, scratch: Path) -> tuple[float, floa
     return opened - begun, (time.perf_counter() - opened) / len(few.images)
 
 
-def rows_of(study: Study, points: Points) -> list[dict]:
+def rows_of(study: Study, points: Points, summary: Sequence[dict]) -> list[dict]:
     """A row a machine of the study and threat: options, accuracy over images and over chips; fractions.
 
     `ci_low` and `ci_high` cover images and chips, `chips_low` and `chips_high` the mean over chips alone (None for
-    fewer than two chips).
+    fewer than two chips). `saturation`, `winner_flips` and `asymmetry` are means over chips of the summary's.
     """
     rows = []
     threats = [("clean", 0.0), *((t.name, float(t.strength)) for t in study.threats_named())]
     options = study.options()
     for place in points_of(study):
         for threat, strength in threats:
-            rows.append(_row(place, options, points[place.machine, threat, strength]))
+            rows.append(_row(place, options, points[place.machine, threat, strength], summary))
     return rows
 
 
-def _row(place: Point, options: Sequence[str], seen) -> dict:
+def _row(place: Point, options: Sequence[str], seen, summary: Sequence[dict]) -> dict:
     chips = [accuracy for _, accuracy in seen.chips]
     low, high = student(chips) if len(chips) > 1 else (None, None)
     swept = {name: place.options.get(name, parse(place.machine).spelled().get(name)) for name in options}
@@ -129,7 +130,16 @@ def _row(place: Point, options: Sequence[str], seen) -> dict:
             "ci_low": seen.accuracy.low, "ci_high": seen.accuracy.high,
             "chips_low": low if low is None else max(0.0, low), "chips_high": high if high is None else min(1.0, high),
             "chip_worst": min(chips, default=None), "chip_best": max(chips, default=None),
-            "agreement": seen.agreement}
+            "agreement": seen.agreement, **_circuit(seen, summary)}
+
+
+def _circuit(seen, summary: Sequence[dict]) -> dict:
+    """What the circuit met, mean over chips; None where it has no such thing."""
+    own = [r for r in summary if (r["machine"], r["threat"], r["strength"]) == (seen.machine, seen.threat,
+                                                                               seen.strength)]
+    values = {name: [r[name] for r in own if r[name] is not None]
+              for name in ("saturation", "winner_flips", "asymmetry")}
+    return {name: float(np.mean(found)) if found else None for name, found in values.items()}
 
 
 def notes_of(study: Study) -> list[str]:

@@ -26,7 +26,7 @@ def run_study(study: Study, plan: Plan, out: Path, progress=lambda *a: None, job
     """Compute what is missing of a study and write its tables and figures into `out`; the rows."""
     summary, _ = evaluate(plan, out, progress, jobs)
     points = pool(summary)
-    rows, orders = rows_of(study, points), orders_of(study, points)
+    rows, orders = rows_of(study, points, summary), orders_of(study, points)
     content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": rows,
                "orders": orders}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")

@@ -93,5 +93,7 @@ class CrossbarArm(Arm):
 
     @property
     def asymmetry(self) -> float:
-        """||W_f - W_b|| / ||W_f|| of what the two directions multiply by; 0 where they share ideal wires."""
+        """||W_f - W_b|| / ||W_f|| of what the two directions multiply by; 0 where they share cells and terminals."""
+        if self.feedback_array is self.forward_array and self.forward_array.down_us is self.forward_array.up_us:
+            return 0.0
         return ((self.up_weight - self.down_weight).norm() / self.up_weight.norm()).item()

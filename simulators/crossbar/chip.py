@@ -137,6 +137,16 @@ class CrossbarMachine(InProcessMachine):
         return Table(f"{self.name}, chip {self.chip_seed}", columns, tuple(rows),
                      ("flipped: of pool windows, from one read to the next; converters: share of codes clipped",))
 
+    def counts(self):
+        """See `Machine.counts`: clipped conversions, and pool winners that changed from one read to the next."""
+        clipped, flips = self.saturation(), self.substrate.flips
+        return {"saturation": (sum(s.clipped for s in clipped), sum(s.conversions for s in clipped)),
+                "winner_flips": (int(sum(f.flips for f in flips)), sum(f.windows for f in flips))}
+
+    @property
+    def asymmetry(self):
+        return max(arm.asymmetry for arm in self.arms)
+
     def flip_rates(self) -> tuple[float, ...]:
         """For each coupling, the share of pool windows whose winner changed from one read to the next."""
         return tuple(count.fraction for count in self.substrate.flips)

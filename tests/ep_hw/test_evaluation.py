@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from networks import small_network
 
+import simulators
 from ep_hw import workflow
 from ep_hw.attacks import AttackSettings
 from ep_hw.checkpoint import save_checkpoint
@@ -77,6 +78,27 @@ def test_summary_is_counted_from_the_images(finished):
         assert row["accuracy"] == np.mean(right)
         assert row["flips_to_wrong"] - row["flips_to_right"] == sum(reference_right) - sum(right)
         assert row["agreement"] == np.mean([r["prediction"] == r["reference_prediction"] for r in rows])
+
+
+def test_the_summary_says_what_each_circuit_met(finished, model, tmp_path):
+    """Shares of the summary against a machine asked directly; only crossbars clip and have two directions to compare.
+    """
+    _, _, summary = finished
+    for row in summary:
+        analog = row["machine"].startswith("crossbar:")
+        assert (row["winner_flips"] is not None, row["asymmetry"] is not None) == (analog, analog)
+        assert (row["saturation"] is not None) == (row["machine"] == "crossbar:pcm")
+    name = "crossbar:pcm[arrays=separate,adc_margin=0.2]"
+    plan = small_plan(model, machines=(name,), threats=(), chips=1, settings=FAST.model_copy(update={"votes": 1}))
+    row = next(r for r in run(plan, tmp_path) if r["machine"] == name)
+    machine, cell = simulators.open(plan.programs[name]), next(
+        c for c in cells_of(plan, tmp_path) if c.configuration.machine == name)
+    machine.relax(plan.images.images, generator=cell.generator("verdict"))
+    clipped = machine.saturation()
+    assert row["saturation"] == sum(s.clipped for s in clipped) / sum(s.conversions for s in clipped) > 0.001
+    assert row["asymmetry"] == max(arm.asymmetry for arm in machine.arms) > 0.01
+    flips = machine.substrate.flips
+    assert row["winner_flips"] == sum(int(f.flips) for f in flips) / sum(f.windows for f in flips)
 
 
 def test_same_command_same_bytes_for_any_number_of_workers(finished, model, tmp_path):
