@@ -1,7 +1,8 @@
 """Data sets as float images in [0, 1] with fixed splits.
 
-`digits` is scikit-learn's (8x8, 1797 images, embedded in that package). `cifar10` is read from torchvision's folder
-layout, `ROOT/cifar-10-batches-py`, with ROOT from --data-root or the environment variable EP_HW_DATA.
+`digits` is scikit-learn's (8x8, 1797 images, embedded in that package). `cifar10` and `cifar100` are read from
+torchvision's folder layout, `ROOT/cifar-10-batches-py` and `ROOT/cifar-100-python`, with ROOT from --data-root or the
+environment variable EP_HW_DATA.
 """
 
 import io
@@ -17,7 +18,6 @@ from mapping.errors import Refusal
 
 SPLIT_SEED = 0
 SPLITS = ("train", "validation", "test")
-_CIFAR_TRAIN = tuple(f"data_batch_{n}" for n in range(1, 6))
 _CIFAR_VALIDATION = 5000
 _DIGITS_TEST, _DIGITS_VALIDATION = 360, 237
 
@@ -42,8 +42,8 @@ def load_data(name: str, split: str, root: str | Path | None = None, download: b
     """One split of a data set.
 
     Args:
-        name: "digits" or "cifar10". split: "train", "validation" or "test".
-        root: folder that holds `cifar-10-batches-py`; the environment variable EP_HW_DATA if None.
+        name: "digits", "cifar10" or "cifar100". split: "train", "validation" or "test".
+        root: folder that holds the data set's own; the environment variable EP_HW_DATA if None.
         download: let torchvision fetch a missing data set into `root`.
 
     Raises:
@@ -66,43 +66,55 @@ def _digits(split, root, download) -> Split:
     return Split("digits", images, torch.from_numpy(digits.target[ids]).long(), torch.from_numpy(ids))
 
 
-def _cifar10(split, root, download) -> Split:
-    folder = _cifar_folder(root, download)
-    names = ("test_batch",) if split == "test" else _CIFAR_TRAIN
-    batches = [_cifar_batch(folder / name) for name in names]
-    pixels, labels = (np.concatenate(parts) for parts in zip(*batches))
-    held_out = len(labels) - _CIFAR_VALIDATION
-    part = {"train": slice(held_out), "validation": slice(held_out, None), "test": slice(None)}[split]
-    images = torch.from_numpy(pixels[part].reshape(-1, 3, 32, 32)).float() / 255
-    return Split("cifar10", images, torch.from_numpy(labels[part]), torch.arange(len(labels))[part])
+@dataclass(frozen=True)
+class _Cifar:
+    """How one of the CIFAR sets is stored: folder, batch files, the key of the labels."""
+
+    name: str
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    labels: str
+
+    def load(self, split, root, download) -> Split:
+        folder = self._found(root, download)
+        names = (self.test,) if split == "test" else self.train
+        batches = [_cifar_batch(folder / name, self.labels) for name in names]
+        pixels, labels = (np.concatenate(parts) for parts in zip(*batches))
+        held_out = len(labels) - _CIFAR_VALIDATION
+        part = {"train": slice(held_out), "validation": slice(held_out, None), "test": slice(None)}[split]
+        images = torch.from_numpy(pixels[part].reshape(-1, 3, 32, 32)).float() / 255
+        return Split(self.name, images, torch.from_numpy(labels[part]), torch.arange(len(labels))[part])
+
+    def _found(self, root, download: bool) -> Path:
+        root = root or os.environ.get("EP_HW_DATA")
+        remedy = "give --data-root or EP_HW_DATA, or --download with a folder to fetch it into"
+        if root is None:
+            raise Refusal("no data folder named", where=self.name, got="neither --data-root nor EP_HW_DATA",
+                          allowed=f"a folder that holds {self.folder}", remedy=remedy)
+        folder = Path(root) / self.folder
+        if download and not folder.is_dir():
+            _download(self.name, root)
+        if not folder.is_dir():
+            raise Refusal("data set not found", where=self.name, got=str(folder), allowed="an existing folder",
+                          remedy=remedy)
+        return folder
 
 
-LOADERS = {"digits": _digits, "cifar10": _cifar10}
+LOADERS = {"digits": _digits,
+           "cifar10": _Cifar("cifar10", "cifar-10-batches-py", tuple(f"data_batch_{n}" for n in range(1, 6)),
+                             "test_batch", "labels").load,
+           "cifar100": _Cifar("cifar100", "cifar-100-python", ("train",), "test", "fine_labels").load}
 
 
-def _cifar_folder(root, download: bool) -> Path:
-    root = root or os.environ.get("EP_HW_DATA")
-    remedy = "give --data-root or EP_HW_DATA, or --download with a folder to fetch it into"
-    if root is None:
-        raise Refusal("no data folder named", where="cifar10", got="neither --data-root nor EP_HW_DATA",
-                      allowed="a folder that holds cifar-10-batches-py", remedy=remedy)
-    folder = Path(root) / "cifar-10-batches-py"
-    if download and not folder.is_dir():
-        _download(root)
-    if not folder.is_dir():
-        raise Refusal("data set not found", where="cifar10", got=str(folder), allowed="an existing folder",
-                      remedy=remedy)
-    return folder
-
-
-def _download(root):
-    from torchvision.datasets import CIFAR10
+def _download(name: str, root):
+    from torchvision import datasets
 
     try:
-        CIFAR10(str(root), download=True)
+        getattr(datasets, name.upper())(str(root), download=True)
     except (OSError, RuntimeError) as error:
         raise Refusal("download failed", where=str(root), got=error, allowed="a reachable network, a writable folder",
-                      remedy="put cifar-10-batches-py there yourself") from None
+                      remedy="put its folder there yourself") from None
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -117,14 +129,14 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3072) uint8 pixels and (N,) int64 labels of one official batch file."""
+def _cifar_batch(path: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3072) uint8 pixels and (N,) int64 labels, kept under `key`, of one official batch file."""
     try:
         batch = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-        pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"], np.int64)
+        pixels, labels = np.asarray(batch["data"]), np.asarray(batch[key], np.int64)
         if pixels.shape != (len(labels), 3072) or pixels.dtype != np.uint8:
             raise ValueError(f"data {pixels.dtype} {pixels.shape}")
     except (OSError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Refusal("not a CIFAR-10 batch", where=str(path), got=error, allowed="the official python batches",
+        raise Refusal("not a CIFAR batch", where=str(path), got=error, allowed="the official python batches",
                       remedy="fetch the data set again") from None
     return pixels, labels

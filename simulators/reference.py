@@ -13,6 +13,8 @@ from simulators.relaxation import Arm, Nudge, Residual, Substrate
 class FloatArm(Arm):
     """Convolution with max-pool upwards, unpool with transposed convolution downwards, in floats.
 
+    Drives have the type of the states they come from, so that autocast rounds products but not their sum.
+
     Args:
         weight: (C_out, C_in, k, k); `bias`: (C_out,). The tensors are used as they are, so learning may update them.
     """
@@ -27,10 +29,11 @@ class FloatArm(Arm):
         return cls(weight, bias, coupling.padding, coupling.pool, coupling.unpooled)
 
     def forward(self, s_pre, generator=None):
-        return pool(F.conv2d(s_pre, self.weight, self.bias, padding=self.padding), self.pool)
+        return pool(F.conv2d(s_pre, self.weight, self.bias, padding=self.padding).to(s_pre.dtype), self.pool)
 
     def backward(self, s_post, winners, generator=None):
-        return F.conv_transpose2d(unpool(s_post, winners, self.unpooled), self.weight, padding=self.padding)
+        z = unpool(s_post, winners, self.unpooled)
+        return F.conv_transpose2d(z, self.weight, padding=self.padding).to(s_post.dtype)
 
 
 def pool(a, side: int):
@@ -75,8 +78,7 @@ class FloatSubstrate(Substrate):
         return tuple(images.new_zeros((len(images), *shape)) for shape in self.shapes)
 
     def activate(self, n, drive):
-        """States keep this substrate's precision where autocast rounds the products that drive them."""
-        return (drive.to(self.mean.dtype) * self.slopes[n]).clamp(0, 1)
+        return (drive * self.slopes[n]).clamp(0, 1)
 
     def pull(self, s_top, nudge: Nudge, generator=None):
         error = nudge.error(self.logits(s_top))

@@ -90,9 +90,11 @@ def hits(machine: Machine, split: Split) -> float:
     return sum(right) / len(split)
 
 
-def cosine(epoch: int, epochs: int) -> float:
-    """Factor on the learning rates in an epoch: from 1 to 0 along half a cosine, then 0."""
-    return 0.5 * (1 + math.cos(math.pi * min(epoch, epochs) / epochs))
+def rate_at(recipe: AnyRecipe, rate: float, epoch: int) -> float:
+    """A learning rate in an epoch: half a cosine from `rate` to the recipe's last one, where it stays."""
+    decay = recipe.decay_epochs or recipe.epochs
+    fraction = 0.5 * (1 + math.cos(math.pi * min(epoch, decay) / decay))
+    return recipe.last_rate + (rate - recipe.last_rate) * fraction
 
 
 def _splits(recipe: AnyRecipe, root, download: bool) -> tuple[Split, dict[str, Split]]:
@@ -106,9 +108,8 @@ def _splits(recipe: AnyRecipe, root, download: bool) -> tuple[Split, dict[str, S
 
 def _train_epoch(learner: Learner, recipe: AnyRecipe, split: Split, seed: int, epoch: int):
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch)
-    fraction = cosine(epoch, recipe.decay_epochs or recipe.epochs)
     for group, rate in zip(learner.optimiser.param_groups, learner.rates):
-        group["lr"] = recipe.last_rate + (rate - recipe.last_rate) * fraction
+        group["lr"] = rate_at(recipe, rate, epoch)
     for index in torch.randperm(len(split), generator=generator).split(recipe.batch):
         learner.step(augment(split.images[index], recipe, generator), split.labels[index], generator)
 
@@ -116,8 +117,8 @@ def _train_epoch(learner: Learner, recipe: AnyRecipe, split: Split, seed: int, e
 def _epoch_line(learner: Learner, recipe, watched: Split, epoch: int, seconds: float) -> Epoch:
     end = learner.machine().relax(watched.images)
     right = (end.prediction == watched.labels).float().mean().item()
-    rate = learner.optimiser.param_groups[0]["lr"] / learner.rates[0]
-    return Epoch(epoch + 1, recipe.epochs, rate, right, end.residual.max().item(), end.steps.float().mean().item(),
+    factor = rate_at(recipe, 1.0, epoch)
+    return Epoch(epoch + 1, recipe.epochs, factor, right, end.residual.max().item(), end.steps.float().mean().item(),
                  seconds)
 
 

@@ -48,6 +48,19 @@ def test_a_batch_in_the_official_layout_is_read(tmp_path):
     assert np.array_equal((split.images.numpy() * 255).round().reshape(2, -1), pixels)
 
 
+def test_cifar100_is_read_by_its_fine_labels_and_the_last_5000_images_are_held_out(tmp_path):
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    pixels, fine = np.zeros((5003, 3072), np.uint8), [n % 100 for n in range(5003)]
+    batch = {"data": pixels, "fine_labels": fine, "coarse_labels": [n % 20 for n in range(5003)]}
+    (folder / "train").write_bytes(pickle.dumps(batch, protocol=2))
+    train, validation = (load_data("cifar100", name, tmp_path) for name in ("train", "validation"))
+    assert train.labels.tolist() == fine[:3]
+    assert validation.labels.tolist() == fine[3:]
+    with pytest.raises(Refusal, match="not a CIFAR batch"):
+        load_data("cifar100", "test", tmp_path)
+
+
 class Dangerous:
     def __reduce__(self):
         return os.mkdir, ("planted",)
@@ -58,7 +71,7 @@ class Dangerous:
 def test_anything_but_arrays_is_refused_and_nothing_is_executed(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     root = batch_folder(tmp_path, content)
-    with pytest.raises(Refusal, match="not a CIFAR-10 batch"):
+    with pytest.raises(Refusal, match="not a CIFAR batch"):
         load_data("cifar10", "test", root)
     assert not (tmp_path / "planted").exists()
 
@@ -69,5 +82,5 @@ def test_missing_data_and_unknown_names_are_refused(tmp_path, monkeypatch):
         load_data("cifar10", "test")
     with pytest.raises(Refusal, match="data set not found"):
         load_data("cifar10", "test", tmp_path)
-    with pytest.raises(Refusal, match="digits, cifar10"):
+    with pytest.raises(Refusal, match="digits, cifar10, cifar100"):
         load_data("mnist", "test")
