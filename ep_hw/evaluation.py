@@ -22,6 +22,7 @@ from ep_hw.data import Split
 from ep_hw.execution import REFERENCE, runner
 from ep_hw.network import EPNetwork
 from ep_hw.statistics import wilson
+from ep_hw.suites import Temporal
 from ep_hw.threats import CLEAN, Threat
 from mapping.program import Program
 
@@ -39,6 +40,8 @@ class Plan:
             e.g. the rungs of a waterfall.
         chips: chip seeds 0 .. chips - 1 for machines that have chips.
         seed: of corruptions, attacks and read noise. shard: images in a cell.
+        provenance: what the model says of itself. temporal: attack times to measure beside the cells, or None.
+        labels: (attack, strength) -> how published tables name the strength.
     """
 
     model: str
@@ -52,6 +55,9 @@ class Plan:
     shard: int = 250
     device: str = "cpu"
     settings: AttackSettings = field(default_factory=AttackSettings)
+    provenance: dict = field(default_factory=dict)
+    temporal: Temporal | None = None
+    labels: dict[tuple[str, float], str] = field(default_factory=dict)
 
     def pairs(self) -> list[tuple[str, Threat]]:
         """(machine, threat) in running order: the sources of transferred images before their targets."""
