@@ -43,7 +43,7 @@ class Suite:
     settings: AttackSettings
     images: int
     chips: int
-    temporal: Temporal
+    temporal: Temporal | None = None
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
 
 
@@ -72,6 +72,7 @@ QUICK = Suite(
      *_corruptions(("gaussian_noise", "contrast", "jpeg_compression", "zoom_blur", "fog"), (3, 5))),
     AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=5, queries=50, eot=1, votes=3),
     images=64, chips=3, temporal=Temporal(0.5, (5, 10, 29), (5, 10, 20, 40), 5))
+BARE = Suite("clean images, and the threats that are named beside it", (), AttackSettings(), images=200, chips=5)
 SUITES = {"paper": PAPER, "quick": QUICK}
 
 

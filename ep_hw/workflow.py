@@ -3,12 +3,10 @@
     load -> lower -> compile -> evaluate -> report
 """
 
-import platform
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +14,26 @@ import torch
 
 import mapping
 from ep_hw.attacks import AttackSettings
-from ep_hw.cells import Cell
 from ep_hw.checkpoint import load
 from ep_hw.corruptions.photographs import frost_photographs
 from ep_hw.data import Split, load_data
 from ep_hw.evaluation import Plan, compile_all, evaluate
 from ep_hw.execution import REFERENCE
-from ep_hw.report import GalleryItem, RunRecord, write_report
+from ep_hw.report import write_report
+from ep_hw.reporting import record_of
 from ep_hw.rungs import rungs_of
+from ep_hw.suites import BARE, Suite
 from ep_hw.threats import CLEAN, Threat
-from ep_hw.trust import violated
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program, load_program
 from mapping.targets import REGISTRY, ReferenceTarget, parse
 from simulators.registry import check_device
 
-REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
-GALLERY_ITEMS = 3  # a machine
 
-
-def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequence[Threat], *, images: int = 200,
-                    chips: int = 5, seed: int = 0, settings: AttackSettings | None = None, device: str = "cpu",
+def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequence[Threat], *,
+                    suite: Suite = BARE, images: int | None = None, chips: int | None = None, seed: int = 0,
+                    settings: AttackSettings | None = None, device: str = "cpu",
                     extra: Iterable[tuple[str, Threat]] = (), root=None, download: bool = False) -> Plan:
     """Everything an evaluation will do, decided before anything runs.
 
@@ -48,14 +44,16 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
         model: a packaged name or a checkpoint file.
         machines: names, or folders of compiled programs, or None for those usual for the model; the reference is
             always among them.
+        threats: besides those of the suite.
+        suite: also says what the others are where they are not given.
         images: how many test images, drawn by `seed`.
 
     Raises:
         Refusal: any of these is unknown, or a program was compiled from another network.
     """
     check_device(device)
-    net, test = network_and_images(model, images, seed, root, download)
-    machines = machines or net.machines
+    net, test = network_and_images(model, images or suite.images, seed, root, download)
+    machines, threats = machines or net.machines, [*suite.threats, *threats]
     loaded = {str(p.target): p for p in map(load_program, filter(_is_folder, machines))}
     names = tuple(dict.fromkeys([REFERENCE, *(str(parse(m)) for m in machines if not _is_folder(m)), *loaded]))
     for program in loaded.values():
@@ -66,8 +64,9 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in explained]
     extra = tuple(dict.fromkeys([*extra, *rungs]))
     used = [REFERENCE, *names, *(name for name, _ in extra), *(t.source for t in threats if t.source)]
-    return Plan(net.name, test, compile_all(net, used, loaded=loaded), threats, names, extra,
-                chips, seed, device=device, settings=settings or AttackSettings())
+    return Plan(net.name, test, compile_all(net, used, loaded=loaded), threats, names, extra, chips or suite.chips,
+                seed, device=device, settings=settings or suite.settings, provenance=net.provenance,
+                temporal=suite.temporal, labels=suite.labels)
 
 
 def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None,
@@ -75,12 +74,7 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
     """Evaluate a plan into `out` and write its report; the summary rows. See `evaluation.evaluate`."""
     out = Path(out)
     summary, cells = evaluate(plan, out, progress, jobs)
-    record = RunRecord(title, command, summary, gallery(plan, cells),
-                       [plan.programs[name].report() for name in plan.machines], waterfalls(plan), versions(),
-                       {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
-                        "attack settings": plan.settings.model_dump(mode="json")},
-                       notes(plan, summary), violated(summary))
-    write_report(out, record)
+    write_report(out, record_of(plan, out, summary, cells, command=command, title=title))
     return summary
 
 
@@ -109,51 +103,6 @@ def program_of(machine: str, graph: EPGraph) -> Program:
     if shapes[0] != shapes[1]:
         raise _other_network(program)
     return program
-
-
-def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
-    """Target -> rungs, for every machine of the plan that has a ladder."""
-    ladders = {name: rungs_of(plan.programs[name].target) for name in plan.machines}
-    return {name: rungs for name, rungs in ladders.items() if len(rungs) > 1}
-
-
-def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
-    """For each machine the first images that an attack made on it broke, at its largest strength."""
-    items = []
-    clean = {(c.configuration.machine, c.configuration.chip_seed, row["image_id"]): row["prediction"]
-             for c in cells if c.configuration.threat == CLEAN for row in c.read().to_pylist()}
-    for name in plan.machines:
-        attacked = [c for c in cells if c.configuration.machine == name and c.images_path.exists()]
-        if attacked:
-            strongest = max(attacked, key=lambda c: c.configuration.threat.strength)
-            items += _broken(strongest, clean)[:GALLERY_ITEMS]
-    return items
-
-
-def _broken(cell: Cell, clean: dict[tuple, int]) -> list[GalleryItem]:
-    rows, adversarial, c = cell.read().to_pylist(), cell.adversarial().numpy(), cell.configuration
-    before = [clean[c.machine, c.chip_seed, row["image_id"]] for row in rows]
-    return [GalleryItem(c.machine, c.threat.name, c.threat.strength, row["image_id"], row["label"],
-                        cell.images.images[i].numpy(), adversarial[i], before[i], row["prediction"],
-                        row["reference_prediction"])
-            for i, row in enumerate(rows) if before[i] == row["label"] != row["prediction"]]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    return {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}}
-
-
-def notes(plan: Plan, summary: list[dict]) -> list[str]:
-    """Remarks a reader of the numbers needs."""
-    votes = f"Noisy machines are judged by majority over {plan.settings.votes} reads."
-    worst = f"White-box results are the worst case for each image over {', '.join(plan.settings.gradients)}."
-    noisy = {name for name, program in plan.programs.items() if program.target.is_noisy}
-    late = dict.fromkeys(row["machine"] for row in summary if row["machine"] not in noisy
-                         and row["threat"] == "clean" and row["unconverged"] > 0.01)
-    stuck = f"More than 1 % of clean images had not settled when {', '.join(late)} reached the step limit."
-    fixed = f"Read noise never settles: {', '.join(sorted(noisy))} run a fixed number of steps."
-    return [worst, votes, *([stuck] if late else []), *([fixed] if noisy else [])]
 
 
 def command_line() -> str:

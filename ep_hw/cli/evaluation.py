@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Images, Jobs, Model
+from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Jobs, Model
 from ep_hw.cli.printing import cell_progress, print_table
 from mapping.errors import Refusal
 from mapping.program import Table
@@ -30,38 +30,48 @@ def evaluate(
     on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
     corruption: Annotated[list[str] | None, typer.Option(help="e.g. jpeg_compression@3 (repeatable)")] = None,
-    images: Images = 200,
-    chips: Annotated[int, typer.Option(min=1, help="chips programmed for machines that have chips")] = 5,
+    suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick; what is named beside "
+                                              "it is added, and options override its settings")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="test images, drawn by --seed [default: 200]")] = None,
+    chips: Annotated[int | None, typer.Option(min=1, help="chips programmed for machines that have chips [default: 5]"
+                                              )] = None,
+    each_chip: Annotated[bool, typer.Option("--each-chip", help="print a line a chip, not their mean")] = False,
     seed: Annotated[int, typer.Option(min=0, help="of images, corruptions, attacks and read noise")] = 0,
     out: Annotated[Path, typer.Option(help="where to write; an unfinished run there is continued")] = Path("ep-hw-run"),
     gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA or ep@BETA:margin "
                                                        "(repeatable)")] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="of PGD; AutoAttack and Carlini-Wagner take five times as "
-                                            "many")] = 20,
-    restarts: Annotated[int, typer.Option(min=1, help="of PGD, all but the first from a random start")] = 1,
-    queries: Annotated[int, typer.Option(min=1, help="most queries of a square attack, an image")] = 1000,
-    searches: Annotated[int, typer.Option(min=1, help="values of c that Carlini-Wagner tries; 1 keeps the one in "
-                                          "cw_l2@C")] = 1,
+    iterations: Annotated[int | None, typer.Option(min=1, help="of PGD; AutoAttack and Carlini-Wagner take five times "
+                                                   "as many [default: 20]")] = None,
+    restarts: Annotated[int | None, typer.Option(min=1, help="of PGD, all but the first from a random start "
+                                                 "[default: 1]")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="most queries of a square attack, an image [default: 1000]"
+                                                )] = None,
+    searches: Annotated[int | None, typer.Option(min=1, help="values of c that Carlini-Wagner tries; 1 keeps the one "
+                                                 "in cw_l2@C [default: 1]")] = None,
     ensemble: Annotated[Ensemble | None, typer.Option(help="members of AutoAttack [default: standard; rand on noisy "
                                                       "machines]")] = None,
-    label: Annotated[Label, typer.Option(help="what attacks flee: the true label or the predicted one")] = "true",
-    eot: Annotated[int, typer.Option(min=1, help="gradients averaged on noisy machines")] = 4,
-    votes: Annotated[int, typer.Option(min=1, help="reads whose majority decides on noisy machines")] = 5,
+    label: Annotated[Label | None, typer.Option(help="what attacks flee: the true label or the predicted one "
+                                                "[default: true]")] = None,
+    eot: Annotated[int | None, typer.Option(min=1, help="gradients averaged on noisy machines [default: 4]")] = None,
+    votes: Annotated[int | None, typer.Option(min=1, help="reads whose majority decides on noisy machines [default: 5]"
+                                              )] = None,
     jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
-    from ep_hw import workflow
-    from ep_hw.attacks import AttackSettings, parse_gradient
+    from ep_hw import suites, workflow
+    from ep_hw.attacks import parse_gradient
     from ep_hw.threats import parse_threat
 
-    chosen = {"gradients": tuple(str(parse_gradient(g)) for g in gradient)} if gradient else {}
-    settings = AttackSettings(iterations=iterations, restarts=restarts, queries=queries, searches=searches,
-                              ensemble=ensemble, label=label, eot=eot, votes=votes, **chosen)
+    chosen = suites.suite(suite) if suite else suites.BARE
+    given = {"gradients": gradient and tuple(str(parse_gradient(g)) for g in gradient), "iterations": iterations,
+             "restarts": restarts, "queries": queries, "searches": searches, "ensemble": ensemble, "label": label,
+             "eot": eot, "votes": votes}
+    settings = chosen.settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
-    plan = workflow.plan_evaluation(model, on, threats, images=images, chips=chips, seed=seed,
+    plan = workflow.plan_evaluation(model, on, threats, suite=chosen, images=images, chips=chips, seed=seed,
                                     settings=settings, device=device, root=data_root, download=download)
-    _evaluate(plan, out, workflow.command_line(), jobs, workflow)
+    _evaluate(plan, out, workflow.command_line(), jobs, workflow, each_chip)
 
 
 def _expect(threat, kind: str, option: str):
@@ -71,21 +81,37 @@ def _expect(threat, kind: str, option: str):
     return threat
 
 
-def _evaluate(plan, out: Path, command: str, jobs: int, workflow):
+def _evaluate(plan, out: Path, command: str, jobs: int, workflow, each_chip: bool = False):
     from ep_hw.checkpoint import check_writable
 
     check_writable(out)
     with cell_progress("evaluating") as show:
         summary = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
                                progress=show, jobs=jobs)
-    print_table(_summary_table(summary))
-    typer.echo(f"{out / 'report.html'}: open it in a browser; summary.json and results.parquet are beside it")
+    print_table(_chip_table(summary) if each_chip else _summary_table(summary))
+    typer.echo(f"{out / 'report.html'}: open it in a browser; summary.json, results.parquet, figures, tables and cards "
+               "are beside it")
 
 
 def _summary_table(summary: list[dict]) -> Table:
-    rows = tuple((r["machine"], "" if r["chip_seed"] is None else r["chip_seed"],
-                  r["threat"] + (f"@{r['strength']:g}" if r["strength"] else ""), f"{r['accuracy']:.3f}",
-                  f"{r['ci_low']:.3f} to {r['ci_high']:.3f}", f"{r['agreement']:.3f}",
+    """A line a machine and threat; chips are averaged, with the interval that the report shows."""
+    from ep_hw.report.points import pool
+
+    rows = tuple((p.machine, len(p.chips) or "", _threat(p.threat, p.strength), f"{p.accuracy.value:.3f}",
+                  f"{p.accuracy.low:.3f} to {p.accuracy.high:.3f}", f"{p.agreement:.3f}", f"{p.to_wrong:g}",
+                  f"{p.to_right:g}") for p in pool(summary).values())
+    columns = ("machine", "chips", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
+    return Table("summary", columns, rows)
+
+
+def _chip_table(summary: list[dict]) -> Table:
+    """A line a machine, chip and threat."""
+    rows = tuple((r["machine"], "" if r["chip_seed"] is None else r["chip_seed"], _threat(r["threat"], r["strength"]),
+                  f"{r['accuracy']:.3f}", f"{r['ci_low']:.3f} to {r['ci_high']:.3f}", f"{r['agreement']:.3f}",
                   r["flips_to_wrong"], r["flips_to_right"]) for r in summary)
     columns = ("machine", "chip", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)
+
+
+def _threat(name: str, strength: float) -> str:
+    return f"{name}@{strength:g}" if strength else name

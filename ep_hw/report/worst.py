@@ -12,7 +12,7 @@ import numpy as np
 
 from ep_hw.report.points import Estimate, estimate, family, is_attack
 
-PRICED = "cw"   # the Carlini-Wagner attack has a price in place of a budget: it bounds no perturbation
+APART = ("cw_", "pgd_unclipped_")   # bound by a price, and free to leave the image's range: no budget to share
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def worst_cases(images: Iterable[dict]) -> list[WorstCase]:
     for row in images:
         if not _bounded(row["threat"]):
             continue
-        norm = family(row["threat"]).split("_")[1]
+        norm = family(row["threat"]).rpartition("_")[2]
         key = row["machine"], norm, row["strength"]
         stands, seen = standing[key][row["chip_seed"]], row["image_id"]
         stands[seen] = stands.get(seen, True) and row["prediction"] == row["label"]
@@ -57,4 +57,4 @@ def _accuracy(chips: dict[int | None, dict[int, bool]]) -> Estimate:
 
 
 def _bounded(threat: str) -> bool:
-    return is_attack(threat) and not family(threat).startswith(PRICED)
+    return is_attack(threat) and not family(threat).startswith(APART)

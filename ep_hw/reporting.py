@@ -1,0 +1,126 @@
+"""From a finished evaluation to everything that its report shows."""
+
+import platform
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from ep_hw.cards import card
+from ep_hw.cells import Cell
+from ep_hw.evaluation import Plan
+from ep_hw.measurements.stability_figures import temporal_figure
+from ep_hw.measurements.stored import stored_times
+from ep_hw.report import Exhibit, GalleryItem, RunRecord
+from ep_hw.report.worst import worst_cases
+from ep_hw.resources import resource_tables
+from ep_hw.rungs import rungs_of
+from ep_hw.threats import CLEAN
+from ep_hw.trust import violated
+from mapping.program import Program, Table
+
+REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
+GALLERY_ITEMS = 2  # a machine and attack
+
+
+def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], *, command: str,
+              title: str) -> RunRecord:
+    """The record of an evaluation, with what is measured beside its cells.
+
+    Args:
+        folder: of the run; measurements that are found there are not made again.
+    """
+    flags, worst = violated(summary), worst_cases(_images(plan, cells))
+    mapping = [table for name in plan.machines for table in _mapping(plan.programs[name])]
+    return RunRecord(
+        title, command, summary, gallery(plan, cells), [*mapping, *resource_tables(plan)], waterfalls(plan),
+        versions(), {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
+                     "attack settings": plan.settings.model_dump(mode="json")},
+        notes(plan, summary), flags, worst, temporal_exhibits(plan, folder), plan.labels, plan.settings.ensemble,
+        [(f"{plan.model}-{name}", card(plan, name, summary, worst, flags, versions())) for name in plan.machines])
+
+
+def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
+    """Target -> rungs, for every machine of the plan that has a ladder."""
+    ladders = {name: rungs_of(plan.programs[name].target) for name in plan.machines}
+    return {name: rungs for name, rungs in ladders.items() if len(rungs) > 1}
+
+
+def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
+    """For each attack and machine the first images broken, at the smallest strength that broke some.
+
+    Attacks in the order of the plan, machines side by side; of machines with chips the first chip.
+    """
+    clean = {(c.configuration.machine, row["image_id"]): row["prediction"] for c in _first_chips(cells)
+             if c.configuration.threat == CLEAN for row in c.read().to_pylist()}
+    attacked = {}
+    for cell in sorted(_first_chips(cells), key=lambda c: c.configuration.threat.strength):
+        if cell.images_path.exists():
+            attacked.setdefault((cell.configuration.threat.kind, cell.configuration.machine), []).append(cell)
+    return [item for kind in dict.fromkeys(threat.kind for threat in plan.threats) for name in plan.machines
+            for item in _first_broken(attacked.get((kind, name), []), clean)]
+
+
+def temporal_exhibits(plan: Plan, folder: Path) -> list[Exhibit]:
+    """Attack time against prediction time for every machine that relaxes, where the plan's suite asks for it."""
+    if plan.temporal is None:
+        return []
+    exhibits = []
+    for name in plan.machines:
+        if not isinstance(plan.programs[name], Program):   # a feed-forward module has no time
+            continue
+        points = stored_times(folder / "temporal", plan.programs[name], plan.images, plan.temporal, plan.seed)
+        rows = [row for point in points for row in point.rows()]
+        alt = "; ".join(f"T = {r['attack_time']}, step {r['steps']}: {r['accuracy']:.3f}" for r in rows)
+        exhibits.append(Exhibit(f"{plan.model}-temporal-{name}", name,
+                                f"pgd_l2 at {plan.temporal.eps:.3g}, {plan.temporal.iterations} iterations, "
+                                f"{len(plan.images)} images.", f"Accuracy of {name}. {alt}.", temporal_figure(points)))
+    return exhibits
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}}
+
+
+def notes(plan: Plan, summary: list[dict]) -> list[str]:
+    """Remarks a reader of the numbers needs."""
+    votes = f"Noisy machines are judged by majority over {plan.settings.votes} reads."
+    worst = f"White-box results are the worst case for each image over {', '.join(plan.settings.gradients)}."
+    noisy = {name for name, program in plan.programs.items() if program.target.is_noisy}
+    late = dict.fromkeys(row["machine"] for row in summary if row["machine"] not in noisy
+                         and row["threat"] == "clean" and row["unconverged"] > 0.01)
+    stuck = f"More than 1 % of clean images had not settled when {', '.join(late)} reached the step limit."
+    fixed = f"Read noise never settles: {', '.join(sorted(noisy))} run a fixed number of steps."
+    return [worst, votes, *([stuck] if late else []), *([fixed] if noisy else [])]
+
+
+def _mapping(program) -> tuple[Table, ...]:
+    return program.tables() if isinstance(program, Program) else (program.report(),)
+
+
+def _images(plan: Plan, cells: Iterable[Cell]) -> Iterator[dict]:
+    """A row an image and cell, of the machines that were asked for."""
+    columns = ["machine", "chip_seed", "threat", "strength", "image_id", "label", "prediction"]
+    for cell in cells:
+        if cell.configuration.machine in plan.machines and cell.configuration.threat.is_attack:
+            yield from cell.read().select(columns).to_pylist()
+
+
+def _first_chips(cells: Iterable[Cell]) -> list[Cell]:
+    return [cell for cell in cells if not cell.configuration.chip_seed]
+
+
+def _first_broken(cells: list[Cell], clean: dict[tuple, int]) -> list[GalleryItem]:
+    for cell in cells:
+        if broken := _broken(cell, clean):
+            return broken[:GALLERY_ITEMS]
+    return []
+
+
+def _broken(cell: Cell, clean: dict[tuple, int]) -> list[GalleryItem]:
+    rows, adversarial, c = cell.read().to_pylist(), cell.adversarial().numpy(), cell.configuration
+    before = [clean[c.machine, row["image_id"]] for row in rows]
+    return [GalleryItem(c.machine, c.threat.name, c.threat.strength, row["image_id"], row["label"],
+                        cell.images.images[i].numpy(), adversarial[i], before[i], row["prediction"],
+                        row["reference_prediction"])
+            for i, row in enumerate(rows) if before[i] == row["label"] != row["prediction"]]
