@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 
 import ep_hw
-from ep_hw.attacks import AttackSettings, attack, majority, perturbation, read
+from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
 from ep_hw.checkpoint import write_atomically
 from ep_hw.corruptions import corrupt
 from ep_hw.data import Split
@@ -29,7 +29,8 @@ SCHEMA = pa.schema([
     ("threat", pa.string()), ("strength", pa.float64()), ("chip_seed", pa.int64()), ("image_id", pa.int64()),
     ("label", pa.int64()), ("prediction", pa.int64()), ("reference_prediction", pa.int64()),
     ("reference_correct_clean", pa.bool_()), ("norm", pa.float64()), ("broken_by", pa.string()),
-    ("zero_gradient", pa.float64()), ("queries", pa.float64()), ("steps", pa.float64()), ("converged", pa.bool_())])
+    ("read_accuracy", pa.float64()), ("noise_correct", pa.bool_()), ("zero_gradient", pa.float64()),
+    ("queries", pa.float64()), ("steps", pa.float64()), ("converged", pa.bool_())])
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Configuration:
     """What decides a cell's outcome, besides its images.
 
     `program` is the digest of the compiled program (weights, ranges, bounds); `chip_seed` None for machines without
-    chips; `settings` those of the attack, None where the threat needs none; `source` what made a transfer's images.
+    chips; `settings` those of the attack, None where the threat needs none; `source` what made a transfer's images, or
+    the last attempt of a white box.
     """
 
     model: str
@@ -51,6 +53,11 @@ class Configuration:
     votes: int
     device: str = "cpu"
     source: "Configuration | None" = None
+
+    @property
+    def depth(self) -> int:
+        """How many cells must be done, one after another, before this one."""
+        return 0 if self.source is None else 1 + self.source.depth
 
     @property
     def key(self) -> str:
@@ -88,7 +95,7 @@ class Cell:
 
     @property
     def source(self) -> "Cell":
-        """The cell that makes the adversarial images of a transfer."""
+        """The cell that makes the images of a transfer, or of a white box's last attempt."""
         return Cell(self.configuration.source, self.images, self.folder)
 
     def done(self) -> bool:
@@ -114,7 +121,7 @@ class Cell:
 
 
 def run_cell(cell: Cell, machine: Machine, reference: Machine):
-    """Compute a cell and write its files. The source of a transfer must be done.
+    """Compute a cell and write its files. Its source must be done.
 
     Args:
         machine: the machine under test, opened with the cell's chip seed. reference: the digital reference.
@@ -129,10 +136,12 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     circuit = _circuit(machine, before)
     columns = {
         "image_id": cell.images.ids, "label": labels, "prediction": majority(ends),
+        "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
         "reference_prediction": reference.relax(images).prediction,
         "reference_correct_clean": reference.relax(cell.images.images).prediction == labels,
         "norm": perturbation(cell.images.images, images, threat.norm if threat.is_attack else "l2").double(),
-        "steps": ends[0].steps.double(), "converged": ends[0].converged, **detail}
+        "steps": ends[0].steps.double(), "converged": ends[0].converged,
+        "noise_correct": _noise_correct(cell, machine, images), **detail}
     if threat.is_attack and threat.source is None:
         buffer = BytesIO()
         np.save(buffer, images.numpy(), allow_pickle=False)
@@ -158,10 +167,20 @@ def _threatened(cell: Cell, machine: Machine):
         return cell.source.adversarial(), blank
     if threat.is_attack:
         outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
-                         cell.generator("attack"))
+                         cell.generator("attack"), cell.configuration.source and cell.source.adversarial())
         return outcome.images, {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
                                 "queries": outcome.queries}
     return clean.images, blank
+
+
+def _noise_correct(cell: Cell, machine: Machine, images) -> list[bool | None]:
+    """Whether the machine is right on noise as large as the attack; None where there is no attack on it."""
+    threat, clean = cell.configuration.threat, cell.images
+    if not threat.is_attack or threat.source is not None:
+        return [None] * len(clean)
+    generator = cell.generator("noise")
+    noisy = noise_like(clean.images, images, threat.norm, generator)
+    return (majority(read(machine, noisy, cell.configuration.votes, generator)) == clean.labels).tolist()
 
 
 def cell_noise(cell: Cell) -> np.random.Generator:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ep_hw.attacks import AttackSettings
+from ep_hw.attacks import UNAWARE, AttackSettings
 from ep_hw.baselines import Baseline
 from ep_hw.cells import SCHEMA, Cell, Configuration
 from ep_hw.checkpoint import check_writable, write_atomically
@@ -42,6 +42,7 @@ class Plan:
         seed: of corruptions, attacks and read noise. shard: images in a cell.
         provenance: what the model says of itself. temporal: attack times to measure beside the cells, or None.
         labels: (attack, strength) -> how published tables name the strength.
+        probed: how many of the images white-box attacks are probed on, see ep_hw.probes; 0 for none.
     """
 
     model: str
@@ -58,11 +59,13 @@ class Plan:
     provenance: dict = field(default_factory=dict)
     temporal: Temporal | None = None
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
+    probed: int = 64
 
     def pairs(self) -> list[tuple[str, Threat]]:
-        """(machine, threat) in running order: the sources of transferred images before their targets."""
+        """(machine, threat) in running order: the sources of images before those who take them."""
         wanted = [(m, t) for m in self.machines for t in (CLEAN, *self.threats)] + list(self.extra)
-        sources = [(t.source, Threat(t.kind, t.strength)) for _, t in wanted if t.source]
+        sources = [(t.source or REFERENCE, Threat(t.kind, t.strength)) for _, t in wanted if t.source or t.is_white_box]
+        sources += [(REFERENCE, t) for _, t in sources if t.is_white_box]
         ordered = dict.fromkeys([(REFERENCE, CLEAN), *sources, *wanted])
         ordered = [(m, t) for m, t in ordered if m != t.source]  # an attack on itself is no transfer
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
@@ -107,22 +110,21 @@ def evaluate(plan: Plan, folder: str | Path, progress: Progress = lambda *a: Non
     check_writable(folder)
     cells = cells_of(plan, folder)
     missing = [cell for cell in cells if not cell.done()]
-    made = [cell for cell in missing if cell.configuration.threat.source is None]
-    transferred = [cell for cell in missing if cell.configuration.threat.source is not None]
     finished = len(cells) - len(missing)
     with runner(plan.programs, plan.device, min(jobs, max(1, len(missing)))) as run:
-        for wave in (made, transferred):  # adversarial images are made before they are transferred
-            for cell in run(wave):
+        for depth in sorted({cell.configuration.depth for cell in missing}):
+            for cell in run([cell for cell in missing if cell.configuration.depth == depth]):
                 finished += 1
                 progress(cell, finished, len(cells))
     return _collect(cells, folder), cells
 
 
 def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[str, str]) -> Configuration:
+    made_on = REFERENCE if threat.is_white_box and name != REFERENCE else threat.source
     source = None
-    if threat.source:  # adversarial images come from the source's first chip
-        source = _configuration(plan, threat.source, Threat(threat.kind, threat.strength),
-                                chips_of(plan, threat.source)[0], digests)
+    if made_on:  # adversarial images come from the source's first chip
+        source = _configuration(plan, made_on, Threat(threat.kind, threat.strength), chips_of(plan, made_on)[0],
+                                digests)
     return Configuration(plan.model, plan.images.data, name, digests[name], threat, chip, plan.seed,
                          plan.settings if threat.is_attack else None, plan.settings.votes, plan.device, source)
 
@@ -169,7 +171,22 @@ def _row(rows: pa.Table, shards: list[Cell]) -> dict:
         "agreement": float((predicted == reference).mean()),
         "flips_to_wrong": int((reference_right & ~right).sum()),
         "flips_to_right": int((~reference_right & right).sum()),
-        "zero_gradient": float(rows["zero_gradient"].to_numpy().mean()),
+        "read_accuracy": float(rows["read_accuracy"].to_numpy().mean()),
+        "zero_gradient": _mean_known(rows["zero_gradient"].to_numpy()),
+        "noise_accuracy": _share(rows["noise_correct"], True),
+        "unaware_only": _share(rows["broken_by"], UNAWARE),
         "unconverged": float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
         **_circuit(shards), "seconds": round(sum(shard.seconds() for shard in shards), 3),
         "key": rows["key"][0].as_py()}
+
+
+def _mean_known(values: np.ndarray) -> float:
+    """Mean of those that are not NaN; 0 where there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def _share(column: pa.ChunkedArray, value) -> float | None:
+    """Fraction of a column that equals `value`; None where nothing is known."""
+    known = column.drop_null().to_pylist()
+    return sum(v == value for v in known) / len(known) if known else None

@@ -95,7 +95,7 @@ def _tasks(cells: list[Cell]) -> list[list[Cell]]:
     attacks, rest = [], defaultdict(list)
     for cell in cells:
         c = cell.configuration
-        if c.threat.is_attack and c.source is None:
+        if c.threat.is_attack and c.threat.source is None:
             attacks.insert(0, [cell])
         else:
             rest[c.machine, c.chip_seed].append(cell)

@@ -11,8 +11,8 @@ from ep_hw.corruptions import ALIASES, CORRUPTIONS
 from mapping.errors import Refusal
 from mapping.targets import parse as parse_target
 
-ATTACKS = ("pgd_l2", "pgd_linf", "pgd_unclipped_l2", "pgd_unclipped_linf", "cw_l2", "deepfool_l2", "square_l2", "square_linf",
-           "autoattack_l2", "autoattack_linf")
+ATTACKS = ("pgd_l2", "pgd_linf", "pgd_unclipped_l2", "pgd_unclipped_linf", "cw_l2", "deepfool_l2", "square_l2",
+           "square_linf", "autoattack_l2", "autoattack_linf")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Threat:
     @property
     def is_attack(self) -> bool:
         return self.kind in ATTACKS
+
+    @property
+    def is_white_box(self) -> bool:
+        """Whether it uses gradients of the machine under test."""
+        return self.is_attack and self.source is None and not self.kind.startswith("square")
 
     @property
     def is_corruption(self) -> bool:

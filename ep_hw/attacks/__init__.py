@@ -19,7 +19,7 @@ from ep_hw.attacks.auto import ENSEMBLES, ensemble
 from ep_hw.attacks.carlini_wagner import CarliniWagner
 from ep_hw.attacks.deepfool import DeepFool
 from ep_hw.attacks.gradients import Adjoint, Gradient, Nudged, Unrolled, parse_gradient
-from ep_hw.attacks.pgd import PGD, size
+from ep_hw.attacks.pgd import PGD, direction, size
 from ep_hw.attacks.square import Square
 from ep_hw.threats import Threat
 from mapping.errors import Refusal
@@ -27,6 +27,7 @@ from simulators.machine import Equilibrium, Machine
 
 __all__ = [
     "PGD",
+    "UNAWARE",
     "Adjoint",
     "AttackSettings",
     "Attacked",
@@ -40,11 +41,13 @@ __all__ = [
     "Unrolled",
     "attack",
     "majority",
+    "noise_like",
     "parse_gradient",
     "perturbation",
     "read",
 ]
 
+UNAWARE = "transfer:reference"   # the name of an attempt that was made on the reference
 DEFAULT_UNROLL = 29   # synchronous steps through which attacks differentiate where no bptt@STEPS is among the gradients
 
 
@@ -77,8 +80,9 @@ class Attacked:
 
     Attributes:
         images: (B, C, H, W), each image's worst found: the one that fooled the machine, or the one of largest loss.
-        broken_by: what fooled the machine first: "clean", the attempt's name, or "" for nothing.
-        zero_gradient: (B,) fraction of gradients that were zero, over those of the white-box attempts on the image.
+        broken_by: what fooled the machine first: "clean", the attempt's name, `UNAWARE`, or "" for nothing.
+        zero_gradient: (B,) fraction of gradients that were zero, over those of the white-box attempts on the image;
+            NaN where there were none.
         queries: (B,) images shown to the machine by black-box attempts, mean over the batch.
     """
 
@@ -88,39 +92,69 @@ class Attacked:
     queries: torch.Tensor
 
 
-def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSettings, generator) -> Attacked:
+def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSettings, generator,
+           unaware: torch.Tensor | None = None) -> Attacked:
     """Attack a batch on a machine; images it already gets wrong are left alone, unless predictions are attacked.
 
     Args:
         threat: an attack whose source is this machine.
         images: (B, C, H, W) in [0, 1]. labels: (B,).
         generator: all randomness of the attack and of the machine's reads.
+        unaware: (B, C, H, W) what the same threat made of the images on the reference: the last attempt, so that
+            knowing a machine is never worse than not knowing it.
 
     Raises:
         Refusal: an attack that the machine does not allow, see `attempts`.
     """
     machine = machine.unclipped if threat.is_unclipped else machine
-    found, worst = images.clone(), images.new_full((len(images),), -torch.inf)
     if settings.label == "predicted":
         labels = majority(read(machine, images, settings.votes, generator))
-    wrong, _ = judge(machine, images, labels, settings.votes, generator)
-    broken_by = ["clean" if mistaken else "" for mistaken in wrong.tolist()]
+    worst = _WorstCase(machine, images, labels, settings.votes, generator)
     zeros, tried, queries = (images.new_zeros(len(images)) for _ in range(3))
     for attempt in attempts(machine, threat, settings):
-        index = (~wrong).nonzero().flatten()
+        index = worst.standing()
         if not len(index):
             break
         candidate = attempt.run(machine, images[index], labels[index], generator)
         queries[index] += candidate.queries
         zeros[index] += candidate.zeros
         tried[index] += not isinstance(attempt, Square)
-        broken, loss = judge(machine, candidate.images, labels[index], settings.votes, generator)
-        better = broken | (loss > worst[index])
-        found[index[better]], worst[index[better]] = candidate.images[better], loss[better]
-        wrong[index] = broken
+        worst.consider(str(attempt), index, candidate.images)
+    if unaware is not None and len(index := worst.standing()):
+        worst.consider(UNAWARE, index, unaware[index])
+    return Attacked(worst.images, worst.broken_by, zeros / tried, queries)
+
+
+class _WorstCase:
+    """For each image the first found that fools the machine, else the one of largest loss; see `Attacked`."""
+
+    def __init__(self, machine: Machine, images, labels, votes: int, generator):
+        self.machine, self.labels, self.votes, self.generator = machine, labels, votes, generator
+        self.wrong, _ = judge(machine, images, labels, votes, generator)
+        self.images, self.loss = images.clone(), images.new_full((len(images),), -torch.inf)
+        self.broken_by = ["clean" if mistaken else "" for mistaken in self.wrong.tolist()]
+
+    def standing(self):
+        """Places of the images that nothing has broken yet."""
+        return (~self.wrong).nonzero().flatten()
+
+    def consider(self, name: str, index, images):
+        """Judge candidates for the images at `index` and keep those that are worse."""
+        broken, loss = judge(self.machine, images, self.labels[index], self.votes, self.generator)
+        better = broken | (loss > self.loss[index])
+        self.images[index[better]], self.loss[index[better]] = images[better], loss[better]
+        self.wrong[index] = broken
         for place in index[broken].tolist():
-            broken_by[place] = str(attempt)
-    return Attacked(found, broken_by, zeros / tried.clamp(min=1), queries)
+            self.broken_by[place] = name
+
+
+def noise_like(images, adversarial, norm: str, generator):
+    """Images moved in random directions as far as an attack moved them, in [0, 1]: what no attack may be weaker than.
+
+    Directions are uniform on the sphere in l2, corners of the cube in linf.
+    """
+    away = torch.randn(images.shape, generator=generator).to(images)
+    return (images + size(adversarial - images, norm) * direction(away, norm)).clamp(0, 1)
 
 
 def judge(machine: Machine, images, labels, votes: int, generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,74 @@
+"""Probes: what an attack must be able to do if its failures are to be believed.
+
+    unbounded  an attack whose ball holds every image leaves nothing standing
+    harder     twice the iterations and one restart more never help the defender, nor find much that was missed
+
+They are an evaluation of their own, on some of the plan's images and one chip a machine; ep_hw.trust does the rest.
+Source: Carlini et al. 2019, sections 3.6 and 4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ep_hw.attacks import UNAWARE
+from ep_hw.cells import Cell
+from ep_hw.evaluation import Plan, evaluate
+from ep_hw.threats import Threat
+from ep_hw.trust import aware, half_interval, slack
+
+UNBOUNDED = Threat("pgd_linf", 1.0)
+FOLDER = "probes"   # in the folder of the evaluation that they check
+
+
+def probe_plan(plan: Plan) -> Plan | None:
+    """The unbounded attack, and of each PGD of the plan the middle strength tried harder; None without white boxes."""
+    white = [threat for threat in plan.threats if threat.is_white_box]
+    if not white or not plan.probed:
+        return None
+    ladders = [sorted((t for t in white if t.kind == kind), key=lambda t: t.strength)
+               for kind in dict.fromkeys(t.kind for t in white if t.kind.startswith("pgd"))]
+    settings = plan.settings.model_copy(update={"iterations": 2 * plan.settings.iterations,
+                                                "restarts": plan.settings.restarts + 1})
+    threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
+    return replace(plan, images=plan.images.take(slice(plan.probed)), threats=threats, extra=(), chips=1,
+                   settings=settings, temporal=None)
+
+
+def probe(plan: Plan, cells: Sequence[Cell], folder: Path, progress, jobs: int) -> list[str]:
+    """Run the probes of a finished evaluation into `folder`/probes; a sentence for each that fails.
+
+    Args:
+        cells: of the evaluation. progress, jobs: see `evaluate`.
+    """
+    chosen = probe_plan(plan)
+    if chosen is None:
+        return []
+    rows, probes = evaluate(chosen, folder / FOLDER, progress, jobs)
+    before, after = (_accuracies(group, chosen.images.ids.tolist()) for group in (cells, probes))
+    return [flag for row in rows for flag in _flags(row, before, after)]
+
+
+def _flags(row: dict, before: dict, after: dict):
+    case = row["machine"], row["threat"], row["strength"]
+    if case[1:] == (UNBOUNDED.name, UNBOUNDED.strength):
+        if aware(row) > slack(row):
+            yield (f"{case[0]}: an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is "
+                   "masked, not robust.")
+    elif case in before and row["threat"].startswith("pgd"):
+        gained = after[case] - before[case]
+        if abs(gained) > half_interval(row):
+            verb = "raise" if gained > 0 else "lower"
+            yield (f"{case[0]}: more iterations and restarts {verb} the accuracy under {case[1]}@{case[2]:g} from "
+                   f"{before[case]:.3f} to {after[case]:.3f}: the attack is not to be trusted as it is.")
+
+
+def _accuracies(cells: Sequence[Cell], ids: list[int]) -> dict[tuple[str, str, float], float]:
+    """(machine, threat, strength) -> accuracy on the images `ids`, of first chips; see `trust.aware`."""
+    right: dict[tuple, list[bool]] = {}
+    chosen = set(ids)
+    for c, cell in ((cell.configuration, cell) for cell in cells if not cell.configuration.chip_seed):
+        rows = [row for row in cell.read().to_pylist() if row["image_id"] in chosen]
+        right.setdefault((c.machine, c.threat.name, float(c.threat.strength)), []).extend(
+            row["prediction"] == row["label"] or row["broken_by"] == UNAWARE for row in rows)
+    return {case: sum(values) / len(values) for case, values in right.items() if values}

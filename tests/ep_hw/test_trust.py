@@ -1,0 +1,155 @@
+"""Trust checks on planted machines: masked gradients raise every flag they should, honest ones none."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from linear import LinearMachine
+
+from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
+from ep_hw.data import Split
+from ep_hw.evaluation import Plan, evaluate
+from ep_hw.probes import probe, probe_plan
+from ep_hw.threats import Threat, parse_threat
+from ep_hw.trust import violated
+from mapping.targets import ReferenceTarget
+from simulators.module import Interface, ModuleProgram
+from simulators.registry import _open
+
+SHAPE, IMAGES = (1, 6, 6), 48
+SETTINGS = AttackSettings(gradients=("bptt@1", "bptt@1:margin"), iterations=10, queries=150, votes=5)
+THREATS = ("pgd_l2@0.3", "pgd_l2@0.6", "square_l2@0.6", "transfer:reference:pgd_l2@0.3",
+           "transfer:reference:pgd_l2@0.6")
+
+
+def linear(sharpness=1.0):
+    layer = torch.nn.Linear(36, 10)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        layer.weight.copy_(sharpness * torch.randn(10, 36, generator=generator))
+        layer.bias.zero_()
+    return layer
+
+
+class Masked(torch.nn.Module):
+    """The honest classifier behind inputs of eight levels and logits that saturate: correct, and without a slope."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = linear(1e4)
+
+    def forward(self, images):
+        return self.layer((images * 7).round().div(7).flatten(1))
+
+
+def honest():
+    return torch.nn.Sequential(torch.nn.Flatten(), linear())
+
+
+def images():
+    x = 0.3 + 0.4 * torch.rand(IMAGES, *SHAPE, generator=torch.Generator().manual_seed(1))
+    x = (x * 7).round() / 7
+    with torch.no_grad():
+        labels = honest()(x).argmax(1)
+    return Split("linear", x, labels, torch.arange(IMAGES))
+
+
+def flags_of(programs, folder, threats=THREATS):
+    plan = Plan("planted", images(), programs, tuple(map(parse_threat, threats)), tuple(programs), settings=SETTINGS,
+                probed=24)
+    summary, cells = evaluate(plan, folder)
+    return summary, [*violated(summary), *probe(plan, cells, folder, lambda *a: None, 1)]
+
+
+def module(of):
+    return ModuleProgram(of, Interface(SHAPE, 10))
+
+
+def test_an_honest_machine_raises_no_flag(tmp_path):
+    summary, flags = flags_of({"reference": module(honest()), "loihi": module(honest())}, tmp_path)
+    assert flags == []
+    assert min(row["accuracy"] for row in summary) < 0.5
+
+
+@pytest.mark.parametrize("words", ["saw a zero gradient", "black-box attack", "without its images, the unaware",
+                                   "random noise as large", "without any bound"])
+def test_a_masked_machine_raises_every_flag(masked, words):
+    assert any(flag.startswith("loihi:") and words in flag for flag in masked[1]), masked[1]
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    return flags_of({"reference": module(honest()), "loihi": module(Masked())}, tmp_path_factory.mktemp("masked"))
+
+
+def test_its_accuracy_is_the_worst_case_all_the_same(masked):
+    rows = {(row["machine"], row["threat"], row["strength"]): row for row in masked[0]}
+    for eps in (0.3, 0.6):
+        aware, unaware = rows["loihi", "pgd_l2", eps], rows["loihi", "transfer:reference:pgd_l2", eps]
+        assert aware["accuracy"] == unaware["accuracy"] < 1
+        assert aware["unaware_only"] == pytest.approx(1 - aware["accuracy"])
+        assert aware["zero_gradient"] == pytest.approx(1)
+
+
+@dataclass(frozen=True)
+class NoiseProgram:
+    """Logits that are noise, whatever the image."""
+
+    target: ReferenceTarget = ReferenceTarget("reference")  # noqa: RUF009 - frozen
+
+    def digest(self):
+        return "noise"
+
+
+class NoiseMachine(LinearMachine):
+    has_feedback = False
+
+
+_open.register(NoiseProgram, lambda program, chip_seed, device: NoiseMachine(torch.zeros(10, 36), torch.zeros(10),
+                                                                             SHAPE, sigma=1.0))
+
+
+def test_a_classifier_of_pure_noise_never_counts_as_robust(tmp_path):
+    """An attack cannot hurt it: its accuracy is chance before and after, and an unbounded attack shows it."""
+    summary, flags = flags_of({"reference": module(honest()), "loihi": NoiseProgram()}, tmp_path, ("pgd_l2@0.6",))
+    mine = [row for row in summary if row["machine"] == "loihi"]
+    assert all(row["ci_low"] < 0.1 and row["accuracy"] < 0.3 for row in mine)
+    assert all(abs(row["read_accuracy"] - 0.1) < 0.1 for row in mine)
+    assert any(flag.startswith("loihi:") and "without any bound" in flag for flag in flags)
+
+
+def test_noise_is_as_far_as_the_attack_went_and_everywhere():
+    split = images()
+    moved = (split.images + 0.05).clamp(0, 1)
+    for norm in ("l2", "linf"):
+        noisy = noise_like(split.images, moved, norm, torch.Generator().manual_seed(0))
+        sizes = [perturbation(split.images, other, norm) for other in (noisy, moved)]
+        assert torch.allclose(*sizes, atol=1e-5)
+        assert not torch.equal(noisy, moved)
+
+
+def test_the_unaware_image_is_the_last_attempt_and_only_where_nothing_else_won():
+    machine, split = LinearMachine(linear().weight.detach(), torch.zeros(10), SHAPE), images()
+    far = (split.images.flip(0)).clamp(0, 1)
+    found = attack(machine, Threat("pgd_l2", 0.01), split.images, split.labels, SETTINGS, torch.Generator(), far)
+    wrong = majority(read(machine, far, 1, None)) != split.labels
+    taken = torch.tensor([by == "transfer:reference" for by in found.broken_by])
+    alone = attack(machine, Threat("pgd_l2", 0.01), split.images, split.labels, SETTINGS, torch.Generator())
+    own = torch.tensor([bool(by) for by in alone.broken_by])
+    assert torch.equal(taken, wrong & ~own)
+    assert torch.equal(found.images[taken], far[taken])
+    assert all(mine == before for mine, before, t in zip(found.broken_by, alone.broken_by, taken) if not t)
+
+
+def test_a_plan_without_white_boxes_or_probes_is_not_probed():
+    plan = Plan("planted", images(), {"reference": module(honest())}, (parse_threat("square_l2@1"),), ("reference",))
+    assert probe_plan(plan) is None
+    assert probe_plan(Plan(**{**vars(plan), "threats": (parse_threat("pgd_l2@1"),), "probed": 0})) is None
+
+
+def test_the_middle_strength_of_each_attack_is_tried_harder():
+    threats = tuple(map(parse_threat, ("pgd_l2@1", "pgd_l2@0.1", "pgd_l2@0.5", "pgd_linf@0.1", "cw_l2@1", "fog@3")))
+    plan = Plan("planted", images(), {"reference": module(honest())}, threats, ("reference",), settings=SETTINGS)
+    chosen = probe_plan(plan)
+    assert list(map(str, chosen.threats)) == ["pgd_linf@1", "pgd_l2@0.5", "pgd_linf@0.1"]
+    assert (chosen.settings.iterations, chosen.settings.restarts) == (20, 2)
