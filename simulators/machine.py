@@ -45,6 +45,7 @@ class Cost:
         energy_j, latency_s: joules and seconds, None where no published figure applies.
         source: where the figures come from, and their uncertainty.
         energy_range_j, latency_range_s: (low, high), None where the source gives one figure only.
+        area_mm2, area_range_mm2: silicon, None where no published figure applies.
     """
 
     operations: float
@@ -53,6 +54,8 @@ class Cost:
     source: str
     energy_range_j: tuple[float, float] | None = None
     latency_range_s: tuple[float, float] | None = None
+    area_mm2: float | None = None
+    area_range_mm2: tuple[float, float] | None = None
 
 
 class Machine(ABC):

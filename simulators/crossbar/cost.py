@@ -1,43 +1,104 @@
-"""Energy and latency of a relaxation on tiles, from one published chip.
+"""Energy, latency and area of a relaxation on tiles, as a range between published figures.
 
-    E = E_read [ sum over steps, read layers of tiles_n (P_n up + P_n down) + tiles of the readout ]        (1)
-    t = t_read [ sum over steps of max over read layers of (P_n up + P_n down) + 1 ]                        (2)
+    E = sum over reads of [ e_tile(area) tiles + e_conversion(bits) outputs ]                               (1)
+    t = t_read(bits) [ sum over steps of max over read layers of (P_n up + P_n down) + 1 ]                  (2)
+    A = a_tile(area) tiles, twice where feedback has arrays of its own                                      (3)
 
-P_n are the positions of layer n's convolution, each one read of every tile of the layer. The tiles of all layers work
-at once, the positions of a layer and its two directions one after the other.
+P_n are the positions of layer n's convolution, each one read of every tile of the layer; its outputs are the columns
+in use of each row tile (upwards) or the rows in use of each column tile (downwards), for every slice. The tiles of all
+layers work at once, the positions of a layer one after the other, and so do its two directions unless each has its own
+array. e_tile is what a read takes besides its conversions. Converters count to their code, so that
+
+    e_conversion = CONVERSION_SHARE E_READ / 256 * 2^(bits - 8),    t_read = T_READ + t_code (2^bits - 2^8)  (4)
 """
 
-from mapping.crossbar import CrossbarProgram
+from dataclasses import dataclass
+
+from mapping.crossbar import CrossbarLayer, CrossbarProgram
 from simulators.machine import Cost
 from simulators.reference import sweep_operations
 from simulators.relaxation import active_layers, period_of
 
-_TILE = 256
-_READ_J = 13.4e-9
-_READ_S = 133e-9
-_SOURCE = ("HERMES (Le Gallo et al., Nat. Electron. 2023), one-phase read of 256 x 256 cells with 8-bit converters: "
-           "13.4 nJ, 133 ns; its four-phase read takes 4 times both. Assumed: a read downwards costs a read upwards, "
-           "energy goes with a tile's area, free phase, no digital neurons and no transfers. Good to a factor of 4.")
+TILE, BITS = 256, 8
+CONVERSION_SHARE = 16 / 24.08     # ADCs of the power of ISAAC's multiply-accumulate unit
+T_CODE_S = 0.3e-9                 # of HERMES' converters, a code
+MM2 = tuple(2 * TILE**2 / 133e-9 / density for density in (1.59e12, 0.4e12))   # operations a second and mm2
+SOURCE = ("HERMES (Le Gallo et al., Nat. Electron. 2023; Khaddam-Aljameh et al., JSSC 2022), 256 x 256 cells, 8-bit "
+          "converters. Low: one-phase reads of 13.4 nJ and 133 ns, the area of its core by 1.59 TOPS/mm2. High: "
+          "four-phase reads of 52.9 nJ and 521 ns, the area of its chip by 0.4 TOPS/mm2. Share of conversions from ISAAC "
+          "(Shafiee et al. 2016). Assumed: a read downwards costs a read upwards; free phase; no digital neurons, sums "
+          "and transfers.")
+
+
+@dataclass(frozen=True)
+class Read:
+    """A read of one tile of 256 x 256 cells by 8-bit converters: joules and seconds."""
+
+    energy_j: float
+    latency_s: float
+
+
+ONE_PHASE, FOUR_PHASE = Read(13.4e-9, 133e-9), Read(52.9e-9, 521e-9)
 
 
 def relaxation_cost(program: CrossbarProgram) -> Cost:
-    """Equations (1) and (2) for the free phase of one image, and its multiply-accumulates."""
+    """Equations (1) to (3) for the free phase of one image, and its multiply-accumulates."""
     graph, target = program.graph, program.target
-    period, depth = period_of(graph.schedule), len(graph.couplings)
-    tile_reads = program.layers[-1].tiles
-    serial_reads = 1
+    work, separate = _work(program), target.arrays == "separate"
+    energy, latency = ([quantity(work, target, read) for read in (ONE_PHASE, FOUR_PHASE)]
+                       for quantity in (_energy_j, _latency_s))
+    tiles = sum(layer.tiles for layer in program.layers) * (1 + separate)
+    area = [mm2 * tiles * target.tile.rows * target.tile.columns / TILE**2 for mm2 in MM2]
+    operations = sweep_operations(graph) * program.steps / period_of(graph.schedule) + graph.readout.weight.size
+    return Cost(operations, energy[0], latency[0], SOURCE, tuple(energy), tuple(latency), area[0], tuple(area))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Tile reads and conversions of a relaxation, and how many reads follow one after the other."""
+
+    tile_reads: int
+    conversions: int
+    serial_reads: int
+
+
+def _work(program: CrossbarProgram) -> _Work:
+    readout, separate = program.layers[-1], program.target.arrays == "separate"
+    tile_reads, conversions, serial = readout.tiles, _outputs(readout)[0], 1
     for t in range(program.steps):
-        reads = _reads(program, active_layers(graph.schedule, t, depth), t)
-        tile_reads += sum(program.layers[n].tiles * count for n, count in reads.items())
-        serial_reads += max(reads.values(), default=0)
-    energy = tile_reads * _READ_J * target.tile.rows * target.tile.columns / _TILE**2
-    operations = sweep_operations(graph) * program.steps / period + graph.readout.weight.size
-    return Cost(operations, energy, serial_reads * _READ_S, _SOURCE)
+        reads = _reads(program, active_layers(program.graph.schedule, t, len(program.graph.couplings)), t)
+        for n, directions in reads.items():
+            tile_reads += program.layers[n].tiles * sum(directions)
+            conversions += sum(p * outputs for p, outputs in zip(directions, _outputs(program.layers[n])))
+        serial += max(((max if separate else sum)(directions) for directions in reads.values()), default=0)
+    return _Work(tile_reads, conversions, serial)
 
 
-def _reads(program: CrossbarProgram, active, t: int) -> dict[int, int]:
-    """Positions that step t reads in each layer: upwards and downwards above an active layer, upwards at the image."""
+def _energy_j(work: _Work, target, read: Read) -> float:
+    rest = (1 - CONVERSION_SHARE) * read.energy_j * target.tile.rows * target.tile.columns / TILE**2
+    conversion = CONVERSION_SHARE * read.energy_j / TILE * 2.0 ** (_bits(target) - BITS)
+    return work.tile_reads * rest + work.conversions * conversion
+
+
+def _latency_s(work: _Work, target, read: Read) -> float:
+    codes = T_CODE_S * (2 ** _bits(target) - 2**BITS) * round(read.latency_s / ONE_PHASE.latency_s)
+    return work.serial_reads * (read.latency_s + codes)
+
+
+def _bits(target) -> int:
+    """Resolution of the ADCs; where a rung has none, HERMES' own."""
+    return target.adc_bits if target.includes("converters") else BITS
+
+
+def _outputs(layer: CrossbarLayer) -> tuple[int, int]:
+    """Conversions of one position (upwards, downwards), over all tiles and slices."""
+    columns, slices = layer.stored.g_us.shape[2], len(layer.stored.g_us)
+    return slices * columns * len(layer.row_cuts), slices * layer.rows * len(layer.column_cuts)
+
+
+def _reads(program: CrossbarProgram, active, t: int) -> dict[int, tuple[int, int]]:
+    """Positions (upwards, downwards) that step t reads in each layer: both above an active layer, one at the image."""
     positions = [c.unpooled[1] * c.unpooled[2] for c in program.graph.couplings]
     again = program.target.is_noisy and program.target.input_read == "every"
-    reads = {n + 1: 2 * positions[n + 1] for n in active if n + 1 < len(positions)}
-    return reads | ({0: positions[0]} if 0 in active and (again or t == 0) else {})
+    reads = {n + 1: (positions[n + 1],) * 2 for n in active if n + 1 < len(positions)}
+    return reads | ({0: (positions[0], 0)} if 0 in active and (again or t == 0) else {})

@@ -252,16 +252,6 @@ def test_a_nudge_is_read_from_the_readouts_array_backwards(graph, images):
     assert not torch.allclose(weight, torch.tensor(graph.readout.weight), atol=1e-3)
 
 
-def test_cost_counts_every_read_of_every_tile(graph):
-    """Two layers, one tile each, 8x8 and 4x4 positions, alternating: 3 sweeps by hand, and the readout once."""
-    program = mapping.compile(graph, "crossbar:pcm[steps=6]")
-    cost = simulators.open(program).cost()
-    assert cost.energy_j == pytest.approx(13.4e-9 * (3 * (64 + 2 * 16) + 1))
-    assert cost.latency_s == pytest.approx(133e-9 * (3 * 64 + 1))
-    once = machine(graph, "crossbar:pcm[steps=6,input_read=once]").cost()
-    assert once.energy_j == pytest.approx(13.4e-9 * (64 + 3 * 2 * 16 + 1))
-
-
 @pytest.mark.slow
 def test_trained_digits_keep_their_accuracy_on_five_chips():
     test = load_data("digits", "test").take(slice(200))

@@ -1,0 +1,93 @@
+"""What becomes of the network's energy when its two directions do not share their weights.
+
+    E(s) = sum_n |s_n|^2 / (2 slope_n) - <s_n, u_n(s_{n-1})>                                              (1)
+
+with u_n the pooled drive that the machine's own forward arrays give. Where feedback is their transpose E never rises
+under the alternating schedule and the states come to rest. Other feedback weights have no energy: E may rise, and
+states may run in a cycle for ever.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from mapping.errors import Refusal
+from simulators.crossbar.chip import CrossbarMachine, CrossbarSubstrate
+
+LONGEST_CYCLE = 24   # sweeps
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """Of a batch of images.
+
+    Attributes:
+        energy: (sweeps + 1, B), equation (1) from the start on.
+        rest: (B,), whether the last sweep moved no state by more than the tolerance.
+        period: (B,) sweeps of the cycle in which the states run, 0 at rest or where no cycle was seen.
+        asymmetry: ||W_f - W_b|| / ||W_f||, the largest of all layers.
+    """
+
+    energy: torch.Tensor
+    rest: torch.Tensor
+    period: torch.Tensor
+    asymmetry: float
+
+    def rises(self, tolerance: float = 1e-6) -> torch.Tensor:
+        """(B,) share of sweeps in which the energy rose by more than `tolerance` of its whole range."""
+        return (self.energy.diff(dim=0) > tolerance * self._range).double().mean(0)
+
+    @property
+    def largest_rise(self) -> torch.Tensor:
+        """(B,) of one sweep, as a share of the energy's whole range; 0 where it never rose."""
+        return (self.energy.diff(dim=0).amax(0) / self._range).clamp(min=0)
+
+    @property
+    def _range(self):
+        return self.energy.amax(0) - self.energy.amin(0)
+
+
+def measure_stability(machine: CrossbarMachine, images, sweeps: int = 200, tolerance: float = 1e-4) -> Stability:
+    """Relax images under the alternating schedule and watch energy and states.
+
+    Args:
+        machine: without fresh read noise, which would hide both.
+        images: (B, C, H, W) in [0, 1]. sweeps: to take, more than LONGEST_CYCLE.
+        tolerance: state changes up to it count as none.
+
+    Raises:
+        Refusal: a noisy machine.
+    """
+    if not machine.deterministic:
+        raise Refusal("read noise hides rest and cycles", where=machine.name, got="fresh noise at every read",
+                      allowed="machines without it", remedy="leave it out, as in crossbar:pcm[without=read]")
+    substrate, recent = machine.substrate, []
+    image = substrate.encode(images.to(substrate.mean))
+    energies = [energy(substrate, image, substrate.start(image))]
+
+    def watch(t, states):
+        if t % 2 == 0:
+            states = tuple(s.to(image) for s in states)
+            energies.append(energy(substrate, image, states))
+            recent.append(torch.cat([s.flatten(1) for s in states], 1))
+            del recent[:-LONGEST_CYCLE - 1]
+
+    machine.relax(images, steps=2 * sweeps, schedule="alternating", trace=watch)
+    last = recent.pop()
+    moved = torch.stack([(last - before).abs().amax(1) for before in reversed(recent)])
+    rest, returned = moved[0] <= tolerance, moved <= tolerance
+    period = torch.where(~rest & returned.any(0), returned.double().argmax(0) + 1, 0)
+    return Stability(torch.stack(energies), rest, period, machine.asymmetry)
+
+
+def energy(substrate: CrossbarSubstrate, image, states) -> torch.Tensor:
+    """(B,) E of equation (1), in float64.
+
+    Args:
+        image: as `substrate.encode` gives it. states: one (B, C, H, W) tensor a population.
+    """
+    total = image.new_zeros(len(image), dtype=torch.float64)
+    for arm, slope, below, state in zip(substrate.arms, substrate.slopes, (image, *states[:-1]), states):
+        drive = arm.forward(below)[0]
+        total += (state.double() * (state.double() / (2 * slope) - drive)).sum((1, 2, 3))
+    return total

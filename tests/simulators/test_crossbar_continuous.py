@@ -1,0 +1,91 @@
+"""Continuous time: the discrete fixed points, time constants from conductances, first-order convergence, scaling."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from networks import random_images, small_network
+
+import mapping
+import simulators
+from mapping.errors import Refusal
+from simulators.crossbar.continuous import Circuit, settle
+
+
+def machine(graph, target):
+    return simulators.open(mapping.compile(graph, target))
+
+
+@pytest.fixture(scope="module")
+def weak():
+    """Weights so weak, and no pool windows to win, that its fixed point is the only one."""
+    return machine(small_network(3, gain=1.0, pools=(1, 1)).lower(), "crossbar:pcm/aged")
+
+
+def gap(a, b):
+    return max((s - t).abs().max().item() for s, t in zip(a, b))
+
+
+@pytest.mark.parametrize("dt", [1.0, 0.5])
+def test_it_settles_where_the_discrete_relaxation_does(weak, dt):
+    m = machine(weak.graph, f"crossbar:pcm/aged[dt={dt}]") if dt < 1 else weak
+    images = random_images(5)
+    found, exact = settle(m, images, tolerance=1e-4), weak.relax(images, steps=400)
+    assert found.converged.all()
+    assert gap(found.states, exact.states) < 5e-4
+    assert torch.allclose(found.logits, exact.logits, atol=5e-3)
+    assert found.settling_s.min() > 0
+
+
+def test_a_network_of_many_fixed_points_settles_in_one_of_them():
+    m, images = machine(small_network(3).lower(), "crossbar:pcm/aged"), random_images(8)
+    found = settle(m, images, tolerance=1e-4)
+    again = m.relax(images, steps=2, states=found.states)
+    assert gap(found.states, again.states) < 1e-3
+
+
+def test_the_error_of_a_step_goes_with_the_step(weak):
+    images = random_images(3)
+    times = [settle(weak, images, step=step).settling_s for step in (0.8, 0.4, 0.2, 0.1)]
+    errors = [(a - b).abs().max().item() for a, b in pairwise(times)]
+    assert errors[0] > errors[2]
+    assert errors[2] < 0.05 * times[-1].max()
+
+
+def test_time_goes_with_capacitance_and_heat_with_the_square_of_the_voltage(weak):
+    images = random_images(2)
+    one, slow, strong = (settle(weak, images, c) for c in (
+        Circuit(1e-12, 0.2), Circuit(3e-12, 0.2), Circuit(1e-12, 0.4)))
+    assert torch.allclose(slow.settling_s, 3 * one.settling_s)
+    assert torch.allclose(slow.energy_j, 3 * one.energy_j)
+    assert torch.allclose(strong.energy_j, 4 * one.energy_j)
+    assert torch.equal(strong.settling_s, one.settling_s)
+
+
+def test_a_single_neuron_charges_by_the_exponential_of_its_time_constant():
+    """One layer whose neurons hear nothing from above: s(t) = p (1 - exp(-t / tau)), until within the tolerance."""
+    net = small_network(1, channels=(4,), paddings=(0,), pools=(1,))
+    net.weights[-1].zero_()
+    m, images = machine(net.lower(), "crossbar:ideal"), random_images(1)
+    found = settle(m, images, step=0.01, tolerance=1e-3)
+    g_us = m.arrays[0].conductance_us.sum((0, 1, 3, 4, 5)) + m.arrays[1].conductance_us.sum((0, 1, 2, 4, 5))
+    tau = 1e-12 / (m.arrays[0].conductance_us.sum((0, 1, 3, 4, 5)) * 1e-6)
+    assert not m.arrays[1].conductance_us.any()
+    assert g_us.min() > 0
+    top = m.relax(images).states[0]
+    waits = tau[:, None, None] * (top[0] / 1e-3).clamp(min=1).log()
+    assert found.settling_s.item() == pytest.approx(waits.max().item(), rel=0.02)
+    assert found.tau_s == pytest.approx((tau.min().item(), tau.max().item()), rel=1e-5)
+    assert math.isfinite(found.energy_j.item())
+
+
+@pytest.mark.parametrize(("field", "value"), [("capacitance_f", 0.0), ("capacitance_f", -1e-12), ("read_v", math.nan)])
+def test_what_is_no_circuit_is_refused(field, value):
+    with pytest.raises(Refusal, match=f"{field}.*above 0"):
+        Circuit(**{field: value})
+
+
+def test_read_noise_is_refused(weak):
+    with pytest.raises(Refusal, match="without=read"):
+        settle(machine(weak.graph, "crossbar:pcm"), random_images(1))
