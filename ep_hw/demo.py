@@ -1,12 +1,14 @@
 """The main job on the packaged digits network, sized to finish in about a minute on two cores."""
 
+from dataclasses import replace
+
 from ep_hw.attacks import AttackSettings
 from ep_hw.evaluation import Plan
 from ep_hw.threats import parse_threat
 from ep_hw.workflow import plan_evaluation
 
 MODEL = "digits"
-IMAGES, CHIPS = 64, 3
+IMAGES, CHIPS, PROBED = 64, 3, 16
 MACHINES = ("reference", "loihi", "crossbar:pcm")
 ATTACKS = ("pgd_l2@0.5", "pgd_l2@1")
 CORRUPTIONS = ("gaussian_noise@5", "contrast@5", "jpeg_compression@5")
@@ -19,5 +21,6 @@ def demo_plan() -> Plan:
     threats = [parse_threat(text) for text in (*ATTACKS, *CORRUPTIONS)]
     more = [("reference", "square_l2@1"), ("loihi", "square_l2@1"), ("lava", "clean"),
             ("lava", "transfer:loihi:pgd_l2@0.5"), ("lava", "jpeg_compression@5")]
-    return plan_evaluation(MODEL, MACHINES, threats, images=IMAGES, chips=CHIPS, settings=SETTINGS,
+    plan = plan_evaluation(MODEL, MACHINES, threats, images=IMAGES, chips=CHIPS, settings=SETTINGS,
                            extra=[(machine, parse_threat(text)) for machine, text in more])
+    return replace(plan, probed=PROBED)

@@ -12,27 +12,27 @@ from ep_hw.measurements.stability_figures import temporal_figure
 from ep_hw.measurements.stored import stored_times
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.worst import worst_cases
-from ep_hw.resources import resource_tables
+from ep_hw.resources import circuit_table, resource_tables
 from ep_hw.rungs import rungs_of
 from ep_hw.threats import CLEAN
-from ep_hw.trust import violated
 from mapping.program import Program, Table
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
 GALLERY_ITEMS = 2  # a machine and attack
 
 
-def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], *, command: str,
+def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], flags: list[str], *, command: str,
               title: str) -> RunRecord:
     """The record of an evaluation, with what is measured beside its cells.
 
     Args:
-        folder: of the run; measurements that are found there are not made again.
+        folder: of the run; measurements that are found there are not made again. flags: trust checks that failed.
     """
-    flags, worst = violated(summary), worst_cases(_images(plan, cells))
+    worst = worst_cases(_images(plan, cells))
     mapping = [table for name in plan.machines for table in _mapping(plan.programs[name])]
+    circuit = circuit_table([row for row in summary if row["machine"] in plan.machines])
     return RunRecord(
-        title, command, summary, gallery(plan, cells), [*mapping, *resource_tables(plan)], waterfalls(plan),
+        title, command, summary, gallery(plan, cells), [*mapping, *resource_tables(plan), *circuit], waterfalls(plan),
         versions(), {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
                      "attack settings": plan.settings.model_dump(mode="json")},
         notes(plan, summary), flags, worst, temporal_exhibits(plan, folder), plan.labels, plan.settings.ensemble,

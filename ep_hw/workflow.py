@@ -14,16 +14,20 @@ import torch
 
 import mapping
 from ep_hw.attacks import AttackSettings
+from ep_hw.baselines import Baseline
 from ep_hw.checkpoint import load
 from ep_hw.corruptions.photographs import frost_photographs
 from ep_hw.data import Split, load_data
 from ep_hw.evaluation import Plan, compile_all, evaluate
 from ep_hw.execution import REFERENCE
+from ep_hw.network import EPNetwork
+from ep_hw.probes import probe
 from ep_hw.report import write_report
 from ep_hw.reporting import record_of
 from ep_hw.rungs import rungs_of
 from ep_hw.suites import BARE, Suite
 from ep_hw.threats import CLEAN, Threat
+from ep_hw.trust import violated
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program, load_program
@@ -59,7 +63,7 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     for program in loaded.values():
         _check_same_network(program, net.lower())
     _check_possible(threats, names)
-    threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if _is_white_box(t))]))
+    threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if t.is_white_box)]))
     explained = [CLEAN, *(t for t in threats if t.source)]
     rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in explained]
     extra = tuple(dict.fromkeys([*extra, *rungs]))
@@ -74,7 +78,8 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
     """Evaluate a plan into `out` and write its report; the summary rows. See `evaluation.evaluate`."""
     out = Path(out)
     summary, cells = evaluate(plan, out, progress, jobs)
-    write_report(out, record_of(plan, out, summary, cells, command=command, title=title))
+    flags = [*violated(summary), *probe(plan, cells, out, progress, jobs)]
+    write_report(out, record_of(plan, out, summary, cells, flags, command=command, title=title))
     return summary
 
 
@@ -88,6 +93,23 @@ def network_and_images(model: str, images: int, seed: int, root=None, download: 
     """A network, and `images` test images of the data it was trained on, drawn by `seed`; see `draw`."""
     net = load(model)
     return net, draw(load_data(net.provenance["data"]["name"], "test", root, download), images, seed)
+
+
+def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequence[str]) -> dict[str, Program]:
+    """name -> program: the machines of a network, then other models on their reference under their own names.
+
+    Raises:
+        Refusal: unknown names, or another model that was trained on other data.
+    """
+    programs = [program_of(name, net.lower()) for name in machines]
+    named = {str(program.target): program for program in programs}
+    for other in map(load, others):
+        data = [n.provenance["data"]["name"] for n in (net, other)]
+        if data[0] != data[1]:
+            raise Refusal("another data set", where=other.name, got=data[1], allowed=data[0],
+                          remedy="choose models that were trained on the same data")
+        named[other.name] = other.programs([REFERENCE])[REFERENCE]
+    return named
 
 
 def program_of(machine: str, graph: EPGraph) -> Program:
@@ -128,10 +150,6 @@ def _check_possible(threats: Sequence[Threat], machines: Sequence[str]):
         if threat.is_unclipped and closed:
             raise Refusal("pixels outside [0, 1] cannot be shown to hardware", where=str(threat),
                           got=", ".join(closed), allowed=REFERENCE, remedy="evaluate it with --on reference alone")
-
-
-def _is_white_box(threat: Threat) -> bool:
-    return threat.kind.startswith("pgd") and threat.source is None
 
 
 def _check_same_network(program: Program, graph: EPGraph):

@@ -1,0 +1,65 @@
+"""The transfer matrix: what adversarial images made on one machine do to every other, over the same images.
+
+The diagonal is the white box. Adversarial images are made once, in the cell of their source, and shown to all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ep_hw.attacks import AttackSettings
+from ep_hw.baselines import Baseline
+from ep_hw.data import Split
+from ep_hw.evaluation import Plan
+from ep_hw.execution import REFERENCE
+from ep_hw.network import EPNetwork
+from ep_hw.statistics import wilson
+from ep_hw.threats import Threat
+from mapping.errors import Refusal
+from mapping.program import Program, Table
+
+
+def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str, Program], threat: Threat, *,
+                  chips: int = 1, seed: int = 0, settings: AttackSettings | None = None, device: str = "cpu") -> Plan:
+    """An evaluation in which every machine is source and target.
+
+    Args:
+        programs: name -> program. Another model over the same data joins as its `reference` program under a name of
+            its own, a torch module as `simulators.module.ModuleProgram`.
+        threat: an attack. chips: programmed for targets that have chips; sources are their first.
+
+    Raises:
+        Refusal: no attack that a machine can be the source of.
+    """
+    if not threat.is_attack or threat.source is not None or threat.is_unclipped:
+        raise Refusal("nothing to transfer", where="--attack", got=str(threat), allowed="an attack made on a machine, "
+                      "within [0, 1]", remedy="write it as pgd_l2@0.5")
+    threats = (threat, *(replace(threat, source=name) for name in programs))
+    missing = {} if REFERENCE in programs else net.programs([REFERENCE])
+    return Plan(net.name, split, {**programs, **missing}, threats, tuple(programs), chips=chips, seed=seed,
+                device=device, settings=settings or AttackSettings())
+
+
+def transfer_rows(summary: Sequence[dict], names: Sequence[str], threat: Threat) -> list[dict]:
+    """A row a source and target, chips pooled: accuracy of the target with its Wilson interval over images."""
+    rows = []
+    for source in names:
+        for target in names:
+            wanted = threat.name if source == target else replace(threat, source=source).name
+            found = [row for row in summary if (row["machine"], row["threat"], row["strength"])
+                     == (target, wanted, threat.strength)]
+            n, accuracy = found[0]["n"], sum(row["accuracy"] for row in found) / len(found)
+            low, high = wilson(round(accuracy * n), n)
+            rows.append({"source": source, "target": target, "threat": threat.kind, "strength": threat.strength,
+                         "images": n, "chips": len(found), "accuracy": accuracy, "ci_low": low, "ci_high": high})
+    return rows
+
+
+def transfer_table(rows: Sequence[dict]) -> Table:
+    """Sources down, targets across."""
+    names = list(dict.fromkeys(row["source"] for row in rows))
+    accuracy = {(row["source"], row["target"]): row["accuracy"] for row in rows}
+    lines = tuple((source, *(f"{accuracy[source, target]:.3f}" for target in names)) for source in names)
+    first = rows[0]
+    note = (f"{first['images']} images; rows: the machine that the images were made on; columns: the machine that is "
+            "shown them. The diagonal is the white box.")
+    return Table(f"accuracy under {first['threat']}@{first['strength']:g}", ("made on", *names), lines, (note,))
