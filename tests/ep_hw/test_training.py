@@ -14,9 +14,9 @@ from networks import small_network
 from safetensors.torch import load_file, save_file
 
 import ep_hw
-from ep_hw.checkpoint import save_checkpoint
+from ep_hw.checkpoint import packaged_models, save_checkpoint
 from ep_hw.data import load_data
-from ep_hw.training import Recipe, accuracy, augment, load_recipe, train
+from ep_hw.training import Recipe, accuracy, augment, load_recipe, parse_recipe, train
 from mapping import Refusal
 
 TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
@@ -79,13 +79,27 @@ def test_a_killed_training_loses_at_most_an_epoch(tmp_path):
     assert seen[0] >= 2
 
 
-def test_the_packaged_digits_model_is_what_its_header_says():
-    net, test = ep_hw.load("digits"), load_data("digits", "test")
-    assert net.provenance["accuracy"]["test"] >= 0.97
+@pytest.mark.parametrize("name", [name for name in packaged_models() if name.startswith("digits")])
+def test_a_packaged_digits_model_is_what_its_header_says(name):
+    net, test = ep_hw.load(name), load_data("digits", "test")
+    made_by = dict(net.provenance["recipe"])
+    assert name in ("digits", f"digits-{_model(name)}-s{made_by['seed']}")
     assert accuracy(net, test) == pytest.approx(net.provenance["accuracy"]["test"], abs=1e-9)
-    recipe = {k: v for k, v in net.provenance["recipe"].items() if k != "seed"}
-    assert Recipe.model_validate(recipe) == load_recipe("digits")
-    assert net.provenance["data"]["split_seed"] == 0
+    del made_by["seed"]
+    assert parse_recipe(made_by) == load_recipe("digits" if _model(name) == "ep" else f"digits-{_model(name)}")
+    assert net.provenance["data"] == {"name": "digits", "split_seed": 0, "train": 1437, "test": 360}
+
+
+def _model(name: str) -> str:
+    return "ep" if name == "digits" else name.split("-")[1]
+
+
+def test_packaged_ep_networks_reach_their_goal_and_all_weights_are_small():
+    headers = {name: ep_hw.load(name).provenance for name in packaged_models()}
+    seeds = [h["accuracy"]["test"] for name, h in headers.items() if name.startswith("digits-ep-s")]
+    assert len(seeds) == 5
+    assert sum(seeds) / 5 >= 0.97
+    assert sum(path.stat().st_size for path in packaged_models().values()) < 20e6
 
 
 def saved(tmp_path):
