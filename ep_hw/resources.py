@@ -1,5 +1,6 @@
 """What a relaxation takes on each machine, and what the machines say of themselves after a few images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import simulators
@@ -13,7 +14,8 @@ from simulators.loihi.twin import twin_of
 from simulators.machine import Cost
 
 IMAGES = 16   # counted and relaxed: means over images settle fast, and every step of theirs is held at once
-COLUMNS = ("machine", "counted", "operations, M", "energy, uJ", "energy, range", "latency, ms", "latency, range")
+COLUMNS = ("machine", "counted", "operations, M", "energy, uJ", "energy, range", "latency, ms", "latency, range",
+           "area, mm2", "area, range")
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,11 @@ def _loihi(name: str, program: LoihiProgram, images) -> list[Taken]:
 
 
 def cost_table(taken: list[Taken]) -> Table:
-    """Operations, energy and latency of one image's free phase, with the sources as notes."""
+    """Operations, energy and latency of one image's free phase, and silicon, with the sources as notes."""
     rows = tuple((t.machine, t.counted, round(t.cost.operations / 1e6, 3),
                   *_figures(t.cost.energy_j, t.cost.energy_range_j, 1e6),
-                  *_figures(t.cost.latency_s, t.cost.latency_range_s, 1e3)) for t in taken)
+                  *_figures(t.cost.latency_s, t.cost.latency_range_s, 1e3),
+                  *_figures(t.cost.area_mm2, t.cost.area_range_mm2, 1)) for t in taken)
     sources = {}
     for t in taken:
         sources.setdefault(t.cost.source, []).append(t.machine)
@@ -70,4 +73,40 @@ def cost_table(taken: list[Taken]) -> Table:
 def _figures(value: float | None, ends: tuple[float, float] | None, scale: float) -> tuple[str, str]:
     if value is None:
         return "none published", ""
-    return f"{value * scale:.3g}", f"{ends[0] * scale:.2g} to {ends[1] * scale:.2g}" if ends else "see source"
+    return _short(value * scale), f"{_short(ends[0] * scale)} to {_short(ends[1] * scale)}" if ends else "see source"
+
+
+def _short(value: float) -> str:
+    """Two significant digits, written out: the sources support no more."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
+def circuit_table(summary: Sequence[dict]) -> list[Table]:
+    """What the circuits met on clean images, and where most conversions clipped; none without circuits.
+
+    Args:
+        summary: rows with saturation, winner_flips and asymmetry, None where a machine has no such thing.
+    """
+    met = {}
+    for row in summary:
+        if row["winner_flips"] is not None:
+            met.setdefault(row["machine"], {}).setdefault((row["threat"], row["strength"]), []).append(row)
+    rows = []
+    for machine, threats in met.items():
+        clipping = {threat: _mean(chips, "saturation") for threat, chips in threats.items()}
+        worst = max(clipping, key=lambda threat: clipping[threat] or 0.0)
+        rows += [_circuit_row(machine, threat, threats[threat])
+                 for threat in dict.fromkeys([("clean", 0.0), worst]) if threat in threats]
+    columns = ("machine", "threat", "conversions clipped", "pool winners changed", "|W_f - W_b| / |W_f|")
+    return [Table("What the circuits met, mean over chips", columns, tuple(rows))] if rows else []
+
+
+def _circuit_row(machine: str, threat: tuple[str, float], chips: list[dict]) -> tuple:
+    values = (_mean(chips, name) for name in ("saturation", "winner_flips", "asymmetry"))
+    return machine, "@".join((threat[0], f"{threat[1]:g}")) if threat[1] else threat[0], *(
+        "none" if value is None else f"{value:.2%}" for value in values)
+
+
+def _mean(rows: list[dict], name: str) -> float | None:
+    known = [row[name] for row in rows if row[name] is not None]
+    return sum(known) / len(known) if known else None

@@ -65,6 +65,8 @@ def _curves(axes, points: Sequence[TemporalPoint]):
                   label=name)
     axes.plot(points[0].steps, worst_over_times(points), color="#b3261e", ls="--", label="worst over T")
     axes.set_xscale("log")
+    axes.set_xticks(points[0].steps, points[0].steps)
+    axes.set_xticks([], minor=True)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_title("accuracy against free-phase steps", loc="left", fontsize=10, weight="bold")

@@ -50,9 +50,11 @@ def _frame(item: GalleryItem) -> dict:
 
 
 def _cell(value: object) -> str:
-    """A plain value in a table: floats at six significant digits, a dash for None, name = value pairs of a dict."""
+    """A plain value in a table: floats at six significant digits, a dash for None, lists and dicts spelled out."""
     if value is None:
         return "\u2013"
     if isinstance(value, dict):
         return ", ".join(f"{name} = {_cell(inner)}" for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_cell, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)

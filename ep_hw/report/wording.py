@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ep_hw.report.points import REFERENCE, Estimate, Point, Points, change, family, source
-from ep_hw.report.series import Ladder, machines
+from ep_hw.report.series import Ladder, clean_accuracy, machines
 from ep_hw.statistics import smallest_detectable
 
 
@@ -72,15 +72,13 @@ def _unresolved(gap: Estimate) -> str:
 
 
 def _hidden_accuracy(points: Points, machine: str) -> list[str]:
-    """For each attack at the largest strength that both attackers share."""
-    pairs = {}
-    for (m, threat, strength), unaware in points.items():
+    """For each attack at the strength where the unaware attacker leaves closest to half of the clean accuracy."""
+    pairs, half = {}, clean_accuracy(points) / 2
+    for (m, threat, strength), unaware in sorted(points.items(), key=lambda item: -abs(item[1].accuracy.value - half)):
         aware = points.get((machine, family(threat), strength))
         if m == machine and source(threat) not in (None, machine) and aware is not None:
-            best = pairs.get(threat)
-            if best is None or strength > best[0].strength:
-                pairs[threat] = (unaware, aware)
-    return [_compare_attackers(*pair) for pair in pairs.values()]
+            pairs[threat] = (unaware, aware)
+    return [_compare_attackers(*pair) for _, pair in sorted(pairs.items())]
 
 
 def _compare_attackers(unaware: Point, aware: Point) -> str:
@@ -91,6 +89,8 @@ def _compare_attackers(unaware: Point, aware: Point) -> str:
     if taken.value < 0:
         return opening + ("the attacker who knows the machine does worse, so its attack is not the strongest one and "
                           "the higher number is no evidence of robustness.")
+    if taken.value == 0:
+        return opening + f"knowing the machine gains an attacker nothing on these images {interval(taken)}."
     return opening + (f"{100 * taken.value:.1f} points {interval(taken)} that an unaware attacker misses are not "
                       f"robustness{_unresolved(taken)}.")
 
