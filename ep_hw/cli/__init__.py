@@ -1,6 +1,7 @@
 """The command line: thin commands over the Python interface."""
 
-from ep_hw.cli import adversaries, evaluation, measurements, networks, programs, stability, studies
+from ep_hw.cli import adversaries, comparison, evaluation, measurements, networks, programs, stability, studies
 from ep_hw.cli.application import app, main
 
-__all__ = ["adversaries", "app", "evaluation", "main", "measurements", "networks", "programs", "stability", "studies"]
+__all__ = ["adversaries", "app", "comparison", "evaluation", "main", "measurements", "networks", "programs",
+           "stability", "studies"]

@@ -1,0 +1,37 @@
+"""`ep-hw compare`: finished evaluations side by side."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ep_hw.cli.application import app
+from ep_hw.cli.printing import print_table
+
+
+@app.command()
+def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="folders of evaluations")],
+            baseline: Annotated[str | None, typer.Option(help="folder of the evaluation that the mCE is relative "
+                                                         "to")] = None,
+            seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+            out: Annotated[Path | None, typer.Option(help="JSON file for the numbers")] = None):
+    """Show means over runs (of several seeds); two runs on the same images are compared image by image."""
+    from ep_hw import comparison as compared
+    from ep_hw.checkpoint import write_atomically
+
+    found = [compared.Run.of(folder) for folder in runs]
+    numbers = {}
+    if len(found) == 2:
+        numbers["paired"] = compared.paired(*found, seed)
+        print_table(compared.paired_table(numbers["paired"], *found))
+    if baseline is None or len(found) > 1:
+        numbers["over_runs"] = compared.over_runs(found)
+        print_table(compared.over_runs_table(numbers["over_runs"]))
+    if baseline is not None:
+        against = compared.Run.of(baseline)
+        numbers["corruptions"] = compared.corruption_means(found, against)
+        print_table(compared.corruption_table(numbers["corruptions"], against))
+    if out is not None:
+        write_atomically(out, json.dumps(numbers, indent=1).encode() + b"\n")
+        typer.echo(out)
