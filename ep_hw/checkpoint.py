@@ -179,8 +179,9 @@ def _check(path: Path, header: Header, tensors: dict[str, torch.Tensor]):
 def _expected(spec, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
     """Shape and type of every tensor that a spec needs; of calibration images, which are optional, any number."""
     if not isinstance(spec, NetworkSpec):
-        return {name: _shape_and_type(tensor) for name, tensor in Baseline.initialise(spec, 0).tensors().items()}
-    images = {"calibration": (len(tensors["calibration"]), *spec.image_shape)} if "calibration" in tensors else {}
+        with torch.device("meta"):   # shapes alone: a forged spec cannot ask for memory
+            return {name: _shape_and_type(tensor) for name, tensor in spec.build().state_dict().items()}
+    images = {name: (*tensor.shape[:1], *spec.image_shape) for name, tensor in tensors.items() if name == "calibration"}
     shapes = {f"weight{n}": shape for n, shape in enumerate(layer_shapes(spec))}
     shapes |= {f"bias{n}": shape[:1] for n, shape in enumerate(layer_shapes(spec))} | images
     return {name: f"{torch.float32} {shape}" for name, shape in shapes.items()}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 
 def augment(images, recipe, generator):
-    """Random variants (B, C, H, W) of training images; see `Schedule` in ep_hw.training.recipe."""
+    """Random variants (B, C, H, W) of training images; see `BaseRecipe` in ep_hw.training.recipe."""
     if any(recipe.affine):
         images = _warp(images, recipe.affine, generator)
     if recipe.shift:

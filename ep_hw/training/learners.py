@@ -36,9 +36,9 @@ class Learner(ABC):
     def machine(self) -> Machine:
         """The network as it is now, to be asked."""
 
-    def finished(self):
-        """The network, on the CPU."""
-        return self.net
+    @abstractmethod
+    def finished(self, images) -> EPNetwork | Baseline:
+        """The network, on the CPU, with some training images (N, C, H, W) where machines are sized by them."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything needed to go on: the network's tensors and the optimiser's."""
@@ -77,7 +77,8 @@ class EPLearner(Learner):
     def machine(self):
         return ReferenceMachine(self.net.lower(), str(self.net.weights[0].device))
 
-    def finished(self):
+    def finished(self, images):
+        self.net.calibration = images.clone()
         return self.net.to("cpu")
 
 
@@ -99,7 +100,7 @@ class BackpropLearner(Learner):
     def machine(self) -> ModuleMachine:
         return self.net.machine(self.device)
 
-    def finished(self):
+    def finished(self, images):
         self.net.module.to("cpu").eval()
         return self.net
 

@@ -68,8 +68,8 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
             _train_epoch(learner, recipe, train_split, seed, epoch)
         _save_part(part, learner, fingerprint, epoch + 1)
         log(_epoch_line(learner, recipe, watched, epoch, time.perf_counter() - started))
-    net = learner.finished()
-    net.name, net.calibration = name, train_split.images[:CALIBRATION_IMAGES].clone()
+    net = learner.finished(train_split.images[:CALIBRATION_IMAGES])
+    net.name = name
     save_checkpoint(net, out, recipe={**recipe.model_dump(mode="json"), "seed": seed},
                     data={"name": recipe.data, "split_seed": SPLIT_SEED, "train": len(train_split),
                           "test": len(held_out["test"])},

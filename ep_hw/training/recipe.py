@@ -23,7 +23,7 @@ from ep_hw.network import NetworkSpec
 from mapping.errors import Refusal
 
 
-class Schedule(BaseModel):
+class BaseRecipe(BaseModel):
     """What every recipe says: data, batches, rates over time, augmentation.
 
     Training images are drawn anew each epoch: `shift` translates by up to so many whole pixels, `flip` mirrors half of
@@ -53,7 +53,7 @@ class Schedule(BaseModel):
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-class _Convolutional(Schedule):
+class _Convolutional(BaseRecipe):
     """Channels, paddings and pools, one entry a layer each."""
 
     channels: tuple[int, ...]
@@ -119,7 +119,7 @@ class AdversarialRecipe(BackpropRecipe):
     attack_steps: int = Field(ge=1)
 
 
-class TransformerRecipe(Schedule):
+class TransformerRecipe(BaseRecipe):
     """Backpropagation by AdamW through a vision transformer."""
 
     kind: Literal["vit"]
@@ -139,6 +139,7 @@ class TransformerRecipe(Schedule):
 AnyRecipe = Annotated[
     Annotated[Recipe, Tag("ep")] | Annotated[BackpropRecipe, Tag("bp")] | Annotated[AdversarialRecipe, Tag("adv")]
     | Annotated[TransformerRecipe, Tag("vit")], Discriminator(lambda content: content.get("kind", "ep"))]
+KINDS = {"ep": Recipe, "bp": BackpropRecipe, "adv": AdversarialRecipe, "vit": TransformerRecipe}
 _ANY = TypeAdapter(AnyRecipe)
 
 
@@ -176,8 +177,9 @@ def load_recipe(name: str | Path) -> AnyRecipe:
         return parse_recipe(tomli.loads(path.read_text()))
     except ValidationError as error:
         first = error.errors()[0]
-        raise Refusal(first["msg"], where=f"{path}, {'.'.join(map(str, first['loc']))}", got=first["input"],
-                      allowed="the fields of its kind, see ep_hw/training/recipe.py",
+        kind, *field = first["loc"] or ("kind",)
+        allowed = f"of kind {kind}: {', '.join(KINDS[kind].model_fields)}" if kind in KINDS else ", ".join(KINDS)
+        raise Refusal(first["msg"], where=", ".join([str(path), *map(str, field)]), got=first["input"], allowed=allowed,
                       remedy="correct the recipe") from None
     except (OSError, ValueError) as error:
         raise Refusal("no readable recipe", where=str(path), got=error, allowed=", ".join(recipes()),
