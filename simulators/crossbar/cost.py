@@ -25,9 +25,9 @@ T_CODE_S = 0.3e-9                 # of HERMES' converters, a code
 MM2 = tuple(2 * TILE**2 / 133e-9 / density for density in (1.59e12, 0.4e12))   # operations a second and mm2
 SOURCE = ("HERMES (Le Gallo et al., Nat. Electron. 2023; Khaddam-Aljameh et al., JSSC 2022), 256 x 256 cells, 8-bit "
           "converters. Low: one-phase reads of 13.4 nJ and 133 ns, the area of its core by 1.59 TOPS/mm2. High: "
-          "four-phase reads of 52.9 nJ and 521 ns, the area of its chip by 0.4 TOPS/mm2. Share of conversions from ISAAC "
-          "(Shafiee et al. 2016). Assumed: a read downwards costs a read upwards; free phase; no digital neurons, sums "
-          "and transfers.")
+          "four-phase reads of 52.9 nJ and 521 ns, the area of its chip by 0.4 TOPS/mm2. Share of conversions from "
+          "ISAAC (Shafiee et al. 2016). Assumed: a read downwards costs a read upwards; free phase; no digital "
+          "neurons, sums and transfers.")
 
 
 @dataclass(frozen=True)

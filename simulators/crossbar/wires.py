@@ -86,34 +86,32 @@ def _other_way(g_us):
 
 
 def _eliminate(g_us, segment_us: float):
-    inverse_diagonal, steps = _word_lines(g_us, segment_us)
+    """Equations (2) and (3) in units of a segment's conductance."""
+    inverse_diagonal, steps = _word_lines(g_us / segment_us)
     identity = torch.eye(g_us.shape[-1], dtype=g_us.dtype, device=g_us.device)
     below, sensed = torch.zeros_like(identity), g_us.new_zeros((*g_us.shape[:-2], g_us.shape[-1], 0))
     for k in range(g_us.shape[-2]):
-        g = g_us[..., k, :]
+        g = g_us[..., k, :] / segment_us
         green = _green(inverse_diagonal[..., k, :], steps[..., k, :])
-        line = torch.diag_embed(g) - g[..., :, None] * green * g[..., None, :]
-        injected = (segment_us * g * green[..., 0])[..., None]
-        total = line + below
-        factor = torch.linalg.cholesky(identity + total / segment_us)
-        solved = torch.cholesky_solve(torch.cat([total, sensed, injected], -1), factor)
-        below, sensed = solved[..., :g.shape[-1]], solved[..., g.shape[-1]:]
-        below = (below + below.mT) / 2
-    return sensed.mT
+        total = below - green * (g[..., :, None] * g[..., None, :]) + torch.diag_embed(g)
+        passed = torch.cholesky_inverse(torch.linalg.cholesky(identity + total))
+        injected = (g * green[..., 0])[..., None]
+        sensed, below = passed @ torch.cat([sensed, injected], -1), passed @ total
+    return sensed.mT * segment_us
 
 
-def _word_lines(g_us, segment_us: float):
-    """(A^-1)_jj of equation (4), and ln of the product from node 0 to each node; (..., rows, columns) both."""
-    towards_driver, towards_end = [g_us[..., 0] + segment_us], [g_us[..., -1]]
-    for j in range(1, g_us.shape[-1]):
-        for chain, g in ((towards_driver, g_us[..., j]), (towards_end, g_us[..., -1 - j])):
-            chain.append(g + chain[-1] * segment_us / (segment_us + chain[-1]))
+def _word_lines(g):
+    """(A^-1)_jj of equation (4), and -ln of the product from node 0 to each node; (..., rows, columns) both, G = 1."""
+    towards_driver, towards_end = [g[..., 0] + 1], [g[..., -1]]
+    for j in range(1, g.shape[-1]):
+        for chain, own in ((towards_driver, g[..., j]), (towards_end, g[..., -1 - j])):
+            chain.append(own + chain[-1] / (1 + chain[-1]))
     p, q = torch.stack(towards_driver, -1), torch.stack(towards_end[::-1], -1)
-    logs = (segment_us / (segment_us + p)).log().cumsum(-1)
-    return 1 / (p + q - g_us), torch.cat([torch.zeros_like(logs[..., :1]), logs[..., :-1]], -1)
+    logs = p.log1p().cumsum(-1)
+    return 1 / (p + q - g), torch.cat([torch.zeros_like(logs[..., :1]), logs[..., :-1]], -1)
 
 
 def _green(inverse_diagonal, steps):
     """A^-1 of one word line from equation (4)."""
-    upper = ((steps[..., None, :] - steps[..., :, None]).clamp(max=0).exp() * inverse_diagonal[..., None, :]).triu()
+    upper = ((steps[..., :, None] - steps[..., None, :]).clamp_(max=0).exp() * inverse_diagonal[..., None, :]).triu()
     return upper + upper.triu(1).mT

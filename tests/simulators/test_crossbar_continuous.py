@@ -47,9 +47,9 @@ def test_a_network_of_many_fixed_points_settles_in_one_of_them():
 
 def test_the_error_of_a_step_goes_with_the_step(weak):
     images = random_images(3)
-    times = [settle(weak, images, step=step).settling_s for step in (0.8, 0.4, 0.2, 0.1)]
+    times = [settle(weak, images, step=step).settling_s for step in (2.0, 0.5, 0.25, 0.125)]
     errors = [(a - b).abs().max().item() for a, b in pairwise(times)]
-    assert errors[0] > errors[2]
+    assert errors[0] > errors[2] >= 0
     assert errors[2] < 0.05 * times[-1].max()
 
 
