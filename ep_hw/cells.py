@@ -20,6 +20,7 @@ import ep_hw
 from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
 from ep_hw.checkpoint import write_atomically
 from ep_hw.corruptions import corrupt
+from ep_hw.corruptions.official import OfficialSet
 from ep_hw.data import Split
 from ep_hw.threats import Threat
 from simulators.machine import Machine
@@ -39,7 +40,7 @@ class Configuration:
 
     `program` is the digest of the compiled program (weights, ranges, bounds); `chip_seed` None for machines without
     chips; `settings` those of the attack, None where the threat needs none; `source` what made a transfer's images, or
-    the last attempt of a white box.
+    the last attempt of a white box; `published` the digest of published images.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Configuration:
     votes: int
     device: str = "cpu"
     source: "Configuration | None" = None
+    published: str | None = None
 
     @property
     def depth(self) -> int:
@@ -65,18 +67,22 @@ class Configuration:
         content = {"version": ep_hw.__version__, "model": self.model, "dataset": self.dataset,
                    "machine": self.machine, "program": self.program, "threat": str(self.threat),
                    "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
-                   "device": self.device, "source": self.source and self.source.key,
+                   "device": self.device, "source": self.source and self.source.key, "published": self.published,
                    "settings": self.settings and self.settings.model_dump(mode="json")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A configuration on one shard of images; files `KEY-SHARD.parquet` and, for attacks, `KEY-SHARD.npy`."""
+    """A configuration on one shard of images; files `KEY-SHARD.parquet` and, for attacks, `KEY-SHARD.npy`.
+
+    `official` is where published images are read.
+    """
 
     configuration: Configuration
     images: Split
     folder: Path
+    official: OfficialSet | None = None
 
     @property
     def stem(self) -> str:
@@ -160,6 +166,8 @@ def _threatened(cell: Cell, machine: Machine):
     threat, clean = cell.configuration.threat, cell.images
     blank = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
              "queries": torch.zeros(len(clean))}
+    if threat.is_official:
+        return cell.official.corrupted(threat.corruption, int(threat.strength), clean), blank
     if threat.is_corruption:
         changed = corrupt(clean.images.numpy(), threat.kind, int(threat.strength), cell_noise(cell))
         return torch.from_numpy(changed), blank

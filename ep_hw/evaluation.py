@@ -18,6 +18,7 @@ from ep_hw.attacks import UNAWARE, AttackSettings
 from ep_hw.baselines import Baseline
 from ep_hw.cells import SCHEMA, Cell, Configuration
 from ep_hw.checkpoint import check_writable, write_atomically
+from ep_hw.corruptions.official import OfficialSet
 from ep_hw.data import Split
 from ep_hw.execution import REFERENCE, runner
 from ep_hw.network import EPNetwork
@@ -43,6 +44,7 @@ class Plan:
         provenance: what the model says of itself. temporal: attack times to measure beside the cells, or None.
         labels: (attack, strength) -> how published tables name the strength.
         probed: how many of the images white-box attacks are probed on, see ep_hw.probes; 0 for none.
+        official: where published corruptions are read, None where no threat is one.
     """
 
     model: str
@@ -60,6 +62,7 @@ class Plan:
     temporal: Temporal | None = None
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     probed: int = 64
+    official: OfficialSet | None = None
 
     def pairs(self) -> list[tuple[str, Threat]]:
         """(machine, threat) in running order: the sources of images before those who take them."""
@@ -81,9 +84,11 @@ def compile_all(net: EPNetwork | Baseline, names, *, loaded: dict[str, Program] 
 
 def cells_of(plan: Plan, folder: Path) -> list[Cell]:
     """Every cell of a plan, sources of transfers before their targets."""
-    digests = {name: program.digest() for name, program in plan.programs.items()}
+    digests: dict[str | Threat, str] = {name: program.digest() for name, program in plan.programs.items()}
+    digests |= {t: plan.official.digest(t.corruption, int(t.strength), plan.images)
+                for t in dict.fromkeys(threat for _, threat in plan.pairs()) if t.is_official}
     shards = [plan.images.take(index) for index in torch.arange(len(plan.images)).split(plan.shard)]
-    cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells")
+    cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells", plan.official)
              for name, threat in plan.pairs() for chip in chips_of(plan, name) for shard in shards)
     return list({cell.stem: cell for cell in cells}.values())
 
@@ -119,14 +124,16 @@ def evaluate(plan: Plan, folder: str | Path, progress: Progress = lambda *a: Non
     return _collect(cells, folder), cells
 
 
-def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[str, str]) -> Configuration:
+def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Threat, str]) -> Configuration:
+    """Args: digests: of programs by machine, and of published images by threat."""
     made_on = REFERENCE if threat.is_white_box and name != REFERENCE else threat.source
     source = None
     if made_on:  # adversarial images come from the source's first chip
         source = _configuration(plan, made_on, Threat(threat.kind, threat.strength), chips_of(plan, made_on)[0],
                                 digests)
     return Configuration(plan.model, plan.images.data, name, digests[name], threat, chip, plan.seed,
-                         plan.settings if threat.is_attack else None, plan.settings.votes, plan.device, source)
+                         plan.settings if threat.is_attack else None, plan.settings.votes, plan.device, source,
+                         digests.get(threat))
 
 
 def _collect(cells: list[Cell], folder: Path) -> list[dict]:

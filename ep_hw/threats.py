@@ -1,6 +1,6 @@
-"""Threats by name: `clean`, a corruption, an attack, or an attack made on another machine.
+"""Threats by name: `clean`, a corruption made here or published, an attack, or an attack made on another machine.
 
-    clean    jpeg_compression@3    pgd_l2@0.5    pgd_linf@8/255    cw_l2@0.1    transfer:reference:pgd_l2@0.5
+    clean    jpeg_compression@3    official:fog@3    pgd_l2@0.5    pgd_linf@8/255    transfer:reference:pgd_l2@0.5
 
 `pgd_unclipped_l2` and `pgd_unclipped_linf` let pixels leave [0, 1], as published results on EP networks did.
 """
@@ -13,6 +13,7 @@ from mapping.targets import parse as parse_target
 
 ATTACKS = ("pgd_l2", "pgd_linf", "pgd_unclipped_l2", "pgd_unclipped_linf", "cw_l2", "deepfool_l2", "square_l2",
            "square_linf", "autoattack_l2", "autoattack_linf")
+OFFICIAL = "official:"   # before the name of a corruption whose published images are read
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,17 @@ class Threat:
 
     @property
     def is_corruption(self) -> bool:
-        return self.kind in CORRUPTIONS
+        return self.corruption in CORRUPTIONS
+
+    @property
+    def is_official(self) -> bool:
+        """Whether its images are read from a published set."""
+        return self.kind.startswith(OFFICIAL)
+
+    @property
+    def corruption(self) -> str:
+        """The name of a corruption, wherever its images come from."""
+        return self.kind.removeprefix(OFFICIAL)
 
     @property
     def is_unclipped(self) -> bool:
@@ -72,9 +83,11 @@ def parse_threat(text: str) -> Threat:
     if name.startswith("transfer:"):
         source, _, name = name.removeprefix("transfer:").rpartition(":")
         source = str(parse_target(source))
-    kind = ALIASES.get(name, name)
-    known = ATTACKS if source else ("clean", *CORRUPTIONS, *ATTACKS)
-    if kind not in known:
+    official = OFFICIAL if name.startswith(OFFICIAL) and not source else ""
+    bare = name.removeprefix(official)
+    kind = official + ALIASES.get(bare, bare)
+    known = ATTACKS if source else CORRUPTIONS if official else ("clean", *CORRUPTIONS, *ATTACKS)
+    if kind.removeprefix(official) not in known:
         raise _refusal("unknown threat", text)
     if kind == "clean":
         return CLEAN
@@ -102,6 +115,6 @@ def _number(text: str, whole: str) -> float:
 
 def _refusal(what: str, text: str) -> Refusal:
     return Refusal(what, where="threat", got=repr(text),
-                   allowed=f"clean; {', '.join(CORRUPTIONS)} @ 1 to 5; {', '.join(ATTACKS)} @ eps from 0 to 100; "
-                           "transfer:MACHINE:ATTACK@eps",
+                   allowed=f"clean; {', '.join(CORRUPTIONS)} @ 1 to 5; the same as {OFFICIAL}NAME@1 to 5; "
+                           f"{', '.join(ATTACKS)} @ eps from 0 to 100; transfer:MACHINE:ATTACK@eps",
                    remedy="write it as pgd_l2@0.5, pgd_linf@8/255 or jpeg_compression@3")

@@ -16,6 +16,7 @@ import mapping
 from ep_hw.attacks import AttackSettings
 from ep_hw.baselines import Baseline
 from ep_hw.checkpoint import load
+from ep_hw.corruptions.official import OfficialSet
 from ep_hw.corruptions.photographs import frost_photographs
 from ep_hw.data import Split, load_data
 from ep_hw.evaluation import Plan, compile_all, evaluate
@@ -63,6 +64,7 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     for program in loaded.values():
         _check_same_network(program, net.lower())
     _check_possible(threats, names)
+    official = _official(threats, test, root)
     threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if t.is_white_box)]))
     explained = [CLEAN, *(t for t in threats if t.source)]
     rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in explained]
@@ -70,7 +72,8 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     used = [REFERENCE, *names, *(name for name, _ in extra), *(t.source for t in threats if t.source)]
     return Plan(net.name, test, compile_all(net, used, loaded=loaded), threats, names, extra, chips or suite.chips,
                 seed, device=device, settings=settings or suite.settings, provenance=net.provenance,
-                temporal=suite.temporal, labels=suite.labels)
+                temporal=suite.temporal, labels=suite.labels,
+                official=official)
 
 
 def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None,
@@ -143,13 +146,28 @@ def _check_possible(threats: Sequence[Threat], machines: Sequence[str]):
     Raises:
         Refusal: frost without its photographs, or an attack that does not clip on a machine with inputs of hardware.
     """
-    if any(t.kind == "frost" for t in threats):
+    if any(t.kind == "frost" for t in threats):   # published frost brings its own
         frost_photographs()
     closed = [name for name in machines if not isinstance(parse(name), ReferenceTarget)]
     for threat in threats:
         if threat.is_unclipped and closed:
             raise Refusal("pixels outside [0, 1] cannot be shown to hardware", where=str(threat),
                           got=", ".join(closed), allowed=REFERENCE, remedy="evaluate it with --on reference alone")
+
+
+def _official(threats: Sequence[Threat], test: Split, root) -> OfficialSet | None:
+    """The published set that threats read, tried on one image of each; None where they read none.
+
+    Raises:
+        Refusal: see `OfficialSet`.
+    """
+    published = [threat for threat in threats if threat.is_official]
+    if not published:
+        return None
+    official = OfficialSet.of(test.data, root)
+    for threat in published:
+        official.corrupted(threat.corruption, int(threat.strength), test.take(slice(1)))
+    return official
 
 
 def _check_same_network(program: Program, graph: EPGraph):

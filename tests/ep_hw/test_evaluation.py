@@ -40,7 +40,8 @@ def model(tmp_path_factory):
 
 def small_plan(model, machines=("loihi", "crossbar:pcm"), threats=("pgd_l2@0.5", "contrast@3"), **changes):
     settings = {"images": 12, "chips": 2, "settings": FAST, **changes}
-    return workflow.plan_evaluation(model, machines, [parse_threat(t) for t in threats], **settings)
+    plan = workflow.plan_evaluation(model, machines, [parse_threat(t) for t in threats], **settings)
+    return replace(plan, probed=2)
 
 
 def run(plan, folder):
@@ -164,7 +165,7 @@ def test_everything_that_decides_an_outcome_is_in_the_key(finished):
     base = cell.configuration
     changes = {"model": "x", "dataset": "x", "machine": "x", "program": "x", "threat": replace(base.threat, strength=9),
                "chip_seed": 2, "seed": 7, "settings": FAST.model_copy(update={"iterations": 4}), "votes": 9,
-               "device": "cuda", "source": replace(base.source, program="x")}
+               "device": "cuda", "source": replace(base.source, program="x"), "published": "x"}
     assert set(changes) == {f.name for f in fields(base)}
     keys = {replace(base, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {base.key}) == len(changes) + 1

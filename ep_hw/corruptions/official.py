@@ -1,0 +1,79 @@
+"""The published sets CIFAR-10-C and CIFAR-100-C, read from their folders where a user has them.
+
+A folder holds NAME.npy (50000, 32, 32, 3) uint8 for every corruption, five severities of the 10,000 test images one
+after another, and labels.npy (50000,). Files are memory-mapped: only the images in use are read.
+Source: Hendrycks and Dietterich 2019.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ep_hw.data import Split
+from mapping.errors import Refusal
+
+FOLDERS = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
+SEVERITIES = 5
+
+
+@dataclass(frozen=True)
+class OfficialSet:
+    """A folder in the published format."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, data: str, root: str | Path | None) -> "OfficialSet":
+        """The set that belongs to a data set, below `root` (the environment variable EP_HW_DATA if None).
+
+        Raises:
+            Refusal: a data set without a published set, or no such folder.
+        """
+        if data not in FOLDERS:
+            raise Refusal("no corruptions were published", where=data, got="official:...", allowed=", ".join(FOLDERS),
+                          remedy="leave 'official:' out: the corruptions are then made here")
+        root = root or os.environ.get("EP_HW_DATA")
+        folder = Path(root or ".") / FOLDERS[data]
+        if root is None or not folder.is_dir():
+            raise Refusal("the published corruptions are not there", where=data, got=str(folder),
+                          allowed="an existing folder", remedy=f"put {FOLDERS[data]} below --data-root or EP_HW_DATA")
+        return cls(folder)
+
+    def corrupted(self, name: str, severity: int, clean: Split) -> torch.Tensor:
+        """The published images of the test images `clean`.
+
+        Returns:
+            (N, 3, 32, 32) float32 in [0, 1].
+
+        Raises:
+            Refusal: a missing or damaged file, or labels of another test set.
+        """
+        pixels, labels = self._open(f"{name}.npy", (32, 32, 3)), self._open("labels.npy", ())
+        if len(pixels) != len(labels) or len(labels) % SEVERITIES:
+            raise self._damaged(f"{name}.npy", f"{len(pixels)} images, {len(labels)} labels")
+        places = (severity - 1) * (len(labels) // SEVERITIES) + clean.ids.numpy()
+        if clean.ids.max() >= len(labels) // SEVERITIES or not np.array_equal(labels[places], clean.labels.numpy()):
+            raise self._damaged("labels.npy", f"labels that are not those of {clean.data}")
+        return torch.from_numpy(pixels[places].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+
+    def digest(self, name: str, severity: int, clean: Split) -> str:
+        """sha256 of the published images of `clean`."""
+        return hashlib.sha256(self.corrupted(name, severity, clean).numpy().tobytes()).hexdigest()
+
+    def _open(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        try:
+            array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise self._damaged(name, error) from None
+        if array.shape[1:] != shape or array.ndim != len(shape) + 1 or (shape and array.dtype != np.uint8):
+            raise self._damaged(name, f"{array.dtype} {array.shape}")
+        return array
+
+    def _damaged(self, name: str, got) -> Refusal:
+        return Refusal("not a published set of corruptions", where=str(self.folder / name), got=got,
+                       allowed="five severities of the test images, uint8 (N, 32, 32, 3), and their labels",
+                       remedy="fetch the set again")
