@@ -22,14 +22,14 @@ def curves_figure(rows: Sequence[dict], axis: Axis, others: Sequence[str]) -> Fi
     technologies, threats = _distinct(rows, "technology"), _threats(rows)
     look = _look(rows, others)
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(1.6 + 3.6 * len(threats), 0.6 + 2.1 * len(technologies)), layout="constrained")
+        figure = Figure(figsize=(1.6 + 3.6 * len(threats), 0.8 + 1.7 * len(technologies)), layout="constrained")
         panels = figure.subplots(len(technologies), len(threats), squeeze=False, sharex=True, sharey=True)
         for technology, line in zip(technologies, panels):
             for threat, axes in zip(threats, line):
                 own = [r for r in rows if r["technology"] == technology and (r["threat"], r["strength"]) == threat]
                 _lines(axes, own, axis, look)
                 axes.grid()
-            line[0].set_ylabel(f"{technology}\naccuracy, %")
+            line[0].set_ylabel(f"{technology.removeprefix('crossbar:')}\naccuracy, %")
         for threat, axes in zip(threats, panels[0]):
             axes.set_title(_name(threat), loc="left", fontsize=10, weight="bold")
         for axes in panels[-1]:
@@ -111,7 +111,7 @@ def _lines(axes, rows, axis: Axis, look):
         if not own:
             continue
         x, value = [axis.place(r) for r in own], [100 * r["accuracy"] for r in own]
-        axes.plot(x, value, color=colour, marker=marker, label=label, markersize=4)
+        axes.plot(x, value, color=colour, marker=marker, label=label, markersize=4, clip_on=False)
         if all(r["chips_low"] is not None for r in own):
             axes.fill_between(x, [100 * r["chips_low"] for r in own], [100 * r["chips_high"] for r in own],
                               color=colour, alpha=0.15, lw=0)
@@ -151,7 +151,9 @@ def _scale(axes, axis: Axis):
             axes.set_xscale("symlog", linthresh=min(positive))
         else:
             axes.set_xscale("log")
-    axes.set_xticks(places, axis.values)
+    room = 0.04 * (max(places) - min(places)) if axes.get_xscale() == "linear" else 0
+    axes.set_xlim(min(places) - room, max(places) + room)
+    axes.set_xticks(places, axis.values, rotation=45 if axis.is_time else 0)
     axes.minorticks_off()
 
 

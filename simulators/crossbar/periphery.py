@@ -58,13 +58,19 @@ class _Convert(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, converter):
         codes = (values * (1 / converter.step)).round_()
+        if codes.numel() and codes.device.type == "cpu":   # elsewhere, asking would wait for the device
+            low, high = codes.aminmax()
+            if low >= converter.low and high <= converter.high:
+                ctx.inside = True
+                return codes.mul_(converter.step)
         middle, half = (converter.high + converter.low) / 2, (converter.high - converter.low) / 2
         outside = (codes - middle).abs_().gt_(half)
         converter.clipped += outside.sum().long()
+        ctx.inside = False
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(outside.bool())
         return codes.clamp_(converter.low, converter.high).mul_(converter.step)
 
     @staticmethod
     def backward(ctx, gradient):
-        return gradient.masked_fill(ctx.saved_tensors[0], 0), None
+        return (gradient if ctx.inside else gradient.masked_fill(ctx.saved_tensors[0], 0)), None

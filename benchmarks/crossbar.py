@@ -1,0 +1,139 @@
+"""How fast the analog crossbar is, side by side with plain convolutions and a sparse solver.
+
+    python -m benchmarks.crossbar [REPEATS]
+
+Peers take turns, so that whatever else the machine does meets all of them; a ratio is one of medians of CPU seconds, on
+one thread. The convolution has 64 channels to 128, 3 x 3, on 16 x 16 maps, 32 images at once, on tiles of 256 x 256.
+As a note beside it, aihwkit's published unfolding layer: its AnalogConv2d took 153 ms where conv2d took 42.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from scipy.sparse.linalg import splu
+
+from mapping.crossbar import cut
+from mapping.encoding import store
+from mapping.targets import parse
+from simulators.crossbar.arm import CrossbarArm, Periphery
+from simulators.crossbar.array import Array
+from simulators.crossbar.periphery import Converter
+from simulators.crossbar.wires import transfer
+
+BATCH, CHANNELS, OUTPUTS, SIDE, KERNEL = 32, 64, 128, 16, 3
+AIHWKIT_RATIO = 153 / 42
+WIRE_OHM = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: seconds of both sides, and the goal for their ratio or, without a peer, for ours."""
+
+    what: str
+    ours: float
+    theirs: float | None
+    goal: float
+
+    def __str__(self):
+        value = self.ours if self.theirs is None else self.ours / self.theirs
+        theirs = "" if self.theirs is None else f"{self.theirs * 1e3:9.1f}"
+        return (f"{self.what:62} {self.ours * 1e3:9.1f} {theirs:9} {value:8.2f}  <= {self.goal:<5g} "
+                f"{'met' if value <= self.goal else 'MISSED'}")
+
+
+def take_turns(repeats: int, *peers: Callable) -> list[float]:
+    """Each peer's median CPU seconds over several rounds after one that does not count."""
+    rounds = [[_seconds(peer) for peer in peers] for _ in range(repeats + 1)][1:]
+    return [statistics.median(taken) for taken in zip(*rounds)]
+
+
+def _seconds(work: Callable) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def convolutions(repeats: int) -> list[Row]:
+    """(a) A layer read both ways: with converters and noise of the outputs, then with noise of every device's own."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(OUTPUTS, CHANNELS, KERNEL, KERNEL, generator=generator) / 24
+    dense = weight.contiguous(memory_format=torch.channels_last)
+    images, above = (_maps(channels, generator) for channels in (CHANNELS, OUTPUTS))
+    output_noise, device_noise = _arm(weight, 0.0), _arm(weight, 0.3)
+
+    def noisy_outputs(read):
+        """Converters, and one normal an output of every read: noise that does not depend on the drive."""
+        values = read()
+        return values + 0.01 * torch.randn(values.shape, generator=generator)
+
+    times = take_turns(
+        repeats, lambda: F.conv2d(images, dense, padding=1),
+        lambda: noisy_outputs(lambda: output_noise.forward(images)[0]),
+        lambda: device_noise.forward(images, generator), lambda: F.conv_transpose2d(above, dense, padding=1),
+        lambda: noisy_outputs(lambda: output_noise.backward(above, None)),
+        lambda: device_noise.backward(above, None, generator))
+    plain, outputs_up, devices_up, plain_down, outputs_down, devices_down = times
+    return [Row("forward, DAC, ADC and output noise / conv2d", outputs_up, plain, 1.3),
+            Row("forward, DAC, ADC and read noise of devices / conv2d", devices_up, plain, 2.3),
+            Row("feedback, converted before overlap-add / conv_transpose2d", outputs_down, plain_down, 2.5),
+            Row("feedback, and read noise of devices / conv_transpose2d", devices_down, plain_down, 3.5)]
+
+
+def _maps(channels: int, generator) -> torch.Tensor:
+    maps = torch.rand(BATCH, channels, SIDE, SIDE, generator=generator)
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def _arm(weight: torch.Tensor, noise_us: float) -> CrossbarArm:
+    """The layer on tiles of 256 x 256, with 8-bit converters."""
+    rows, columns = cut(CHANNELS, 256 // KERNEL**2), cut(OUTPUTS, 256)
+    stored = store(weight.numpy(), parse("crossbar:ideal"), columns)
+    g_us = torch.tensor(stored.g_us)
+    fresh_us = noise_us * torch.ones_like(g_us) if noise_us else None
+    array = Array(g_us, fresh_us, stored.us_per_weight, 1.0, rows, columns)
+    dac, adc = (Converter(torch.tensor(scale), 8, signed) for scale, signed in ((1.0, False), (2.0, True)))
+    up, down = Periphery(dac, (adc,) * len(array.lines_up)), Periphery(dac, (adc,) * len(array.lines_down))
+    ones = torch.ones(OUTPUTS)
+    return CrossbarArm(array, array, up, down, 0 * ones, ones, 1, 1, (OUTPUTS, SIDE, SIDE))
+
+
+def wires(repeats: int) -> list[Row]:
+    """(b) T of a tile, and the same by a sparse LU solve with all right-hand sides."""
+    g_us = 25 * torch.rand(256, 256, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    large, small = take_turns(repeats, lambda: transfer(g_us, WIRE_OHM), lambda: transfer(g_us[:128, :128], WIRE_OHM))
+    theirs = _seconds(lambda: nodal(g_us[:128, :128].numpy(), WIRE_OHM))
+    return [Row("T of 256 x 256, seconds", large, None, 1.2), Row("T of 128 x 128, seconds", small, None, 0.12),
+            Row("T of 128 x 128 / sparse LU with all right-hand sides", small, theirs, 1.0)]
+
+
+def nodal(g_us: np.ndarray, wire_ohm: float) -> np.ndarray:
+    """(rows, columns) sensed currents for 1 V on each row alone, from Kirchhoff's current law at every node."""
+    (m, n), wire = g_us.shape, 1e6 / wire_ohm
+    along, across = (sp.diags([np.ones(k - 1), np.ones(k - 1)], [-1, 1]) for k in (n, m))
+    words = sp.kron(sp.eye(m), sp.diags(np.asarray(along.sum(0)).ravel() + np.eye(n)[0]) - along) * wire
+    bits = sp.kron(sp.diags(np.asarray(across.sum(0)).ravel() + np.eye(m)[-1]) - across, sp.eye(n)) * wire
+    cells = sp.diags(g_us.ravel())
+    driven = np.zeros((2 * m * n, m))
+    driven[np.arange(m) * n, np.arange(m)] = wire
+    solved = splu(sp.bmat([[words + cells, -cells], [-cells, bits + cells]], format="csc")).solve(driven)
+    return wire * solved[2 * m * n - n:].T
+
+
+def main():
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    torch.set_num_threads(1)
+    print(f"{'ms':>72} {'peer':>9} {'ratio':>8}  goal")
+    for row in (*convolutions(repeats), *wires(max(1, repeats // 3))):
+        print(row)
+    print(f"note: aihwkit's unfolding AnalogConv2d / conv2d, as published: {AIHWKIT_RATIO:.1f}")
+
+
+if __name__ == "__main__":
+    main()
