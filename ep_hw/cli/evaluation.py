@@ -88,18 +88,21 @@ def _evaluate(plan, out: Path, command: str, jobs: int, workflow, each_chip: boo
     with cell_progress("evaluating") as show:
         summary = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
                                progress=show, jobs=jobs)
-    print_table(_chip_table(summary) if each_chip else _summary_table(summary))
+    print_table(_chip_table(summary) if each_chip else _summary_table(plan, summary))
     typer.echo(f"{out / 'report.html'}: open it in a browser; summary.json, results.parquet, figures, tables and cards "
                "are beside it")
 
 
-def _summary_table(summary: list[dict]) -> Table:
-    """A line a machine and threat; chips are averaged, with the interval that the report shows."""
+def _summary_table(plan, summary: list[dict]) -> Table:
+    """A line a machine and threat, rungs on the way left to the report; chips averaged, with its intervals."""
     from ep_hw.report.points import pool
+    from ep_hw.report.series import ladders, without_rungs
+    from ep_hw.reporting import waterfalls
 
+    points = pool(summary)
     rows = tuple((p.machine, len(p.chips) or "", _threat(p.threat, p.strength), f"{p.accuracy.value:.3f}",
                   f"{p.accuracy.low:.3f} to {p.accuracy.high:.3f}", f"{p.agreement:.3f}", f"{p.to_wrong:g}",
-                  f"{p.to_right:g}") for p in pool(summary).values())
+                  f"{p.to_right:g}") for p in without_rungs(points, ladders(points, waterfalls(plan))).values())
     columns = ("machine", "chips", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)
 

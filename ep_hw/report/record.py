@@ -43,6 +43,11 @@ class Exhibit:
     alt: str
     figure: Figure
 
+    def __post_init__(self):
+        """Lay the figure out once, where each of its files would do so again."""
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:

@@ -1,0 +1,198 @@
+"""From a run to its files: every number of figures, tables and cards comes from the summary, and bytes repeat."""
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from networks import small_network
+
+import simulators
+from ep_hw import suites, workflow
+from ep_hw.attacks import AttackSettings
+from ep_hw.checkpoint import save_checkpoint
+from ep_hw.measurements.stored import stored_times
+from ep_hw.measurements.temporal import measure_times
+from ep_hw.report.points import pool
+from ep_hw.report.wording import percent
+from ep_hw.resources import circuit_table, cost_table, resource_tables
+from ep_hw.suites import Suite, Temporal
+from ep_hw.threats import parse_threat
+from simulators.loihi.events import count_events
+
+THREATS = ("pgd_l2@0.5", "square_l2@0.5", "contrast@3", "fog@3", "zoom_blur@3")
+TINY = Suite("for tests", tuple(map(parse_threat, THREATS)),
+             AttackSettings(gradients=("bptt@5",), iterations=3, queries=10, eot=1, votes=1), images=6, chips=2,
+             temporal=Temporal(0.5, (3,), (4, 12), 2), labels={("pgd_l2", 0.5): "0.49"})
+FILES = ("figures/*", "tables/*", "cards/*", "temporal/*", "results.parquet", "report.html")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    net = small_network(5)
+    net.name = "small"
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    data = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
+    save_checkpoint(net, path, recipe={"seed": 5}, data=data, accuracy={"test": 0.1})
+    return str(path)
+
+
+def plan_of(model):
+    return replace(workflow.plan_evaluation(model, None, [], suite=TINY), probed=0)
+
+
+def run(plan, folder):
+    return workflow.run(plan, folder, command="ep-hw evaluate", title="test")
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    plan, folder = plan_of(model), tmp_path_factory.mktemp("run")
+    return plan, folder, run(plan, folder)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path for pattern in FILES for path in folder.glob(pattern)}
+
+
+def rows_of(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.mark.slow
+def test_the_same_cells_give_the_same_files_elsewhere(finished, tmp_path):
+    plan, folder, _ = finished
+    for kept in ("cells", "temporal"):
+        shutil.copytree(folder / kept, tmp_path / kept)
+    run(plan, tmp_path)
+    ours, theirs = files(folder), files(tmp_path)
+    assert set(ours) == set(theirs)
+    assert len([name for name in ours if name.startswith("figures/")]) >= 10
+    assert [name for name, path in ours.items() if path.read_bytes() != theirs[name].read_bytes()] == []
+
+
+def test_the_suite_decides_what_is_not_said(finished):
+    plan, _, _ = finished
+    assert (len(plan.images), plan.chips, plan.settings, plan.temporal) == (6, 2, TINY.settings, TINY.temporal)
+    assert set(map(str, plan.threats)) == {*THREATS, "transfer:reference:pgd_l2@0.5"}
+
+
+def test_tables_and_page_print_the_summary(finished):
+    plan, folder, summary = finished
+    points = {key: p for key, p in pool(summary).items() if key[0] in plan.machines}
+    page = " ".join(re.sub(r"<[^>]+>", " ", (folder / "report.html").read_text()).split())
+    rows = rows_of(folder / "tables" / "small-accuracy.csv")
+    assert {(r["machine"], r["threat"], float(r["strength"])) for r in rows} == set(points)
+    for r in rows:
+        point = points[r["machine"], r["threat"], float(r["strength"])]
+        assert float(r["accuracy"]) == point.accuracy.value
+        assert (float(r["low"]), float(r["high"])) == (point.accuracy.low, point.accuracy.high)
+        assert percent(point.accuracy.value) in page
+    for r in rows_of(folder / "tables" / "small-corruption_means.csv"):
+        found = [p.accuracy.value for (*met, _), p in points.items() if met == [r["machine"], r["corruption"]]]
+        assert float(r["value"]) == pytest.approx(np.mean(found))
+        assert int(r["severities"]) == len(found)
+    assert "0.49 in the paper" in page
+    assert "nothing measured here on digits is laid beside them" not in page  # no strength of its tables was run
+
+
+def test_cards_say_what_was_run_and_what_came_of_it(finished):
+    plan, folder, summary = finished
+    images = pq.read_table(folder / "results.parquet").to_pylist()
+    cards = {path.stem: json.loads(path.read_text()) for path in (folder / "cards").glob("*.json")}
+    assert set(cards) == {"small-reference", "small-loihi", "small-crossbar-pcm"}
+    for card in cards.values():
+        machine, points = card["machine"], pool(summary)
+        assert card["program"] == plan.programs[machine].digest()
+        assert (card["recipe"], card["trained_accuracy"]) == ({"seed": 5}, {"test": 0.1})
+        assert card["clean"]["accuracy"] == points[machine, "clean", 0.0].accuracy.value
+        own = {(a["threat"], a["strength"]): a["accuracy"] for a in card["attacks"]}
+        assert own == {key[1:]: p.accuracy.value for key, p in points.items()
+                       if key[0] == machine and "_l2" in key[1]}
+        (worst,) = card["worst"]
+        assert worst["accuracy"] == pytest.approx(standing(images, machine))
+        assert worst["accuracy"] <= min(own.values())
+        assert card["corruption_means"]["mean of the 15"] is None
+    assert cards["small-crossbar-pcm"]["seeds"]["chips"] == [0, 1]
+
+
+def standing(images, machine):
+    """Fraction of images, mean over chips, that every attack leaves right."""
+    attacked = [r for r in images if r["machine"] == machine and "_l2" in r["threat"]]
+    chips = {r["chip_seed"] for r in attacked}
+    ids = {r["image_id"] for r in attacked}
+    return np.mean([all(r["prediction"] == r["label"] for r in attacked if (r["chip_seed"], r["image_id"]) == (c, i))
+                    for c in chips for i in ids])
+
+
+def test_violated_checks_stand_on_the_card_of_their_machine(finished):
+    from ep_hw.cards import card
+
+    plan, _, summary = finished
+    flags = ["crossbar:pcm (chip 1): rises.", "crossbar:pcm: masked.", "loihi: masked."]
+    violated = {name: card(plan, name, summary, [], flags, {})["trust"]["violated"] for name in plan.machines}
+    assert violated == {"reference": [], "loihi": flags[2:], "crossbar:pcm": flags[:2]}
+
+
+def test_attack_times_are_measured_once(finished, tmp_path):
+    plan, folder, _ = finished
+    assert len(list((folder / "temporal").glob("*.npy"))) == 3
+    program = plan.programs["loihi"]
+    ask = (program, plan.images, plan.temporal, plan.seed)
+    fresh, kept, again = (stored_times(where, *ask) for where in (tmp_path, folder / "temporal", tmp_path))
+    with simulators.open(program) as machine:
+        measured = list(measure_times(machine, plan.images, 0.5, (3,), (4, 12), 2, plan.seed))
+    for points in (fresh, kept, again):
+        assert all(torch.equal(a.correct, b.correct) for a, b in zip(points, measured, strict=True))
+        assert [(p.machine, p.attack_time, p.steps) for p in points] == [
+            (p.machine, p.attack_time, p.steps) for p in measured]
+    stored_times(tmp_path, *ask[:3], plan.seed + 1)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_costs_are_the_machines_own_with_their_sources(finished):
+    plan, _, summary = finished
+    costs, report = resource_tables(plan)
+    assert [row[0] for row in costs.rows] == ["reference", "loihi", "loihi", "crossbar:pcm"]
+    with simulators.open(plan.programs["crossbar:pcm"]) as machine:
+        cost = machine.cost()
+        machine.relax(plan.images.images)
+        assert report.rows == machine.report().rows
+    low, high = (float(f"{1e6 * end:.2g}") for end in cost.energy_range_j)
+    assert costs.rows[-1][4] == f"{low:g} to {high:g}"
+    assert any(cost.source.rstrip(".") in note for note in costs.notes)
+    with simulators.open(plan.programs["loihi"]) as twin:
+        operations = count_events(twin, plan.images.images).operations.mean()
+    assert costs.rows[1][2] == pytest.approx(operations / 1e6, abs=1e-3)
+    assert costs.rows[1][2] < costs.rows[2][2]
+    clean = [r for r in summary if (r["machine"], r["threat"]) == ("crossbar:pcm", "clean")]
+    (table,) = circuit_table([r for r in summary if r["machine"] in plan.machines])
+    assert table.rows[0][:2] == ("crossbar:pcm", "clean")
+    assert table.rows[0][3] == f"{np.mean([r['winner_flips'] for r in clean]):.2%}"
+    assert cost_table([]).rows == ()
+
+
+def test_the_terminal_averages_chips_unless_asked(ep_hw, monkeypatch):
+    monkeypatch.setitem(suites.SUITES, "tiny", replace(TINY, threats=(), temporal=None, images=6))
+    command = ("evaluate", "digits", "--suite", "tiny", "--on", "crossbar:pcm", "--corruption", "contrast@3", "--jobs",
+               1, "--out", "run")
+    code, out, err = ep_hw(*command)
+    assert code == 0, err
+    lines = [line.split("│") for line in out.splitlines() if "crossbar:pcm " in line]
+    assert [(cells[2].strip(), cells[3].strip()) for cells in lines] == [("2", "clean"), ("2", "contrast@3")]
+    summary = [r for r in json.loads(Path("run/summary.json").read_text()) if r["machine"] == "crossbar:pcm"]
+    mean = np.mean([r["accuracy"] for r in summary if r["threat"] == "contrast"])
+    assert lines[1][4].strip() == f"{mean:.3f}"
+    _, each, _ = ep_hw(*command, "--each-chip")
+    lines = [line.split("│") for line in each.splitlines() if "crossbar:pcm " in line]
+    assert [(cells[2].strip(), cells[3].strip()) for cells in lines] == [
+        (str(chip), threat) for threat in ("clean", "contrast@3") for chip in (0, 1)]
+    code, _, err = ep_hw("evaluate", "digits", "--suite", "thorough")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "paper, quick" in err
