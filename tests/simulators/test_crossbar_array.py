@@ -115,7 +115,7 @@ def test_overlap_add_equals_fold():
 def test_output_referred_noise_equals_noise_on_every_device(direction, target):
     """Mean and covariance of 1e5 reads; the oracle draws each device's conductance anew for every position."""
     generator = torch.Generator().manual_seed(5)
-    array, _ = random_array(generator, 3, 4, 3, noise=6.0, target=target)
+    array, _ = random_array(generator, 3, 4, 2, noise=6.0, target=target)
     drive = torch.rand(3 if direction == "down" else 4, generator=generator, dtype=torch.float64)
     draws, parts = 100_000, 10
     seen, oracle = (torch.cat([look(array, drive, direction, draws // parts, generator) for _ in range(parts)])
@@ -129,7 +129,7 @@ def test_output_referred_noise_equals_noise_on_every_device(direction, target):
 def reads_of(array, drive, direction, draws, generator):
     """(draws, outputs) that independent reads of the array sense."""
     if direction == "up":
-        image = drive.view(1, 4, 1, 1).expand(draws, 4, 3, 3)
+        image = drive.view(1, 4, 1, 1).expand(draws, 4, 2, 2)
         return sum(array.read_up(i, image, 0, generator) for i in range(len(array.lines_up)))[:, :, 0, 0]
     above = drive.view(1, 3, 1, 1).expand(draws, 3, 1, 1)
     return sum(array.read_down(i, above, generator) for i in range(len(array.lines_down)))[:, 0, 0]
@@ -228,6 +228,17 @@ def test_a_converters_gradient_is_one_inside_its_range_and_zero_outside():
     values = torch.tensor([-3.0, -0.4, 0.0, 0.7, 3.0], requires_grad=True)
     Converter(torch.tensor(1.0), 8, signed=True)(values).sum().backward()
     assert values.grad.tolist() == [0, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("values", "codes", "clipped"), [
+    ([0.2, 0.9], [1, 6], 0), ([0.2, 1.5], [1, 7], 1), ([-1.5, 0.2], [-7, 1], 1), ([], [], 0)])
+def test_a_value_beyond_either_end_is_clipped_though_all_others_lie_within(values, codes, clipped):
+    converter = Converter(torch.tensor(1.0), 4, signed=True)
+    x = torch.tensor(values, requires_grad=True)
+    out = converter(x)
+    out.sum().backward()
+    assert torch.allclose(out.detach() / converter.step, torch.tensor(codes, dtype=torch.float32))
+    assert converter.clipped.item() == clipped == (x.grad == 0).sum()
 
 
 def test_rows_are_converted_before_they_overlap():

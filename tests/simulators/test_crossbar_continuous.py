@@ -10,7 +10,7 @@ from networks import random_images, small_network
 import mapping
 import simulators
 from mapping.errors import Refusal
-from simulators.crossbar.continuous import Circuit, settle
+from simulators.crossbar.continuous import Circuit, _conductances_us, settle
 
 
 def machine(graph, target):
@@ -78,6 +78,34 @@ def test_a_single_neuron_charges_by_the_exponential_of_its_time_constant():
     assert found.settling_s.item() == pytest.approx(waits.max().item(), rel=0.02)
     assert found.tau_s == pytest.approx((tau.min().item(), tau.max().item()), rel=1e-5)
     assert math.isfinite(found.energy_j.item())
+
+
+def test_time_constants_count_every_device_that_a_neuron_is_wired_to():
+    """By hand, neuron by neuron: columns from the pixels in reach, means over pool windows; rows to all above."""
+    m = machine(small_network(3).lower(), "crossbar:pcm/aged")
+    first, second = (array.conductance_us.sum((0, 1)) for array in m.arrays[:2])   # (C_out, C_in, 3, 3) each
+
+    def reach(kernel, i, j, side):
+        """Devices of a 3 x 3 kernel centred at (i, j) that lie on a map of this side."""
+        return sum(kernel[a, b].item() for a in range(3) for b in range(3)
+                   if 0 <= i + a - 1 < side and 0 <= j + b - 1 < side)
+
+    shortest, longest = math.inf, 0.0
+    for c in range(4):
+        for i in range(4):
+            for j in range(4):
+                window = [(2 * i + a, 2 * j + b) for a in (0, 1) for b in (0, 1)]
+                column = sum(reach(first[c, 0], y, x, 8) for y, x in window) / 4
+                row = sum(reach(second[o, c].flip(0, 1), i, j, 4) for o in range(6))
+                tau = 1e-12 / ((column + row) * 1e-6)
+                shortest, longest = min(shortest, tau), max(longest, tau)
+    found = settle(m, random_images(1)).tau_s
+    top = m.arrays[2].conductance_us.sum((0, 1, 2))
+    assert found[0] <= shortest * (1 + 1e-5)
+    nodes_us = _conductances_us(m)[0]
+    assert nodes_us[0].max().item() == pytest.approx(1e-6 / shortest, rel=1e-5)
+    assert nodes_us[0].min().item() == pytest.approx(1e-6 / longest, rel=1e-5)
+    assert torch.all(nodes_us[1] > top)
 
 
 @pytest.mark.parametrize(("field", "value"), [("capacitance_f", 0.0), ("capacitance_f", -1e-12), ("read_v", math.nan)])
