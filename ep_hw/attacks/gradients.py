@@ -76,13 +76,18 @@ class Unrolled(Gradient):
 
 @dataclass(frozen=True)
 class Adjoint(Gradient):
-    """Equation (8) with `iterations` products; each draw of a noisy machine is one step from the same equilibrium."""
+    """Equation (8) with `iterations` products; each draw of a noisy machine is one step from the same equilibrium.
+
+    With `steps` the free phase stops there, before it has settled: a gradient of the states that an attacker's image
+    passes through, at a fraction of the price.
+    """
 
     iterations: int
     loss: str = "cross_entropy"
+    steps: int | None = None
 
     def __call__(self, machine, images, labels, generator, draws=1):
-        states = machine.relax(images, generator=generator).states
+        states = machine.relax(images, self.steps, generator=generator).states
         return sum(self._draw(machine.gradient_model, images, labels, states, generator)
                    for _ in range(draws)) / draws
 
@@ -102,7 +107,7 @@ class Adjoint(Gradient):
         return torch.autograd.grad(outputs, inputs, (ones, *back), retain_graph=True)
 
     def __str__(self):
-        return f"adjoint@{self.iterations}{self._suffix}"
+        return f"adjoint@{self.iterations}{'' if self.steps is None else f'x{self.steps}'}{self._suffix}"
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,9 @@ def input_feedback(machine: Machine, images, z):
 
 
 def parse_gradient(text: str) -> Gradient:
-    """`bptt@10`, `adjoint@100`, `ep@0.5`, `ep@0.5x4` (four pairs), each with `:margin` for the margin loss.
+    """`bptt@10`, `adjoint@100`, `adjoint@10x20` (a free phase of 20 steps), `ep@0.5`, `ep@0.5x4` (four pairs).
+
+    Each with `:margin` for the margin loss.
 
     Raises:
         Refusal: anything else.
@@ -155,7 +162,8 @@ def parse_gradient(text: str) -> Gradient:
     except (KeyError, ValueError):
         pass
     raise Refusal("unknown gradient", where="gradient", got=repr(text),
-                  allowed="bptt@STEPS, adjoint@ITERATIONS, ep@BETA or ep@BETAxPAIRS, with :margin or without",
+                  allowed="bptt@STEPS, adjoint@ITERATIONS or adjoint@ITERATIONSxSTEPS, ep@BETA or ep@BETAxPAIRS, with "
+                  ":margin or without",
                   remedy="write it as bptt@10, adjoint@100 or ep@0.5")
 
 
@@ -172,5 +180,9 @@ def _nudged(text: str, loss: str) -> Nudged:
     return Nudged(float(beta), loss, _count(pairs) if x else 1)
 
 
-_PARSERS = {"bptt": lambda text, loss: Unrolled(_count(text), loss),
-            "adjoint": lambda text, loss: Adjoint(_count(text), loss), "ep": _nudged}
+def _adjoint(text: str, loss: str) -> Adjoint:
+    iterations, x, steps = text.partition("x")
+    return Adjoint(_count(iterations), loss, _count(steps) if x else None)
+
+
+_PARSERS = {"bptt": lambda text, loss: Unrolled(_count(text), loss), "adjoint": _adjoint, "ep": _nudged}

@@ -80,6 +80,7 @@ def corrupt(images: np.ndarray, name: str, severity: int, rng: np.random.Generat
                       allowed=f"{', '.join(CORRUPTIONS)} at severity 1 to 5", remedy="write it as jpeg_compression@3")
     corruption = CORRUPTIONS[name]
     x = np.asarray(images, np.float64)
-    changed = np.clip(corruption.function(x, corruption.constants[severity - 1], rng), 0, 1)
-    # 1e-6 keeps k/255 at k where the decoded image is already a multiple of 1/255
-    return (np.floor(changed * 255 + 1e-6) / 255).astype(np.float32)
+    changed = corruption.function(x, corruption.constants[severity - 1], rng) * 255
+    changed += 1e-6   # keeps k/255 at k where the decoded image is already a multiple of 1/255
+    np.floor(changed, out=changed)
+    return np.divide(changed.clip(0, 255, out=changed), 255, dtype=np.float32)

@@ -1,11 +1,15 @@
 """Changes that cameras, screens and files make: brightness, colour, shape, resolution, compression."""
 
 import io
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ep_hw.corruptions import sampling
+
+_UNIT = 2**22   # Pillow's fixed point
 
 
 def brightness(x, amount: float, rng):
@@ -66,28 +70,52 @@ def _affine(shifts, h: int, w: int):
 
 
 def pixelate(x, factor: float, rng):
-    """Down to `factor` of the side and up again, box filters both ways."""
-    def resample(image):
-        small = image.resize([max(1, int(side * factor)) for side in image.size], Image.Resampling.BOX)
-        return small.resize(image.size, Image.Resampling.BOX)
+    """Down to `factor` of the side and up again, box filters both ways, in the 8-bit arithmetic of Pillow."""
+    sides = x.shape[2:]
+    small = [max(1, int(side * factor)) for side in sides]
+    return _resized(_resized(_levels(x), small), sides) / 255
 
-    return _each_picture(x, resample)
+
+def _levels(x):
+    """Grey levels 0 to 255, whole numbers in floats."""
+    levels = x * 255
+    return np.rint(levels, out=levels)
+
+
+def _resized(pixels, sides):
+    """Whole numbers (N, C, H, W) box-filtered to (N, C, *sides): along rows, rounded, then along columns, rounded."""
+    down, across = (_box(old, new) for old, new in zip(pixels.shape[2:], sides))
+    return _rounded(down @ _rounded(pixels @ across.T))
+
+
+def _rounded(pixels):
+    pixels += 0.5
+    return np.floor(pixels, out=pixels)
+
+
+@lru_cache
+def _box(old: int, new: int):
+    """(new, old) weights of a box filter, multiples of 1/_UNIT: floats hold their sums exactly."""
+    scale = old / new
+    reach = max(scale, 1.0) / 2
+    centre = (np.arange(new)[:, None] + 0.5) * scale
+    first, last = np.floor(centre - reach + 0.5).clip(0), np.floor(centre + reach + 0.5).clip(max=old)
+    place = np.arange(old)
+    offset = (place + 0.5 - centre) / max(scale, 1.0)
+    weights = ((place >= first) & (place < last) & (offset > -0.5) & (offset <= 0.5)).astype(float)
+    return np.floor(weights / weights.sum(1, keepdims=True) * _UNIT + 0.5) / _UNIT
 
 
 def jpeg_compression(x, quality: int, rng):
-    """Through a JPEG of that quality: grey images as mode L, colour images as RGB."""
-    def through_file(image):
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=quality)
-        return Image.open(buffer)
-
-    return _each_picture(x, through_file)
-
-
-def _each_picture(x, change):
-    """Apply a function of Pillow images to (N, C, H, W): three channels as RGB, other numbers one by one as grey."""
+    """Through a JPEG of that quality: three channels as RGB, other numbers one by one as grey."""
     n, c, h, w = x.shape
-    planes = np.rint(x * 255).astype(np.uint8)
-    planes = planes.transpose(0, 2, 3, 1) if c == 3 else planes.reshape(n * c, h, w)
-    out = np.stack([np.asarray(change(Image.fromarray(np.ascontiguousarray(plane)))) for plane in planes]) / 255
-    return out.transpose(0, 3, 1, 2) if c == 3 else out.reshape(x.shape)
+    mode, planes = "RGB" if c == 3 else "L", _levels(x).astype(np.uint8)
+    planes = np.ascontiguousarray(planes.transpose(0, 2, 3, 1)) if c == 3 else planes.reshape(n * c, h, w)
+    decoded = []
+    for plane in planes:
+        buffer = io.BytesIO()
+        Image.frombuffer(mode, (w, h), plane, "raw", mode, 0, 1).save(buffer, "JPEG", quality=quality)
+        buffer.seek(0)
+        decoded.append(JpegImageFile(buffer).tobytes())
+    out = np.frombuffer(b"".join(decoded), np.uint8).reshape(planes.shape)
+    return (out.transpose(0, 3, 1, 2) if c == 3 else out.reshape(x.shape)) / 255

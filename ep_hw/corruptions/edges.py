@@ -1,36 +1,58 @@
-"""Two steps of classical image processing that the spatter corruption is made of."""
+"""Two steps of classical image processing that the spatter corruption is made of, on batches."""
 
 import numpy as np
 from scipy import ndimage
 
-_NEIGHBOURS = np.ones((3, 3))
+_NEIGHBOURS = np.zeros((3, 3, 3), bool)
+_NEIGHBOURS[1] = True   # within an image, never across the batch
+_SLOPE, _SMOOTH = (-1, 0, 1), (1, 2, 1)
 
 
-def canny(image, low: float, high: float):
-    """(H, W) bool: ridges of the gradient |dx| + |dy| (Sobel) above `low` that touch one above `high`.
+def canny(images, low: float, high: float):
+    """(N, H, W) bool: ridges of the gradient |dx| + |dy| (Sobel) above `low` that touch one above `high`.
 
     Source: Canny 1986, with the L1 norm and four directions.
     """
-    dx, dy = (ndimage.sobel(image, axis, mode="nearest") for axis in (1, 0))
-    strength = np.pad(abs(dx) + abs(dy), 1)
-    steep, slanted = abs(dy) > 2.414 * abs(dx), abs(dy) > 0.4142 * abs(dx)
-    same_sign = np.sign(dx) * np.sign(dy) >= 0
-    rows = np.where(slanted, 1, 0)
-    columns = np.where(steep, 0, np.where(slanted & ~same_sign, -1, 1))
-    r, c = np.indices(image.shape) + 1
-    ridge = (strength[r, c] > strength[r - rows, c - columns]) & (strength[r, c] >= strength[r + rows, c + columns])
-    weak = ridge & (strength[r, c] > low)
+    dx, dy = _sobel(images, 2, 1), _sobel(images, 1, 2)
+    across, down = abs(dx), abs(dy)
+    strength = np.pad(across + down, ((0, 0), (1, 1), (1, 1)))
+    steep, slanted, same_sign = down > 2.414 * across, down > 0.4142 * across, np.sign(dx) * np.sign(dy) >= 0
+    ridge = _ridge(strength, 0, 1)
+    for where, rows, columns in ((slanted & same_sign, 1, 1), (slanted & ~same_sign, 1, -1), (steep, 1, 0)):
+        ridge = np.where(where, _ridge(strength, rows, columns), ridge)
+    inner = strength[:, 1:-1, 1:-1]
+    weak = ridge & (inner > low)
     labels, count = ndimage.label(weak, _NEIGHBOURS)
     strong = np.zeros(count + 1, bool)
-    strong[labels[weak & (strength[r, c] > high)]] = True
+    strong[labels[weak & (inner > high)]] = True
     return strong[labels] & weak
 
 
-def equalise(image: np.ndarray) -> np.ndarray:
-    """Histogram equalisation of a uint8 image: the cumulative histogram, stretched from its first level to 255."""
-    counts = np.bincount(image.ravel(), minlength=256)
-    first = counts[np.flatnonzero(counts)[0]]
-    if first == image.size:
-        return image
-    table = np.rint((counts.cumsum() - first) / (image.size - first) * 255)
-    return table.clip(0, 255).astype(np.uint8)[image]
+def _sobel(images, along: int, beside: int):
+    """Sobel's derivative of each image along one axis, smoothed along the other."""
+    return ndimage.correlate1d(ndimage.correlate1d(images, _SLOPE, along, mode="nearest"), _SMOOTH, beside,
+                               mode="nearest")
+
+
+def _ridge(strength, rows: int, columns: int):
+    """Whether each place of the padded (N, H + 2, W + 2) exceeds one neighbour and is no less than the opposite one.
+
+    The neighbours are (rows, columns) away, before and after it.
+    """
+    h, w = strength.shape[1] - 2, strength.shape[2] - 2
+
+    def shifted(r: int, c: int):
+        return strength[:, 1 + r:1 + r + h, 1 + c:1 + c + w]
+
+    return (shifted(0, 0) > shifted(-rows, -columns)) & (shifted(0, 0) >= shifted(rows, columns))
+
+
+def equalise(images: np.ndarray) -> np.ndarray:
+    """Histogram equalisation of (N, H, W) uint8 images, each by its cumulative histogram, from its first level."""
+    n, pixels = len(images), images[0].size
+    places = 256 * np.arange(n)[:, None, None] + images
+    counts = np.bincount(places.ravel(), minlength=256 * n).reshape(n, 256)
+    first = np.take_along_axis(counts, (counts > 0).argmax(1)[:, None], 1)
+    table = np.rint((counts.cumsum(1) - first) / np.maximum(pixels - first, 1) * 255)
+    table = np.where(first == pixels, np.arange(256), table).clip(0, 255).astype(np.uint8)
+    return table.ravel()[places]

@@ -50,15 +50,29 @@ def motion_blur(x, radius: float, sigma: float, degrees):
     steps = np.arange(int(2 * radius + 1))
     kernel = np.exp(-steps**2 / (2 * sigma**2))
     n, _, h, w = x.shape
-    angles, image = np.deg2rad(degrees), np.arange(n)[:, None, None]
+    angles, pixels = np.deg2rad(degrees), Pixels(x)
     out = np.zeros((n, h, w, x.shape[1]))
-    channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     for i, weight in zip(steps, kernel / kernel.sum()):
         if weight > 1e-6:   # far below a grey level
             rows = np.arange(h) + np.floor(i * np.sin(angles) + 0.5).astype(int)[:, None]
             columns = np.arange(w) + np.floor(i * np.cos(angles) + 0.5).astype(int)[:, None]
-            out += weight * channels_last[image, rows.clip(0, h - 1)[:, :, None], columns.clip(0, w - 1)[:, None]]
+            seen = pixels.at(rows.clip(0, h - 1)[:, :, None], columns.clip(0, w - 1)[:, None])
+            seen *= weight
+            out += seen
     return out.transpose(0, 3, 1, 2)
+
+
+class Pixels:
+    """A batch laid out so that its pixels are read fast at places of each image's own."""
+
+    def __init__(self, x):
+        self.flat = x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
+        self.first = np.arange(len(x))[:, None, None] * (x.shape[2] * x.shape[3])
+        self.width = x.shape[3]
+
+    def at(self, rows, columns):
+        """(N, h, w, C) pixels at whole `rows` and `columns`, each of a shape that broadcasts to (N, h, w)."""
+        return self.flat.take(self.first + rows * self.width + columns, axis=0, mode="clip")
 
 
 def bilinear(x, rows, columns):
@@ -66,14 +80,13 @@ def bilinear(x, rows, columns):
 
     Mirroring is about the centres of the outermost pixels.
     """
-    n, _, h, w = x.shape
+    h, w = x.shape[2:]
     rows, columns = _mirror(rows, h), _mirror(columns, w)
     top, left = (np.minimum(np.floor(place).astype(int), size - 1) for place, size in ((rows, h), (columns, w)))
     below, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
-    down, across = (rows - top)[..., None], (columns - left)[..., None]
-    image, pixels = np.arange(n)[:, None, None], np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    upper = pixels[image, top, left] * (1 - across) + pixels[image, top, right] * across
-    lower = pixels[image, below, left] * (1 - across) + pixels[image, below, right] * across
+    down, across, pixels = (rows - top)[..., None], (columns - left)[..., None], Pixels(x)
+    upper = pixels.at(top, left) * (1 - across) + pixels.at(top, right) * across
+    lower = pixels.at(below, left) * (1 - across) + pixels.at(below, right) * across
     return (upper * (1 - down) + lower * down).transpose(0, 3, 1, 2)
 
 

@@ -84,15 +84,22 @@ def spatter(x, constants, rng):
         cover = sampling.gaussian_filter((liquid > threshold).astype(float), mix * size)[:, None]
         cover = np.where(cover < 0.8, 0, cover)
         return x * (1 - cover) + cover * sampling.tint(MUD, c)
-    depth = np.stack([_drops(np.floor(layer.clip(0, 1) * 255)) for layer in liquid])[:, None]
+    depth = _drops(np.floor(liquid.clip(0, 1) * 255))[:, None]
     largest = depth.max((1, 2, 3), keepdims=True)
     return x + mix * depth / np.where(largest > 0, largest, 1) * sampling.tint(WATER, c)
 
 
 def _drops(liquid):
-    """(H, W) brightness of water drops: light gathers near the edges of the liquid (H, W), whole numbers to 255."""
+    """(N, H, W) brightness of water drops: light gathers near the edges of the liquid, whole numbers to 255."""
     edges = canny(liquid, 50, 150)
-    distance = ndimage.distance_transform_edt(~edges) if edges.any() else np.full(liquid.shape, _FAR)
-    distance = np.floor(ndimage.uniform_filter(np.minimum(distance, _FAR), 3, mode="mirror"))
-    shaded = ndimage.correlate(equalise(distance.astype(np.uint8)).astype(float), _WIND, mode="mirror").clip(0, 255)
-    return liquid * np.rint(ndimage.uniform_filter(shaded, 3, mode="mirror"))
+    # images lie too far apart to see each other's edges; nor does one without any see those of others
+    distance = (ndimage.distance_transform_edt(~edges, sampling=(2 * _FAR, 1, 1)) if edges.any()
+                else np.full(liquid.shape, _FAR))
+    distance = np.floor(_mean_of_nine(np.minimum(distance, _FAR)))
+    equal = equalise(distance.astype(np.uint8)).astype(float)
+    shaded = ndimage.correlate(equal, _WIND[None], mode="mirror").clip(0, 255)
+    return liquid * np.rint(_mean_of_nine(shaded))
+
+
+def _mean_of_nine(images):
+    return ndimage.uniform_filter(images, (1, 3, 3), mode="mirror")

@@ -237,7 +237,7 @@ def test_bad_threats_are_refused(text):
         parse_threat(text)
 
 
-@pytest.mark.parametrize("text", ["bptt", "bptt@0", "bptt@1.5", "ep@0", "ep@x", "adjoint@0", "ep@1x0",
+@pytest.mark.parametrize("text", ["bptt", "bptt@0", "bptt@1.5", "ep@0", "ep@x", "adjoint@0", "adjoint@5x", "ep@1x0",
                                   "ep@1x", "ep@inf", "ep@1:hinge", "bptt@5:", "spsa@3"])
 def test_bad_gradients_are_refused(text):
     with pytest.raises(Refusal, match="bptt@STEPS"):

@@ -14,7 +14,7 @@ from scipy import ndimage
 from ep_hw.corruptions import CORRUPTIONS, MAIN, corrupt, sampling
 from ep_hw.corruptions.edges import canny, equalise
 from ep_hw.corruptions.photographs import SHA256, frost_photographs
-from ep_hw.corruptions.weather import plasma
+from ep_hw.corruptions.weather import _drops, plasma
 from mapping import Refusal
 
 WITHOUT_FILES = sorted(set(CORRUPTIONS) - {"frost"})
@@ -215,19 +215,33 @@ def test_water_brightens_and_mud_browns():
 def test_edges_of_a_square_are_its_outline():
     image = np.zeros((16, 16))
     image[4:12, 4:12] = 200
-    edges = canny(image, 50, 150)
+    edges = canny(image[None], 50, 150)[0]
     assert edges.any()
     inside, outside = np.zeros_like(edges), np.ones_like(edges)
     inside[6:10, 6:10] = True
     outside[2:14, 2:14] = False
     assert not edges[inside | outside].any()
-    assert not canny(image / 100, 50, 150).any()
+    assert not canny(image[None] / 100, 50, 150).any()
+
+
+def test_no_image_sees_another_s_edges_or_levels():
+    """Batches: an image without edges among others, each as it is alone."""
+    rng = np.random.default_rng(0)
+    images = np.stack([np.zeros((12, 12)), *(200 * (ndimage.gaussian_filter(rng.random((3, 12, 12)), 1) > 0.5))])
+    together = canny(images, 50, 150)
+    assert together[1:].any((1, 2)).all()
+    assert not together[0].any()
+    assert np.array_equal(together, np.concatenate([canny(image[None], 50, 150) for image in images]))
+    levels = images.astype(np.uint8) // 3
+    assert np.array_equal(equalise(levels), np.concatenate([equalise(image[None]) for image in levels]))
+    drops = _drops(images)
+    assert np.array_equal(drops, np.concatenate([_drops(image[None]) for image in images]))
 
 
 def test_equalising_spreads_the_levels():
     image = np.repeat(np.arange(100, 104, dtype=np.uint8), 4).reshape(4, 4)
-    assert sorted(set(equalise(image).ravel())) == [0, 85, 170, 255]
-    assert np.array_equal(equalise(np.full((3, 3), 7, np.uint8)), np.full((3, 3), 7))
+    assert sorted(set(equalise(image[None]).ravel())) == [0, 85, 170, 255]
+    assert np.array_equal(equalise(np.full((1, 3, 3), 7, np.uint8)), np.full((1, 3, 3), 7))
 
 
 def test_frost_is_a_crop_of_a_photograph(photographs):

@@ -132,6 +132,15 @@ def test_the_adjoint_of_the_trained_network_is_backpropagation():
     assert cosine(adjoint, unrolled).min() >= 0.999
 
 
-@pytest.mark.parametrize("text", ["bptt@10", "adjoint@100", "adjoint@3:margin", "ep@0.5", "ep@2x4", "ep@0.01x3:margin"])
+def test_an_adjoint_from_enough_steps_is_the_adjoint_at_the_equilibrium():
+    machine, images = exact(converging_graph()), random_images(6, dtype=torch.float64)
+    truth = Adjoint(50)(machine, images, LABELS, None)
+    aims = [cosine(Adjoint(50, steps=steps)(machine, images, LABELS, None), truth).min() for steps in (2, 300)]
+    assert aims[0] < 0.999
+    assert aims[1] > 1 - 1e-9
+
+
+@pytest.mark.parametrize("text", ["bptt@10", "adjoint@100", "adjoint@10x20", "adjoint@3:margin", "ep@0.5", "ep@2x4",
+                                  "ep@0.01x3:margin"])
 def test_a_gradient_is_rebuilt_from_its_name(text):
     assert str(parse_gradient(text)) == text

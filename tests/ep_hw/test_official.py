@@ -87,7 +87,8 @@ def test_other_published_images_are_another_cell(root, model, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("official:snow@1", "snow.npy"), ("official:fog@6", "severity out of range"), ("official:pgd_l2@1", "unknown threat")])
+    ("official:snow@1", "snow.npy"), ("official:fog@6", "severity out of range"),
+    ("official:pgd_l2@1", "unknown threat")])
 def test_what_is_not_there_is_refused_before_any_work(root, model, text, words):
     with pytest.raises(Refusal, match=words):
         plan_evaluation(model, ["reference"], [parse_threat(text)], images=4, root=root)
