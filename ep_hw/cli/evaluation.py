@@ -55,6 +55,8 @@ def evaluate(
     eot: Annotated[int | None, typer.Option(min=1, help="gradients averaged on noisy machines [default: 4]")] = None,
     votes: Annotated[int | None, typer.Option(min=1, help="reads whose majority decides on noisy machines [default: 5]"
                                               )] = None,
+    budget: Annotated[str | None, typer.Option(help="time to spend, as 30m or 2h: chooses --images (64 or more) and "
+                                               "--queries from cells measured first")] = None,
     jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
@@ -69,9 +71,40 @@ def evaluate(
     settings = chosen.settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
-    plan = workflow.plan_evaluation(model, on, threats, suite=chosen, images=images, chips=chips, seed=seed,
-                                    settings=settings, device=device, root=data_root, download=download)
+
+    def plan_of(count: int | None, asked: int):
+        return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
+                                        settings=settings.model_copy(update={"queries": asked}), device=device,
+                                        root=data_root, download=download)
+
+    count, asked = images, settings.queries
+    if budget is not None:
+        count, asked = _within(budget, plan_of, asked, images, out, jobs)
+    plan = plan_of(count, asked)
     _evaluate(plan, out, workflow.command_line(), jobs, workflow, each_chip)
+
+
+def _within(budget: str, plan_of, queries: int, images: int | None, out: Path, jobs: int) -> tuple[int, int]:
+    """Images and queries that a budget allows."""
+    import sys
+
+    from ep_hw.budget import choose
+    from ep_hw.checkpoint import check_writable
+    from mapping.options import duration
+
+    try:
+        seconds = duration(budget)
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if images is not None or not 0 < seconds < float("inf"):
+        raise Refusal("no such budget", where="--budget", got=budget if images is None else f"{budget} and --images",
+                      allowed="a time above 0, as 90s, 30m or 2h, without --images", remedy="leave one of them out")
+    available = len(plan_of(sys.maxsize, queries).images)
+    check_writable(out)
+    with cell_progress("measuring a trial") as show:
+        choice = choose(plan_of, queries, available, seconds, out, show, jobs)
+    typer.echo(choice.sentence())
+    return choice.images, choice.queries
 
 
 def _expect(threat, kind: str, option: str):
@@ -88,7 +121,7 @@ def _evaluate(plan, out: Path, command: str, jobs: int, workflow, each_chip: boo
     with cell_progress("evaluating") as show:
         summary = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
                                progress=show, jobs=jobs)
-    print_table(_chip_table(summary) if each_chip else _summary_table(plan, summary))
+    print_table(_summary_table(plan, summary))
     typer.echo(f"{out / 'report.html'}: open it in a browser; summary.json, results.parquet, figures, tables and cards "
                "are beside it")
 

@@ -1,0 +1,102 @@
+"""How many images a time budget allows: a few are evaluated first, and what their cells took is scaled up.
+
+    seconds(n, q) = [n (c + s q / q_0) + min(n, m) p] / (n_0 jobs)                                             (22)
+
+c seconds that the cells of n_0 trial images took without square attacks, s of square attacks with q_0 queries, p of the
+probes (on at most m images). Images n and queries q are the most that fit, n at least `FEWEST`.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ep_hw.cells import Cell
+from ep_hw.checkpoint import write_atomically
+from ep_hw.evaluation import Plan, evaluate
+from ep_hw.probes import FOLDER as PROBES
+from ep_hw.probes import probe_plan
+from ep_hw.statistics import smallest_detectable
+
+FEWEST, TRIAL = 64, 8          # images
+LEAST_QUERIES, TRIAL_QUERIES = 100, 100
+FOLDER = "budget"   # in the folder of the evaluation
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What equation (22) is made of, in seconds of one worker for `TRIAL` images: c, s and p; m is `probed`."""
+
+    others: float
+    square: float
+    probes: float
+    probed: int
+
+    def seconds(self, images: int, queries: int, jobs: int) -> float:
+        """Equation (22)."""
+        return (images * self._each(queries) + min(images, self.probed) * self.probes) / (TRIAL * jobs)
+
+    def most_images(self, budget_s: float, queries: int, jobs: int) -> int:
+        """Images that fit, `FEWEST` or more, as if as many as can be were probed."""
+        return max(FEWEST, int((budget_s * TRIAL * jobs - self.probed * self.probes) / max(self._each(queries), 1e-9)))
+
+    def most_queries(self, budget_s: float, asked: int, jobs: int) -> int:
+        """Queries that fit with `FEWEST` images, no more than asked; `LEAST_QUERIES` where fewer do."""
+        if not self.square:
+            return asked
+        left = (budget_s * TRIAL * jobs - min(FEWEST, self.probed) * self.probes) / FEWEST - self.others
+        return min(asked, max(LEAST_QUERIES, int(left / self.square * TRIAL_QUERIES)))
+
+    def _each(self, queries: int) -> float:
+        return self.others + self.square * queries / TRIAL_QUERIES
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a budget allows: seconds are the estimate, `detectable` the smallest difference a paired test would show."""
+
+    budget_s: float
+    images: int
+    queries: int
+    seconds: float
+    detectable: float
+
+    def sentence(self) -> str:
+        """For users."""
+        late = ", more than the budget: fewer would say nothing" if self.seconds > self.budget_s else ""
+        return (f"{self.images} images, {self.queries} queries: about {self.seconds / 60:.1f} min{late}. The smallest "
+                f"difference they could show is {100 * self.detectable:.1f} points.")
+
+
+def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: int, budget_s: float, folder: Path,
+           progress, jobs: int) -> Choice:
+    """Measure a trial and choose; a choice made before for the same budget is kept, so that a run can be continued.
+
+    Args:
+        plan_of: the plan for a number of images and of queries. available: images in the data set.
+        folder: of the evaluation. progress, jobs: see `evaluate`.
+    """
+    kept = Path(folder) / FOLDER / "choice.json"
+    if kept.is_file():
+        choice = Choice(**json.loads(kept.read_text()))
+        if choice.budget_s == budget_s:
+            return choice
+    rates = measure(plan_of(TRIAL, TRIAL_QUERIES), kept.parent, progress, jobs)
+    queries = rates.most_queries(budget_s, asked_queries, jobs)
+    images = min(available, rates.most_images(budget_s, queries, jobs))
+    choice = Choice(budget_s, images, queries, rates.seconds(images, queries, jobs), smallest_detectable(images))
+    write_atomically(kept, json.dumps(asdict(choice)).encode())
+    return choice
+
+
+def measure(trial: Plan, folder: Path, progress, jobs: int) -> Rates:
+    """Evaluate and probe a trial of `TRIAL` images, and sum what its cells took."""
+    _, cells = evaluate(trial, folder, progress, jobs)
+    checked = probe_plan(replace(trial, probed=min(TRIAL, trial.probed)))
+    probes = evaluate(checked, folder / PROBES, progress, jobs)[1] if checked else []
+    square = [cell for cell in cells if cell.configuration.threat.kind.startswith("square")]
+    return Rates(_total(cells) - _total(square), _total(square), _total(probes), trial.probed if checked else 0)
+
+
+def _total(cells: Sequence[Cell]) -> float:
+    return sum(cell.seconds() for cell in cells)
