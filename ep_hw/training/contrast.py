@@ -1,7 +1,7 @@
 """The EP gradient of a batch as a recipe asks for it: precision, stopping, and on CUDA one captured graph a shape.
 
-The phases may run in lower precision: their convolutions read rounded copies of float32 weights, states come back to
-float32 before the contrast, a small difference of large numbers, is taken. See ep_hw.learning for the rule.
+The products of the phases may be rounded; weights, states and the contrast, a small difference of large numbers, are
+float32. See ep_hw.learning for the rule.
 """
 
 from contextlib import contextmanager
