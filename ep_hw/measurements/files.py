@@ -26,8 +26,13 @@ def write_measurement(out: Path, name: str, settings: dict, rows: list[dict], fi
     Raises:
         Refusal: a file cannot be written.
     """
-    blobs = {"csv": csv_of(rows), "json": json.dumps({**settings, "rows": rows}, indent=1).encode() + b"\n"}
-    return [*_write(out, name, blobs), *write_figure(out, name, figure)]
+    return [*write_rows(out, name, settings, rows), *write_figure(out, name, figure)]
+
+
+def write_rows(out: Path, name: str, settings: dict, rows: list[dict]) -> list[Path]:
+    """Write NAME.csv and NAME.json; see `write_measurement`."""
+    return _write(out, name, {"csv": csv_of(rows),
+                              "json": json.dumps({**settings, "rows": rows}, indent=1).encode() + b"\n"})
 
 
 def write_figure(out: Path, name: str, figure: Figure) -> list[Path]:

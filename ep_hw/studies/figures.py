@@ -29,7 +29,7 @@ def curves_figure(rows: Sequence[dict], axis: Axis, others: Sequence[str]) -> Fi
                 own = [r for r in rows if r["technology"] == technology and (r["threat"], r["strength"]) == threat]
                 _lines(axes, own, axis, look)
                 axes.grid()
-            line[0].set_ylabel(f"{technology.removeprefix('crossbar:')}\naccuracy, %")
+            line[0].set_ylabel(f"{_short(technology, technologies)}\naccuracy, %")
         for threat, axes in zip(threats, panels[0]):
             axes.set_title(_name(threat), loc="left", fontsize=10, weight="bold")
         for axes in panels[-1]:
@@ -58,7 +58,8 @@ def heat_figure(rows: Sequence[dict], across: Axis, up: Axis, rest: Sequence[str
             for threat, axes in zip(threats, line):
                 own = [r for r in rows if r["technology"] == technology and (r["threat"], r["strength"]) == threat]
                 picture = _map(axes, own, across, up, (low, high))
-                axes.set_title(f"{technology}\n{_name(threat)}", loc="left", fontsize=8, weight="bold")
+                axes.set_title(f"{_short(technology, technologies)}\n{_name(threat)}", loc="left", fontsize=8,
+                               weight="bold")
         for axes in panels[-1]:
             axes.set_xlabel(across.label)
         for line in panels:
@@ -161,6 +162,13 @@ def _limits(rows) -> tuple[float, float]:
     ends = [100 * r[key] for r in rows for key in ("accuracy", "chip_worst", "chip_best") if r[key] is not None]
     room = max(0.06 * (max(ends) - min(ends)), 1.0)
     return max(min(ends) - room, 0.0), min(max(ends) + room, 101.0)
+
+
+def _short(technology: str, technologies: Sequence[str]) -> str:
+    """A technology without its options, where no other one has the same name."""
+    name = technology.partition("[")[0]
+    shared = sum(other.partition("[")[0] == name for other in technologies) > 1
+    return (technology if shared else name).removeprefix("crossbar:")
 
 
 def _distinct(rows, key: str) -> list:

@@ -1,0 +1,81 @@
+"""Commands about analog machines: what they cost, how their two directions differ, how they settle and are read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ep_hw.cli.application import app
+from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model
+from ep_hw.cli.printing import print_table, save_rows
+
+On = Annotated[list[str] | None, typer.Option(help="machine (repeatable)")]
+Seed = Annotated[int, typer.Option(min=0, help="of the images and of read noise")]
+Out = Annotated[Path | None, typer.Option(help="folder for a CSV and a JSON file")]
+
+
+@app.command()
+def cost(model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
+         download: Download = False):
+    """Estimate energy, latency and area of one image on crossbars, next to Loihi."""
+    from ep_hw.measurements.analog import cost_table, measure_cost
+    from ep_hw.workflow import network_and_images
+
+    net, split = network_and_images(model, images, seed, data_root, download)
+    rows = list(measure_cost(net.lower(), on or ["crossbar:pcm", "crossbar:pcm[arrays=separate]", "loihi"],
+                             split.images))
+    print_table(cost_table(rows))
+    save_rows(out, "cost", {"model": net.name}, rows)
+
+
+@app.command()
+def symmetry(model: Model, on: On = None, images: Images = 50, seed: Seed = 0,
+             chips: Annotated[int, typer.Option(min=1, help="chips")] = 3,
+             sweeps: Annotated[int, typer.Option(min=25, help="sweeps to watch")] = 200,
+             out: Out = None, data_root: DataRoot = None, download: Download = False):
+    """Show what arrays of their own for feedback cost: asymmetry, rising energy, limit cycles."""
+    from ep_hw.measurements.analog import measure_symmetry, plain_table
+    from ep_hw.workflow import network_and_images
+
+    net, split = network_and_images(model, images, seed, data_root, download)
+    rows = list(measure_symmetry(net.lower(), on or ["crossbar:pcm/aged", "crossbar:pcm/aged[arrays=separate]"],
+                                 split.images, chips, sweeps))
+    print_table(plain_table("two directions", rows, ("run_as", "images")))
+    save_rows(out, "symmetry", {"model": net.name, "seed": seed}, rows)
+
+
+@app.command(name="settle")
+def settling(model: Model, on: On = None, images: Images = 20, seed: Seed = 0, chip: Chip = 0,
+             capacitance: Annotated[float, typer.Option(help="of a neuron's node, in farads")] = 1e-12,
+             volts: Annotated[float, typer.Option(help="of a state of 1")] = 0.2,
+             tolerance: Annotated[float, typer.Option(min=1e-6, max=0.1, help="of a settled state")] = 1e-3,
+             out: Out = None, data_root: DataRoot = None, download: Download = False):
+    """Let a chip relax in continuous time: settling time and heat of its devices, and where it ends."""
+    from ep_hw.measurements.analog import measure_settling, plain_table
+    from ep_hw.workflow import network_and_images
+    from simulators.crossbar.continuous import Circuit
+
+    circuit = Circuit(capacitance, volts)
+    net, split = network_and_images(model, images, seed, data_root, download)
+    rows = list(measure_settling(net.lower(), on or ["crossbar:pcm/aged"], split, circuit, chip, tolerance))
+    print_table(plain_table("continuous time", rows, ("run_as", "images")))
+    save_rows(out, "settle", {"model": net.name, "seed": seed, "capacitance_f": capacitance, "read_v": volts}, rows)
+
+
+@app.command()
+def readout(model: Model, on: Annotated[str, typer.Option(help="a crossbar with read noise")] = "crossbar:pcm",
+            dt: Annotated[list[float] | None, typer.Option(help="share of the way a state moves in a step "
+                                                           "(repeatable)")] = None,
+            average: Annotated[list[int] | None, typer.Option(min=1, help="last steps averaged (repeatable)")] = None,
+            reads: Annotated[int, typer.Option(min=2, help="relaxations with fresh noise")] = 20,
+            images: Images = 50, chip: Chip = 0, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
+            download: Download = False):
+    """Show what leaky steps and an averaged read-out do to the variance and the bias of noisy logits."""
+    from ep_hw.measurements.analog import measure_readout, plain_table
+    from ep_hw.workflow import network_and_images
+
+    net, split = network_and_images(model, images, seed, data_root, download)
+    rows = list(measure_readout(net.lower(), on, split.images, dt or [1.0, 0.5, 0.25], average or [1, 5, 20], reads,
+                                chip, seed))
+    print_table(plain_table("noise of the logits", rows))
+    save_rows(out, "readout", {"model": net.name, "seed": seed, "chip": chip}, rows)

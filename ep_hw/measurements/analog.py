@@ -1,0 +1,139 @@
+"""Measurements of analog machines: cost beside Loihi's, two directions, continuous time, noise of the read-out.
+
+Each function yields plain rows, one a machine.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+
+import torch
+
+import mapping
+import simulators
+from ep_hw.data import Split
+from mapping.crossbar_target import CROSSBAR_RUNGS, Causes, CrossbarTarget
+from mapping.errors import Refusal
+from mapping.graph import EPGraph
+from mapping.program import Table
+from mapping.targets import LoihiTarget, parse
+from simulators.crossbar.continuous import Circuit, settle
+from simulators.crossbar.stability import measure_stability
+from simulators.loihi.energy import mean_cost
+from simulators.loihi.events import count_events
+from simulators.machine import Cost
+
+
+def crossbar_target(machine: str) -> CrossbarTarget:
+    """The crossbar that a user named.
+
+    Raises:
+        Refusal: another machine.
+    """
+    target = parse(machine)
+    if not isinstance(target, CrossbarTarget):
+        raise Refusal("not an analog machine", where="--on", got=machine, allowed="crossbar:PRESET",
+                      remedy="choose one of 'ep-hw machines'")
+    return target
+
+
+def quiet(target: CrossbarTarget) -> CrossbarTarget:
+    """The same chip without fresh read noise."""
+    return replace(target, without=Causes(r for r in CROSSBAR_RUNGS if r in (*target.without, "read")))
+
+
+def measure_cost(graph: EPGraph, machines: Sequence[str], images) -> Iterator[dict]:
+    """Estimated energy (J), latency (s) and area (mm2) of relaxing one image, each with its range.
+
+    Crossbars take what their program takes; Loihi machines the mean over `images`, by their events.
+    """
+    for name in machines:
+        with simulators.open(mapping.compile(graph, name)) as machine:
+            cost = _loihi_cost(machine, images) if isinstance(parse(name), LoihiTarget) else machine.cost()
+            yield {"machine": name, "operations": cost.operations, **_ranged("energy", "j", cost.energy_j,
+                                                                            cost.energy_range_j),
+                   **_ranged("latency", "s", cost.latency_s, cost.latency_range_s),
+                   **_ranged("area", "mm2", cost.area_mm2, cost.area_range_mm2), "source": cost.source}
+
+
+def cost_table(rows: Sequence[dict]) -> Table:
+    """A line a machine; the sources of each family below."""
+    def span(row, kind, unit, scale):
+        if row[f"{kind}_{unit}"] is None:
+            return "unknown"
+        low, high = (scale * row[f"{kind}_{end}_{unit}"] for end in ("low", "high"))
+        return f"{scale * row[f'{kind}_{unit}']:.3g} ({low:.2g} to {high:.2g})"
+
+    lines = tuple((r["machine"], f"{r['operations'] / 1e6:.3g}", span(r, "energy", "j", 1e6),
+                   span(r, "latency", "s", 1e3), span(r, "area", "mm2", 1)) for r in rows)
+    return Table("estimated cost of one image", ("machine", "operations, M", "energy, uJ", "latency, ms", "area, mm2"),
+                 lines, tuple(dict.fromkeys(r["source"] for r in rows)))
+
+
+def measure_symmetry(graph: EPGraph, machines: Iterable[str], images, chips: int, sweeps: int) -> Iterator[dict]:
+    """Asymmetry, and what it does to energy and rest under the alternating schedule, without fresh noise."""
+    for name, chip in product(machines, range(chips)):
+        target = quiet(crossbar_target(name))
+        with simulators.open(mapping.compile(graph, target), chip_seed=chip) as machine:
+            found = measure_stability(machine, images, sweeps)
+        yield {"machine": name, "run_as": str(target), "chip": chip, "images": len(images),
+               "asymmetry": found.asymmetry, "sweeps_that_raise_energy": found.rises().mean().item(),
+               "largest_rise": found.largest_rise.max().item(), "at_rest": found.rest.double().mean().item(),
+               "in_limit_cycles": (found.period > 0).double().mean().item(), "longest_period": int(found.period.max())}
+
+
+def measure_settling(graph: EPGraph, machines: Iterable[str], split: Split, circuit: Circuit, chip: int,
+                     tolerance: float) -> Iterator[dict]:
+    """Settling in continuous time, and how far from the discrete fixed points it ends."""
+    for name in machines:
+        target = quiet(crossbar_target(name))
+        with simulators.open(mapping.compile(graph, target), chip_seed=chip) as machine:
+            found = settle(machine, split.images, circuit, tolerance=tolerance)
+            discrete = machine.relax(split.images)
+        prediction = found.logits.argmax(1)
+        gap = torch.stack([(a - b).abs().flatten(1).amax(1) for a, b in zip(found.states, discrete.states)]).amax(0)
+        yield {"machine": name, "run_as": str(target), "images": len(split),
+               "settled": found.converged.double().mean().item(),
+               "settling_s": found.settling_s.median().item(), "settling_worst_s": found.settling_s.max().item(),
+               "energy_j": found.energy_j.mean().item(), "tau_shortest_s": found.tau_s[0],
+               "tau_longest_s": found.tau_s[1], "accuracy": (prediction == split.labels).double().mean().item(),
+               "agreement": (prediction == discrete.prediction).double().mean().item(),
+               "same_fixed_point": (gap <= 20 * tolerance).double().mean().item()}
+
+
+def measure_readout(graph: EPGraph, machine: str, images, dts: Sequence[float], windows: Sequence[int], reads: int,
+                    chip: int, seed: int) -> Iterator[dict]:
+    """What leaky steps and an averaged read-out do to the logits' noise.
+
+    Over reads r of the same chip and images, against the chip without fresh noise, logits y:
+
+        sd^2 = mean over images and classes of var_r(y),    bias^2 = mean of (mean_r(y) - y_quiet)^2 - sd^2 / reads
+
+    The quiet chip runs until it rests: what a noisy machine's fixed steps leave unfinished is part of its bias.
+    """
+    target = crossbar_target(machine)
+    for dt, window in product(dts, windows):
+        noisy = replace(target, dt=dt, readout_steps=window)
+        with simulators.open(mapping.compile(graph, quiet(noisy)), chip_seed=chip) as still:
+            exact = still.relax(images).logits.double()
+        with simulators.open(mapping.compile(graph, noisy), chip_seed=chip) as moving:
+            seen = torch.stack([moving.relax(images, generator=torch.Generator().manual_seed(seed + r)).logits
+                                for r in range(reads)]).double()
+        variance, squared = seen.var(0).mean().item(), (seen.mean(0) - exact).square().mean().item()
+        yield {"machine": str(noisy), "dt": dt, "readout_steps": window, "reads": reads, "sd": variance**0.5,
+               "bias": max(squared - variance / reads, 0.0) ** 0.5}
+
+
+def plain_table(title: str, rows: Sequence[dict], leave_out: Sequence[str] = ()) -> Table:
+    """A line a row, a column a key."""
+    keys = [key for key in rows[0] if key not in leave_out]
+    return Table(title, tuple(k.replace("_", " ") for k in keys), tuple(tuple(r[k] for k in keys) for r in rows))
+
+
+def _loihi_cost(machine, images) -> Cost:
+    return mean_cost(machine.program, count_events(machine, images, machine.relax(images).steps))
+
+
+def _ranged(kind: str, unit: str, value, span) -> dict:
+    low, high = span or (value, value)
+    return {f"{kind}_{unit}": value, f"{kind}_low_{unit}": low, f"{kind}_high_{unit}": high}

@@ -1,0 +1,58 @@
+"""Measurements of analog machines from the command line: rows that say what the machines do."""
+
+import json
+
+import pytest
+from networks import random_images, small_network
+
+from ep_hw.measurements.analog import crossbar_target, measure_cost, measure_readout, measure_symmetry, quiet
+from mapping import Refusal, parse
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return small_network(3).lower()
+
+
+def test_crossbars_and_loihi_stand_side_by_side(graph):
+    analog, loihi = measure_cost(graph, ["crossbar:pcm", "loihi"], random_images(3))
+    for row in (analog, loihi):
+        assert 0 < row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
+        assert 0 < row["latency_low_s"] <= row["latency_s"] <= row["latency_high_s"]
+    assert analog["area_mm2"] > 0
+    assert loihi["area_mm2"] is None
+
+
+def test_only_arrays_of_their_own_are_asymmetric_and_raise_energy(graph):
+    machines = ["crossbar:pcm/read", "crossbar:pcm/read[arrays=separate]"]
+    shared, apart = measure_symmetry(graph, machines, random_images(4), 1, 60)
+    assert shared["run_as"] == "crossbar:pcm/read[without=read]"
+    assert (shared["asymmetry"], shared["sweeps_that_raise_energy"]) == (0, 0)
+    assert apart["asymmetry"] > 0.01
+    assert apart["sweeps_that_raise_energy"] > 0
+
+
+def test_averaging_lowers_the_variance_of_the_logits_and_the_quiet_chip_has_none(graph):
+    one, many = measure_readout(graph, "crossbar:pcm[steps=60]", random_images(4), [0.5], [1, 20], 8, 0, 0)
+    assert one["sd"] > many["sd"] > 0
+    silent = next(measure_readout(graph, "crossbar:ideal", random_images(4), [1.0], [1], 3, 0, 0))
+    assert silent["sd"] == pytest.approx(0, abs=1e-12)
+    assert silent["bias"] == pytest.approx(0, abs=1e-4)
+
+
+def test_quiet_machines_keep_what_else_was_left_out():
+    assert str(quiet(parse("crossbar:pcm[without=aged]"))) == "crossbar:pcm[without=aged+read]"
+    with pytest.raises(Refusal, match="not an analog machine"):
+        crossbar_target("loihi")
+
+
+def test_settling_is_written_where_asked(ep_hw, tmp_path):
+    code, out, _ = ep_hw("settle", "digits", "--images", 3, "--out", tmp_path)
+    assert code == 0
+    assert "settling" in out
+    (row,) = json.loads((tmp_path / "settle.json").read_text())["rows"]
+    assert row["settled"] == 1
+    assert 1e-9 < row["settling_s"] <= row["settling_worst_s"] < 1e-6
+    code, _, err = ep_hw("settle", "digits", "--capacitance", -1)
+    assert code == 2
+    assert "capacitance_f" in err
