@@ -112,8 +112,8 @@ def test_evaluate_prints_a_summary_and_names_its_files(ep_hw, tmp_path):
     code, out, _ = ep_hw("evaluate", "digits", "--on", "loihi", "--images", 5, "--corruption", "jpeg@3", "--out", "run")
     assert code == 0
     assert "jpeg_compression@3" in out
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["cells", "report.html", "results.parquet",
-                                                                     "summary.json"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["cards", "cells", "figures", "report.html",
+                                                                     "results.parquet", "summary.json", "tables"]
 
 
 def test_the_readmes_python_example_runs(tmp_path):
