@@ -12,6 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ep_hw.corruptions import CORRUPTIONS, MAIN, corrupt, sampling
+from ep_hw.corruptions.digital import pixelate
 from ep_hw.corruptions.edges import canny, equalise
 from ep_hw.corruptions.photographs import SHA256, frost_photographs
 from ep_hw.corruptions.weather import _drops, plasma
@@ -212,6 +213,16 @@ def test_water_brightens_and_mud_browns():
     assert np.all(mud[:, 0][covered] > mud[:, 2][covered])
 
 
+@pytest.mark.parametrize("factor", [0.3, 0.2, 0.65])
+def test_box_filters_over_several_pixels_are_pillow_s_to_the_bit(factor):
+    """Below half the side a window holds three pixels and more, whose weights are no whole parts of two."""
+    for image in eight_bit_images(4, (3, 31, 32)):
+        picture = Image.fromarray(np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0))
+        small = picture.resize([int(side * factor) for side in picture.size], Image.Resampling.BOX)
+        wanted = np.asarray(small.resize(picture.size, Image.Resampling.BOX)).transpose(2, 0, 1)
+        assert np.array_equal(np.rint(pixelate(image[None].astype(float), factor, None)[0] * 255), wanted)
+
+
 def test_edges_of_a_square_are_its_outline():
     image = np.zeros((16, 16))
     image[4:12, 4:12] = 200
@@ -232,6 +243,9 @@ def test_no_image_sees_another_s_edges_or_levels():
     assert together[1:].any((1, 2)).all()
     assert not together[0].any()
     assert np.array_equal(together, np.concatenate([canny(image[None], 50, 150) for image in images]))
+    faint, bold = np.zeros((2, 12, 12))
+    faint[4:9, 4:9], bold[4:9, 4:9] = 20, 200   # above `low` only, and above `high`, in the same place
+    assert canny(np.stack([faint, bold]), 50, 150).any((1, 2)).tolist() == [False, True]
     levels = images.astype(np.uint8) // 3
     assert np.array_equal(equalise(levels), np.concatenate([equalise(image[None]) for image in levels]))
     drops = _drops(images)
