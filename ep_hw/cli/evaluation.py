@@ -121,7 +121,7 @@ def _evaluate(plan, out: Path, command: str, jobs: int, workflow, each_chip: boo
     with cell_progress("evaluating") as show:
         summary = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
                                progress=show, jobs=jobs)
-    print_table(_summary_table(plan, summary))
+    print_table(_chip_table(summary) if each_chip else _summary_table(plan, summary))
     typer.echo(f"{out / 'report.html'}: open it in a browser; summary.json, results.parquet, figures, tables and cards "
                "are beside it")
 

@@ -155,8 +155,8 @@ def image(threat, strength, image_id, right, chip=None):
 
 
 def test_the_worst_case_stands_only_under_every_attack_of_its_budget():
-    rows = [image("pgd_l2", 0.5, 0, True), image("square_l2", 0.5, 0, True), image("pgd_l2", 0.5, 1, True),
-            image("transfer:reference:pgd_l2", 0.5, 1, False), image("pgd_l2", 1.0, 0, False),
+    rows = [image("pgd_l2", 0.5, 0, True), image("square_l2", 0.5, 0, True), image("pgd_l2", 0.5, 1, False),
+            image("transfer:reference:pgd_l2", 0.5, 1, True), image("pgd_l2", 1.0, 0, False),
             image("pgd_linf", 0.5, 0, False), image("cw_l2", 0.5, 0, False), image("contrast", 0.5, 0, False),
             image("pgd_unclipped_l2", 0.5, 0, False)]
     cases = {(w.norm, w.budget): w for w in worst_cases(rows)}
