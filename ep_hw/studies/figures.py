@@ -43,7 +43,7 @@ def curves_figure(rows: Sequence[dict], axis: Axis, others: Sequence[str]) -> Fi
     return figure
 
 
-def heat_figure(rows: Sequence[dict], across: Axis, up: Axis, rest: Sequence[str] = ()) -> Figure:
+def heat_figure(rows: Sequence[dict], across: Axis, up: Axis) -> Figure:
     """Accuracy over two options, a panel a technology and threat: mean over chips in percent, and the half width of
     its 95 % interval over chips; means over the settings of the other options, where there are any.
     """
