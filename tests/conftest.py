@@ -17,6 +17,7 @@ CIFAR_FOLDERS = (os.environ.get("EP_HW_DATA", ""), Path(__file__).parents[2] / "
 PROCESSES = ("test_lava_guard.py", "test_evaluation.py")   # they look for what others' processes may leave behind
 
 
+@pytest.hookimpl(tryfirst=True)   # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Tests that start worker processes, or look for what is left of them, run one after another."""
     for item in items:
