@@ -8,7 +8,7 @@ from ep_hw.threats import parse_threat
 from ep_hw.workflow import plan_evaluation
 
 MODEL = "digits"
-IMAGES, CHIPS, PROBED = 64, 3, 16
+IMAGES, CHIPS, PROBED = 48, 3, 8
 MACHINES = ("reference", "loihi", "crossbar:pcm")
 ATTACKS = ("pgd_l2@0.5", "pgd_l2@1")
 CORRUPTIONS = ("gaussian_noise@5", "contrast@5", "jpeg_compression@5")

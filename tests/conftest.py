@@ -14,16 +14,6 @@ from mapping.graph import Coupling, EPGraph, Population
 torch.set_num_threads(1)
 CIFAR_FOLDERS = (os.environ.get("EP_HW_DATA", ""), Path(__file__).parents[2] / "shared" / "data")
 
-PROCESSES = ("test_lava_guard.py", "test_evaluation.py")   # they look for what others' processes may leave behind
-
-
-@pytest.hookimpl(tryfirst=True)   # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """Tests that start worker processes, or look for what is left of them, run one after another."""
-    for item in items:
-        if "ep_hw" in getattr(item, "fixturenames", ()) or item.path.name in PROCESSES:
-            item.add_marker(pytest.mark.xdist_group("processes"))
-
 
 @pytest.fixture(scope="session")
 def cifar_root():
