@@ -114,10 +114,11 @@ class LoihiProgram(Program):
         rest = dict(settings)
         layers = [IntegerLayer(**row, **{key: arrays[f"loihi.{row['name']}.{key}"] for key in ("weight", "bias")})
                   for row in rest.pop("layers")]
-        program = cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
-        if program.prove() != tuple(layer.bound for layer in layers) or not program.is_proven:
+        return cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
+
+    def verify(self):
+        if self.prove() != tuple(layer.bound for layer in (*self.layers, self.readout)) or not self.is_proven:
             raise ValueError("bounds that do not follow from the weights")
-        return program
 
     def prove(self) -> tuple[int, ...]:
         """Bounds of all accumulators, the readout's last, anew from the integers (equation 10)."""

@@ -55,6 +55,9 @@ class Program(ABC):
     def unpack(cls, target: Target, graph: EPGraph, arrays: dict[str, np.ndarray], settings: dict) -> "Program":
         """Inverse of `pack`."""
 
+    def verify(self):  # noqa: B027 - most programs claim nothing that their arrays could belie
+        """Check what a file cannot be trusted with. Raises ValueError."""
+
     @abstractmethod
     def report(self) -> Table:
         """Layer by layer: where it went, how much it uses, how much is allowed."""
@@ -135,6 +138,7 @@ def load_program(folder: Path) -> Program:
                           remedy=remedy)
         graph = unpack_graph(header["network"], arrays)
         program = Program.kinds[header["kind"]].unpack(parse(header["target"]), graph, arrays, header["settings"])
+        program.verify()
         digest, promised = program.digest(), header["digest"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, Refusal):
