@@ -45,7 +45,7 @@ class Rates:
         if not self.square:
             return asked
         left = (budget_s * TRIAL * jobs - min(FEWEST, self.probed) * self.probes) / FEWEST - self.others
-        return min(asked, max(LEAST_QUERIES, int(left / self.square * TRIAL_QUERIES)))
+        return int(min(asked, max(LEAST_QUERIES, left / self.square * TRIAL_QUERIES)))
 
     def _each(self, queries: int) -> float:
         return self.others + self.square * queries / TRIAL_QUERIES
