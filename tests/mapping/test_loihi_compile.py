@@ -108,7 +108,8 @@ def test_default_state_bits_are_the_largest_that_are_proven(random_graph, seed):
         assert re.match(r"layer .*not proven safe.*bound \d+.*remedy", str(more))
     elif program.state_bits < 16:   # one more state bit costs weight bits somewhere
         assert more.is_proven
-        assert sum(layer.exponent for layer in more.layers) < sum(layer.exponent for layer in program.layers)
+        finer, coarser = ([layer.exponent for layer in (*p.layers, p.readout)] for p in (program, more))
+        assert sum(coarser) < sum(finer)
 
 
 def compiled_or_refused(graph, target):
