@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from memory import named_memory
 from networks import small_network
 
 import simulators
@@ -176,11 +177,6 @@ def test_each_purpose_of_a_cell_draws_its_own_numbers(finished):
     cells = [c for c in cells_of(plan, folder) if c.configuration.machine == "crossbar:pcm"]
     seeds = [c.generator(purpose).initial_seed() for c in cells for purpose in ("attack", "verdict")]
     assert len(set(seeds)) == len(seeds) == 2 * len(cells)
-
-
-def named_memory() -> set[str]:
-    """Blocks and semaphores in /dev/shm under the names that multiprocessing gives."""
-    return {name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "sem.mp-"))}
 
 
 def descendants(pid: int) -> list[int]:

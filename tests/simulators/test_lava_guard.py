@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from memory import named_memory
 
 import mapping
 from mapping.errors import Refusal
@@ -52,11 +53,6 @@ def wait_until(condition, seconds: float = 5.0) -> bool:
             return False
         time.sleep(0.02)
     return True
-
-
-def named_memory() -> set[str]:
-    """Blocks and semaphores in /dev/shm under the names that multiprocessing gives."""
-    return {name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "sem.mp-"))}
 
 
 @pytest.fixture
