@@ -1,6 +1,8 @@
 """Learners: what one batch does to a network. One class a kind of recipe; everything else is shared (loop.py)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import singledispatch
 
 import torch
@@ -66,11 +68,12 @@ class EPLearner(Learner):
         self.net, self.rates = net.to(device), recipe.rates
         groups = [{"params": [w, b], "lr": rate} for w, b, rate in zip(net.weights, net.biases, recipe.rates)]
         self.optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-        self._contrast = Contrast(recipe, net.substrate())
+        self._contrast, self._noise = Contrast(recipe, net.substrate()), recipe.weight_noise
 
     def step(self, images, labels, generator):
-        for weight, bias, (weight_gradient, bias_gradient) in zip(self.net.weights, self.net.biases,
-                                                                  self._contrast(images, labels)):
+        with disturbed(self.net.weights, self._noise, generator):
+            gradient = self._contrast(images, labels)
+        for weight, bias, (weight_gradient, bias_gradient) in zip(self.net.weights, self.net.biases, gradient):
             weight.grad, bias.grad = weight_gradient, bias_gradient
         self.optimiser.step()
 
@@ -80,6 +83,29 @@ class EPLearner(Learner):
     def finished(self, images):
         self.net.calibration = images.clone()
         return self.net.to("cpu")
+
+
+@contextmanager
+def disturbed(weights: Sequence[torch.Tensor], noise: float, generator) -> Iterator[None]:
+    """Within, every weight w of a layer is w + noise max|w| n with its own standard normal n; afterwards, w again.
+
+    Args:
+        noise: standard deviation in units of the layer's largest weight; 0 draws nothing from the generator.
+        generator: on the CPU, so that every device sees the same errors.
+
+    Source: noise-aware training for analog memory, Joshi et al., Nat. Commun. 11, 2473 (2020).
+    """
+    if not noise:
+        yield
+        return
+    before = [weight.clone() for weight in weights]
+    for weight in weights:
+        weight.add_(torch.randn(weight.shape, generator=generator).to(weight) * (noise * weight.abs().max()))
+    try:
+        yield
+    finally:
+        for weight, kept in zip(weights, before):
+            weight.copy_(kept)
 
 
 class BackpropLearner(Learner):

@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tomli
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from ep_hw.baselines import CNNSpec, ViTSpec
 from ep_hw.data import Split
@@ -72,6 +82,8 @@ class Recipe(_Convolutional):
 
     `gain` multiplies the initial weights. With `free_tolerance` a batch's free phase stops at that residual instead of
     after `free_steps` steps. `precision` is that of the phases' convolutions; weights, states and contrasts are floats.
+    With `weight_noise` every batch sees weights with normal errors of that standard deviation, in units of each layer's
+    largest weight: training for chips whose weights are not quite what was asked for.
     """
 
     kind: Literal["ep"] = "ep"
@@ -86,6 +98,13 @@ class Recipe(_Convolutional):
     rates: tuple[float, ...]
     momentum: float = Field(0.9, ge=0, lt=1)
     gain: float = Field(1.0, gt=0)
+    weight_noise: float = Field(0.0, ge=0, le=1)
+
+    @model_serializer(mode="wrap")
+    def _without_noise(self, handler):
+        """Recipes without noise are written as they were before there was any: their runs and checkpoints stay valid."""
+        content = handler(self)
+        return content if self.weight_noise else {k: v for k, v in content.items() if k != "weight_noise"}
 
     @model_validator(mode="after")
     def _rates(self):
