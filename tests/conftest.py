@@ -1,6 +1,7 @@
 """Folders that tests share; one torch thread, which is fastest for networks as small as these."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ep_hw import cli
 from mapping.graph import Coupling, EPGraph, Population
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:   # as a shell's background jobs are born; tests interrupt commands
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 CIFAR_FOLDERS = (os.environ.get("EP_HW_DATA", ""), Path(__file__).parents[2] / "shared" / "data")
 
 

@@ -62,8 +62,12 @@ def test_every_unit_is_placed_once_and_nothing_is_overfull(seed, way, bits, memo
     target = mapping.parse(f"loihi[weights={way},weight_bits={bits}]")
     with limits(memory_a_core=memory, neurons_a_core=neurons, cores_a_chip=cores,
                 synapses_a_chip=max(synapses, 8 * memory)):
-        placement = place(graph, target)
         parts = {(p.layer, p.kind): p for p in parts_of(graph, bits, way)}
+        if any(unit.memory_bits > 8 * memory or unit.neurons > neurons for p in parts.values() for unit in units(p)):
+            with pytest.raises(Refusal, match="one unit does not fit a core"):
+                place(graph, target)
+            return
+        placement = place(graph, target)
         assert {(b.layer, b.part) for b in placement.blocks} == set(parts)
         for key, part in parts.items():
             count = np.zeros((part.channels, len(part.rows), len(part.columns)), int)
@@ -71,6 +75,11 @@ def test_every_unit_is_placed_once_and_nothing_is_overfull(seed, way, bits, memo
                 count[slice(*b.channels), slice(*b.rows), slice(*b.columns)] += 1
             assert np.all(count == 1)
         check_limits(placement)
+
+
+def units(part):
+    """What each site of a part needs alone, for one channel."""
+    return [part.need(1, (r, r + 1), (v, v + 1)) for r in range(len(part.rows)) for v in range(len(part.columns))]
 
 
 def check_limits(placement):

@@ -140,42 +140,46 @@ def test_missing_lava_is_refused_with_a_remedy(random_graph, blocks, tmp_path, m
         LavaMachine(mapping.compile(random_graph(0), "lava"))
 
 
-def start_host(tmp_path, random_graph, body: str) -> subprocess.Popen:
+@contextlib.contextmanager
+def started_host(tmp_path, random_graph, body: str):
+    """A process that opens a machine, prints its worker's process id and does what `body` says; gone in the end."""
     mapping.compile(random_graph(0), "lava").save(tmp_path / "program")
     command = [sys.executable, "-c", textwrap.dedent(HOST).format(body=body), str(tmp_path / "program")]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as host:
+        try:
+            yield host
+        finally:
+            host.kill()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, -2)])
 def test_a_host_killed_while_relaxing_leaves_nothing(tmp_path, random_graph, blocks, sent, code):
-    host = start_host(tmp_path, random_graph, FOREVER)
-    worker = int(host.stdout.readline())
-    assert group(worker)
-    time.sleep(0.3)
-    host.send_signal(sent)
-    assert host.wait(10) == code
-    assert ("KeyboardInterrupt" in host.communicate()[1]) == (sent == signal.SIGINT)
+    with started_host(tmp_path, random_graph, FOREVER) as host:
+        worker = int(host.stdout.readline())
+        assert group(worker)
+        time.sleep(0.3)
+        host.send_signal(sent)
+        assert host.wait(10) == code
+        assert ("KeyboardInterrupt" in host.communicate()[1]) == (sent == signal.SIGINT)
     assert wait_until(lambda: not group(worker))
 
 
 @pytest.mark.slow
 def test_a_host_that_forgets_to_close_leaves_nothing(tmp_path, random_graph, blocks):
-    host = start_host(tmp_path, random_graph, "machine.relax(images)")
-    worker = int(host.stdout.readline())
-    assert host.wait(60) == 0
+    with started_host(tmp_path, random_graph, "machine.relax(images)") as host:
+        worker = int(host.stdout.readline())
+        assert host.wait(60) == 0
     assert wait_until(lambda: not group(worker))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.3, 1.0, 1.6])
 def test_a_host_killed_while_building_leaves_nothing(tmp_path, random_graph, blocks, delay):
-    host = start_host(tmp_path, random_graph, FOREVER)
-    assert wait_until(lambda: children(host.pid), 30)
-    worker, = children(host.pid)
-    time.sleep(delay)
-    host.kill()
-    host.wait()
+    with started_host(tmp_path, random_graph, FOREVER) as host:
+        assert wait_until(lambda: children(host.pid), 30)
+        worker, = children(host.pid)
+        time.sleep(delay)
     assert wait_until(lambda: not group(worker))
 
 
