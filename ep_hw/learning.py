@@ -5,6 +5,9 @@
     dPhi/dw_n = sum over images of conv_weight(s_{n-1}, Z_n),   Z_n = unpool(s_n, I_n)          (7)
     dPhi/dW_out = beta (y - softmax(logits)) s_L^T                                              (8)
 
+Nothing but states enters, with the winners and logits that the machine itself reads from them: any substrate with two
+directions can learn, a crossbar as well as the floats.
+
 Source: Scellier and Bengio 2017 (the rule); Laborieux et al. 2021 (symmetric nudges, equation 6).
 """
 
@@ -27,24 +30,25 @@ def energy(substrate: FloatSubstrate, images, states):
     return sum(term.flatten(1).sum(1) for term in terms)
 
 
-def phi_gradient(substrate: FloatSubstrate, image, states, nudge: Nudge):
+def phi_gradient(substrate: FloatSubstrate, image, states, nudge: Nudge, generator=None):
     """dPhi of equations (7) and (8), summed over the batch: one (weight, bias) pair a layer, readout last.
 
     Args:
         image: the encoded image, `substrate.encode(images)`.
+        generator: of the noise of reading winners and logits, where the substrate has any.
     """
     pairs = []
     for arm, pre, s in zip(substrate.arms, (image, *states[:-1]), states):
-        z = unpool(s, arm.forward(pre)[1], arm.unpooled)
-        pairs.append((conv2d_weight(pre, arm.weight.shape, z, padding=arm.padding), z.sum((0, 2, 3))))
-    error = nudge.beta * (nudge.target - F.softmax(substrate.logits(states[-1]), 1))
+        z = unpool(s, arm.forward(pre, generator)[1], arm.unpooled)
+        pairs.append((conv2d_weight(pre, _weight_shape(arm, pre), z, padding=arm.padding), z.sum((0, 2, 3))))
+    error = nudge.beta * (nudge.target - F.softmax(substrate.logits(states[-1], generator), 1))
     pairs.append((torch.einsum("bk,bchw->kchw", error, states[-1]), error.sum(0)))
     return pairs
 
 
 @torch.no_grad()
 def ep_gradient(substrate: FloatSubstrate, images, labels, *, schedule: str, free_steps: int, nudged_steps: int,
-                beta: float, stop: Residual | None = None,
+                beta: float, pairs: int = 1, stop: Residual | None = None, generator=None,
                 phases: Callable[[], AbstractContextManager] = nullcontext
                 ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], Relaxed]:
     """Loss gradient of one batch by the symmetric rule, equation (6).
@@ -52,22 +56,37 @@ def ep_gradient(substrate: FloatSubstrate, images, labels, *, schedule: str, fre
     Args:
         images: (B, C, H, W) in [0, 1]. labels: (B,).
         free_steps, nudged_steps: time steps of the free and of each nudged phase.
+        pairs: nudged pairs averaged: on a noisy machine each reads afresh.
         stop: when an image's free phase is done before `free_steps`; None takes every step.
+        generator: of read noise, where the substrate has any.
         phases: a context that the phases run in, but not the contrast: lower precision, say.
 
     Returns:
         (weight, bias) gradient pairs, readout last, and the free equilibrium.
     """
     image = substrate.encode(images)
-    target = F.one_hot(labels, substrate.readout.weight.shape[0]).to(image.dtype)
+    target = F.one_hot(labels, substrate.readout.unpooled[0]).to(image.dtype)
     with phases():
-        free = relax(substrate, images, schedule=schedule, steps=free_steps, stop=stop)
+        free = relax(substrate, images, schedule=schedule, steps=free_steps, stop=stop, generator=generator)
     contrasts = []
-    for strength in (beta, -beta):
+    for strength in (beta, -beta) * pairs:
         nudge = Nudge(target, strength)
         with phases():
-            end = relax(substrate, images, schedule=schedule, steps=nudged_steps, states=free.states, nudge=nudge)
-        contrasts.append(phi_gradient(substrate, image, end.states, nudge))
-    scale = -1 / (2 * beta * len(images))
-    gradient = [((wp - wm) * scale, (bp - bm) * scale) for (wp, bp), (wm, bm) in zip(*contrasts)]
+            end = relax(substrate, images, schedule=schedule, steps=nudged_steps, states=free.states, nudge=nudge,
+                        generator=generator)
+        contrasts.append(phi_gradient(substrate, image, end.states, nudge, generator))
+    plus, minus = (map(_sum, zip(*contrasts[sign::2])) for sign in (0, 1))
+    scale = -1 / (2 * beta * len(images) * pairs)
+    gradient = [((wp - wm) * scale, (bp - bm) * scale) for (wp, bp), (wm, bm) in zip(plus, minus)]
     return gradient, free
+
+
+def _sum(pairs):
+    """(weight, bias) summed over some of them."""
+    return tuple(sum(parts[1:], start=parts[0]) for parts in zip(*pairs))
+
+
+def _weight_shape(arm, pre) -> tuple[int, int, int, int]:
+    """(C_out, C_in, k_h, k_w) of the weights that lead from maps like `pre` to an arm's unpooled ones."""
+    outputs, *above = arm.unpooled
+    return outputs, pre.shape[1], *(n + 2 * arm.padding - m + 1 for n, m in zip(pre.shape[2:], above))
