@@ -28,6 +28,7 @@ class Tile(NamedTuple):
 
 
 DEFAULT_TILE = Tile(256, 256)
+_ERRORS = ("levels", "stuck_on", "stuck_off", "adc_bits", "dac_bits", "adc_margin", "wire_ohm")
 
 
 class Causes(tuple):
@@ -51,46 +52,53 @@ def causes(text: str) -> Causes:
 
 def tile(text: str) -> Tile:
     """The size that a user wrote as rows, or as rows x columns."""
-    rows, _, columns = text.partition("x")
-    return Tile(int(rows), int(columns or rows))
+    rows, by, columns = text.partition("x")
+    return Tile(int(rows), int(columns if by else rows))
 
 
 @dataclass(frozen=True)
 class CrossbarTarget(Target):
-    """Analog tiles. Times in seconds; `steps` counts time steps (an alternating sweep is two), see CrossbarProgram.
+    """Analog tiles. Times in seconds; `steps` counts time steps (an alternating sweep is two), see CrossbarProgram."""
 
-    `age` None means an hour, or what of the preset's data comes closest. `on_off` is g_max / g_min, None the preset's
-    own. `slices` cells of `levels` levels hold one weight of the encoding slices. `scaling` says whether a layer or
-    each column fills the device's range. `arrays` says whether feedback reads the forward devices or a second array.
-    `dt` is the share of the way to its new value that a state takes in a step; `readout_steps` is over how many last
-    steps the logits are averaged; after `winners_held` steps pools keep their winners (None: never). `wire_ohm` is the
-    wire resistance of one cell; `terminals` says at which ends the feedback drives and senses. `without` leaves causes
-    of error out, whatever the rung.
-    """
-
-    age: float | None = option(None, duration, "a time, as 25s, 1h, 1d, 1y", 0.0, math.inf)
-    levels: int | None = option(None, whole, "2 to 65536", 2, 65536)
-    encoding: str = choice("pair", ENCODINGS)
-    slices: int = option(2, whole, "2 to 8", 2, 8)
-    scaling: str = choice("layer", ("layer", "column"))
-    on_off: float | None = option(None, float, "1.5 to 1e9", 1.5, 1e9)
-    stuck_on: float = option(0.0, float, "0 to 0.5", 0.0, 0.5)
-    stuck_off: float = option(0.0, float, "0 to 0.5", 0.0, 0.5)
-    tile: Tile = option(DEFAULT_TILE, tile, "16 to 1024, or rows x columns as 256x128")  # noqa: RUF009 - a field
-    arrays: str = choice("shared", ("shared", "separate"))
-    drift_compensation: bool = option(True, switch, "on, off")
-    adc_bits: int = option(8, whole, "2 to 16", 2, 16)
-    dac_bits: int = option(8, whole, "2 to 16", 2, 16)
-    adc_margin: float = option(1.5, float, "0.1 to 100", 0.1, 100.0)
-    wire_ohm: float | None = option(None, float, "0.001 to 100 ohm a cell", 1e-3, 100.0)
-    terminals: str = choice("same", ("same", "opposite"))
-    input_read: str = choice("every", ("once", "every"))
-    relaxation_time: float = option(1e-3, duration, "1us to 1s", 1e-6, 1.0)
-    dt: float = option(1.0, float, "0.01 to 1", 0.01, 1.0)
-    readout_steps: int = option(1, whole, "1 to 1000", 1, 1000)
-    winners_held: int | None = option(None, whole, "1 to 100000", 1, 100_000)
-    without: Causes = option(Causes(), causes, f"nothing, or {'+'.join(CROSSBAR_RUNGS)} or some of these")  # noqa: RUF009
-    steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
+    age: float | None = option(None, duration, "since programming; auto: 1 h, or what of the device's data is next",
+                               "a time of 0 s or more, as 25s, 1h, 1d, 1y", 0.0, math.inf)
+    levels: int | None = option(None, whole, "conductances a device can be given; auto: any", "2 to 65536", 2, 65536)
+    encoding: str = choice("pair", "a weight as a differential pair, one device less its tile's offset column, or bit "
+                           "slices", ENCODINGS)
+    slices: int = option(2, whole, "cells that hold one weight with encoding=slices", "2 to 8 cells", 2, 8)
+    scaling: str = choice("layer", "what fills the device's range: a layer, or each of its columns",
+                          ("layer", "column"))
+    on_off: float | None = option(None, float, "largest over smallest conductance used; auto: the device's own",
+                                  "1.5 to 1e9", 1.5, 1e9)
+    stuck_on: float = option(0.0, float, "devices stuck at the largest conductance", "0 to 0.5 of all", 0.0, 0.5)
+    stuck_off: float = option(0.0, float, "devices stuck at the smallest conductance", "0 to 0.5 of all", 0.0, 0.5)
+    tile: Tile = option(DEFAULT_TILE, tile, "rows and columns of a tile",  # noqa: RUF009 - a field
+                        "16 to 1024 unit cells, or rows x columns as 256x128")
+    arrays: str = choice("shared", "whether feedback reads the forward devices or others of its own",
+                         ("shared", "separate"))
+    drift_compensation: bool = option(True, switch, "a digital factor a layer that restores its mean weight", "on, off")
+    adc_bits: int = option(8, whole, "of what senses a line", "2 to 16 bits", 2, 16)
+    dac_bits: int = option(8, whole, "of what drives a line", "2 to 16 bits", 2, 16)
+    adc_margin: float = option(1.5, float, "how far ADCs reach",
+                               "0.1 to 100 times what calibration images cause", 0.1, 100.0)
+    wire_ohm: float | None = option(None, float, "resistance of a line from one cell to the next; auto: none, 0.35 on "
+                                    "/wires", "0.001 to 100 ohm a cell", 1e-3, 100.0)
+    terminals: str = choice("same", "at which ends of resistive lines the feedback drives and senses",
+                            ("same", "opposite"))
+    input_read: str = choice("every", "whether noisy machines read the image once or at every step",
+                             ("once", "every"))
+    relaxation_time: float = option(1e-3, duration, "of a free phase: slower noise is frozen, faster is fresh",
+                                    "1us to 1s", 1e-6, 1.0)
+    dt: float = option(1.0, float, "leaky steps: how far a state moves to its new value in a step",
+                       "0.01 to 1 of the way", 0.01, 1.0)
+    readout_steps: int = option(1, whole, "last steps over which the logits are averaged", "1 to 1000 steps", 1, 1000)
+    winners_held: int | None = option(None, whole, "steps after which pools keep their winners; auto: never",
+                                      "1 to 100000 steps", 1, 100_000)
+    without: Causes = option(Causes(), causes, "causes of error left out, whatever the rung",  # noqa: RUF009
+                             f"nothing, or {'+'.join(CROSSBAR_RUNGS)} or some of these")
+    steps: int | None = option(None, whole, "time steps of a free phase; auto: 60 under read noise, else the "
+                               "checkpoint's most", "1 to 100000 steps", 1, 100_000)
+    tuned: bool = option(False, switch, "chips that 'ep-hw tune' tuned: a folder of it, never compiled", "on, off")
 
     def __post_init__(self):
         if self.age is None:
@@ -103,6 +111,7 @@ class CrossbarTarget(Target):
             raise bad_option(self.name, next(f for f in fields(self) if f.name == "tile"), self.tile)
         _check_domain(self)
         _check_encoding(self)
+        _check_circuit(self)
 
     @property
     def device(self) -> str:
@@ -155,10 +164,11 @@ class CrossbarTarget(Target):
 class GenericTarget(CrossbarTarget):
     """A device with normal errors: of programming, `additive` g_max + `proportional` g; of a read, `read_noise` g."""
 
-    g_max_us: float = option(25.0, float, "0.001 to 1000 uS", 1e-3, 1e3)
-    additive: float = option(0.0, float, "0 to 1", 0.0, 1.0)
-    proportional: float = option(0.0, float, "0 to 1", 0.0, 1.0)
-    read_noise: float = option(0.0, float, "0 to 1", 0.0, 1.0)
+    g_max_us: float = option(25.0, float, "largest conductance", "0.001 to 1000 uS", 1e-3, 1e3)
+    additive: float = option(0.0, float, "programming error, the same for all devices", "0 to 1 of g_max_us", 0.0, 1.0)
+    proportional: float = option(0.0, float, "programming error in proportion to it", "0 to 1 of the conductance",
+                                 0.0, 1.0)
+    read_noise: float = option(0.0, float, "new at every read", "0 to 1 of the conductance", 0.0, 1.0)
 
     @property
     def is_noisy(self):
@@ -195,13 +205,24 @@ def _check_domain(target: CrossbarTarget):
     first, last = preset.age_domain_s
     if not first <= target.age <= last:
         raise Refusal("age outside the data of this device", where=f"{target.name}, age",
-                      got=spell_duration(target.age), allowed=f"{first:g} to {last:g} s",
+                      got=spell_duration(target.age), allowed=f"{first:g} to {last:g} s" if last else "0 s",
                       remedy="choose an age that its source covers, see 'ep-hw devices'")
     if target.g_min_us < preset.g_min_us:
         raise Refusal("conductance outside the data of this device", where=f"{target.name}, on_off",
                       got=f"{target.on_off:g} (down to {target.g_min_us:.3g} uS)",
                       allowed=f"at most {preset.g_max_us / preset.g_min_us:.3g} ({preset.g_min_us:g} to "
                       f"{preset.g_max_us:g} uS)", remedy="choose a smaller ratio, or leave it out")
+
+
+def _check_circuit(target: CrossbarTarget):
+    """Refuse what would change nothing, except on rungs, which keep the options of the machine that they lead to."""
+    default = {f.name: f.default for f in fields(target)}
+    set_here = [name for name in _ERRORS if getattr(target, name) != default[name]]
+    if target.device == "ideal" and set_here:
+        raise meaningless(target.name, f"{set_here[0]}={getattr(target, set_here[0])}",
+                          "on crossbar:generic, whose devices are as ideal unless its options say otherwise")
+    if target.terminals != "same" and target.wire_ohm is None:
+        raise meaningless(target.name, f"terminals={target.terminals}", "with wire_ohm")
 
 
 def _check_encoding(target: CrossbarTarget):

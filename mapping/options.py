@@ -1,6 +1,6 @@
 """Options: dataclass fields that a user may set as name=text, how they are read, checked and spelled again."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from mapping.errors import Refusal
 
@@ -30,31 +30,31 @@ def switch(text: str) -> bool:
     return {"on": True, "off": False}[text]
 
 
-def option(default, parse, allowed: str, low=None, high=None):
-    """A dataclass field that users may set as `name=text`."""
-    return field(default=default, metadata={"parse": parse, "allowed": allowed, "low": low, "high": high})
+def option(default, parse, meaning: str, allowed: str, low=None, high=None):
+    """A dataclass field that users may set as `name=text`.
+
+    Args:
+        meaning: what it sets, and what None stands for, as `ep-hw machines` says it. allowed: its range, with its unit.
+    """
+    return field(default=default, metadata={"parse": parse, "meaning": meaning, "allowed": allowed, "low": low,
+                                            "high": high})
 
 
-def choice(default: str, names: tuple[str, ...]):
+def choice(default: str, meaning: str, names: tuple[str, ...]):
     """A dataclass field that users may set to one of some names."""
-    return field(default=default, metadata={"parse": str, "allowed": ", ".join(names), "names": names})
+    return field(default=default, metadata={"parse": str, "meaning": meaning, "allowed": ", ".join(names),
+                                            "names": names})
 
 
 @dataclass(frozen=True)
-class Target:
-    """What to compile for. `name` is the registry's; the other fields are options."""
+class Named:
+    """A name with options, written name[option=value,...]; `name` is a registry's, the other fields are options."""
 
     name: str
 
-    @property
-    def is_noisy(self) -> bool:
-        """Whether every read draws fresh noise."""
-        return False
-
-    @property
-    def has_chips(self) -> bool:
-        """Whether a chip seed decides anything."""
-        return False
+    def plain(self) -> "Named":
+        """What the name alone stands for."""
+        return type(self)(self.name)
 
     def spelled(self) -> dict[str, str]:
         """Every option as a user writes it; "auto" for one left to the compiler."""
@@ -66,12 +66,51 @@ class Target:
             low, high = f.metadata.get("low"), f.metadata.get("high")
             names = f.metadata.get("names", (value,))
             if value not in names or (value is not None and low is not None and not low <= value <= high):
-                raise bad_option(self.name, f, value)
+                raise bad_option(self.name, f, _spell(value, f.metadata["parse"]))
 
     def __str__(self):
-        default = type(self)(self.name)
+        default = self.plain()
         changed = [f"{k}={text}" for k, text in self.spelled().items() if getattr(self, k) != getattr(default, k)]
         return self.name + (f"[{','.join(changed)}]" if changed else "")
+
+
+@dataclass(frozen=True)
+class Target(Named):
+    """What to compile for."""
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether every read draws fresh noise."""
+        return False
+
+    @property
+    def has_chips(self) -> bool:
+        """Whether a chip seed decides anything."""
+        return False
+
+
+def parse_options(plain: Named, text: str) -> Named:
+    """`plain` with the options of "name=value,name=value".
+
+    Raises:
+        Refusal: an unknown option, or one out of range.
+    """
+    chosen = {}
+    for item in filter(None, text.split(",")):
+        key, _, value = item.partition("=")
+        chosen[key.strip()] = _parse_option(plain, key.strip(), value.strip())
+    return replace(plain, **chosen)
+
+
+def _parse_option(plain: Named, key: str, text: str):
+    by_name = {f.name: f for f in fields(plain) if f.metadata}
+    if key not in by_name:
+        raise Refusal("unknown option", where=plain.name, got=repr(key), allowed=", ".join(by_name),
+                      remedy="write options as name=value, separated by commas")
+    try:
+        return by_name[key].metadata["parse"](text)
+    except (ValueError, KeyError):
+        raise bad_option(plain.name, by_name[key], text or "nothing") from None
 
 
 def bad_option(name: str, f, got) -> Refusal:

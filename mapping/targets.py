@@ -5,11 +5,11 @@
 A target is a frozen dataclass; `parse(str(target)) == target`.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 from mapping.crossbar_target import CROSSBAR_RUNGS, CrossbarTarget, GenericTarget, crossbar_targets
 from mapping.errors import Refusal
-from mapping.options import Target, bad_option, choice, meaningless, option, whole
+from mapping.options import Target, choice, meaningless, option, parse_options, whole
 
 __all__ = ["CROSSBAR_RUNGS", "REGISTRY", "CrossbarTarget", "GenericTarget", "LoihiTarget", "ReferenceTarget", "Target",
            "parse"]
@@ -17,28 +17,28 @@ __all__ = ["CROSSBAR_RUNGS", "REGISTRY", "CrossbarTarget", "GenericTarget", "Loi
 
 @dataclass(frozen=True)
 class ReferenceTarget(Target):
-    """Floats. `steps` replaces the checkpoint's longest free phase."""
+    """Floats."""
 
-    steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
+    steps: int | None = option(None, whole, "time steps of a free phase; auto: the checkpoint's most", "1 to 100000", 1,
+                               100_000)
 
 
 @dataclass(frozen=True)
 class LoihiTarget(Target):
-    """Integers as Loihi 2 holds them.
+    """Integers as Loihi 2 holds them."""
 
-    `state_bits` None means the largest proven safe. With a `threshold`, in units of the state, populations send changes
-    larger than it (sigma-delta); with None they send their whole state at every step. `weights` says whether a core
-    holds each convolution weight once or once a synapse; `chips` is how many chips the program may take. On Lava,
-    `model` says whether a connection is one process (behavioural) or sub-processes as they would lie on cores.
-    """
-
-    weight_bits: int = option(8, whole, "1 to 8", 1, 8)
-    state_bits: int | None = option(None, whole, "4 to 16", 4, 16)
-    threshold: float | None = option(None, float, "0 to 0.5 (none: whole states at every step)", 0.0, 0.5)
-    weights: str = choice("shared", ("shared", "unrolled"))
-    chips: int | None = option(None, whole, "1 to 1000", 1, 1000)
-    model: str = choice("behavioural", ("behavioural", "structural"))
-    steps: int | None = option(None, whole, "1 to 100000", 1, 100_000)
+    weight_bits: int = option(8, whole, "of each weight, its sign included", "1 to 8 bits", 1, 8)
+    state_bits: int | None = option(None, whole, "of each state; auto: the most that are proven safe", "4 to 16 bits",
+                                    4, 16)
+    threshold: float | None = option(None, float, "populations send only changes above it (sigma-delta); auto: their "
+                                     "whole state at every step", "0 to 0.5 of the largest state", 0.0, 0.5)
+    weights: str = choice("shared", "whether a core holds a convolution's weights once or once a synapse",
+                          ("shared", "unrolled"))
+    chips: int | None = option(None, whole, "that the program may take; auto: what it needs", "1 to 1000", 1, 1000)
+    model: str = choice("behavioural", "on Lava, a connection as one process, or as sub-processes as they would lie on "
+                        "cores", ("behavioural", "structural"))
+    steps: int | None = option(None, whole, "time steps of a free phase; auto: the checkpoint's most", "1 to 100000", 1,
+                               100_000)
 
     def __post_init__(self):
         super().__post_init__()
@@ -84,26 +84,14 @@ def parse(text: str) -> Target:
     """
     name, bracket, rest = text.strip().partition("[")
     if name not in REGISTRY or (bracket and not rest.endswith("]")):
-        raise Refusal("unknown machine", where="machine", got=repr(text), allowed=_main_names(),
+        raise Refusal("unknown machine", where="machine", got=repr(text), allowed=_names_near(name),
                       remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]")
-    default = REGISTRY[name][0]
-    chosen = {}
-    for item in filter(None, rest[:-1].split(",")):
-        key, _, value = item.partition("=")
-        chosen[key.strip()] = _parse_option(default, key.strip(), value.strip())
-    return replace(default, **chosen)
+    return parse_options(REGISTRY[name][0], rest[:-1])
 
 
-def _main_names() -> str:
-    return ", ".join(name for name in REGISTRY if "/" not in name) + ", rungs as crossbar:pcm/aged"
-
-
-def _parse_option(target: Target, key: str, text: str):
-    by_name = {f.name: f for f in fields(target) if f.metadata}
-    if key not in by_name:
-        raise Refusal("unknown option", where=target.name, got=repr(key), allowed=", ".join(by_name),
-                      remedy="write options as name=value, separated by commas")
-    try:
-        return by_name[key].metadata["parse"](text)
-    except (ValueError, KeyError):
-        raise bad_option(target.name, by_name[key], text) from None
+def _names_near(name: str) -> str:
+    """The rungs of the device whose rung was named, else every machine without its rungs."""
+    device = name.partition("/")[0]
+    if device != name and (rungs := [known for known in REGISTRY if known.startswith(f"{device}/")]):
+        return ", ".join((device, *rungs))
+    return ", ".join(known for known in REGISTRY if "/" not in known) + ", rungs as crossbar:pcm/aged"

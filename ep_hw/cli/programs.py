@@ -1,5 +1,6 @@
 """Commands about models, the machines they are compiled for, and the programs that come of it."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from ep_hw.cli.options import Chip, DataRoot, Model
 from ep_hw.cli.printing import print_table
 from mapping.crossbar_target import RUNG_MEANINGS
 from mapping.program import Table
-from mapping.targets import REGISTRY
+from mapping.targets import REGISTRY, Target
 
 
 @app.command()
@@ -61,12 +62,19 @@ def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or t
 
 @app.command()
 def machines():
-    """List the machines: what each one computes, and the options of each family with their defaults."""
+    """List the machines: what each one computes, and the options of each family."""
     rows = tuple((name, meaning) for name, (_, meaning) in REGISTRY.items() if "/" not in name)
-    rungs = (f"crossbar:PRESET/{rung}: {meaning}" for rung, meaning in RUNG_MEANINGS.items())
+    rungs = tuple((f"crossbar:PRESET/{rung}", meaning) for rung, meaning in RUNG_MEANINGS.items())
+    print_table(Table("machines", ("name", "meaning"), rows + rungs, ("with options: crossbar:pcm[age=1d,adc_bits=6]",)))
     families = {type(target): target for target, _ in reversed(REGISTRY.values())}
-    options = (f"options of {type(target).__name__.removesuffix('Target').lower()}: "
-               + ", ".join(f"{k}={text}" for k, text in target.spelled().items() if k in type(target).__annotations__)
-               for target in reversed(families.values()))
-    notes = (*rungs, *options, "as in crossbar:pcm[age=1d,adc_bits=6]")
-    print_table(Table("machines", ("name", "meaning"), rows, notes))
+    for target in reversed(families.values()):
+        print_table(_options_of(target))
+
+
+def _options_of(target: Target) -> Table:
+    """A line an option that the target's own class declares."""
+    spelled, own = target.spelled(), type(target).__annotations__
+    rows = tuple((f.name, spelled[f.name], f.metadata["allowed"], f.metadata["meaning"])
+                 for f in fields(target) if f.name in own)
+    family = type(target).__name__.removesuffix("Target").lower()
+    return Table(f"options of {family} machines", ("option", "default", "allowed", "meaning"), rows)
