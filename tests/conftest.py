@@ -13,7 +13,7 @@ from ep_hw import cli
 from mapping.graph import Coupling, EPGraph, Population
 
 torch.set_num_threads(1)
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:   # as a shell's background jobs are born; tests interrupt commands
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:   # as background jobs are born; tests interrupt commands
     signal.signal(signal.SIGINT, signal.default_int_handler)
 CIFAR_FOLDERS = (os.environ.get("EP_HW_DATA", ""), Path(__file__).parents[2] / "shared" / "data")
 
