@@ -20,7 +20,7 @@ _CROSSBAR_CAUSES = {"mapped": "mapping to tiles", "levels": "conductance levels"
 def rungs_of(target: Target) -> list[tuple[str, str]]:
     """(machine, cause) from the reference to the target, each machine adding one cause."""
     if isinstance(target, CrossbarTarget):
-        return _crossbar_rungs(target)
+        return _tuned_rungs(target) if target.tuned else _crossbar_rungs(target)
     return _from_reference(target) + (_loihi_rungs(target) if isinstance(target, LoihiTarget) else [])
 
 
@@ -49,6 +49,12 @@ def _crossbar_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
         if rung != last:
             rungs.append((str(replace(target, name=f"crossbar:{target.device}/{rung}")), _CROSSBAR_CAUSES[rung]))
     return rungs if str(target) == str(ideal) else [*rungs, (str(target), _CROSSBAR_CAUSES[last])]
+
+
+def _tuned_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
+    """A tuned chip has no rungs of its own: it is what tuning made of the programmed one."""
+    return [*_from_reference(target), (str(replace(target, tuned=False)), "mapping and all its causes"),
+            (str(target), "tuning in situ")]
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,7 @@ class CrossbarProgram(Program):
     @property
     def steps(self) -> int:
         """Time steps of a free phase: the checkpoint's most, or NOISY_STEPS where read noise lets no state rest."""
-        return self.target.steps or (NOISY_STEPS if self.target.is_noisy else self.graph.steps)
+        return _steps(self.graph, self.target)
 
     def pack(self):
         arrays, settings = {}, []
@@ -95,13 +95,18 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
         target: device, rung and options.
 
     Raises:
-        Refusal: a channel that does not fit a tile, or converters without recorded activity.
+        Refusal: a channel that does not fit a tile, converters without recorded activity, or a tuned chip, which no
+            compiler makes.
     """
+    if target.tuned:
+        raise Refusal("a chip is tuned while it runs, not compiled", where=target.name, got="tuned=on",
+                      allowed="tuned=off, or a folder of 'ep-hw tune'", remedy="tune it, then name that folder")
     converted = target.includes("converters")
     if converted and graph.activity is None:
         raise Refusal("no activity to size the converters with", where=f"{target.name}, converters", got="none",
                       allowed="states recorded on calibration images",
                       remedy="give the network calibration images before net.lower(), or compile crossbar:pcm/read")
+    _check_readout(graph, target)
     layers = [_place(c, target) for c in (*graph.couplings, graph.readout)]
     spans = calibrate(graph, [placed(layer) for layer in layers], target.adc_margin) if converted else [None] * len(
         layers)
@@ -124,6 +129,17 @@ def cut(size: int, most: int) -> Cuts:
     """Cut `size` into the fewest parts of at most `most`, as equal as they can be."""
     edges = np.linspace(0, size, -(-size // most) + 1).round().astype(int).tolist()
     return tuple(pairwise(edges))
+
+
+def _steps(graph: EPGraph, target: CrossbarTarget) -> int:
+    return target.steps or (NOISY_STEPS if target.is_noisy else graph.steps)
+
+
+def _check_readout(graph: EPGraph, target: CrossbarTarget):
+    if target.readout_steps > _steps(graph, target):
+        raise Refusal("the read-out averages over more steps than are taken", where=f"{target.name}, readout_steps",
+                      got=target.readout_steps, allowed=f"1 to {_steps(graph, target)} steps",
+                      remedy="average over fewer, or set steps")
 
 
 def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:

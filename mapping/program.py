@@ -76,22 +76,31 @@ class Program(ABC):
         if folder.exists():
             raise Refusal("output folder exists", where=str(folder), got="an existing path", allowed="a new path",
                           remedy="choose another --out or remove it")
-        arrays, settings = self.pack()
-        network, graph_arrays = pack_graph(self.graph)
-        blob = save({k: np.ascontiguousarray(v) for k, v in {**graph_arrays, **arrays}.items()})
-        header = {"format": "ep-hw program", "version": VERSION, "kind": self.kind, "target": str(self.target),
-                  "network": network, "settings": settings, "digest": self.digest()}
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".program-") as scratch:
                 staged = Path(scratch) / "program"
                 staged.mkdir()
-                (staged / "program.safetensors").write_bytes(blob)
-                (staged / "program.json").write_text(json.dumps(header, indent=1, sort_keys=True) + "\n")
+                for name, blob in self.files().items():
+                    (staged / name).write_bytes(blob)
                 os.replace(staged, folder)
         except OSError as error:
             raise Refusal("cannot write the program", where=str(folder), got=error.strerror,
                           allowed="a writable folder", remedy="choose another --out") from None
+
+    def files(self) -> dict[str, bytes]:
+        """File name -> content of a program folder; the last one says that the others are whole."""
+        arrays, settings = self.pack()
+        network, graph_arrays = pack_graph(self.graph)
+        blob = save({k: np.ascontiguousarray(v) for k, v in {**graph_arrays, **arrays}.items()})
+        header = {"format": "ep-hw program", "version": VERSION, "kind": self.kind, "target": str(self.target),
+                  "network": network, "settings": settings, "digest": self.digest()}
+        return {"program.safetensors": blob,
+                "program.json": json.dumps(header, indent=1, sort_keys=True).encode() + b"\n"}
+
+    def chip_seeds(self, count: int) -> list[int | None]:
+        """The chips that `count` chips are; [None] where there are no chips to tell apart."""
+        return list(range(count)) if self.target.has_chips else [None]
 
     def digest(self) -> str:
         """sha256 over everything that decides what this program computes."""

@@ -8,7 +8,9 @@ from mapping.crossbar import CrossbarProgram
 from mapping.errors import Refusal
 from mapping.loihi import LoihiProgram
 from mapping.program import FloatProgram, Program
+from mapping.tuned import TunedProgram
 from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.programmed import kept_chip
 from simulators.loihi.lava import LavaMachine
 from simulators.loihi.twin import open_twin
 from simulators.machine import Machine
@@ -50,6 +52,11 @@ def _(program: LoihiProgram, chip_seed, device):
 @_open.register
 def _(program: CrossbarProgram, chip_seed, device):
     return CrossbarMachine(program, chip_seed, device)
+
+
+@_open.register
+def _(program: TunedProgram, chip_seed, device):
+    return CrossbarMachine(program, device=device, chip=kept_chip(program, chip_seed, device))
 
 
 @_open.register

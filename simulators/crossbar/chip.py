@@ -88,8 +88,10 @@ class CrossbarMachine(InProcessMachine):
         target, graph = program.target, program.graph
         self.chip = chip or program_chip(program, chip_seed, device)
         self.program, self.chip_seed, self.device = program, self.chip.seed, torch.device(device)
-        arms = [_arm(c, layer, target, *pair, device)
-                for c, layer, pair in zip((*graph.couplings, graph.readout), program.layers, self.chip.arrays)]
+        couplings = (*graph.couplings, graph.readout)
+        biases = self.chip.biases or [torch.tensor(c.bias, device=device) for c in couplings]
+        arms = [_arm(c, layer, target, *pair, bias, device)
+                for c, layer, pair, bias in zip(couplings, program.layers, self.chip.arrays, biases)]
         self.deterministic = all(arm.forward_array.fresh_us is None for arm in arms)
         substrate = CrossbarSubstrate(
             arms[:-1], arms[-1], [p.slope for p in graph.populations], [p.shape for p in graph.populations],
@@ -173,15 +175,14 @@ class CrossbarMachine(InProcessMachine):
         return relaxation_cost(self.program)
 
 
-def _arm(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, forward: Array, feedback: Array,
+def _arm(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, forward: Array, feedback: Array, bias,
          device) -> CrossbarArm:
     if layer.spans is None:
         up, down = (Periphery(_wire, (_wire,) * len(lines)) for lines in (forward.lines_up, feedback.lines_down))
     else:
         up, down = _converters(coupling, layer, target, device)
-    return CrossbarArm(forward, feedback, up, down, torch.tensor(coupling.bias, device=device),
-                       torch.tensor(layer.stored.column_scale, device=device), coupling.padding, coupling.pool,
-                       coupling.unpooled)
+    return CrossbarArm(forward, feedback, up, down, bias, torch.tensor(layer.stored.column_scale, device=device),
+                       coupling.padding, coupling.pool, coupling.unpooled)
 
 
 def _converters(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, device):

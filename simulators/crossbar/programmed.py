@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from mapping.crossbar import CrossbarProgram
 from mapping.errors import Refusal
+from mapping.tuned import TunedProgram
 from simulators.crossbar.array import Array
 from simulators.crossbar.devices import Device
 from simulators.crossbar.models import model_of
@@ -31,11 +32,35 @@ class ProgrammedChip:
     Attributes:
         seed: which chip. digest: of the program that it holds.
         arrays: (forward, feedback) of each layer; twice the same object where the directions share one array.
+        biases: (C_out,) digital bias of each layer; None for the network's own.
     """
 
     seed: int
     digest: str
     arrays: tuple[tuple[Array, Array], ...]
+    biases: tuple[torch.Tensor, ...] | None = None
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What distinguishes this chip from others of the program, on the CPU."""
+        tensors = {f"{n}.bias": bias.cpu().contiguous() for n, bias in enumerate(self.biases or ())}
+        for n, pair in enumerate(self.arrays):
+            for name, array in list(zip(_ARRAYS, pair))[:1 if pair[0] is pair[1] else 2]:
+                tensors[f"{n}.{name}.conductance_us"] = array.conductance_us.cpu().contiguous()
+                tensors[f"{n}.{name}.compensation"] = torch.tensor(array.compensation, dtype=torch.float64)
+                if array.fresh_us is not None:
+                    tensors[f"{n}.{name}.fresh_us"] = array.fresh_us.cpu().contiguous()
+        return tensors
+
+    @classmethod
+    def of(cls, seed: int, program: CrossbarProgram, tensors: dict[str, torch.Tensor]) -> "ProgrammedChip":
+        """Inverse of `tensors`.
+
+        Raises:
+            KeyError: a tensor that the program needs is missing.
+        """
+        layers = range(len(program.layers))
+        biases = tuple(tensors[f"{n}.bias"] for n in layers) if "0.bias" in tensors else None
+        return cls(seed, program.digest(), tuple(_pair(n, tensors, program) for n in layers), biases)
 
     def save(self, path: str | Path):
         """Write the chip's conductances to one safetensors file, whole or not at all.
@@ -43,14 +68,7 @@ class ProgrammedChip:
         Raises:
             Refusal: the file cannot be written.
         """
-        tensors = {}
-        for n, pair in enumerate(self.arrays):
-            for name, array in list(zip(_ARRAYS, pair))[:1 if pair[0] is pair[1] else 2]:
-                tensors[f"{n}.{name}.conductance_us"] = array.conductance_us.cpu().contiguous()
-                tensors[f"{n}.{name}.compensation"] = torch.tensor(array.compensation, dtype=torch.float64)
-                if array.fresh_us is not None:
-                    tensors[f"{n}.{name}.fresh_us"] = array.fresh_us.cpu().contiguous()
-        blob, path = save(tensors, {"chip_seed": str(self.seed), "program": self.digest}), Path(path)
+        blob, path = save(self.tensors(), {"chip_seed": str(self.seed), "program": self.digest}), Path(path)
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
                 scratch.write(blob)
@@ -76,7 +94,7 @@ class ProgrammedChip:
         if digest != program.digest():
             raise Refusal("the chip holds another program", where=str(path), got=digest[:12],
                           allowed=program.digest()[:12], remedy="open it with the program it was programmed with")
-        return cls(seed, digest, tuple(_pair(n, tensors, program) for n in range(len(program.layers))))
+        return cls.of(seed, program, tensors)
 
 
 def program_chip(program: CrossbarProgram, chip_seed: int, device="cpu", model: Device | None = None) -> ProgrammedChip:
@@ -104,6 +122,19 @@ def program_chip(program: CrossbarProgram, chip_seed: int, device="cpu", model: 
         return forward, program_array(layer, target, model, chip_seed, device, "feedback")
 
     return ProgrammedChip(chip_seed, program.digest(), tuple(map(pair, program.layers)))
+
+
+def kept_chip(program: TunedProgram, chip_seed: int, device="cpu") -> ProgrammedChip:
+    """The chip of that seed that a program brings with it.
+
+    Raises:
+        Refusal: it brings others.
+    """
+    if chip_seed not in program.chips:
+        raise Refusal("this chip was not tuned", where=str(program.target), got=f"chip {chip_seed}",
+                      allowed=", ".join(map(str, program.chips)), remedy="choose one of these, or tune it too")
+    tensors = {name: torch.tensor(array, device=device) for name, array in program.chips[chip_seed].items()}
+    return ProgrammedChip.of(chip_seed, program, tensors)
 
 
 def _pair(n: int, tensors: dict, program: CrossbarProgram) -> tuple[Array, Array]:

@@ -24,14 +24,18 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
         model: the device model. chip_seed: which chip. device: where the cells are read ("cpu", "cuda").
         array: "forward", or "feedback" for the second array of a machine that has separate ones.
     """
-    wanted, where = torch.tensor(layer.stored.g_us), (layer.name,) if array == "forward" else (layer.name, array)
+    wanted, where = torch.tensor(layer.stored.g_us), _where(layer, array)
 
     def normal(cause):
         return torch.randn(wanted.shape, generator=seeded(chip_seed, *where, cause))
 
     frozen = Frozen(normal("programming"), normal("drift"))
     programmed = drifted = aged = wanted
-    stuck = _stuck(wanted, target, seeded(chip_seed, *where, "stuck"))
+    on, off = stuck_cells(layer, target, chip_seed, array)
+
+    def stuck(g_us):
+        return torch.where(on, target.g_max_us, torch.where(off, target.g_min_us, g_us))
+
     if target.includes("programmed"):
         programmed = drifted = aged = stuck(model.program(wanted, frozen))
     if target.includes("aged"):
@@ -65,13 +69,20 @@ def drift_compensation(programmed: Array, aged: Array) -> float:
     return then / now if now else 1.0
 
 
-def _stuck(wanted, target: CrossbarTarget, generator):
-    """Map from conductances to conductances with stuck cells in place; a larger rate sticks more of the same cells."""
-    if not (target.includes("programmed") and (target.stuck_on or target.stuck_off)):
-        return lambda g_us: g_us
-    luck = torch.rand(wanted.shape, generator=generator)
-    on, off = luck < target.stuck_on, luck > 1 - target.stuck_off
-    return lambda g_us: torch.where(on, target.g_max_us, torch.where(off, target.g_min_us, g_us))
+def stuck_cells(layer: CrossbarLayer, target: CrossbarTarget, chip_seed: int,
+                array: str = "forward") -> tuple[torch.Tensor, torch.Tensor]:
+    """Which devices are stuck at the largest and at the smallest conductance, like the layer's conductances.
+
+    A larger rate sticks more of the same devices; arguments as for `program_array`.
+    """
+    luck = torch.rand(layer.stored.g_us.shape, generator=seeded(chip_seed, *_where(layer, array), "stuck"))
+    rates = (target.stuck_on, target.stuck_off) if target.includes("programmed") else (0.0, 0.0)
+    return luck < rates[0], luck > 1 - rates[1]
+
+
+def _where(layer: CrossbarLayer, array: str) -> tuple[str, ...]:
+    """What the randomness of a layer's array is derived from, besides chip and cause."""
+    return (layer.name,) if array == "forward" else (layer.name, array)
 
 
 def seeded(chip_seed: int, *purpose: str) -> torch.Generator:

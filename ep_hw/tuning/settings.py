@@ -1,0 +1,27 @@
+"""How a chip is tuned."""
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TuningSettings(BaseModel):
+    """Steps count time steps. `rate` falls along half a cosine to nothing over the epochs.
+
+    A contrast is a small difference of noisy, rounded states: `beta` is larger than in training, and `pairs` of nudged
+    phases are averaged.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(4, ge=1)
+    batch: int = Field(60, ge=1)
+    rate: float = Field(0.1, gt=0)
+    beta: float = Field(1.0, gt=0)
+    pairs: int = Field(1, ge=1)
+    free_steps: int = Field(30, ge=1)
+    nudged_steps: int = Field(12, ge=1)
+
+    def rate_at(self, epoch: int) -> float:
+        """Learning rate of an epoch 0, 1, ..."""
+        return self.rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
