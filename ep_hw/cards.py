@@ -6,9 +6,10 @@ from ep_hw.evaluation import Plan, chips_of
 from ep_hw.report.corruption import corruption_rows, means
 from ep_hw.report.points import Estimate, is_attack, pool
 from ep_hw.report.worst import WorstCase
+from ep_hw.trust import Flag
 
 
-def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[WorstCase], flags: Sequence[str],
+def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[WorstCase], flags: Sequence[Flag],
          versions: dict[str, str]) -> dict:
     """The card of one machine of a plan.
 
@@ -32,8 +33,9 @@ def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[Wors
                   for w in worst if w.machine == machine],
         "corruptions": [{"corruption": row.name, "severities": [p.strength for p in row.cells[machine]],
                          "mean": row.mean(machine)} for row in corruption_rows(points) if row.cells[machine]],
-        "corruption_means": means(corruption_rows(points), machine),
-        "trust": {"violated": [flag for flag in flags if flag.startswith((f"{machine}:", f"{machine} ("))]},
+        "corruption_means": means(points, machine, plan.baseline),
+        "trust": {"violated": [{"chip": flag.chip, "finding": flag.finding} for flag in flags
+                               if flag.machine == machine]},
         "versions": versions}
 
 

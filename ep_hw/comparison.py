@@ -110,17 +110,17 @@ def paired(first: Run, second: Run, seed: int = 0) -> list[dict]:
     return rows
 
 
-def corruption_means(runs: Sequence[Run], baseline: Run) -> list[dict]:
-    """A row a run and machine: mCE against the baseline's reference, and plain means over 15 and 19 corruptions.
+def corruption_means(runs: Sequence[Run], baseline: Run, machine: str = REFERENCE) -> list[dict]:
+    """A row a run and machine: mCE against a machine of the baseline, and plain means over 15 and 19 corruptions.
 
     Raises:
         Refusal: a set is not complete, naming what is missing.
     """
-    return [{"run": str(run.folder), "model": run.model, "machine": machine,
-             "mce": mce(run.summary, machine, baseline.summary, REFERENCE),
-             "mean_15": mean_corruption_error(run.summary, machine, MAIN),
-             "mean_19": mean_corruption_error(run.summary, machine, ALL) if _has_all(run, machine) else None}
-            for run in runs for machine in dict.fromkeys(row["machine"] for row in run.summary) if "/" not in machine]
+    return [{"run": str(run.folder), "model": run.model, "machine": name,
+             "mce": mce(run.accuracy, name, baseline.accuracy, machine),
+             "mean_15": mean_corruption_error(run.accuracy, name, MAIN),
+             "mean_19": mean_corruption_error(run.accuracy, name, ALL) if _has_all(run, name) else None}
+            for run in runs for name in dict.fromkeys(row["machine"] for row in run.summary) if "/" not in name]
 
 
 def _has_all(run: Run, machine: str) -> bool:
@@ -147,11 +147,11 @@ def paired_table(rows: Sequence[dict], first: Run, second: Run) -> Table:
                  ("machine", "threat", "first", "second", "difference", "95 % (bootstrap)", "McNemar p"), lines)
 
 
-def corruption_table(rows: Sequence[dict], baseline: Run) -> Table:
+def corruption_table(rows: Sequence[dict], baseline: Run, machine: str = REFERENCE) -> Table:
     """A line a run and machine."""
     lines = tuple((row["run"], row["model"], row["machine"], f"{row['mce']:.3f}", f"{row['mean_15']:.3f}",
                    "incomplete" if row["mean_19"] is None else f"{row['mean_19']:.3f}") for row in rows)
-    return Table(f"corruption error; mCE against {baseline.model} on its reference",
+    return Table(f"corruption error; mCE against {baseline.model} on {machine}",
                  ("run", "model", "machine", "mCE", "mean of 15", "mean of 19"), lines)
 
 

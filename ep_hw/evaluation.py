@@ -44,6 +44,7 @@ class Plan:
         provenance: what the model says of itself. temporal: attack times to measure beside the cells, or None.
         labels: (attack, strength) -> how published tables name the strength.
         probed: how many of the images white-box attacks are probed on, see ep_hw.probes; 0 for none.
+        baseline: the machine or other model among the programs that the mCE is relative to.
         official: where published corruptions are read, None where no threat is one.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     temporal: Temporal | None = None
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     probed: int = 64
+    baseline: str = REFERENCE
     official: OfficialSet | None = None
 
     def pairs(self) -> list[tuple[str, Threat]]:

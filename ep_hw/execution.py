@@ -7,7 +7,7 @@ Cells depend on nothing but their configuration, so any number of workers gives 
 import multiprocessing
 import pickle
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -58,12 +58,35 @@ def runner(programs: dict[str, Program], device: str, jobs: int) -> Iterator[Run
         with threads(1):
             yield lambda cells: (cell for task in _tasks(cells) for cell in run_task(task, programs, device))
         return
-    context = multiprocessing.get_context("spawn")
+    with _workers(jobs, programs, device) as pool:
+        yield lambda cells: (cell for done in _shared_out(pool, _run_pickled, _tasks(cells)) for cell in done)
+
+
+def call_all(calls: Sequence[Callable[[], None]], jobs: int):
+    """Make calls that do not depend on each other.
+
+    Args:
+        calls: may be pickled. jobs: worker processes; with 1 everything runs in this process.
+    """
+    jobs = min(jobs, len(calls))
+    if jobs <= 1:
+        with threads(1):
+            for call in calls:
+                call()
+        return
+    with _workers(jobs) as pool:
+        for _ in _shared_out(pool, _call_pickled, calls):
+            pass
+
+
+@contextmanager
+def _workers(jobs: int, programs: dict[str, Program] | None = None, device: str = "cpu"):
+    """A pool whose processes end with it, whatever ends it."""
     # pickled here once: torch would otherwise put every tensor into a shared-memory file of its own
-    arguments = (pickle.dumps((programs, device)),)
-    with ProcessPoolExecutor(jobs, context, _begin_worker, arguments) as pool:
+    arguments = (pickle.dumps((programs or {}, device)),)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin_worker, arguments) as pool:
         try:
-            yield lambda cells: _shared_out(pool, cells)
+            yield pool
         except BaseException:
             for worker in multiprocessing.active_children():
                 worker.terminate()
@@ -80,11 +103,12 @@ def run_task(cells: list[Cell], programs: dict[str, Program], device: str) -> It
             yield cell
 
 
-def _shared_out(pool: ProcessPoolExecutor, cells: list[Cell]) -> Iterator[Cell]:
-    futures = [pool.submit(_run_pickled, pickle.dumps(task)) for task in _tasks(cells)]
+def _shared_out(pool: ProcessPoolExecutor, run: Callable[[bytes], bytes], tasks: Sequence) -> Iterator:
+    """What `run` makes of each task, both pickled, in the order in which they are finished."""
+    futures = [pool.submit(run, pickle.dumps(task)) for task in tasks]
     try:
         for future in as_completed(futures):
-            yield from pickle.loads(future.result())
+            yield pickle.loads(future.result())
     except BrokenProcessPool:
         raise MachineError("a worker process died (out of memory?); run the same command again to go on, with fewer "
                            "--jobs") from None
@@ -113,3 +137,7 @@ def _begin_worker(pickled: bytes):
 
 def _run_pickled(task: bytes) -> bytes:
     return pickle.dumps(list(run_task(pickle.loads(task), **_shared)))
+
+
+def _call_pickled(call: bytes) -> bytes:
+    return pickle.dumps(pickle.loads(call)())

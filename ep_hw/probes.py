@@ -15,7 +15,7 @@ from ep_hw.attacks import UNAWARE
 from ep_hw.cells import Cell
 from ep_hw.evaluation import Plan, evaluate
 from ep_hw.threats import Threat
-from ep_hw.trust import aware, half_interval, slack
+from ep_hw.trust import Flag, aware, half_interval, slack
 
 UNBOUNDED = Threat("pgd_linf", 1.0)
 FOLDER = "probes"   # in the folder of the evaluation that they check
@@ -35,8 +35,8 @@ def probe_plan(plan: Plan) -> Plan | None:
                    settings=settings, temporal=None)
 
 
-def probe(plan: Plan, cells: Sequence[Cell], folder: Path, progress, jobs: int) -> list[str]:
-    """Run the probes of a finished evaluation into `folder`/probes; a sentence for each that fails.
+def probe(plan: Plan, cells: Sequence[Cell], folder: Path, progress, jobs: int) -> list[Flag]:
+    """Run the probes of a finished evaluation into `folder`/probes; a flag for each that fails.
 
     Args:
         cells: of the evaluation. progress, jobs: see `evaluate`.
@@ -46,20 +46,21 @@ def probe(plan: Plan, cells: Sequence[Cell], folder: Path, progress, jobs: int) 
         return []
     rows, probes = evaluate(chosen, folder / FOLDER, progress, jobs)
     before, after = (_accuracies(group, chosen.images.ids.tolist()) for group in (cells, probes))
-    return [flag for row in rows for flag in _flags(row, before, after)]
+    return [Flag(row["machine"], row["chip_seed"], finding) for row in rows
+            for finding in _findings(row, before, after)]
 
 
-def _flags(row: dict, before: dict, after: dict):
+def _findings(row: dict, before: dict, after: dict):
     case = row["machine"], row["threat"], row["strength"]
     if case[1:] == (UNBOUNDED.name, UNBOUNDED.strength):
         if aware(row) > slack(row):
-            yield (f"{case[0]}: an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is "
-                   "masked, not robust.")
+            yield (f"an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is masked, not "
+                   "robust.")
     elif case in before and row["threat"].startswith("pgd"):
         gained = after[case] - before[case]
         if abs(gained) > half_interval(row):
             verb = "raise" if gained > 0 else "lower"
-            yield (f"{case[0]}: more iterations and restarts {verb} the accuracy under {case[1]}@{case[2]:g} from "
+            yield (f"more iterations and restarts {verb} the accuracy under {case[1]}@{case[2]:g} from "
                    f"{before[case]:.3f} to {after[case]:.3f}: the attack is not to be trusted as it is.")
 
 

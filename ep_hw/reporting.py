@@ -15,18 +15,20 @@ from ep_hw.report.worst import worst_cases
 from ep_hw.resources import circuit_table, resource_tables
 from ep_hw.rungs import rungs_of
 from ep_hw.threats import CLEAN
+from ep_hw.trust import Flag
 from mapping.program import Program, Table
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
 GALLERY_ITEMS = 2  # a machine and attack
 
 
-def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], flags: list[str], *, command: str,
-              title: str) -> RunRecord:
+def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], flags: list[Flag], *, command: str,
+              title: str, jobs: int = 1) -> RunRecord:
     """The record of an evaluation, with what is measured beside its cells.
 
     Args:
         folder: of the run; measurements that are found there are not made again. flags: trust checks that failed.
+        jobs: see `ep_hw.execution.call_all`.
     """
     worst = worst_cases(_images(plan, cells))
     mapping = [table for name in plan.machines for table in _mapping(plan.programs[name])]
@@ -35,7 +37,8 @@ def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], 
         title, command, summary, gallery(plan, cells), [*mapping, *resource_tables(plan), *circuit], waterfalls(plan),
         versions(), {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
                      "attack settings": plan.settings.model_dump(mode="json")},
-        notes(plan, summary), flags, worst, temporal_exhibits(plan, folder), plan.labels, plan.settings.ensemble,
+        notes(plan, summary), flags, worst, temporal_exhibits(plan, folder, jobs), plan.labels, plan.settings.ensemble,
+        plan.baseline,
         [(f"{plan.model}-{name}", card(plan, name, summary, worst, flags, versions())) for name in plan.machines])
 
 
@@ -60,15 +63,15 @@ def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
             for item in _first_broken(attacked.get((kind, name), []), clean)]
 
 
-def temporal_exhibits(plan: Plan, folder: Path) -> list[Exhibit]:
+def temporal_exhibits(plan: Plan, folder: Path, jobs: int = 1) -> list[Exhibit]:
     """Attack time against prediction time for every machine that relaxes, where the plan's suite asks for it."""
     if plan.temporal is None:
         return []
     exhibits = []
-    for name in plan.machines:
-        if not isinstance(plan.programs[name], Program):   # a feed-forward module has no time
-            continue
-        points = stored_times(folder / "temporal", plan.programs[name], plan.images, plan.temporal, plan.seed)
+    relaxing = {name: plan.programs[name] for name in plan.machines   # a feed-forward module has no time
+                if isinstance(plan.programs[name], Program)}
+    times = stored_times(folder / "temporal", relaxing, plan.images, plan.temporal, plan.seed, plan.device, jobs)
+    for name, points in times.items():
         rows = [row for point in points for row in point.rows()]
         alt = "; ".join(f"T = {r['attack_time']}, step {r['steps']}: {r['accuracy']:.3f}" for r in rows)
         exhibits.append(Exhibit(f"{plan.model}-temporal-{name}", name,

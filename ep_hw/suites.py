@@ -35,6 +35,7 @@ class Suite:
 
     Attributes:
         meaning: one line for users. images, chips: how many, unless a user says otherwise.
+        explained: threats that every rung on the way to a machine meets too.
         labels: strength -> how tables name it, for attacks whose tables round.
     """
 
@@ -44,6 +45,7 @@ class Suite:
     images: int
     chips: int
     temporal: Temporal | None = None
+    explained: tuple[Threat, ...] = ()
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
 
 
@@ -65,6 +67,7 @@ PAPER = Suite(
                    iterations=20, queries=1000, ensemble="paper"),
     images=600, chips=5, temporal=Temporal(paper.STRENGTHS["table 3", "pgd_l2"]["0.49"], (10, 15, 25, 29, 60, 70),
                                            (10, 20, 40, 60, 100, 250), 20),
+    explained=_attacks("pgd_l2", [paper.STRENGTHS["table 3", "pgd_l2"]["0.49"]]),
     labels={(kind, strength): label for kind, labels in _TABLES.items() for label, strength in labels.items()})
 QUICK = Suite(
     "two minutes on digits: PGD, Square, five corruptions, attack times",

@@ -4,67 +4,85 @@ Source: Carlini et al. 2019 (evaluating adversarial robustness), Athalye et al. 
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 TOLERANCE = 0.002  # on deterministic machines; noisy ones, and attacks that search apart, get half an interval
 
 
-def violated(summary: list[dict]) -> list[str]:
-    """One sentence for each check that an evaluation's summary rows fail."""
+@dataclass(frozen=True)
+class Flag:
+    """A check that a machine failed; `str()` is the line on the banner.
+
+    Attributes:
+        chip: seed of its chip, None for a machine without chips. finding: a sentence.
+    """
+
+    machine: str
+    chip: int | None
+    finding: str
+
+    def __str__(self):
+        return f"{self.machine}{'' if self.chip is None else f' (chip {self.chip})'}: {self.finding}"
+
+
+def violated(summary: Sequence[dict]) -> list[Flag]:
+    """The checks that an evaluation's summary rows fail."""
     by_machine = defaultdict(dict)
     for row in summary:
         by_machine[row["machine"], row["chip_seed"]][row["threat"], row["strength"]] = row
-    return [flag for (machine, chip), rows in by_machine.items()
+    return [Flag(machine, chip, finding) for (machine, chip), rows in by_machine.items()
             for check in (_rising, _black_box_stronger, _unaware_stronger, _unaware_needed, _noise_stronger,
                           _no_gradient)
-            for flag in check(machine if chip is None else f"{machine} (chip {chip})", rows)]
+            for finding in check(rows)]
 
 
-def _rising(name: str, rows: dict):
+def _rising(rows: dict):
     """A larger budget must never help the defender."""
     for threat in dict.fromkeys(t for t, _ in rows if "_l" in t):
         ladder = sorted((rows[k] for k in rows if k[0] in (threat, "clean")), key=lambda r: r["strength"])
         for weaker, stronger in pairwise(ladder):
             if stronger["accuracy"] > weaker["accuracy"] + slack(stronger):
-                yield (f"{name}: accuracy under {threat} rises from {weaker['accuracy']:.3f} at eps "
+                yield (f"accuracy under {threat} rises from {weaker['accuracy']:.3f} at eps "
                        f"{weaker['strength']:g} to {stronger['accuracy']:.3f} at eps {stronger['strength']:g}.")
 
 
-def _black_box_stronger(name: str, rows: dict):
+def _black_box_stronger(rows: dict):
     """An attacker who sees only outputs must not beat one who sees everything."""
     for white, black in _pairs(rows, "pgd", "square"):
         if aware(white) > black["accuracy"] + slack(white):
-            yield _beaten(name, "the black-box attack", black, aware(white))
+            yield _beaten("the black-box attack", black, aware(white))
 
 
-def _unaware_stronger(name: str, rows: dict):
+def _unaware_stronger(rows: dict):
     """An attacker who ignores the hardware must not beat one who knows it, and tries those very images as well."""
     for white, unaware in _pairs(rows, "", "transfer:reference:"):
         if white["accuracy"] > unaware["accuracy"] + slack(white):
-            yield _beaten(name, "the unaware attacker", unaware, white["accuracy"])
+            yield _beaten("the unaware attacker", unaware, white["accuracy"])
 
 
-def _unaware_needed(name: str, rows: dict):
+def _unaware_needed(rows: dict):
     """Gradients of the hardware must not need the unaware attacker's images to be as strong as they."""
     for white, unaware in _pairs(rows, "", "transfer:reference:"):
         if aware(white) > unaware["accuracy"] + half_interval(white):
-            yield _beaten(name, "without its images, the unaware attacker", unaware, aware(white))
+            yield _beaten("without its images, the unaware attacker", unaware, aware(white))
 
 
-def _noise_stronger(name: str, rows: dict):
+def _noise_stronger(rows: dict):
     """Noise in a random direction must not do more harm than an attack that went as far."""
     for (threat, strength), row in rows.items():
         noise = row.get("noise_accuracy")
         if noise is not None and aware(row) > noise + slack(row):
-            yield (f"{name}: random noise as large as {threat}@{strength:g} ({noise:.3f}) does more harm than the "
+            yield (f"random noise as large as {threat}@{strength:g} ({noise:.3f}) does more harm than the "
                    f"attack ({aware(row):.3f}).")
 
 
-def _no_gradient(name: str, rows: dict):
+def _no_gradient(rows: dict):
     """A gradient that is mostly zero says nothing about robustness."""
     for (threat, strength), row in rows.items():
         if row["zero_gradient"] > 0.5:
-            yield f"{name}: {row['zero_gradient']:.0%} of {threat}@{strength:g} iterations saw a zero gradient."
+            yield f"{row['zero_gradient']:.0%} of {threat}@{strength:g} iterations saw a zero gradient."
 
 
 def _pairs(rows: dict, strong: str, weak: str):
@@ -76,8 +94,8 @@ def _pairs(rows: dict, strong: str, weak: str):
                 yield full, row
 
 
-def _beaten(name: str, who: str, weak: dict, accuracy: float) -> str:
-    return (f"{name}: {who} ({weak['threat']}@{weak['strength']:g}, {weak['accuracy']:.3f}) beats the white box "
+def _beaten(who: str, weak: dict, accuracy: float) -> str:
+    return (f"{who} ({weak['threat']}@{weak['strength']:g}, {weak['accuracy']:.3f}) beats the white box "
             f"({accuracy:.3f}): the white-box gradient may be masked.")
 
 

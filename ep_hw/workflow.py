@@ -28,7 +28,7 @@ from ep_hw.reporting import record_of
 from ep_hw.rungs import rungs_of
 from ep_hw.suites import BARE, Suite
 from ep_hw.threats import CLEAN, Threat
-from ep_hw.trust import violated
+from ep_hw.trust import Flag, violated
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program, load_program
@@ -39,11 +39,13 @@ from simulators.registry import check_device
 def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequence[Threat], *,
                     suite: Suite = BARE, images: int | None = None, chips: int | None = None, seed: int = 0,
                     settings: AttackSettings | None = None, device: str = "cpu",
-                    extra: Iterable[tuple[str, Threat]] = (), root=None, download: bool = False) -> Plan:
+                    extra: Iterable[tuple[str, Threat]] = (), explained: Iterable[Threat] = (),
+                    baseline: str = REFERENCE, root=None, download: bool = False) -> Plan:
     """Everything an evaluation will do, decided before anything runs.
 
     Each white-box attack is joined by its transfer from the reference, so that aware and unaware attackers stand side
-    by side; each machine by the rungs that lead to it, on clean and on transferred images.
+    by side; each machine by the rungs that lead to it, on clean and on transferred images, and under attacks of their
+    own where these are to be explained.
 
     Args:
         model: a packaged name or a checkpoint file.
@@ -52,13 +54,17 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
         threats: besides those of the suite.
         suite: also says what the others are where they are not given.
         images: how many test images, drawn by `seed`.
+        explained: threats besides those of the suite whose toll is traced rung by rung, each rung attacked itself.
+        baseline: what the mCE is relative to: one of the machines, or another model of the same data, which is then
+            corrupted beside them.
 
     Raises:
         Refusal: any of these is unknown, or a program was compiled from another network.
     """
     check_device(device)
     net, test = network_and_images(model, images or suite.images, seed, root, download)
-    machines, threats = machines or net.machines, [*suite.threats, *threats]
+    machines, explained = machines or net.machines, [*suite.explained, *explained]
+    threats = [*suite.threats, *threats, *explained]
     loaded = {str(p.target): p for p in map(load_program, filter(_is_folder, machines))}
     names = tuple(dict.fromkeys([REFERENCE, *(str(parse(m)) for m in machines if not _is_folder(m)), *loaded]))
     for program in loaded.values():
@@ -66,24 +72,26 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     _check_possible(threats, names)
     official = _official(threats, test, root)
     threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if t.is_white_box)]))
-    explained = [CLEAN, *(t for t in threats if t.source)]
-    rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in explained]
-    extra = tuple(dict.fromkeys([*extra, *rungs]))
+    traced = [CLEAN, *(t for t in threats if t.source), *explained]
+    rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in traced]
+    named, other = _baseline(baseline, net, names)
+    beside = [(name, threat) for name in other for threat in (CLEAN, *threats) if not threat.is_attack]
+    extra = tuple(dict.fromkeys([*extra, *rungs, *beside]))
     used = [REFERENCE, *names, *(name for name, _ in extra), *(t.source for t in threats if t.source)]
-    return Plan(net.name, test, compile_all(net, used, loaded=loaded), threats, names, extra, chips or suite.chips,
-                seed, device=device, settings=settings or suite.settings, provenance=net.provenance,
-                temporal=suite.temporal, labels=suite.labels,
-                official=official)
+    programs = compile_all(net, used, loaded=loaded | other)
+    return Plan(net.name, test, programs, threats, names, extra, chips or suite.chips, seed, device=device,
+                settings=settings or suite.settings, provenance=net.provenance, temporal=suite.temporal,
+                labels=suite.labels, baseline=named, official=official)
 
 
 def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None,
-        jobs: int = 1) -> list[dict]:
-    """Evaluate a plan into `out` and write its report; the summary rows. See `evaluation.evaluate`."""
+        jobs: int = 1) -> tuple[list[dict], list[Flag]]:
+    """Evaluate a plan into `out` and write its report: summary rows, failed checks. See `evaluation.evaluate`."""
     out = Path(out)
     summary, cells = evaluate(plan, out, progress, jobs)
     flags = [*violated(summary), *probe(plan, cells, out, progress, jobs)]
-    write_report(out, record_of(plan, out, summary, cells, flags, command=command, title=title))
-    return summary
+    write_report(out, record_of(plan, out, summary, cells, flags, command=command, title=title, jobs=jobs))
+    return summary, flags
 
 
 def draw(data: Split, images: int, seed: int) -> Split:
@@ -133,6 +141,21 @@ def program_of(machine: str, graph: EPGraph) -> Program:
 def command_line() -> str:
     """The command that is running, as a user would type it again."""
     return shlex.join(["ep-hw", *sys.argv[1:]])
+
+
+def _baseline(name: str, net: EPNetwork | Baseline, machines: Sequence[str]) -> tuple[str, dict[str, Program]]:
+    """What the results call the baseline, and its program where it is another model.
+
+    Raises:
+        Refusal: neither a machine of this evaluation nor a model of its data.
+    """
+    if name.partition("[")[0] in REGISTRY:
+        if (machine := str(parse(name))) in machines:
+            return machine, {}
+        raise Refusal("the baseline is not evaluated", where="--baseline", got=name, allowed=", ".join(machines),
+                      remedy="add it with --on, or name another model")
+    other = programs_of(net, [], [name])
+    return next(iter(other)), other
 
 
 def _is_folder(machine: str) -> bool:

@@ -14,6 +14,7 @@ from ep_hw.cli.printing import print_table
 def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="folders of evaluations")],
             baseline: Annotated[str | None, typer.Option(help="folder of the evaluation that the mCE is relative "
                                                          "to")] = None,
+            on: Annotated[str, typer.Option(help="machine of the baseline")] = "reference",
             seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
             out: Annotated[Path | None, typer.Option(help="JSON file for the numbers")] = None):
     """Show means over runs (of several seeds); two runs on the same images are compared image by image."""
@@ -30,8 +31,8 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
         print_table(compared.over_runs_table(numbers["over_runs"]))
     if baseline is not None:
         against = compared.Run.of(baseline)
-        numbers["corruptions"] = compared.corruption_means(found, against)
-        print_table(compared.corruption_table(numbers["corruptions"], against))
+        numbers["corruptions"] = compared.corruption_means(found, against, on)
+        print_table(compared.corruption_table(numbers["corruptions"], against, on))
     if out is not None:
         write_atomically(out, json.dumps(numbers, indent=1).encode() + b"\n")
         typer.echo(out)

@@ -32,6 +32,8 @@ def evaluate(
     corruption: Annotated[list[str] | None, typer.Option(help="e.g. jpeg_compression@3 (repeatable)")] = None,
     suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick; what is named beside "
                                               "it is added, and options override its settings")] = None,
+    explain: Annotated[list[str] | None, typer.Option(help="attack or corruption whose toll is traced to its causes: "
+                                                      "every rung on the way meets it too (repeatable)")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="test images, drawn by --seed [default: 200]")] = None,
     chips: Annotated[int | None, typer.Option(min=1, help="chips programmed for machines that have chips [default: 5]"
                                               )] = None,
@@ -55,6 +57,8 @@ def evaluate(
     eot: Annotated[int | None, typer.Option(min=1, help="gradients averaged on noisy machines [default: 4]")] = None,
     votes: Annotated[int | None, typer.Option(min=1, help="reads whose majority decides on noisy machines [default: 5]"
                                               )] = None,
+    baseline: Annotated[str, typer.Option(help="what the mCE is relative to: a machine of this run, or another "
+                                          "model of the same data")] = "reference",
     budget: Annotated[str | None, typer.Option(help="time to spend, as 30m or 2h: chooses --images (64 or more) and "
                                                "--queries from cells measured first")] = None,
     jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
@@ -75,6 +79,7 @@ def evaluate(
     def plan_of(count: int | None, asked: int):
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
                                         settings=settings.model_copy(update={"queries": asked}), device=device,
+                                        explained=list(map(parse_threat, explain or [])), baseline=baseline,
                                         root=data_root, download=download)
 
     count, asked = images, settings.queries
@@ -119,9 +124,11 @@ def _evaluate(plan, out: Path, command: str, jobs: int, workflow, each_chip: boo
 
     check_writable(out)
     with cell_progress("evaluating") as show:
-        summary = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
-                               progress=show, jobs=jobs)
-    print_table(_chip_table(summary) if each_chip else _summary_table(plan, summary))
+        summary, flags = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
+                                      progress=show, jobs=jobs)
+    print_table(_chip_table(plan, summary) if each_chip else _summary_table(plan, summary))
+    for flag in flags:
+        typer.echo(f"TRUST CHECK VIOLATED: {flag}", err=True)
     typer.echo(f"{out / 'report.html'}: open it in a browser; summary.json, results.parquet, figures, tables and cards "
                "are beside it")
 
@@ -133,20 +140,35 @@ def _summary_table(plan, summary: list[dict]) -> Table:
     from ep_hw.reporting import waterfalls
 
     points = pool(summary)
+    shown = without_rungs(points, ladders(points, waterfalls(plan)))
     rows = tuple((p.machine, len(p.chips) or "", _threat(p.threat, p.strength), f"{p.accuracy.value:.3f}",
-                  f"{p.accuracy.low:.3f} to {p.accuracy.high:.3f}", f"{p.agreement:.3f}", f"{p.to_wrong:g}",
-                  f"{p.to_right:g}") for p in without_rungs(points, ladders(points, waterfalls(plan))).values())
+                  f"{p.accuracy.low:.3f} to {p.accuracy.high:.3f}", f"{p.agreement:.3f}", f"{p.to_wrong:.1f}",
+                  f"{p.to_right:.1f}") for p in (shown[case] for case in _as_asked(plan, shown)))
     columns = ("machine", "chips", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)
 
 
-def _chip_table(summary: list[dict]) -> Table:
+def _chip_table(plan, summary: list[dict]) -> Table:
     """A line a machine, chip and threat."""
+    cases: dict[tuple, list[dict]] = {}
+    for row in summary:
+        cases.setdefault((row["machine"], row["threat"], row["strength"]), []).append(row)
     rows = tuple((r["machine"], "" if r["chip_seed"] is None else r["chip_seed"], _threat(r["threat"], r["strength"]),
                   f"{r['accuracy']:.3f}", f"{r['ci_low']:.3f} to {r['ci_high']:.3f}", f"{r['agreement']:.3f}",
-                  r["flips_to_wrong"], r["flips_to_right"]) for r in summary)
+                  r["flips_to_wrong"], r["flips_to_right"]) for case in _as_asked(plan, cases) for r in cases[case])
     columns = ("machine", "chip", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)
+
+
+def _as_asked(plan, cases) -> list[tuple[str, str, float]]:
+    """Cases by machine and then by threat, both in the order of the plan; an attack before its transferred forms."""
+    from ep_hw.report.points import family, source
+
+    machines = list(dict.fromkeys([*plan.machines, *(machine for machine, *_ in cases)]))
+    asked = [("clean", 0.0), *((threat.kind, threat.strength) for threat in plan.threats)]
+    threats = list(dict.fromkeys([*asked, *((family(threat), strength) for _, threat, strength in cases)]))
+    return sorted(cases, key=lambda case: (machines.index(case[0]), threats.index((family(case[1]), case[2])),
+                                           source(case[1]) or ""))
 
 
 def _threat(name: str, strength: float) -> str:

@@ -8,6 +8,7 @@ Source: the paper's section 3.2 and figures 4a (grid) and 4b (accuracy against f
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ep_hw.attacks import PGD, Unrolled
@@ -52,15 +53,24 @@ def measure_times(machine: Machine, split: Split, eps: float, times: Sequence[in
     Args:
         times: T of `Unrolled`. steps: time steps. iterations: of PGD. seed: of the machine's reads.
     """
-    steps = tuple(sorted(set(steps)))
-    generator = torch.Generator().manual_seed(seed)
     for time in (0, *sorted(set(times))):
-        images = split.images
-        if time:
-            images = PGD("l2", eps, Unrolled(time), iterations).run(machine, images, split.labels, generator).images
-        correct = torch.stack([machine.relax(images, n, generator=generator).prediction == split.labels
-                               for n in steps], 1)
-        yield TemporalPoint(machine.name, eps, time, steps, correct)
+        yield measure_time(machine, split, eps, time, tuple(sorted(set(steps))), iterations, seed)
+
+
+def measure_time(machine: Machine, split: Split, eps: float, time: int, steps: tuple[int, ...], iterations: int,
+                 seed: int) -> TemporalPoint:
+    """One point of `measure_times`, whose reads no other point changes.
+
+    Args:
+        time: of `Unrolled`, or 0 for clean images.
+    """
+    images = split.images
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, time)).generate_state(1)[0]))
+    if time:
+        images = PGD("l2", eps, Unrolled(time), iterations).run(machine, images, split.labels, generator).images
+    correct = torch.stack([machine.relax(images, n, generator=generator).prediction == split.labels
+                           for n in steps], 1)
+    return TemporalPoint(machine.name, eps, time, steps, correct)
 
 
 def worst_over_times(points: Sequence[TemporalPoint]) -> list[float]:

@@ -1,21 +1,15 @@
-"""Accuracy by corruption: its mean over severities, plain means over 15 and 19 corruptions, and the mCE.
+"""Accuracy by corruption: its mean over severities, plain means over 15 and 19 corruptions, and the mCE."""
 
-    CE_c = sum over severities of (1 - accuracy)      mCE = mean over the 15 of CE_c / CE_c(baseline)      (1)
-
-The means need every corruption of their set at all five severities. Source: Hendrycks and Dietterich 2019 (1).
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ep_hw.corruptions import CORRUPTIONS, MAIN
-from ep_hw.report.points import REFERENCE, Point, Points
+from ep_hw.corruption_error import ALL, mce, mean_corruption_error
+from ep_hw.corruptions import MAIN
+from ep_hw.report.points import Point, Points
 from ep_hw.report.series import machines
-
-SEVERITIES = (1, 2, 3, 4, 5)
-ALL = tuple(CORRUPTIONS)
+from mapping.errors import Refusal
 
 
 @dataclass(frozen=True)
@@ -39,27 +33,20 @@ def corruption_rows(points: Points) -> list[CorruptionRow]:
         for machine in machines(points)}) for name in ALL if name in met]
 
 
-def means(rows: Sequence[CorruptionRow], machine: str) -> dict[str, float | None]:
-    """Plain means over 15 and 19 corruptions and the mCE of equation (1); None where the set is not complete.
+def means(points: Points, machine: str, baseline: str) -> dict[str, float | None]:
+    """Mean accuracies over 15 and 19 corruptions and the mCE; None where a set is not complete.
 
-    The baseline is the digital reference of the same network, which the name says.
+    Args:
+        baseline: the machine, or other model, that the mCE is relative to; its name says so.
     """
-    return {"mean of the 15": _mean(rows, machine, MAIN), "mean of all 19": _mean(rows, machine, ALL),
-            f"mCE against {REFERENCE}": _mce(rows, machine)}
+    accuracies = {case: point.accuracy.value for case, point in points.items()}
+    return {"mean of the 15": _known(lambda: 1 - mean_corruption_error(accuracies, machine, MAIN)),
+            "mean of all 19": _known(lambda: 1 - mean_corruption_error(accuracies, machine, ALL)),
+            f"mCE against {baseline}": _known(lambda: mce(accuracies, machine, accuracies, baseline))}
 
 
-def _complete(rows: Sequence[CorruptionRow], machine: str, names: Sequence[str]) -> list[CorruptionRow] | None:
-    by_name = {row.name: row for row in rows if tuple(p.strength for p in row.cells.get(machine, ())) == SEVERITIES}
-    return [by_name[name] for name in names] if set(names) <= set(by_name) else None
-
-
-def _mean(rows, machine: str, names) -> float | None:
-    found = _complete(rows, machine, names)
-    return float(np.mean([row.mean(machine) for row in found])) if found else None
-
-
-def _mce(rows, machine: str) -> float | None:
-    ours, baseline = (_complete(rows, name, MAIN) for name in (machine, REFERENCE))
-    if not (ours and baseline) or any(row.mean(REFERENCE) == 1 for row in baseline):
+def _known(value: Callable[[], float]) -> float | None:
+    try:
+        return value()
+    except Refusal:
         return None
-    return float(np.mean([(1 - row.mean(machine)) / (1 - row.mean(REFERENCE)) for row in ours]))

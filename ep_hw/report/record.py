@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
+from ep_hw.report.points import REFERENCE
 from ep_hw.report.worst import WorstCase
+from ep_hw.trust import Flag
 from mapping.program import Table
 
 
@@ -65,6 +67,7 @@ class RunRecord:
         notes: remarks of the evaluation. flags: violated trust checks, shown as a red banner.
         worst: worst cases over attacks. measurements: figures of what was measured beside the cells.
         labels: (attack, strength) -> how the paper's tables name the strength. ensemble: of AutoAttack, None if unset.
+        baseline: what the mCE is relative to.
         cards: (file name, content) of one JSON card a model and machine.
     """
 
@@ -77,9 +80,10 @@ class RunRecord:
     versions: dict[str, str]
     seeds: dict[str, object]
     notes: list[str]
-    flags: list[str]
+    flags: list[Flag]
     worst: list[WorstCase] = field(default_factory=list)
     measurements: list[Exhibit] = field(default_factory=list)
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     ensemble: str | None = None
+    baseline: str = REFERENCE
     cards: list[tuple[str, dict]] = field(default_factory=list)

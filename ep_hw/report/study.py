@@ -152,7 +152,7 @@ def _study(model: str, dataset: str, summary: list[dict], run: RunRecord) -> Stu
         [case for case in run.worst if len(case.attacks) > 1 and case.machine in machines(points)],
         _waterfalls(model, shown, look), sum(ladder.threat == CLEAN[0] for ladder in shown),
         _figures(model, panels(points, attacks=True), look, curves_figure),
-        corruptions, {machine: means(corruptions, machine) for machine in machines(points)},
+        corruptions, {machine: means(points, machine, run.baseline) for machine in machines(points)},
         _severities(model, corruptions, look),
         _figures(model, [panel for panel in panels(points, attacks=False) if _has_a_curve(panel)], look,
                  corruption_figure),

@@ -76,13 +76,11 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path):
 
 
 def corrupted(errors, machine="reference"):
-    """Summary rows with the given error for every corruption, at all severities, on two chips."""
-    return [{"machine": machine, "threat": name, "strength": float(s), "chip_seed": chip,
-             "accuracy": 1 - error * s / 3 + (-0.01 if chip else 0.01)}
-            for name, error in errors.items() for s in range(1, 6) for chip in (0, 1)]
+    """Accuracies with the given error for every corruption, at all severities."""
+    return {(machine, name, float(s)): 1 - error * s / 3 for name, error in errors.items() for s in range(1, 6)}
 
 
-def test_corruption_errors_are_means_over_severities_and_chips():
+def test_corruption_errors_are_means_over_severities():
     errors = {name: 0.1 + 0.01 * n for n, name in enumerate(ALL)}
     rows, base = corrupted(errors), corrupted(dict.fromkeys(ALL, 0.2), "digits-bp")
     for name, error in errors.items():
@@ -96,11 +94,11 @@ def test_corruption_errors_are_means_over_severities_and_chips():
 
 def test_an_incomplete_set_is_refused_by_name():
     rows = corrupted(dict.fromkeys(ALL, 0.2))
-    short = [row for row in rows if (row["threat"], row["strength"]) not in (("fog", 2.0), ("fog", 5.0))]
+    short = {case: rows[case] for case in rows if case[1:] not in (("fog", 2.0), ("fog", 5.0))}
     with pytest.raises(Refusal, match="no fog@2, fog@5"):
         mean_corruption_error(short, "reference", MAIN)
     with pytest.raises(Refusal, match="no error"):
-        mce(rows, "reference", [{**row, "accuracy": 1.0} for row in rows], "reference")
+        mce(rows, "reference", dict.fromkeys(rows, 1.0), "reference")
 
 
 def test_the_command_prints_both_tables_and_keeps_the_numbers(ep_hw, tmp_path):

@@ -18,8 +18,9 @@ from networks import small_network
 import simulators
 from ep_hw import workflow
 from ep_hw.attacks import AttackSettings
-from ep_hw.checkpoint import save_checkpoint
-from ep_hw.evaluation import cells_of, chips_of
+from ep_hw.checkpoint import load, save_checkpoint
+from ep_hw.evaluation import cells_of, chips_of, evaluate
+from ep_hw.rungs import rungs_of
 from ep_hw.threats import parse_threat
 from ep_hw.trust import violated
 from mapping import Refusal, compile
@@ -46,7 +47,7 @@ def small_plan(model, machines=("loihi", "crossbar:pcm"), threats=("pgd_l2@0.5",
 
 
 def run(plan, folder):
-    return workflow.run(plan, folder, command="ep-hw evaluate", title="test")
+    return workflow.run(plan, folder, command="ep-hw evaluate", title="test")[0]
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,33 @@ def test_each_purpose_of_a_cell_draws_its_own_numbers(finished):
     assert len(set(seeds)) == len(seeds) == 2 * len(cells)
 
 
+def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_path):
+    threats = [parse_threat("contrast@3"), parse_threat("square_l2@0.5")]
+    ask = {"images": 4, "settings": FAST}
+    plan = workflow.plan_evaluation("digits", ["reference"], threats, baseline="digits-bp-s11", **ask)
+    rows = {(r["machine"], r["threat"]): r for r in evaluate(plan, tmp_path)[0]}
+    assert set(rows) == {("reference", "clean"), ("reference", "contrast"), ("reference", "square_l2"),
+                         ("digits-bp-s11", "clean"), ("digits-bp-s11", "contrast")}
+    other = load("digits-bp-s11").programs(["reference"])["reference"]
+    with simulators.open(other) as machine:
+        right = machine.relax(plan.images.images).prediction == plan.images.labels
+    assert rows["digits-bp-s11", "clean"]["accuracy"] == float(right.float().mean())
+    assert (plan.machines, plan.baseline) == (("reference",), "digits-bp-s11")
+    same = workflow.plan_evaluation("digits", ["loihi"], threats, baseline="loihi[weight_bits=8]", **ask)
+    assert (same.baseline, "digits-bp-s11" in same.programs) == ("loihi", False)
+    with pytest.raises(Refusal, match="allowed: reference, loihi;"):
+        workflow.plan_evaluation("digits", ["loihi"], threats, baseline="crossbar:pcm", **ask)
+
+
+def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
+    threat, other = parse_threat("pgd_l2@0.5"), parse_threat("contrast@3")
+    plan = workflow.plan_evaluation(model, ["loihi"], [other], explained=[threat], images=4, settings=FAST)
+    rungs = [name for name, _ in rungs_of(plan.programs["loihi"].target)]
+    assert len(rungs) == 3
+    assert [(name, threat) in plan.pairs() for name in rungs] == [True] * 3
+    assert [name for name in rungs if (name, other) in plan.pairs()] == ["reference", "loihi"]
+
+
 def descendants(pid: int) -> list[int]:
     """A process and everything it started, however far down."""
     children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir()
@@ -253,4 +281,4 @@ def test_an_honest_evaluation_raises_no_flag():
 def test_a_planted_fault_raises_its_flag(planted, words):
     same = [r for r in HONEST if (r["threat"], r["strength"]) != (planted["threat"], planted["strength"])]
     flags = violated([*same, planted])
-    assert any(words in flag for flag in flags)
+    assert any(words in flag.finding for flag in flags)

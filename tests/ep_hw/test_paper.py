@@ -129,22 +129,24 @@ def test_means_over_corruptions():
     def machine(name, severity):
         return reference(name, severity) - 0.05
 
-    rows = corruption_rows(pool([*corrupted("reference", reference), *corrupted("loihi", machine)]))
-    assert [r.name for r in rows] == list(CORRUPTIONS)
-    named = means(rows, "loihi")
+    points = pool([*corrupted("reference", reference), *corrupted("loihi", machine)])
+    assert [r.name for r in corruption_rows(points)] == list(CORRUPTIONS)
+    named = means(points, "loihi", "reference")
     every = {name: np.mean([machine(name, s) for s in (1, 2, 3, 4, 5)]) for name in CORRUPTIONS}
     errors = [(1 - every[name]) / (1 - every[name] - 0.05) for name in MAIN]
     assert list(named.values()) == pytest.approx([np.mean([every[name] for name in MAIN]),
                                                   np.mean(list(every.values())), np.mean(errors)])
-    assert means(rows, "reference")["mCE against reference"] == pytest.approx(1)
+    assert means(points, "reference", "reference")["mCE against reference"] == pytest.approx(1)
+    assert means(points, "reference", "loihi")["mCE against loihi"] == pytest.approx(
+        np.mean([1 / error for error in errors]))
 
 
 @pytest.mark.parametrize(("names", "severities", "complete"), [
     (tuple(CORRUPTIONS), (1, 2, 3, 4), (False, False)), (tuple(CORRUPTIONS)[1:], (1, 2, 3, 4, 5), (False, False)),
     (MAIN, (1, 2, 3, 4, 5), (True, False))])
 def test_incomplete_sets_have_no_mean(names, severities, complete):
-    rows = corruption_rows(pool(corrupted("reference", lambda name, s: 0.5, names, severities)))
-    over_15, over_19, mce = means(rows, "reference").values()
+    points = pool(corrupted("reference", lambda name, s: 0.5, names, severities))
+    over_15, over_19, mce = means(points, "reference", "reference").values()
     assert (over_15 is not None, over_19 is not None) == complete
     assert (mce is not None) == complete[0]
 

@@ -14,7 +14,7 @@ import torch
 from networks import small_network
 
 import simulators
-from ep_hw import suites, workflow
+from ep_hw import cards, suites, workflow
 from ep_hw.attacks import AttackSettings
 from ep_hw.checkpoint import save_checkpoint
 from ep_hw.measurements.stored import stored_times
@@ -24,12 +24,14 @@ from ep_hw.report.wording import percent
 from ep_hw.resources import circuit_table, cost_table, resource_tables
 from ep_hw.suites import Suite, Temporal
 from ep_hw.threats import parse_threat
+from ep_hw.trust import Flag
 from simulators.loihi.events import count_events
 
 THREATS = ("pgd_l2@0.5", "square_l2@0.5", "contrast@3", "fog@3", "zoom_blur@3")
 TINY = Suite("for tests", tuple(map(parse_threat, THREATS)),
              AttackSettings(gradients=("bptt@5",), iterations=3, queries=10, eot=1, votes=1), images=6, chips=2,
              temporal=Temporal(0.5, (3,), (4, 12), 2), labels={("pgd_l2", 0.5): "0.49"})
+PCM = "crossbar:pcm"
 FILES = ("figures/*", "tables/*", "cards/*", "temporal/*", "results.parquet", "report.html")
 
 
@@ -48,7 +50,7 @@ def plan_of(model):
 
 
 def run(plan, folder):
-    return workflow.run(plan, folder, command="ep-hw evaluate", title="test")
+    return workflow.run(plan, folder, command="ep-hw evaluate", title="test")[0]
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +107,9 @@ def test_tables_and_page_print_the_summary(finished):
 def test_cards_say_what_was_run_and_what_came_of_it(finished):
     plan, folder, summary = finished
     images = pq.read_table(folder / "results.parquet").to_pylist()
-    cards = {path.stem: json.loads(path.read_text()) for path in (folder / "cards").glob("*.json")}
-    assert set(cards) == {"small-reference", "small-loihi", "small-crossbar-pcm"}
-    for card in cards.values():
+    written = {path.stem: json.loads(path.read_text()) for path in (folder / "cards").glob("*.json")}
+    assert set(written) == {"small-reference", "small-loihi", "small-crossbar-pcm"}
+    for card in written.values():
         machine, points = card["machine"], pool(summary)
         assert card["program"] == plan.programs[machine].digest()
         assert (card["recipe"], card["trained_accuracy"]) == ({"seed": 5}, {"test": 0.1})
@@ -119,7 +121,7 @@ def test_cards_say_what_was_run_and_what_came_of_it(finished):
         assert worst["accuracy"] == pytest.approx(standing(images, machine))
         assert worst["accuracy"] <= min(own.values())
         assert card["corruption_means"]["mean of the 15"] is None
-    assert cards["small-crossbar-pcm"]["seeds"]["chips"] == [0, 1]
+    assert written["small-crossbar-pcm"]["seeds"]["chips"] == [0, 1]
 
 
 def standing(images, machine):
@@ -132,20 +134,20 @@ def standing(images, machine):
 
 
 def test_violated_checks_stand_on_the_card_of_their_machine(finished):
-    from ep_hw.cards import card
-
     plan, _, summary = finished
-    flags = ["crossbar:pcm (chip 1): rises.", "crossbar:pcm: masked.", "loihi: masked."]
-    violated = {name: card(plan, name, summary, [], flags, {})["trust"]["violated"] for name in plan.machines}
-    assert violated == {"reference": [], "loihi": flags[2:], "crossbar:pcm": flags[:2]}
+    flags = [Flag(PCM, 1, "rises."), Flag(PCM + "/read", 0, "rises."), Flag("loihi", None, "masked.")]
+    violated = {name: cards.card(plan, name, summary, [], flags, {})["trust"]["violated"] for name in plan.machines}
+    assert violated == {"reference": [], "loihi": [{"chip": None, "finding": "masked."}],
+                        PCM: [{"chip": 1, "finding": "rises."}]}
+    assert list(map(str, flags)) == [f"{PCM} (chip 1): rises.", f"{PCM}/read (chip 0): rises.", "loihi: masked."]
 
 
 def test_attack_times_are_measured_once(finished, tmp_path):
     plan, folder, _ = finished
-    assert len(list((folder / "temporal").glob("*.npy"))) == 3
+    assert len(list((folder / "temporal").glob("*.npy"))) == 3 * 2   # machines, and clean images and one time
     program = plan.programs["loihi"]
-    ask = (program, plan.images, plan.temporal, plan.seed)
-    fresh, kept, again = (stored_times(where, *ask) for where in (tmp_path, folder / "temporal", tmp_path))
+    ask = ({"loihi": program}, plan.images, plan.temporal, plan.seed)
+    fresh, kept, again = (stored_times(where, *ask)["loihi"] for where in (tmp_path, folder / "temporal", tmp_path))
     with simulators.open(program) as machine:
         measured = list(measure_times(machine, plan.images, 0.5, (3,), (4, 12), 2, plan.seed))
     for points in (fresh, kept, again):
@@ -153,7 +155,19 @@ def test_attack_times_are_measured_once(finished, tmp_path):
         assert [(p.machine, p.attack_time, p.steps) for p in points] == [
             (p.machine, p.attack_time, p.steps) for p in measured]
     stored_times(tmp_path, *ask[:3], plan.seed + 1)
-    assert len(list(tmp_path.glob("*.npy"))) == 2
+    assert len(list(tmp_path.glob("*.npy"))) == 4
+
+
+@pytest.mark.slow
+def test_attack_times_are_the_same_whoever_measures_them(finished, tmp_path):
+    """One worker a time, and none: a machine with chips and read noise among them."""
+    plan, folder, _ = finished
+    relaxing = {name: plan.programs[name] for name in plan.machines}
+    shared = stored_times(tmp_path, relaxing, plan.images, plan.temporal, plan.seed, jobs=2)
+    alone = stored_times(folder / "temporal", relaxing, plan.images, plan.temporal, plan.seed)
+    assert list(shared) == list(alone) == list(plan.machines)
+    for name in plan.machines:
+        assert all(torch.equal(a.correct, b.correct) for a, b in zip(shared[name], alone[name], strict=True))
 
 
 def test_costs_are_the_machines_own_with_their_sources(finished):

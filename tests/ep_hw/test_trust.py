@@ -74,7 +74,7 @@ def test_an_honest_machine_raises_no_flag(tmp_path):
 @pytest.mark.parametrize("words", ["saw a zero gradient", "black-box attack", "without its images, the unaware",
                                    "random noise as large", "without any bound"])
 def test_a_masked_machine_raises_every_flag(masked, words):
-    assert any(flag.startswith("loihi:") and words in flag for flag in masked[1]), masked[1]
+    assert any(flag.machine == "loihi" and words in flag.finding for flag in masked[1]), masked[1]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_classifier_of_pure_noise_never_counts_as_robust(tmp_path):
     mine = [row for row in summary if row["machine"] == "loihi"]
     assert all(row["ci_low"] < 0.1 and row["accuracy"] < 0.3 for row in mine)
     assert all(abs(row["read_accuracy"] - 0.1) < 0.1 for row in mine)
-    assert any(flag.startswith("loihi:") and "without any bound" in flag for flag in flags)
+    assert any(flag.machine == "loihi" and "without any bound" in flag.finding for flag in flags)
 
 
 def test_noise_is_as_far_as_the_attack_went_and_everywhere():
