@@ -65,7 +65,7 @@ def machines():
     """List the machines: what each one computes, and the options of each family."""
     rows = tuple((name, meaning) for name, (_, meaning) in REGISTRY.items() if "/" not in name)
     rungs = tuple((f"crossbar:PRESET/{rung}", meaning) for rung, meaning in RUNG_MEANINGS.items())
-    print_table(Table("machines", ("name", "meaning"), rows + rungs, ("with options: crossbar:pcm[age=1d,adc_bits=6]",)))
+    print_table(Table("machines", ("name", "meaning"), rows + rungs, ("options: as crossbar:pcm[age=1d,adc_bits=6]",)))
     families = {type(target): target for target, _ in reversed(REGISTRY.values())}
     for target in reversed(families.values()):
         print_table(_options_of(target))

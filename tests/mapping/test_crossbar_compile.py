@@ -178,14 +178,20 @@ def test_a_saved_program_is_loaded_to_the_same_bytes(graph, tmp_path, target):
 
 
 def test_levels_are_a_rung_of_their_own(graph):
-    """/levels rounds when asked to; the mapped machine below it never does."""
+    """/levels rounds when asked to; a machine without this cause never does."""
     coarse = mapping.compile(graph, "crossbar:pcm/levels[levels=2]").layers[0].stored.g_us
     assert set(np.unique(coarse)) <= {0.0, 25.0}
-    ideal = mapping.compile(graph, "crossbar:ideal[levels=2]").layers[0]
-    assert np.allclose(stored_weight(ideal), graph.couplings[0].weight, rtol=1e-5, atol=1e-7)
+    exact = mapping.compile(graph, "crossbar:pcm/programmed[levels=2,without=levels]").layers[0]
+    assert np.allclose(stored_weight(exact), graph.couplings[0].weight, rtol=1e-5, atol=1e-7)
 
 
 def test_steps_are_the_checkpoints_where_states_rest_and_sixty_where_noise_moves_them(graph):
     assert mapping.compile(graph, "crossbar:pcm/aged").steps == graph.steps
     assert mapping.compile(graph, "crossbar:pcm/read").steps == 60
     assert mapping.compile(graph, "crossbar:pcm/read[steps=7]").steps == 7
+
+
+def test_a_readout_is_averaged_over_steps_that_are_taken(graph):
+    with pytest.raises(Refusal, match=r"readout_steps.*got 61.*1 to 60 steps"):
+        mapping.compile(graph, "crossbar:pcm[readout_steps=61]")
+    assert mapping.compile(graph, "crossbar:pcm[readout_steps=61,steps=61]").steps == 61
