@@ -10,15 +10,16 @@ a programmed tile, after which a read is an ordinary product. Kirchhoff's curren
 and with u_k eliminated, at the bit nodes v_k of row k,
 
     E_k v_k = f_k V_k + (currents from rows k-1 and k+1),
-    E_k = diag(g_k) - diag(g_k) A_k^-1 diag(g_k) + E_{k-1} K_{k-1},    f_k = G diag(g_k) A_k^-1 e_0           (2)
+    E_k = diag(g_k) - diag(g_k) A_k^-1 diag(g_k) + G (1 - K_{k-1}),    f_k = G diag(g_k) A_k^-1 e_0           (2)
     K_k = (1 + E_k / G)^-1,    C_k = K_k [C_{k-1}, f_k],    I = C_{rows-1} V                                  (3)
 
-from the far end of the bit lines to the sensed one. A_k^-1 follows in closed form from the conductances p_i and q_i
-seen from node i towards the driver and towards the open end, with g_i counted in both,
+from the far end of the bit lines to the sensed one; what 1 - K loses of a small E, 1 + E / G does not see. A_k^-1
+follows in closed form from the conductances p_i and q_i seen from node i towards the driver and towards the open end,
+with g_i counted in both,
 
     (A^-1)_jj = 1 / (p_j + q_j - g_j),    (A^-1)_ij = (A^-1)_jj prod_{i <= l < j} G / (G + p_l)               (4)
 
-which, like (2), subtracts no large numbers. The elimination runs along the longer side of the tile.
+which subtracts no large numbers. The elimination runs along the longer side of the tile.
 """
 
 from itertools import product
@@ -96,7 +97,7 @@ def _eliminate(g_us, segment_us: float):
         total = below - green * (g[..., :, None] * g[..., None, :]) + torch.diag_embed(g)
         passed = torch.cholesky_inverse(torch.linalg.cholesky(identity + total))
         injected = (g * green[..., 0])[..., None]
-        sensed, below = passed @ torch.cat([sensed, injected], -1), passed @ total
+        sensed, below = passed @ torch.cat([sensed, injected], -1), identity - passed
     return sensed.mT * segment_us
 
 
