@@ -1,8 +1,8 @@
 """Common corruptions at severities 1 to 5, with the constants of CIFAR-10-C: fifteen, and four more.
 
 Every function takes images (N, C, H, W) in [0, 1] as float64, a constant (or a tuple of them) and a numpy generator of
-its own; the result is clipped to [0, 1] and truncated to 8 bits, as the published sets are. Constants are those of
-32 x 32 images; ep_hw.corruptions.sampling says how lengths scale to other sizes.
+its own; the result is clipped to [0, 1] and truncated to 8 bits, as the published sets are, unless it is grey levels
+(uint8) already. Constants are those of 32 x 32 images; ep_hw.corruptions.sampling says how lengths scale to other sizes.
 Source: Hendrycks and Dietterich 2019.
 """
 
@@ -80,7 +80,13 @@ def corrupt(images: np.ndarray, name: str, severity: int, rng: np.random.Generat
                       allowed=f"{', '.join(CORRUPTIONS)} at severity 1 to 5", remedy="write it as jpeg_compression@3")
     corruption = CORRUPTIONS[name]
     x = np.asarray(images, np.float64)
-    changed = corruption.function(x, corruption.constants[severity - 1], rng) * 255
-    changed += 1e-6   # keeps k/255 at k where the decoded image is already a multiple of 1/255
-    np.floor(changed, out=changed)
-    return np.divide(changed.clip(0, 255, out=changed), 255, dtype=np.float32)
+    changed = corruption.function(x, corruption.constants[severity - 1], rng)
+    return np.divide(changed if changed.dtype == np.uint8 else _truncated(changed), 255, dtype=np.float32)
+
+
+def _truncated(images: np.ndarray) -> np.ndarray:
+    """Whole grey levels in 0 .. 255 at or below those of float images."""
+    levels = images * 255
+    levels += 1e-6   # keeps k/255 at k
+    np.floor(levels, out=levels)
+    return levels.clip(0, 255, out=levels)

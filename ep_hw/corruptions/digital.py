@@ -73,7 +73,7 @@ def pixelate(x, factor: float, rng):
     """Down to `factor` of the side and up again, box filters both ways, in the 8-bit arithmetic of Pillow."""
     sides = x.shape[2:]
     small = [max(1, int(side * factor)) for side in sides]
-    return _resized(_resized(_levels(x), small), sides) / 255
+    return _resized(_resized(_levels(x), small), sides).astype(np.uint8)
 
 
 def _levels(x):
@@ -118,4 +118,4 @@ def jpeg_compression(x, quality: int, rng):
         buffer.seek(0)
         decoded.append(JpegImageFile(buffer).tobytes())
     out = np.frombuffer(b"".join(decoded), np.uint8).reshape(planes.shape)
-    return (out.transpose(0, 3, 1, 2) if c == 3 else out.reshape(x.shape)) / 255
+    return out.transpose(0, 3, 1, 2) if c == 3 else out.reshape(x.shape)
