@@ -7,10 +7,12 @@
     detectable:  delta = (z_level + z_power) sqrt(psi / n),  psi >= delta                               (5)
     Newcombe:    low = d - sqrt((p2 - l2)^2 + (u1 - p1)^2),  high = d + sqrt((u2 - p2)^2 + (p1 - l1)^2)  (6)
     median:      [x_(k), x_(n+1-k)],  k = largest with P[Binomial(n, 1/2) < k] <= (1 - level)/2                 (7)
+    any size:    m' -+ z sqrt(v' / (n + 2)),  m' and v' mean and variance of x_1 .. x_n, +1, -1                 (8)
 
 p accuracy, n images, m and s mean and standard deviation over k chips or seeds, z and t two-sided quantiles;
 b, c images that only the first or only the second of two classifiers gets right, psi = (b + c) / n; d = p2 - p1 the
-difference of two accuracies with Wilson intervals [l1, u1] and [l2, u2]; x_(k) the k-th smallest of n values.
+difference of two accuracies with Wilson intervals [l1, u1] and [l2, u2]; x_(k) the k-th smallest of n values x_i.
+Of differences x_i that are -1, 0 or 1, (8) is (4).
 
 Sources: Wilson 1927 (1); McNemar 1947, exact form (3); Bonett and Price 2012 (4); Connor 1987 (5); Newcombe 1998 (6);
 Conover 1999, section 3.2 (7).
@@ -100,6 +102,20 @@ def paired_interval(first_only: float, second_only: float, n: int, level: float 
     b, c = (first_only + 1) / (n + 2), (second_only + 1) / (n + 2)
     half = _z(level) * math.sqrt((b + c - (c - b) ** 2) / (n + 2))
     return Interval(max(-1.0, c - b - half), min(1.0, c - b + half))
+
+
+def difference_interval(differences, level: float = LEVEL) -> Interval:
+    """Mean over images of differences that may have any size, equation (8).
+
+    Args:
+        differences: (n,), n >= 1, one number an image: of more than two machines, or averaged over chips.
+
+    Returns:
+        An interval that has width even where all differences are 0.
+    """
+    padded = np.concatenate([np.asarray(differences, dtype=float), [1.0, -1.0]])
+    half = _z(level) * math.sqrt(padded.var() / len(padded))
+    return Interval(float(padded.mean() - half), float(padded.mean() + half))
 
 
 def unpaired_interval(first_correct: int, first_n: int, second_correct: int, second_n: int,

@@ -31,7 +31,7 @@ def curves_figure(rows: Sequence[dict], axis: Axis, others: Sequence[str]) -> Fi
                 axes.grid()
             line[0].set_ylabel(f"{_short(technology, technologies)}\naccuracy, %")
         for threat, axes in zip(threats, panels[0]):
-            axes.set_title(_name(threat), loc="left", fontsize=10, weight="bold")
+            axes.set_title(name_of(threat), loc="left", fontsize=10, weight="bold")
         for axes in panels[-1]:
             axes.set_xlabel(axis.label)
         panels[0][0].set_ylim(*_limits(rows))
@@ -58,7 +58,7 @@ def heat_figure(rows: Sequence[dict], across: Axis, up: Axis) -> Figure:
             for threat, axes in zip(threats, line):
                 own = [r for r in rows if r["technology"] == technology and (r["threat"], r["strength"]) == threat]
                 picture = _map(axes, own, across, up, (low, high))
-                axes.set_title(f"{_short(technology, technologies)}\n{_name(threat)}", loc="left", fontsize=8,
+                axes.set_title(f"{_short(technology, technologies)}\n{name_of(threat)}", loc="left", fontsize=8,
                                weight="bold")
         for axes in panels[-1]:
             axes.set_xlabel(across.label)
@@ -69,7 +69,7 @@ def heat_figure(rows: Sequence[dict], across: Axis, up: Axis) -> Figure:
 
 
 def interaction_figure(technology: str, found: Sequence[Interaction]) -> Figure:
-    """Points of accuracy that each cause takes in the ladder's order and in reverse; the text is their difference."""
+    """Points of accuracy that each cause takes in the ladder's order and in reverse; in text, their difference."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(5.6, 1.0 + 0.5 * len(found)), layout="constrained")
         axes = figure.add_subplot()
@@ -86,15 +86,21 @@ def interaction_figure(technology: str, found: Sequence[Interaction]) -> Figure:
         axes.set_yticks(range(len(found)), [one.cause for one in found])
         axes.set_ylim(len(found) - 0.5, -0.9)
         for y, one in enumerate(found):
-            axes.annotate(f"{100 * one.value:+.1f}", (1, y), (34, 0), xycoords=axes.get_yaxis_transform(),
-                          textcoords="offset points", ha="right", va="center", weight="bold", annotation_clip=False)
-        axes.annotate("interaction", (1, -0.55), (44, 0), xycoords=axes.get_yaxis_transform(), fontsize=8,
-                      textcoords="offset points", ha="right", va="bottom", annotation_clip=False)
+            value, low, high = (100 * v for v in (one.interaction.value, one.interaction.low, one.interaction.high))
+            _beside(axes, 34, y, f"{value:+.1f}", weight="bold", va="center")
+            _beside(axes, 104, y, f"{low:+.1f} to {high:+.1f}", fontsize=8, va="center")
+        _beside(axes, 104, -0.55, "interaction, 95 %", fontsize=8, va="bottom")
         axes.set_xlabel("change of accuracy, points")
         axes.set_title(technology, loc="left", fontsize=10, weight="bold")
         axes.grid(axis="x")
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
     return figure
+
+
+def _beside(axes, points: float, y: float, text: str, **style):
+    """Text that ends so many points to the right of the axes, at a place of their y axis."""
+    axes.annotate(text, (1, y), (points, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+                  ha="right", annotation_clip=False, **style)
 
 
 def _look(rows, others: Sequence[str]) -> dict[tuple, tuple]:
@@ -179,5 +185,6 @@ def _threats(rows) -> list[tuple[str, float]]:
     return list(dict.fromkeys((r["threat"], r["strength"]) for r in rows))
 
 
-def _name(threat: tuple[str, float]) -> str:
-    return threat[0] + (f" @ {threat[1]:g}" if threat[1] else "")
+def name_of(threat: Sequence) -> str:
+    """A threat and its strength as a user writes them."""
+    return threat[0] + (f"@{threat[1]:g}" if threat[1] else "")

@@ -4,17 +4,27 @@
     reverse_j = accuracy with causes j .. n     - accuracy with causes j+1 .. n                            (2)
     interaction_j = forward_j - reverse_j                                                                  (3)
 
-Both sum to the same total. Where a cause costs as much alone as on top of the others, its interaction is zero.
+Both sum to the same total. Where a cause costs as much alone as on top of the others, its interaction is zero. Its four
+machines meet the same images on the same chips, so that the interval of (3) is that of its value image by image, and
+chip by chip wherever that is wider.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from ep_hw.report.points import Estimate, Points, waterfall
+import numpy as np
+
+from ep_hw.cells import Cell
+from ep_hw.report.points import Estimate, Points, family, source, waterfall
 from ep_hw.rungs import rungs_of
+from ep_hw.statistics import difference_interval, student
 from mapping.crossbar_target import Causes, CrossbarTarget
 from mapping.targets import Target
 
 Rungs = list[tuple[str, str]]
+Outcomes = dict[tuple[str, str, float], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -24,10 +34,17 @@ class Interaction:
     cause: str
     forward: Estimate
     reverse: Estimate
+    interaction: Estimate
 
-    @property
-    def value(self) -> float:
-        return self.forward.value - self.reverse.value
+
+def outcomes_of(cells: Sequence[Cell]) -> Outcomes:
+    """(machine, threat, strength) -> (chips, images) bool, which images were classified correctly."""
+    shards = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        c, rows = cell.configuration, cell.read()
+        right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
+        shards[c.machine, rows["threat"][0].as_py(), rows["strength"][0].as_py()][c.chip_seed].append(right)
+    return {key: np.array([np.concatenate(own) for own in chips.values()]) for key, chips in shards.items()}
 
 
 def reversed_rungs_of(target: Target) -> Rungs:
@@ -43,10 +60,35 @@ def reversed_rungs_of(target: Target) -> Rungs:
     return rungs
 
 
-def interactions(target: Target, points: Points, threat: str, strength: float) -> list[Interaction]:
+def interactions(target: Target, points: Points, outcomes: Outcomes, threat: str, strength: float) -> list[Interaction]:
     """One for each cause, in the ladder's order; [] where a rung was not evaluated under this threat."""
     orders = rungs_of(target), reversed_rungs_of(target)
-    forward, reverse = ({step.cause: step.change for step in waterfall(rungs, points, threat, strength)}
-                        for rungs in orders)
-    causes = [cause for _, cause in orders[0][-len(target.rungs):]] if forward and reverse else []
-    return [Interaction(cause, forward[cause], reverse[cause]) for cause in causes]
+    forward, reverse = (waterfall(rungs, points, threat, strength) for rungs in orders)
+    if not (forward and reverse):
+        return []
+
+    def steps(order):
+        return {after.cause: (before.machine, after) for before, after in pairwise(order)}
+
+    def rise(step):
+        before, after = (_met(outcomes, machine, threat, strength) for machine in (step[0], step[1].machine))
+        return after.astype(float) - before
+
+    first, last = steps(forward), steps(reverse)
+    causes = [cause for _, cause in orders[0][-len(target.rungs):]]
+    return [Interaction(cause, first[cause][1].change, last[cause][1].change,
+                        _estimate(rise(first[cause]) - rise(last[cause]))) for cause in causes]
+
+
+def _met(outcomes: Outcomes, machine: str, threat: str, strength: float) -> np.ndarray:
+    """What a machine made of a threat; the machine that made transferred images met them in its own attack."""
+    return outcomes[machine, family(threat) if machine == source(threat) else threat, strength]
+
+
+def _estimate(differences: np.ndarray) -> Estimate:
+    """Mean of (chips, images) differences between -2 and 2."""
+    ends = [difference_interval(differences.mean(0))]
+    if len(differences) > 1:
+        ends.append(student(differences.mean(1)))
+    return Estimate(float(differences.mean()), max(-2.0, min(low for low, _ in ends)),
+                    min(2.0, max(high for _, high in ends)))

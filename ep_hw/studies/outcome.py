@@ -15,29 +15,31 @@ from ep_hw.report.series import ladders, strongest
 from ep_hw.rungs import rungs_of
 from ep_hw.studies.axes import Axis
 from ep_hw.studies.execution import notes_of, rows_of
-from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure
-from ep_hw.studies.order import interactions, reversed_rungs_of
+from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure, name_of
+from ep_hw.studies.order import Interaction, Outcomes, interactions, outcomes_of, reversed_rungs_of
 from ep_hw.studies.study import Study
 from mapping.program import Table
 from mapping.targets import parse
 
+Caused = tuple[str, str, float, Interaction]
+
 
 def run_study(study: Study, plan: Plan, out: Path, progress=lambda *a: None, jobs: int = 1) -> list[dict]:
     """Compute what is missing of a study and write its tables and figures into `out`; the rows."""
-    summary, _ = evaluate(plan, out, progress, jobs)
+    summary, cells = evaluate(plan, out, progress, jobs)
     points = pool(summary)
-    rows, orders = rows_of(study, points, summary), orders_of(study, points)
+    rows, found = rows_of(study, points, summary), interactions_of(study, points, outcomes_of(cells))
     content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": rows,
-               "orders": orders}
+               "orders": [_order(*one) for one in found]}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
     write_atomically(out / "study.csv", csv_of(rows))
-    for name, figure in figures_of(study, rows, points).items():
+    for name, figure in figures_of(study, rows, points, found).items():
         write_figure(out, name, figure)
     return rows
 
 
-def figures_of(study: Study, rows: Sequence[dict], points: Points) -> dict[str, Figure]:
-    """Every figure by the name of its file."""
+def figures_of(study: Study, rows: Sequence[dict], points: Points, found: Sequence[Caused]) -> dict[str, Figure]:
+    """Every figure by the name of its file; `found` as `interactions_of` gives it."""
     options, figures = study.options(), {}
     if options:
         axes = [Axis.of(option, rows) for option in options]
@@ -45,7 +47,7 @@ def figures_of(study: Study, rows: Sequence[dict], points: Points) -> dict[str, 
         if len(options) > 1:
             figures["heat"] = heat_figure(rows, axes[0], axes[1])
     if study.waterfalls:
-        figures |= _waterfalls(study, points)
+        figures |= _waterfalls(study, points) | _interactions(found)
     return figures
 
 
@@ -57,33 +59,37 @@ def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
             for ladder in strongest(ladders(points, {technology: rungs})) if len(rungs) > 1 else ():
                 name = f"waterfall-{_file(technology)}-{_file(ladder.threat)}{order}"
                 figures[name] = waterfall_figure(ladder, look[technology])
-        for threat, strength in _threats(points):
-            found = interactions(target, points, threat, strength)
-            if found:
-                figures[f"interaction-{_file(technology)}-{_file(threat)}"] = interaction_figure(
-                    f"{technology}, {threat}", found)
     return figures
 
 
-def orders_of(study: Study, points: Points) -> list[dict]:
-    """A row a technology, threat and cause: its change of accuracy in both orders and their difference."""
-    rows = []
-    for technology in study.machines if study.waterfalls else ():
-        for threat, strength in _threats(points):
-            for one in interactions(parse(technology), points, threat, strength):
-                rows.append({"technology": technology, "threat": threat, "strength": strength, "cause": one.cause,
-                             "forward": one.forward.value, "forward_low": one.forward.low,
-                             "forward_high": one.forward.high, "reverse": one.reverse.value,
-                             "reverse_low": one.reverse.low, "reverse_high": one.reverse.high,
-                             "interaction": one.value})
-    return rows
+def _interactions(found: Sequence[Caused]) -> dict[str, Figure]:
+    groups: dict[tuple, list[Interaction]] = {}
+    for *group, one in found:
+        groups.setdefault(tuple(group), []).append(one)
+    return {f"interaction-{_file(technology)}-{_file(name_of(threat))}": interaction_figure(
+        f"{technology}, {name_of(threat)}", ones) for (technology, *threat), ones in groups.items()}
+
+
+def interactions_of(study: Study, points: Points, outcomes: Outcomes) -> list[Caused]:
+    """(technology, threat, strength, interaction) of every cause of every technology, under each threat."""
+    return [(technology, *threat, one) for technology in (study.machines if study.waterfalls else ())
+            for threat in _threats(points) for one in interactions(parse(technology), points, outcomes, *threat)]
+
+
+def _order(technology: str, threat: str, strength: float, one: Interaction) -> dict:
+    """A cause as plain values: its change of accuracy in both orders, their difference, and all intervals."""
+    row = {"technology": technology, "threat": threat, "strength": strength, "cause": one.cause}
+    for kind in ("forward", "reverse", "interaction"):
+        estimate = getattr(one, kind)
+        row |= {kind: estimate.value, f"{kind}_low": estimate.low, f"{kind}_high": estimate.high}
+    return row
 
 
 def study_table(study: Study, rows: Sequence[dict]) -> Table:
     """A line a machine and threat."""
     options = study.options()
     lines = tuple((r["technology"], *(r[name] for name in options),
-                   r["threat"] + (f"@{r['strength']:g}" if r["strength"] else ""), f"{r['accuracy']:.3f}",
+                   name_of((r["threat"], r["strength"])), f"{r['accuracy']:.3f}",
                    f"{r['ci_low']:.3f} to {r['ci_high']:.3f}",
                    "" if r["chips_low"] is None else f"{r['chips_low']:.3f} to {r['chips_high']:.3f}",
                    f"{r['agreement']:.3f}") for r in rows)

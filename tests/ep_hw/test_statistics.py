@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ep_hw.statistics import (
+    difference_interval,
     mcnemar,
     paired_bootstrap,
     paired_interval,
@@ -126,6 +127,21 @@ def test_paired_interval_covers_as_often_as_it_says():
             if estimate.low <= p_c - p_b <= estimate.high:
                 covered += stats.multinomial.pmf([b, c, n - b - c], n, [p_b, p_c, 1 - p_b - p_c])
     assert abs(covered - 0.95) < 0.02
+
+
+@few
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 300))
+def test_differences_of_two_machines_have_the_paired_interval(b, c, equal):
+    differences = [-1.0] * b + [1.0] * c + [0.0] * (equal + 1)
+    low, high = difference_interval(differences)
+    assert (max(-1, low), min(1, high)) == pytest.approx(paired_interval(b, c, len(differences)), abs=1e-12)
+
+
+def test_differences_of_any_size_are_covered_as_often_as_it_says():
+    """Sums of two differences, their mean 0.15, as the interaction of two causes has them."""
+    rng = np.random.default_rng(3)
+    found = [difference_interval(rng.choice([-1, 0, 1], (2, 80), p=[0.1, 0.725, 0.175]).sum(0)) for _ in range(1000)]
+    assert 0.93 < np.mean([low <= 0.15 <= high for low, high in found]) < 0.97
 
 
 def test_unpaired_interval_reproduces_newcombes_example():

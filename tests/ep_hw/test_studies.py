@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,17 +85,41 @@ def summary_row(machine, accuracy):
 
 
 def test_causes_that_only_hurt_together_show_as_interaction():
-    """Programming costs 10 points alone and drift 10 alone, but 40 together: each interacts by +20."""
+    """Programming costs 10 points alone and drift 10 alone, but 40 together: each interacts by +20 or -20."""
     target = parse("crossbar:pcm/aged")
     (ideal, programmed, both), (_, aged, _) = ([name for name, _ in rungs[1:]] for rungs in (
         rungs_of(target), reversed_rungs_of(target)))
     values = {"reference": 0.9, ideal: 0.9, programmed: 0.8, aged: 0.8, both: 0.5}
     points = pool([summary_row(name, value) for name, value in values.items()])
-    found = interactions(target, points, "clean", 0.0)
+    outcomes = {(name, "clean", 0.0): np.arange(1000)[None] < 1000 * value for name, value in values.items()}
+    found = interactions(target, points, outcomes, "clean", 0.0)
     assert [round(one.forward.value, 6) for one in found] == [-0.1, -0.3]
     assert [round(one.reverse.value, 6) for one in found] == [-0.3, -0.1]
-    assert [round(one.value, 6) for one in found] == [0.2, -0.2]
-    assert not interactions(target, points, "contrast", 3.0)
+    assert [round(one.interaction.value, 6) for one in found] == [0.2, -0.2]
+    halves = [(one.interaction.high - one.interaction.low) / 2 for one in found]   # it differs on 0.4 of the images
+    assert halves == pytest.approx([1.96 * (0.36 / 1000) ** 0.5] * 2, rel=0.01)
+    assert not interactions(target, points, outcomes, "contrast", 3.0)
+
+
+def test_an_interaction_is_as_uncertain_as_its_images_and_its_chips():
+    """On one chip as unsure as its images; the more where chips disagree, whose mean is what counts."""
+    target = parse("crossbar:pcm/aged")
+    names = [name for name, _ in rungs_of(target)[1:]] + [reversed_rungs_of(target)[-2][0]]
+    rng = np.random.default_rng(0)
+
+    def interval(accuracies):
+        rows = [summary_row(name, 0.5) for name in ("reference", *names)]
+        outcomes = {(name, "clean", 0.0): rng.random((len(accuracies), 400)) < accuracies[:, None] for name in names}
+        one = interactions(target, pool(rows), outcomes, "clean", 0.0)[0].interaction
+        right = {name: outcomes[name, "clean", 0.0].mean(1) for name in names}
+        ideal, programmed, both, aged = names
+        per_chip = right[programmed] - right[ideal] - right[both] + right[aged]
+        assert one.value == pytest.approx(per_chip.mean())
+        return one
+
+    one, many = interval(np.array([0.5])), interval(np.full(4, 0.5))
+    assert 1.7 < (one.high - one.low) / (many.high - many.low) < 2.3
+    assert (one.high - one.low) / 2 == pytest.approx(1.96 * (4 * 0.25 / 400) ** 0.5, rel=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +141,7 @@ def test_a_study_writes_rows_orders_and_figures(small):
     assert content["rows"] == rows
     assert len(list(csv.DictReader((out / "study.csv").open()))) == len(rows) == 2 * 2 * 2
     assert {"curves.png", "curves.svg", "waterfall-crossbar-pcm-clean.png",
-            "waterfall-crossbar-pcm-clean-reversed.png", "interaction-crossbar-pcm-contrast.svg"} <= {
+            "waterfall-crossbar-pcm-clean-reversed.png", "interaction-crossbar-pcm-contrast-3.svg"} <= {
         path.name for path in out.iterdir()}
     summary = json.loads((out / "summary.json").read_text())
     for row in rows:
@@ -128,6 +153,7 @@ def test_a_study_writes_rows_orders_and_figures(small):
     assert len(orders) == 4
     assert sum(o["forward"] for o in orders) == pytest.approx(sum(o["reverse"] for o in orders))
     assert all(o["interaction"] == pytest.approx(o["forward"] - o["reverse"]) for o in orders)
+    assert all(o["interaction_low"] < o["interaction"] < o["interaction_high"] for o in orders)
 
 
 def test_a_finished_study_computes_nothing_again(small):
