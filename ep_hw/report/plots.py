@@ -58,7 +58,7 @@ def waterfall_figure(ladder: Ladder, style: Style) -> Figure:
             _rung(axes, y, step.point, before, style)
             before = step.point.accuracy.value
         axes.axvline(steps[0].point.accuracy.value * 100, color=INK, alpha=0.5, lw=0.8, ls=":", zorder=0)
-        axes.set_yticks(range(len(steps)), [f"{step.cause}\n{step.machine.partition('[')[0]}" for step in steps])
+        axes.set_yticks(range(len(steps)), [f"{step.cause}\n{_machine(step.machine)}" for step in steps])
         axes.set_ylim(len(steps) - 0.5, -0.5)
         axes.set_xlim(*_limits([step.point for step in steps]))
         axes.set_xlabel("accuracy, %")
@@ -66,6 +66,11 @@ def waterfall_figure(ladder: Ladder, style: Style) -> Figure:
         axes.tick_params(length=0)
         _columns(axes, ladder)
     return figure
+
+
+def _machine(name: str) -> str:
+    """A rung's machine without its options, where those do not leave causes out."""
+    return "and those above" if "without=" in name else name.partition("[")[0]
 
 
 def _rung(axes, y: int, point: Point, before: float | None, style: Style):

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ep_hw.report.plots import COLOURS, INK, MARKERS, RC
+from ep_hw.report.wording import points_of
 from ep_hw.studies.axes import Axis
 from ep_hw.studies.order import Interaction
 
@@ -34,8 +35,11 @@ def curves_figure(rows: Sequence[dict], axis: Axis, others: Sequence[str]) -> Fi
             axes.set_title(name_of(threat), loc="left", fontsize=10, weight="bold")
         for axes in panels[-1]:
             axes.set_xlabel(axis.label)
+            axes.tick_params(axis="x", rotation=45 if axis.is_time else 0)
         panels[0][0].set_ylim(*_limits(rows))
         _scale(panels[0][0], axis)
+        if any(r["chips_low"] is not None for r in rows):
+            _caption(figure, "bands: 95 % of the mean over chips; dots: the worst and the best chip")
         if others:
             lines = {line.get_label(): line for axes in panels.flat for line in axes.get_lines()}
             names = [style[0] for style in look.values() if style[0] in lines]
@@ -65,6 +69,8 @@ def heat_figure(rows: Sequence[dict], across: Axis, up: Axis) -> Figure:
         for line in panels:
             line[0].set_ylabel(up.label)
         figure.colorbar(picture, ax=panels, label="accuracy, %", shrink=0.8, aspect=30)
+        if any(r["chips_low"] is not None for r in rows):
+            _caption(figure, "±: half of the 95 % interval of the mean over chips")
     return figure
 
 
@@ -86,15 +92,19 @@ def interaction_figure(technology: str, found: Sequence[Interaction]) -> Figure:
         axes.set_yticks(range(len(found)), [one.cause for one in found])
         axes.set_ylim(len(found) - 0.5, -0.9)
         for y, one in enumerate(found):
-            value, low, high = (100 * v for v in (one.interaction.value, one.interaction.low, one.interaction.high))
-            _beside(axes, 34, y, f"{value:+.1f}", weight="bold", va="center")
-            _beside(axes, 104, y, f"{low:+.1f} to {high:+.1f}", fontsize=8, va="center")
+            _beside(axes, 34, y, points_of(one.interaction.value), weight="bold", va="center")
+            _beside(axes, 104, y, f"{points_of(one.interaction.low)} to {points_of(one.interaction.high)}", fontsize=8,
+                    va="center")
         _beside(axes, 104, -0.55, "interaction, 95 %", fontsize=8, va="bottom")
         axes.set_xlabel("change of accuracy, points")
         axes.set_title(technology, loc="left", fontsize=10, weight="bold")
         axes.grid(axis="x")
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
     return figure
+
+
+def _caption(figure, text: str):
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8)
 
 
 def _beside(axes, points: float, y: float, text: str, **style):
@@ -160,7 +170,7 @@ def _scale(axes, axis: Axis):
             axes.set_xscale("log")
     room = 0.04 * (max(places) - min(places)) if axes.get_xscale() == "linear" else 0
     axes.set_xlim(min(places) - room, max(places) + room)
-    axes.set_xticks(places, axis.values, rotation=45 if axis.is_time else 0)
+    axes.set_xticks(places, axis.values)
     axes.minorticks_off()
 
 

@@ -59,6 +59,8 @@ def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
             for ladder in strongest(ladders(points, {technology: rungs})) if len(rungs) > 1 else ():
                 name = f"waterfall-{_file(technology)}-{_file(ladder.threat)}{order}"
                 figures[name] = waterfall_figure(ladder, look[technology])
+                figures[name].suptitle(f"{technology}, {name_of((ladder.threat, ladder.strength))}", fontsize=10,
+                                       weight="bold")
     return figures
 
 
