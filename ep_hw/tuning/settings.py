@@ -16,11 +16,11 @@ class TuningSettings(BaseModel):
 
     epochs: int = Field(4, ge=1)
     batch: int = Field(60, ge=1)
-    rate: float = Field(0.1, gt=0)
+    rate: float = Field(0.3, gt=0)
     beta: float = Field(1.0, gt=0)
     pairs: int = Field(1, ge=1)
-    free_steps: int = Field(30, ge=1)
-    nudged_steps: int = Field(12, ge=1)
+    free_steps: int = Field(20, ge=1)
+    nudged_steps: int = Field(8, ge=1)
 
     def rate_at(self, epoch: int) -> float:
         """Learning rate of an epoch 0, 1, ..."""

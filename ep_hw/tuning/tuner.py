@@ -2,8 +2,8 @@
 
     u_n = -rate dLoss/dw_n us_per_weight / (compensation scale_n)                                        (1)
 
-is the change asked of the conductances of layer n's weights, with dLoss/dw_n the symmetric rule's from the machine's own
-states (ep_hw.learning) and the factors those by which its periphery multiplies what it senses. Devices are written by
+is the change asked of the conductances of layer n's weights, with dLoss/dw_n from the machine's own states
+(ep_hw.learning) and the factors those by which its periphery multiplies what it senses. Devices are written by
 simulators.crossbar.writing; biases are digital and take their update as it is. The network that the chip was compiled
 from is not asked for anything. Arrays of their own for feedback get the same updates, as pulses of their own.
 """

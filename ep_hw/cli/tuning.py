@@ -1,0 +1,55 @@
+"""`ep-hw tune`: let programmed chips learn in situ, and compare what that wins back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ep_hw.cli.application import app
+from ep_hw.cli.options import DataRoot, Download, Model
+from ep_hw.cli.printing import print_table
+from mapping.errors import Refusal
+
+
+@app.command()
+def tune(model: Model,
+         on: Annotated[str, typer.Option(help="a crossbar, or the folder of one compiled")] = "crossbar:pcm",
+         chips: Annotated[int, typer.Option(min=1, help="chips to tune, of seeds 0, 1, ...")] = 5,
+         chip_seed: Annotated[list[int] | None, typer.Option(min=0, help="chips by their seeds, in place of --chips "
+                                                             "(repeatable)")] = None,
+         epochs: Annotated[int, typer.Option(min=1, help="passes over the training images")] = 4,
+         rate: Annotated[float, typer.Option(help="learning rate, of all layers")] = 0.3,
+         batch: Annotated[int, typer.Option(min=1, help="images between two updates")] = 60,
+         beta: Annotated[float, typer.Option(help="strength of the nudges")] = 1.0,
+         pairs: Annotated[int, typer.Option(min=1, help="nudged pairs averaged on noisy machines")] = 1,
+         write: Annotated[str | None, typer.Option(help="write model: exact, linear, pcm or reram, with options as in "
+                                                   "reram[noise=0] [default: the device's]")] = None,
+         beside: Annotated[str | None, typer.Option(help="noise-aware network to compare with [default: the packaged "
+                                                    "one of the model]")] = None,
+         images: Annotated[int | None, typer.Option(min=1, help="test images, drawn by --seed [default: all]")] = None,
+         seed: Annotated[int, typer.Option(min=0, help="of order, read noise and write noise")] = 0,
+         out: Annotated[Path, typer.Option(help="where to write; an unfinished tuning there is continued")] =
+         Path("ep-hw-tune"), data_root: DataRoot = None, download: Download = False):
+    """Let programmed chips learn in situ by equilibrium propagation, from their own states, and compare."""
+    from pydantic import ValidationError
+
+    from ep_hw.checkpoint import check_writable
+    from ep_hw.tuning.run import plan_tuning, run_tuning
+    from ep_hw.tuning.settings import TuningSettings
+
+    try:
+        settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refusal(first["msg"], where=f"--{first['loc'][0]}", got=first["input"], allowed="above 0",
+                      remedy="correct the option") from None
+    tuning = plan_tuning(model, on, chip_seed or range(chips), settings, write=write, beside=beside, images=images,
+                         seed=seed, root=data_root, download=download)
+    check_writable(out / "chips")
+    print_table(run_tuning(tuning, out, _line))
+    typer.echo(f"{out}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {out}'")
+
+
+def _line(chip: int, course):
+    typer.echo(f"chip {chip}  epoch {course.progress.epochs}  accuracy on validation {course.watched[-1]:.4f} "
+               f"(untuned {course.watched[0]:.4f})  pulses {int(course.progress.pulses.sum())}")
