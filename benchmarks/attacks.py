@@ -1,17 +1,19 @@
 """How fast attacks and corruptions are, side by side with the Adversarial Robustness Toolbox and imagecorruptions.
 
     uv run --with adversarial-robustness-toolbox --with imagecorruptions-imaug --with opencv-python-headless \\
-        python -m benchmarks.attacks [REPEATS]
+        python -m benchmarks.attacks [ROW ...] [--repeats N]
 
-Peers take turns, so that whatever else the machine does meets all of them; a ratio is one of medians of CPU time, on
-one thread. PGD l2 with 20 iterations attacks the packaged digits network; the toolbox drives the same network through a
+A ROW is `identical`, `adjoint`, or the name of a corruption; all of them by default, which takes a few minutes. Peers
+take turns, so that whatever else the machine does meets all of them; a ratio is one of medians of CPU time, on one
+thread. PGD l2 with 20 iterations attacks the packaged digits network; the toolbox drives the same network through a
 thin torch module, first with the very gradients that ours takes (it clips before it projects, ours after), then through
 a relaxation that has settled, against an adjoint whose free phase stops early.
 """
 
+import argparse
 import statistics
-import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import imagecorruptions
@@ -31,7 +33,10 @@ from simulators.machine import Machine
 IMAGES, EPS, ITERATIONS = 100, 0.5, 20
 UNROLLED = 60   # synchronous steps whose gradient has a cosine of .998 to that through 300, on nine images of ten
 EARLY = Adjoint(10, steps=12)   # no weaker an attack: the robust accuracies are printed
-CORRUPTED, SEVERITY = 200, 3
+CORRUPTED, SEVERITY = 100, 3
+ATTACKS = {   # row -> our gradient, synchronous steps of the toolbox's network, how many times faster ours must be
+    "identical": (Unrolled(10), 10, 1),
+    "adjoint": (EARLY, UNROLLED, 3)}
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,11 @@ def take_turns(repeats: int, *actions) -> list[float]:
     return [statistics.median(taken) for taken in seconds]
 
 
-def attacks(repeats: int) -> list[Row]:
-    """PGD with identical gradients, then with the adjoint; robust accuracies are printed, as they must be equal."""
+def attacks(names: Sequence[str], repeats: int) -> Iterator[Row]:
+    """PGD, a row of `ATTACKS` each; robust accuracies are printed, as they must be equal."""
     test = load_data("digits", "test").take(slice(IMAGES))
     machine = simulators.open(mapping.compile(ep_hw.load("digits").lower(), "reference"))
-    rows = []
-    for what, gradient, steps, goal in (
-            (f"identical gradients, through {Unrolled(10).steps} steps", Unrolled(10), 10, 1),
-            (f"{EARLY} / through {UNROLLED} steps", EARLY, UNROLLED, 3)):
+    for gradient, steps, goal in map(ATTACKS.get, names):
         peer, made = toolbox(machine, steps, tuple(test.images.shape[1:])), {}
 
         def ours(gradient=gradient, made=made):
@@ -102,30 +104,39 @@ def attacks(repeats: int) -> list[Row]:
         rates = [IMAGES * ITERATIONS / taken for taken in take_turns(repeats, ours, theirs)]
         left = [float((machine.relax(x.clamp(0, 1)).prediction == test.labels).float().mean()) for x in made.values()]
         apart = float((made["ours"] - made["theirs"]).abs().amax())
+        what = f"{gradient} / bptt@{steps}"
         print(f"  {what}: robust accuracy {left[0]:.2f} against {left[1]:.2f}, pixels at most {apart:.1e} apart")
-        rows.append(Row(f"PGD-{ITERATIONS}, images x iterations a second: {what}", *rates, goal))
-    return rows
+        yield Row(f"PGD-{ITERATIONS}, images x iterations a second: {what}", *rates, goal)
 
 
-def corruptions(repeats: int) -> list[Row]:
-    """Every corruption on 32 x 32 colour images: a batch of ours, theirs one by one as it takes them."""
+def corruptions(names: Sequence[str], repeats: int) -> Iterator[Row]:
+    """Corruptions of 32 x 32 colour images: a batch of ours, theirs one by one as it takes them; then the median."""
     pixels = np.random.default_rng(0).integers(0, 256, (CORRUPTED, 3, 32, 32), dtype=np.uint8)
     batch, singles = pixels / 255, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
     rows = []
-    for name in CORRUPTIONS:
+    for name in names:
         taken = take_turns(repeats, lambda name=name: corrupt(batch, name, SEVERITY, np.random.default_rng(0)),
                            lambda name=name: [imagecorruptions.corrupt(x, SEVERITY, name) for x in singles])
         rows.append(Row(f"images a second: {name}", *(CORRUPTED / t for t in taken), 1))
-    median = sorted(rows, key=lambda row: row.ratio)[len(rows) // 2]
-    return [*rows, Row(f"the median corruption, {median.what.rpartition(' ')[2]}", median.ours, median.theirs, 5)]
+        yield rows[-1]
+    if len(rows) == len(CORRUPTIONS):
+        median = sorted(rows, key=lambda row: row.ratio)[len(rows) // 2]
+        yield Row(f"the median corruption, {median.what.rpartition(' ')[2]}", median.ours, median.theirs, 5)
 
 
 def main():
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [*ATTACKS, *CORRUPTIONS]
+    parser.add_argument("rows", metavar="ROW", nargs="*", help=", ".join(known))
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    if unknown := [row for row in asked.rows if row not in known]:
+        parser.error(f"no such row: {', '.join(unknown)}; allowed: {', '.join(known)}")
+    chosen = [row for row in known if row in (asked.rows or known)]
     torch.set_num_threads(1)
-    print(f"{'medians of ' + str(repeats):66} {'ours':>9} {'theirs':>9} {'ratio':>7}  goal")
-    for compare in (attacks, corruptions):
-        for row in compare(repeats):
+    print(f"{'medians of ' + str(asked.repeats):66} {'ours':>9} {'theirs':>9} {'ratio':>7}  goal")
+    for compare, rows in ((attacks, ATTACKS), (corruptions, CORRUPTIONS)):
+        for row in compare([name for name in chosen if name in rows], asked.repeats):
             print(row, flush=True)
 
 

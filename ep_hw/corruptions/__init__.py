@@ -2,7 +2,7 @@
 
 Every function takes images (N, C, H, W) in [0, 1] as float64, a constant (or a tuple of them) and a numpy generator of
 its own; the result is clipped to [0, 1] and truncated to 8 bits, as the published sets are, unless it is grey levels
-(uint8) already. Constants are those of 32 x 32 images; ep_hw.corruptions.sampling says how lengths scale to other sizes.
+(uint8) already. Constants are those of 32 x 32 images; ep_hw.corruptions.sampling says how lengths scale.
 Source: Hendrycks and Dietterich 2019.
 """
 
@@ -56,6 +56,7 @@ CORRUPTIONS: dict[str, Corruption] = dict([
     _corruption(digital.saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)), False, "extra"),
 ])
 MAIN = tuple(name for name, corruption in CORRUPTIONS.items() if corruption.group != "extra")
+_CHUNK = 64   # images at a time where these share no random numbers: arrays that the allocator keeps are reused
 ALIASES = {"defocus": "defocus_blur", "elastic": "elastic_transform", "gaussian": "gaussian_noise",
            "glass": "glass_blur", "impulse": "impulse_noise", "jpeg": "jpeg_compression", "motion": "motion_blur",
            "shot": "shot_noise", "speckle": "speckle_noise", "zoom": "zoom_blur"}
@@ -79,9 +80,13 @@ def corrupt(images: np.ndarray, name: str, severity: int, rng: np.random.Generat
         raise Refusal("unknown corruption", where="corruption", got=f"{name}@{severity}",
                       allowed=f"{', '.join(CORRUPTIONS)} at severity 1 to 5", remedy="write it as jpeg_compression@3")
     corruption = CORRUPTIONS[name]
-    x = np.asarray(images, np.float64)
-    changed = corruption.function(x, corruption.constants[severity - 1], rng)
-    return np.divide(changed if changed.dtype == np.uint8 else _truncated(changed), 255, dtype=np.float32)
+    step = max(1, len(images)) if corruption.random else _CHUNK
+    corrupted = np.empty(np.shape(images), np.float32)
+    for part in (slice(start, start + step) for start in range(0, len(images), step)):
+        x = np.asarray(images[part], np.float64)
+        changed = corruption.function(x, corruption.constants[severity - 1], rng)
+        np.divide(changed if changed.dtype == np.uint8 else _truncated(changed), 255, corrupted[part], dtype=np.float32)
+    return corrupted
 
 
 def _truncated(images: np.ndarray) -> np.ndarray:

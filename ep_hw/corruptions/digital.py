@@ -111,11 +111,12 @@ def jpeg_compression(x, quality: int, rng):
     n, c, h, w = x.shape
     mode, planes = "RGB" if c == 3 else "L", _levels(x).astype(np.uint8)
     planes = np.ascontiguousarray(planes.transpose(0, 2, 3, 1)) if c == 3 else planes.reshape(n * c, h, w)
-    decoded = []
-    for plane in planes:
+    strip = Image.frombuffer(mode, (w, len(planes) * h), planes, "raw", mode, 0, 1)   # one below the other
+    decoded = strip.copy()
+    for top in range(0, strip.height, h):
         buffer = io.BytesIO()
-        Image.frombuffer(mode, (w, h), plane, "raw", mode, 0, 1).save(buffer, "JPEG", quality=quality)
+        strip.crop((0, top, w, top + h)).save(buffer, "JPEG", quality=quality)
         buffer.seek(0)
-        decoded.append(JpegImageFile(buffer).tobytes())
-    out = np.frombuffer(b"".join(decoded), np.uint8).reshape(planes.shape)
+        decoded.paste(JpegImageFile(buffer), (0, top))
+    out = np.asarray(decoded).reshape(planes.shape)
     return out.transpose(0, 3, 1, 2) if c == 3 else out.reshape(x.shape)
