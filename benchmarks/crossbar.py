@@ -23,7 +23,7 @@ from mapping.crossbar import cut
 from mapping.encoding import store
 from mapping.targets import parse
 from simulators.crossbar.arm import CrossbarArm, Periphery
-from simulators.crossbar.array import Array
+from simulators.crossbar.array import Array, normal_like
 from simulators.crossbar.periphery import Converter
 from simulators.crossbar.wires import transfer
 
@@ -71,7 +71,7 @@ def convolutions(repeats: int) -> list[Row]:
     def noisy_outputs(read):
         """Converters, and one normal an output of every read: noise that does not depend on the drive."""
         values = read()
-        return values + 0.01 * torch.randn(values.shape, generator=generator)
+        return values + 0.01 * normal_like(values, generator)
 
     times = take_turns(
         repeats, lambda: F.conv2d(images, dense, padding=1),

@@ -1,19 +1,23 @@
 """A coupling on tiles: its array or arrays with the converters of both directions, and the digital sums.
 
 Slices and tiles are converted one by one and added digitally. Downwards every position senses all its rows, each row is
-converted, and only then are rows that overlap added.
+converted, and only then are rows that overlap added. A few images go all the way before the next few, so that what lies
+between two conversions, many times a map, stays in the processor's cache.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from itertools import product
+from itertools import product, repeat
 
 import torch
 
 from simulators.crossbar.array import Array
 from simulators.reference import pool, unpool
 from simulators.relaxation import Arm
+
+SENSED_AT_ONCE = 2**19   # values that a line senses for as many images as are read together
 
 
 def overlap_add(rows, kernel: tuple[int, int], padding: int):
@@ -42,6 +46,11 @@ class Periphery:
     adcs: tuple[Callable, ...]
 
 
+def _images(sensed: int) -> int:
+    """How many images are read together where a line senses so many values of each."""
+    return max(1, SENSED_AT_ONCE // sensed)
+
+
 class CrossbarArm(Arm):
     """A coupling on tiles: bias, pooling, compensation, column scales and sums over tiles and slices are digital.
 
@@ -66,6 +75,10 @@ class CrossbarArm(Arm):
         return (sums if winners is None else sums.flatten(2).gather(2, winners.flatten(2)).view_as(winners)), winners
 
     def _sums(self, s_pre, generator):
+        _, h, w = self.unpooled
+        return torch.cat([self._sums_of(few, generator) for few in s_pre.split(_images(self.bias.numel() * h * w))])
+
+    def _sums_of(self, s_pre, generator):
         drive = self.up.dac(s_pre)
         sums = (adc(self.forward_array.read_up(line, drive, self.padding, generator))
                 for line, adc in enumerate(self.up.adcs))
@@ -73,6 +86,12 @@ class CrossbarArm(Arm):
         return torch.addcmul(self.bias, total, self.column_scale, value=self.forward_array.compensation)
 
     def backward(self, s_post, winners, generator=None):
+        (_, h, w), (c_in, *kernel) = self.unpooled, self.feedback_array.conductance_us.shape[3:]
+        few = _images(h * w * c_in * math.prod(kernel))
+        winners = repeat(None) if winners is None else winners.split(few)
+        return torch.cat([self._backward_of(*part, generator) for part in zip(s_post.split(few), winners)])
+
+    def _backward_of(self, s_post, winners, generator):
         drive = unpool(self.down.dac(s_post * self.column_scale), winners, self.unpooled)
         rows = (adc(self.feedback_array.read_down(line, drive, generator)) for line, adc in enumerate(self.down.adcs))
         below = overlap_add(reduce(torch.add, rows), self.feedback_array.conductance_us.shape[-2:], self.padding)

@@ -166,10 +166,10 @@ def _noise(variance, generator):
     if generator is None:
         raise ValueError("a noisy read needs a generator")
     sigma = variance.clamp_(min=0).sqrt_()
-    return _normal_like(sigma, generator).mul_(sigma)
+    return normal_like(sigma, generator).mul_(sigma)
 
 
-def _normal_like(dense, generator):
+def normal_like(dense, generator):
     """Standard normals in the memory order of `dense`: drawn flat, as torch fills other orders four times slower."""
     flat = torch.randn(dense.numel(), generator=generator, dtype=dense.dtype, device=dense.device)
     return flat.as_strided(dense.shape, dense.stride())

@@ -7,7 +7,7 @@
 P_n are the positions of layer n's convolution, each one read of every tile of the layer; its outputs are the columns
 in use of each row tile (upwards) or the rows in use of each column tile (downwards), for every slice. The tiles of all
 layers work at once, the positions of a layer one after the other, and so do its two directions unless each has its own
-array. e_tile is what a read takes besides its conversions. Converters count to their code, so that
+array. e_tile is what a read takes besides its conversions. Converters count to their code, 300 ps each, so that
 
     e_conversion = CONVERSION_SHARE E_READ / 256 * 2^(bits - 8),    t_read = T_READ + t_code (2^bits - 2^8)  (4)
 """
@@ -20,14 +20,14 @@ from simulators.reference import sweep_operations
 from simulators.relaxation import active_layers, period_of
 
 TILE, BITS = 256, 8
-CONVERSION_SHARE = 16 / 24.08     # ADCs of the power of ISAAC's multiply-accumulate unit
+CONVERSION_SHARE = 16 / 24.08     # ADCs of the power of ISAAC's multiply-accumulate unit, from memory: unconfirmed
 T_CODE_S = 0.3e-9                 # of HERMES' converters, a code
 MM2 = tuple(2 * TILE**2 / 133e-9 / density for density in (1.59e12, 0.4e12))   # operations a second and mm2
 SOURCE = ("HERMES (Le Gallo et al., Nat. Electron. 2023; Khaddam-Aljameh et al., JSSC 2022), 256 x 256 cells, 8-bit "
           "converters. Low: one-phase reads of 13.4 nJ and 133 ns, the area of its core by 1.59 TOPS/mm2. High: "
-          "four-phase reads of 52.9 nJ and 521 ns, the area of its chip by 0.4 TOPS/mm2. Share of conversions from "
-          "ISAAC (Shafiee et al. 2016). Assumed: a read downwards costs a read upwards; free phase; no digital "
-          "neurons, sums and transfers.")
+          "four-phase reads of 52.9 nJ and 521 ns, the area of its chip by 0.4 TOPS/mm2. Conversions take two thirds "
+          "of a read's energy, as in ISAAC (Shafiee et al. 2016; quoted from memory, unconfirmed). Assumed: a read "
+          "downwards costs a read upwards; free phase; no digital neurons, sums and transfers.")
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class _Convert(torch.autograd.Function):
     def forward(ctx, values, converter):
         codes = (values * (1 / converter.step)).round_()
         if codes.numel() and codes.device.type == "cpu":   # elsewhere, asking would wait for the device
-            low, high = codes.aminmax()
+            low, high = codes.as_strided((codes.numel(),), (1,)).aminmax()   # of another memory order it makes a copy
             if low >= converter.low and high <= converter.high:
                 ctx.inside = True
                 return codes.mul_(converter.step)

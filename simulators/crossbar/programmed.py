@@ -46,7 +46,7 @@ class ProgrammedChip:
         for n, pair in enumerate(self.arrays):
             for name, array in list(zip(_ARRAYS, pair))[:1 if pair[0] is pair[1] else 2]:
                 tensors[f"{n}.{name}.conductance_us"] = array.conductance_us.cpu().contiguous()
-                tensors[f"{n}.{name}.compensation"] = torch.tensor(array.compensation, dtype=torch.float64)
+                tensors[f"{n}.{name}.compensation"] = torch.tensor([array.compensation], dtype=torch.float64)
                 if array.fresh_us is not None:
                     tensors[f"{n}.{name}.fresh_us"] = array.fresh_us.cpu().contiguous()
         return tensors
