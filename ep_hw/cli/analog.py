@@ -34,13 +34,13 @@ def symmetry(model: Model, on: On = None, images: Images = 50, seed: Seed = 0,
              sweeps: Annotated[int, typer.Option(min=25, help="sweeps to watch")] = 200,
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Show what arrays of their own for feedback cost: asymmetry, rising energy, limit cycles."""
-    from ep_hw.measurements.analog import measure_symmetry, plain_table
+    from ep_hw.measurements.analog import SYMMETRY_NOTE, measure_symmetry, plain_table
     from ep_hw.workflow import network_and_images
 
     net, split = network_and_images(model, images, seed, data_root, download)
     rows = list(measure_symmetry(net.lower(), on or ["crossbar:pcm/aged", "crossbar:pcm/aged[arrays=separate]"],
                                  split.images, chips, sweeps))
-    print_table(plain_table("two directions", rows, ("run_as", "images")))
+    print_table(plain_table("two directions", rows, ("run_as", "images"), SYMMETRY_NOTE))
     save_rows(out, "symmetry", {"model": net.name, "seed": seed}, rows)
 
 
@@ -51,14 +51,14 @@ def settling(model: Model, on: On = None, images: Images = 20, seed: Seed = 0, c
              tolerance: Annotated[float, typer.Option(min=1e-6, max=0.1, help="of a settled state")] = 1e-3,
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Let a chip relax in continuous time: settling time and heat of its devices, and where it ends."""
-    from ep_hw.measurements.analog import measure_settling, plain_table
+    from ep_hw.measurements.analog import SETTLING_NOTE, measure_settling, plain_table
     from ep_hw.workflow import network_and_images
     from simulators.crossbar.continuous import Circuit
 
     circuit = Circuit(capacitance, volts)
     net, split = network_and_images(model, images, seed, data_root, download)
     rows = list(measure_settling(net.lower(), on or ["crossbar:pcm/aged"], split, circuit, chip, tolerance))
-    print_table(plain_table("continuous time", rows, ("run_as", "images")))
+    print_table(plain_table("continuous time", rows, ("run_as", "images"), SETTLING_NOTE))
     save_rows(out, "settle", {"model": net.name, "seed": seed, "capacitance_f": capacitance, "read_v": volts}, rows)
 
 
@@ -71,11 +71,11 @@ def readout(model: Model, on: Annotated[str, typer.Option(help="a crossbar with 
             images: Images = 50, chip: Chip = 0, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
             download: Download = False):
     """Show what leaky steps and an averaged read-out do to the variance and the bias of noisy logits."""
-    from ep_hw.measurements.analog import measure_readout, plain_table
+    from ep_hw.measurements.analog import READOUT_NOTE, measure_readout, plain_table
     from ep_hw.workflow import network_and_images
 
     net, split = network_and_images(model, images, seed, data_root, download)
     rows = list(measure_readout(net.lower(), on, split.images, dt or [1.0, 0.5, 0.25], average or [1, 5, 20], reads,
                                 chip, seed))
-    print_table(plain_table("noise of the logits", rows))
+    print_table(plain_table("noise of the logits", rows, note=READOUT_NOTE))
     save_rows(out, "readout", {"model": net.name, "seed": seed, "chip": chip}, rows)

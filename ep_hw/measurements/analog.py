@@ -23,6 +23,16 @@ from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import count_events
 from simulators.machine import Cost
 
+_UNITS = {"s": "s", "j": "J"}
+SYMMETRY_NOTE = ("asymmetry: |W_f - W_b| / |W_f|, the largest of all layers; then shares of sweeps, of the energy's "
+                 "range (in one sweep), and of images; period in sweeps. Without read noise; where there are "
+                 "converters, their rounding too can raise the energy.")
+SETTLING_NOTE = ("settling: median and worst image; energy: heat of the devices, mean over images; same fixed point: "
+                 "share of images that end where the discrete relaxation does, to 20 tolerances. Without read noise.")
+READOUT_NOTE = ("in logits: sd over reads; bias of their mean against the chip without read noise; unfinished: how far "
+                "as many steps leave that chip from rest. Leaky steps and averages lower the sd, not the bias that "
+                "clamping gives.")
+
 
 def crossbar_target(machine: str) -> CrossbarTarget:
     """The crossbar that a user named.
@@ -62,7 +72,7 @@ def cost_table(rows: Sequence[dict]) -> Table:
         if row[f"{kind}_{unit}"] is None:
             return "unknown"
         low, high = (scale * row[f"{kind}_{end}_{unit}"] for end in ("low", "high"))
-        return f"{scale * row[f'{kind}_{unit}']:.3g} ({low:.2g} to {high:.2g})"
+        return f"{scale * row[f'{kind}_{unit}']:.3g} ({low:.3g} to {high:.3g})"
 
     lines = tuple((r["machine"], f"{r['operations'] / 1e6:.3g}", span(r, "energy", "j", 1e6),
                    span(r, "latency", "s", 1e3), span(r, "area", "mm2", 1)) for r in rows)
@@ -109,25 +119,35 @@ def measure_readout(graph: EPGraph, machine: str, images, dts: Sequence[float], 
 
         sd^2 = mean over images and classes of var_r(y),    bias^2 = mean of (mean_r(y) - y_quiet)^2 - sd^2 / reads
 
-    The quiet chip runs until it rests: what a noisy machine's fixed steps leave unfinished is part of its bias.
+    y_quiet after as many steps as the noisy chip takes; `unfinished` is how far (root mean square) they leave it from
+    where it is after the checkpoint's most steps, over dt of them.
     """
     target = crossbar_target(machine)
     for dt, window in product(dts, windows):
         noisy = replace(target, dt=dt, readout_steps=window)
-        with simulators.open(mapping.compile(graph, quiet(noisy)), chip_seed=chip) as still:
-            exact = still.relax(images).logits.double()
-        with simulators.open(mapping.compile(graph, noisy), chip_seed=chip) as moving:
-            seen = torch.stack([moving.relax(images, generator=torch.Generator().manual_seed(seed + r)).logits
-                                for r in range(reads)]).double()
+        program = mapping.compile(graph, noisy)
+        silent = mapping.compile(graph, replace(quiet(noisy), steps=program.steps))
+        with simulators.open(silent, chip_seed=chip) as still:
+            exact, rest = (still.relax(images, n).logits.double() for n in (program.steps, round(graph.steps / dt)))
+        with simulators.open(program, chip_seed=chip) as moving:
+            seen = torch.stack([moving.relax(images, program.steps, generator=torch.Generator().manual_seed(seed + r))
+                                .logits for r in range(reads)]).double()
         variance, squared = seen.var(0).mean().item(), (seen.mean(0) - exact).square().mean().item()
         yield {"machine": str(noisy), "dt": dt, "readout_steps": window, "reads": reads, "sd": variance**0.5,
-               "bias": max(squared - variance / reads, 0.0) ** 0.5}
+               "bias": max(squared - variance / reads, 0.0) ** 0.5,
+               "unfinished": (exact - rest).square().mean().sqrt().item()}
 
 
-def plain_table(title: str, rows: Sequence[dict], leave_out: Sequence[str] = ()) -> Table:
-    """A line a row, a column a key."""
+def plain_table(title: str, rows: Sequence[dict], leave_out: Sequence[str] = (), note: str = "") -> Table:
+    """A line a row, a column a key; a unit at a key's end follows a comma."""
     keys = [key for key in rows[0] if key not in leave_out]
-    return Table(title, tuple(k.replace("_", " ") for k in keys), tuple(tuple(r[k] for k in keys) for r in rows))
+    values = tuple(tuple(row[key] for key in keys) for row in rows)
+    return Table(title, tuple(map(_head, keys)), values, (note,) if note else ())
+
+
+def _head(key: str) -> str:
+    words, _, unit = key.rpartition("_")
+    return (f"{words}, {_UNITS[unit]}" if unit in _UNITS else key).replace("_", " ")
 
 
 def _loihi_cost(machine, images) -> Cost:

@@ -49,10 +49,10 @@ def distance(a, b):
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "synchronous"])
-@pytest.mark.parametrize("tile", [256, 32, 18])
-def test_ideal_tiles_of_any_size_equal_the_reference(graph, images, schedule, tile):
+@pytest.mark.parametrize("options", ["tile=256", "tile=32", "tile=18", "tile=32,scaling=column", "encoding=offset"])
+def test_ideal_tiles_of_any_size_scaling_and_encoding_equal_the_reference(graph, images, schedule, options):
     graph = replace(graph, schedule=schedule)
-    reference, ideal = ReferenceMachine(graph), machine(graph, f"crossbar:ideal[tile={tile}]")
+    reference, ideal = ReferenceMachine(graph), machine(graph, f"crossbar:ideal[{options}]")
     nudge = Nudge(torch.eye(10)[:8], 0.5)
     for settings in ({}, {"steps": 21}, {"steps": 21, "nudge": nudge}):
         expected, seen = reference.relax(images, **settings), ideal.relax(images, **settings)

@@ -1,7 +1,9 @@
 """What the options of a crossbar's circuit do: arrays, terminals, stuck cells, leaky steps, averages, chips."""
 
+import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from networks import random_images, small_network
@@ -99,6 +101,36 @@ def test_a_leaky_step_keeps_the_fixed_point_and_shrinks_noise_by_the_known_facto
     slope = substrate.slopes[0]
     settled = torch.stack(states[40:]).var()
     assert settled.item() == pytest.approx((slope * 0.05) ** 2 * dt / (2 - dt), rel=0.1)
+
+
+@pytest.mark.parametrize("dt", [0.2, 1.0])
+def test_neither_leaky_steps_nor_averages_undo_what_clamping_takes(graph, dt):
+    """A neuron driven to its upper rail by noise of sd sigma rests at E[min(1, 1 + sigma n)] = 1 - sigma / sqrt(2 pi),
+    and its variance about there falls as it does anywhere."""
+    substrate, sigma, noise = machine(graph, f"crossbar:ideal[dt={dt}]").substrate, 0.1, reads(2)
+    state, states = torch.full((20_000,), 1.0), []
+    for _ in range(90):
+        drive = (1 + sigma * torch.randn(20_000, generator=noise)) / substrate.slopes[0]
+        state = substrate.move(0, state, drive)
+        states.append(state)
+    settled = torch.stack(states[40:])
+    lost, clamped = sigma / (2 * math.pi) ** 0.5, sigma**2 * (0.5 - 1 / (2 * math.pi))
+    assert 1 - settled.mean().item() == pytest.approx(lost, rel=0.01)
+    assert 1 - settled.mean(0).mean().item() == pytest.approx(lost, rel=0.01)
+    assert settled.var(1).mean().item() == pytest.approx(clamped * dt / (2 - dt), rel=0.05)
+
+
+def test_column_scaling_shrinks_errors_by_each_columns_own_factor():
+    """Errors of a share of the device's range: in a column scaled by c they weigh c times as much."""
+    graph = small_network(5, channels=(16, 24)).lower()
+    quiet = graph.couplings[1].weight * np.linspace(0.1, 1, 24, dtype=np.float32)[:, None, None, None]
+    graph = replace(graph, couplings=(graph.couplings[0], replace(graph.couplings[1], weight=quiet)))
+    by_layer, by_column = (machine(graph, f"crossbar:generic/programmed[additive=0.02,scaling={how}]")
+                           for how in ("layer", "column"))
+    wrong = [(m.arms[1].up_weight - torch.tensor(quiet)).flatten(1).std(1) for m in (by_layer, by_column)]
+    scale = torch.tensor(by_column.program.layers[1].stored.column_scale)
+    assert scale.min() < 0.2
+    assert torch.allclose(wrong[1] / wrong[0], scale, rtol=0.15)
 
 
 def test_an_averaged_readout_is_the_mean_of_the_last_reads(graph, images):
