@@ -56,7 +56,8 @@ def _age(seconds: float) -> str:
 
 
 def measure_devices(presets: list[Preset], seed: int) -> Iterator[dict]:
-    """A row a preset, target and age: 95 % intervals of DEVICES devices, and their noise; microsiemens and seconds."""
+    """A row a preset, target and age: medians and 95 % intervals of DEVICES devices' errors and standard deviations of
+    their noise; microsiemens and seconds."""
     for preset in presets:
         model = preset_model(preset)
         generator = torch.Generator().manual_seed(seed)
@@ -67,17 +68,17 @@ def measure_devices(presets: list[Preset], seed: int) -> Iterator[dict]:
             aged = model.drift(programmed, target, age_s, frozen) if "aged" in preset.causes else programmed
             slow = model.slow_sigma_us(aged, programmed, age_s, RELAXATION_S)
             fresh = model.fresh_sigma_us(aged, programmed, RELAXATION_S)
-            yield from _rows(preset.name, age_s, target, programmed, aged, slow, fresh)
+            spreads = {"programming_error": programmed - target, "aged_error": aged - target, "slow_noise": slow,
+                       "fresh_noise": fresh}
+            yield from _rows(preset.name, age_s, target[0].tolist(), spreads)
 
 
-def _rows(name, age_s, target, programmed, aged, slow, fresh):
-    errors = [_quantiles(g - target) for g in (programmed, aged)]
-    noise = [sigma.square().mean(0).sqrt() for sigma in (slow, fresh)]
-    for n, g_us in enumerate(target[0].tolist()):
-        row = {"device": name, "age_s": age_s, "target_us": g_us}
-        for kind, quantiles in zip(("programming_error", "aged_error"), errors):
-            row |= {f"{kind}_{end}_us": q for end, q in zip(("low", "median", "high"), quantiles[:, n].tolist())}
-        yield row | {"slow_noise_us": noise[0][n].item(), "fresh_noise_us": noise[1][n].item()}
+def _rows(name: str, age_s: float, targets_us: list[float], spreads: dict):
+    quantiles = {kind: _quantiles(values) for kind, values in spreads.items()}
+    for n, g_us in enumerate(targets_us):
+        yield {"device": name, "age_s": age_s, "target_us": g_us} | {
+            f"{kind}_{end}_us": q for kind, ends in quantiles.items()
+            for end, q in zip(("low", "median", "high"), ends[:, n].tolist())}
 
 
 def _quantiles(errors):
@@ -85,11 +86,12 @@ def _quantiles(errors):
 
 
 def devices_figure(rows: list[dict]) -> Figure:
-    """A row of panels a device: programming error, error at several ages, noise; bands hold 95 % of the devices."""
+    """A row of panels a device: programming error, error at several ages, noise; lines are medians, bands hold 95 % of
+    the devices."""
     names = list(dict.fromkeys(row["device"] for row in rows))
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(11.0, 0.6 + 1.9 * len(names)), layout="constrained")
-        panels = figure.subplots(len(names), 3, squeeze=False)
+        panels = figure.subplots(len(names), 3, squeeze=False, sharex="row")
         for name, (left, middle, right) in zip(names, panels):
             own = [row for row in rows if row["device"] == name]
             by_age = {age: [row for row in own if row["age_s"] == age] for age in sorted({r["age_s"] for r in own})}
@@ -107,6 +109,7 @@ def devices_figure(rows: list[dict]) -> Figure:
             axes.set_title(title, loc="left", fontsize=10, weight="bold")
         for axes in panels[-1]:
             axes.set_xlabel("target conductance, uS")
+        figure.supxlabel(f"lines: medians; bands: 95 % of {DEVICES} devices", x=0.01, ha="left", fontsize=8)
     return figure
 
 
@@ -114,22 +117,22 @@ def _shades(count: int):
     return matplotlib.colormaps["viridis"](np.linspace(0, 0.8, count))
 
 
-def _band(axes, rows, kind: str, colour, label):
+def _band(axes, rows, kind: str, colour, label: str | None):
     x, low, middle, high = ([row[key] for row in rows] for key in (
         "target_us", *(f"{kind}_{end}_us" for end in ("low", "median", "high"))))
-    axes.fill_between(x, low, high, color=colour, alpha=0.22, lw=0)
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+    for end in (low, high):
+        axes.plot(x, end, color=colour, lw=0.6, alpha=0.7)
     axes.plot(x, middle, color=colour, label=label)
 
 
 def _noise(axes, rows):
-    x = [row["target_us"] for row in rows]
-    if not any(row["slow_noise_us"] or row["fresh_noise_us"] for row in rows):
+    if not any(row["slow_noise_median_us"] or row["fresh_noise_median_us"] for row in rows):
         axes.text(0.5, 0.5, "none published", transform=axes.transAxes, ha="center")
         axes.set_yticks([])
         return
-    for key, colour, label in (("slow_noise_us", COLOURS[1], "frozen"),
-                               ("fresh_noise_us", COLOURS[2], "new at every read")):
-        axes.plot(x, [row[key] for row in rows], color=colour, label=label)
+    _band(axes, rows, "slow_noise", COLOURS[1], "frozen")
+    _band(axes, rows, "fresh_noise", COLOURS[2], "new at every read")
     _legend(axes, f"after {_age(rows[0]['age_s'])}")
 
 

@@ -1,6 +1,7 @@
 """Device measurements: what is listed and plotted is what the device models say."""
 
 import csv
+import math
 
 import pytest
 
@@ -25,6 +26,17 @@ def test_intervals_hold_95_percent_of_normal_errors():
     assert row["programming_error_high_us"] == pytest.approx(1.96 * sigma, rel=0.06)
     assert row["programming_error_low_us"] == pytest.approx(-1.96 * sigma, rel=0.06)
     assert row["programming_error_median_us"] == pytest.approx(0, abs=0.06 * sigma)
+
+
+def test_read_noise_of_devices_spreads_with_what_they_were_programmed_to():
+    """Sonos: a (1 - exp(-I / b)) of each device's own current, its median that of the median device; nothing frozen."""
+    rows = [row for row in measure_devices([PRESETS["sonos"]], 2) if row["age_s"] == 0]
+    for row in rows[1:]:
+        current_na = 100 * (row["target_us"] + row["aged_error_median_us"])
+        sigma = 0.1258037 * (1 - math.exp(-current_na / 215.36557))
+        assert row["fresh_noise_median_us"] == pytest.approx(sigma, rel=1e-3)
+        assert row["fresh_noise_low_us"] < row["fresh_noise_median_us"] < row["fresh_noise_high_us"]
+    assert not any(row["slow_noise_high_us"] for row in rows)
 
 
 def test_an_unknown_device_is_refused():
