@@ -7,11 +7,7 @@ one thread. The convolution has 64 channels to 128, 3 x 3, on 16 x 16 maps, 32 i
 As a note beside it, aihwkit's published unfolding layer: its AnalogConv2d took 153 ms where conv2d took 42.
 """
 
-import statistics
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from scipy.sparse.linalg import splu
 
+from benchmarks.turns import HEADER, Row, cpu_seconds
 from mapping.crossbar import cut
 from mapping.encoding import store
 from mapping.targets import parse
@@ -30,34 +27,6 @@ from simulators.crossbar.wires import transfer
 BATCH, CHANNELS, OUTPUTS, SIDE, KERNEL = 32, 64, 128, 16, 3
 AIHWKIT_RATIO = 153 / 42
 WIRE_OHM = 1.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison: seconds of both sides, and the goal for their ratio or, without a peer, for ours."""
-
-    what: str
-    ours: float
-    theirs: float | None
-    goal: float
-
-    def __str__(self):
-        value = self.ours if self.theirs is None else self.ours / self.theirs
-        theirs = "" if self.theirs is None else f"{self.theirs * 1e3:9.1f}"
-        return (f"{self.what:62} {self.ours * 1e3:9.1f} {theirs:9} {value:8.2f}  <= {self.goal:<5g} "
-                f"{'met' if value <= self.goal else 'MISSED'}")
-
-
-def take_turns(repeats: int, *peers: Callable) -> list[float]:
-    """Each peer's median CPU seconds over several rounds after one that does not count."""
-    rounds = [[_seconds(peer) for peer in peers] for _ in range(repeats + 1)][1:]
-    return [statistics.median(taken) for taken in zip(*rounds)]
-
-
-def _seconds(work: Callable) -> float:
-    begun = time.process_time()
-    work()
-    return time.process_time() - begun
 
 
 def convolutions(repeats: int) -> list[Row]:
@@ -73,7 +42,7 @@ def convolutions(repeats: int) -> list[Row]:
         values = read()
         return values + 0.01 * normal_like(values, generator)
 
-    times = take_turns(
+    times = cpu_seconds(
         repeats, lambda: F.conv2d(images, dense, padding=1),
         lambda: noisy_outputs(lambda: output_noise.forward(images)[0]),
         lambda: device_noise.forward(images, generator), lambda: F.conv_transpose2d(above, dense, padding=1),
@@ -107,8 +76,8 @@ def _arm(weight: torch.Tensor, noise_us: float) -> CrossbarArm:
 def wires(repeats: int) -> list[Row]:
     """(b) T of a tile, and the same by a sparse LU solve with all right-hand sides."""
     g_us = 25 * torch.rand(256, 256, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    large, small = take_turns(repeats, lambda: transfer(g_us, WIRE_OHM), lambda: transfer(g_us[:128, :128], WIRE_OHM))
-    theirs = _seconds(lambda: nodal(g_us[:128, :128].numpy(), WIRE_OHM))
+    large, small = cpu_seconds(repeats, lambda: transfer(g_us, WIRE_OHM), lambda: transfer(g_us[:128, :128], WIRE_OHM))
+    theirs, = cpu_seconds(1, lambda: nodal(g_us[:128, :128].numpy(), WIRE_OHM))
     return [Row("T of 256 x 256, seconds", large, None, 1.2), Row("T of 128 x 128, seconds", small, None, 0.12),
             Row("T of 128 x 128 / sparse LU with all right-hand sides", small, theirs, 1.0)]
 
@@ -129,7 +98,7 @@ def nodal(g_us: np.ndarray, wire_ohm: float) -> np.ndarray:
 def main():
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     torch.set_num_threads(1)
-    print(f"{'ms':>72} {'peer':>9} {'ratio':>8}  goal")
+    print(HEADER)
     for row in (*convolutions(repeats), *wires(max(1, repeats // 3))):
         print(row)
     print(f"note: aihwkit's unfolding AnalogConv2d / conv2d, as published: {AIHWKIT_RATIO:.1f}")

@@ -8,7 +8,6 @@ The network has the shapes of the CIFAR-10 network of Laborieux et al. 2021, and
 """
 
 import os
-import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from lava.proc.io.source import RingBuffer as Source
 from threadpoolctl import threadpool_limits
 
 import mapping
+from benchmarks.turns import HEADER, Row, take_turns, timed
 from mapping.graph import Coupling, EPGraph, Population
 from simulators.loihi.arithmetic import Synapses, arithmetic_of
 from simulators.loihi.clock import CELLS, Clock
@@ -33,27 +33,6 @@ from simulators.loihi.session import LavaSession
 CHANNELS, PADDINGS, CLASSES = (128, 256, 512, 512), (1, 1, 1, 0), 10
 BATCH, STEPS = 8, 4
 SMALL = {"pypy_channel_size": 2}   # Lava's channels take 64 messages unless told otherwise
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison: seconds of both sides (medians), whether their ratio should be low or high, and its goal."""
-
-    what: str
-    ours: float
-    theirs: float
-    goal: float
-    at_most: bool
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs if self.at_most else self.theirs / self.ours
-
-    def __str__(self):
-        met = self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
-        sign = "<=" if self.at_most else ">="
-        return (f"{self.what:60} {self.ours * 1e3:9.1f} {self.theirs * 1e3:9.1f} {self.ratio:8.2f}"
-                f"  {sign} {self.goal:<5g} {'met' if met else 'MISSED'}")
 
 
 def paper_graph() -> EPGraph:
@@ -72,19 +51,6 @@ def _layer(rng, name, shape, padding, pool, pre) -> Coupling:
     reach = 1 / np.sqrt(np.prod(shape[1:]))
     weight, bias = (rng.uniform(-reach, reach, size).astype(np.float32) for size in (shape, shape[:1]))
     return Coupling(name, weight, bias, padding, pool, pre)
-
-
-def take_turns(repeats: int, *peers) -> list[tuple[float, ...]]:
-    """Each peer's medians of what it returns (seconds), over several rounds after one that does not count."""
-    rounds = [[peer() for peer in peers] for _ in range(repeats + 1)][1:]
-    return [tuple(map(statistics.median, zip(*taken))) for taken in zip(*rounds)]
-
-
-def timed(work) -> tuple[float, float]:
-    """Wall and CPU seconds of this process."""
-    start = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
 def cpu_of_group(leader: int) -> float:
@@ -122,7 +88,7 @@ def lava_against_its_arithmetic(repeats: int) -> list[Row]:
         assert np.array_equal(session.arena[f"history.{n}"][STEPS], state), "the two sides computed different things"
     session.close()
     what = f"{STEPS} steps of {BATCH} images on Lava / its arithmetic alone"
-    return [Row(f"{what}, wall", wall, wall_alone, 1.2, True), Row(f"{what}, CPU", cpu, cpu_alone, 1.2, True)]
+    return [Row(f"{what}, wall", wall, wall_alone, 1.2), Row(f"{what}, CPU", cpu, cpu_alone, 1.2)]
 
 
 def relax(program, image) -> list[np.ndarray]:
@@ -151,7 +117,7 @@ def coupling_against_stock_convolution(repeats: int) -> list[Row]:
     stock.stop()
     ours.stop()
     what = "one image, 128->256: our convolution / lava.proc.conv, wall"
-    return [Row(what, time_of_ours / BATCH, theirs, 100, False)]
+    return [Row(what, time_of_ours / BATCH, theirs, 100, faster=True)]
 
 
 @dataclass(frozen=True)
@@ -201,12 +167,12 @@ def twin_against_reference(repeats: int) -> list[Row]:
     (ours, ours_cpu), (theirs, theirs_cpu) = take_turns(
         repeats, *(lambda m=m: timed(lambda: m.relax(images, STEPS)) for m in (twin, reference)))
     what = f"{STEPS} steps of {BATCH} images on the twin / on the float reference"
-    return [Row(f"{what}, wall", ours, theirs, 1.1, True), Row(f"{what}, CPU", ours_cpu, theirs_cpu, 1.1, True)]
+    return [Row(f"{what}, wall", ours, theirs, 1.1), Row(f"{what}, CPU", ours_cpu, theirs_cpu, 1.1)]
 
 
 def main():
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(f"{'medians of ' + str(repeats) + ', ms':60} {'ours':>9} {'theirs':>9} {'ratio':>8}  goal")
+    print(HEADER)
     with threadpool_limits(1):
         for compare in (coupling_against_stock_convolution, lava_against_its_arithmetic, twin_against_reference):
             for row in compare(repeats):
