@@ -33,6 +33,7 @@ from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program, load_program
 from mapping.targets import REGISTRY, ReferenceTarget, parse
+from simulators.module import Interface, ModuleProgram
 from simulators.registry import check_device
 
 
@@ -82,6 +83,24 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     return Plan(net.name, test, programs, threats, names, extra, chips or suite.chips, seed, device=device,
                 settings=settings or suite.settings, provenance=net.provenance, temporal=suite.temporal,
                 labels=suite.labels, baseline=named, official=official)
+
+
+def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
+    """The plan with one more machine, which meets every threat that the others meet.
+
+    Args:
+        name: of the machine in the results. module: images (B, C, H, W) in [0, 1] to logits.
+
+    Raises:
+        Refusal: the name means another machine.
+    """
+    if name in plan.programs or name.partition("[")[0] in REGISTRY:
+        raise Refusal("the name means another machine", where="module", got=name, allowed="a name of its own",
+                      remedy="call it something else")
+    reference = plan.programs[REFERENCE]
+    network = reference.graph if isinstance(reference, Program) else reference.interface
+    joined = ModuleProgram(module, Interface(tuple(network.image_shape), network.classes))
+    return replace(plan, programs={**plan.programs, name: joined}, machines=(*plan.machines, name))
 
 
 def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None,

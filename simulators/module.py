@@ -81,6 +81,10 @@ class ModuleProgram:
             content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return content.hexdigest()
 
+    def chip_seeds(self, count: int) -> list[None]:
+        """See `mapping.program.Program.chip_seeds`: a module has no chips."""
+        return [None]
+
     def report(self) -> Table:
         """A row for every part that holds weights."""
         rows = tuple((name, type(part).__name__, sum(p.numel() for p in part.parameters(recurse=False)), 32)

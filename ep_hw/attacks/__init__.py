@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 
 from ep_hw.attacks.attempt import Attempt, Candidate
-from ep_hw.attacks.auto import ENSEMBLES, ensemble
+from ep_hw.attacks.auto import ENSEMBLES, Member, ensemble
 from ep_hw.attacks.carlini_wagner import CarliniWagner
 from ep_hw.attacks.deepfool import DeepFool
-from ep_hw.attacks.gradients import Adjoint, Gradient, Nudged, Unrolled, parse_gradient
+from ep_hw.attacks.gradients import Adaptive, Adjoint, Gradient, Nudged, Unrolled, parse_gradient
 from ep_hw.attacks.pgd import PGD, direction, size
 from ep_hw.attacks.square import Square
 from ep_hw.threats import Threat
@@ -54,16 +54,17 @@ DEFAULT_UNROLL = 29   # synchronous steps through which attacks differentiate wh
 class AttackSettings(BaseModel):
     """How hard to attack; part of every cell's key.
 
-    `gradients` are tried in turn on the images that still stand, each from `restarts` starts. `eot` gradients are
-    averaged, and `votes` reads decide by majority, on noisy machines only. Attacks flee the true label, or what the
-    machine predicts of the clean image (`label`): then images it gets wrong are attacked too, and may come right.
+    `gradients` are tried in turn on the images that still stand, each from `restarts` starts; Auto-PGD climbs those of
+    `apgd@STEPS`, once and with twice the `iterations`. `eot` gradients are averaged, and `votes` reads decide by
+    majority, on noisy machines only. Attacks flee the true label, or what the machine predicts of the clean image
+    (`label`): then images it gets wrong are attacked too, and may come right.
     `searches` is how many prices c the Carlini-Wagner attack tries. `ensemble` names the members of AutoAttack; None
     takes "standard", and "rand" for noisy machines.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    gradients: tuple[str, ...] = ("bptt@5", "bptt@10", "bptt@29", "ep@0.5", "ep@2")
+    gradients: tuple[str, ...] = ("bptt@5", "bptt@10", "apgd@15", "apgd@29", "ep@0.5:margin", "ep@2:margin")
     iterations: int = Field(20, ge=1)
     queries: int = Field(1000, ge=1)
     eot: int = Field(4, ge=1)
@@ -190,11 +191,11 @@ def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list
     eot = 1 if machine.deterministic else settings.eot
     unroll = max((g.steps for g in gradients if isinstance(g, Unrolled)), default=DEFAULT_UNROLL)
     if kind.startswith("pgd"):
-        return [PGD(norm, strength, g, settings.iterations, eot, settings.restarts, not threat.is_unclipped)
-                for g in gradients]
+        return [_ascent(threat, gradient, settings, eot) for gradient in gradients]
     if kind == "cw":
+        plain = [g for g in gradients if not isinstance(g, Adaptive)] or gradients
         return [CarliniWagner(strength, replace(g, loss="margin"), 5 * settings.iterations, settings.searches, eot=eot)
-                for g in gradients]
+                for g in plain]
     if kind == "deepfool":
         return [DeepFool(norm, strength, unroll)]
     if kind == "square":
@@ -204,8 +205,16 @@ def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list
                     queries=settings.queries, eot=eot)
 
 
+def _ascent(threat: Threat, gradient: Gradient, settings: AttackSettings, eot: int) -> Attempt:
+    """PGD, or Auto-PGD, which knows no attack that leaves [0, 1]."""
+    if isinstance(gradient, Adaptive) and not threat.is_unclipped:
+        return Member("apgd-ce", threat.norm, threat.strength, gradient.steps, 2 * settings.iterations, eot)
+    return PGD(threat.norm, threat.strength, gradient, settings.iterations, eot, settings.restarts,
+               not threat.is_unclipped)
+
+
 def possible_gradients(machine: Machine, settings: AttackSettings) -> list[Gradient]:
-    """The settings' gradients; on a machine without feedback, which has no time, one backpropagation for each loss.
+    """The settings' gradients; a machine without feedback has no time: one backpropagation for each kind and loss.
 
     Raises:
         Refusal: there are none.
@@ -213,7 +222,7 @@ def possible_gradients(machine: Machine, settings: AttackSettings) -> list[Gradi
     gradients = list(map(parse_gradient, settings.gradients))
     if machine.has_feedback:
         return gradients
-    passes = {g.loss: g for g in gradients if isinstance(g, Unrolled)}
+    passes = {(type(g), g.loss): g for g in gradients if isinstance(g, Unrolled)}
     if not passes:
         raise Refusal("a machine without feedback has no such gradient", where=machine.name,
                       got=", ".join(settings.gradients), allowed="bptt@STEPS", remedy="add --gradient bptt@1")

@@ -12,6 +12,7 @@ Nudged:    the EP-type gradient, measured on the machine from states alone; exac
     dL/dx = -F_1(s_1(+beta) - s_1(-beta)) / (2 beta scale)                                      (9)
 
            with F_1 the first layer's feedback at the image's own winners.
+Adaptive:  the gradient of Unrolled, climbed by Auto-PGD, whose step shrinks where the loss no longer rises.
 The fixed point's own gradient is the weaker attack (Yang et al. 2022), so no one of them is ever used alone.
 """
 
@@ -72,6 +73,14 @@ class Unrolled(Gradient):
 
     def __str__(self):
         return f"bptt@{self.steps}{self._suffix}"
+
+
+@dataclass(frozen=True)
+class Adaptive(Unrolled):
+    """The same gradient of the cross-entropy, for an attack that chooses its own steps, see `ep_hw.attacks.auto`."""
+
+    def __str__(self):
+        return f"apgd@{self.steps}{self._suffix}"
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,7 @@ def parse_gradient(text: str) -> Gradient:
         pass
     raise Refusal("unknown gradient", where="gradient", got=repr(text),
                   allowed="bptt@STEPS, adjoint@ITERATIONS or adjoint@ITERATIONSxSTEPS, ep@BETA or ep@BETAxPAIRS, with "
-                  ":margin or without",
+                  ":margin or without; apgd@STEPS",
                   remedy="write it as bptt@10, adjoint@100 or ep@0.5")
 
 
@@ -185,4 +194,11 @@ def _adjoint(text: str, loss: str) -> Adjoint:
     return Adjoint(_count(iterations), loss, _count(steps) if x else None)
 
 
-_PARSERS = {"bptt": lambda text, loss: Unrolled(_count(text), loss), "adjoint": _adjoint, "ep": _nudged}
+def _adaptive(text: str, loss: str) -> Adaptive:
+    if loss != LOSSES[0]:
+        raise ValueError(loss)
+    return Adaptive(_count(text))
+
+
+_PARSERS = {"bptt": lambda text, loss: Unrolled(_count(text), loss), "adjoint": _adjoint, "ep": _nudged,
+            "apgd": _adaptive}

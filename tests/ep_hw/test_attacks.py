@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from linear import LinearMachine
 from networks import random_images, small_network
 
+import mapping
+import simulators
 from ep_hw.attacks import (
     PGD,
     AttackSettings,
@@ -21,6 +23,8 @@ from ep_hw.attacks import (
 )
 from ep_hw.attacks.auto import Member
 from ep_hw.attacks.gradients import loss_of
+from ep_hw.checkpoint import load
+from ep_hw.data import load_data
 from ep_hw.threats import ATTACKS, Threat, parse_threat
 from mapping import Refusal
 from simulators.reference import ReferenceMachine
@@ -178,6 +182,25 @@ def test_noisy_machines_meet_the_ensemble_for_noisy_machines():
     assert [(str(member), member.reads) for member in noisy] == [("apgd-ce", SETTINGS.eot), ("apgd-dlr", SETTINGS.eot)]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("eps", "images", "bound"), [(0.5, 140, 0.61), (1.0, 40, 0.13), (5.0, 20, 0.0)])
+def test_the_packaged_network_stands_no_longer_than_was_measured(eps, images, bound):
+    """Worst cases over gradients of a network of its size, found before these attacks were written."""
+    split = load_data("digits", "test").take(slice(images))
+    machine = simulators.open(mapping.compile(load("digits").lower(), "reference"))
+    found = attack(machine, Threat("pgd_l2", eps), split.images, split.labels, AttackSettings(), seeded())
+    assert found.broken_by.count("") <= bound * images
+
+
+def test_auto_pgd_joins_where_images_stay_in_the_box():
+    machine = linear(classes=10)
+    asked = SETTINGS.model_copy(update={"gradients": ("bptt@5", "apgd@7")})
+    clipped, free = (attempts(machine, Threat(kind, 0.3), asked) for kind in ("pgd_l2", "pgd_unclipped_l2"))
+    assert clipped[1] == Member("apgd-ce", "l2", 0.3, 7, 2 * SETTINGS.iterations)
+    assert [str(attempt) for attempt in free] == ["bptt@5", "apgd@7"]
+    assert [str(attempt) for attempt in attempts(machine, Threat("cw_l2", 1.0), asked)] == ["cw:bptt@5:margin"]
+
+
 @pytest.mark.parametrize("factor", [0.9, 1.15])
 def test_carlini_wagner_wins_if_half_c_times_the_slope_reaches_the_boundary(factor):
     """c s / 2 >= r, its closed form on a linear model; a search for c wins either way, near the least distance."""
@@ -238,7 +261,7 @@ def test_bad_threats_are_refused(text):
 
 
 @pytest.mark.parametrize("text", ["bptt", "bptt@0", "bptt@1.5", "ep@0", "ep@x", "adjoint@0", "adjoint@5x", "ep@1x0",
-                                  "ep@1x", "ep@inf", "ep@1:hinge", "bptt@5:", "spsa@3"])
+                                  "ep@1x", "ep@inf", "ep@1:hinge", "bptt@5:", "apgd@5:margin", "apgd@0", "spsa@3"])
 def test_bad_gradients_are_refused(text):
     with pytest.raises(Refusal, match="bptt@STEPS"):
         parse_gradient(text)

@@ -100,6 +100,9 @@ class NoiseProgram:
     def digest(self):
         return "noise"
 
+    def chip_seeds(self, count):
+        return [None]
+
 
 class NoiseMachine(LinearMachine):
     has_feedback = False
