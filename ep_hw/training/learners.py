@@ -155,8 +155,9 @@ def learner_of(recipe, spec, seed: int, device: str) -> Learner:
 @learner_of.register
 def _(recipe: Recipe, spec, seed, device):
     net = EPNetwork.initialise(spec, seed)
-    for weight in net.weights[:-1]:
-        weight.mul_(recipe.gain)
+    gains = recipe.gain if isinstance(recipe.gain, tuple) else (recipe.gain,) * len(recipe.channels)
+    for weight, gain in zip(net.weights, gains):
+        weight.mul_(gain)
     return EPLearner(recipe, net, device)
 
 

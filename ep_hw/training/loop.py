@@ -1,6 +1,7 @@
 """The training loop, one for every kind of recipe, with checkpoints that survive a kill.
 
-Every epoch draws from its own generator, so that a resumed run and an uninterrupted one give the same bytes.
+Every epoch draws from its own generator, whose state is kept with the rest, so that a resumed run and an uninterrupted
+one give the same bytes.
 """
 
 import math
@@ -26,6 +27,7 @@ from simulators.registry import check_device
 
 CALIBRATION_IMAGES = 64
 WATCHED = 500   # held-out images that each epoch's line is about
+SAVE_EVERY_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
           device: str = "cpu", log: Callable[[Epoch], None] = lambda epoch: None):
     """Train a network and write its checkpoint to `out`.
 
-    After each epoch `out`.part holds everything needed to go on; a run with the same recipe and seed continues it.
+    `out`.part, written every few minutes and after each epoch, holds everything needed to go on; a run with the same
+    recipe and seed continues it.
 
     Returns:
         The `EPNetwork` or `Baseline`, read back from `out`.
@@ -60,13 +63,14 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
     check_writable(Path(out).parent)
     train_split, held_out = _splits(recipe, root, download)
     learner = learner_of(recipe, recipe.spec(train_split), seed, device)
-    part, fingerprint = Path(f"{out}.part"), recipe.fingerprint(seed)
+    part = _Part(Path(f"{out}.part"), learner, recipe.fingerprint(seed))
     watched = next(iter(held_out.values())).take(slice(WATCHED))
-    for epoch in range(_resume(part, learner, fingerprint), recipe.epochs):
+    at = part.resume()
+    for epoch in range(at.epoch, recipe.epochs):
         started = time.perf_counter()
         with threads(recipe.threads):
-            _train_epoch(learner, recipe, train_split, seed, epoch)
-        _save_part(part, learner, fingerprint, epoch + 1)
+            _train_epoch(learner, recipe, train_split, seed, at if epoch == at.epoch else _Place(epoch), part)
+        part.save(_Place(epoch + 1))
         log(_epoch_line(learner, recipe, watched, epoch, time.perf_counter() - started))
     net = learner.finished(train_split.images[:CALIBRATION_IMAGES])
     net.name = name
@@ -74,7 +78,7 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
                     data={"name": recipe.data, "split_seed": SPLIT_SEED, "train": len(train_split),
                           "test": len(held_out["test"])},
                     accuracy={split: hits(net.machine(), images) for split, images in held_out.items()})
-    part.unlink(missing_ok=True)
+    part.path.unlink(missing_ok=True)
     return load(out)
 
 
@@ -106,12 +110,19 @@ def _splits(recipe: AnyRecipe, root, download: bool) -> tuple[Split, dict[str, S
     return _join(train_split, validation), {"test": test}
 
 
-def _train_epoch(learner: Learner, recipe: AnyRecipe, split: Split, seed: int, epoch: int):
-    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch)
+def _train_epoch(learner: Learner, recipe: AnyRecipe, split: Split, seed: int, at: "_Place", part: "_Part"):
+    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + at.epoch)
     for group, rate in zip(learner.optimiser.param_groups, learner.rates):
-        group["lr"] = rate_at(recipe, rate, epoch)
-    for index in torch.randperm(len(split), generator=generator).split(recipe.batch):
+        group["lr"] = rate_at(recipe, rate, at.epoch)
+    batches = torch.randperm(len(split), generator=generator).split(recipe.batch)
+    if at.generator is not None:
+        generator.set_state(at.generator)
+    saved = time.monotonic()
+    for done, index in enumerate(batches[at.batches:], at.batches + 1):
         learner.step(augment(split.images[index], recipe, generator), split.labels[index], generator)
+        if time.monotonic() > saved + SAVE_EVERY_S:
+            part.save(_Place(at.epoch, done, generator.get_state()))
+            saved = time.monotonic()
 
 
 def _epoch_line(learner: Learner, recipe, watched: Split, epoch: int, seconds: float) -> Epoch:
@@ -122,27 +133,46 @@ def _epoch_line(learner: Learner, recipe, watched: Split, epoch: int, seconds: f
                  seconds)
 
 
-def _save_part(part: Path, learner: Learner, fingerprint: str, epoch: int):
-    tensors = {key: value.detach().cpu().contiguous() for key, value in learner.tensors().items()}
-    write_atomically(part, save_tensors(tensors, {"fingerprint": fingerprint, "epoch": str(epoch)}))
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """How far a run has come: whole epochs, batches of the next one, and the state of that one's generator."""
+
+    epoch: int
+    batches: int = 0
+    generator: torch.Tensor | None = None
 
 
-def _resume(part: Path, learner: Learner, fingerprint: str) -> int:
-    """Load an unfinished run into the learner; the number of epochs it has done."""
-    if not part.exists():
-        return 0
-    try:
-        with safe_open(str(part), "pt") as file:
-            metadata = file.metadata()
-    except SafetensorError as error:
-        raise Refusal("an unfinished run cannot be read", where=str(part), got=error, allowed="a whole file",
-                      remedy="remove it and train again") from None
-    if metadata["fingerprint"] != fingerprint:
-        raise Refusal("an unfinished run of another recipe or seed is in the way", where=str(part),
-                      got=metadata["fingerprint"][:12], allowed=fingerprint[:12],
-                      remedy="finish it with its own recipe and seed, or remove the file")
-    learner.restore(load_tensors(part.read_bytes()))
-    return int(metadata["epoch"])
+class _Part:
+    """The file of an unfinished run: `learner` at some place of the run that `fingerprint` names."""
+
+    def __init__(self, path: Path, learner: Learner, fingerprint: str):
+        self.path, self.learner, self.fingerprint = path, learner, fingerprint
+
+    def save(self, place: _Place):
+        tensors = {key: value.detach().cpu().contiguous() for key, value in self.learner.tensors().items()}
+        if place.generator is not None:
+            tensors["generator"] = place.generator
+        write_atomically(self.path, save_tensors(tensors, {
+            "fingerprint": self.fingerprint, "epoch": str(place.epoch), "batches": str(place.batches)}))
+
+    def resume(self) -> _Place:
+        """Load an unfinished run, if there is one, into the learner: the place where it stopped."""
+        if not self.path.exists():
+            return _Place(0)
+        try:
+            with safe_open(str(self.path), "pt") as file:
+                metadata = file.metadata()
+        except SafetensorError as error:
+            raise Refusal("an unfinished run cannot be read", where=str(self.path), got=error, allowed="a whole file",
+                          remedy="remove it and train again") from None
+        if metadata["fingerprint"] != self.fingerprint:
+            raise Refusal("an unfinished run of another recipe or seed is in the way", where=str(self.path),
+                          got=metadata["fingerprint"][:12], allowed=self.fingerprint[:12],
+                          remedy="finish it with its own recipe and seed, or remove the file")
+        tensors = load_tensors(self.path.read_bytes())
+        generator = tensors.pop("generator", None)
+        self.learner.restore(tensors)
+        return _Place(int(metadata["epoch"]), int(metadata["batches"]), generator)
 
 
 def _join(a: Split, b: Split) -> Split:

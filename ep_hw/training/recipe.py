@@ -32,6 +32,8 @@ from ep_hw.data import Split
 from ep_hw.network import NetworkSpec
 from mapping.errors import Refusal
 
+Positive = Annotated[float, Field(gt=0)]
+
 
 class BaseRecipe(BaseModel):
     """What every recipe says: data, batches, rates over time, augmentation.
@@ -80,8 +82,9 @@ class _Convolutional(BaseRecipe):
 class Recipe(_Convolutional):
     """Equilibrium propagation. Steps count time steps (an alternating sweep is two); one rate a layer, readout last.
 
-    `gain` multiplies the initial weights. With `free_tolerance` a batch's free phase stops at that residual instead of
-    after `free_steps` steps. `precision` is that of the phases' convolutions; weights, states and contrasts are floats.
+    `gain` multiplies the initial weights below the readout, one number for all or one a layer. With `free_tolerance` a
+    batch's free phase stops at that residual instead of after `free_steps` steps. `precision` is that of the phases'
+    convolutions; weights, states and contrasts are floats.
     With `weight_noise` every batch sees weights with normal errors of that standard deviation, in units of each layer's
     largest weight: training for chips whose weights are not quite what was asked for.
     """
@@ -97,12 +100,12 @@ class Recipe(_Convolutional):
     beta: float = Field(gt=0)
     rates: tuple[float, ...]
     momentum: float = Field(0.9, ge=0, lt=1)
-    gain: float = Field(1.0, gt=0)
+    gain: Positive | tuple[Positive, ...] = 1.0
     weight_noise: float = Field(0.0, ge=0, le=1)
 
     @model_serializer(mode="wrap")
     def _without_noise(self, handler):
-        """Recipes without noise are written as they were before there was any: their runs and checkpoints stay valid."""
+        """Without noise a recipe is written as it was before there was any: runs and checkpoints stay valid."""
         content = handler(self)
         return content if self.weight_noise else {k: v for k, v in content.items() if k != "weight_noise"}
 
@@ -110,6 +113,8 @@ class Recipe(_Convolutional):
     def _rates(self):
         if len(self.rates) != len(self.channels) + 1:
             raise ValueError("one rate a layer is needed, and one for the readout")
+        if isinstance(self.gain, tuple) and len(self.gain) != len(self.channels):
+            raise ValueError("one gain a layer is needed, or one for all")
         return self
 
     def spec(self, train: Split) -> NetworkSpec:
