@@ -89,14 +89,14 @@ def _save(path: Path, course: Course, fingerprint: str):
     for n, written in enumerate(progress.written):
         for name, record in zip(ARRAYS, written):
             tensors |= {f"{n}.{name}.owed_us": record.owed_us, f"{n}.{name}.pulses": record.pulses}
-    write_atomically(path, save({name: tensor.contiguous() for name, tensor in tensors.items()},
-                                {"fingerprint": fingerprint, "watched": json.dumps(course.watched)}))
+    header = json.dumps({"fingerprint": fingerprint, "watched": course.watched})   # one entry: their order varies
+    write_atomically(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"course": header}))
 
 
 def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
     try:
         with safe_open(str(path), "pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("course", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise Refusal("an unfinished tuning cannot be read", where=str(path), got=error, allowed="a whole file",
@@ -104,7 +104,7 @@ def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
     if header.get("fingerprint") != fingerprint:
         raise Refusal("another tuning is in the way", where=str(path), got=header.get("fingerprint", "nothing")[:12],
                       allowed=fingerprint[:12], remedy="choose another --out, or its own model, machine and settings")
-    chip, watched = ProgrammedChip.of(chip_seed, task.program, tensors), json.loads(header["watched"])
+    chip, watched = ProgrammedChip.of(chip_seed, task.program, tensors), header["watched"]
     written = tuple(tuple(_record(tensors, f"{n}.{name}") for name in ARRAYS if f"{n}.{name}.pulses" in tensors)
                     for n in range(len(task.program.layers)))
     return Course(Progress(chip, written, len(watched) - 1), tuple(watched))

@@ -15,6 +15,7 @@ def tuning_figure(rows: Sequence[dict], watched: dict[int, Sequence[float]]) -> 
     """Args: rows: of the comparison. watched: chip -> accuracy on validation images before and after each epoch."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.08)
         left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
         _variants_panel(left, rows)
         _epochs_panel(right, watched)

@@ -80,7 +80,7 @@ def pulsed(g_us, pulses, writing: Writing, g_min_us: float, g_max_us: float, gen
     """Equation (3): conductances after whole numbers of pulses each, up where positive; within the range."""
     up, n = pulses > 0, pulses.abs()
     x = (g_us - g_min_us) / (g_max_us - g_min_us)
-    y, e = torch.where(up, x, 1 - x), writing.step * torch.where(up, 1 + writing.asymmetry, 1 - writing.asymmetry)
+    y, e = torch.where(up, x, 1 - x), writing.step * (1 + writing.asymmetry * pulses.sign().to(g_us))
     share, variance = _accumulated(n, e, writing.saturation)
     moved = y + (1 - writing.saturation * y).clamp(min=0) * share
     if writing.noise:
@@ -118,5 +118,5 @@ def _accumulated(n, e, saturation: float):
     """((1 - r^n) / c, (1 - r^2n) / (1 - r^2)) of equation (3)."""
     if not saturation:
         return n * e, n
-    r = 1 - saturation * e
-    return (1 - r**n) / saturation, (1 - r ** (2 * n)) / (1 - r**2)
+    log_r = torch.log1p(-saturation * e)
+    return -torch.expm1(n * log_r) / saturation, torch.expm1(2 * n * log_r) / torch.expm1(2 * log_r)

@@ -1,0 +1,227 @@
+"""Learning on a chip: against the reference's rule where the chip is ideal, then one imperfection after the other."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from networks import random_images, small_network
+
+import ep_hw
+import mapping
+import simulators
+from ep_hw.data import load_data
+from ep_hw.learning import ep_gradient
+from ep_hw.statistics import wilson
+from ep_hw.tuning import TuningSettings, begin, tune_epoch
+from ep_hw.tuning.comparison import costs, save_tuned, summarise, tuned_program
+from ep_hw.tuning.course import Task, accuracy, tune_chip
+from ep_hw.tuning.tuner import chip_gradient, learn
+from mapping import Refusal
+from mapping.writing import WRITINGS, parse_writing, writing_of
+from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.programming import stuck_cells
+
+SHORT = TuningSettings(epochs=2, batch=20, free_steps=12, nudged_steps=6)
+IMAGES, LABELS = random_images(12), torch.arange(12) % 10
+NOISY = "crossbar:pcm[age=1d]"
+
+
+def draws(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def small_program(target, seed=3):
+    return mapping.compile(small_network(seed, gain=1.5).lower(), target)
+
+
+def cosine(a, b):
+    flat = [torch.cat([t.flatten().double() for pair in pairs for t in pair]) for pairs in (a, b)]
+    return torch.cosine_similarity(*flat, dim=0).item()
+
+
+@pytest.mark.parametrize("target", ["crossbar:ideal", "crossbar:ideal[tile=18]", "crossbar:generic[encoding=offset]"])
+def test_the_gradient_of_an_ideal_chip_is_the_references(target):
+    net = small_network(3, gain=1.5)
+    expected, _ = ep_gradient(net.substrate(), IMAGES, LABELS, schedule="alternating", free_steps=12, nudged_steps=6,
+                              beta=1.0)
+    target = mapping.parse(target)
+    if target.device == "generic":   # its converters left out
+        target = replace(target, name="crossbar:generic/read")
+    program = mapping.compile(net.lower(), target)
+    measured = chip_gradient(program, begin(program, 0).chip, IMAGES, LABELS, SHORT, draws())
+    assert cosine(measured, expected) >= 0.999
+    for pair, wanted in zip(measured, expected):
+        assert all(torch.allclose(a, b, atol=1e-4 * b.abs().max().item() + 1e-7) for a, b in zip(pair, wanted))
+
+
+def test_an_exact_update_of_an_ideal_chip_is_a_step_down_the_references_gradient():
+    program = small_program("crossbar:ideal[scaling=column]")
+    begun, rate = begin(program, 0), 1e-3
+    gradient = chip_gradient(program, begun.chip, IMAGES, LABELS, SHORT, draws())
+    learned = learn(program, begun, gradient, rate, WRITINGS["exact"], draws())
+    before, after = (CrossbarMachine(program, chip=p.chip).arms for p in (begun, learned))
+    for layer, old, new, (weight, bias) in zip(program.layers, before, after, gradient):
+        inside = np.abs(layer.stored.g_us).max((0, 1)) < 0.97 * program.target.g_max_us   # others end at g_max
+        moved = (new.up_weight - old.up_weight)[torch.tensor(inside)]
+        assert torch.allclose(moved, -rate * weight[torch.tensor(inside)], atol=1e-6)
+        assert torch.allclose(new.bias - old.bias, -rate * bias.view(-1, 1, 1), atol=1e-7)
+        assert moved.any()
+
+
+def test_tuning_never_asks_the_network_that_was_compiled():
+    """Its weights are NaN from the moment the chip is programmed, and nothing changes."""
+    data, learned = load_data("digits", "train").take(slice(40)), []
+    for poison in (False, True):
+        program = small_program(NOISY)
+        begun = begin(program, 1)
+        if poison:
+            for coupling in (*program.graph.couplings, program.graph.readout):
+                coupling.weight.setflags(write=True)
+                coupling.weight.fill(np.nan)
+                coupling.bias.setflags(write=True)
+                coupling.bias.fill(np.nan)
+        learned.append(tune_epoch(program, begun, data, SHORT, WRITINGS["pcm"], seed=0).chip.tensors())
+    assert learned[0].keys() == learned[1].keys()
+    assert all(torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
+    assert all(torch.isfinite(tensor).all() for tensor in learned[1].values())
+
+
+def test_averaged_pairs_of_a_noisy_chip_point_closer_to_the_quiet_gradient():
+    noisy, quiet = (small_program(f"crossbar:pcm/{rung}") for rung in ("read", "aged"))
+    exact = chip_gradient(quiet, begin(quiet, 2).chip, IMAGES, LABELS, SHORT, draws())
+    chip = begin(noisy, 2).chip
+
+    def mean_cosine(pairs):
+        settings = SHORT.model_copy(update={"pairs": pairs})
+        return np.mean([cosine(chip_gradient(noisy, chip, IMAGES, LABELS, settings, draws(s)), exact)
+                        for s in range(6)])
+
+    assert mean_cosine(1) < mean_cosine(8)
+
+
+def test_separate_arrays_learn_with_pulses_of_their_own_and_stuck_cells_stay():
+    program = small_program("crossbar:reram_wan[arrays=separate,stuck_on=0.1,stuck_off=0.1]")
+    begun = begin(program, 4)
+    gradient = [(torch.full_like(w.up_weight, -1.0), torch.zeros(len(w.bias))) for w in
+                CrossbarMachine(program, chip=begun.chip).arms]
+    learned = learn(program, begun, gradient, 0.5, WRITINGS["reram"], draws())
+    for layer, old, new, written in zip(program.layers, begun.chip.arrays, learned.chip.arrays, learned.written):
+        assert torch.equal(written[0].pulses, written[1].pulses)
+        assert not torch.equal(new[0].conductance_us - old[0].conductance_us,
+                               new[1].conductance_us - old[1].conductance_us)
+        for name, a, b in zip(("forward", "feedback"), old, new):
+            stuck = torch.stack(stuck_cells(layer, program.target, 4, name)).any(0)
+            assert stuck.any()
+            assert torch.equal(a.conductance_us[stuck], b.conductance_us[stuck])
+
+
+def test_read_noise_follows_what_is_written():
+    program = small_program(NOISY)
+    begun = begin(program, 0)
+    gradient = chip_gradient(program, begun.chip, IMAGES, LABELS, SHORT, draws())
+    learned = learn(program, begun, gradient, 5.0, WRITINGS["pcm"], draws())
+    for (old, _), (new, _) in zip(begun.chip.arrays, learned.chip.arrays):
+        moved = old.conductance_us != new.conductance_us
+        assert moved.any()
+        assert torch.equal(old.fresh_us[~moved], new.fresh_us[~moved])
+        assert not torch.equal(old.fresh_us[moved], new.fresh_us[moved])
+
+
+@pytest.mark.parametrize("target", ["crossbar:pcm[age=1y,drift_compensation=off]",
+                                    "crossbar:reram_wan[stuck_on=0.03,stuck_off=0.1]"])
+def test_a_spoiled_chip_of_digits_wins_back_accuracy(target):
+    """On test images, after 240 training images seen once: above the interval of what it had before."""
+    program = mapping.compile(ep_hw.load("digits").lower(), target)
+    train, test = load_data("digits", "train").take(slice(240)), load_data("digits", "test").take(slice(100))
+    begun = begin(program, 0)
+    before = accuracy(program, begun.chip, test, 0)
+    learned = tune_epoch(program, begun, train, TuningSettings(epochs=1), writing_of(program.target.device), 0)
+    after = accuracy(program, learned.chip, test, 0)
+    assert before < 0.7
+    assert after > wilson(round(before * len(test)), len(test)).high
+
+
+class Stop(Exception):
+    pass
+
+
+def stop(chip, course):
+    raise Stop
+
+
+def small_task(target=NOISY, **changes):
+    train, watch = load_data("digits", "train").take(slice(40)), load_data("digits", "validation").take(slice(20))
+    settings = {"program": small_program(target), "train": train, "watch": watch, "settings": SHORT,
+                "writing": WRITINGS["pcm"], "seed": 0}
+    return Task(**{**settings, **changes})
+
+
+def test_a_tuning_cut_short_goes_on_to_the_same_bytes(tmp_path):
+    whole = tune_chip(small_task(), 3, tmp_path / "whole")
+    with pytest.raises(Stop):
+        tune_chip(small_task(), 3, tmp_path / "cut", stop)
+    seen = []
+    again = tune_chip(small_task(), 3, tmp_path / "cut", lambda chip, course: seen.append(course.progress.epochs))
+    assert seen == [2]
+    assert again.watched == whole.watched
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert tune_chip(small_task(), 3, tmp_path / "cut", stop).watched == whole.watched   # finished: nothing left to do
+    tune_chip(small_task(seed=1), 3, tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() != (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"writing": parse_writing("pcm[noise=0]")},
+                                     {"settings": SHORT.model_copy(update={"rate": 0.2})}])
+def test_another_tuning_does_not_continue_this_one(tmp_path, changes):
+    tune_chip(small_task(settings=SHORT.model_copy(update={"epochs": 1})), 3, tmp_path / "chip")
+    with pytest.raises(Refusal, match="another tuning is in the way"):
+        tune_chip(small_task(**changes), 3, tmp_path / "chip")
+    (tmp_path / "chip").write_bytes((tmp_path / "chip").read_bytes()[:100])
+    with pytest.raises(Refusal, match="cannot be read"):
+        tune_chip(small_task(), 3, tmp_path / "chip")
+
+
+def test_tuned_chips_come_with_their_program_bit_for_bit(tmp_path):
+    task = small_task()
+    courses = [tune_chip(task, chip, tmp_path / f"{chip}") for chip in (5, 2)]
+    save_tuned(tuned_program(task.program, courses), tmp_path)
+    program = mapping.load_program(tmp_path)
+    assert program.chip_seeds(9) == [5, 2]
+    assert str(program.target) == "crossbar:pcm[age=1d,tuned=on]"
+    for course in courses:
+        kept = simulators.open(program, chip_seed=course.progress.chip.seed).relax(IMAGES, generator=draws())
+        now = CrossbarMachine(task.program, chip=course.progress.chip).relax(IMAGES, generator=draws())
+        assert torch.equal(kept.logits, now.logits)
+        assert not torch.equal(kept.logits, CrossbarMachine(task.program, course.progress.chip.seed).relax(
+            IMAGES, generator=draws()).logits)
+    with pytest.raises(Refusal, match="not tuned"):
+        simulators.open(program, chip_seed=0)
+
+
+def test_costs_add_up(tmp_path):
+    task = small_task(settings=SHORT.model_copy(update={"rate": 3.0}))
+    found, course = {}, tune_chip(task, 3, tmp_path / "chip")
+    for writing in ("pcm", "linear"):
+        found[writing] = costs(replace(task, writing=WRITINGS[writing]), course)
+    pulses = torch.cat([record.pulses.flatten() for arrays in course.progress.written for record in arrays])
+    assert found["pcm"]["pulses"] == pulses.sum() > 0
+    assert found["pcm"]["write_energy_j"] == pytest.approx(pulses.sum().item() * 4.5e-12)
+    assert found["pcm"]["endurance_used"] == pytest.approx(pulses.max().item() / 1e6)
+    assert found["linear"]["write_energy_j"] is None
+    steps = SHORT.free_steps + 2 * SHORT.nudged_steps
+    share = found["pcm"]["read_energy_j"] / found["pcm"]["image_energy_j"] / (2 * 40)
+    assert share == pytest.approx(steps / 60, rel=0.05)   # reads go with the steps
+
+
+def test_gains_are_paired_by_chip():
+    rows = [{"variant": v, "chip": chip, "accuracy": a, "ci_low": a - 0.1, "ci_high": a + 0.1}
+            for v, values in (("digital", [0.9]), ("mapped", [0.2, 0.4, 0.6]), ("tuned", [0.51, 0.7, 0.89]))
+            for chip, a in enumerate(values)]
+    rows[0]["chip"] = None
+    digital, mapped, tuned = summarise(rows)
+    assert (digital.low, digital.high, digital.gain_low) == (0.8, 1.0, None)
+    assert mapped.gain == 0
+    assert tuned.gain == pytest.approx(0.3)
+    assert tuned.gain_high - tuned.gain_low == pytest.approx(2 * 4.303 * 0.01 / 3**0.5, rel=1e-3)
+    assert tuned.high - tuned.low > 0.5
