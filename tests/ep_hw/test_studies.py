@@ -102,24 +102,27 @@ def test_causes_that_only_hurt_together_show_as_interaction():
 
 
 def test_an_interaction_is_as_uncertain_as_its_images_and_its_chips():
-    """On one chip as unsure as its images; the more where chips disagree, whose mean is what counts."""
+    """Chips that err on other images make it surer; chips that are all alike say nothing new."""
     target = parse("crossbar:pcm/aged")
-    names = [name for name, _ in rungs_of(target)[1:]] + [reversed_rungs_of(target)[-2][0]]
-    rng = np.random.default_rng(0)
+    ideal, programmed, both = (name for name, _ in rungs_of(target)[1:])
+    aged = reversed_rungs_of(target)[-2][0]
+    points = pool([summary_row(name, 0.5) for name in ("reference", ideal, programmed, both, aged)])
 
-    def interval(accuracies):
-        rows = [summary_row(name, 0.5) for name in ("reference", *names)]
-        outcomes = {(name, "clean", 0.0): rng.random((len(accuracies), 400)) < accuracies[:, None] for name in names}
-        one = interactions(target, pool(rows), outcomes, "clean", 0.0)[0].interaction
-        right = {name: outcomes[name, "clean", 0.0].mean(1) for name in names}
-        ideal, programmed, both, aged = names
-        per_chip = right[programmed] - right[ideal] - right[both] + right[aged]
-        assert one.value == pytest.approx(per_chip.mean())
-        return one
+    def interaction(chips, alike):
+        right = np.random.default_rng(0).random((4, chips, 400)).repeat(alike, 1) < 0.5
+        outcomes = {(name, "clean", 0.0): own for name, own in zip((ideal, programmed, both, aged), right)}
+        found = interactions(target, points, outcomes, "clean", 0.0)[0].interaction
+        shares = right.mean((1, 2))
+        assert found.value == pytest.approx(shares[1] - shares[0] - shares[2] + shares[3])
+        return found.low, found.high
 
-    one, many = interval(np.array([0.5])), interval(np.full(4, 0.5))
-    assert 1.7 < (one.high - one.low) / (many.high - many.low) < 2.3
-    assert (one.high - one.low) / 2 == pytest.approx(1.96 * (4 * 0.25 / 400) ** 0.5, rel=0.1)
+    def half(ends):
+        return (ends[1] - ends[0]) / 2
+
+    one = interaction(1, 1)
+    assert half(one) == pytest.approx(1.96 * (4 * 0.25 / 400) ** 0.5, rel=0.1)
+    assert half(interaction(9, 1)) == pytest.approx(half(one) / 3, rel=0.5)
+    assert interaction(1, 9) == pytest.approx(one)
 
 
 @pytest.fixture(scope="module")

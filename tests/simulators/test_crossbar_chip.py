@@ -12,11 +12,12 @@ import mapping
 import simulators
 from ep_hw.data import load_data
 from mapping.targets import CROSSBAR_RUNGS
+from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.models import model_of
 from simulators.crossbar.phase_change import PhaseChange
 from simulators.crossbar.programming import drift_compensation, program_array
 from simulators.reference import ReferenceMachine
-from simulators.relaxation import Nudge
+from simulators.relaxation import Nudge, relax
 
 PCM = model_of(mapping.parse("crossbar:pcm"))
 
@@ -238,6 +239,27 @@ def test_a_program_runs_to_the_same_bits_after_a_round_trip(graph, images, tmp_p
     again = mapping.load_program(tmp_path / "program")
     results = [simulators.open(p, chip_seed=2).relax(images, generator=reads(5)) for p in (program, again)]
     assert distance(*results) == 0
+
+
+@pytest.mark.parametrize("options", ["tile=18", "encoding=offset,levels=9", "encoding=slices,levels=8,scaling=column",
+                                     "arrays=separate,dt=0.5,winners_held=2"])
+def test_nothing_that_a_relaxation_needs_stays_on_the_cpu(graph, options):
+    """On the meta device, where torch only checks shapes and devices: what would fail on CUDA fails here."""
+    target = f"crossbar:pcm[{options},without=read,drift_compensation=off]"
+    substrate = CrossbarMachine(mapping.compile(graph, target), device="meta").substrate
+    nudge = Nudge(torch.eye(10, device="meta")[:2], 0.5)
+    end = relax(substrate, torch.empty(2, 1, 8, 8, device="meta"), schedule="alternating", steps=4, nudge=nudge)
+    assert {t.device.type for t in (*end.states, substrate.logits(end.states[-1]))} == {"meta"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("target", ["crossbar:pcm[without=read,wire_ohm=1]", "crossbar:pcm"])
+def test_cuda_runs_the_same_chip(graph, images, target):
+    program = mapping.compile(graph, target)
+    here, there = (simulators.open(program, device=device) for device in ("cpu", "cuda"))
+    assert all(torch.equal(a.conductance_us, b.conductance_us.cpu()) for a, b in zip(here.arrays, there.arrays))
+    a, b = (m.relax(images, steps=8, generator=torch.Generator().manual_seed(0)) for m in (here, there))
+    assert (a.logits - b.logits).abs().max() < (1.0 if program.target.is_noisy else 0.05)
 
 
 def test_a_nudge_is_read_from_the_readouts_array_backwards(graph, images):
