@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ep_hw import paper
 from ep_hw.attacks import AttackSettings
 from ep_hw.corruptions import CORRUPTIONS
-from ep_hw.threats import Threat
+from ep_hw.threats import OFFICIAL, Threat
 from mapping.errors import Refusal
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -75,8 +75,11 @@ QUICK = Suite(
      *_corruptions(("gaussian_noise", "contrast", "jpeg_compression", "zoom_blur", "fog"), (3, 5))),
     AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=5, queries=50, eot=1, votes=3),
     images=64, chips=3, temporal=Temporal(0.5, (5, 10, 29), (5, 10, 20, 40), 5))
+CIFAR_C = Suite(
+    "the published images of CIFAR-10-C or CIFAR-100-C, 15 + 4 corruptions",
+    _corruptions([OFFICIAL + name for name in CORRUPTIONS], SEVERITIES), AttackSettings(), images=10_000, chips=5)
 BARE = Suite("clean images, and the threats that are named beside it", (), AttackSettings(), images=200, chips=5)
-SUITES = {"paper": PAPER, "quick": QUICK}
+SUITES = {"paper": PAPER, "quick": QUICK, "cifar-c": CIFAR_C}
 
 
 def suite(name: str) -> Suite:

@@ -30,7 +30,7 @@ def evaluate(
     on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
     corruption: Annotated[list[str] | None, typer.Option(help="e.g. jpeg_compression@3 (repeatable)")] = None,
-    suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick; what is named beside "
+    suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick, cifar-c; what is named beside "
                                               "it is added, and options override its settings")] = None,
     explain: Annotated[list[str] | None, typer.Option(help="attack or corruption whose toll is traced to its causes: "
                                                       "every rung on the way meets it too (repeatable)")] = None,

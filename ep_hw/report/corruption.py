@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ep_hw.corruption_error import ALL, mce, mean_corruption_error
+from ep_hw.corruption_error import ALL, Accuracies, mce, mean_corruption_error
 from ep_hw.corruptions import MAIN
 from ep_hw.report.points import Point, Points
 from ep_hw.report.series import machines
+from ep_hw.threats import OFFICIAL
 from mapping.errors import Refusal
 
 
@@ -26,23 +27,29 @@ class CorruptionRow:
 
 
 def corruption_rows(points: Points) -> list[CorruptionRow]:
-    """A row a corruption that was run, in the order of the published sets."""
+    """A row a corruption that was run, in the order of the published sets; their own images after those made here."""
     met = {threat for _, threat, _ in points}
     return [CorruptionRow(name, {machine: tuple(sorted(
         (p for (m, threat, _), p in points.items() if (m, threat) == (machine, name)), key=lambda p: p.strength))
-        for machine in machines(points)}) for name in ALL if name in met]
+        for machine in machines(points)}) for name in (*ALL, *(OFFICIAL + name for name in ALL)) if name in met]
 
 
 def means(points: Points, machine: str, baseline: str) -> dict[str, float | None]:
-    """Mean accuracies over 15 and 19 corruptions and the mCE; None where a set is not complete.
+    """Mean accuracies over 15 and 19 corruptions and the mCE, of published images apart; None where a set has gaps.
 
     Args:
         baseline: the machine, or other model, that the mCE is relative to; its name says so.
     """
     accuracies = {case: point.accuracy.value for case, point in points.items()}
-    return {"mean of the 15": _known(lambda: 1 - mean_corruption_error(accuracies, machine, MAIN)),
-            "mean of all 19": _known(lambda: 1 - mean_corruption_error(accuracies, machine, ALL)),
-            f"mCE against {baseline}": _known(lambda: mce(accuracies, machine, accuracies, baseline))}
+    origins = [origin for origin in ("", OFFICIAL) if not origin or any(t.startswith(origin) for _, t, _ in points)]
+    return {name: value for origin in origins for name, value in _means(accuracies, machine, baseline, origin).items()}
+
+
+def _means(accuracies: Accuracies, machine: str, baseline: str, origin: str) -> dict[str, float | None]:
+    main, every = ([origin + name for name in names] for names in (MAIN, ALL))
+    return {f"{origin}mean of the 15": _known(lambda: 1 - mean_corruption_error(accuracies, machine, main)),
+            f"{origin}mean of all 19": _known(lambda: 1 - mean_corruption_error(accuracies, machine, every)),
+            f"{origin}mCE against {baseline}": _known(lambda: mce(accuracies, machine, accuracies, baseline, main))}
 
 
 def _known(value: Callable[[], float]) -> float | None:

@@ -11,7 +11,7 @@ from ep_hw.report.points import pool
 from ep_hw.report.worst import worst_cases
 from ep_hw.statistics import wilson
 from ep_hw.suites import SUITES, suite
-from ep_hw.threats import parse_threat
+from ep_hw.threats import OFFICIAL, parse_threat
 from mapping import Refusal
 
 CIFAR = "cifar10"
@@ -139,6 +139,17 @@ def test_means_over_corruptions():
     assert means(points, "reference", "reference")["mCE against reference"] == pytest.approx(1)
     assert means(points, "reference", "loihi")["mCE against loihi"] == pytest.approx(
         np.mean([1 / error for error in errors]))
+
+
+def test_published_images_have_rows_and_means_of_their_own():
+    official = [row("reference", OFFICIAL + name, float(s), 0.4) for name in CORRUPTIONS for s in (1, 2, 3, 4, 5)]
+    points = pool([*corrupted("reference", lambda name, s: 0.5), *official])
+    assert [r.name for r in corruption_rows(points)] == [*CORRUPTIONS, *(OFFICIAL + name for name in CORRUPTIONS)]
+    named = means(points, "reference", "reference")
+    assert (named["mean of all 19"], named["official:mean of all 19"]) == (pytest.approx(0.5), pytest.approx(0.4))
+    assert named["official:mCE against reference"] == pytest.approx(1)
+    assert {(t.corruption, t.strength) for t in SUITES["cifar-c"].threats if t.is_official} == {
+        (name, s) for name in CORRUPTIONS for s in (1, 2, 3, 4, 5)}
 
 
 @pytest.mark.parametrize(("names", "severities", "complete"), [

@@ -209,4 +209,4 @@ def test_the_terminal_averages_chips_unless_asked(ep_hw, monkeypatch):
         (str(chip), threat) for threat in ("clean", "contrast@3") for chip in (0, 1)]
     code, _, err = ep_hw("evaluate", "digits", "--suite", "thorough")
     assert (code, err.count("\n")) == (2, 1)
-    assert "paper, quick" in err
+    assert "paper, quick, cifar-c" in err
