@@ -30,8 +30,8 @@ def evaluate(
     on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
     corruption: Annotated[list[str] | None, typer.Option(help="e.g. jpeg_compression@3 (repeatable)")] = None,
-    suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick, cifar-c; what is named beside "
-                                              "it is added, and options override its settings")] = None,
+    suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick, cifar-c; what is "
+                                              "named beside it is added, and options override its settings")] = None,
     explain: Annotated[list[str] | None, typer.Option(help="attack or corruption whose toll is traced to its causes: "
                                                       "every rung on the way meets it too (repeatable)")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="test images, drawn by --seed [default: 200]")] = None,
@@ -143,7 +143,7 @@ def _summary_table(plan, summary: list[dict]) -> Table:
     shown = without_rungs(points, ladders(points, waterfalls(plan)))
     rows = tuple((p.machine, len(p.chips) or "", _threat(p.threat, p.strength), f"{p.accuracy.value:.3f}",
                   f"{p.accuracy.low:.3f} to {p.accuracy.high:.3f}", f"{p.agreement:.3f}", f"{p.to_wrong:.1f}",
-                  f"{p.to_right:.1f}") for p in (shown[case] for case in _as_asked(plan, shown)))
+                  f"{p.to_right:.1f}") for p in (shown[case] for case in as_asked(plan, shown)))
     columns = ("machine", "chips", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)
 
@@ -155,12 +155,12 @@ def _chip_table(plan, summary: list[dict]) -> Table:
         cases.setdefault((row["machine"], row["threat"], row["strength"]), []).append(row)
     rows = tuple((r["machine"], "" if r["chip_seed"] is None else r["chip_seed"], _threat(r["threat"], r["strength"]),
                   f"{r['accuracy']:.3f}", f"{r['ci_low']:.3f} to {r['ci_high']:.3f}", f"{r['agreement']:.3f}",
-                  r["flips_to_wrong"], r["flips_to_right"]) for case in _as_asked(plan, cases) for r in cases[case])
+                  r["flips_to_wrong"], r["flips_to_right"]) for case in as_asked(plan, cases) for r in cases[case])
     columns = ("machine", "chip", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)
 
 
-def _as_asked(plan, cases) -> list[tuple[str, str, float]]:
+def as_asked(plan, cases) -> list[tuple[str, str, float]]:
     """Cases by machine and then by threat, both in the order of the plan; an attack before its transferred forms."""
     from ep_hw.report.points import family, source
 

@@ -17,6 +17,7 @@ import simulators
 from ep_hw import cards, suites, workflow
 from ep_hw.attacks import AttackSettings
 from ep_hw.checkpoint import save_checkpoint
+from ep_hw.cli.evaluation import as_asked
 from ep_hw.measurements.stored import stored_times
 from ep_hw.measurements.temporal import measure_times
 from ep_hw.report.points import pool
@@ -192,6 +193,15 @@ def test_costs_are_the_machines_own_with_their_sources(finished):
     assert cost_table([]).rows == ()
 
 
+def test_the_terminal_lists_machines_and_threats_as_they_were_asked_for(model):
+    asked = list(map(parse_threat, ("square_l2@1", "pgd_l2@0.5")))
+    plan = workflow.plan_evaluation(model, ["loihi", "loihi:weights"], asked, images=4)
+    cases = [("reference", "pgd_l2", 0.5), ("loihi:weights", "pgd_l2", 0.5),
+             ("loihi", "transfer:reference:pgd_l2", 0.5), ("loihi", "pgd_l2", 0.5), ("loihi", "fog", 3.0),
+             ("loihi", "square_l2", 1.0), ("lava", "clean", 0.0), ("loihi", "clean", 0.0)]
+    assert as_asked(plan, dict.fromkeys(cases)) == [cases[n] for n in (0, 7, 5, 3, 2, 4, 1, 6)]
+
+
 def test_the_terminal_averages_chips_unless_asked(ep_hw, monkeypatch):
     monkeypatch.setitem(suites.SUITES, "tiny", replace(TINY, threats=(), temporal=None, images=6))
     command = ("evaluate", "digits", "--suite", "tiny", "--on", "crossbar:pcm", "--corruption", "contrast@3", "--jobs",
@@ -203,6 +213,7 @@ def test_the_terminal_averages_chips_unless_asked(ep_hw, monkeypatch):
     summary = [r for r in json.loads(Path("run/summary.json").read_text()) if r["machine"] == "crossbar:pcm"]
     mean = np.mean([r["accuracy"] for r in summary if r["threat"] == "contrast"])
     assert lines[1][4].strip() == f"{mean:.3f}"
+    assert all(re.fullmatch(r"\d+\.\d", cells[column].strip()) for cells in lines for column in (7, 8))
     _, each, _ = ep_hw(*command, "--each-chip")
     lines = [line.split("│") for line in each.splitlines() if "crossbar:pcm " in line]
     assert [(cells[2].strip(), cells[3].strip()) for cells in lines] == [
