@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import small_network
 
 from ep_hw import cli
 from mapping.graph import Coupling, EPGraph, Population
@@ -40,6 +41,12 @@ def ep_hw(capsys, monkeypatch, tmp_path):
         return ended.value.code or 0, out.out, out.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """A small network of random weights, lowered."""
+    return small_network(3).lower()
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,10 @@
 import json
 
 import pytest
-from networks import random_images, small_network
+from networks import random_images
 
 from ep_hw.measurements.analog import crossbar_target, measure_cost, measure_readout, measure_symmetry, quiet
 from mapping import Refusal, parse
-
-
-@pytest.fixture(scope="module")
-def graph():
-    return small_network(3).lower()
 
 
 def test_crossbars_and_loihi_stand_side_by_side(graph):

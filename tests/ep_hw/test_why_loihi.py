@@ -20,11 +20,6 @@ from ep_hw.why.variants import model_of
 
 
 @pytest.fixture(scope="module")
-def graph():
-    return small_network(3).lower()
-
-
-@pytest.fixture(scope="module")
 def images():
     return random_images(6)
 

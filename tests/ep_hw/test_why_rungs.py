@@ -3,18 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from networks import random_images, small_network
+from networks import random_images
 
 import mapping
 import simulators
 from ep_hw.why import explain
 from simulators.reference import ReferenceMachine
-
-
-@pytest.fixture(scope="module")
-def graph():
-    return small_network(3).lower()
 
 
 def flipped(graph):

@@ -20,11 +20,6 @@ SOME = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 10**6)
 
 
-@pytest.fixture(scope="module")
-def graph():
-    return small_network(3).lower()
-
-
 def with_weight(graph, n, weight):
     """The graph with another weight of the same shape in coupling n."""
     couplings = list(graph.couplings)

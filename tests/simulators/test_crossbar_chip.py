@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from chips import machine, reads
 from networks import random_images, small_network
 
 import ep_hw
@@ -28,21 +29,8 @@ def like_pcm(changes):
 
 
 @pytest.fixture(scope="module")
-def graph():
-    return small_network(3).lower()
-
-
-@pytest.fixture(scope="module")
 def images():
     return random_images(8)
-
-
-def machine(graph, target, chip_seed=0):
-    return simulators.open(mapping.compile(graph, target), chip_seed=chip_seed)
-
-
-def reads(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def distance(a, b):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from chips import machine, reads
 from networks import random_images, small_network
 
 import mapping
@@ -18,21 +19,8 @@ from simulators.reference import ReferenceMachine
 
 
 @pytest.fixture(scope="module")
-def graph():
-    return small_network(3).lower()
-
-
-@pytest.fixture(scope="module")
 def images():
     return random_images(8)
-
-
-def machine(graph, target, chip_seed=0):
-    return simulators.open(mapping.compile(graph, target), chip_seed=chip_seed)
-
-
-def reads(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def test_separate_arrays_have_errors_of_their_own_and_shared_ones_none(graph):

@@ -9,11 +9,6 @@ from simulators.crossbar.cost import CONVERSION_SHARE, relaxation_cost
 REST, CONVERSION = (1 - CONVERSION_SHARE) * 13.4e-9, CONVERSION_SHARE * 13.4e-9 / 256
 
 
-@pytest.fixture(scope="module")
-def graph():
-    return small_network(3).lower()
-
-
 def cost(graph, target):
     return relaxation_cost(mapping.compile(graph, target))
 

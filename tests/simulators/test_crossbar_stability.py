@@ -2,21 +2,11 @@
 
 import pytest
 import torch
-from networks import random_images, small_network
+from chips import machine
+from networks import random_images
 
-import mapping
-import simulators
 from mapping.errors import Refusal
 from simulators.crossbar.stability import LONGEST_CYCLE, energy, measure_stability
-
-
-def machine(graph, target, chip_seed=0):
-    return simulators.open(mapping.compile(graph, target), chip_seed=chip_seed)
-
-
-@pytest.fixture(scope="module")
-def graph():
-    return small_network(3).lower()
 
 
 @pytest.fixture(scope="module")
