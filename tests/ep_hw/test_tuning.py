@@ -55,18 +55,22 @@ def test_the_gradient_of_an_ideal_chip_is_the_references(target):
         assert all(torch.allclose(a, b, atol=1e-4 * b.abs().max().item() + 1e-7) for a, b in zip(pair, wanted))
 
 
-def test_an_exact_update_of_an_ideal_chip_is_a_step_down_the_references_gradient():
-    program = small_program("crossbar:ideal[scaling=column]")
-    begun, rate = begin(program, 0), 1e-3
+@pytest.mark.parametrize("target", ["crossbar:ideal[scaling=column]", "crossbar:pcm/aged"])
+def test_an_exact_update_is_a_step_down_the_gradient(target):
+    """By a hundredth of each layer's largest weight at most, through column scales and drift compensation."""
+    program = small_program(target)
+    begun = begin(program, 0)
     gradient = chip_gradient(program, begun.chip, IMAGES, LABELS, SHORT, draws())
+    arms = CrossbarMachine(program, chip=begun.chip).arms
+    rate = 0.01 * min(arm.up_weight.abs().max().item() / w.abs().max().item() for arm, (w, _) in zip(arms, gradient))
     learned = learn(program, begun, gradient, rate, WRITINGS["exact"], draws())
-    before, after = (CrossbarMachine(program, chip=p.chip).arms for p in (begun, learned))
-    for layer, old, new, (weight, bias) in zip(program.layers, before, after, gradient):
-        inside = np.abs(layer.stored.g_us).max((0, 1)) < 0.97 * program.target.g_max_us   # others end at g_max
-        moved = (new.up_weight - old.up_weight)[torch.tensor(inside)]
-        assert torch.allclose(moved, -rate * weight[torch.tensor(inside)], atol=1e-6)
-        assert torch.allclose(new.bias - old.bias, -rate * bias.view(-1, 1, 1), atol=1e-7)
-        assert moved.any()
+    for layer, old, new, (weight, bias) in zip(program.layers, arms, CrossbarMachine(
+            program, chip=learned.chip).arms, gradient):
+        inside = torch.tensor(np.abs(layer.stored.g_us).max((0, 1)) < 0.8 * program.target.g_max_us)   # no end is met
+        wanted = -rate * weight[inside]
+        assert torch.allclose((new.up_weight - old.up_weight)[inside], wanted, atol=1e-3 * wanted.abs().max().item())
+        assert torch.allclose(new.bias - old.bias, -rate * bias.view(-1, 1, 1), atol=1e-6)
+        assert inside.double().mean() > 0.3
 
 
 def test_tuning_never_asks_the_network_that_was_compiled():
@@ -167,8 +171,8 @@ def test_a_tuning_cut_short_goes_on_to_the_same_bytes(tmp_path):
     assert again.watched == whole.watched
     assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
     assert tune_chip(small_task(), 3, tmp_path / "cut", stop).watched == whole.watched   # finished: nothing left to do
-    tune_chip(small_task(seed=1), 3, tmp_path / "other")
-    assert (tmp_path / "other").read_bytes() != (tmp_path / "whole").read_bytes()
+    other = tune_chip(small_task(seed=1), 3, tmp_path / "other")
+    assert not torch.equal(other.progress.chip.biases[0], whole.progress.chip.biases[0])
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"writing": parse_writing("pcm[noise=0]")},
