@@ -97,7 +97,7 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
 
 def chips_of(plan: Plan, name: str) -> list[int | None]:
     """Chip seeds of a machine; [None] where it has no chips."""
-    return list(range(plan.chips)) if plan.programs[name].target.has_chips else [None]
+    return plan.programs[name].chip_seeds(plan.chips)
 
 
 def evaluate(plan: Plan, folder: str | Path, progress: Progress = lambda *a: None, jobs: int = 1):
