@@ -23,9 +23,10 @@ from ep_hw.threads import threads
 from ep_hw.threats import CLEAN
 from ep_hw.workflow import draw
 from mapping.targets import parse
+from simulators.machine import Machine
 from simulators.registry import check_device
 
-PROBE = 8   # images of a measured cell
+FEW, MORE = 8, 32   # images of measured cells
 
 
 def plan_study(study: Study, *, device: str = "cpu", root=None, download: bool = False) -> Plan:
@@ -61,7 +62,7 @@ class Estimate:
 
     Attributes:
         cells, missing: all of them, and those not yet computed. seconds: of one processor, for the missing ones.
-        measured: cells of PROBE images that were run to know.
+        measured: kinds of cells that were run, on a few images, to know.
     """
 
     cells: int
@@ -71,21 +72,37 @@ class Estimate:
 
 
 def estimate(plan: Plan, folder: Path) -> Estimate:
-    """Run one small cell of each kind, in a folder of its own, and scale it to the cells that are missing.
+    """Run one cell of each kind on FEW and on MORE images, in a folder of its own, for
+
+        seconds = sum over machines and chips of t_open + sum over missing cells of (t_cell + t_image images)     (1)
 
     A kind is a threat on machines with or without read noise and with or without wires.
     """
     cells = cells_of(plan, folder)
     missing = [cell for cell in cells if not cell.done()]
-    taken: dict[tuple, tuple[float, float]] = {}
-    with TemporaryDirectory() as scratch, threads(1), Machines(plan.programs, plan.device) as machines:
-        for cell in missing:
-            if _kind(cell, plan) not in taken:
-                taken[_kind(cell, plan)] = _measure(cell, machines, Path(scratch))
+    taken: dict[tuple, _Taken] = {}
+    with TemporaryDirectory() as scratch, threads(1):
+        for kinds, each in (({}, missing[:1]), (taken, missing)):   # the first run of a process is slower than others
+            with Machines(plan.programs, plan.device) as machines:
+                for cell in each:
+                    if _kind(cell, plan) not in kinds:
+                        kinds[_kind(cell, plan)] = _measure(cell, machines, Path(scratch))
     opened = {(_kind(c, plan), c.configuration.machine, c.configuration.chip_seed) for c in missing}
-    seconds = sum(taken[kind][0] for kind, *_ in opened)
-    seconds += sum(taken[_kind(cell, plan)][1] * len(cell.images) for cell in missing)
+    seconds = sum(taken[kind].open_s for kind, *_ in opened)
+    seconds += sum(taken[_kind(cell, plan)].cell_s(len(cell.images)) for cell in missing)
     return Estimate(len(cells), len(missing), seconds, len(taken))
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """t_open, t_cell and t_image of equation (1)."""
+
+    open_s: float
+    each_s: float
+    image_s: float
+
+    def cell_s(self, images: int) -> float:
+        return self.each_s + self.image_s * images
 
 
 def _kind(cell: Cell, plan: Plan) -> tuple:
@@ -93,17 +110,23 @@ def _kind(cell: Cell, plan: Plan) -> tuple:
     return target.is_noisy, getattr(target, "wire_ohm", None) is not None, str(cell.configuration.threat)
 
 
-def _measure(cell: Cell, machines: Machines, scratch: Path) -> tuple[float, float]:
-    """Seconds to open a cell's machine, and for one of its images."""
-    few = Cell(cell.configuration, cell.images.take(torch.arange(min(PROBE, len(cell.images)))), scratch)
-    if few.configuration.source:
-        _measure(few.source, machines, scratch)
+def _measure(cell: Cell, machines: Machines, scratch: Path) -> _Taken:
+    reference, begun = machines.get(REFERENCE), time.perf_counter()
+    machines.get(cell.configuration.machine, cell.configuration.chip_seed)
+    open_s, sizes = time.perf_counter() - begun, [min(n, len(cell.images)) for n in (FEW, MORE)]
+    few, more = sorted(_run(cell, n, machines, reference, scratch) for n in sizes)
+    image_s = (more - few) / (sizes[1] - sizes[0]) if sizes[1] > sizes[0] else few / sizes[0]
+    return _Taken(open_s, max(few - image_s * sizes[0], 0.0), image_s)
+
+
+def _run(cell: Cell, count: int, machines: Machines, reference: Machine, scratch: Path) -> float:
+    """Seconds that the first images of a cell take, those of its source not counted."""
+    few = Cell(cell.configuration, cell.images.take(torch.arange(count)), scratch)
+    if few.configuration.source and not few.source.done():
+        _run(few.source, count, machines, reference, scratch)
     begun = time.perf_counter()
-    machine = machines.get(few.configuration.machine, few.configuration.chip_seed)
-    reference = machines.get(REFERENCE)
-    opened = time.perf_counter()
-    run_cell(few, machine, reference)
-    return opened - begun, (time.perf_counter() - opened) / len(few.images)
+    run_cell(few, machines.get(few.configuration.machine, few.configuration.chip_seed), reference)
+    return time.perf_counter() - begun
 
 
 def rows_of(study: Study, points: Points, summary: Sequence[dict]) -> list[dict]:

@@ -10,6 +10,7 @@ import torch
 
 from mapping.crossbar import CrossbarLayer
 from mapping.crossbar_target import CrossbarTarget
+from mapping.errors import Refusal
 from simulators.crossbar.array import Array
 from simulators.crossbar.devices import Device, Frozen
 
@@ -23,6 +24,9 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
         target: says which causes are part of the machine, the age and the relaxation's duration.
         model: the device model. chip_seed: which chip. device: where the cells are read ("cpu", "cuda").
         array: "forward", or "feedback" for the second array of a machine that has separate ones.
+
+    Raises:
+        Refusal: a device model that gives what is no conductance.
     """
     wanted, where = torch.tensor(layer.stored.g_us), _where(layer, array)
 
@@ -37,19 +41,27 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
         return torch.where(on, target.g_max_us, torch.where(off, target.g_min_us, g_us))
 
     if target.includes("programmed"):
-        programmed = drifted = aged = stuck(model.program(wanted, frozen))
+        programmed = drifted = aged = stuck(_physical(model.program(wanted, frozen), model, "program"))
     if target.includes("aged"):
-        drifted = stuck(model.drift(programmed, wanted, target.age, frozen))
+        drifted = stuck(_physical(model.drift(programmed, wanted, target.age, frozen), model, "drift"))
         slow_us = model.slow_sigma_us(drifted, programmed, target.age, target.relaxation_time)
-        aged = (drifted + slow_us * normal("slow noise")).clamp(min=0)
+        aged = (drifted + _physical(slow_us, model, "slow_sigma_us") * normal("slow noise")).clamp(min=0)
     fresh_us = None
     if target.includes("read"):
         fresh_us = model.fresh_sigma_us(drifted, programmed, target.relaxation_time)
-        fresh_us = fresh_us.to(device) if fresh_us.any() else None
+        fresh_us = _physical(fresh_us, model, "fresh_sigma_us").to(device) if fresh_us.any() else None
     now = array_of(layer, target, aged.to(device), fresh_us)
     if not target.drift_compensation or aged is programmed:
         return now
     return now.compensated(drift_compensation(array_of(layer, target, programmed.to(device)), now))
+
+
+def _physical(g_us, model: Device, method: str):
+    """Conductances or their noise as a model gave them, refused unless all are finite and none is negative."""
+    if not ((g_us >= 0) & g_us.isfinite()).all():
+        raise Refusal("not conductances", where=f"{type(model).__name__}.{method}", got=f"down to {g_us.min():.3g} uS",
+                      allowed="0 uS or more, finite", remedy="correct the device model")
+    return g_us
 
 
 def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us, fresh_us=None,

@@ -188,6 +188,14 @@ def test_a_device_of_ones_own_is_programmed_in_place_of_a_preset(graph):
         program_chip(mapping.compile(graph, "crossbar:generic"), 0, model=Flash())
 
 
+@pytest.mark.parametrize("method", ["program", "drift", "slow_sigma_us", "fresh_sigma_us"])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_a_device_of_ones_own_that_is_not_physical_is_refused_by_its_method(graph, method, value):
+    broken = type("Broken", (Flash,), {method: lambda self, g_us, *rest: torch.full_like(g_us, value)})()
+    with pytest.raises(Refusal, match=rf"Broken.{method}.*uS.*0 uS or more"):
+        program_chip(mapping.compile(graph, "crossbar:generic[g_max_us=10]"), 0, model=broken)
+
+
 def test_the_report_names_every_layer_and_what_its_converters_clipped(graph, images):
     m = machine(graph, "crossbar:pcm[arrays=separate]")
     m.relax(images)
