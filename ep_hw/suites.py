@@ -70,7 +70,7 @@ PAPER = Suite(
     explained=_attacks("pgd_l2", [paper.STRENGTHS["table 3", "pgd_l2"]["0.49"]]),
     labels={(kind, strength): label for kind, labels in _TABLES.items() for label, strength in labels.items()})
 QUICK = Suite(
-    "two minutes on digits: PGD, Square, five corruptions, attack times",
+    "a few minutes on digits: PGD, Square, five corruptions, attack times",
     (*_attacks("pgd_l2", (0.25, 0.5, 1.0)), *_attacks("pgd_linf", (0.05, 0.1)), *_attacks("square_l2", (0.5,)),
      *_corruptions(("gaussian_noise", "contrast", "jpeg_compression", "zoom_blur", "fog"), (3, 5))),
     AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=5, queries=50, eot=1, votes=3),

@@ -123,6 +123,9 @@ def _budget_axis(axes, panel: Panel):
     if budgets[-1] > 10 * budgets[0]:
         axes.set_xscale("symlog", linthresh=budgets[0], linscale=0.4)
         axes.set_xlim(0, 1.3 * budgets[-1])
+        decades = 10 ** np.arange(np.ceil(np.log10(budgets[0])), np.floor(np.log10(budgets[-1])) + 1)
+        axes.set_xticks([0, *decades], [f"{tick:g}" for tick in (0, *decades)])
+        axes.minorticks_off()
     axes.set_xlabel("price c" if panel.name.startswith("cw") else "budget eps")
 
 

@@ -18,7 +18,7 @@ from ep_hw.report import GalleryItem, RunRecord, write_report
 from ep_hw.report import page as page_module
 from ep_hw.report.inline import amplified, png
 from ep_hw.report.page import SUMMARY_COLUMNS
-from ep_hw.report.plots import shared_limits, styles, waterfall_figure
+from ep_hw.report.plots import curves_figure, shared_limits, styles, waterfall_figure
 from ep_hw.report.points import change, pool, waterfall
 from ep_hw.report.series import ladders, panels, telling, threats, without_rungs
 from ep_hw.report.study import studies
@@ -222,6 +222,13 @@ def test_sections_without_data_are_left_out():
     assert not sections & set(page.ids)
     assert {"s0-answer", "provenance"} <= set(page.ids)
     assert Page(render(replace(bare, summary=[]))).open == []
+
+
+def test_budgets_over_decades_are_plain_numbers_beside_zero():
+    points = pool([row("reference"), *(row("reference", "pgd_linf", eps, to_wrong=9) for eps in (0.003, 0.02, 0.4))])
+    (panel,) = panels(points, attacks=True)
+    axes = curves_figure(panel, styles(["reference"]), shared_limits([panel])).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "0.01", "0.1"]
 
 
 def test_flags_stand_above_the_answer():
