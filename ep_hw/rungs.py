@@ -20,7 +20,8 @@ _CROSSBAR_CAUSES = {"mapped": "mapping to tiles", "levels": "conductance levels"
 def rungs_of(target: Target) -> list[tuple[str, str]]:
     """(machine, cause) from the reference to the target, each machine adding one cause."""
     if isinstance(target, CrossbarTarget):
-        return _tuned_rungs(target) if target.tuned else _crossbar_rungs(target)
+        programmed = _crossbar_rungs(replace(target, tuned=False))
+        return [*programmed, (str(target), "tuning in situ")] if target.tuned else programmed
     return _from_reference(target) + (_loihi_rungs(target) if isinstance(target, LoihiTarget) else [])
 
 
@@ -49,12 +50,6 @@ def _crossbar_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
         if rung != last:
             rungs.append((str(replace(target, name=f"crossbar:{target.device}/{rung}")), _CROSSBAR_CAUSES[rung]))
     return rungs if str(target) == str(ideal) else [*rungs, (str(target), _CROSSBAR_CAUSES[last])]
-
-
-def _tuned_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
-    """A tuned chip has no rungs of its own: it is what tuning made of the programmed one."""
-    return [*_from_reference(target), (str(replace(target, tuned=False)), "mapping and all its causes"),
-            (str(target), "tuning in situ")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +81,13 @@ def _at(target: Target, program: Program, graph: EPGraph) -> Program:
         return FloatProgram(target, graph)
     if not isinstance(program, CrossbarProgram):
         return replace(program, target=target)
+    if target.tuned:
+        return program
     if program.target.levels and program.target.includes("levels") and not target.includes("levels"):
         return compile_crossbar(graph, target)
     converted = target.includes("converters")
     layers = (layer if converted else replace(layer, spans=None) for layer in program.layers)
-    return replace(program, target=target, layers=tuple(layers))
+    return CrossbarProgram(target, program.graph, tuple(layers))
 
 
 @dataclass(frozen=True, eq=False)

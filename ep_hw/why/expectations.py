@@ -37,10 +37,10 @@ def examine(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[
 
 
 def kind_of(rung: Rung) -> str:
-    """The expectation's name for a rung; the reference's own rungs have none."""
+    """The expectation's name for a rung; the reference's own rungs have none, nor has what a chip learned."""
     target = rung.program.target
     if isinstance(target, CrossbarTarget):
-        return target.rung
+        return "tuned" if target.tuned else target.rung
     if isinstance(target, LoihiTarget) and target.name == "loihi" and target.threshold is not None:
         return "held back"
     return target.name

@@ -12,11 +12,13 @@ import mapping
 import simulators
 from ep_hw.data import load_data
 from ep_hw.learning import ep_gradient
+from ep_hw.rungs import ladder
 from ep_hw.statistics import wilson
 from ep_hw.tuning import TuningSettings, begin, tune_epoch
 from ep_hw.tuning.comparison import costs, save_tuned, summarise, tuned_program
 from ep_hw.tuning.course import Task, accuracy, tune_chip
 from ep_hw.tuning.tuner import chip_gradient, learn
+from ep_hw.why import explain
 from mapping import Refusal
 from mapping.writing import WRITINGS, parse_writing, writing_of
 from simulators.crossbar.chip import CrossbarMachine
@@ -201,6 +203,20 @@ def test_tuned_chips_come_with_their_program_bit_for_bit(tmp_path):
             IMAGES, generator=draws()).logits)
     with pytest.raises(Refusal, match="not tuned"):
         simulators.open(program, chip_seed=0)
+
+
+def test_a_tuned_chip_stands_on_the_rungs_of_the_programmed_one(tmp_path):
+    """Each holds the program's arrays on its own chip; tuning comes last, and what it did is no fault."""
+    task = small_task("crossbar:pcm/aged")
+    program = tuned_program(task.program, [tune_chip(task, 0, tmp_path / "chip")])
+    rungs = ladder(program, program.graph)
+    assert [rung.name for rung in rungs][-2:] == ["crossbar:pcm/aged", "crossbar:pcm/aged[tuned=on]"]
+    ends = [simulators.open(rung.program).relax(IMAGES).logits for rung in rungs[-2:]]
+    assert torch.equal(ends[0], simulators.open(task.program).relax(IMAGES).logits)
+    assert not torch.equal(*ends)
+    found = explain(program.graph, rungs[0].program, program, IMAGES[:2], steps=4, tolerance=1e-5, chip=0, seed=0)
+    assert found.contributions[-1].cause == "tuning in situ"
+    assert not found.faults
 
 
 def test_costs_add_up(tmp_path):
