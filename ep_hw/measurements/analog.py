@@ -30,8 +30,8 @@ SYMMETRY_NOTE = ("asymmetry: |W_f - W_b| / |W_f|, the largest of all layers; the
 SETTLING_NOTE = ("settling: median and worst image; energy: heat of the devices, mean over images; same fixed point: "
                  "share of images that end where the discrete relaxation does, to 20 tolerances. Without read noise.")
 READOUT_NOTE = ("in logits: sd over reads; bias of their mean against the chip without read noise; unfinished: how far "
-                "as many steps leave that chip from rest. Averages lower the sd alone; leaky steps also what noisy states "
-                "add to the bias, but not what clamping takes from noisy reads.")
+                "as many steps leave that chip from rest. Averages lower the sd alone; leaky steps also what noisy "
+                "states add to the bias, but not what clamping takes from noisy reads.")
 
 
 def crossbar_target(machine: str) -> CrossbarTarget:
