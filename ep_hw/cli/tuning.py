@@ -22,6 +22,8 @@ def tune(model: Model,
          batch: Annotated[int, typer.Option(min=1, help="images between two updates")] = 60,
          beta: Annotated[float, typer.Option(help="strength of the nudges")] = 1.0,
          pairs: Annotated[int, typer.Option(min=1, help="nudged pairs averaged on noisy machines")] = 1,
+         biases_only: Annotated[bool, typer.Option("--biases-only", help="write no device: only digital biases learn"
+                                                   )] = False,
          write: Annotated[str | None, typer.Option(help="write model: exact, linear, pcm or reram, with options as in "
                                                    "reram[noise=0] [default: the device's]")] = None,
          beside: Annotated[str | None, typer.Option(help="noise-aware network to compare with [default: the packaged "
@@ -38,7 +40,8 @@ def tune(model: Model,
     from ep_hw.tuning.settings import TuningSettings
 
     try:
-        settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs)
+        settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs,
+                                  biases_only=biases_only)
     except ValidationError as error:
         first = error.errors()[0]
         raise Refusal(first["msg"], where=f"--{first['loc'][0]}", got=first["input"], allowed="above 0",

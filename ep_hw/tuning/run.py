@@ -48,7 +48,8 @@ class Tuning:
     noisy: tuple[str, CrossbarProgram] | None
 
     def title(self) -> str:
-        return f"{self.net.name} on {self.task.program.target}, written as {self.task.writing}"
+        how = "only digital biases learn" if self.task.settings.biases_only else f"written as {self.task.writing}"
+        return f"{self.net.name} on {self.task.program.target}, {how}"
 
 
 def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: TuningSettings, *, write: str | None = None,

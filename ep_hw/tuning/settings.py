@@ -9,7 +9,8 @@ class TuningSettings(BaseModel):
     """Steps count time steps. `rate` falls along half a cosine to nothing over the epochs.
 
     A contrast is a small difference of noisy, rounded states: `beta` is larger than in training, and `pairs` of nudged
-    phases are averaged.
+    phases are averaged. With `biases_only` no device is written: how much of a chip's errors its digital side can learn
+    to undo.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -21,6 +22,7 @@ class TuningSettings(BaseModel):
     pairs: int = Field(1, ge=1)
     free_steps: int = Field(20, ge=1)
     nudged_steps: int = Field(8, ge=1)
+    biases_only: bool = False
 
     def rate_at(self, epoch: int) -> float:
         """Learning rate of an epoch 0, 1, ..."""

@@ -60,17 +60,30 @@ def begin(program: CrossbarProgram, chip_seed: int) -> Progress:
 
 def tune_epoch(program: CrossbarProgram, progress: Progress, train: Split, settings: TuningSettings, writing: Writing,
                seed: int) -> Progress:
-    """One pass over the training images, in an order of its own; every draw follows from chip, seed and epoch."""
+    """One pass over the training images, in an order of its own; every draw follows from chip, seed and epoch.
+
+    Args:
+        program: what the chip holds. writing: what a pulse does to its devices. seed: of this tuning.
+
+    Raises:
+        Refusal: cells that are not written pulse by pulse.
+    """
     epoch = progress.epochs
     generator = seeded(progress.chip.seed, "tuning", str(seed), str(epoch))
     for index in torch.randperm(len(train), generator=generator).split(settings.batch):
         gradient = chip_gradient(program, progress.chip, train.images[index], train.labels[index], settings, generator)
+        if settings.biases_only:
+            gradient = [(torch.zeros_like(weight), bias) for weight, bias in gradient]
         progress = learn(program, progress, gradient, settings.rate_at(epoch), writing, generator)
     return replace(progress, epochs=epoch + 1)
 
 
 def chip_gradient(program: CrossbarProgram, chip: ProgrammedChip, images, labels, settings: TuningSettings, generator):
-    """(weight, bias) gradient pairs of the loss, readout last, from phases run on the chip."""
+    """(weight, bias) gradient pairs of the loss, readout last, from phases run on the chip.
+
+    Args:
+        images: (B, C, H, W) in [0, 1]. labels: (B,). generator: of read noise.
+    """
     machine = CrossbarMachine(program, chip=chip)
     return ep_gradient(machine.substrate, images, labels, schedule=program.graph.schedule,
                        free_steps=settings.free_steps, nudged_steps=settings.nudged_steps, beta=settings.beta,
@@ -79,7 +92,11 @@ def chip_gradient(program: CrossbarProgram, chip: ProgrammedChip, images, labels
 
 def learn(program: CrossbarProgram, progress: Progress, gradient, rate: float, writing: Writing,
           generator) -> Progress:
-    """The chip after an update against a gradient, equation (1)."""
+    """The chip after an update against a gradient, equation (1).
+
+    Args:
+        gradient: (weight, bias) pairs, readout last. rate: learning rate. generator: of write noise.
+    """
     chip, pairs, records = progress.chip, [], []
     for layer, pair, record, (weight, _) in zip(program.layers, chip.arrays, progress.written, gradient):
         arrays, written = [], []

@@ -122,6 +122,16 @@ def test_separate_arrays_learn_with_pulses_of_their_own_and_stuck_cells_stay():
             assert torch.equal(a.conductance_us[stuck], b.conductance_us[stuck])
 
 
+def test_biases_alone_learn_without_a_pulse():
+    program, data = small_program(NOISY), load_data("digits", "train").take(slice(40))
+    begun, settings = begin(program, 1), SHORT.model_copy(update={"biases_only": True, "rate": 3.0})
+    learned = tune_epoch(program, begun, data, settings, WRITINGS["pcm"], seed=0)
+    assert not learned.pulses.any()
+    assert all(torch.equal(a.conductance_us, b.conductance_us)
+               for (a, _), (b, _) in zip(begun.chip.arrays, learned.chip.arrays))
+    assert not any(torch.equal(a, b) for a, b in zip(begun.chip.biases, learned.chip.biases))
+
+
 def test_read_noise_follows_what_is_written():
     program = small_program(NOISY)
     begun = begin(program, 0)
