@@ -63,21 +63,19 @@ def reversed_rungs_of(target: Target) -> Rungs:
 def interactions(target: Target, points: Points, outcomes: Outcomes, threat: str, strength: float) -> list[Interaction]:
     """One for each cause, in the ladder's order; [] where a rung was not evaluated under this threat."""
     orders = rungs_of(target), reversed_rungs_of(target)
-    forward, reverse = (waterfall(rungs, points, threat, strength) for rungs in orders)
-    if not (forward and reverse):
-        return []
+    forward, reverse = (_changes(rungs, points, outcomes, threat, strength) for rungs in orders)
+    causes = [cause for _, cause in orders[0][-len(target.rungs):]] if forward and reverse else []
+    return [Interaction(c, forward[c][0], reverse[c][0], _estimate(forward[c][1] - reverse[c][1])) for c in causes]
 
-    def steps(order):
-        return {after.cause: (before.machine, after) for before, after in pairwise(order)}
 
-    def rise(step):
-        before, after = (_met(outcomes, machine, threat, strength) for machine in (step[0], step[1].machine))
-        return after.astype(float) - before
+def _changes(rungs: Rungs, points: Points, outcomes: Outcomes, threat: str,
+             strength: float) -> dict[str, tuple[Estimate, np.ndarray]]:
+    """What each cause changes: the accuracy, and -1, 0 or 1 for every (chip, image)."""
+    def right(step):
+        return _met(outcomes, step.machine, threat, strength).astype(float)
 
-    first, last = steps(forward), steps(reverse)
-    causes = [cause for _, cause in orders[0][-len(target.rungs):]]
-    return [Interaction(cause, first[cause][1].change, last[cause][1].change,
-                        _estimate(rise(first[cause]) - rise(last[cause]))) for cause in causes]
+    return {after.cause: (after.change, right(after) - right(before))
+            for before, after in pairwise(waterfall(rungs, points, threat, strength))}
 
 
 def _met(outcomes: Outcomes, machine: str, threat: str, strength: float) -> np.ndarray:

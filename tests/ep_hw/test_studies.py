@@ -110,7 +110,8 @@ def test_an_interaction_is_as_uncertain_as_its_images_and_its_chips():
 
     def interaction(chips, alike):
         right = np.random.default_rng(0).random((4, chips, 400)).repeat(alike, 1) < 0.5
-        outcomes = {(name, "clean", 0.0): own for name, own in zip((ideal, programmed, both, aged), right)}
+        outcomes = {(name, "clean", 0.0): own for name, own in zip((ideal, programmed, both, aged, "reference"), [
+            *right, right[0]])}
         found = interactions(target, points, outcomes, "clean", 0.0)[0].interaction
         shares = right.mean((1, 2))
         assert found.value == pytest.approx(shares[1] - shares[0] - shares[2] + shares[3])
