@@ -57,9 +57,9 @@ class AttackSettings(BaseModel):
     `gradients` are tried in turn on the images that still stand, each from `restarts` starts; Auto-PGD climbs those of
     `apgd@STEPS`, once and with twice the `iterations`. `eot` gradients are averaged, and `votes` reads decide by
     majority, on noisy machines only. Attacks flee the true label, or what the machine predicts of the clean image
-    (`label`): then images it gets wrong are attacked too, and may come right.
-    `searches` is how many prices c the Carlini-Wagner attack tries. `ensemble` names the members of AutoAttack; None
-    takes "standard", and "rand" for noisy machines.
+    (`label`): then images it gets wrong are attacked too, and may come right. `average` of a black box's `queries` are
+    read for each answer of a noisy machine. `searches` is how many prices c the Carlini-Wagner attack tries. `ensemble`
+    names the members of AutoAttack; None takes "standard", and "rand" for noisy machines.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,6 +67,7 @@ class AttackSettings(BaseModel):
     gradients: tuple[str, ...] = ("bptt@5", "bptt@10", "apgd@15", "apgd@29", "ep@0.5:margin", "ep@2:margin")
     iterations: int = Field(20, ge=1)
     queries: int = Field(1000, ge=1)
+    average: int = Field(1, ge=1)
     eot: int = Field(4, ge=1)
     votes: int = Field(5, ge=1)
     restarts: int = Field(1, ge=1)
@@ -188,7 +189,7 @@ def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list
     """
     kind, norm, strength = threat.kind.rpartition("_")[0], threat.norm, threat.strength
     gradients = possible_gradients(machine, settings)
-    eot = 1 if machine.deterministic else settings.eot
+    eot, average = (1, 1) if machine.deterministic else (settings.eot, settings.average)
     unroll = max((g.steps for g in gradients if isinstance(g, Unrolled)), default=DEFAULT_UNROLL)
     if kind.startswith("pgd"):
         return [_ascent(threat, gradient, settings, eot) for gradient in gradients]
@@ -199,7 +200,7 @@ def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list
     if kind == "deepfool":
         return [DeepFool(norm, strength, unroll)]
     if kind == "square":
-        return [Square(norm, strength, settings.queries)]
+        return [Square(norm, strength, settings.queries, average)]
     chosen = settings.ensemble or ("standard" if machine.deterministic else "rand")
     return ensemble(chosen, norm, strength, unroll=unroll, iterations=5 * settings.iterations,
                     queries=settings.queries, eot=eot)
@@ -222,7 +223,7 @@ def possible_gradients(machine: Machine, settings: AttackSettings) -> list[Gradi
     gradients = list(map(parse_gradient, settings.gradients))
     if machine.has_feedback:
         return gradients
-    passes = {(type(g), g.loss): g for g in gradients if isinstance(g, Unrolled)}
+    passes = {(type(g), g.loss): replace(g, last=None) for g in gradients if isinstance(g, Unrolled)}
     if not passes:
         raise Refusal("a machine without feedback has no such gradient", where=machine.name,
                       got=", ".join(settings.gradients), allowed="bptt@STEPS", remedy="add --gradient bptt@1")

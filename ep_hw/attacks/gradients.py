@@ -57,22 +57,28 @@ def loss_of(logits, labels, loss: str):
 
 @dataclass(frozen=True)
 class Unrolled(Gradient):
-    """Backpropagation through `steps` synchronous iterations."""
+    """Backpropagation through `steps` synchronous iterations, or through the `last` of them."""
 
     steps: int
     loss: str = "cross_entropy"
+    last: int | None = None
 
     def __call__(self, machine, images, labels, generator, draws=1):
         return sum(self._draw(machine.gradient_model, images, labels, generator) for _ in range(draws)) / draws
 
     def _draw(self, model, images, labels, generator):
-        images = images.detach().requires_grad_()
+        images, states, last = images.detach(), None, self.steps if self.last is None else self.last
+        if last < self.steps:
+            states = model.relax(images, self.steps - last, generator=generator, schedule="synchronous").states
+        images.requires_grad_()
         with torch.enable_grad():
-            end = model.relax(images, steps=self.steps, generator=generator, schedule="synchronous")
-            return torch.autograd.grad(loss_of(end.logits, labels, self.loss).sum(), images)[0]
+            end = model.relax(images, last, generator=generator, states=states, schedule="synchronous")
+            loss = loss_of(end.logits, labels, self.loss).sum()
+            reached = loss.requires_grad   # not where `last` is less than the layers that an image must pass
+            return torch.autograd.grad(loss, images)[0] if reached else torch.zeros_like(images)
 
     def __str__(self):
-        return f"bptt@{self.steps}{self._suffix}"
+        return f"bptt@{self.steps}{'' if self.last is None else f'x{self.last}'}{self._suffix}"
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,8 @@ def input_feedback(machine: Machine, images, z):
 
 
 def parse_gradient(text: str) -> Gradient:
-    """`bptt@10`, `adjoint@100`, `adjoint@10x20` (a free phase of 20 steps), `ep@0.5`, `ep@0.5x4` (four pairs).
+    """`bptt@10`, `bptt@70x10` (through the last 10 of 70 steps), `apgd@15`, `adjoint@100`, `adjoint@10x20` (a free
+    phase of 20 steps), `ep@0.5`, `ep@0.5x4` (four pairs).
 
     Each with `:margin` for the margin loss.
 
@@ -171,8 +178,8 @@ def parse_gradient(text: str) -> Gradient:
     except (KeyError, ValueError):
         pass
     raise Refusal("unknown gradient", where="gradient", got=repr(text),
-                  allowed="bptt@STEPS, adjoint@ITERATIONS or adjoint@ITERATIONSxSTEPS, ep@BETA or ep@BETAxPAIRS, with "
-                  ":margin or without; apgd@STEPS",
+                  allowed="bptt@STEPS or bptt@STEPSxLAST, adjoint@ITERATIONS or adjoint@ITERATIONSxSTEPS, ep@BETA or "
+                  "ep@BETAxPAIRS, with :margin or without; apgd@STEPS",
                   remedy="write it as bptt@10, adjoint@100 or ep@0.5")
 
 
@@ -200,5 +207,11 @@ def _adaptive(text: str, loss: str) -> Adaptive:
     return Adaptive(_count(text))
 
 
-_PARSERS = {"bptt": lambda text, loss: Unrolled(_count(text), loss), "adjoint": _adjoint, "ep": _nudged,
-            "apgd": _adaptive}
+def _unrolled(text: str, loss: str) -> Unrolled:
+    steps, x, last = text.partition("x")
+    if x and _count(last) > _count(steps):
+        raise ValueError(text)
+    return Unrolled(_count(steps), loss, _count(last) if x else None)
+
+
+_PARSERS = {"bptt": _unrolled, "apgd": _adaptive, "adjoint": _adjoint, "ep": _nudged}

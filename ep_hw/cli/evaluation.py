@@ -40,7 +40,7 @@ def evaluate(
     each_chip: Annotated[bool, typer.Option("--each-chip", help="print a line a chip, not their mean")] = False,
     seed: Annotated[int, typer.Option(min=0, help="of images, corruptions, attacks and read noise")] = 0,
     out: Annotated[Path, typer.Option(help="where to write; an unfinished run there is continued")] = Path("ep-hw-run"),
-    gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA, ep@BETA:margin, "
+    gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS[xLAST], adjoint@ITERATIONS, ep@BETA[:margin], "
                                                        "or apgd@STEPS for Auto-PGD (repeatable)")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="of PGD; AutoAttack and Carlini-Wagner take five times "
                                                    "as many [default: 20]")] = None,
@@ -48,6 +48,8 @@ def evaluate(
                                                  "[default: 1]")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="most queries of a square attack, an image [default: 1000]"
                                                 )] = None,
+    average: Annotated[int | None, typer.Option(min=1, help="queries read for one answer of a noisy machine to a "
+                                                "square attack [default: 1]")] = None,
     searches: Annotated[int | None, typer.Option(min=1, help="values of c that Carlini-Wagner tries; 1 keeps the one "
                                                  "in cw_l2@C [default: 1]")] = None,
     ensemble: Annotated[Ensemble | None, typer.Option(help="members of AutoAttack [default: standard; rand on noisy "
@@ -70,8 +72,8 @@ def evaluate(
 
     chosen = suites.suite(suite) if suite else suites.BARE
     given = {"gradients": gradient and tuple(str(parse_gradient(g)) for g in gradient), "iterations": iterations,
-             "restarts": restarts, "queries": queries, "searches": searches, "ensemble": ensemble, "label": label,
-             "eot": eot, "votes": votes}
+             "restarts": restarts, "queries": queries, "average": average, "searches": searches, "ensemble": ensemble,
+             "label": label, "eot": eot, "votes": votes}
     settings = chosen.settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]

@@ -46,6 +46,17 @@ def test_the_adjoint_is_backpropagation_through_a_converged_relaxation(seed, los
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+def test_the_last_steps_of_a_settled_relaxation_are_as_many_products_of_the_adjoint(loss):
+    machine, images = exact(converging_graph()), random_images(6, dtype=torch.float64)
+    for last in (1, 4):
+        found = Unrolled(300, loss, last)(machine, images, LABELS, None)
+        assert torch.allclose(found, Adjoint(last - 1, loss)(machine, images, LABELS, None), rtol=1e-6, atol=1e-12)
+    whole = Unrolled(20, loss)(machine, images, LABELS, None)
+    assert torch.equal(Unrolled(20, loss, 20)(machine, images, LABELS, None), whole)
+    assert not torch.allclose(Unrolled(20, loss, 4)(machine, images, LABELS, None), whole)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_the_adjoint_solves_the_linear_system(loss):
     """(I - J^T) lambda = dL/ds at the fixed point, solved by a dense inverse, one image at a time."""
     machine, images = exact(converging_graph(1)), random_images(2, dtype=torch.float64)

@@ -96,10 +96,10 @@ def test_options_of_the_command_line_reach_the_attack(ep_hw, monkeypatch):
 
     monkeypatch.setattr("ep_hw.workflow.plan_evaluation", stop)
     command = ("evaluate digits --attack cw_l2@0.1 --restarts 3 --label predicted --searches 5 --ensemble paper "
-               "--eot 7 --votes 9 --iterations 11 --queries 13")
+               "--eot 7 --votes 9 --iterations 11 --queries 13 --average 3")
     ep_hw(*command.split())
     assert planned == [AttackSettings(restarts=3, label="predicted", searches=5, ensemble="paper", eot=7, votes=9,
-                                      iterations=11, queries=13)]
+                                      iterations=11, queries=13, average=3)]
 
 
 def test_frost_without_photographs_is_refused_before_any_work(ep_hw, tmp_path, monkeypatch):
