@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from memory import named_memory
 from networks import small_network
 
@@ -196,6 +197,18 @@ def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_pa
     assert (same.baseline, "digits-bp-s11" in same.programs) == ("loihi", False)
     with pytest.raises(Refusal, match="allowed: reference, loihi;"):
         workflow.plan_evaluation("digits", ["loihi"], threats, baseline="crossbar:pcm", **ask)
+
+
+def test_a_torch_module_meets_what_the_machines_meet(model, tmp_path):
+    plan = workflow.plan_evaluation(model, ["reference"], [parse_threat("contrast@3")], images=6, settings=FAST)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(plan.images.images[0].numel(), 10))
+    rows = {(r["machine"], r["threat"]): r for r in evaluate(workflow.with_module(plan, "mine", module), tmp_path)[0]}
+    assert set(rows) == {(machine, threat) for machine in ("reference", "mine") for threat in ("clean", "contrast")}
+    right = module(plan.images.images).argmax(1) == plan.images.labels
+    assert rows["mine", "clean"]["accuracy"] == float(right.double().mean())
+    for name in ("reference", "loihi[weight_bits=4]"):
+        with pytest.raises(Refusal, match="another machine"):
+            workflow.with_module(plan, name, module)
 
 
 def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
