@@ -26,7 +26,7 @@ from simulators.crossbar.programming import stuck_cells
 
 SHORT = TuningSettings(epochs=2, batch=20, free_steps=12, nudged_steps=6)
 IMAGES, LABELS = random_images(12), torch.arange(12) % 10
-NOISY = "crossbar:pcm[age=1d]"
+NOISY = "crossbar:pcm[age=1d,steps=20]"
 
 
 def draws(seed=0):
@@ -149,7 +149,7 @@ def test_read_noise_follows_what_is_written():
 def test_a_spoiled_chip_of_digits_wins_back_accuracy(target):
     """On test images, after 240 training images seen once: above the interval of what it had before."""
     program = mapping.compile(ep_hw.load("digits").lower(), target)
-    train, test = load_data("digits", "train").take(slice(240)), load_data("digits", "test").take(slice(100))
+    train, test = load_data("digits", "train").take(slice(240)), load_data("digits", "test").take(slice(60))
     begun = begin(program, 0)
     before = accuracy(program, begun.chip, test, 0)
     learned = tune_epoch(program, begun, train, TuningSettings(epochs=1), writing_of(program.target.device), 0)
@@ -204,7 +204,7 @@ def test_tuned_chips_come_with_their_program_bit_for_bit(tmp_path):
     save_tuned(tuned_program(task.program, courses), tmp_path)
     program = mapping.load_program(tmp_path)
     assert program.chip_seeds(9) == [5, 2]
-    assert str(program.target) == "crossbar:pcm[age=1d,tuned=on]"
+    assert str(program.target) == "crossbar:pcm[age=1d,steps=20,tuned=on]"
     for course in courses:
         kept = simulators.open(program, chip_seed=course.progress.chip.seed).relax(IMAGES, generator=draws())
         now = CrossbarMachine(task.program, chip=course.progress.chip).relax(IMAGES, generator=draws())
@@ -241,7 +241,7 @@ def test_costs_add_up(tmp_path):
     assert found["linear"]["write_energy_j"] is None
     steps = SHORT.free_steps + 2 * SHORT.nudged_steps
     share = found["pcm"]["read_energy_j"] / found["pcm"]["image_energy_j"] / (2 * 40)
-    assert share == pytest.approx(steps / 60, rel=0.05)   # reads go with the steps
+    assert share == pytest.approx(steps / 20, rel=0.05)   # reads go with the steps
 
 
 def test_gains_are_paired_by_chip():

@@ -49,7 +49,7 @@ def test_tuning_leaves_a_comparison_and_chips_to_evaluate(ep_hw, tmp_path):
     ("tune digits --on crossbar:pcm[encoding=offset]", "lowered"), ("tune digits --write pulses", "unknown write"),
     ("tune digits-bp-s11", "only EP networks"), ("tune digits --rate 0", "--rate"),
     ("tune digits --beta -1", "--beta"), ("tune digits --on crossbar:pcm[tuned=on]", "not compiled"),
-    ("tune digits --beside digits-vit-s11", "only EP networks")])
+    ("tune digits --beside digits-bp-s11", "only EP networks")])
 def test_a_mistake_is_refused_before_anything_is_tuned(ep_hw, tmp_path, command, words):
     code, _, err = ep_hw(*command.split())
     assert code == 2
