@@ -75,7 +75,8 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     writing = parse_writing(write) if write else writing_of(program.target.device)
     check_writable_cells(program.target, writing)
     task = Task(program, train, validation.take(slice(WATCHED)), settings, writing, seed)
-    return Tuning(net, task, tuple(dict.fromkeys(chips)), draw(test, images or len(test), seed), _noisy(net, program, beside))
+    shown = draw(test, images or len(test), seed)
+    return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noisy(net, program, beside))
 
 
 def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None]) -> Table:
