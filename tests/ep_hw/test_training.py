@@ -17,7 +17,7 @@ import ep_hw
 from ep_hw.checkpoint import packaged_models, save_checkpoint
 from ep_hw.data import load_data
 from ep_hw.training import Recipe, accuracy, augment, load_recipe, loop, parse_recipe, train
-from ep_hw.training.learners import EPLearner, disturbed
+from ep_hw.training.learners import EPLearner
 from mapping import Refusal
 
 TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
@@ -198,43 +198,6 @@ def test_bad_recipes_are_refused(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(Refusal, match="no readable recipe"):
         load_recipe(path)
-
-
-def test_weight_noise_is_gone_after_the_batch_and_scaled_by_each_layer():
-    weights = [torch.linspace(-1, 3, 40_000), torch.full((40_000,), 0.2)]
-    before = [w.clone() for w in weights]
-    with disturbed(weights, 0.1, torch.Generator().manual_seed(0)):
-        errors = [w - kept for w, kept in zip(weights, before)]
-    assert all(torch.equal(w, kept) for w, kept in zip(weights, before))
-    for error, largest in zip(errors, (3.0, 0.2)):
-        assert error.std().item() == pytest.approx(0.1 * largest, rel=5 / (2 * 40_000) ** 0.5)
-    generator = torch.Generator().manual_seed(0)
-    with disturbed(weights, 0.0, generator):
-        assert all(torch.equal(w, kept) for w, kept in zip(weights, before))
-    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
-
-
-def test_weights_come_back_even_where_a_batch_fails():
-    weights = [torch.ones(3)]
-    with pytest.raises(Stop), disturbed(weights, 0.5, torch.Generator().manual_seed(0)):
-        raise Stop
-    assert torch.equal(weights[0], torch.ones(3))
-
-
-def test_recipes_without_noise_are_what_they_were_before_there_was_any():
-    """The fingerprint of runs begun by an earlier version; their checkpoints' headers are made of the same content."""
-    assert load_recipe("digits").fingerprint(11).startswith("d99dc23e8f49652a2cab59d1bd46d200")
-    assert "weight_noise" not in TINY.model_dump(mode="json")
-    noisy = TINY.model_copy(update={"weight_noise": 0.05})
-    assert parse_recipe(noisy.model_dump(mode="json")) == noisy
-    assert noisy.fingerprint(1) != TINY.fingerprint(1)
-
-
-def test_noise_changes_what_is_learned(tmp_path):
-    once = TINY.model_copy(update={"epochs": 1})
-    nets = [train(once.model_copy(update={"weight_noise": noise}), 1, tmp_path / f"{noise}", name="tiny")
-            for noise in (0.0, 0.05)]
-    assert not torch.equal(nets[0].weights[1], nets[1].weights[1])
 
 
 def load_recipe_text() -> str:
