@@ -23,7 +23,6 @@ from ep_hw.attacks import (
 )
 from ep_hw.attacks.auto import Member
 from ep_hw.attacks.gradients import loss_of
-from ep_hw.attacks.square import Square, _Counter
 from ep_hw.checkpoint import load
 from ep_hw.data import load_data
 from ep_hw.threats import ATTACKS, Threat, parse_threat
@@ -73,7 +72,7 @@ def test_adversarial_images_stay_in_the_ball_and_in_the_box(seed, eps, kind):
     machine, images, threat = linear(seed, 10), random_images(4, SHAPE, seed), Threat(kind, eps)
     labels = machine.relax(images).prediction
     fast = SETTINGS.model_copy(update={"queries": 30, "iterations": 3, "restarts": 2})
-    if kind.startswith(("square", "auto")) and eps == 0:
+    if kind.startswith("auto") and eps == 0:
         threat = Threat(kind, 0.01)
     result = attack(machine, threat, images, labels, fast, seeded(seed))
     assert perturbation(images, result.images, threat.norm).max() <= threat.strength + 1e-6
@@ -191,24 +190,6 @@ def test_the_packaged_network_stands_no_longer_than_was_measured(eps, images, bo
     machine = simulators.open(mapping.compile(load("digits").lower(), "reference"))
     found = attack(machine, Threat("pgd_l2", eps), split.images, split.labels, AttackSettings(), seeded())
     assert found.broken_by.count("") <= bound * images
-
-
-def test_every_read_of_an_averaged_answer_is_a_query():
-    machine, images, shown, relax = linear(classes=10, sigma=0.3), middle_images(40), [], LinearMachine.relax
-    labels = linear(classes=10).relax(images).prediction
-    machine.relax = lambda x, *args, **kwargs: shown.append(len(x)) or relax(machine, x, *args, **kwargs)
-    for average in (1, 8):
-        shown.clear()
-        found = Square("l2", 0.01, 48, average).run(machine, images, labels, seeded())
-        assert float(found.queries[0]) * len(images) == sum(shown)
-        assert len(shown) == 48, "as many as it may ask of one image"
-
-
-@pytest.mark.parametrize("average", [4, 25])
-def test_averaging_divides_the_noise_of_an_answer_by_its_root(average):
-    images = middle_images(1).expand(4000, -1, -1, -1)
-    spread = [float(_Counter(linear(classes=2, sigma=0.5), seeded(), n)(images).std(0).mean()) for n in (1, average)]
-    assert spread[0] / spread[1] == pytest.approx(average**0.5, rel=0.06)
 
 
 def test_auto_pgd_joins_where_images_stay_in_the_box():
