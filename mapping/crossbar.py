@@ -108,8 +108,8 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
                       remedy="give the network calibration images before net.lower(), or compile crossbar:pcm/read")
     _check_readout(graph, target)
     layers = [_place(c, target) for c in (*graph.couplings, graph.readout)]
-    spans = calibrate(graph, [placed(layer) for layer in layers], target.adc_margin) if converted else [None] * len(
-        layers)
+    spans = (calibrate(graph, [placed(layer) for layer in layers], target.adc_margin, target.two_phase) if converted
+             else [None] * len(layers))
     return CrossbarProgram(target, graph, tuple(replace(layer, spans=pair) for layer, pair in zip(layers, spans)))
 
 
@@ -207,6 +207,8 @@ def _notes(program: CrossbarProgram) -> tuple[str, ...]:
         notes.append(f"DAC {target.dac_bits} bit, ADC {target.adc_bits} bit, one ADC range a tile and direction in "
                      f"units of weight x state: {target.adc_margin:g} times the {PERCENTILE:g} percentile on "
                      "calibration images")
+    if target.two_phase:
+        notes.append("the image, and a nudge's errors, are driven in two phases")
     if target.includes("wires"):
         notes.append(f"wires of {target.wire_ohm:g} ohm a cell, feedback at the {target.terminals} terminals")
     return tuple(notes)

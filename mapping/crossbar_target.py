@@ -85,6 +85,9 @@ class CrossbarTarget(Target):
                                     "/wires", "0.001 to 100 ohm a cell", 1e-3, 100.0)
     terminals: str = choice("same", "at which ends of resistive lines the feedback drives and senses",
                             ("same", "opposite"))
+    signed_drive: str = choice("bipolar", "how lines are driven by what has a sign, the image and a nudge's error: at "
+                               "once, or its positive and negative parts one after the other",
+                               ("bipolar", "two_phase"))
     input_read: str = choice("every", "whether noisy machines read the image once or at every step",
                              ("once", "every"))
     relaxation_time: float = option(1e-3, duration, "of a free phase: slower noise is frozen, faster is fresh",
@@ -149,6 +152,11 @@ class CrossbarTarget(Target):
     @property
     def is_noisy(self):
         return self.includes("read") and "read" in self.preset.causes
+
+    @property
+    def two_phase(self) -> bool:
+        """Whether the parts of a signed drive are read one after the other."""
+        return self.signed_drive == "two_phase"
 
     @property
     def has_chips(self):

@@ -8,7 +8,8 @@ and downwards, for every row (input channel, kernel place) of r and every positi
 
     q = sum over output channels of c of w z,    z = the unpooled state above                         (2)
 
-The ADC of a direction spans [-R, R] with R = margin x the PERCENTILE of |p| or |q| over the calibration images.
+Where a signed drive takes two phases, they are sums over its positive or its negative part alone. The ADC of a
+direction spans [-R, R] with R = margin x the PERCENTILE of |p| or |q| over the calibration images.
 The margin leaves room for what is not in them: transients, attacks, and programming errors.
 """
 
@@ -28,7 +29,7 @@ class Span:
 
     Attributes:
         dac: largest magnitude driven, in units of state (of readout error downwards from the logits).
-        signed: bipolar drive [-dac, dac]; else [0, dac].
+        signed: drives within [-dac, dac], bipolar or in two phases; else within [0, dac].
         adc: (slices, row tiles, column tiles) float32, R of each tile's ADC in units of weight x state; it spans
             [-R, R].
     """
@@ -58,14 +59,17 @@ class Placed:
         return self.slices.sum(0) * self.column_scale[:, None, None, None]
 
 
-def calibrate(graph: EPGraph, layers: list[Placed], margin: float) -> list[tuple[Span, Span]]:
+def calibrate(graph: EPGraph, layers: list[Placed], margin: float,
+              two_phase: bool = False) -> list[tuple[Span, Span]]:
     """Spans (upwards, downwards) of all layers, the readout last.
 
     Args:
         graph: with activity.
         layers: couplings from the image upwards, then the readout.
         margin: how far an ADC reaches beyond the percentile.
+        two_phase: what has a sign is driven in two phases.
     """
+    driven = _phases if two_phase else np.asarray
     states = graph.activity.states
     image = (graph.activity.images - graph.mean[:, None, None]) / graph.scale[:, None, None]
     spans, dac = [], image_peak(graph)
@@ -73,12 +77,18 @@ def calibrate(graph: EPGraph, layers: list[Placed], margin: float) -> list[tuple
         drive = convolve(pre, layer.weight, coupling.padding)
         winners = max_pool(drive + coupling.bias[:, None, None], coupling.pool)[1]
         above = unpool(post, winners, coupling.pool, coupling.unpooled)
-        up, down = _reaches(layer, pre, above, coupling.padding, dac, margin)
+        below = pre if spans else driven(pre)
+        up, down = _reaches(layer, below, above, coupling.padding, dac, margin)
         spans.append((Span(dac, signed=not spans, adc=up), Span(1.0, signed=False, adc=down)))
         dac = 1.0
-    errors = _readout_errors(graph, layers[-1].weight)
+    errors = driven(_readout_errors(graph, layers[-1].weight))
     up, down = _reaches(layers[-1], states[-1], errors, 0, dac, margin)
     return [*spans, (Span(dac, signed=False, adc=up), Span(1.0, signed=True, adc=down))]
+
+
+def _phases(drive: np.ndarray) -> np.ndarray:
+    """(2 N, ...) magnitudes that a signed drive (N, ...) has in its two phases."""
+    return np.concatenate([np.maximum(drive, 0), np.maximum(-drive, 0)])
 
 
 def image_peak(graph: EPGraph) -> float:

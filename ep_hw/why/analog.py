@@ -244,15 +244,14 @@ def _half_steps(rung: Rung, machine: CrossbarMachine, scene: Scene) -> list[Find
 
 
 def _in_half_steps(arm, state, padding: int) -> float:
-    quiet = replace(arm.forward_array, fresh_us=None)
-    drive = arm.up.dac(state)
-    error, allowed = [], []
+    quiet, drives, allowed = replace(arm.forward_array, fresh_us=None), arm.up.drives(state), []
+    exact = reduce(torch.add, (quiet.read_up(line, state, padding) for line in range(len(arm.up.adcs))))
     for line, adc in enumerate(arm.up.adcs):
-        error.append(adc(quiet.read_up(line, drive, padding)) - quiet.read_up(line, state, padding))
         s, r = quiet.lines_up[line]
         reach = quiet.up_weight[s][:, slice(*quiet.row_cuts[r])].abs().sum((1, 2, 3))
-        allowed.append(adc.step / 2 + (reach * arm.up.dac.step / 2).view(-1, 1, 1))
-    return float((reduce(torch.add, error).abs() / reduce(torch.add, allowed)).max())
+        allowed.append(len(drives) * (adc.step / 2 + (reach * arm.up.dac.step / 2).view(-1, 1, 1)))
+    error = arm.up.sums(drives, lambda line, drive: quiet.read_up(line, drive, padding)) - exact
+    return float((error.abs() / reduce(torch.add, allowed)).max())
 
 
 def wires(rung: Rung, machine: CrossbarMachine, below: CrossbarMachine, scene: Scene) -> list[Finding]:

@@ -40,10 +40,24 @@ class Periphery:
 
     Attributes:
         dac: on what drives the array. adcs: one per slice of a row tile (upwards) or column tile (downwards).
+        two_phase: the positive and the negative part of a drive are read one after the other and subtracted.
     """
 
     dac: Callable
     adcs: tuple[Callable, ...]
+    two_phase: bool = False
+
+    def drives(self, values) -> list[tuple[int, torch.Tensor]]:
+        """(sign, what the lines are driven by) of each read that `values` take."""
+        if not self.two_phase:
+            return [(1, self.dac(values))]
+        return [(sign, self.dac((sign * values).clamp(min=0))) for sign in (1, -1)]
+
+    def sums(self, drives, read: Callable):
+        """What all reads sense, converted and added; `read` senses a line (its number) under a drive."""
+        converted = (adc(read(line, drive)) if sign > 0 else -adc(read(line, drive))
+                     for sign, drive in drives for line, adc in enumerate(self.adcs))
+        return reduce(torch.add, converted)
 
 
 def _images(sensed: int) -> int:
@@ -79,10 +93,8 @@ class CrossbarArm(Arm):
         return torch.cat([self._sums_of(few, generator) for few in s_pre.split(_images(self.bias.numel() * h * w))])
 
     def _sums_of(self, s_pre, generator):
-        drive = self.up.dac(s_pre)
-        sums = (adc(self.forward_array.read_up(line, drive, self.padding, generator))
-                for line, adc in enumerate(self.up.adcs))
-        total = reduce(torch.add, sums)
+        total = self.up.sums(self.up.drives(s_pre), lambda line, drive: self.forward_array.read_up(
+            line, drive, self.padding, generator))
         return torch.addcmul(self.bias, total, self.column_scale, value=self.forward_array.compensation)
 
     def backward(self, s_post, winners, generator=None):
@@ -92,9 +104,10 @@ class CrossbarArm(Arm):
         return torch.cat([self._backward_of(*part, generator) for part in zip(s_post.split(few), winners)])
 
     def _backward_of(self, s_post, winners, generator):
-        drive = unpool(self.down.dac(s_post * self.column_scale), winners, self.unpooled)
-        rows = (adc(self.feedback_array.read_down(line, drive, generator)) for line, adc in enumerate(self.down.adcs))
-        below = overlap_add(reduce(torch.add, rows), self.feedback_array.conductance_us.shape[-2:], self.padding)
+        drives = [(sign, unpool(drive, winners, self.unpooled))
+                  for sign, drive in self.down.drives(s_post * self.column_scale)]
+        rows = self.down.sums(drives, lambda line, drive: self.feedback_array.read_down(line, drive, generator))
+        below = overlap_add(rows, self.feedback_array.conductance_us.shape[-2:], self.padding)
         return below * self.feedback_array.compensation
 
     @property

@@ -92,6 +92,8 @@ class CrossbarMachine(InProcessMachine):
         biases = self.chip.biases or [torch.tensor(c.bias, device=device) for c in couplings]
         arms = [_arm(c, layer, target, *pair, bias, device)
                 for c, layer, pair, bias in zip(couplings, program.layers, self.chip.arrays, biases)]
+        if target.two_phase:   # the image has a sign, and the error that a nudge drives down the readout
+            arms[0].up, arms[-1].down = (replace(one, two_phase=True) for one in (arms[0].up, arms[-1].down))
         self.deterministic = all(arm.forward_array.fresh_us is None for arm in arms)
         substrate = CrossbarSubstrate(
             arms[:-1], arms[-1], [p.slope for p in graph.populations], [p.shape for p in graph.populations],
@@ -202,7 +204,7 @@ def _wire(values):
 
 
 def _periphery(span: Span, full_scales, target: CrossbarTarget, device) -> Periphery:
-    dac = Converter(torch.tensor(span.dac, device=device), target.dac_bits, span.signed)
+    dac = Converter(torch.tensor(span.dac, device=device), target.dac_bits, span.signed and not target.two_phase)
     return Periphery(dac, tuple(Converter(scale.to(device), target.adc_bits, signed=True) for scale in full_scales))
 
 

@@ -4,7 +4,8 @@
     t = t_read(bits) [ sum over steps of max over read layers of (P_n up + P_n down) + 1 ]                  (2)
     A = a_tile(area) tiles, twice where feedback has arrays of its own                                      (3)
 
-P_n are the positions of layer n's convolution, each one read of every tile of the layer; its outputs are the columns
+P_n are the positions of layer n's convolution, each one read of every tile of the layer, or two of the image's where
+it is driven in two phases; its outputs are the columns
 in use of each row tile (upwards) or the rows in use of each column tile (downwards), for every slice. The tiles of all
 layers work at once, the positions of a layer one after the other, and so do its two directions unless each has its own
 array. e_tile is what a read takes besides its conversions. Converters count to their code, 300 ps each, so that
@@ -99,6 +100,6 @@ def _outputs(layer: CrossbarLayer) -> tuple[int, int]:
 def _reads(program: CrossbarProgram, active, t: int) -> dict[int, tuple[int, int]]:
     """Positions (upwards, downwards) that step t reads in each layer: both above an active layer, one at the image."""
     positions = [c.unpooled[1] * c.unpooled[2] for c in program.graph.couplings]
-    again = program.target.is_noisy and program.target.input_read == "every"
+    again, phases = program.target.is_noisy and program.target.input_read == "every", 1 + program.target.two_phase
     reads = {n + 1: (positions[n + 1],) * 2 for n in active if n + 1 < len(positions)}
-    return reads | ({0: (positions[0], 0)} if 0 in active and (again or t == 0) else {})
+    return reads | ({0: (phases * positions[0], 0)} if 0 in active and (again or t == 0) else {})
