@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -46,6 +46,8 @@ class Plan:
         probed: how many of the images white-box attacks are probed on, see ep_hw.probes; 0 for none.
         baseline: the machine or other model among the programs that the mCE is relative to.
         official: where published corruptions are read, None where no threat is one.
+        fewer: attack -> how many of the images meet it, the first ones; those that are not named meet all.
+        left_out: (machine, attack) pairs that are not run, whatever the strength.
     """
 
     model: str
@@ -65,6 +67,8 @@ class Plan:
     probed: int = 64
     baseline: str = REFERENCE
     official: OfficialSet | None = None
+    fewer: dict[str, int] = field(default_factory=dict)
+    left_out: frozenset[tuple[str, str]] = frozenset()
 
     def pairs(self) -> list[tuple[str, Threat]]:
         """(machine, threat) in running order: the sources of images before those who take them."""
@@ -72,8 +76,14 @@ class Plan:
         sources = [(t.source or REFERENCE, Threat(t.kind, t.strength)) for _, t in wanted if t.source or t.is_white_box]
         sources += [(REFERENCE, t) for _, t in sources if t.is_white_box]
         ordered = dict.fromkeys([(REFERENCE, CLEAN), *sources, *wanted])
-        ordered = [(m, t) for m, t in ordered if m != t.source]  # an attack on itself is no transfer
+        ordered = [(m, t) for m, t in ordered if m != t.source  # an attack on itself is no transfer
+                   and (t.source or (m, t.kind) not in self.left_out)]
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
+
+    def shards(self, threat: Threat) -> list[Split]:
+        """The images that meet a threat, in order, a cell each."""
+        met = self.images.take(slice(self.fewer.get(threat.kind)))
+        return [met.take(index) for index in torch.arange(len(met)).split(self.shard)]
 
 
 def compile_all(net: EPNetwork | Baseline, names, *, loaded: dict[str, Program] | None = None) -> dict[str, Program]:
@@ -89,9 +99,9 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
     digests: dict[str | Threat, str] = {name: program.digest() for name, program in plan.programs.items()}
     digests |= {t: plan.official.digest(t.corruption, int(t.strength), plan.images)
                 for t in dict.fromkeys(threat for _, threat in plan.pairs()) if t.is_official}
-    shards = [plan.images.take(index) for index in torch.arange(len(plan.images)).split(plan.shard)]
     cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells", plan.official)
-             for name, threat in plan.pairs() for chip in chips_of(plan, name) for shard in shards)
+             for name, threat in plan.pairs() for chip in chips_of(plan, name)
+             for shard in plan.shards(threat))
     return list({cell.stem: cell for cell in cells}.values())
 
 
@@ -113,17 +123,36 @@ def evaluate(plan: Plan, folder: str | Path, progress: Progress = lambda *a: Non
     Raises:
         Refusal: the folder cannot be written, or a machine cannot be opened.
     """
-    folder = Path(folder)
-    check_writable(folder)
-    cells = cells_of(plan, folder)
-    missing = [cell for cell in cells if not cell.done()]
-    finished = len(cells) - len(missing)
-    with runner(plan.programs, plan.device, min(jobs, max(1, len(missing)))) as run:
+    return evaluate_all([(plan, folder)], progress, jobs)[0]
+
+
+def evaluate_all(parts: Sequence[tuple[Plan, str | Path]], progress: Progress = lambda *a: None, jobs: int = 1):
+    """`evaluate` for several models, each into a folder of its own, shared out to the same workers.
+
+    Args:
+        parts: plans of one device whose models have different names.
+
+    Returns:
+        What `evaluate` returns, a part each.
+
+    Raises:
+        Refusal: see `evaluate`.
+    """
+    cells = {Path(folder): _cells_in(plan, Path(folder)) for plan, folder in parts}
+    every = [cell for found in cells.values() for cell in found]
+    missing = [cell for cell in every if not cell.done()]
+    finished, programs = len(every) - len(missing), {plan.model: plan.programs for plan, _ in parts}
+    with runner(programs, parts[0][0].device, min(jobs, max(1, len(missing)))) as run:
         for depth in sorted({cell.configuration.depth for cell in missing}):
             for cell in run([cell for cell in missing if cell.configuration.depth == depth]):
                 finished += 1
-                progress(cell, finished, len(cells))
-    return _collect(cells, folder), cells
+                progress(cell, finished, len(every))
+    return [(_collect(found, folder), found) for folder, found in cells.items()]
+
+
+def _cells_in(plan: Plan, folder: Path) -> list[Cell]:
+    check_writable(folder)
+    return cells_of(plan, folder)
 
 
 def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Threat, str]) -> Configuration:

@@ -1,6 +1,7 @@
 """Running cells: in this process, or shared out to workers of one thread each.
 
-A task is one attack cell, or all other cells of one machine and chip: attacks are long, and opening a machine costs.
+A task is one attack cell, or all other cells of one model's machine and chip: attacks are long, and opening a machine
+costs.
 Cells depend on nothing but their configuration, so any number of workers gives the same bytes.
 """
 
@@ -23,6 +24,7 @@ from simulators.loihi.lifeline import die_with_parent
 
 REFERENCE = "reference"
 Run = Callable[[list[Cell]], Iterator[Cell]]
+Programs = dict[str, dict[str, Program]]   # model -> machine -> compiled program
 
 
 class Machines:
@@ -48,7 +50,7 @@ class Machines:
 
 
 @contextmanager
-def runner(programs: dict[str, Program], device: str, jobs: int) -> Iterator[Run]:
+def runner(programs: Programs, device: str, jobs: int) -> Iterator[Run]:
     """A function that runs cells which do not depend on each other and yields each when it is finished.
 
     Args:
@@ -80,7 +82,7 @@ def call_all(calls: Sequence[Callable[[], None]], jobs: int):
 
 
 @contextmanager
-def _workers(jobs: int, programs: dict[str, Program] | None = None, device: str = "cpu"):
+def _workers(jobs: int, programs: Programs | None = None, device: str = "cpu"):
     """A pool whose processes end with it, whatever ends it."""
     # pickled here once: torch would otherwise put every tensor into a shared-memory file of its own
     arguments = (pickle.dumps((programs or {}, device)),)
@@ -94,9 +96,9 @@ def _workers(jobs: int, programs: dict[str, Program] | None = None, device: str 
             raise
 
 
-def run_task(cells: list[Cell], programs: dict[str, Program], device: str) -> Iterator[Cell]:
-    """Run the cells of one machine, in this process."""
-    with Machines(programs, device) as machines:
+def run_task(cells: list[Cell], programs: Programs, device: str) -> Iterator[Cell]:
+    """Run the cells of one machine of one model, in this process."""
+    with Machines(programs[cells[0].configuration.model], device) as machines:
         for cell in cells:
             c = cell.configuration
             run_cell(cell, machines.get(c.machine, c.chip_seed), machines.get(REFERENCE))
@@ -115,14 +117,14 @@ def _shared_out(pool: ProcessPoolExecutor, run: Callable[[bytes], bytes], tasks:
 
 
 def _tasks(cells: list[Cell]) -> list[list[Cell]]:
-    """Attack cells alone and first, from the costliest machine; the rest by machine and chip."""
+    """Attack cells alone and first, from the costliest machine; the rest by model, machine and chip."""
     attacks, rest = [], defaultdict(list)
     for cell in cells:
         c = cell.configuration
         if c.threat.is_attack and c.threat.source is None:
             attacks.insert(0, [cell])
         else:
-            rest[c.machine, c.chip_seed].append(cell)
+            rest[c.model, c.machine, c.chip_seed].append(cell)
     return [*attacks, *rest.values()]
 
 

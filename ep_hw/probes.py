@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ep_hw.attacks import UNAWARE
 from ep_hw.cells import Cell
-from ep_hw.evaluation import Plan, evaluate
+from ep_hw.evaluation import Plan, evaluate_all
 from ep_hw.threats import Threat
 from ep_hw.trust import Flag, aware, half_interval, slack
 
@@ -31,20 +31,24 @@ def probe_plan(plan: Plan) -> Plan | None:
     settings = plan.settings.model_copy(update={"iterations": 2 * plan.settings.iterations,
                                                 "restarts": plan.settings.restarts + 1})
     threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
-    return replace(plan, images=plan.images.take(slice(plan.probed)), threats=threats, extra=(), chips=1,
-                   settings=settings, temporal=None)
+    met = min(plan.probed, *(plan.fewer.get(threat.kind, plan.probed) for threat in white))
+    return replace(plan, images=plan.images.take(slice(met)), threats=threats, extra=(), chips=1, settings=settings,
+                   temporal=None, fewer={})
 
 
-def probe(plan: Plan, cells: Sequence[Cell], folder: Path, progress, jobs: int) -> list[Flag]:
-    """Run the probes of a finished evaluation into `folder`/probes; a flag for each that fails.
+def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: int) -> list[list[Flag]]:
+    """Run the probes of finished evaluations, each into its folder/probes; flags of each for those that fail.
 
     Args:
-        cells: of the evaluation. progress, jobs: see `evaluate`.
+        parts: plan, folder and cells of each evaluation. progress, jobs: see `evaluate_all`.
     """
-    chosen = probe_plan(plan)
-    if chosen is None:
-        return []
-    rows, probes = evaluate(chosen, folder / FOLDER, progress, jobs)
+    chosen = [(plan, folder / FOLDER) for plan, folder in ((probe_plan(p), folder) for p, folder, _ in parts) if plan]
+    found = {plan.model: (plan, *outcome) for (plan, _), outcome in
+             zip(chosen, evaluate_all(chosen, progress, jobs) if chosen else [])}
+    return [_flags(cells, *found[plan.model]) if plan.model in found else [] for plan, _, cells in parts]
+
+
+def _flags(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes: Sequence[Cell]) -> list[Flag]:
     before, after = (_accuracies(group, chosen.images.ids.tolist()) for group in (cells, probes))
     return [Flag(row["machine"], row["chip_seed"], finding) for row in rows
             for finding in _findings(row, before, after)]

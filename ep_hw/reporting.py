@@ -1,16 +1,20 @@
 """From a finished evaluation to everything that its report shows."""
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from ep_hw.cards import card
 from ep_hw.cells import Cell
 from ep_hw.evaluation import Plan
+from ep_hw.execution import REFERENCE
+from ep_hw.family import EP, KINDS
 from ep_hw.measurements.stability_figures import temporal_figure
 from ep_hw.measurements.stored import stored_times
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
+from ep_hw.report.models import Entry, Models, models
+from ep_hw.report.points import pool
 from ep_hw.report.worst import worst_cases
 from ep_hw.resources import circuit_table, resource_tables
 from ep_hw.rungs import rungs_of
@@ -40,6 +44,32 @@ def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], 
         notes(plan, summary), flags, worst, temporal_exhibits(plan, folder, jobs), plan.labels, plan.settings.ensemble,
         plan.baseline,
         [(f"{plan.model}-{name}", card(plan, name, summary, worst, flags, versions())) for name in plan.machines])
+
+
+def compared(plan: Plan, summary: list[dict], members: Sequence[tuple[str, list[dict]]]) -> Models:
+    """A plan's model and the other members of its family: kind by kind over their seeds, then its machines.
+
+    Where the family has no EP networks of other seeds, the model itself on the reference stands for them.
+
+    Args:
+        members: kind and summary of each, see `ep_hw.family`.
+    """
+    own, pooled = pool(summary), [(kind, pool(rows)) for kind, rows in members]
+    networks = {kind: tuple(points for k, points in pooled if k == kind) for kind in KINDS.values()}
+    machines = [name for name in plan.machines if name != REFERENCE or networks[EP]]
+    networks[EP] = networks[EP] or (own,)
+    entries = [Entry(kind, REFERENCE, found) for kind, found in networks.items() if found]
+    entries += [Entry(f"{plan.model} on {name}", name, (own,)) for name in machines]
+    return models(plan.model, plan.images.data, entries, plan.settings.ensemble, thrift(plan))
+
+
+def thrift(plan: Plan) -> list[str]:
+    """What a plan does not run in full, in words."""
+    fewer = [f"{kind} met the first {count} of {len(plan.images)} images." for kind, count in plan.fewer.items()
+             if count < len(plan.images)]
+    left_out = [f"{kind} was not run on {machine} (too dear for the budget)." for machine, kind in
+                sorted(plan.left_out)]
+    return fewer + left_out
 
 
 def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:

@@ -37,6 +37,7 @@ class Suite:
         meaning: one line for users. images, chips: how many, unless a user says otherwise.
         explained: threats that every rung on the way to a machine meets too.
         labels: strength -> how tables name it, for attacks whose tables round.
+        of_families: whether the packaged model's whole family meets them, see `ep_hw.family`.
     """
 
     meaning: str
@@ -47,6 +48,7 @@ class Suite:
     temporal: Temporal | None = None
     explained: tuple[Threat, ...] = ()
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
+    of_families: bool = False
 
 
 def _attacks(kind: str, strengths) -> tuple[Threat, ...]:
@@ -68,7 +70,8 @@ PAPER = Suite(
     images=600, chips=5, temporal=Temporal(paper.STRENGTHS["table 3", "pgd_l2"]["0.49"], (10, 15, 25, 29, 60, 70),
                                            (10, 20, 40, 60, 100, 250), 20),
     explained=_attacks("pgd_l2", [paper.STRENGTHS["table 3", "pgd_l2"]["0.49"]]),
-    labels={(kind, strength): label for kind, labels in _TABLES.items() for label, strength in labels.items()})
+    labels={(kind, strength): label for kind, labels in _TABLES.items() for label, strength in labels.items()},
+    of_families=True)
 QUICK = Suite(
     "a few minutes on digits: PGD, Square, five corruptions, attack times",
     (*_attacks("pgd_l2", (0.25, 0.5, 1.0)), *_attacks("pgd_linf", (0.05, 0.1)), *_attacks("square_l2", (0.5,)),

@@ -43,7 +43,7 @@ def _rising(rows: dict):
     for threat in dict.fromkeys(t for t, _ in rows if "_l" in t):
         ladder = sorted((rows[k] for k in rows if k[0] in (threat, "clean")), key=lambda r: r["strength"])
         for weaker, stronger in pairwise(ladder):
-            if stronger["accuracy"] > weaker["accuracy"] + slack(stronger):
+            if stronger["accuracy"] > weaker["accuracy"] + slack(stronger, weaker):
                 yield (f"accuracy under {threat} rises from {weaker['accuracy']:.3f} at eps "
                        f"{weaker['strength']:g} to {stronger['accuracy']:.3f} at eps {stronger['strength']:g}.")
 
@@ -51,7 +51,7 @@ def _rising(rows: dict):
 def _black_box_stronger(rows: dict):
     """An attacker who sees only outputs must not beat one who sees everything."""
     for white, black in _pairs(rows, "pgd", "square"):
-        if aware(white) > black["accuracy"] + slack(white):
+        if aware(white) > black["accuracy"] + slack(white, black):
             yield _beaten("the black-box attack", black, aware(white))
 
 
@@ -104,9 +104,14 @@ def aware(row: dict) -> float:
     return row["accuracy"] + (row.get("unaware_only") or 0.0)
 
 
-def slack(row: dict) -> float:
-    """How far an accuracy may miss a bound that an exact attack would keep: nothing to speak of, or noise."""
-    return TOLERANCE if row["chip_seed"] is None else half_interval(row)
+def slack(row: dict, other: dict | None = None) -> float:
+    """How far an accuracy may miss a bound that an exact attack would keep: nothing to speak of, or noise.
+
+    Args:
+        other: where the bound comes from; the two may have met different numbers of images.
+    """
+    alike = row["chip_seed"] is None and (other is None or other["n"] == row["n"])
+    return TOLERANCE if alike else half_interval(min(row, other or row, key=lambda r: r["n"]))
 
 
 def half_interval(row: dict) -> float:

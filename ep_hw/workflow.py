@@ -19,12 +19,13 @@ from ep_hw.checkpoint import load
 from ep_hw.corruptions.official import OfficialSet
 from ep_hw.corruptions.photographs import frost_photographs
 from ep_hw.data import Split, load_data
-from ep_hw.evaluation import Plan, compile_all, evaluate
+from ep_hw.evaluation import Plan, compile_all, evaluate_all
 from ep_hw.execution import REFERENCE
+from ep_hw.family import FOLDER, Member
 from ep_hw.network import EPNetwork
 from ep_hw.probes import probe
 from ep_hw.report import write_report
-from ep_hw.reporting import record_of
+from ep_hw.reporting import compared, record_of
 from ep_hw.rungs import rungs_of
 from ep_hw.suites import BARE, Suite
 from ep_hw.threats import CLEAN, Threat
@@ -103,14 +104,42 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
     return replace(plan, programs={**plan.programs, name: joined}, machines=(*plan.machines, name))
 
 
-def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None,
-        jobs: int = 1) -> tuple[list[dict], list[Flag]]:
-    """Evaluate a plan into `out` and write its report: summary rows, failed checks. See `evaluation.evaluate`."""
+def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None, jobs: int = 1,
+        others: Sequence[tuple[Member, Plan]] = ()) -> tuple[list[dict], list[Flag]]:
+    """Evaluate a plan into `out` and write its report: summary rows, failed checks. See `evaluation.evaluate`.
+
+    Args:
+        others: members of the model's family, evaluated beside it into out/family/NAME and compared in the report;
+            their failed checks join its own.
+    """
     out = Path(out)
-    summary, cells = evaluate(plan, out, progress, jobs)
-    flags = [*violated(summary), *probe(plan, cells, out, progress, jobs)]
-    write_report(out, record_of(plan, out, summary, cells, flags, command=command, title=title, jobs=jobs))
+    parts = [(plan, out), *((other, out / FOLDER / other.model) for _, other in others)]
+    outcomes = evaluate_all(parts, progress, jobs)
+    (summary, cells), *beside = outcomes
+    probed = probe([(p, folder, found) for (p, folder), (_, found) in zip(parts, outcomes)], progress, jobs)
+    own, *theirs = ([*violated(rows), *flags] for (rows, _), flags in zip(outcomes, probed))
+    flags = own + [replace(flag, machine=f"{other.model} on {flag.machine}")
+                   for (_, other), found in zip(others, theirs) for flag in found]
+    members = [(member.kind, rows) for (member, _), (rows, _) in zip(others, beside)]
+    write_report(out, record_of(plan, out, summary, cells, flags, command=command, title=title, jobs=jobs),
+                 compared(plan, summary, members) if members else None)
     return summary, flags
+
+
+def plans_beside(plan: Plan, members: Iterable[Member]) -> list[tuple[Member, Plan]]:
+    """The same evaluation of each member of a family, on the reference alone: same images, threats and settings.
+
+    Raises:
+        Refusal: a member that was trained on other data.
+    """
+    return [(member, _plan_beside(plan, load(member.model))) for member in members]
+
+
+def _plan_beside(plan: Plan, net: EPNetwork | Baseline) -> Plan:
+    _check_same_data(net, plan.images.data)
+    threats = tuple(threat for threat in plan.threats if threat.source is None)
+    return replace(plan, model=net.name, programs=compile_all(net, [REFERENCE]), threats=threats,
+                   machines=(REFERENCE,), extra=(), provenance=net.provenance, temporal=None, baseline=REFERENCE)
 
 
 def draw(data: Split, images: int, seed: int) -> Split:
@@ -134,10 +163,7 @@ def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequ
     programs = [program_of(name, net.lower()) for name in machines]
     named = {str(program.target): program for program in programs}
     for other in map(load, others):
-        data = [n.provenance["data"]["name"] for n in (net, other)]
-        if data[0] != data[1]:
-            raise Refusal("another data set", where=other.name, got=data[1], allowed=data[0],
-                          remedy="choose models that were trained on the same data")
+        _check_same_data(other, net.provenance["data"]["name"])
         named[other.name] = other.programs([REFERENCE])[REFERENCE]
     return named
 
@@ -210,6 +236,12 @@ def _official(threats: Sequence[Threat], test: Split, root) -> OfficialSet | Non
     for threat in published:
         official.corrupted(threat.corruption, int(threat.strength), test.take(slice(1)))
     return official
+
+
+def _check_same_data(net: EPNetwork | Baseline, data: str):
+    if (own := net.provenance["data"]["name"]) != data:
+        raise Refusal("another data set", where=net.name, got=own, allowed=data,
+                      remedy="choose models that were trained on the same data")
 
 
 def _check_same_network(program: Program, graph: EPGraph):

@@ -68,6 +68,8 @@ def evaluate(
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
     from ep_hw import suites, workflow
     from ep_hw.attacks import parse_gradient
+    from ep_hw.checkpoint import packaged_models
+    from ep_hw.family import members
     from ep_hw.threats import parse_threat
 
     chosen = suites.suite(suite) if suite else suites.BARE
@@ -77,6 +79,8 @@ def evaluate(
     settings = chosen.settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
+
+    others = members(model, packaged_models()) if chosen.of_families else ()
 
     def plan_of(count: int | None, asked: int):
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
@@ -88,7 +92,7 @@ def evaluate(
     if budget is not None:
         count, asked = _within(budget, plan_of, asked, images, out, jobs)
     plan = plan_of(count, asked)
-    _evaluate(plan, out, workflow.command_line(), jobs, workflow, each_chip)
+    _evaluate(plan, out, workflow.command_line(), jobs, workflow, each_chip, workflow.plans_beside(plan, others))
 
 
 def _within(budget: str, plan_of, queries: int, images: int | None, out: Path, jobs: int) -> tuple[int, int]:
@@ -121,13 +125,13 @@ def _expect(threat, kind: str, option: str):
     return threat
 
 
-def _evaluate(plan, out: Path, command: str, jobs: int, workflow, each_chip: bool = False):
+def _evaluate(plan, out: Path, command: str, jobs: int, workflow, each_chip: bool = False, others=()):
     from ep_hw.checkpoint import check_writable
 
     check_writable(out)
     with cell_progress("evaluating") as show:
         summary, flags = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
-                                      progress=show, jobs=jobs)
+                                      progress=show, jobs=jobs, others=others)
     print_table(_chip_table(plan, summary) if each_chip else _summary_table(plan, summary))
     for flag in flags:
         typer.echo(f"TRUST CHECK VIOLATED: {flag}", err=True)

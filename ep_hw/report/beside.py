@@ -44,14 +44,14 @@ def beside(model: str, dataset: str, points: Points, ensemble: str | None) -> li
         points: of one model on one data set. ensemble: which AutoAttack was run; the paper's own is "paper".
     """
     tables = [_table(name, attack, strengths, model, dataset, points)
-              for (name, attack), strengths in paper.STRENGTHS.items() if _same_threat(attack, ensemble)]
+              for (name, attack), strengths in paper.STRENGTHS.items() if same_threat(attack, ensemble)]
     shown = [table for table in tables if any(not row.printed for row in table.rows)]
     return [*_means(model, dataset, points, shown), *shown] if _is_printed(dataset) else []
 
 
 def meets_labels(points: Points) -> bool:
     """Whether anything was run at a strength of the paper's tables."""
-    return any(_at(points, machine, attack, strength) for machine in machines(points)
+    return any(at(points, machine, attack, strength) for machine in machines(points)
                for (_, attack), strengths in paper.STRENGTHS.items() for strength in strengths.values())
 
 
@@ -64,20 +64,26 @@ def _is_printed(dataset: str) -> bool:
     return dataset in datasets()
 
 
-def _same_threat(attack: str, ensemble: str | None) -> bool:
+def same_threat(attack: str, ensemble: str | None) -> bool:
+    """Whether an attack of that name is the paper's: AutoAttack with its members."""
     return not attack.startswith("autoattack") or ensemble == "paper"
+
+
+def printed_rows(table: str, dataset: str) -> list[BesideRow]:
+    """The rows of one of Tables 3 to 6, none of a data set that it does not have."""
+    found = {}
+    for p in paper.printed():
+        if (p.table, p.dataset) == (table, dataset):
+            found.setdefault(p.model, {})[p.label] = p.accuracy
+    return [BesideRow(model, True, None, cells) for model, cells in found.items()]
 
 
 def _table(name: str, attack: str, strengths: dict[str, float], model: str, dataset: str,
            points: Points) -> BesideTable:
     columns = {CLEAN[0]: None, **strengths}
-    found = {}
-    for p in paper.printed():
-        if (p.table, p.dataset) == (name, dataset):
-            found.setdefault(p.model, {})[p.label] = p.accuracy
-    rows = [BesideRow(printed, True, None, cells) for printed, cells in found.items()]
+    rows = printed_rows(name, dataset)
     for machine in machines(points):
-        attacked = {label: _at(points, machine, attack, strength) for label, strength in strengths.items()}
+        attacked = {label: at(points, machine, attack, strength) for label, strength in strengths.items()}
         if any(attacked.values()):
             cells = {CLEAN[0]: points.get((machine, *CLEAN)), **attacked}
             n = max(point.n for point in cells.values() if point)
@@ -86,7 +92,8 @@ def _table(name: str, attack: str, strengths: dict[str, float], model: str, data
     return BesideTable(name, f"{name.capitalize()}: {attack}", columns, tuple(rows))
 
 
-def _at(points: Points, machine: str, attack: str, strength: float) -> Point | None:
+def at(points: Points, machine: str, attack: str, strength: float) -> Point | None:
+    """The point of a strength that may be rounded."""
     return next((point for (m, threat, s), point in points.items()
                  if (m, threat) == (machine, attack) and isclose(s, strength, rel_tol=1e-3)), None)
 

@@ -47,12 +47,13 @@ def means(points: Points, machine: str, baseline: str) -> dict[str, float | None
 
 def _means(accuracies: Accuracies, machine: str, baseline: str, origin: str) -> dict[str, float | None]:
     main, every = ([origin + name for name in names] for names in (MAIN, ALL))
-    return {f"{origin}mean of the 15": _known(lambda: 1 - mean_corruption_error(accuracies, machine, main)),
-            f"{origin}mean of all 19": _known(lambda: 1 - mean_corruption_error(accuracies, machine, every)),
-            f"{origin}mCE against {baseline}": _known(lambda: mce(accuracies, machine, accuracies, baseline, main))}
+    return {f"{origin}mean of the 15": known(lambda: 1 - mean_corruption_error(accuracies, machine, main)),
+            f"{origin}mean of all 19": known(lambda: 1 - mean_corruption_error(accuracies, machine, every)),
+            f"{origin}mCE against {baseline}": known(lambda: mce(accuracies, machine, accuracies, baseline, main))}
 
 
-def _known(value: Callable[[], float]) -> float | None:
+def known(value: Callable[[], float]) -> float | None:
+    """A mean over corruptions; None where its set has gaps, or its baseline no error."""
     try:
         return value()
     except Refusal:

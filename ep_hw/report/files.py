@@ -8,6 +8,7 @@ from ep_hw.checkpoint import write_atomically
 from ep_hw.measurements.files import csv_of, write_figure
 from ep_hw.report.beside import BesideTable
 from ep_hw.report.inline import slug
+from ep_hw.report.models import Models
 from ep_hw.report.page import render
 from ep_hw.report.points import Estimate
 from ep_hw.report.record import RunRecord
@@ -15,20 +16,26 @@ from ep_hw.report.study import Study, studies
 from mapping.program import Table
 
 
-def write_report(folder: Path, run: RunRecord):
+def write_report(folder: Path, run: RunRecord, models: Models | None = None):
     """Write the report of a run and the files beside it; the same record gives the same bytes.
+
+    Args:
+        models: the model's family side by side, None where it was evaluated alone.
 
     Raises:
         Refusal: a file cannot be written.
     """
     shown = studies(run)
-    write_atomically(folder / "report.html", render(run, shown).encode())
-    for exhibit in (*run.measurements, *(exhibit for study in shown for exhibit in study.exhibits)):
+    write_atomically(folder / "report.html", render(run, shown, models).encode())
+    compared = models.exhibits if models else ()
+    for exhibit in (*compared, *run.measurements, *(exhibit for study in shown for exhibit in study.exhibits)):
         write_figure(folder / "figures", slug(exhibit.name), exhibit.figure)
-    for name, rows in tables(run, shown):
+    for name, rows in (*tables(run, shown), *_model_tables(models)):
         write_atomically(folder / "tables" / f"{slug(name)}.csv", csv_of(rows))
     for name, card in run.cards:
         write_atomically(folder / "cards" / f"{slug(name)}.json", (json.dumps(card, indent=1) + "\n").encode())
+    if models:
+        write_atomically(folder / "comparison.json", (json.dumps(models.content(), indent=1) + "\n").encode())
 
 
 def tables(run: RunRecord, shown: list[Study]) -> Iterator[tuple[str, list[dict]]]:
@@ -38,6 +45,10 @@ def tables(run: RunRecord, shown: list[Study]) -> Iterator[tuple[str, list[dict]
                  ("corruption_means", _mean_rows(study)), *((t.name, _beside_rows(t)) for t in study.beside)]
         yield from ((f"{study.model}-{name}", rows) for name, rows in named if rows)
     yield from ((table.title, _plain(table)) for table in run.mapping)
+
+
+def _model_tables(models: Models | None) -> list[tuple[str, list[dict]]]:
+    return [(table.name, _beside_rows(table)) for table in models.tables] if models else []
 
 
 def accuracy_rows(study: Study) -> list[dict]:

@@ -12,6 +12,7 @@ from ep_hw import paper
 from ep_hw.report import wording
 from ep_hw.report.beside import datasets
 from ep_hw.report.inline import amplified, data_uri, png, slug, svg
+from ep_hw.report.models import Models
 from ep_hw.report.record import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.study import Study
 
@@ -19,17 +20,18 @@ SUMMARY_COLUMNS = ("model", "dataset", "machine", "threat", "strength", "chip_se
                    "ci_high", "agreement", "flips_to_wrong", "flips_to_right", "seconds", "key")
 
 
-def render(run: RunRecord, shown: Sequence[Study]) -> str:
+def render(run: RunRecord, shown: Sequence[Study], models: Models | None = None) -> str:
     """The page as text.
 
     Args:
         shown: `studies(run)`, whose figures are drawn once for the page and for the files beside it.
+        models: what the page begins with where a family was evaluated.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "cell": _cell, "svg": _inline,
                             "short": wording.short_percent, "breakable": _breakable}
     template = environment.from_string(resources.files(__package__).joinpath("template.html").read_text("utf-8"))
-    return template.render(run=run, studies=list(shown), gallery=list(map(_frame, run.gallery)),
+    return template.render(run=run, models=models, studies=list(shown), gallery=list(map(_frame, run.gallery)),
                            columns=SUMMARY_COLUMNS, paper=paper, datasets=datasets(),
                            summary_uri=data_uri("application/json", json.dumps(run.summary, indent=1).encode()))
 

@@ -112,21 +112,43 @@ def curves_figure(panel: Panel, look: dict[str, Style], limits: tuple[float, flo
     figure, axes = _panel(panel, limits)
     for line in panel.lines:
         _draw(axes, line, look[line.machine])
-    _budget_axis(axes, panel)
+    _budget_axis(axes, [point.strength for line in panel.lines for point in line.points], panel.name)
     _legend(figure, axes)
     return figure
 
 
-def _budget_axis(axes, panel: Panel):
+def models_figure(attack: str, lines: dict[str, list[tuple[float, Estimate]]]) -> Figure:
+    """Accuracy against the attack's budget, a line a model with its interval as a band.
+
+    Args:
+        lines: model -> (budget, accuracy) by rising budget.
+    """
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for n, (name, line) in enumerate(lines.items()):
+            budgets, (value, low, high) = [eps for eps, _ in line], zip(*((100 * e.value, 100 * e.low, 100 * e.high)
+                                                                          for _, e in line))
+            axes.plot(budgets, value, color=COLOURS[n], marker=MARKERS[n], label=name)
+            axes.fill_between(budgets, low, high, color=COLOURS[n], alpha=0.15, lw=0)
+        axes.set_ylabel("accuracy, %")
+        axes.set_ylim(-1.5, 101.5)
+        axes.grid()
+        _budget_axis(axes, [eps for line in lines.values() for eps, _ in line], attack)
+        _legend(figure, axes)
+    return figure
+
+
+def _budget_axis(axes, strengths: Sequence[float], attack: str):
     """Budgets over more than a decade are drawn on a logarithmic axis, with 0 at its left end."""
-    budgets = sorted({point.strength for line in panel.lines for point in line.points if point.strength})
+    budgets = sorted(set(strengths) - {0.0})
     if budgets[-1] > 10 * budgets[0]:
         axes.set_xscale("symlog", linthresh=budgets[0], linscale=0.4)
         axes.set_xlim(0, 1.3 * budgets[-1])
         decades = 10 ** np.arange(np.ceil(np.log10(budgets[0])), np.floor(np.log10(budgets[-1])) + 1)
         axes.set_xticks([0, *decades], [f"{tick:g}" for tick in (0, *decades)])
         axes.minorticks_off()
-    axes.set_xlabel("price c" if panel.name.startswith("cw") else "budget eps")
+    axes.set_xlabel("price c" if attack.startswith("cw") else "budget eps")
 
 
 def corruption_figure(panel: Panel, look: dict[str, Style], limits: tuple[float, float]) -> Figure:

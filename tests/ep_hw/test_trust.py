@@ -58,7 +58,7 @@ def flags_of(programs, folder, threats=THREATS):
     plan = Plan("planted", images(), programs, tuple(map(parse_threat, threats)), tuple(programs), settings=SETTINGS,
                 probed=24)
     summary, cells = evaluate(plan, folder)
-    return summary, [*violated(summary), *probe(plan, cells, folder, lambda *a: None, 1)]
+    return summary, [*violated(summary), *probe([(plan, folder, cells)], lambda *a: None, 1)[0]]
 
 
 def module(of):

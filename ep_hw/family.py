@@ -1,0 +1,33 @@
+"""Families: packaged models of one data set and size, of every kind that the paper compares, each of several seeds.
+
+    digits    digits-ep-s11 .. s31    digits-bp-s11 .. s31    digits-adv05-s11 ..    digits-vit-s11 .. s31    ...
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+FOLDER = "family"   # in the folder of an evaluation: the other members, each in a folder of its own
+EP, BP = "EP-CNN", "BP-CNN"
+ADVERSARIAL = ("Adv-CNN(0.5)", "Adv-CNN(1.0)")
+VIT = "ViT"
+KINDS = {"bp": BP, "adv05": ADVERSARIAL[0], "adv10": ADVERSARIAL[1], "vit": VIT, "ep": EP}   # in the paper's words
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network of a family. model: its name, or its file. kind: what the paper calls networks of its kind."""
+
+    model: str
+    kind: str
+
+
+def members(model: str, names: Iterable[str]) -> tuple[Member, ...]:
+    """The other members of an EP network's family, kind by kind; none where the name stands for itself alone.
+
+    Args:
+        model: the name of the EP network that is compiled to hardware. names: of packaged models.
+    """
+    pattern = re.compile(rf"{re.escape(model)}-({'|'.join(KINDS)})(-s\d+)?")
+    found = [Member(name, KINDS[match[1]]) for name in names if (match := pattern.fullmatch(name))]
+    return tuple(sorted(found, key=lambda member: list(KINDS.values()).index(member.kind)))

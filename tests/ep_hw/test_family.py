@@ -1,0 +1,179 @@
+"""Families: who belongs to one, what is decided from their intervals, and a tiny one evaluated end to end."""
+
+import json
+
+import numpy as np
+import pytest
+from networks import small_network
+
+from ep_hw import paper, workflow
+from ep_hw.attacks import AttackSettings
+from ep_hw.baselines import Baseline, CNNSpec
+from ep_hw.checkpoint import packaged_models, save_checkpoint
+from ep_hw.corruption_error import SEVERITIES
+from ep_hw.corruptions import CORRUPTIONS, MAIN
+from ep_hw.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
+from ep_hw.report.models import Claim, Entry, Verdict, claims, models
+from ep_hw.report.points import Estimate, pool
+from ep_hw.statistics import student, wilson
+from ep_hw.threats import parse_threat
+
+N = 200
+PGD = paper.STRENGTHS["table 3", "pgd_l2"]
+DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
+
+
+def row(accuracy, threat="clean", strength=0.0, machine="reference"):
+    low, high = wilson(round(accuracy * N), N)
+    return {"model": "net", "dataset": "cifar10", "machine": machine, "threat": threat, "strength": strength,
+            "chip_seed": None, "n": N, "accuracy": accuracy, "ci_low": low, "ci_high": high, "agreement": 1.0,
+            "flips_to_wrong": 0, "flips_to_right": 0}
+
+
+def entry(name, seeds, machine="reference"):
+    """A model whose seeds have these accuracies, one list a seed: clean, then Table 3's strengths."""
+    cases = [("clean", 0.0), *(("pgd_l2", s) for s in PGD.values())]
+    return Entry(name, machine, tuple(pool([row(a, *case, machine) for a, case in zip(accuracies, cases)])
+                                      for accuracies in seeds))
+
+
+def test_members_are_found_by_name_kind_by_kind():
+    found = members("digits", packaged_models())
+    assert [m.kind for m in found] == [kind for kind in KINDS.values() for _ in range(5)]
+    seeds = {kind: {m.model.rpartition("-")[2] for m in found if m.kind == kind} for kind in KINDS.values()}
+    assert set(map(frozenset, seeds.values())) == {frozenset({"s11", "s13", "s17", "s19", "s31"})}
+    assert members("digits-bp-s11", packaged_models()) == ()
+    names = ["x", "x-bp", "x-vit-s1", "x-noise-s1", "x-ep-s1-old", "xy-bp", "y.x-bp"]
+    assert members("x", names) == (Member("x-bp", BP), Member("x-vit-s1", VIT))
+    assert members("x.", ["xy-bp"]) == ()
+
+
+@pytest.mark.parametrize(("ours", "theirs", "outcome"), [
+    ((0.6, 0.55, 0.65), (0.5, 0.45, 0.54), "reproduced"), ((0.5, 0.45, 0.54), (0.6, 0.55, 0.65), "not reproduced"),
+    ((0.5, 0.45, 0.56), (0.6, 0.55, 0.65), "undecided"), ((0.6, 0.55, 0.65), (0.5, 0.45, 0.55), "undecided")])
+def test_a_verdict_is_decided_from_the_intervals(ours, theirs, outcome):
+    verdict = Verdict(EP, VIT, Estimate(*ours), Estimate(*theirs))
+    assert verdict.outcome == outcome
+    clear = Verdict(EP, BP, Estimate(0.6, 0.6, 0.6), Estimate(0.1, 0.1, 0.1))
+    claim = Claim("EP wins", "Clean images", (clear, verdict))
+    assert claim.outcome == outcome, "one pair is enough to refute or to leave open"
+    assert f"EP wins: {outcome}" in str(claim)
+    assert ("(intervals overlap)" in str(claim)) == (outcome == "undecided")
+    assert f"{100 * ours[0]:.1f} % [{100 * ours[1]:.1f}, {100 * ours[2]:.1f}]" in str(claim)
+
+
+def test_claims_are_about_the_models_and_threats_that_were_run():
+    """Adversarial training far above EP, EP far above ViT, and level with BP."""
+    worth = {ADVERSARIAL[0]: 0.8, ADVERSARIAL[1]: 0.7, EP: 0.5, VIT: 0.2, BP: 0.5}
+    entries = {name: entry(name, [[a + d] * 5 for d in (-0.01, 0, 0.01)]) for name, a in worth.items()}
+    found = {claim.text: claim for claim in claims(entries)}
+    assert {text: claim.outcome for text, claim in found.items()} == {
+        f"Adversarial training beats {EP} under pgd_l2": "reproduced",
+        f"{EP} beats {VIT} and {BP} under pgd_l2": "undecided", f"{EP} pays with no clean accuracy": "undecided"}
+    assert [v.outcome for v in found[f"{EP} beats {VIT} and {BP} under pgd_l2"].verdicts] == ["reproduced", "undecided"]
+    assert [c.text for c in claims({EP: entries[EP]})] == []
+
+
+def test_tables_are_means_over_seeds_with_student_intervals_beside_what_was_printed():
+    rng = np.random.default_rng(0)
+    accuracies = rng.integers(40, 160, (5, 5)) / N
+    shown = models("net", "cifar10", [entry(EP, accuracies), entry("net on loihi", accuracies[:1], "loihi")], None, [])
+    table = {t.name: t for t in shown.tables}["models-table 3"]
+    *printed, ours, hardware = table.rows
+    assert {r.name for r in printed} == set(KINDS.values())
+    assert all(r.printed for r in printed)
+    for column, label in enumerate(("clean", *PGD)):
+        cell = ours.cells[label]
+        assert cell.value == pytest.approx(accuracies[:, column].mean())
+        assert (cell.low, cell.high) == pytest.approx(np.clip(student(accuracies[:, column]), 0, 1))
+        assert (hardware.cells[label].low, hardware.cells[label].high) == pytest.approx(
+            wilson(round(accuracies[0, column] * N), N))
+    assert (ours.n, hardware.name) == (N, "net on loihi")
+    assert not any(t.name == "models-table 5" for t in shown.tables), "nothing was measured under Square"
+    assert not any(r.printed for t in models("net", "digits", [entry(EP, accuracies)], None, []).tables for r in t.rows)
+
+
+def test_corruptions_of_seeds_are_averaged_and_related_to_the_mean_baseline():
+    order = list(CORRUPTIONS)
+
+    def accuracy(shift, name, severity):
+        return 0.9 - 0.1 * severity + shift - 0.01 * order.index(name) % 0.05
+
+    def network(shift):
+        return pool([row(accuracy(shift, name, s), name, s) for name in order for s in SEVERITIES])
+
+    def worth(shift, names):
+        return np.mean([accuracy(shift, name, s) for name in names for s in SEVERITIES])
+
+    shown = models("net", "digits", [Entry(BP, "reference", (network(-0.02), network(0.0))),
+                                     Entry(EP, "reference", (network(0.03), network(0.05)))], None, [])
+    table = {t.name: t for t in shown.tables}["models-corruptions"]
+    for r, shifts in zip(table.rows, ((-0.02, 0.0), (0.03, 0.05))):
+        assert r.cells["mean of the 15"].value == pytest.approx(np.mean([worth(d, MAIN) for d in shifts]))
+        assert r.cells["mean of all 19"].value == pytest.approx(np.mean([worth(d, CORRUPTIONS) for d in shifts]))
+    error = {name: 1 - np.mean([worth(d, [name]) for d in (-0.02, 0.0)]) for name in MAIN}
+    relative = [np.mean([(1 - worth(d, [name])) / error[name] for name in MAIN]) for d in (0.03, 0.05)]
+    cell = table.rows[1].cells[f"mCE against {BP}"]
+    assert cell.value == pytest.approx(np.mean(relative))
+    assert (cell.low, cell.high) == pytest.approx(student(relative))
+    best = next(c for c in shown.claims if c.text == f"{EP} is the best under corruptions")
+    assert [(v.better, v.worse) for v in best.verdicts] == [(EP, BP)]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Two untrained networks on file: an EP network, and a BP-CNN as another member of its family."""
+    folder = tmp_path_factory.mktemp("family")
+    spec = CNNSpec(image_shape=(1, 8, 8), channels=(4,), paddings=(1,), pools=(2,), classes=10, mean=(0.3,),
+                   scale=(1.1,))
+    for name, net in (("tiny", small_network(5)), ("tiny-bp-s1", Baseline.initialise(spec, 1))):
+        net.name = name
+        save_checkpoint(net, folder / f"{name}.safetensors", recipe={}, data=DIGITS, accuracy={})
+    return folder
+
+
+def family_plan(folder):
+    threats = [*(parse_threat(f"pgd_l2@{s!r}") for s in PGD.values()), parse_threat("contrast@3")]
+    plan = workflow.plan_evaluation(str(folder / "tiny.safetensors"), ["loihi"], threats, images=12,
+                                    settings=AttackSettings(gradients=("bptt@3", "ep@0.5"), iterations=2))
+    found = members("tiny", [path.stem for path in folder.glob("*.safetensors")])
+    assert found == (Member("tiny-bp-s1", BP),)
+    return plan, workflow.plans_beside(plan, [Member(str(folder / f"{m.model}.safetensors"), m.kind) for m in found])
+
+
+def evaluated(folder, out, progress=lambda *a: None):
+    plan, others = family_plan(folder)
+    workflow.run(plan, out, command="ep-hw", title="tiny", progress=progress, others=others)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop(cell, number, total):
+    if number == 9:
+        raise Stopped
+
+
+def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    evaluated(tiny, whole)
+    with pytest.raises(Stopped):
+        evaluated(tiny, stopped, stop)
+    kept = {path: path.stat().st_mtime_ns for path in stopped.rglob("*.parquet")}
+    assert len(kept) >= 9
+    evaluated(tiny, stopped)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    for name in ("results.parquet", "family/tiny-bp-s1/results.parquet", "comparison.json",
+                 "tables/models-table-3.csv", "figures/tiny-models-pgd_l2.png", "figures/tiny-models-pgd_l2.svg"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
+    summary = json.loads((whole / "family/tiny-bp-s1/summary.json").read_text())
+    assert {(r["model"], r["machine"]) for r in summary} == {("tiny-bp-s1", "reference")}
+    content = json.loads((whole / "comparison.json").read_text())
+    rows = {r["name"]: r for r in content["tables"][0]["rows"]}
+    assert list(rows) == [BP, EP, "tiny on loihi"]
+    for label, strength in PGD.items():
+        assert rows[BP]["cells"][label]["value"] == next(r["accuracy"] for r in summary if r["strength"] == strength)
+    page = (whole / "report.html").read_text()
+    assert 0 < page.index('id="comparison"') < page.index('id="s0-answer"')
+    assert all(claim["sentence"] in page for claim in content["claims"] if "'" not in claim["sentence"])
