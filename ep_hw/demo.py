@@ -12,8 +12,7 @@ IMAGES, CHIPS, PROBED = 48, 3, 8
 MACHINES = ("reference", "loihi", "crossbar:pcm")
 ATTACKS = ("pgd_l2@0.5", "pgd_l2@1")
 CORRUPTIONS = ("gaussian_noise@5", "contrast@5", "jpeg_compression@5")
-SETTINGS = AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=5, queries=60, eot=1,
-                          votes=3)
+SETTINGS = AttackSettings(gradients=("bptt@5", "bptt@10", "ep@2:margin"), iterations=5, queries=60, eot=1, votes=3)
 
 
 def demo_plan() -> Plan:
