@@ -89,9 +89,13 @@ def evaluate(
                                         root=data_root, download=download)
 
     count, asked = images, settings.queries
-    if budget is not None:
-        count, asked = _within(budget, plan_of, asked, images, out, jobs)
-    plan = plan_of(count, asked)
+    if budget is not None and others:
+        chosen = suites.tables_only(chosen)
+        plan = _family_within(budget, plan_of, others, asked, images, out, jobs, workflow)
+    else:
+        if budget is not None:
+            count, asked = _within(budget, plan_of, asked, images, out, jobs)
+        plan = plan_of(count, asked)
     _evaluate(plan, out, workflow.command_line(), jobs, workflow, each_chip, workflow.plans_beside(plan, others))
 
 
@@ -101,6 +105,43 @@ def _within(budget: str, plan_of, queries: int, images: int | None, out: Path, j
 
     from ep_hw.budget import choose
     from ep_hw.checkpoint import check_writable
+
+    seconds = _seconds(budget, images)
+    available = len(plan_of(sys.maxsize, queries).images)
+    check_writable(out)
+    with cell_progress("measuring a trial") as show:
+        choice = choose(plan_of, queries, available, seconds, out, show, jobs)
+    typer.echo(choice.sentence())
+    return choice.images, choice.queries
+
+
+def _family_within(budget: str, plan_of, others, queries: int, images: int | None, out: Path, jobs: int, workflow):
+    """The plan of a family's EP network that a budget allows; those of the others follow from it."""
+    import sys
+
+    from ep_hw.allotment import allot, with_kinds
+    from ep_hw.checkpoint import check_writable
+
+    def parts_of(count: int, asked: int):
+        plan = plan_of(count, asked)
+        return with_kinds(plan, workflow.plans_beside(plan, others))
+
+    seconds = _seconds(budget, images)
+    available = len(plan_of(sys.maxsize, queries).images)
+    check_writable(out)
+    with cell_progress("measuring a trial") as show:
+        allotment = allot(parts_of, queries, available, seconds, out, show, jobs)
+    plan = plan_of(allotment.images, allotment.queries)
+    typer.echo(allotment.sentence(plan))
+    return allotment.of(plan)
+
+
+def _seconds(budget: str, images: int | None) -> float:
+    """The time that a budget names.
+
+    Raises:
+        Refusal: no time, or images named beside it.
+    """
     from mapping.options import duration
 
     try:
@@ -110,12 +151,7 @@ def _within(budget: str, plan_of, queries: int, images: int | None, out: Path, j
     if images is not None or not 0 < seconds < float("inf"):
         raise Refusal("no such budget", where="--budget", got=budget if images is None else f"{budget} and --images",
                       allowed="a time above 0, as 90s, 30m or 2h, without --images", remedy="leave one of them out")
-    available = len(plan_of(sys.maxsize, queries).images)
-    check_writable(out)
-    with cell_progress("measuring a trial") as show:
-        choice = choose(plan_of, queries, available, seconds, out, show, jobs)
-    typer.echo(choice.sentence())
-    return choice.images, choice.queries
+    return seconds
 
 
 def _expect(threat, kind: str, option: str):

@@ -1,14 +1,19 @@
 """Families: who belongs to one, what is decided from their intervals, and a tiny one evaluated end to end."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from networks import small_network
 
 from ep_hw import paper, workflow
+from ep_hw.allotment import LEAST, share_out
 from ep_hw.attacks import AttackSettings
 from ep_hw.baselines import Baseline, CNNSpec
+from ep_hw.budget import LEAST_QUERIES, TRIAL_QUERIES
 from ep_hw.checkpoint import packaged_models, save_checkpoint
 from ep_hw.corruption_error import SEVERITIES
 from ep_hw.corruptions import CORRUPTIONS, MAIN
@@ -120,6 +125,38 @@ def test_corruptions_of_seeds_are_averaged_and_related_to_the_mean_baseline():
     assert [(v.better, v.worse) for v in best.verdicts] == [(EP, BP)]
 
 
+COSTS = st.fixed_dictionaries({(machine, kind): st.floats(0.01, 20) for machine in ("reference", "loihi")
+                               for kind in ("", "pgd_l2", "square_linf", "cw_l2")})
+
+
+@given(costs=COSTS, seconds=st.floats(1, 1e5), asked=st.integers(LEAST_QUERIES, 5000), available=st.integers(64, 500))
+@settings(max_examples=80, deadline=None)
+def test_a_budget_is_kept_or_what_is_least_is_run(costs, seconds, asked, available):
+    images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
+    assert 64 <= images <= available
+    assert LEAST_QUERIES <= queries <= asked
+    assert all(LEAST <= n < images for n in fewer.values())
+    assert all(machine != "reference" and kind for machine, kind in left_out)
+    taken = sum(c * fewer.get(kind, images) * (queries / TRIAL_QUERIES if kind.startswith("square") else 1)
+                for (machine, kind), c in costs.items() if (machine, kind) not in left_out)
+    assert used == pytest.approx(taken)
+    if used > seconds * (1 + 1e-9):
+        assert len(left_out) == 3, "everything that may be left out"
+        assert set(fewer.values()) == {LEAST}
+        assert len(fewer) == 3
+    else:
+        assert all(images == 64 or n == images for n in fewer.values()), "more images only where attacks meet them too"
+
+
+def test_dear_attacks_meet_fewer_images_by_the_root_of_their_price():
+    costs = {("reference", ""): 1.0, ("reference", "pgd_l2"): 1.0, ("reference", "cw_l2"): 9.0}
+    images, _, fewer, left_out, used = share_out(costs, 64 + 40 * 1 + 40 / 3 * 9, 100, 500)
+    assert (images, fewer, left_out) == (64, {"pgd_l2": 40, "cw_l2": 13}, ())
+    assert used == 64 + 40 + 13 * 9
+    dear = costs | {("loihi", "cw_l2"): 500.0, ("loihi", "pgd_l2"): 1.0}
+    assert share_out(dear, 300, 100, 500)[3] == (("loihi", "cw_l2"),)
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """Two untrained networks on file: an EP network, and a BP-CNN as another member of its family."""
@@ -134,8 +171,9 @@ def tiny(tmp_path_factory):
 
 def family_plan(folder):
     threats = [*(parse_threat(f"pgd_l2@{s!r}") for s in PGD.values()), parse_threat("contrast@3")]
-    plan = workflow.plan_evaluation(str(folder / "tiny.safetensors"), ["loihi"], threats, images=12,
-                                    settings=AttackSettings(gradients=("bptt@3", "ep@0.5"), iterations=2))
+    plan = workflow.plan_evaluation(str(folder / "tiny.safetensors"), ["loihi"], threats, images=6,
+                                    settings=AttackSettings(gradients=("bptt@3",), iterations=1))
+    plan = replace(plan, probed=0)
     found = members("tiny", [path.stem for path in folder.glob("*.safetensors")])
     assert found == (Member("tiny-bp-s1", BP),)
     return plan, workflow.plans_beside(plan, [Member(str(folder / f"{m.model}.safetensors"), m.kind) for m in found])
