@@ -88,10 +88,9 @@ def share_out(costs: dict[tuple[str, str], float], seconds: float, asked: int,
         costs: (machine, attack) -> seconds an image with `TRIAL_QUERIES` queries; "" for what is no attack.
         seconds: to spend, of one worker. asked: queries. available: images in the data set.
     """
-    per_image = sum(costs.values())
-    everyone = min(available, max(FEWEST, int(seconds / per_image)))
     queries = _queries(costs, asked)
     costs = {case: c * (queries / TRIAL_QUERIES if case[1].startswith("square") else 1) for case, c in costs.items()}
+    everyone = min(available, max(FEWEST, int(seconds / sum(costs.values()))))
     shared = everyone * sum(c for (_, kind), c in costs.items() if not kind)
     left_out = []
     while LEAST * sum(_by_attack(costs).values()) > seconds - shared and (hardware := _on_hardware(costs)):

@@ -124,7 +124,7 @@ def notes(plan: Plan, summary: list[dict]) -> list[str]:
                          and row["threat"] == "clean" and row["unconverged"] > 0.01)
     stuck = f"More than 1 % of clean images had not settled when {', '.join(late)} reached the step limit."
     fixed = f"Read noise never settles: {', '.join(sorted(noisy))} run a fixed number of steps."
-    return [worst, votes, *([stuck] if late else []), *([fixed] if noisy else [])]
+    return [worst, votes, *([stuck] if late else []), *([fixed] if noisy else []), *thrift(plan)]
 
 
 def _mapping(program) -> tuple[Table, ...]:

@@ -72,14 +72,6 @@ PAPER = Suite(
     explained=_attacks("pgd_l2", [paper.STRENGTHS["table 3", "pgd_l2"]["0.49"]]),
     labels={(kind, strength): label for kind, labels in _TABLES.items() for label, strength in labels.items()},
     of_families=True)
-
-
-def tables_only(suite: Suite) -> Suite:
-    """A suite without what no table shows: other strengths of attacks, attack times, and rungs under attack."""
-    shown = tuple(t for t in suite.threats if not t.is_attack or (t.kind, t.strength) in suite.labels)
-    return replace(suite, threats=shown, temporal=None, explained=())
-
-
 QUICK = Suite(
     "a few minutes on digits: PGD, Square, five corruptions, attack times",
     (*_attacks("pgd_l2", (0.25, 0.5, 1.0)), *_attacks("pgd_linf", (0.05, 0.1)), *_attacks("square_l2", (0.5,)),
@@ -103,3 +95,9 @@ def suite(name: str) -> Suite:
         raise Refusal("unknown suite", where="--suite", got=repr(name), allowed=", ".join(SUITES),
                       remedy="choose one of these, and add to it with --attack and --corruption")
     return SUITES[name]
+
+
+def tables_only(suite: Suite) -> Suite:
+    """A suite without what no table shows: other strengths of attacks, attack times, and rungs under attack."""
+    shown = tuple(t for t in suite.threats if not t.is_attack or (t.kind, t.strength) in suite.labels)
+    return replace(suite, threats=shown, temporal=None, explained=())

@@ -62,7 +62,8 @@ def evaluate(
     baseline: Annotated[str, typer.Option(help="what the mCE is relative to: a machine of this run, or another "
                                           "model of the same data")] = "reference",
     budget: Annotated[str | None, typer.Option(help="time to spend, as 30m or 2h: chooses --images (64 or more) and "
-                                               "--queries from cells measured first")] = None,
+                                               "--queries from cells measured first; of a family, fewer images for "
+                                               "attacks that take long")] = None,
     jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
