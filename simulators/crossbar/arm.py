@@ -17,7 +17,7 @@ from simulators.crossbar.array import Array
 from simulators.reference import pool, unpool
 from simulators.relaxation import Arm
 
-SENSED_AT_ONCE = 2**19   # values that a line senses for as many images as are read together
+SENSED_AT_ONCE = 2**19   # values that all lines sense for as many images as are read together
 
 
 def overlap_add(rows, kernel: tuple[int, int], padding: int):
@@ -61,7 +61,7 @@ class Periphery:
 
 
 def _images(sensed: int) -> int:
-    """How many images are read together where a line senses so many values of each."""
+    """How many images are read together where so many values are sensed of each."""
     return max(1, SENSED_AT_ONCE // sensed)
 
 
@@ -90,7 +90,8 @@ class CrossbarArm(Arm):
 
     def _sums(self, s_pre, generator):
         _, h, w = self.unpooled
-        return torch.cat([self._sums_of(few, generator) for few in s_pre.split(_images(self.bias.numel() * h * w))])
+        few = _images(len(self.up.adcs) * self.bias.numel() * h * w)
+        return torch.cat([self._sums_of(part, generator) for part in s_pre.split(few)])
 
     def _sums_of(self, s_pre, generator):
         total = self.up.sums(self.up.drives(s_pre), lambda line, drive: self.forward_array.read_up(
@@ -99,7 +100,7 @@ class CrossbarArm(Arm):
 
     def backward(self, s_post, winners, generator=None):
         (_, h, w), (c_in, *kernel) = self.unpooled, self.feedback_array.conductance_us.shape[3:]
-        few = _images(h * w * c_in * math.prod(kernel))
+        few = _images(len(self.down.adcs) * h * w * c_in * math.prod(kernel))
         winners = repeat(None) if winners is None else winners.split(few)
         return torch.cat([self._backward_of(*part, generator) for part in zip(s_post.split(few), winners)])
 
