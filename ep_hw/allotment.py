@@ -25,7 +25,7 @@ from ep_hw.evaluation import Plan, cells_of, evaluate_all
 from ep_hw.execution import REFERENCE
 from ep_hw.family import EP, Member
 from ep_hw.reporting import thrift
-from ep_hw.threats import Threat
+from ep_hw.threats import CLEAN, Threat
 
 LEAST = 8            # images that meet an attack
 SHARE = 0.75         # of the budget for cells; the rest for probes, figures and the start of workers
@@ -71,8 +71,9 @@ def allot(parts_of: Callable[[int, int], Parts], asked: int, available: int, bud
         found = json.loads(kept.read_text())
         if found["budget_s"] == budget_s:
             return Allotment(**found)
-    rates, spent = measure(parts_of(TRIAL, TRIAL_QUERIES), kept.parent, progress, jobs)
-    costs = family_costs(parts_of(TRIAL, TRIAL_QUERIES), rates)
+    parts = parts_of(min(FEWEST, available), TRIAL_QUERIES)
+    rates, spent = measure(parts, kept.parent, progress, jobs)
+    costs = family_costs(parts, rates)
     seconds = max(0.0, SHARE * budget_s * jobs - spent)
     images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
     chosen = Allotment(budget_s, images, queries, fewer, left_out, (used / SHARE + spent) / jobs)
@@ -143,7 +144,8 @@ def measure(parts: Parts, folder: Path, progress, jobs: int) -> tuple[dict[Case,
     seconds = defaultdict(list)
     for (kind, _), (_, cells) in zip(trial, outcomes):
         for cell in cells:
-            seconds[_case(kind, cell)].append(cell.seconds() / len(cell.images))
+            if not cell.configuration.threat.source:   # counted as other images that are shown, at their price
+                seconds[_case(kind, cell)].append(cell.seconds() / len(cell.images))
     rates = {case: sum(found) / len(found) for case, found in seconds.items()}
     return rates, sum(cell.seconds() for _, cells in outcomes for cell in cells)
 
@@ -162,13 +164,13 @@ def family_costs(parts: Parts, rates: dict[Case, float]) -> dict[tuple[str, str]
 
 
 def _trial(plan: Plan) -> Plan:
-    """One strength of each attack, clean images and a corruption, one chip; on machines the yardstick alone."""
+    """One strength of each attack on `TRIAL` images, two corruptions, one chip; on machines the yardstick alone."""
     own = {t.kind: t for t in reversed([t for t in plan.threats if t.is_attack and not t.source])}
-    chosen = {*own.values(), *[t for t in plan.threats if not t.is_attack][:2]}
+    chosen = {CLEAN, *own.values(), *[t for t in plan.threats if not t.is_attack][:2]}
     dear = frozenset((m, kind) for m in plan.machines if m != REFERENCE for kind in own if kind != YARDSTICK)
     extra = tuple((m, t) for m, t in plan.extra if _unsourced(t) in chosen)
     return replace(plan, threats=tuple(t for t in plan.threats if _unsourced(t) in chosen), extra=extra, chips=1,
-                   left_out=dear)
+                   fewer=dict.fromkeys(own, TRIAL), left_out=dear)
 
 
 def _unsourced(threat: Threat) -> Threat:

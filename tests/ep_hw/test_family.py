@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from networks import small_network
 
 from ep_hw import paper, workflow
-from ep_hw.allotment import LEAST, share_out
+from ep_hw.allotment import LEAST, allot, share_out, with_kinds
 from ep_hw.attacks import AttackSettings
 from ep_hw.baselines import Baseline, CNNSpec
 from ep_hw.budget import LEAST_QUERIES, TRIAL_QUERIES
@@ -169,9 +169,9 @@ def tiny(tmp_path_factory):
     return folder
 
 
-def family_plan(folder):
+def family_plan(folder, images=6):
     threats = [*(parse_threat(f"pgd_l2@{s!r}") for s in PGD.values()), parse_threat("contrast@3")]
-    plan = workflow.plan_evaluation(str(folder / "tiny.safetensors"), ["loihi"], threats, images=6,
+    plan = workflow.plan_evaluation(str(folder / "tiny.safetensors"), ["loihi"], threats, images=images,
                                     settings=AttackSettings(gradients=("bptt@3",), iterations=1))
     plan = replace(plan, probed=0)
     found = members("tiny", [path.stem for path in folder.glob("*.safetensors")])
@@ -215,3 +215,21 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
     page = (whole / "report.html").read_text()
     assert 0 < page.index('id="comparison"') < page.index('id="s0-answer"')
     assert all(claim["sentence"] in page for claim in content["claims"] if "'" not in claim["sentence"])
+
+
+def test_a_budget_is_measured_once_over_the_family(tiny, tmp_path):
+    def parts_of(images, queries):
+        return with_kinds(*family_plan(tiny, 12))
+
+    chosen = allot(parts_of, 100, 12, 1e5, tmp_path, lambda *a: None, 1)
+    assert (chosen.images, chosen.fewer, chosen.left_out) == (12, {}, ())
+    kept = tmp_path / "budget/allotment.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"images": 9, "fewer": {"pgd_l2": 5},
+                                                               "left_out": [["loihi", "pgd_l2"]]}))
+    again = allot(parts_of, 100, 12, 1e5, tmp_path, lambda *a: None, 1)
+    plan = again.of(parts_of(12, 100)[0][1])
+    assert (again.images, plan.fewer) == (9, {"pgd_l2": 5})
+    assert not any(m == "loihi" and t.is_attack and not t.source for m, t in plan.pairs())
+    assert {len(plan.shards(t)[0]) for _, t in plan.pairs() if t.is_attack} == {5}
+    assert "pgd_l2 met the first 5 of 12 images" in again.sentence(plan)
+    assert "pgd_l2 was not run on loihi" in again.sentence(plan)
