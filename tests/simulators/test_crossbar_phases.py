@@ -64,8 +64,8 @@ def test_noise_of_two_reads_has_the_variance_of_one(graph):
 
 def test_a_signed_error_is_driven_down_the_readout_in_two_phases(graph):
     error = torch.randn(5, 10, 1, 1, generator=reads(2))
-    plain, phased = (
-        m.arms[-1] for m in both(graph, "crossbar:pcm[without=programmed+aged+read,dac_bits=10,adc_bits=12,adc_margin=5]"))
+    quiet = "crossbar:pcm[without=programmed+aged+read,dac_bits=10,adc_bits=12,adc_margin=5]"
+    plain, phased = (m.arms[-1] for m in both(graph, quiet))
     assert phased.down.two_phase
     assert not plain.down.two_phase
     assert not phased.up.two_phase
