@@ -276,7 +276,7 @@ def test_workers_that_are_still_starting_die_with_the_command(model, tmp_path):
 
 def row(threat, strength, accuracy, machine="loihi", zero_gradient=0.0):
     return {"machine": machine, "chip_seed": None, "threat": threat, "strength": strength, "accuracy": accuracy,
-            "ci_low": accuracy - 0.05, "ci_high": accuracy + 0.05, "zero_gradient": zero_gradient}
+            "n": 100, "ci_low": accuracy - 0.05, "ci_high": accuracy + 0.05, "zero_gradient": zero_gradient}
 
 
 HONEST = [row("clean", 0, 0.9), row("pgd_l2", 0.5, 0.5), row("pgd_l2", 1, 0.2), row("square_l2", 1, 0.6),
