@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ep_hw.budget import FEWEST, FOLDER, LEAST_QUERIES, TRIAL, TRIAL_QUERIES
+from ep_hw.budget import FEWEST, FOLDER, LEAST_QUERIES, TRIAL_QUERIES
 from ep_hw.cells import Cell
 from ep_hw.checkpoint import write_atomically
 from ep_hw.evaluation import Plan, cells_of, evaluate_all
@@ -27,7 +27,7 @@ from ep_hw.family import EP, Member
 from ep_hw.reporting import thrift
 from ep_hw.threats import CLEAN, Threat
 
-LEAST = 8            # images that meet an attack
+LEAST = 16           # images that meet an attack, in the trial too
 SHARE = 0.75         # of the budget for cells; the rest for probes, figures and the start of workers
 HALVINGS = 50
 YARDSTICK = "pgd_l2"
@@ -164,13 +164,13 @@ def family_costs(parts: Parts, rates: dict[Case, float]) -> dict[tuple[str, str]
 
 
 def _trial(plan: Plan) -> Plan:
-    """One strength of each attack on `TRIAL` images, two corruptions, one chip; on machines the yardstick alone."""
+    """One strength of each attack on `LEAST` images, two corruptions, one chip; on machines the yardstick alone."""
     own = {t.kind: t for t in reversed([t for t in plan.threats if t.is_attack and not t.source])}
     chosen = {CLEAN, *own.values(), *[t for t in plan.threats if not t.is_attack][:2]}
     dear = frozenset((m, kind) for m in plan.machines if m != REFERENCE for kind in own if kind != YARDSTICK)
     extra = tuple((m, t) for m, t in plan.extra if _unsourced(t) in chosen)
     return replace(plan, threats=tuple(t for t in plan.threats if _unsourced(t) in chosen), extra=extra, chips=1,
-                   fewer=dict.fromkeys(own, TRIAL), left_out=dear)
+                   fewer=dict.fromkeys(own, LEAST), left_out=dear)
 
 
 def _unsourced(threat: Threat) -> Threat:

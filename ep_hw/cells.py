@@ -133,17 +133,17 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
         machine: the machine under test, opened with the cell's chip seed. reference: the digital reference.
     """
     started = time.perf_counter()
-    threat, labels = cell.configuration.threat, cell.images.labels
+    threat, labels, own = cell.configuration.threat, cell.images.labels, machine is reference
     if threat.is_unclipped:
         machine, reference = machine.unclipped, reference.unclipped
     images, detail = _threatened(cell, machine)
     before = machine.counts()
     ends = read(machine, images, cell.configuration.votes, cell.generator("verdict"))
-    circuit = _circuit(machine, before)
+    circuit, prediction = _circuit(machine, before), majority(ends)
     columns = {
-        "image_id": cell.images.ids, "label": labels, "prediction": majority(ends),
+        "image_id": cell.images.ids, "label": labels, "prediction": prediction,
         "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
-        "reference_prediction": reference.relax(images).prediction,
+        "reference_prediction": prediction if own else reference.relax(images).prediction,
         "reference_correct_clean": reference.relax(cell.images.images).prediction == labels,
         "norm": perturbation(cell.images.images, images, threat.norm if threat.is_attack else "l2").double(),
         "steps": ends[0].steps.double(), "converged": ends[0].converged,

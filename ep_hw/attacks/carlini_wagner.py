@@ -16,6 +16,7 @@ from ep_hw.attacks.gradients import Gradient, loss_of
 from simulators.machine import Machine
 
 _EDGE = 1e-6   # keeps w finite at black and white
+_DECAYS, _TINY = (0.9, 0.999), 1e-8   # of Adam, as in its paper
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class CarliniWagner(Attempt):
 
     def _descend(self, machine, images, labels, price, generator, zeros):
         """Minimise (12) for each image's own price: its smallest winner, that one's norm (inf if none), its last."""
-        w = torch.atanh((2 * images - 1).clamp(-1 + _EDGE, 1 - _EDGE)).requires_grad_()
-        optimiser = torch.optim.Adam([w], self.rate)
+        w = torch.atanh((2 * images - 1).clamp(-1 + _EDGE, 1 - _EDGE))
+        adam = Adam(w)
         found, norms = images.clone(), images.new_full((len(images),), torch.inf)
         for _ in range(self.iterations):
-            x = ((1 + torch.tanh(w.detach())) / 2).clamp(0, 1)
+            x = ((1 + torch.tanh(w)) / 2).clamp(0, 1)
             distance = (x - images).flatten(1).norm(dim=1)
             margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin")
             better = (margin > 0) & (distance < norms)
@@ -58,9 +59,24 @@ class CarliniWagner(Attempt):
             gradient = self.gradient(machine, x, labels, generator, self.eot)
             zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
             losing = ((margin <= 0) * price).view(-1, 1, 1, 1)
-            w.grad = (2 * (x - images) - losing * gradient) * 2 * x * (1 - x)
-            optimiser.step()
+            w = w - self.rate * adam.step((2 * (x - images) - losing * gradient) * 2 * x * (1 - x))
         return found, norms, x
 
     def __str__(self):
         return f"cw:{self.gradient}"
+
+
+class Adam:
+    """Steps of Adam, Kingma and Ba 2015, algorithm 1: torch.optim would load a compiler first, seconds in each worker.
+    """
+
+    def __init__(self, like: torch.Tensor):
+        self.mean, self.square, self.steps = torch.zeros_like(like), torch.zeros_like(like), 0
+
+    def step(self, gradient: torch.Tensor) -> torch.Tensor:
+        """The step's direction, to be gone against, for the next gradient."""
+        self.steps += 1
+        self.mean.lerp_(gradient, 1 - _DECAYS[0])
+        self.square.lerp_(gradient.square(), 1 - _DECAYS[1])
+        mean, square = (m / (1 - decay**self.steps) for m, decay in zip((self.mean, self.square), _DECAYS))
+        return mean / (square.sqrt() + _TINY)

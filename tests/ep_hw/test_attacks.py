@@ -22,6 +22,7 @@ from ep_hw.attacks import (
     read,
 )
 from ep_hw.attacks.auto import Member
+from ep_hw.attacks.carlini_wagner import Adam
 from ep_hw.attacks.gradients import loss_of
 from ep_hw.checkpoint import load
 from ep_hw.data import load_data
@@ -199,6 +200,19 @@ def test_auto_pgd_joins_where_images_stay_in_the_box():
     assert clipped[1] == Member("apgd-ce", "l2", 0.3, 7, 2 * SETTINGS.iterations)
     assert [str(attempt) for attempt in free] == ["bptt@5", "apgd@7"]
     assert [str(attempt) for attempt in attempts(machine, Threat("cw_l2", 1.0), asked)] == ["cw:bptt@5:margin"]
+
+
+def test_adam_takes_the_steps_of_torch():
+    """Gradients of sizes from 1e-6 to 1e6, fifty steps."""
+    start, generator = torch.randn(13, generator=seeded()), seeded(1)
+    theirs, ours = start.clone().requires_grad_(), start.clone()
+    optimiser, adam = torch.optim.Adam([theirs], 0.01), Adam(ours)
+    for _ in range(50):
+        theirs.grad = torch.randn(13, generator=generator) * torch.logspace(-6, 6, 13)
+        optimiser.step()
+        ours = ours - 0.01 * adam.step(theirs.grad)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    assert (ours - start).abs().min() > 0
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.15])

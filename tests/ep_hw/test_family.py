@@ -150,9 +150,9 @@ def test_a_budget_is_kept_or_what_is_least_is_run(costs, seconds, asked, availab
 
 def test_dear_attacks_meet_fewer_images_by_the_root_of_their_price():
     costs = {("reference", ""): 1.0, ("reference", "pgd_l2"): 1.0, ("reference", "cw_l2"): 9.0}
-    images, _, fewer, left_out, used = share_out(costs, 64 + 40 + 13 * 9, 100, 500)
-    assert (images, fewer, left_out) == (64, {"pgd_l2": 40, "cw_l2": 13}, ())
-    assert used == 64 + 40 + 13 * 9
+    images, _, fewer, left_out, used = share_out(costs, 64 + 57 + 19 * 9, 100, 500)
+    assert (images, fewer, left_out) == (64, {"pgd_l2": 57, "cw_l2": 19}, ())
+    assert used == 64 + 57 + 19 * 9
     dear = costs | {("loihi", "cw_l2"): 500.0, ("loihi", "pgd_l2"): 1.0}
     assert share_out(dear, 300, 100, 500)[3] == (("loihi", "cw_l2"),)
 
