@@ -1,22 +1,23 @@
 """How a time budget is shared out over a family: fewer images for attacks that take long, the same for every model.
 
-    n_k = s / sqrt(c_k),   sum over k of c_k n_k = B                                                            (23)
+    n_k = s / sqrt(c_k),   sum over k of a_k + c_k n_k = B                                                      (23)
 
-c_k seconds an image that attack k takes over all models, machines, chips and strengths, B what clean and corrupted
-images leave of the budget: of all n_k that fit, these make the sum of the variances 1 / n_k least. n_k is kept between
-`LEAST` and the number of clean images. Where `LEAST` does not fit, the dearest attack on a simulated machine is left
-out.
+a_k + c_k n seconds that attack k takes on n images over all models, machines, chips and strengths, B what clean and
+corrupted images leave of the budget: of all n_k that fit, these make the sum of the variances 1 / n_k least. n_k is
+kept between `LEAST` and the number of clean images. Where `LEAST` does not fit, the dearest attack on a simulated
+machine is left out.
 
-An attack is measured at one strength on a network of each kind; on machines only PGD is, and the others are taken to be
-dearer there than on the reference by as much as PGD.
+An attack is measured at one strength on a network of each kind, with two numbers of images; on machines only PGD and
+square attacks are, and the others are taken to be dearer there than on the reference by as much as PGD.
 """
 
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ep_hw.budget import FEWEST, FOLDER, LEAST_QUERIES, TRIAL_QUERIES
 from ep_hw.cells import Cell
@@ -28,11 +29,41 @@ from ep_hw.reporting import thrift
 from ep_hw.threats import CLEAN, Threat
 
 LEAST = 16           # images that meet an attack, in the trial too
+FEW = 4              # images of the trial's other measurement
+CAUTION = 4          # an image more costs at least this part of its share of what `LEAST` images took
 SHARE = 0.75         # of the budget for cells; the rest for probes, figures and the start of workers
 HALVINGS = 50
 YARDSTICK = "pgd_l2"
 Parts = list[tuple[str, Plan]]            # kind of network, see ep_hw.family, and its plan
 Case = tuple[str, str, str]               # kind of network, machine, attack ("" for threats that are no attack)
+
+
+class Price(NamedTuple):
+    """Seconds: `fixed` whatever the number of images, and `each`."""
+
+    fixed: float
+    each: float
+
+    def of(self, images: int) -> float:
+        return self.fixed + images * self.each
+
+    def times(self, factor: float) -> "Price":
+        return Price(factor * self.fixed, factor * self.each)
+
+    @classmethod
+    def sum(cls, prices: Iterable["Price"]) -> "Price":
+        fixed, each = zip((0.0, 0.0), *prices)
+        return cls(sum(fixed), sum(each))
+
+    @classmethod
+    def through(cls, seconds: dict[int, float]) -> "Price":
+        """The line through what one or two numbers of images took; where more took hardly longer, a cautious one."""
+        (most, longest), shortest = max(seconds.items()), min(seconds.items())
+        if most == shortest[0]:
+            return cls(0.0, longest / most)
+        each = (longest - shortest[1]) / (most - shortest[0])
+        each = min(max(each, longest / (CAUTION * most)), longest / most)
+        return cls(longest - most * each, each)
 
 
 @dataclass(frozen=True)
@@ -81,96 +112,111 @@ def allot(parts_of: Callable[[int, int], Parts], asked: int, available: int, bud
     return chosen
 
 
-def share_out(costs: dict[tuple[str, str], float], seconds: float, asked: int,
+def share_out(costs: dict[tuple[str, str], Price], seconds: float, asked: int,
               available: int) -> tuple[int, int, dict[str, int], tuple[tuple[str, str], ...], float]:
     """Images, queries, images of attacks that meet fewer, (machine, attack) pairs left out, and the seconds taken.
 
     Args:
-        costs: (machine, attack) -> seconds an image with `TRIAL_QUERIES` queries; "" for what is no attack.
+        costs: (machine, attack) -> price with `TRIAL_QUERIES` queries; "" for what is no attack.
         seconds: to spend, of one worker. asked: queries. available: images in the data set.
     """
-    queries = _queries(costs, asked)
-    costs = {case: c * (queries / TRIAL_QUERIES if case[1].startswith("square") else 1) for case, c in costs.items()}
-    everyone = min(available, max(FEWEST, int(seconds / sum(costs.values()))))
-    shared = everyone * sum(c for (_, kind), c in costs.items() if not kind)
-    left_out = []
-    while LEAST * sum(_by_attack(costs).values()) > seconds - shared and (hardware := _on_hardware(costs)):
-        left_out.append(max(hardware, key=hardware.get))
+    left_out, costs = [], dict(costs)
+    shown = Price.sum(p for (_, kind), p in costs.items() if not kind)
+    left = seconds - shown.of(min(available, FEWEST))
+    while Price.sum(_by_attack(costs).values()).of(LEAST) > left and (hardware := _on_hardware(costs)):
+        left_out.append(max(hardware, key=lambda case: hardware[case].of(LEAST)))
         del costs[left_out[-1]]
     attacks = _by_attack(costs)
-    fewer = {kind: n for kind, n in _images(attacks, seconds - shared, everyone).items() if n < everyone}
-    used = shared + sum(c * fewer.get(kind, everyone) for kind, c in attacks.items())
-    return everyone, queries, fewer, tuple(sorted(left_out)), used
+    queries = _queries(attacks, left, asked)
+    attacks = {kind: p.times(queries / TRIAL_QUERIES if _is_square(kind) else 1) for kind, p in attacks.items()}
+    together = Price.sum([shown, *attacks.values()])
+    everyone = min(available, max(FEWEST, int((seconds - together.fixed) / together.each)))
+    fewer = _images(attacks, seconds - shown.of(everyone), everyone)
+    used = shown.of(everyone) + sum(p.of(fewer[kind]) for kind, p in attacks.items())
+    return everyone, queries, {kind: n for kind, n in fewer.items() if n < everyone}, tuple(sorted(left_out)), used
 
 
-def _images(attacks: dict[str, float], seconds: float, most: int) -> dict[str, int]:
+def _images(attacks: dict[str, Price], seconds: float, most: int) -> dict[str, int]:
     """Equation (23) between `LEAST` and `most`, s found by halving."""
     def at(scale: float) -> dict[str, int]:
-        return {kind: min(most, max(LEAST, int(scale / math.sqrt(c)))) for kind, c in attacks.items()}
+        return {kind: min(most, max(LEAST, int(scale / math.sqrt(p.each)))) for kind, p in attacks.items()}
 
-    low, high = 0.0, (most + 1) * math.sqrt(max(attacks.values(), default=0.0))
+    low, high = 0.0, (most + 1) * math.sqrt(max((p.each for p in attacks.values()), default=0.0))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        fits = sum(attacks[kind] * n for kind, n in at(middle).items()) <= seconds
+        fits = sum(attacks[kind].of(n) for kind, n in at(middle).items()) <= seconds
         low, high = (middle, high) if fits else (low, middle)
     return at(low)
 
 
-def _queries(costs: dict[tuple[str, str], float], asked: int) -> int:
-    """As many as let square attacks take no longer than the dearest other attack."""
-    attacks = _by_attack(costs)
-    square = max((c for kind, c in attacks.items() if kind.startswith("square")), default=0.0)
-    others = max((c for kind, c in attacks.items() if not kind.startswith("square")), default=0.0)
-    return min(asked, max(LEAST_QUERIES, int(TRIAL_QUERIES * others / square))) if square else asked
+def _queries(attacks: dict[str, Price], seconds: float, asked: int) -> int:
+    """As many as let square attacks take no longer than the dearest other, nor all attacks longer than `seconds`."""
+    square, others = ([p.of(LEAST) for kind, p in attacks.items() if _is_square(kind) == wanted]
+                      for wanted in (True, False))
+    if not square:
+        return asked
+    most = min(max(others, default=math.inf) / max(square), (seconds - sum(others)) / sum(square))
+    return int(min(asked, max(LEAST_QUERIES, TRIAL_QUERIES * most)))
 
 
-def _by_attack(costs: dict[tuple[str, str], float]) -> dict[str, float]:
-    found = defaultdict(float)
-    for (_, kind), c in costs.items():
-        if kind:
-            found[kind] += c
-    return dict(found)
+def _is_square(kind: str) -> bool:
+    return kind.startswith("square")
 
 
-def _on_hardware(costs: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
-    return {case: c for case, c in costs.items() if case[0] != REFERENCE and case[1]}
+def _by_attack(costs: dict[tuple[str, str], Price]) -> dict[str, Price]:
+    kinds = dict.fromkeys(kind for _, kind in costs if kind)
+    return {kind: Price.sum(p for (_, k), p in costs.items() if k == kind) for kind in kinds}
 
 
-def measure(parts: Parts, folder: Path, progress, jobs: int) -> tuple[dict[Case, float], float]:
-    """Seconds an image of each case of a trial, and the seconds of the whole trial, both of one worker."""
+def _on_hardware(costs: dict[tuple[str, str], Price]) -> dict[tuple[str, str], Price]:
+    return {case: p for case, p in costs.items() if case[0] != REFERENCE and case[1]}
+
+
+def measure(parts: Parts, folder: Path, progress, jobs: int) -> tuple[dict[Case, Price], float]:
+    """The price of a cell of each case of a trial, and the seconds of the whole trial, both of one worker."""
     # the first of each kind: of EP networks the one with machines
     trial = [(kind, _trial(plan)) for kind, plan in dict(reversed(parts)).items()]
-    outcomes = evaluate_all([(plan, folder / plan.model) for _, plan in trial], progress, jobs)
-    seconds = defaultdict(list)
-    for (kind, _), (_, cells) in zip(trial, outcomes):
+    trials = [(kind, plan, folder / plan.model) for kind, plan in trial]
+    trials += [(kind, _fewer(plan), folder / f"{plan.model}-{FEW}") for kind, plan in trial]
+    outcomes = evaluate_all([(plan, out) for _, plan, out in trials], progress, jobs)
+    found = defaultdict(lambda: defaultdict(list))
+    for (kind, *_), (_, cells) in zip(trials, outcomes):
         for cell in cells:
             if not cell.configuration.threat.source:   # counted as other images that are shown, at their price
-                seconds[_case(kind, cell)].append(cell.seconds() / len(cell.images))
-    rates = {case: sum(found) / len(found) for case, found in seconds.items()}
-    return rates, sum(cell.seconds() for _, cells in outcomes for cell in cells)
+                found[_case(kind, cell)][len(cell.images)].append(cell.seconds())
+    prices = {case: Price.through({n: sum(times) / len(times) for n, times in by_size.items()})
+              for case, by_size in found.items()}
+    return prices, sum(cell.seconds() for _, cells in outcomes for cell in cells)
 
 
-def family_costs(parts: Parts, rates: dict[Case, float]) -> dict[tuple[str, str], float]:
-    """(machine, attack) -> seconds an image, of all networks, chips and strengths together."""
+def family_costs(parts: Parts, prices: dict[Case, Price]) -> dict[tuple[str, str], Price]:
+    """(machine, attack) -> price of all networks, chips and strengths together."""
     counted = Counter(_case(kind, cell) for kind, plan in parts for cell in cells_of(plan, Path()))
-    costs = defaultdict(float)
-    for case, cells in counted.items():
-        kind, machine, attack = case
-        if case not in rates:   # see above
-            dearer = rates[kind, machine, YARDSTICK] / rates[kind, REFERENCE, YARDSTICK]
-            rates = rates | {case: rates[kind, REFERENCE, attack] * dearer}
-        costs[machine, attack] += cells * rates[case]
-    return dict(costs)
+    costs = defaultdict(list)
+    for (kind, machine, attack), cells in counted.items():
+        price = prices.get((kind, machine, attack))
+        if price is None:   # see above
+            here, there = (prices[kind, where, YARDSTICK].of(LEAST) for where in (machine, REFERENCE))
+            price = prices[kind, REFERENCE, attack].times(here / there)
+        costs[machine, attack].append(price.times(cells))
+    return {case: Price.sum(found) for case, found in costs.items()}
 
 
 def _trial(plan: Plan) -> Plan:
-    """One strength of each attack on `LEAST` images, two corruptions, one chip; on machines the yardstick alone."""
+    """One strength of each attack on `LEAST` images, two corruptions, one chip; on machines what has no yardstick."""
     own = {t.kind: t for t in reversed([t for t in plan.threats if t.is_attack and not t.source])}
     chosen = {CLEAN, *own.values(), *[t for t in plan.threats if not t.is_attack][:2]}
-    dear = frozenset((m, kind) for m in plan.machines if m != REFERENCE for kind in own if kind != YARDSTICK)
+    dear = frozenset((m, kind) for m in plan.machines if m != REFERENCE for kind in own
+                     if kind != YARDSTICK and not _is_square(kind))
     extra = tuple((m, t) for m, t in plan.extra if _unsourced(t) in chosen)
     return replace(plan, threats=tuple(t for t in plan.threats if _unsourced(t) in chosen), extra=extra, chips=1,
                    fewer=dict.fromkeys(own, LEAST), left_out=dear)
+
+
+def _fewer(trial: Plan) -> Plan:
+    """The attacks of a trial on `FEW` images."""
+    attacks = tuple(t for t in trial.threats if t.is_attack and not t.source)
+    return replace(trial, images=trial.images.take(slice(FEW)), threats=attacks, extra=(), fewer={})
 
 
 def _unsourced(threat: Threat) -> Threat:

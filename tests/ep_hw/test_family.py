@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from networks import small_network
 
 from ep_hw import paper, workflow
-from ep_hw.allotment import LEAST, allot, share_out, with_kinds
+from ep_hw.allotment import CAUTION, LEAST, Price, allot, share_out, with_kinds
 from ep_hw.attacks import AttackSettings
 from ep_hw.baselines import Baseline, CNNSpec
 from ep_hw.budget import LEAST_QUERIES, TRIAL_QUERIES
@@ -125,7 +125,8 @@ def test_corruptions_of_seeds_are_averaged_and_related_to_the_mean_baseline():
     assert [(v.better, v.worse) for v in best.verdicts] == [(EP, BP)]
 
 
-COSTS = st.fixed_dictionaries({(machine, kind): st.floats(0.01, 20) for machine in ("reference", "loihi")
+PRICES = st.builds(Price, st.floats(0, 100), st.floats(0.01, 20))
+COSTS = st.fixed_dictionaries({(machine, kind): PRICES for machine in ("reference", "loihi")
                                for kind in ("", "pgd_l2", "square_linf", "cw_l2")})
 
 
@@ -137,8 +138,8 @@ def test_a_budget_is_kept_or_what_is_least_is_run(costs, seconds, asked, availab
     assert LEAST_QUERIES <= queries <= asked
     assert all(LEAST <= n < images for n in fewer.values())
     assert all(machine != "reference" and kind for machine, kind in left_out)
-    taken = sum(c * fewer.get(kind, images) * (queries / TRIAL_QUERIES if kind.startswith("square") else 1)
-                for (machine, kind), c in costs.items() if (machine, kind) not in left_out)
+    taken = sum(price.of(fewer.get(kind, images)) * (queries / TRIAL_QUERIES if kind.startswith("square") else 1)
+                for (machine, kind), price in costs.items() if (machine, kind) not in left_out)
     assert used == pytest.approx(taken)
     if used > seconds * (1 + 1e-9):
         assert len(left_out) == 3, "everything that may be left out"
@@ -149,12 +150,26 @@ def test_a_budget_is_kept_or_what_is_least_is_run(costs, seconds, asked, availab
 
 
 def test_dear_attacks_meet_fewer_images_by_the_root_of_their_price():
-    costs = {("reference", ""): 1.0, ("reference", "pgd_l2"): 1.0, ("reference", "cw_l2"): 9.0}
-    images, _, fewer, left_out, used = share_out(costs, 64 + 57 + 19 * 9, 100, 500)
+    costs = {("reference", ""): Price(0, 1), ("reference", "pgd_l2"): Price(30, 1), ("reference", "cw_l2"): Price(0, 9)}
+    images, _, fewer, left_out, used = share_out(costs, 64 + 30 + 57 + 19 * 9, 100, 500)
     assert (images, fewer, left_out) == (64, {"pgd_l2": 57, "cw_l2": 19}, ())
-    assert used == 64 + 57 + 19 * 9
-    dear = costs | {("loihi", "cw_l2"): 500.0, ("loihi", "pgd_l2"): 1.0}
+    assert used == 64 + 30 + 57 + 19 * 9
+    dear = costs | {("loihi", "cw_l2"): Price(0, 500), ("loihi", "pgd_l2"): Price(0, 1)}
     assert share_out(dear, 300, 100, 500)[3] == (("loihi", "cw_l2"),)
+
+
+@given(price=PRICES, noise=st.floats(-1, 1))
+def test_a_price_is_the_line_through_two_measurements(price, noise):
+    """Where the clock's noise bends it too far, its end stays; its slope is neither nothing nor above the mean."""
+    found = Price.through({4: price.of(4), LEAST: price.of(LEAST)})
+    mean = price.of(LEAST) / LEAST
+    assert found.of(LEAST) == pytest.approx(price.of(LEAST))
+    assert found.each == pytest.approx(max(price.each, mean / CAUTION))
+    bent = Price.through({4: max(0, price.of(4) + 50 * noise), LEAST: price.of(LEAST)})
+    assert bent.of(LEAST) == pytest.approx(price.of(LEAST))
+    assert mean / CAUTION <= bent.each * (1 + 1e-9)
+    assert bent.fixed >= -1e-9 * price.of(LEAST)
+    assert Price.through({64: 32.0}) == (0.0, 0.5)
 
 
 @pytest.fixture(scope="module")
