@@ -2,10 +2,10 @@
 
     n_k = s / sqrt(c_k),   sum over k of a_k + c_k n_k = B                                                      (23)
 
-a_k + c_k n seconds that attack k takes on n images over all models, machines, chips and strengths, B what clean and
-corrupted images leave of the budget: of all n_k that fit, these make the sum of the variances 1 / n_k least. n_k is
-kept between `LEAST` and the number of clean images. Where `LEAST` does not fit, the dearest attack on a simulated
-machine is left out.
+k an attack on a machine, a_k + c_k n seconds that it takes on n images over all models, chips and strengths, B what
+clean and corrupted images leave of the budget: of all n_k that fit, these make the sum of the variances 1 / n_k least.
+n_k is kept between `LEAST` and the number of clean images, on a machine also below the reference's. Where `LEAST` does
+not fit, the dearest attack on a simulated machine is left out.
 
 An attack is measured at one strength on a network of each kind, with two numbers of images; on machines only PGD and
 square attacks are, and the others are taken to be dearer there than on the reference by as much as PGD.
@@ -28,12 +28,13 @@ from ep_hw.family import EP, Member
 from ep_hw.reporting import thrift
 from ep_hw.threats import CLEAN, Threat
 
-LEAST = 16           # images that meet an attack, in the trial too
-FEW = 4              # images of the trial's other measurement
-CAUTION = 4          # an image more costs at least this part of its share of what `LEAST` images took
+LEAST = 8            # images that meet an attack
+MEASURED, FEW = 16, 4   # images of the trial
+CAUTION = 4          # an image more costs at least this part of an image's share of what `MEASURED` took
 SHARE = 0.75         # of the budget for cells; the rest for probes, figures and the start of workers
 HALVINGS = 50
 YARDSTICK = "pgd_l2"
+Fewer = dict[tuple[str, str], int]        # (machine, attack) -> images, see `Plan`
 Parts = list[tuple[str, Plan]]            # kind of network, see ep_hw.family, and its plan
 Case = tuple[str, str, str]               # kind of network, machine, attack ("" for threats that are no attack)
 
@@ -73,14 +74,14 @@ class Allotment:
     budget_s: float
     images: int
     queries: int
-    fewer: dict[str, int]
+    fewer: tuple[tuple[str, str, int], ...]
     left_out: tuple[tuple[str, str], ...]
     seconds: float
 
     def of(self, plan: Plan) -> Plan:
         """The plan within this allotment."""
-        return replace(plan, fewer=self.fewer, left_out=frozenset(map(tuple, self.left_out)),
-                       probed=min(plan.probed, *self.fewer.values()) if self.fewer else plan.probed)
+        return replace(plan, fewer={(machine, kind): n for machine, kind, n in self.fewer},
+                       left_out=frozenset(map(tuple, self.left_out)))
 
     def sentence(self, plan: Plan) -> str:
         """For users."""
@@ -107,51 +108,52 @@ def allot(parts_of: Callable[[int, int], Parts], asked: int, available: int, bud
     costs = family_costs(parts, rates)
     seconds = max(0.0, SHARE * budget_s * jobs - spent)
     images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
-    chosen = Allotment(budget_s, images, queries, fewer, left_out, (used / SHARE + spent) / jobs)
+    chosen = Allotment(budget_s, images, queries, tuple((*case, n) for case, n in fewer.items()), left_out,
+                       (used / SHARE + spent) / jobs)
     write_atomically(kept, json.dumps(asdict(chosen)).encode())
     return chosen
 
 
 def share_out(costs: dict[tuple[str, str], Price], seconds: float, asked: int,
-              available: int) -> tuple[int, int, dict[str, int], tuple[tuple[str, str], ...], float]:
+              available: int) -> tuple[int, int, Fewer, tuple[tuple[str, str], ...], float]:
     """Images, queries, images of attacks that meet fewer, (machine, attack) pairs left out, and the seconds taken.
 
     Args:
         costs: (machine, attack) -> price with `TRIAL_QUERIES` queries; "" for what is no attack.
         seconds: to spend, of one worker. asked: queries. available: images in the data set.
     """
-    left_out, costs = [], dict(costs)
     shown = Price.sum(p for (_, kind), p in costs.items() if not kind)
+    attacks, left_out = {case: p for case, p in costs.items() if case[1]}, []
     left = seconds - shown.of(min(available, FEWEST))
-    while Price.sum(_by_attack(costs).values()).of(LEAST) > left and (hardware := _on_hardware(costs)):
-        left_out.append(max(hardware, key=lambda case: hardware[case].of(LEAST)))
-        del costs[left_out[-1]]
-    attacks = _by_attack(costs)
+    while Price.sum(attacks.values()).of(LEAST) > left and (hardware := [c for c in attacks if c[0] != REFERENCE]):
+        left_out.append(max(hardware, key=lambda case: attacks[case].of(LEAST)))
+        del attacks[left_out[-1]]
     queries = _queries(attacks, left, asked)
-    attacks = {kind: p.times(queries / TRIAL_QUERIES if _is_square(kind) else 1) for kind, p in attacks.items()}
+    attacks = {case: p.times(queries / TRIAL_QUERIES if _is_square(case) else 1) for case, p in attacks.items()}
     together = Price.sum([shown, *attacks.values()])
     everyone = min(available, max(FEWEST, int((seconds - together.fixed) / together.each)))
     fewer = _images(attacks, seconds - shown.of(everyone), everyone)
-    used = shown.of(everyone) + sum(p.of(fewer[kind]) for kind, p in attacks.items())
-    return everyone, queries, {kind: n for kind, n in fewer.items() if n < everyone}, tuple(sorted(left_out)), used
+    used = shown.of(everyone) + sum(p.of(fewer[case]) for case, p in attacks.items())
+    return everyone, queries, {case: n for case, n in fewer.items() if n < everyone}, tuple(sorted(left_out)), used
 
 
-def _images(attacks: dict[str, Price], seconds: float, most: int) -> dict[str, int]:
-    """Equation (23) between `LEAST` and `most`, s found by halving."""
-    def at(scale: float) -> dict[str, int]:
-        return {kind: min(most, max(LEAST, int(scale / math.sqrt(p.each)))) for kind, p in attacks.items()}
+def _images(attacks: dict[tuple[str, str], Price], seconds: float, most: int) -> Fewer:
+    """Equation (23) between `LEAST` and `most`, no machine more than the reference; s found by halving."""
+    def at(scale: float) -> Fewer:
+        wanted = {case: min(most, max(LEAST, int(scale / math.sqrt(p.each)))) for case, p in attacks.items()}
+        return {(machine, kind): min(n, wanted[REFERENCE, kind]) for (machine, kind), n in wanted.items()}
 
     low, high = 0.0, (most + 1) * math.sqrt(max((p.each for p in attacks.values()), default=0.0))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        fits = sum(attacks[kind].of(n) for kind, n in at(middle).items()) <= seconds
+        fits = sum(attacks[case].of(n) for case, n in at(middle).items()) <= seconds
         low, high = (middle, high) if fits else (low, middle)
     return at(low)
 
 
-def _queries(attacks: dict[str, Price], seconds: float, asked: int) -> int:
+def _queries(attacks: dict[tuple[str, str], Price], seconds: float, asked: int) -> int:
     """As many as let square attacks take no longer than the dearest other, nor all attacks longer than `seconds`."""
-    square, others = ([p.of(LEAST) for kind, p in attacks.items() if _is_square(kind) == wanted]
+    square, others = ([p.of(LEAST) for case, p in attacks.items() if _is_square(case) == wanted]
                       for wanted in (True, False))
     if not square:
         return asked
@@ -159,17 +161,8 @@ def _queries(attacks: dict[str, Price], seconds: float, asked: int) -> int:
     return int(min(asked, max(LEAST_QUERIES, TRIAL_QUERIES * most)))
 
 
-def _is_square(kind: str) -> bool:
-    return kind.startswith("square")
-
-
-def _by_attack(costs: dict[tuple[str, str], Price]) -> dict[str, Price]:
-    kinds = dict.fromkeys(kind for _, kind in costs if kind)
-    return {kind: Price.sum(p for (_, k), p in costs.items() if k == kind) for kind in kinds}
-
-
-def _on_hardware(costs: dict[tuple[str, str], Price]) -> dict[tuple[str, str], Price]:
-    return {case: p for case, p in costs.items() if case[0] != REFERENCE and case[1]}
+def _is_square(case: tuple[str, str]) -> bool:
+    return case[1].startswith("square")
 
 
 def measure(parts: Parts, folder: Path, progress, jobs: int) -> tuple[dict[Case, Price], float]:
@@ -196,21 +189,22 @@ def family_costs(parts: Parts, prices: dict[Case, Price]) -> dict[tuple[str, str
     for (kind, machine, attack), cells in counted.items():
         price = prices.get((kind, machine, attack))
         if price is None:   # see above
-            here, there = (prices[kind, where, YARDSTICK].of(LEAST) for where in (machine, REFERENCE))
+            here, there = (prices[kind, where, YARDSTICK].of(MEASURED) for where in (machine, REFERENCE))
             price = prices[kind, REFERENCE, attack].times(here / there)
         costs[machine, attack].append(price.times(cells))
     return {case: Price.sum(found) for case, found in costs.items()}
 
 
 def _trial(plan: Plan) -> Plan:
-    """One strength of each attack on `LEAST` images, two corruptions, one chip; on machines what has no yardstick."""
+    """One strength of each attack, two corruptions, one chip; on machines only attacks that are measured there."""
     own = {t.kind: t for t in reversed([t for t in plan.threats if t.is_attack and not t.source])}
     chosen = {CLEAN, *own.values(), *[t for t in plan.threats if not t.is_attack][:2]}
-    dear = frozenset((m, kind) for m in plan.machines if m != REFERENCE for kind in own
-                     if kind != YARDSTICK and not _is_square(kind))
+    attacked = [(machine, kind) for machine in plan.machines for kind in own]
+    dear = frozenset(case for case in attacked
+                     if case[0] != REFERENCE and case[1] != YARDSTICK and not _is_square(case))
     extra = tuple((m, t) for m, t in plan.extra if _unsourced(t) in chosen)
     return replace(plan, threats=tuple(t for t in plan.threats if _unsourced(t) in chosen), extra=extra, chips=1,
-                   fewer=dict.fromkeys(own, LEAST), left_out=dear)
+                   fewer=dict.fromkeys(attacked, MEASURED), left_out=dear)
 
 
 def _fewer(trial: Plan) -> Plan:

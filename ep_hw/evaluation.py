@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,8 @@ class Plan:
         probed: how many of the images white-box attacks are probed on, see ep_hw.probes; 0 for none.
         baseline: the machine or other model among the programs that the mCE is relative to.
         official: where published corruptions are read, None where no threat is one.
-        fewer: attack -> how many of the images meet it, the first ones; those that are not named meet all.
+        fewer: (machine, attack) -> how many of the images meet it there, the first ones and no more than on the
+            reference; pairs that are not named meet all. Transfers meet what their source made.
         left_out: (machine, attack) pairs that are not run, whatever the strength.
     """
 
@@ -67,7 +69,7 @@ class Plan:
     probed: int = 64
     baseline: str = REFERENCE
     official: OfficialSet | None = None
-    fewer: dict[str, int] = field(default_factory=dict)
+    fewer: dict[tuple[str, str], int] = field(default_factory=dict)
     left_out: frozenset[tuple[str, str]] = frozenset()
 
     def pairs(self) -> list[tuple[str, Threat]]:
@@ -80,10 +82,13 @@ class Plan:
                    and (t.source or (m, t.kind) not in self.left_out)]
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
 
-    def shards(self, threat: Threat) -> list[Split]:
-        """The images that meet a threat, in order, a cell each."""
-        met = self.images.take(slice(self.fewer.get(threat.kind)))
-        return [met.take(index) for index in torch.arange(len(met)).split(self.shard)]
+    def shards(self, machine: str, threat: Threat) -> list[Split]:
+        """The images that meet a threat on a machine, in order, a cell each; cut alike on every machine."""
+        met = self.fewer.get((threat.source or machine, threat.kind), len(self.images))
+        cuts = {len(self.images), *(n for (_, kind), n in self.fewer.items() if kind == threat.kind)}
+        index, starts = torch.arange(len(self.images)), [0, *sorted(cuts)]
+        return [self.images.take(shard) for start, end in pairwise(starts) if end <= met
+                for shard in index[start:end].split(self.shard)]
 
 
 def compile_all(net: EPNetwork | Baseline, names, *, loaded: dict[str, Program] | None = None) -> dict[str, Program]:
@@ -101,7 +106,7 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
                 for t in dict.fromkeys(threat for _, threat in plan.pairs()) if t.is_official}
     cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells", plan.official)
              for name, threat in plan.pairs() for chip in chips_of(plan, name)
-             for shard in plan.shards(threat))
+             for shard in plan.shards(name, threat))
     return list({cell.stem: cell for cell in cells}.values())
 
 

@@ -31,7 +31,7 @@ def probe_plan(plan: Plan) -> Plan | None:
     settings = plan.settings.model_copy(update={"iterations": 2 * plan.settings.iterations,
                                                 "restarts": plan.settings.restarts + 1})
     threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
-    met = min(plan.probed, *(plan.fewer.get(threat.kind, plan.probed) for threat in white))
+    met = min(plan.probed, *plan.fewer.values(), len(plan.images))
     return replace(plan, images=plan.images.take(slice(met)), threats=threats, extra=(), chips=1, settings=settings,
                    temporal=None, fewer={})
 

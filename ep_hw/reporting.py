@@ -65,8 +65,12 @@ def compared(plan: Plan, summary: list[dict], members: Sequence[tuple[str, list[
 
 def thrift(plan: Plan) -> list[str]:
     """What a plan does not run in full, in words."""
-    fewer = [f"{kind} met the first {count} of {len(plan.images)} images." for kind, count in plan.fewer.items()
-             if count < len(plan.images)]
+    met: dict[str, dict[str, int]] = {}
+    for (machine, kind), count in plan.fewer.items():
+        if (machine, kind) not in plan.left_out:
+            met.setdefault(kind, {})[machine] = count
+    fewer = [f"{kind} met the first {', '.join(f'{n} ({machine})' for machine, n in counts.items())} of "
+             f"{len(plan.images)} images." for kind, counts in met.items()]
     left_out = [f"{kind} was not run on {machine} (too dear for the budget)." for machine, kind in
                 sorted(plan.left_out)]
     return fewer + left_out

@@ -139,7 +139,8 @@ def _plan_beside(plan: Plan, net: EPNetwork | Baseline) -> Plan:
     _check_same_data(net, plan.images.data)
     threats = tuple(threat for threat in plan.threats if threat.source is None)
     return replace(plan, model=net.name, programs=compile_all(net, [REFERENCE]), threats=threats,
-                   machines=(REFERENCE,), extra=(), provenance=net.provenance, temporal=None, baseline=REFERENCE)
+                   machines=(REFERENCE,), extra=(), provenance=net.provenance, temporal=None, baseline=REFERENCE,
+                   fewer={case: n for case, n in plan.fewer.items() if case[0] == REFERENCE})
 
 
 def draw(data: Split, images: int, seed: int) -> Split:

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import small_network
@@ -17,6 +19,7 @@ from ep_hw.budget import LEAST_QUERIES, TRIAL_QUERIES
 from ep_hw.checkpoint import packaged_models, save_checkpoint
 from ep_hw.corruption_error import SEVERITIES
 from ep_hw.corruptions import CORRUPTIONS, MAIN
+from ep_hw.evaluation import cells_of
 from ep_hw.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
 from ep_hw.report.models import Claim, Entry, Verdict, claims, models
 from ep_hw.report.points import Estimate, pool
@@ -134,28 +137,49 @@ COSTS = st.fixed_dictionaries({(machine, kind): PRICES for machine in ("referenc
 @settings(max_examples=80, deadline=None)
 def test_a_budget_is_kept_or_what_is_least_is_run(costs, seconds, asked, available):
     images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
+    attacks = [case for case in costs if case[1] and case not in left_out]
     assert 64 <= images <= available
     assert LEAST_QUERIES <= queries <= asked
+    assert fewer.keys() <= set(attacks)
     assert all(LEAST <= n < images for n in fewer.values())
+    assert all(n <= fewer.get(("reference", kind), images) for (_, kind), n in fewer.items())
     assert all(machine != "reference" and kind for machine, kind in left_out)
-    taken = sum(price.of(fewer.get(kind, images)) * (queries / TRIAL_QUERIES if kind.startswith("square") else 1)
-                for (machine, kind), price in costs.items() if (machine, kind) not in left_out)
+    taken = sum(price.of(fewer.get(case, images)) * (queries / TRIAL_QUERIES if case[1].startswith("square") else 1)
+                for case, price in costs.items() if case not in left_out)
     assert used == pytest.approx(taken)
     if used > seconds * (1 + 1e-9):
         assert len(left_out) == 3, "everything that may be left out"
-        assert set(fewer.values()) == {LEAST}
-        assert len(fewer) == 3
-    else:
-        assert all(images == 64 or n == images for n in fewer.values()), "more images only where attacks meet them too"
+        assert fewer == dict.fromkeys(attacks, LEAST)
+    elif images > 64:
+        assert not fewer, "more images only where attacks meet them too"
 
 
 def test_dear_attacks_meet_fewer_images_by_the_root_of_their_price():
-    costs = {("reference", ""): Price(0, 1), ("reference", "pgd_l2"): Price(30, 1), ("reference", "cw_l2"): Price(0, 9)}
-    images, _, fewer, left_out, used = share_out(costs, 64 + 30 + 57 + 19 * 9, 100, 500)
-    assert (images, fewer, left_out) == (64, {"pgd_l2": 57, "cw_l2": 19}, ())
-    assert used == 64 + 30 + 57 + 19 * 9
-    dear = costs | {("loihi", "cw_l2"): Price(0, 500), ("loihi", "pgd_l2"): Price(0, 1)}
+    costs = {("reference", ""): Price(0, 1), ("reference", "pgd_l2"): Price(30, 1), ("reference", "cw_l2"): Price(0, 9),
+             ("loihi", "pgd_l2"): Price(0, 0.5)}
+    images, _, fewer, left_out, used = share_out(costs, 64 + 30 + 57 + 19 * 9 + 57 / 2, 100, 500)
+    assert images == 64
+    assert fewer == {("reference", "pgd_l2"): 57, ("reference", "cw_l2"): 19, ("loihi", "pgd_l2"): 57}
+    assert left_out == ()
+    assert used == 64 + 30 + 57 + 19 * 9 + 57 / 2
+    dear = costs | {("loihi", "cw_l2"): Price(0, 500)}
     assert share_out(dear, 300, 100, 500)[3] == (("loihi", "cw_l2"),)
+
+
+def test_machines_that_meet_fewer_images_meet_the_first_of_the_reference_s(tiny):
+    """Cells are cut alike, so that a machine's source is always there; transfers meet all that their source made."""
+    plan = replace(family_plan(tiny, 12)[0], fewer={("reference", "pgd_l2"): 9, ("loihi", "pgd_l2"): 5}, shard=4)
+    pgd, contrast = (parse_threat(text) for text in ("pgd_l2@0.5", "contrast@3"))
+    sizes = {case: [len(shard) for shard in plan.shards(*case)] for case in (
+        ("reference", pgd), ("loihi", pgd), ("loihi", replace(pgd, source="reference")),
+        ("reference", replace(pgd, source="loihi")), ("loihi", contrast))}
+    assert list(sizes.values()) == [[4, 1, 4], [4, 1], [4, 1, 4], [4, 1], [4, 4, 4]]
+    cells = cells_of(plan, Path())
+    sources = {cell.source.stem for cell in cells if cell.configuration.source}
+    assert sources
+    assert sources <= {cell.stem for cell in cells}
+    met = plan.shards("reference", pgd)
+    assert torch.cat([shard.ids for shard in met]).equal(plan.images.ids[:9])
 
 
 @given(price=PRICES, noise=st.floats(-1, 1))
@@ -237,14 +261,14 @@ def test_a_budget_is_measured_once_over_the_family(tiny, tmp_path):
         return with_kinds(*family_plan(tiny, 12))
 
     chosen = allot(parts_of, 100, 12, 1e5, tmp_path, lambda *a: None, 1)
-    assert (chosen.images, chosen.fewer, chosen.left_out) == (12, {}, ())
+    assert (chosen.images, chosen.fewer, chosen.left_out) == (12, (), ())
     kept = tmp_path / "budget/allotment.json"
-    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"images": 9, "fewer": {"pgd_l2": 5},
-                                                               "left_out": [["loihi", "pgd_l2"]]}))
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {
+        "images": 9, "fewer": [["reference", "pgd_l2", 6], ["loihi", "pgd_l2", 5]], "left_out": [["loihi", "pgd_l2"]]}))
     again = allot(parts_of, 100, 12, 1e5, tmp_path, lambda *a: None, 1)
     plan = again.of(parts_of(12, 100)[0][1])
-    assert (again.images, plan.fewer) == (9, {"pgd_l2": 5})
+    assert (again.images, plan.fewer["reference", "pgd_l2"]) == (9, 6)
     assert not any(m == "loihi" and t.is_attack and not t.source for m, t in plan.pairs())
-    assert {len(plan.shards(t)[0]) for _, t in plan.pairs() if t.is_attack} == {5}
-    assert "pgd_l2 met the first 5 of 12 images" in again.sentence(plan)
+    assert "pgd_l2 met the first 6 (reference) of 12 images" in again.sentence(plan)
     assert "pgd_l2 was not run on loihi" in again.sentence(plan)
+    assert {sum(map(len, plan.shards(m, t))) for m, t in plan.pairs() if t.is_attack} == {6}
