@@ -152,12 +152,12 @@ def _images(attacks: dict[tuple[str, str], Price], seconds: float, most: int) ->
 
 
 def _queries(attacks: dict[tuple[str, str], Price], seconds: float, asked: int) -> int:
-    """As many as let square attacks take no longer than the dearest other, nor all attacks longer than `seconds`."""
+    """As many as let square attacks take no longer than the dearest other, and keep half the time for more images."""
     square, others = ([p.of(LEAST) for case, p in attacks.items() if _is_square(case) == wanted]
                       for wanted in (True, False))
     if not square:
         return asked
-    most = min(max(others, default=math.inf) / max(square), (seconds - sum(others)) / sum(square))
+    most = min(max(others, default=math.inf) / max(square), (seconds / 2 - sum(others)) / sum(square))
     return int(min(asked, max(LEAST_QUERIES, TRIAL_QUERIES * most)))
 
 
