@@ -11,8 +11,6 @@ a relaxation that has settled, against an adjoint whose free phase stops early.
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +23,7 @@ from art.estimators.classification import PyTorchClassifier
 import ep_hw
 import mapping
 import simulators
+from benchmarks.turns import cpu_seconds
 from ep_hw.attacks import PGD, Adjoint, Unrolled
 from ep_hw.corruptions import CORRUPTIONS, corrupt
 from ep_hw.data import load_data
@@ -76,18 +75,6 @@ def toolbox(machine: Machine, steps: int, shape) -> ProjectedGradientDescentPyTo
                                            num_random_init=0, batch_size=IMAGES, verbose=False)
 
 
-def take_turns(repeats: int, *actions) -> list[float]:
-    """Median CPU seconds of each action, after one run that does not count."""
-    seconds: list[list[float]] = [[] for _ in actions]
-    for repeat in range(repeats + 1):
-        for taken, action in zip(seconds, actions):
-            started = time.process_time()
-            action()
-            if repeat:
-                taken.append(time.process_time() - started)
-    return [statistics.median(taken) for taken in seconds]
-
-
 def attacks(names: Sequence[str], repeats: int) -> Iterator[Row]:
     """PGD, a row of `ATTACKS` each; robust accuracies are printed, as they must be equal."""
     test = load_data("digits", "test").take(slice(IMAGES))
@@ -101,7 +88,7 @@ def attacks(names: Sequence[str], repeats: int) -> Iterator[Row]:
         def theirs(peer=peer, made=made):
             made["theirs"] = torch.from_numpy(peer.generate(test.images.numpy(), test.labels.numpy()))
 
-        rates = [IMAGES * ITERATIONS / taken for taken in take_turns(repeats, ours, theirs)]
+        rates = [IMAGES * ITERATIONS / taken for taken in cpu_seconds(repeats, ours, theirs)]
         left = [float((machine.relax(x.clamp(0, 1)).prediction == test.labels).float().mean()) for x in made.values()]
         apart = float((made["ours"] - made["theirs"]).abs().amax())
         what = f"{gradient} / bptt@{steps}"
@@ -115,7 +102,7 @@ def corruptions(names: Sequence[str], repeats: int) -> Iterator[Row]:
     batch, singles = pixels / 255, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
     rows = []
     for name in names:
-        taken = take_turns(repeats, lambda name=name: corrupt(batch, name, SEVERITY, np.random.default_rng(0)),
+        taken = cpu_seconds(repeats, lambda name=name: corrupt(batch, name, SEVERITY, np.random.default_rng(0)),
                            lambda name=name: [imagecorruptions.corrupt(x, SEVERITY, name) for x in singles])
         rows.append(Row(f"images a second: {name}", *(CORRUPTED / t for t in taken), 1))
         yield rows[-1]

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from ep_hw.cards import card
 from ep_hw.cells import Cell
 from ep_hw.evaluation import Plan
@@ -13,7 +15,7 @@ from ep_hw.family import EP, KINDS
 from ep_hw.measurements.stability_figures import temporal_figure
 from ep_hw.measurements.stored import stored_times
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
-from ep_hw.report.models import Entry, Models, models
+from ep_hw.report.models import Entry, Models, Right, models
 from ep_hw.report.points import pool
 from ep_hw.report.worst import worst_cases
 from ep_hw.resources import circuit_table, resource_tables
@@ -24,6 +26,7 @@ from mapping.program import Program, Table
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
 GALLERY_ITEMS = 2  # a machine and attack
+Outcome = tuple[list[dict], list[Cell]]   # of an evaluation: summary rows, cells
 
 
 def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], flags: list[Flag], *, command: str,
@@ -46,21 +49,33 @@ def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], 
         [(f"{plan.model}-{name}", card(plan, name, summary, worst, flags, versions())) for name in plan.machines])
 
 
-def compared(plan: Plan, summary: list[dict], members: Sequence[tuple[str, list[dict]]]) -> Models:
+def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Outcome]]) -> Models:
     """A plan's model and the other members of its family: kind by kind over their seeds, then its machines.
 
     Where the family has no EP networks of other seeds, the model itself on the reference stands for them.
 
     Args:
-        members: kind and summary of each, see `ep_hw.family`.
+        outcome: summary and cells. members: kind and outcome of each, see `ep_hw.family`.
     """
-    own, pooled = pool(summary), [(kind, pool(rows)) for kind, rows in members]
-    networks = {kind: tuple(points for k, points in pooled if k == kind) for kind in KINDS.values()}
+    own = pool(outcome[0])
+    networks = {kind: [found for k, found in members if k == kind] for kind in KINDS.values()}
     machines = [name for name in plan.machines if name != REFERENCE or networks[EP]]
-    networks[EP] = networks[EP] or (own,)
-    entries = [Entry(kind, REFERENCE, found) for kind, found in networks.items() if found]
+    networks[EP] = networks[EP] or [outcome]
+    entries = [Entry(kind, REFERENCE, tuple(pool(rows) for rows, _ in found),
+                     tuple(_right(cells) for _, cells in found)) for kind, found in networks.items() if found]
     entries += [Entry(f"{plan.model} on {name}", name, (own,)) for name in machines]
     return models(plan.model, plan.images.data, entries, plan.settings.ensemble, thrift(plan))
+
+
+def _right(cells: Sequence[Cell]) -> Right:
+    """Which images a network gets right on the reference, threat by threat, in the order of its plan."""
+    found: dict[tuple[str, float], list[bool]] = {}
+    for cell in cells:
+        if cell.configuration.machine == REFERENCE:
+            threat, rows = cell.configuration.threat, cell.read()
+            answers = rows["prediction"].to_numpy() == rows["label"].to_numpy()
+            found.setdefault((threat.name, float(threat.strength)), []).extend(answers.tolist())
+    return {case: np.array(answers) for case, answers in found.items()}
 
 
 def thrift(plan: Plan) -> list[str]:

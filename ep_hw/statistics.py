@@ -8,6 +8,7 @@
     Newcombe:    low = d - sqrt((p2 - l2)^2 + (u1 - p1)^2),  high = d + sqrt((u2 - p2)^2 + (p1 - l1)^2)  (6)
     median:      [x_(k), x_(n+1-k)],  k = largest with P[Binomial(n, 1/2) < k] <= (1 - level)/2                 (7)
     any size:    m' -+ z sqrt(v' / (n + 2)),  m' and v' mean and variance of x_1 .. x_n, +1, -1                 (8)
+    Welch:       m1 - m2 -+ t_f sqrt(e1 + e2),  e = s^2 / k,  f = (e1 + e2)^2 / (e1^2/(k1-1) + e2^2/(k2-1))     (9)
 
 p accuracy, n images, m and s mean and standard deviation over k chips or seeds, z and t two-sided quantiles;
 b, c images that only the first or only the second of two classifiers gets right, psi = (b + c) / n; d = p2 - p1 the
@@ -15,7 +16,7 @@ difference of two accuracies with Wilson intervals [l1, u1] and [l2, u2]; x_(k) 
 Of differences x_i that are -1, 0 or 1, (8) is (4).
 
 Sources: Wilson 1927 (1); McNemar 1947, exact form (3); Bonett and Price 2012 (4); Connor 1987 (5); Newcombe 1998 (6);
-Conover 1999, section 3.2 (7).
+Conover 1999, section 3.2 (7); Welch 1947 (9).
 """
 
 import math
@@ -63,6 +64,22 @@ def student(values, level: float = LEVEL) -> Interval:
     mean = float(values.mean())
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return Interval(float(mean - half), float(mean + half))
+
+
+def welch(first, second, level: float = LEVEL) -> Interval:
+    """Mean of the first minus that of the second over seeds that do not pair up, equation (9).
+
+    Args:
+        first, second: (k1,), (k2,), two or more each, one number a seed.
+    """
+    first, second = (np.asarray(values, dtype=float) for values in (first, second))
+    errors = [values.var(ddof=1) / len(values) for values in (first, second)]
+    difference, error = float(first.mean() - second.mean()), math.sqrt(sum(errors))
+    if not error:
+        return Interval(difference, difference)
+    freedom = sum(errors)**2 / sum(e**2 / (len(values) - 1) for e, values in zip(errors, (first, second)))
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    return Interval(difference - half, difference + half)
 
 
 def median_interval(values, level: float = LEVEL) -> Interval:

@@ -120,9 +120,9 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
     own, *theirs = ([*violated(rows), *flags] for (rows, _), flags in zip(outcomes, probed))
     flags = own + [replace(flag, machine=f"{other.model} on {flag.machine}")
                    for (_, other), found in zip(others, theirs) for flag in found]
-    members = [(member.kind, rows) for (member, _), (rows, _) in zip(others, beside)]
+    members = [(member.kind, outcome) for (member, _), outcome in zip(others, beside)]
     write_report(out, record_of(plan, out, summary, cells, flags, command=command, title=title, jobs=jobs),
-                 compared(plan, summary, members) if members else None)
+                 compared(plan, outcomes[0], members) if members else None)
     return summary, flags
 
 

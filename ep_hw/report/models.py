@@ -1,13 +1,16 @@
 """Models of one family side by side: means over seeds in the paper's tables, and what becomes of the paper's claims.
 
-    A > B is reproduced where low(A) > high(B), not reproduced where high(A) < low(B), and undecided between       (1)
+    A > B is reproduced where low(A - B) > 0, not reproduced where high(A - B) < 0, and undecided between         (1)
 
-low and high are the ends of the 95 % intervals of a mean over seeds (Student), or over images where there is one seed.
+low and high are the ends of the 95 % interval of the difference on the same images: either end the wider of what other
+images would change (`difference_interval` over images, means over threats and seeds) and of what other seeds would
+(Welch). An accuracy's interval likewise is the wider of Wilson's over images and Student's over seeds.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import isclose
 from typing import Literal
 
 import numpy as np
@@ -20,28 +23,36 @@ from ep_hw.report import wording
 from ep_hw.report.beside import BesideRow, BesideTable, at, printed_rows, same_threat
 from ep_hw.report.corruption import known
 from ep_hw.report.plots import models_figure
-from ep_hw.report.points import REFERENCE, Estimate, Point, Points
+from ep_hw.report.points import REFERENCE, Estimate, Point, Points, estimate
 from ep_hw.report.record import Exhibit
 from ep_hw.report.series import CLEAN
-from ep_hw.statistics import student
+from ep_hw.statistics import difference_interval, student, welch
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 Case = tuple[str, float]   # threat, strength
+Right = dict[Case, np.ndarray]
 WHITE_BOX = ("pgd_l2", "autoattack_linf", "cw_l2")   # of the paper's tables
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One row of the comparison. networks: points of each seed; all that is asked of them is on `machine`."""
+    """One row of the comparison.
+
+    Attributes:
+        networks: points of each seed; all that is asked of them is on `machine`.
+        right: of each seed (threat, strength) -> (n,) whether it is right, image by image on the reference; needed of
+            those that claims compare.
+    """
 
     name: str
     machine: str
     networks: tuple[Points, ...]
+    right: tuple[Right, ...] = ()
 
     def mean(self, cases: Sequence[Case]) -> Estimate | None:
         """Mean accuracy over threats and seeds; None where a network has not met one of the threats, or there are none.
 
-        Of one network the interval's ends are the means of its threats', as if all erred together: never too narrow.
+        As if an image's threats erred together: the interval is never too narrow.
         """
         found = [[self.point(points, case) for case in cases] for points in self.networks]
         if not cases or not all(all(points) for points in found):
@@ -49,7 +60,14 @@ class Entry:
         if len(found) == 1:
             ends = np.mean([[p.accuracy.value, p.accuracy.low, p.accuracy.high] for p in found[0]], axis=0)
             return Estimate(*map(float, ends))
-        return over_seeds([float(np.mean([p.accuracy.value for p in points])) for points in found])
+        return estimate([float(np.mean([p.accuracy.value for p in points])) for points in found],
+                        min(p.n for points in found for p in points))
+
+    def image_by_image(self, cases: Sequence[Case]) -> np.ndarray:
+        """(seeds, n) mean correctness over threats, of the images that met them all."""
+        met = [[_right_under(right, case) for case in cases] for right in self.right]
+        n = min(len(answers) for seed in met for answers in seed)
+        return np.array([np.mean([answers[:n] for answers in seed], axis=0) for seed in met])
 
     def point(self, points: Points, case: Case) -> Point | None:
         """What one network is worth under a threat."""
@@ -61,29 +79,47 @@ class Entry:
         return found and found.n
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean of one number a seed with its Student interval, within [0, 1]."""
-    low, high = student(values)
-    return Estimate(float(np.mean(values)), max(0.0, low), min(1.0, high))
+def _right_under(right: Right, case: Case) -> np.ndarray:
+    """Of a strength that may be rounded."""
+    return next(answers for (threat, s), answers in right.items() if threat == case[0] and isclose(s, case[1],
+                                                                                                 rel_tol=1e-3))
+
+
+def lead(first: np.ndarray, second: np.ndarray) -> Estimate:
+    """How much better the first model is, equation (1).
+
+    Args:
+        first, second: (seeds, n) correctness of the same images, in [0, 1].
+    """
+    n = min(first.shape[1], second.shape[1])
+    first, second = first[:, :n], second[:, :n]
+    low, high = difference_interval(first.mean(0) - second.mean(0))
+    if min(len(first), len(second)) > 1:
+        seeds = welch(first.mean(1), second.mean(1))
+        low, high = min(low, seeds.low), max(high, seeds.high)
+    return Estimate(float(first.mean() - second.mean()), max(-1.0, low), min(1.0, high))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether `better` beats `worse`, equation (1). first, second: what they are worth."""
+    """Whether `better` beats `worse`, equation (1). first, second: what they are worth; lead: by how much."""
 
     better: str
     worse: str
     first: Estimate
     second: Estimate
+    lead: Estimate
 
     @property
     def outcome(self) -> Outcome:
-        if self.first.low > self.second.high:
+        if self.lead.low > 0:
             return "reproduced"
-        return "not reproduced" if self.first.high < self.second.low else "undecided"
+        return "not reproduced" if self.lead.high < 0 else "undecided"
 
     def __str__(self):
-        return f"{self.better} {_estimate(self.first)} against {self.worse} {_estimate(self.second)}"
+        return (f"{self.better} {wording.percent(self.first.value)} against {self.worse} "
+                f"{wording.percent(self.second.value)}, a lead of {wording.points_of(self.lead.value)} points "
+                f"{wording.interval(self.lead)}")
 
 
 @dataclass(frozen=True)
@@ -101,8 +137,8 @@ class Claim:
         return next(o for o in ("not reproduced", "undecided", "reproduced") if o in outcomes)
 
     def __str__(self):
-        overlap = " (intervals overlap)" if self.outcome == "undecided" else ""
-        return f"{self.text}: {self.outcome}{overlap}. {self.measure}: {'; '.join(map(str, self.verdicts))}."
+        unclear = " (the lead may be none)" if self.outcome == "undecided" else ""
+        return f"{self.text}: {self.outcome}{unclear}. {self.measure}: {'; '.join(map(str, self.verdicts))}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +235,9 @@ def claims(entries: dict[str, Entry]) -> list[Claim]:
 def _claim(text: str, measure: str, entries: dict[str, Entry], cases: Sequence[Case],
            pairs: Sequence[tuple[str, str]]) -> Claim:
     worth = {name: entry.mean(cases) for name, entry in entries.items()}
-    return Claim(text, measure, tuple(Verdict(a, b, worth[a], worth[b]) for a, b in pairs
-                                      if worth.get(a) and worth.get(b)))
+    return Claim(text, measure, tuple(
+        Verdict(a, b, worth[a], worth[b], lead(*(entries[name].image_by_image(cases) for name in (a, b))))
+        for a, b in pairs if worth.get(a) and worth.get(b)))
 
 
 def _budgets(name: str, entries: Sequence[Entry], attack: str = "pgd_l2") -> list[Exhibit]:
@@ -211,7 +248,7 @@ def _budgets(name: str, entries: Sequence[Entry], attack: str = "pgd_l2") -> lis
         return []
     alt = "; ".join(f"{kind}: " + ", ".join(f"{wording.percent(e.value)} at {eps:.3g}" for eps, e in line)
                     for kind, line in lines.items())
-    return [Exhibit(f"{name}-models-{attack}", attack, "Bands: 95 %, Student t over seeds.",
+    return [Exhibit(f"{name}-models-{attack}", attack, "Bands: 95 %, the wider over seeds and over images.",
                     f"Accuracy against the budget of {attack}. {alt}.", models_figure(attack, lines))]
 
 
@@ -224,9 +261,6 @@ def _line(entry: Entry, attack: str) -> list[tuple[float, Estimate]]:
 
 def _seeds(entries: Sequence[Entry]) -> str:
     counted = ", ".join(f"{entry.name} {len(entry.networks)}" for entry in entries)
-    return (f"Seeds: {counted}. Intervals of several seeds are Student's: what another seed would change, not what "
-            "other images would.")
-
-
-def _estimate(estimate: Estimate) -> str:
-    return f"{wording.percent(estimate.value)} {wording.interval(estimate)}"
+    return (f"Seeds: {counted}. Intervals of several seeds are the wider of Student's, what other seeds would change, "
+            "and Wilson's, what other images would; a mean corruption error's is Student's. Leads are measured on the "
+            "same images.")
