@@ -95,8 +95,10 @@ def hits(machine: Machine, split: Split) -> float:
 
 
 def rate_at(recipe: AnyRecipe, rate: float, epoch: int) -> float:
-    """A learning rate in an epoch: half a cosine from `rate` to the recipe's last one, where it stays."""
+    """A learning rate in an epoch: half a cosine from `rate` to the recipe's last one, where it stays or restarts."""
     decay = recipe.decay_epochs or recipe.epochs
+    if recipe.restart and epoch >= decay:
+        rate, epoch, decay = recipe.restart * rate, epoch - decay, recipe.epochs - decay
     fraction = 0.5 * (1 + math.cos(math.pi * min(epoch, decay) / decay))
     return recipe.last_rate + (rate - recipe.last_rate) * fraction
 
@@ -112,6 +114,8 @@ def _splits(recipe: AnyRecipe, root, download: bool) -> tuple[Split, dict[str, S
 
 def _train_epoch(learner: Learner, recipe: AnyRecipe, split: Split, seed: int, at: "_Place", part: "_Part"):
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + at.epoch)
+    if recipe.restart and (at.epoch, at.batches) == (recipe.decay_epochs, 0):
+        learner.optimiser.state.clear()
     for group, rate in zip(learner.optimiser.param_groups, learner.rates):
         group["lr"] = rate_at(recipe, rate, at.epoch)
     batches = torch.randperm(len(split), generator=generator).split(recipe.batch)

@@ -40,7 +40,9 @@ class BaseRecipe(BaseModel):
 
     Training images are drawn anew each epoch: `shift` translates by up to so many whole pixels, `flip` mirrors half of
     them, `affine` gives the largest rotation (degrees), zoom (fraction) and translation (pixels), all bilinear; edges
-    are repeated. Rates fall along half a cosine to `last_rate` over `decay_epochs` (all epochs if None) and stay there.
+    are repeated. Rates fall along half a cosine to `last_rate` over `decay_epochs` (all epochs if None) and stay there;
+    with `restart` they begin again at that fraction of the first ones, with new momenta, and fall over the epochs left
+    (warm restart: Loshchilov and Hutter, ICLR 2017).
     `threads` is torch's, on which the last bits depend. Without `keep_validation` the validation images are trained on
     as well: for final runs of a recipe that was chosen on them.
     """
@@ -52,12 +54,24 @@ class BaseRecipe(BaseModel):
     epochs: int = Field(ge=1)
     decay_epochs: int | None = Field(None, ge=1)
     last_rate: float = Field(0.0, ge=0)
+    restart: float = Field(0.0, ge=0, le=1)
     weight_decay: float = Field(3e-4, ge=0)
     shift: int = Field(0, ge=0)
     flip: bool = False
     affine: tuple[float, float, float] = (0.0, 0.0, 0.0)
     keep_validation: bool = True
     threads: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _restart(self):
+        if self.restart and not (self.decay_epochs and self.decay_epochs < self.epochs):
+            raise ValueError("a restart needs decay_epochs, fewer than epochs")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler):
+        """A recipe that leaves the newer fields at zero is written as before there were any: older runs stay valid."""
+        return {key: value for key, value in handler(self).items() if value or key not in ("restart", "weight_noise")}
 
     def fingerprint(self, seed: int) -> str:
         """sha256 of everything that decides the outcome of a run."""
@@ -102,12 +116,6 @@ class Recipe(_Convolutional):
     momentum: float = Field(0.9, ge=0, lt=1)
     gain: Positive | tuple[Positive, ...] = 1.0
     weight_noise: float = Field(0.0, ge=0, le=1)
-
-    @model_serializer(mode="wrap")
-    def _without_noise(self, handler):
-        """Without noise a recipe is written as it was before there was any: runs and checkpoints stay valid."""
-        content = handler(self)
-        return content if self.weight_noise else {k: v for k, v in content.items() if k != "weight_noise"}
 
     @model_validator(mode="after")
     def _rates(self):

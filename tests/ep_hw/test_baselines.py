@@ -193,7 +193,18 @@ def test_rates_fall_along_half_a_cosine_to_the_last_rate_and_stay_there(epoch, r
     assert rate_at(recipe, rate, epoch) == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-6, abs=1e-9)
 
 
+@given(st.integers(0, 39), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(1, 39))
+def test_after_a_warm_restart_rates_fall_as_those_of_a_new_run_over_the_epochs_left(epoch, rate, restart, decay):
+    paper = load_recipe("cifar10-paper")
+    recipe = paper.model_copy(update={"epochs": 40, "decay_epochs": decay, "restart": restart})
+    first = paper.model_copy(update={"epochs": decay, "decay_epochs": None})
+    second = paper.model_copy(update={"epochs": 40 - decay, "decay_epochs": None})
+    expected = rate_at(first, rate, epoch) if epoch < decay else rate_at(second, restart * rate, epoch - decay)
+    assert rate_at(recipe, rate, epoch) == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize(("change", "words"), [({"kind": "gan"}, "gan"), ({"rate": -1}, "rate"),
+                                               ({"restart": 0.3}, "decay_epochs"),
                                                ({"pools": (2,)}, "one entry a layer"), ({"speed": 1}, "speed")])
 def test_bad_recipes_are_refused_by_kind(change, words, tmp_path):
     path = tmp_path / "r.toml"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from networks import small_network
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import ep_hw
@@ -70,6 +71,21 @@ def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkey
     batches = -(-len(load_data("digits", "train")) // TINY.batch)
     assert len(taken) == TINY.epochs * batches
     assert (tmp_path / "cut.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_warm_restart_begins_from_the_weights_alone(tmp_path):
+    recipe = TINY.model_copy(update={"decay_epochs": 2, "restart": 0.3})
+    train(recipe, 1, tmp_path / "whole.safetensors", name="tiny")
+    out, part = tmp_path / "cut.safetensors", tmp_path / "cut.safetensors.part"
+    with pytest.raises(Stop):
+        train(recipe, 1, out, name="tiny", log=stop_after(2))
+    with safe_open(part, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(part)
+    assert any(key.startswith("optimiser.") for key in tensors)
+    save_file({key: value for key, value in tensors.items() if key.startswith("net.")}, part, metadata)
+    train(recipe, 1, out, name="tiny")
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
 def test_another_seed_does_not_continue_an_unfinished_run(tmp_path):
