@@ -6,15 +6,15 @@ from ep_hw.evaluation import Plan, chips_of
 from ep_hw.report.corruption import corruption_rows, means
 from ep_hw.report.points import Estimate, is_attack, pool
 from ep_hw.report.worst import WorstCase
-from ep_hw.trust import Flag
+from ep_hw.trust import Verdict
 
 
-def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[WorstCase], flags: Sequence[Flag],
+def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[WorstCase], checks: Sequence[Verdict],
          versions: dict[str, str]) -> dict:
     """The card of one machine of a plan.
 
     Args:
-        summary, worst, flags: of all machines.
+        summary, worst, checks: of all machines.
     """
     points = pool(summary)
     own = {key: point for key, point in points.items() if key[0] == machine}
@@ -34,8 +34,8 @@ def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[Wors
         "corruptions": [{"corruption": row.name, "severities": [p.strength for p in row.cells[machine]],
                          "mean": row.mean(machine)} for row in corruption_rows(points) if row.cells[machine]],
         "corruption_means": means(points, machine, plan.baseline),
-        "trust": {"violated": [{"chip": flag.chip, "finding": flag.finding} for flag in flags
-                               if flag.machine == machine]},
+        "trust": [{"check": v.check, "chip": v.chip, "comparisons": v.made, "violated": list(v.findings)}
+                  for v in checks if v.machine == machine],
         "versions": versions}
 
 

@@ -15,7 +15,7 @@ from ep_hw.attacks import UNAWARE
 from ep_hw.cells import Cell
 from ep_hw.evaluation import Plan, evaluate_all
 from ep_hw.threats import Threat
-from ep_hw.trust import Flag, aware, half_interval, slack
+from ep_hw.trust import Verdict, aware, half_interval, judged, slack
 
 UNBOUNDED = Threat("pgd_linf", 1.0)
 FOLDER = "probes"   # in the folder of the evaluation that they check
@@ -36,8 +36,8 @@ def probe_plan(plan: Plan) -> Plan | None:
                    temporal=None, fewer={})
 
 
-def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: int) -> list[list[Flag]]:
-    """Run the probes of finished evaluations, each into its folder/probes; flags of each for those that fail.
+def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: int) -> list[list[Verdict]]:
+    """Run the probes of finished evaluations, each into its folder/probes; what became of them, for each evaluation.
 
     Args:
         parts: plan, folder and cells of each evaluation. progress, jobs: see `evaluate_all`.
@@ -45,27 +45,30 @@ def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: in
     chosen = [(plan, folder / FOLDER) for plan, folder in ((probe_plan(p), folder) for p, folder, _ in parts) if plan]
     found = {plan.model: (plan, *outcome) for (plan, _), outcome in
              zip(chosen, evaluate_all(chosen, progress, jobs) if chosen else [])}
-    return [_flags(cells, *found[plan.model]) if plan.model in found else [] for plan, _, cells in parts]
+    return [_verdicts(cells, *found[plan.model]) if plan.model in found else [] for plan, _, cells in parts]
 
 
-def _flags(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes: Sequence[Cell]) -> list[Flag]:
+def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes: Sequence[Cell]) -> list[Verdict]:
     before, after = (_accuracies(group, chosen.images.ids.tolist()) for group in (cells, probes))
-    return [Flag(row["machine"], row["chip_seed"], finding) for row in rows
-            for finding in _findings(row, before, after)]
+    return [verdict for row in rows for name, comparisons in (
+                ("an attack without any bound leaves nothing standing", _unbounded(row)),
+                ("more iterations and restarts change little", _harder(row, before, after)))
+            for verdict in judged(row["machine"], row["chip_seed"], name, comparisons)]
 
 
-def _findings(row: dict, before: dict, after: dict):
+def _unbounded(row: dict):
+    if (row["threat"], row["strength"]) == (UNBOUNDED.name, UNBOUNDED.strength):
+        yield (f"an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is masked, not "
+               "robust.") if aware(row) > slack(row) else None
+
+
+def _harder(row: dict, before: dict, after: dict):
     case = row["machine"], row["threat"], row["strength"]
-    if case[1:] == (UNBOUNDED.name, UNBOUNDED.strength):
-        if aware(row) > slack(row):
-            yield (f"an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is masked, not "
-                   "robust.")
-    elif case in before and row["threat"].startswith("pgd"):
+    if case in before and row["threat"].startswith("pgd"):
         gained = after[case] - before[case]
-        if abs(gained) > half_interval(row):
-            verb = "raise" if gained > 0 else "lower"
-            yield (f"more iterations and restarts {verb} the accuracy under {case[1]}@{case[2]:g} from "
-                   f"{before[case]:.3f} to {after[case]:.3f}: the attack is not to be trusted as it is.")
+        yield (f"more iterations and restarts {'raise' if gained > 0 else 'lower'} the accuracy under "
+               f"{case[1]}@{case[2]:g} from {before[case]:.3f} to {after[case]:.3f}: the attack is not to be trusted "
+               "as it is.") if abs(gained) > half_interval(row) else None
 
 
 def _accuracies(cells: Sequence[Cell], ids: list[int]) -> dict[tuple[str, str, float], float]:

@@ -21,7 +21,7 @@ from ep_hw.report.worst import worst_cases
 from ep_hw.resources import circuit_table, resource_tables
 from ep_hw.rungs import rungs_of
 from ep_hw.threats import CLEAN
-from ep_hw.trust import Flag
+from ep_hw.trust import Verdict
 from mapping.program import Program, Table
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
@@ -29,13 +29,13 @@ GALLERY_ITEMS = 2  # a machine and attack
 Outcome = tuple[list[dict], list[Cell]]   # of an evaluation: summary rows, cells
 
 
-def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], flags: list[Flag], *, command: str,
+def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], checks: list[Verdict], *, command: str,
               title: str, jobs: int = 1) -> RunRecord:
     """The record of an evaluation, with what is measured beside its cells.
 
     Args:
-        folder: of the run; measurements that are found there are not made again. flags: trust checks that failed.
-        jobs: see `ep_hw.execution.call_all`.
+        folder: of the run; measurements that are found there are not made again.
+        checks: what became of the trust checks. jobs: see `ep_hw.execution.call_all`.
     """
     worst = worst_cases(_images(plan, cells))
     mapping = [table for name in plan.machines for table in _mapping(plan.programs[name])]
@@ -44,9 +44,9 @@ def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], 
         title, command, summary, gallery(plan, cells), [*mapping, *resource_tables(plan), *circuit], waterfalls(plan),
         versions(), {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
                      "attack settings": plan.settings.model_dump(mode="json")},
-        notes(plan, summary), flags, worst, temporal_exhibits(plan, folder, jobs), plan.labels, plan.settings.ensemble,
+        notes(plan, summary), checks, worst, temporal_exhibits(plan, folder, jobs), plan.labels, plan.settings.ensemble,
         plan.baseline,
-        [(f"{plan.model}-{name}", card(plan, name, summary, worst, flags, versions())) for name in plan.machines])
+        [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions())) for name in plan.machines])
 
 
 def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Outcome]]) -> Models:

@@ -1,10 +1,10 @@
-"""Checks that go with every robustness claim. What they find becomes a red banner on the report.
+"""Checks that go with every robustness claim. The report lists all; what one finds becomes a red banner.
 
 Source: Carlini et al. 2019 (evaluating adversarial robustness), Athalye et al. 2018 (gradient masking).
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,15 +27,40 @@ class Flag:
         return f"{self.machine}{'' if self.chip is None else f' (chip {self.chip})'}: {self.finding}"
 
 
-def violated(summary: Sequence[dict]) -> list[Flag]:
-    """The checks that an evaluation's summary rows fail."""
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one check on one machine.
+
+    Attributes:
+        machine, chip: see `Flag`. check: what must hold, a clause.
+        made: number of comparisons, 1 or more. findings: a sentence for each that failed.
+    """
+
+    machine: str
+    chip: int | None
+    check: str
+    made: int
+    findings: tuple[str, ...]
+
+    @property
+    def flags(self) -> list[Flag]:
+        """A flag for each finding."""
+        return [Flag(self.machine, self.chip, finding) for finding in self.findings]
+
+
+def verdicts(summary: Sequence[dict]) -> list[Verdict]:
+    """The checks that an evaluation's summary rows allow, machine by machine."""
     by_machine = defaultdict(dict)
     for row in summary:
         by_machine[row["machine"], row["chip_seed"]][row["threat"], row["strength"]] = row
-    return [Flag(machine, chip, finding) for (machine, chip), rows in by_machine.items()
-            for check in (_rising, _black_box_stronger, _unaware_stronger, _unaware_needed, _noise_stronger,
-                          _no_gradient)
-            for finding in check(rows)]
+    return [found for (machine, chip), rows in by_machine.items() for name, check in CHECKS.items()
+            for found in judged(machine, chip, name, check(rows))]
+
+
+def judged(machine: str, chip: int | None, check: str, comparisons: Iterable[str | None]) -> list[Verdict]:
+    """The verdict on comparisons that each gave what is wrong, or None; no verdict without any."""
+    comparisons = list(comparisons)
+    return [Verdict(machine, chip, check, len(comparisons), tuple(filter(None, comparisons)))] if comparisons else []
 
 
 def _rising(rows: dict):
@@ -43,46 +68,57 @@ def _rising(rows: dict):
     for threat in dict.fromkeys(t for t, _ in rows if "_l" in t):
         ladder = sorted((rows[k] for k in rows if k[0] in (threat, "clean")), key=lambda r: r["strength"])
         for weaker, stronger in pairwise(ladder):
-            if stronger["accuracy"] > weaker["accuracy"] + slack(stronger, weaker):
-                yield (f"accuracy under {threat} rises from {weaker['accuracy']:.3f} at eps "
-                       f"{weaker['strength']:g} to {stronger['accuracy']:.3f} at eps {stronger['strength']:g}.")
+            rises = stronger["accuracy"] > weaker["accuracy"] + slack(stronger, weaker)
+            yield (f"accuracy under {threat} rises from {weaker['accuracy']:.3f} at eps {weaker['strength']:g} to "
+                   f"{stronger['accuracy']:.3f} at eps {stronger['strength']:g}.") if rises else None
 
 
 def _black_box_stronger(rows: dict):
     """An attacker who sees only outputs must not beat one who sees everything."""
     for white, black in _pairs(rows, "pgd", "square"):
-        if aware(white) > black["accuracy"] + slack(white, black):
-            yield _beaten("the black-box attack", black, aware(white))
+        masked = aware(white) > black["accuracy"] + slack(white, black)
+        yield _beaten("the black-box attack", black, aware(white)) if masked else None
 
 
 def _unaware_stronger(rows: dict):
     """An attacker who ignores the hardware must not beat one who knows it, and tries those very images as well."""
     for white, unaware in _pairs(rows, "", "transfer:reference:"):
-        if white["accuracy"] > unaware["accuracy"] + slack(white):
-            yield _beaten("the unaware attacker", unaware, white["accuracy"])
+        masked = white["accuracy"] > unaware["accuracy"] + slack(white)
+        yield _beaten("the unaware attacker", unaware, white["accuracy"]) if masked else None
 
 
 def _unaware_needed(rows: dict):
     """Gradients of the hardware must not need the unaware attacker's images to be as strong as they."""
     for white, unaware in _pairs(rows, "", "transfer:reference:"):
-        if aware(white) > unaware["accuracy"] + half_interval(white):
-            yield _beaten("without its images, the unaware attacker", unaware, aware(white))
+        masked = aware(white) > unaware["accuracy"] + half_interval(white)
+        yield _beaten("without its images, the unaware attacker", unaware, aware(white)) if masked else None
 
 
 def _noise_stronger(rows: dict):
     """Noise in a random direction must not do more harm than an attack that went as far."""
     for (threat, strength), row in rows.items():
         noise = row.get("noise_accuracy")
-        if noise is not None and aware(row) > noise + slack(row):
-            yield (f"random noise as large as {threat}@{strength:g} ({noise:.3f}) does more harm than the "
-                   f"attack ({aware(row):.3f}).")
+        if noise is not None:
+            yield (f"random noise as large as {threat}@{strength:g} ({noise:.3f}) does more harm than the attack "
+                   f"({aware(row):.3f}).") if aware(row) > noise + slack(row) else None
 
 
 def _no_gradient(rows: dict):
     """A gradient that is mostly zero says nothing about robustness."""
     for (threat, strength), row in rows.items():
-        if row["zero_gradient"] > 0.5:
-            yield f"{row['zero_gradient']:.0%} of {threat}@{strength:g} iterations saw a zero gradient."
+        if "_l" in threat and not threat.startswith(("square", "transfer:")):
+            zero = row["zero_gradient"]
+            yield f"{zero:.0%} of {threat}@{strength:g} iterations saw a zero gradient." if zero > 0.5 else None
+
+
+CHECKS = {
+    "a larger budget never helps the defender": _rising,
+    "the black box (Square) is no stronger than the white box": _black_box_stronger,
+    "the unaware attacker is no stronger than the aware one": _unaware_stronger,
+    "the aware attacker's own gradients are as strong as the unaware attacker's images": _unaware_needed,
+    "noise of the attack's size does less harm than the attack": _noise_stronger,
+    "most gradients are not zero": _no_gradient,
+}
 
 
 def _pairs(rows: dict, strong: str, weak: str):

@@ -29,7 +29,7 @@ from ep_hw.reporting import compared, record_of
 from ep_hw.rungs import rungs_of
 from ep_hw.suites import BARE, Suite
 from ep_hw.threats import CLEAN, Threat
-from ep_hw.trust import Flag, violated
+from ep_hw.trust import Flag, verdicts
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program, load_program
@@ -117,13 +117,13 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
     outcomes = evaluate_all(parts, progress, jobs)
     (summary, cells), *beside = outcomes
     probed = probe([(p, folder, found) for (p, folder), (_, found) in zip(parts, outcomes)], progress, jobs)
-    own, *theirs = ([*violated(rows), *flags] for (rows, _), flags in zip(outcomes, probed))
-    flags = own + [replace(flag, machine=f"{other.model} on {flag.machine}")
-                   for (_, other), found in zip(others, theirs) for flag in found]
+    own, *theirs = ([*verdicts(rows), *found] for (rows, _), found in zip(outcomes, probed))
+    checks = own + [replace(verdict, machine=f"{other.model} on {verdict.machine}")
+                    for (_, other), found in zip(others, theirs) for verdict in found]
     members = [(member.kind, outcome) for (member, _), outcome in zip(others, beside)]
-    write_report(out, record_of(plan, out, summary, cells, flags, command=command, title=title, jobs=jobs),
+    write_report(out, record_of(plan, out, summary, cells, checks, command=command, title=title, jobs=jobs),
                  compared(plan, outcomes[0], members) if members else None)
-    return summary, flags
+    return summary, [flag for verdict in checks for flag in verdict.flags]
 
 
 def plans_beside(plan: Plan, members: Iterable[Member]) -> list[tuple[Member, Plan]]:

@@ -15,6 +15,8 @@ from ep_hw.report.inline import amplified, data_uri, png, slug, svg
 from ep_hw.report.models import Models
 from ep_hw.report.record import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.study import Study
+from ep_hw.trust import Verdict
+from mapping.program import Table
 
 SUMMARY_COLUMNS = ("model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low",
                    "ci_high", "agreement", "flips_to_wrong", "flips_to_right", "seconds", "key")
@@ -32,8 +34,20 @@ def render(run: RunRecord, shown: Sequence[Study], models: Models | None = None)
                             "short": wording.short_percent, "breakable": _breakable}
     template = environment.from_string(resources.files(__package__).joinpath("template.html").read_text("utf-8"))
     return template.render(run=run, models=models, studies=list(shown), gallery=list(map(_frame, run.gallery)),
-                           columns=SUMMARY_COLUMNS, paper=paper, datasets=datasets(),
+                           columns=SUMMARY_COLUMNS, paper=paper, datasets=datasets(), checks=_checks(run.checks),
                            summary_uri=data_uri("application/json", json.dumps(run.summary, indent=1).encode()))
+
+
+def _checks(found: Sequence[Verdict]) -> Table:
+    """A line a check, over all machines and chips."""
+    rows = []
+    for check in dict.fromkeys(verdict.check for verdict in found):
+        same = [verdict for verdict in found if verdict.check == check]
+        rows.append((check, len({verdict.machine for verdict in same}), sum(verdict.made for verdict in same),
+                     sum(len(verdict.findings) for verdict in same)))
+    return Table("What was checked", ("must hold", "machines", "comparisons", "violated"), tuple(rows),
+                 ("Where an attack fails, its gradient may be to blame rather than the network be strong. Noisy "
+                  "machines and unequal samples are allowed half an interval.",))
 
 
 def _breakable(machine: str) -> Markup:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ep_hw.report.points import REFERENCE
 from ep_hw.report.worst import WorstCase
-from ep_hw.trust import Flag
+from ep_hw.trust import Flag, Verdict
 from mapping.program import Table
 
 
@@ -64,7 +64,7 @@ class RunRecord:
         waterfalls: target -> ordered (machine, cause) rungs, ("reference", "digital reference") first; each cause is
             what its machine adds to the one before.
         versions, seeds: of every package and generator that decided a number.
-        notes: remarks of the evaluation. flags: violated trust checks, shown as a red banner.
+        notes: remarks of the evaluation. checks: the trust checks; what they found is shown as a red banner.
         worst: worst cases over attacks. measurements: figures of what was measured beside the cells.
         labels: (attack, strength) -> how the paper's tables name the strength. ensemble: of AutoAttack, None if unset.
         baseline: what the mCE is relative to.
@@ -80,10 +80,15 @@ class RunRecord:
     versions: dict[str, str]
     seeds: dict[str, object]
     notes: list[str]
-    flags: list[Flag]
+    checks: list[Verdict]
     worst: list[WorstCase] = field(default_factory=list)
     measurements: list[Exhibit] = field(default_factory=list)
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     ensemble: str | None = None
     baseline: str = REFERENCE
     cards: list[tuple[str, dict]] = field(default_factory=list)
+
+    @property
+    def flags(self) -> list[Flag]:
+        """The findings of all checks."""
+        return [flag for verdict in self.checks for flag in verdict.flags]

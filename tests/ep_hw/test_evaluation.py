@@ -23,7 +23,7 @@ from ep_hw.checkpoint import load, save_checkpoint
 from ep_hw.evaluation import cells_of, chips_of, evaluate
 from ep_hw.rungs import rungs_of
 from ep_hw.threats import parse_threat
-from ep_hw.trust import violated
+from ep_hw.trust import verdicts
 from mapping import Refusal, compile
 
 FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
@@ -284,7 +284,12 @@ HONEST = [row("clean", 0, 0.9), row("pgd_l2", 0.5, 0.5), row("pgd_l2", 1, 0.2), 
 
 
 def test_an_honest_evaluation_raises_no_flag():
-    assert violated(HONEST) == []
+    made = {verdict.check: (verdict.made, verdict.findings) for verdict in verdicts(HONEST)}
+    assert made == {"a larger budget never helps the defender": (4, ()),
+                    "the black box (Square) is no stronger than the white box": (1, ()),
+                    "the unaware attacker is no stronger than the aware one": (1, ()),
+                    "the aware attacker's own gradients are as strong as the unaware attacker's images": (1, ()),
+                    "most gradients are not zero": (2, ())}
 
 
 @pytest.mark.parametrize(("planted", "words"), [
@@ -293,5 +298,4 @@ def test_an_honest_evaluation_raises_no_flag():
     (row("pgd_l2", 0.5, 0.95), "rises")])
 def test_a_planted_fault_raises_its_flag(planted, words):
     same = [r for r in HONEST if (r["threat"], r["strength"]) != (planted["threat"], planted["strength"])]
-    flags = violated([*same, planted])
-    assert any(words in flag.finding for flag in flags)
+    assert any(words in finding for verdict in verdicts([*same, planted]) for finding in verdict.findings)

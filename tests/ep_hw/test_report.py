@@ -24,7 +24,7 @@ from ep_hw.report.series import ladders, panels, telling, threats, without_rungs
 from ep_hw.report.study import studies
 from ep_hw.report.wording import findings, largest_loss
 from ep_hw.statistics import mcnemar, paired_interval, student, wilson
-from ep_hw.trust import Flag
+from ep_hw.trust import Verdict
 from mapping import Refusal
 from mapping.program import Table
 
@@ -37,7 +37,7 @@ WATERFALLS = {
     "loihi": [("reference", "digital reference"), ("loihi:weights", "8-bit weights"), ("loihi", "integer states")],
     PCM: [("reference", "digital reference"), ("crossbar:ideal", "mapping"), *CAUSES.items()]}
 CHIPS = (0, 1, 2, 3, 4)
-MASKED = Flag(PCM, 3, "the black box beats the white box.")
+MASKED = Verdict(PCM, 3, "no black box is stronger", 4, ("the black box beats the white box.",))
 
 
 def row(machine, threat="clean", strength=0.0, chip=None, *, to_wrong=0, to_right=0, reference_right=194, n=N):
@@ -214,8 +214,8 @@ def test_the_json_in_the_page_is_the_summary(page):
 
 
 def test_sections_without_data_are_left_out():
-    full = Page(render(replace(small_record(), flags=[MASKED])))
-    sections = {"s0-waterfalls", "s0-curves", "s0-corruptions", "gallery", "mapping", "flags"}
+    full = Page(render(replace(small_record(), checks=[MASKED])))
+    sections = {"s0-waterfalls", "s0-curves", "s0-corruptions", "gallery", "mapping", "flags", "checks"}
     assert sections <= set(full.ids)
     bare = replace(small_record(), summary=[row("reference"), row("loihi", to_wrong=2)], gallery=[], mapping=[])
     page = Page(render(bare))
@@ -232,14 +232,23 @@ def test_budgets_over_decades_are_plain_numbers_beside_zero():
 
 
 def test_flags_stand_above_the_answer():
-    html = render(replace(small_record(), flags=[MASKED]))
-    assert html.index(str(MASKED)) < html.index("s0-answer")
+    html = render(replace(small_record(), checks=[MASKED]))
+    assert html.index(str(MASKED.flags[0])) < html.index("s0-answer")
     assert "1 trust check violated" in Page(html).text
+
+
+def test_checks_that_held_are_listed_with_how_often_they_were_made():
+    held = [Verdict(name, None, "larger budgets never help", 5, ()) for name in ("reference", "loihi")]
+    page = Page(render(replace(small_record(), checks=[MASKED, *held])))
+    assert "no black box is stronger 1 4 1" in page.text
+    assert "larger budgets never help 2 10 0" in page.text
+    assert "flags" not in Page(render(replace(small_record(), checks=held))).ids
 
 
 def test_text_from_outside_is_escaped():
     name = "<b>x & 'y' $z$"
-    record = replace(small_record(), title=name, command=name, notes=[name], flags=[Flag(name, None, name)],
+    record = replace(small_record(), title=name, command=name, notes=[name],
+                     checks=[Verdict(name, None, name, 1, (name,))],
                      summary=[{**r, "model": name, "machine": r["machine"].replace("loihi", name)}
                               for r in small_record().summary],
                      waterfalls={name: [("reference", name), (f"{name}:weights", name), (name, name)]})

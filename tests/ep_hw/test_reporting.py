@@ -25,7 +25,7 @@ from ep_hw.report.wording import percent
 from ep_hw.resources import circuit_table, cost_table, resource_tables
 from ep_hw.suites import Suite, Temporal
 from ep_hw.threats import parse_threat
-from ep_hw.trust import Flag
+from ep_hw.trust import Verdict
 from simulators.loihi.events import count_events
 
 THREATS = ("pgd_l2@0.5", "square_l2@0.5", "contrast@3", "fog@3", "zoom_blur@3")
@@ -134,13 +134,17 @@ def standing(images, machine):
                     for c in chips for i in ids])
 
 
-def test_violated_checks_stand_on_the_card_of_their_machine(finished):
+def test_checks_stand_on_the_card_of_their_machine(finished):
     plan, _, summary = finished
-    flags = [Flag(PCM, 1, "rises."), Flag(PCM + "/read", 0, "rises."), Flag("loihi", None, "masked.")]
-    violated = {name: cards.card(plan, name, summary, [], flags, {})["trust"]["violated"] for name in plan.machines}
-    assert violated == {"reference": [], "loihi": [{"chip": None, "finding": "masked."}],
-                        PCM: [{"chip": 1, "finding": "rises."}]}
-    assert list(map(str, flags)) == [f"{PCM} (chip 1): rises.", f"{PCM}/read (chip 0): rises.", "loihi: masked."]
+    checks = [Verdict(PCM, 1, "falls", 4, ("rises.",)), Verdict(PCM + "/read", 0, "falls", 4, ("rises.",)),
+              Verdict("loihi", None, "open", 2, ("masked.", "hidden.")), Verdict("loihi", None, "falls", 3, ())]
+    written = {name: cards.card(plan, name, summary, [], checks, {})["trust"] for name in plan.machines}
+    assert written == {
+        "reference": [], PCM: [{"check": "falls", "chip": 1, "comparisons": 4, "violated": ["rises."]}],
+        "loihi": [{"check": "open", "chip": None, "comparisons": 2, "violated": ["masked.", "hidden."]},
+                  {"check": "falls", "chip": None, "comparisons": 3, "violated": []}]}
+    assert [str(flag) for verdict in checks for flag in verdict.flags] == [
+        f"{PCM} (chip 1): rises.", f"{PCM}/read (chip 0): rises.", "loihi: masked.", "loihi: hidden."]
 
 
 def test_attack_times_are_measured_once(finished, tmp_path):

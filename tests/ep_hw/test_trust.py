@@ -11,7 +11,7 @@ from ep_hw.data import Split
 from ep_hw.evaluation import Plan, evaluate
 from ep_hw.probes import probe, probe_plan
 from ep_hw.threats import Threat, parse_threat
-from ep_hw.trust import violated
+from ep_hw.trust import verdicts
 from mapping.targets import ReferenceTarget
 from simulators.module import Interface, ModuleProgram
 from simulators.registry import _open
@@ -58,7 +58,8 @@ def flags_of(programs, folder, threats=THREATS):
     plan = Plan("planted", images(), programs, tuple(map(parse_threat, threats)), tuple(programs), settings=SETTINGS,
                 probed=24)
     summary, cells = evaluate(plan, folder)
-    return summary, [*violated(summary), *probe([(plan, folder, cells)], lambda *a: None, 1)[0]]
+    checks = [*verdicts(summary), *probe([(plan, folder, cells)], lambda *a: None, 1)[0]]
+    return summary, [flag for verdict in checks for flag in verdict.flags]
 
 
 def module(of):
