@@ -163,7 +163,8 @@ COSTS = st.fixed_dictionaries({(machine, kind): PRICES for machine in ("referenc
                                for kind in ("", "pgd_l2", "square_linf", "cw_l2")})
 
 
-@given(costs=COSTS, seconds=st.floats(1, 1e5), asked=st.integers(LEAST_QUERIES, 5000), available=st.integers(64, 500))
+@given(costs=COSTS, seconds=st.floats(0, 5).map(lambda power: 10**power), asked=st.integers(LEAST_QUERIES, 5000),
+       available=st.integers(64, 500))
 @settings(max_examples=80, deadline=None)
 def test_a_budget_is_kept_or_what_is_least_is_run(costs, seconds, asked, available):
     images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
