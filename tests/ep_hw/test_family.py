@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from networks import small_network
 from scipy import stats
 
+import ep_hw
 from ep_hw import paper, workflow
 from ep_hw.allotment import CAUTION, LEAST, Price, allot, share_out, with_kinds
 from ep_hw.attacks import AttackSettings
@@ -20,6 +22,7 @@ from ep_hw.budget import LEAST_QUERIES, TRIAL_QUERIES
 from ep_hw.checkpoint import packaged_models, save_checkpoint
 from ep_hw.corruption_error import SEVERITIES
 from ep_hw.corruptions import CORRUPTIONS, MAIN
+from ep_hw.data import load_data
 from ep_hw.evaluation import cells_of
 from ep_hw.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
 from ep_hw.report.models import Claim, Entry, Verdict, claims, lead, models
@@ -277,6 +280,13 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
         assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
     summary = json.loads((whole / "family/tiny-bp-s1/summary.json").read_text())
     assert {(r["model"], r["machine"]) for r in summary} == {("tiny-bp-s1", "reference")}
+    shown = load_data("digits", "test")
+    for name, folder in (("tiny", whole), ("tiny-bp-s1", whole / "family/tiny-bp-s1")):
+        rows = [r for r in pq.read_table(folder / "results.parquet").to_pylist()
+                if (r["machine"], r["threat"]) == ("reference", "clean")]
+        images = torch.stack([shown.images[shown.ids == r["image_id"]][0] for r in rows])
+        predicted = ep_hw.load(str(tiny / f"{name}.safetensors")).machine().relax(images).prediction
+        assert [r["prediction"] for r in rows] == predicted.tolist(), name
     content = json.loads((whole / "comparison.json").read_text())
     rows = {r["name"]: r for r in content["tables"][0]["rows"]}
     assert list(rows) == [BP, EP, "tiny on loihi"]
