@@ -129,6 +129,18 @@ def test_a_packaged_digits_model_is_what_its_header_says(name):
     assert net.provenance["data"] == {"name": "digits", "split_seed": 0, "train": 1437, "test": 360}
 
 
+@pytest.mark.parametrize("name", [name for name in packaged_models() if name.startswith("cifar10")])
+def test_a_packaged_cifar_model_is_what_its_header_says(name, cifar_root):
+    """Within four standard errors of its whole test's accuracy on the first images."""
+    net, test = ep_hw.load(name), load_data("cifar10", "test", cifar_root).take(slice(300))
+    made_by = dict(net.provenance["recipe"])
+    assert made_by.pop("seed") == 11
+    assert parse_recipe(made_by) == load_recipe(name)
+    assert net.provenance["data"] == {"name": "cifar10", "split_seed": 0, "train": 45000, "test": 10000}
+    stated = net.provenance["accuracy"]["test"]
+    assert abs(accuracy(net, test) - stated) < 4 * (stated * (1 - stated) / len(test)) ** 0.5
+
+
 def _model(name: str) -> str:
     return "ep" if name == "digits" else name.split("-")[1]
 
