@@ -137,7 +137,8 @@ class Claim:
         return next(o for o in ("not reproduced", "undecided", "reproduced") if o in outcomes)
 
     def __str__(self):
-        unclear = " (the lead may be none)" if self.outcome == "undecided" else ""
+        doubtful = ", ".join(f"{v.better} over {v.worse}" for v in self.verdicts if v.outcome == "undecided")
+        unclear = f" (the lead may be none: {doubtful})" if self.outcome == "undecided" else ""
         return f"{self.text}: {self.outcome}{unclear}. {self.measure}: {'; '.join(map(str, self.verdicts))}."
 
 

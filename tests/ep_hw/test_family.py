@@ -74,7 +74,7 @@ def test_a_verdict_is_decided_from_the_interval_of_the_lead(ends, outcome):
     claim = Claim("EP wins", "Clean images", (clear, verdict))
     assert claim.outcome == outcome, "one pair is enough to refute or to leave open"
     assert f"EP wins: {outcome}" in str(claim)
-    assert ("(the lead may be none)" in str(claim)) == (outcome == "undecided")
+    assert ("(the lead may be none: EP-CNN over ViT)" in str(claim)) == (outcome == "undecided")
     shown = [f"{100 * abs(end):.1f}" for end in ends]
     assert all(number in str(claim) for number in ("60.0 %", "50.0 %", *shown))
 
