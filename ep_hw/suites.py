@@ -74,7 +74,7 @@ PAPER = Suite(
     labels={(kind, strength): label for kind, labels in _TABLES.items() for label, strength in labels.items()},
     of_families=True)
 QUICK = Suite(
-    "a few minutes on digits: PGD, Square, five corruptions, attack times",
+    "up to ten minutes on digits: PGD, Square, five corruptions, attack times",
     (*_attacks("pgd_l2", (0.25, 0.5, 1.0)), *_attacks("pgd_linf", (0.05, 0.1)), *_attacks("square_l2", (0.5,)),
      *_corruptions(("gaussian_noise", "contrast", "jpeg_compression", "zoom_blur", "fog"), (3, 5))),
     AttackSettings(gradients=("bptt@5", "bptt@10", "bptt@29", "ep@2"), iterations=5, queries=50, eot=1, votes=3),
