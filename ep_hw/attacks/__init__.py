@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 
-from ep_hw.attacks.attempt import Attempt, Candidate
+from ep_hw.attacks.attempt import Attempt, Candidate, majority, read
 from ep_hw.attacks.auto import ENSEMBLES, Member, ensemble
 from ep_hw.attacks.carlini_wagner import CarliniWagner
 from ep_hw.attacks.deepfool import DeepFool
@@ -23,7 +23,7 @@ from ep_hw.attacks.pgd import PGD, direction, size
 from ep_hw.attacks.square import Square
 from ep_hw.threats import Threat
 from mapping.errors import Refusal
-from simulators.machine import Equilibrium, Machine
+from simulators.machine import Machine
 
 __all__ = [
     "PGD",
@@ -64,7 +64,8 @@ class AttackSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    gradients: tuple[str, ...] = ("bptt@5", "bptt@10", "apgd@15", "apgd@29", "ep@0.5:margin", "ep@2:margin")
+    gradients: tuple[str, ...] = ("bptt@5", "bptt@10:margin", "apgd@15", "apgd@29", "ep@0.5:margin",
+                                  "ep@2:margin")
     iterations: int = Field(20, ge=1)
     queries: int = Field(1000, ge=1)
     average: int = Field(1, ge=1)
@@ -166,16 +167,6 @@ def judge(machine: Machine, images, labels, votes: int, generator) -> tuple[torc
     return majority(ends) != labels, loss
 
 
-def read(machine: Machine, images, votes: int, generator) -> list[Equilibrium]:
-    """`votes` reads of a noisy machine, one of a deterministic one."""
-    return [machine.relax(images, generator=generator) for _ in range(1 if machine.deterministic else votes)]
-
-
-def majority(ends: list[Equilibrium]) -> torch.Tensor:
-    """(B,) class that most reads predict; the smallest of equals."""
-    return torch.stack([end.prediction for end in ends]).mode(0).values
-
-
 def perturbation(images, adversarial, norm: str) -> torch.Tensor:
     """(B,) l2 or linf norm of each perturbation."""
     return size(adversarial - images, norm).flatten()
@@ -195,15 +186,16 @@ def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list
         return [_ascent(threat, gradient, settings, eot) for gradient in gradients]
     if kind == "cw":
         plain = [g for g in gradients if not isinstance(g, Adaptive)] or gradients
-        return [CarliniWagner(strength, replace(g, loss="margin"), 5 * settings.iterations, settings.searches, eot=eot)
+        return [CarliniWagner(strength, replace(g, loss="margin"), 5 * settings.iterations, settings.searches, eot=eot,
+                              votes=settings.votes)
                 for g in plain]
     if kind == "deepfool":
-        return [DeepFool(norm, strength, unroll)]
+        return [DeepFool(norm, strength, unroll, votes=settings.votes)]
     if kind == "square":
         return [Square(norm, strength, settings.queries, average)]
     chosen = settings.ensemble or ("standard" if machine.deterministic else "rand")
     return ensemble(chosen, norm, strength, unroll=unroll, iterations=5 * settings.iterations,
-                    queries=settings.queries, eot=eot)
+                    queries=settings.queries, eot=eot, average=average, votes=settings.votes)
 
 
 def _ascent(threat: Threat, gradient: Gradient, settings: AttackSettings, eot: int) -> Attempt:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from simulators.machine import Machine
+from simulators.machine import Equilibrium, Machine
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,24 @@ class Candidate:
         """A candidate whose measures are zero unless given."""
         none = images.new_zeros(len(images))
         return cls(images, none if zeros is None else zeros, none if queries is None else queries)
+
+
+def read(machine: Machine, images, votes: int, generator) -> list[Equilibrium]:
+    """`votes` reads of a noisy machine, one of a deterministic one."""
+    return [machine.relax(images, generator=generator) for _ in range(1 if machine.deterministic else votes)]
+
+
+def majority(ends: list[Equilibrium]) -> torch.Tensor:
+    """(B,) class that most reads predict; the smallest of equals."""
+    return torch.stack([end.prediction for end in ends]).mode(0).values
+
+
+def surely_wrong(machine: Machine, images, labels, votes: int, generator) -> torch.Tensor:
+    """(B,) whether all of `votes` reads are wrong: what an attack that stops at its first success may stop at.
+
+    Of many single reads of a noisy machine one is wrong by luck, and nobody else will see it.
+    """
+    return torch.stack([end.prediction != labels for end in read(machine, images, votes, generator)]).all(0)
 
 
 class Attempt(ABC):

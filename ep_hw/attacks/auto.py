@@ -23,21 +23,22 @@ _NORMS = {"l2": "L2", "linf": "Linf"}
 
 
 def ensemble(name: str, norm: str, eps: float, *, unroll: int, iterations: int, queries: int,
-             eot: int) -> list[Attempt]:
+             eot: int = 1, average: int = 1, votes: int = 1) -> list[Attempt]:
     """The attempts of an ensemble of `ENSEMBLES`.
 
     Args:
         unroll: synchronous steps through which the model is differentiated. iterations: of APGD and FAB (100 in the
-            source). queries: of Square (5000 in the source). eot: reads averaged for a gradient (20 in the source).
+            source). queries: of Square (5000 in the source). eot: reads averaged for a gradient of APGD (20 in the
+            source). average, votes: of Square and DeepFool on noisy machines.
     """
-    def member(kind, reads=1):
-        return Member(kind, norm, eps, unroll, iterations, reads)
+    def member(kind):
+        return Member(kind, norm, eps, unroll, iterations, eot)
 
     if name == "rand":
-        return [member("apgd-ce", eot), member("apgd-dlr", eot)]
+        return [member("apgd-ce"), member("apgd-dlr")]
     middle = ([member("apgd-t"), member("fab-t")] if name == "standard"
-              else [member("apgd-dlr"), DeepFool(norm, eps, unroll)])
-    return [member("apgd-ce"), *middle, Square(norm, eps, queries)]
+              else [member("apgd-dlr"), DeepFool(norm, eps, unroll, votes=votes)])
+    return [member("apgd-ce"), *middle, Square(norm, eps, queries, average)]
 
 
 @dataclass(frozen=True)

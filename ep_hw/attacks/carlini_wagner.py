@@ -1,27 +1,31 @@
 """The attack of Carlini and Wagner 2017 in l2: the smallest perturbation that wins, for a price c on losing.
 
-    minimise |x' - x|^2 + c max(-m(x'), 0),    m = max_{j != y} z_j - z_y,    x' = (1 + tanh w) / 2             (12)
+    minimise |x' - x|^2 + c max(-m(x'), 0),    m = max_{j != y} z_j - z_y,    x' = (1 + tanh(w) / (1 - e)) / 2   (12)
 
-by Adam in w. On a linear model of slope s and distance r to its boundary the minimum lies at min(c s / 2, r): the
-attack wins if and only if c s / 2 reaches r. With a search, c is c's first value, raised tenfold until it wins and
-then halved in between.
+by Adam in w, cut off at [0, 1]. Without e, black and white pixels would stand where tanh is flat, and stay. On a linear
+model of slope s and distance r to its boundary the minimum lies at min(c s / 2, r): the attack wins if and only if
+c s / 2 reaches r, so at a fixed c steep logits lose. On noisy machines m is what is left of it beyond the noise: less
+twice its standard deviation over reads of the image. With a search, c is c's first value, raised tenfold until it wins
+and then halved in between.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from ep_hw.attacks.attempt import Attempt, Candidate
+from ep_hw.attacks.attempt import Attempt, Candidate, read, surely_wrong
 from ep_hw.attacks.gradients import Gradient, loss_of
 from simulators.machine import Machine
 
-_EDGE = 1e-6   # keeps w finite at black and white
+_EDGE = 0.02   # e of equation (12)
 _DECAYS, _TINY = (0.9, 0.999), 1e-8   # of Adam, as in its paper
 
 
 @dataclass(frozen=True)
 class CarliniWagner(Attempt):
-    """Args: c; gradient: of the margin loss; searches: values of c tried, 1 keeps it fixed; rate: Adam's, in w."""
+    """Args: c; gradient: of the margin loss; searches: values of c tried, 1 keeps it fixed; rate: Adam's, in w;
+    votes: reads of a noisy machine that must all be wrong where it wins.
+    """
 
     c: float
     gradient: Gradient
@@ -29,13 +33,15 @@ class CarliniWagner(Attempt):
     searches: int = 1
     rate: float = 0.01
     eot: int = 1
+    votes: int = 1
 
     def run(self, machine: Machine, images, labels, generator) -> Candidate:
         best, norms = images.clone(), images.new_full((len(images),), torch.inf)
         price, low, high = (images.new_full((len(images),), v) for v in (self.c, 0.0, torch.inf))
         zeros = images.new_zeros(len(images))
+        sway = self._sway(machine, images, labels, generator)
         for _ in range(self.searches):
-            found, found_norms, last = self._descend(machine, images, labels, price, generator, zeros)
+            found, found_norms, last = self._descend(machine, images, labels, price, sway, generator, zeros)
             won = found_norms < torch.inf
             better = found_norms < norms
             best[better], norms[better] = found[better], found_norms[better]
@@ -45,21 +51,30 @@ class CarliniWagner(Attempt):
             price = torch.where(high.isinf(), 10 * price, (low + high) / 2)
         return Candidate.of(best, zeros / self.searches)
 
-    def _descend(self, machine, images, labels, price, generator, zeros):
+    def _sway(self, machine, images, labels, generator):
+        """(B,) twice the margin's standard deviation over reads, at least two; zero on deterministic machines."""
+        if machine.deterministic:
+            return images.new_zeros(len(images))
+        ends = read(machine, images, max(2, self.votes), generator)
+        return 2 * torch.stack([loss_of(end.logits, labels, "margin") for end in ends]).std(0)
+
+    def _descend(self, machine, images, labels, price, sway, generator, zeros):
         """Minimise (12) for each image's own price: its smallest winner, that one's norm (inf if none), its last."""
-        w = torch.atanh((2 * images - 1).clamp(-1 + _EDGE, 1 - _EDGE))
+        w = torch.atanh((1 - _EDGE) * (2 * images - 1))
         adam = Adam(w)
         found, norms = images.clone(), images.new_full((len(images),), torch.inf)
         for _ in range(self.iterations):
-            x = ((1 + torch.tanh(w)) / 2).clamp(0, 1)
+            x = ((1 + torch.tanh(w) / (1 - _EDGE)) / 2).clamp(0, 1)
             distance = (x - images).flatten(1).norm(dim=1)
-            margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin")
+            margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin") - sway
             better = (margin > 0) & (distance < norms)
+            if not machine.deterministic and better.any():
+                better[better.clone()] = surely_wrong(machine, x[better], labels[better], self.votes, generator)
             found[better], norms[better] = x[better], distance[better]
             gradient = self.gradient(machine, x, labels, generator, self.eot)
             zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
             losing = ((margin <= 0) * price).view(-1, 1, 1, 1)
-            w = w - self.rate * adam.step((2 * (x - images) - losing * gradient) * 2 * x * (1 - x))
+            w = w - self.rate * adam.step((2 * (x - images) - losing * gradient) * (1 - torch.tanh(w)**2))
         return found, norms, x
 
     def __str__(self):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ep_hw.attacks.attempt import Attempt, Candidate
+from ep_hw.attacks.attempt import Attempt, Candidate, surely_wrong
 from ep_hw.attacks.pgd import project
 from simulators.machine import Machine
 
@@ -19,7 +19,8 @@ from simulators.machine import Machine
 class DeepFool(Attempt):
     """The first boundary found, pulled back into the ball of radius `eps` where it lies beyond it.
 
-    Args: unroll: synchronous steps through which the logits are differentiated.
+    Args: unroll: synchronous steps through which the logits are differentiated. votes: reads of a noisy machine that
+    must all be wrong where the walk ends.
     """
 
     norm: str
@@ -27,13 +28,14 @@ class DeepFool(Attempt):
     unroll: int = 29
     iterations: int = 50
     overshoot: float = 0.02
+    votes: int = 1
 
     def run(self, machine: Machine, images, labels, generator) -> Candidate:
         total, zeros = torch.zeros_like(images), images.new_zeros(len(images))
         live = torch.ones(len(images), dtype=torch.bool, device=images.device)
         for _ in range(self.iterations):
             x = (images + (1 + self.overshoot) * total).clamp(0, 1)
-            live = live & (machine.relax(x, generator=generator).prediction == labels)
+            live = live & ~surely_wrong(machine, x, labels, self.votes, generator)
             if not live.any():
                 break
             gaps, slopes = self._linearise(machine.gradient_model, x[live], labels[live], generator)

@@ -19,6 +19,7 @@ from ep_hw.attacks import (
     majority,
     parse_gradient,
     perturbation,
+    possible_gradients,
     read,
 )
 from ep_hw.attacks.auto import Member
@@ -26,8 +27,10 @@ from ep_hw.attacks.carlini_wagner import Adam
 from ep_hw.attacks.gradients import loss_of
 from ep_hw.checkpoint import load
 from ep_hw.data import load_data
+from ep_hw.suites import SUITES
 from ep_hw.threats import ATTACKS, Threat, parse_threat
 from mapping import Refusal
+from simulators.module import ModuleMachine
 from simulators.reference import ReferenceMachine
 
 SHAPE = (1, 6, 6)
@@ -181,6 +184,50 @@ def test_every_member_of_an_ensemble_breaks_a_weak_model(name, members):
 def test_noisy_machines_meet_the_ensemble_for_noisy_machines():
     noisy = attempts(linear(classes=10, sigma=0.1), Threat("autoattack_l2", 1.0), SETTINGS)
     assert [(str(member), member.reads) for member in noisy] == [("apgd-ce", SETTINGS.eot), ("apgd-dlr", SETTINGS.eot)]
+
+
+@pytest.mark.parametrize(("sigma", "reads", "average"), [(0.0, 1, 1), (0.1, 6, 7)])
+def test_a_named_ensemble_averages_reads_of_noisy_machines_alone(sigma, reads, average):
+    asked = SETTINGS.model_copy(update={"ensemble": "paper", "eot": 6, "average": 7, "votes": 9})
+    ce, dlr, deepfool, square = attempts(linear(classes=10, sigma=sigma), Threat("autoattack_l2", 1.0), asked)
+    assert (ce.reads, dlr.reads, deepfool.votes, square.average) == (reads, reads, 9, average)
+
+
+def test_every_suite_pushes_every_kind_of_network_by_cross_entropy_and_by_margin():
+    """A network without feedback loses the gradients that nudges measure, and must not lose a loss with them."""
+    module = ModuleMachine(torch.nn.Flatten(), SHAPE, 36)
+    for asked in (AttackSettings(), *(suite.settings for suite in SUITES.values())):
+        for machine in (module, ReferenceMachine(small_network(1).lower())):
+            losses = [gradient.loss for gradient in possible_gradients(machine, asked)]
+            assert {"cross_entropy", "margin"} <= set(losses), (asked, machine.name)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.3])
+@pytest.mark.parametrize("kind", ["cw_l2", "deepfool_l2"])
+def test_attacks_that_stop_at_a_boundary_are_not_fooled_by_a_lucky_read(kind, sigma):
+    """Where the first wrong read of many counted, the least perturbation would be the luckiest one."""
+    machine, exact = linear(1, sigma=sigma), linear(1)
+    images = middle_images(24)
+    labels = exact.relax(images).prediction
+    far = least_perturbations(exact, images, "l2").amax()
+    slope = (exact.weight[0] - exact.weight[1]).norm()
+    strength = float(2 * (far + 4 * sigma / slope) / slope) if kind == "cw_l2" else float(far + 4 * sigma / slope)
+    found = attack(machine, Threat(kind, 1.5 * strength), images, labels, SETTINGS, seeded())
+    assert found.broken_by.count("") <= 3
+
+
+def test_carlini_wagner_moves_black_and_white_pixels():
+    machine = linear(1)
+    images = torch.randint(0, 2, (8, *SHAPE), generator=seeded(3)).float()
+    labels = machine.relax(images).prediction
+    slope = (machine.weight[0] - machine.weight[1]).norm()
+    strong = CarliniWagner(float(40 / slope), Unrolled(5, "margin"), iterations=150)
+    found = strong.run(machine, images, labels, seeded())
+    near = least_perturbations(machine, images, "l2") < 1
+    assert near.sum() >= 3
+    assert (machine.relax(found.images).prediction != labels)[near].all()
+    still = CarliniWagner(0.0, Unrolled(5, "margin"), iterations=1).run(machine, images, labels, seeded()).images
+    assert torch.allclose(still, images, atol=1e-6), "it starts at the image"
 
 
 @pytest.mark.slow
