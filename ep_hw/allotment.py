@@ -19,13 +19,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ep_hw.budget import FEWEST, FOLDER, LEAST_QUERIES, TRIAL_QUERIES
+from ep_hw.budget import FEWEST, FOLDER, LEAST_QUERIES, TRIAL_QUERIES, kept_choice, question_of
 from ep_hw.cells import Cell
 from ep_hw.checkpoint import write_atomically
 from ep_hw.evaluation import Plan, cells_of, evaluate_all
 from ep_hw.execution import REFERENCE
 from ep_hw.family import EP, Member
 from ep_hw.reporting import thrift
+from ep_hw.statistics import smallest_detectable
 from ep_hw.threats import CLEAN, Threat
 
 LEAST = 8            # images that meet an attack
@@ -71,6 +72,7 @@ class Price(NamedTuple):
 class Allotment:
     """What a family's budget allows: see `Plan` for `fewer` and `left_out`; seconds are the estimate."""
 
+    question: str
     budget_s: float
     images: int
     queries: int
@@ -86,29 +88,31 @@ class Allotment:
     def sentence(self, plan: Plan) -> str:
         """For users."""
         late = ", more than the budget: fewer would say nothing" if self.seconds > self.budget_s else ""
+        attacked = min([n for machine, _, n in self.fewer if machine == REFERENCE], default=self.images)
+        shown, least = (100 * smallest_detectable(n) for n in (self.images, attacked))
         return " ".join([f"{self.images} images, {self.queries} queries: about {self.seconds / 60:.1f} min{late}.",
-                         *thrift(self.of(plan))])
+                         *thrift(self.of(plan)), f"The smallest difference they could show between two networks is "
+                         f"{shown:.1f} points on clean and corrupted images, {least:.1f} under the dearest attack."])
 
 
 def allot(parts_of: Callable[[int, int], Parts], asked: int, available: int, budget_s: float, folder: Path, progress,
           jobs: int) -> Allotment:
-    """Measure a trial and share the budget out; a choice made before for the same budget is kept.
+    """Measure a trial and share the budget out; a choice made before for the same question is kept.
 
     Args:
         parts_of: kinds and plans for a number of images and of queries, the EP network first. asked: queries.
         available: images in the data set. folder: of the evaluation. progress, jobs: see `evaluate`.
     """
     kept = Path(folder) / FOLDER / "allotment.json"
-    if kept.is_file():
-        found = json.loads(kept.read_text())
-        if found["budget_s"] == budget_s:
-            return Allotment(**found)
     parts = parts_of(min(FEWEST, available), TRIAL_QUERIES)
+    question = question_of([plan for _, plan in parts], budget_s, asked, available)
+    if found := kept_choice(kept, question):
+        return Allotment(**found)
     rates, spent = measure(parts, kept.parent, progress, jobs)
     costs = family_costs(parts, rates)
     seconds = max(0.0, SHARE * budget_s * jobs - spent)
     images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
-    chosen = Allotment(budget_s, images, queries, tuple((*case, n) for case, n in fewer.items()), left_out,
+    chosen = Allotment(question, budget_s, images, queries, tuple((*case, n) for case, n in fewer.items()), left_out,
                        (used / SHARE + spent) / jobs)
     write_atomically(kept, json.dumps(asdict(chosen)).encode())
     return chosen

@@ -6,6 +6,7 @@ c seconds that the cells of n_0 trial images took without square attacks, s of s
 probes (on at most m images). Images n and queries q are the most that fit, n at least `FEWEST`.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ep_hw.cells import Cell
 from ep_hw.checkpoint import write_atomically
-from ep_hw.evaluation import Plan, evaluate
+from ep_hw.evaluation import Plan, cells_of, evaluate
 from ep_hw.probes import FOLDER as PROBES
 from ep_hw.probes import probe_plan
 from ep_hw.statistics import smallest_detectable
@@ -53,13 +54,17 @@ class Rates:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a budget allows: seconds are the estimate, `detectable` the smallest difference a paired test would show."""
+    """What a budget allows: seconds are the estimate, `detectable` the smallest difference a paired test would show.
 
-    budget_s: float
+    `question` is what it answers, see `question_of`.
+    """
+
+    question: str
     images: int
     queries: int
     seconds: float
     detectable: float
+    budget_s: float
 
     def sentence(self) -> str:
         """For users."""
@@ -70,23 +75,36 @@ class Choice:
 
 def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: int, budget_s: float, folder: Path,
            progress, jobs: int) -> Choice:
-    """Measure a trial and choose; a choice made before for the same budget is kept, so that a run can be continued.
+    """Measure a trial and choose; a choice made before for the same question is kept, so that a run can be continued.
 
     Args:
         plan_of: the plan for a number of images and of queries. available: images in the data set.
         folder: of the evaluation. progress, jobs: see `evaluate`.
     """
     kept = Path(folder) / FOLDER / "choice.json"
-    if kept.is_file():
-        choice = Choice(**json.loads(kept.read_text()))
-        if choice.budget_s == budget_s:
-            return choice
-    rates = measure(plan_of(TRIAL, TRIAL_QUERIES), kept.parent, progress, jobs)
+    trial = plan_of(TRIAL, TRIAL_QUERIES)
+    question = question_of([trial], budget_s, asked_queries, available)
+    if found := kept_choice(kept, question):
+        return Choice(**found)
+    rates = measure(trial, kept.parent, progress, jobs)
     queries = rates.most_queries(budget_s, asked_queries, jobs)
     images = min(available, rates.most_images(budget_s, queries, jobs))
-    choice = Choice(budget_s, images, queries, rates.seconds(images, queries, jobs), smallest_detectable(images))
+    choice = Choice(question, images, queries, rates.seconds(images, queries, jobs), smallest_detectable(images),
+                    budget_s)
     write_atomically(kept, json.dumps(asdict(choice)).encode())
     return choice
+
+
+def question_of(trials: Sequence[Plan], *asked: float) -> str:
+    """sha256 of everything that a choice depends on but the speed of the computer: trial cells, and what was asked."""
+    cells = sorted(cell.path.stem for trial in trials for cell in cells_of(trial, Path()))
+    return hashlib.sha256(json.dumps([cells, *asked]).encode()).hexdigest()
+
+
+def kept_choice(path: Path, question: str) -> dict | None:
+    """What was chosen before for the same question; None where there is no such choice."""
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    return found if found.get("question") == question else None
 
 
 def measure(trial: Plan, folder: Path, progress, jobs: int) -> Rates:

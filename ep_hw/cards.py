@@ -34,8 +34,8 @@ def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[Wors
         "corruptions": [{"corruption": row.name, "severities": [p.strength for p in row.cells[machine]],
                          "mean": row.mean(machine)} for row in corruption_rows(points) if row.cells[machine]],
         "corruption_means": means(points, machine, plan.baseline),
-        "trust": [{"check": v.check, "chip": v.chip, "comparisons": v.made, "violated": list(v.findings)}
-                  for v in checks if v.machine == machine],
+        "trust": [{"check": v.check, "chip": v.chip, "comparisons": v.made, "images": v.images,
+                   "violated": list(v.findings)} for v in checks if v.machine == machine],
         "versions": versions}
 
 

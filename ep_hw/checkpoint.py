@@ -116,7 +116,7 @@ def check_writable(folder: str | Path):
 def write_atomically(path: str | Path, blob: bytes):
     """Write a file by way of a temporary one beside it, so that it is there whole or not at all."""
     path = Path(path)
-    scratch = path.with_name(f".{path.name}.tmp")  # what a killed run left is overwritten by the next
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # its own for each of two runs in one folder
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -33,7 +33,7 @@ def probe_plan(plan: Plan) -> Plan | None:
     threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
     met = min(plan.probed, *plan.fewer.values(), len(plan.images))
     return replace(plan, images=plan.images.take(slice(met)), threats=threats, extra=(), chips=1, settings=settings,
-                   temporal=None, fewer={})
+                   temporal=None, fewer={}, left_out=frozenset())
 
 
 def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: int) -> list[list[Verdict]]:
@@ -58,17 +58,19 @@ def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes:
 
 def _unbounded(row: dict):
     if (row["threat"], row["strength"]) == (UNBOUNDED.name, UNBOUNDED.strength):
-        yield (f"an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is masked, not "
-               "robust.") if aware(row) > slack(row) else None
+        finding = (f"an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is masked, not "
+                   "robust.")
+        yield row["n"], finding if aware(row) > slack(row) else None
 
 
 def _harder(row: dict, before: dict, after: dict):
     case = row["machine"], row["threat"], row["strength"]
     if case in before and row["threat"].startswith("pgd"):
         gained = after[case] - before[case]
-        yield (f"more iterations and restarts {'raise' if gained > 0 else 'lower'} the accuracy under "
-               f"{case[1]}@{case[2]:g} from {before[case]:.3f} to {after[case]:.3f}: the attack is not to be trusted "
-               "as it is.") if abs(gained) > half_interval(row) else None
+        finding = (f"more iterations and restarts {'raise' if gained > 0 else 'lower'} the accuracy under "
+                   f"{case[1]}@{case[2]:g} from {before[case]:.3f} to {after[case]:.3f}: the attack is not to be "
+                   "trusted as it is.")
+        yield row["n"], finding if abs(gained) > half_interval(row) else None
 
 
 def _accuracies(cells: Sequence[Cell], ids: list[int]) -> dict[tuple[str, str, float], float]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+Comparison = tuple[int, str | None]   # images that met both sides, and what is wrong
 TOLERANCE = 0.002  # on deterministic machines; noisy ones, and attacks that search apart, get half an interval
 
 
@@ -33,13 +34,15 @@ class Verdict:
 
     Attributes:
         machine, chip: see `Flag`. check: what must hold, a clause.
-        made: number of comparisons, 1 or more. findings: a sentence for each that failed.
+        made: number of comparisons, 1 or more. images: the fewest behind one of them.
+        findings: a sentence for each that failed.
     """
 
     machine: str
     chip: int | None
     check: str
     made: int
+    images: int
     findings: tuple[str, ...]
 
     @property
@@ -57,10 +60,12 @@ def verdicts(summary: Sequence[dict]) -> list[Verdict]:
             for found in judged(machine, chip, name, check(rows))]
 
 
-def judged(machine: str, chip: int | None, check: str, comparisons: Iterable[str | None]) -> list[Verdict]:
-    """The verdict on comparisons that each gave what is wrong, or None; no verdict without any."""
-    comparisons = list(comparisons)
-    return [Verdict(machine, chip, check, len(comparisons), tuple(filter(None, comparisons)))] if comparisons else []
+def judged(machine: str, chip: int | None, check: str, comparisons: Iterable[Comparison]) -> list[Verdict]:
+    """The verdict on comparisons; none without any."""
+    if not (comparisons := list(comparisons)):
+        return []
+    images, findings = zip(*comparisons)
+    return [Verdict(machine, chip, check, len(comparisons), min(images), tuple(filter(None, findings)))]
 
 
 def _rising(rows: dict):
@@ -69,29 +74,31 @@ def _rising(rows: dict):
         ladder = sorted((rows[k] for k in rows if k[0] in (threat, "clean")), key=lambda r: r["strength"])
         for weaker, stronger in pairwise(ladder):
             rises = stronger["accuracy"] > weaker["accuracy"] + slack(stronger, weaker)
-            yield (f"accuracy under {threat} rises from {weaker['accuracy']:.3f} at eps {weaker['strength']:g} to "
-                   f"{stronger['accuracy']:.3f} at eps {stronger['strength']:g}.") if rises else None
+            yield _both(weaker, stronger), (
+                f"accuracy under {threat} rises from {weaker['accuracy']:.3f} at eps {weaker['strength']:g} to "
+                f"{stronger['accuracy']:.3f} at eps {stronger['strength']:g}.") if rises else None
 
 
 def _black_box_stronger(rows: dict):
     """An attacker who sees only outputs must not beat one who sees everything."""
     for white, black in _pairs(rows, "pgd", "square"):
         masked = aware(white) > black["accuracy"] + slack(white, black)
-        yield _beaten("the black-box attack", black, aware(white)) if masked else None
+        yield _both(white, black), _beaten("the black-box attack", black, aware(white)) if masked else None
 
 
 def _unaware_stronger(rows: dict):
     """An attacker who ignores the hardware must not beat one who knows it, and tries those very images as well."""
     for white, unaware in _pairs(rows, "", "transfer:reference:"):
-        masked = white["accuracy"] > unaware["accuracy"] + slack(white)
-        yield _beaten("the unaware attacker", unaware, white["accuracy"]) if masked else None
+        masked = white["accuracy"] > unaware["accuracy"] + slack(white, unaware)
+        yield _both(white, unaware), _beaten("the unaware attacker", unaware, white["accuracy"]) if masked else None
 
 
 def _unaware_needed(rows: dict):
     """Gradients of the hardware must not need the unaware attacker's images to be as strong as they."""
     for white, unaware in _pairs(rows, "", "transfer:reference:"):
         masked = aware(white) > unaware["accuracy"] + half_interval(white)
-        yield _beaten("without its images, the unaware attacker", unaware, aware(white)) if masked else None
+        who = "without its images, the unaware attacker"
+        yield _both(white, unaware), _beaten(who, unaware, aware(white)) if masked else None
 
 
 def _noise_stronger(rows: dict):
@@ -99,8 +106,9 @@ def _noise_stronger(rows: dict):
     for (threat, strength), row in rows.items():
         noise = row.get("noise_accuracy")
         if noise is not None:
-            yield (f"random noise as large as {threat}@{strength:g} ({noise:.3f}) does more harm than the attack "
-                   f"({aware(row):.3f}).") if aware(row) > noise + slack(row) else None
+            finding = (f"random noise as large as {threat}@{strength:g} ({noise:.3f}) does more harm than the attack "
+                       f"({aware(row):.3f}).")
+            yield row["n"], finding if aware(row) > noise + slack(row) else None
 
 
 def _no_gradient(rows: dict):
@@ -108,7 +116,8 @@ def _no_gradient(rows: dict):
     for (threat, strength), row in rows.items():
         if "_l" in threat and not threat.startswith(("square", "transfer:")):
             zero = row["zero_gradient"]
-            yield f"{zero:.0%} of {threat}@{strength:g} iterations saw a zero gradient." if zero > 0.5 else None
+            finding = f"{zero:.0%} of {threat}@{strength:g} iterations saw a zero gradient."
+            yield row["n"], finding if zero > 0.5 else None
 
 
 CHECKS = {
@@ -128,6 +137,10 @@ def _pairs(rows: dict, strong: str, weak: str):
             full = rows.get((strong + threat.removeprefix(weak), strength))
             if full:
                 yield full, row
+
+
+def _both(row: dict, other: dict) -> int:
+    return min(row["n"], other["n"])
 
 
 def _beaten(who: str, weak: dict, accuracy: float) -> str:

@@ -74,9 +74,9 @@ class ModuleProgram:
     target: ReferenceTarget = field(default_factory=lambda: ReferenceTarget("reference"))
 
     def digest(self) -> str:
-        """sha256 over the module's structure and its tensors."""
+        """sha256 over the module's structure and all its tensors; plain attributes and code are not seen."""
         content = hashlib.sha256(repr(self.module).encode())
-        for name, tensor in sorted(self.module.state_dict().items()):
+        for name, tensor in sorted({**dict(self.module.named_buffers()), **self.module.state_dict()}.items()):
             content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return content.hexdigest()

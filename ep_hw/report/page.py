@@ -44,10 +44,11 @@ def _checks(found: Sequence[Verdict]) -> Table:
     for check in dict.fromkeys(verdict.check for verdict in found):
         same = [verdict for verdict in found if verdict.check == check]
         rows.append((check, len({verdict.machine for verdict in same}), sum(verdict.made for verdict in same),
-                     sum(len(verdict.findings) for verdict in same)))
-    return Table("What was checked", ("must hold", "machines", "comparisons", "violated"), tuple(rows),
-                 ("Where an attack fails, its gradient may be to blame rather than the network be strong. Noisy "
-                  "machines and unequal samples are allowed half an interval.",))
+                     min(verdict.images for verdict in same), sum(len(verdict.findings) for verdict in same)))
+    columns = ("must hold", "machines", "comparisons", "images at least", "violated")
+    note = ("Where an attack fails, its gradient may be to blame rather than the network be strong. Noisy machines and "
+            "unequal samples are allowed half an interval.")
+    return Table("What was checked", columns, tuple(rows), (note,))
 
 
 def _breakable(machine: str) -> Markup:

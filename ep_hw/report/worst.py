@@ -1,7 +1,7 @@
 """The worst case for each image over every attack of one norm and budget, as each chip met them.
 
 An image stands only where it is classified correctly under all of them: attacks made on the machine, and attacks
-transferred to it.
+transferred to it. Images that met only some of them do not count.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ class WorstCase:
 
     Attributes:
         norm, budget: "l2" or "linf", and eps. attacks: names of the threats, sorted.
-        n: images (of each chip). accuracy: over images and chips, as `report.points.Point` has it.
+        n: images that met all of them (of each chip). accuracy: over images and chips, as `report.points.Point` has it.
     """
 
     machine: str
@@ -38,22 +38,24 @@ def worst_cases(images: Iterable[dict]) -> list[WorstCase]:
     Args:
         images: one dict an image and cell with machine, chip_seed, threat, strength, image_id, label, prediction.
     """
-    standing, attacks = defaultdict(lambda: defaultdict(dict)), defaultdict(set)
+    met = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for row in images:
         if not _bounded(row["threat"]):
             continue
         norm = family(row["threat"]).rpartition("_")[2]
         key = row["machine"], norm, row["strength"]
-        stands, seen = standing[key][row["chip_seed"]], row["image_id"]
-        stands[seen] = stands.get(seen, True) and row["prediction"] == row["label"]
-        attacks[key].add(row["threat"])
-    return [WorstCase(*key, tuple(sorted(attacks[key])), len(next(iter(chips.values()))), _accuracy(chips))
-            for key, chips in standing.items()]
+        met[key][row["chip_seed"]][row["image_id"]][row["threat"]] = row["prediction"] == row["label"]
+    return [found for key, chips in met.items() for found in _worst(key, list(chips.values()))]
 
 
-def _accuracy(chips: dict[int | None, dict[int, bool]]) -> Estimate:
-    stands = [list(chip.values()) for chip in chips.values()]
-    return estimate([float(np.mean(chip)) for chip in stands], len(stands[0]))
+def _worst(key: tuple[str, str, float], chips: list[dict[int, dict[str, bool]]]) -> list[WorstCase]:
+    """The worst case of one machine, norm and budget; none where no image met every attack."""
+    attacks = {threat for chip in chips for right in chip.values() for threat in right}
+    stands = [[all(right.values()) for right in chip.values() if len(right) == len(attacks)] for chip in chips]
+    if not all(stands):
+        return []
+    share = estimate([float(np.mean(chip)) for chip in stands], len(stands[0]))
+    return [WorstCase(*key, tuple(sorted(attacks)), len(stands[0]), share)]
 
 
 def _bounded(threat: str) -> bool:

@@ -1,6 +1,7 @@
 """Budgets: what is chosen fits by the measured rates, says what it can show, and is chosen once."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -59,6 +60,9 @@ def test_a_budget_is_measured_once_and_printed_with_what_it_can_show(plan_of, tm
     kept = json.loads((tmp_path / "budget/choice.json").read_text())
     (tmp_path / "budget/choice.json").write_text(json.dumps({**kept, "images": 99}))
     assert choose(plan_of, 300, 360, 1e4, tmp_path, lambda *a: None, 1).images == 99
+    fewer = replace(plan_of(8, 100), threats=(parse_threat("pgd_l2@0.5"),))
+    assert choose(lambda images, queries: fewer, 300, 360, 1e4, tmp_path, lambda *a: None, 1).images == 360
+    assert choose(plan_of, 200, 360, 1e4, tmp_path, lambda *a: None, 1).images == 360, "another question"
     tight = choose(plan_of, 300, 360, 0.01, tmp_path, lambda *a: None, 1)
     assert (tight.images, tight.queries) == (FEWEST, LEAST_QUERIES)
     assert "more than the budget" in tight.sentence()

@@ -22,6 +22,7 @@ from ep_hw.attacks import AttackSettings
 from ep_hw.checkpoint import load, save_checkpoint
 from ep_hw.evaluation import cells_of, chips_of, evaluate
 from ep_hw.rungs import rungs_of
+from ep_hw.statistics import wilson
 from ep_hw.threats import parse_threat
 from ep_hw.trust import verdicts
 from mapping import Refusal, compile
@@ -290,6 +291,16 @@ def test_an_honest_evaluation_raises_no_flag():
                     "the unaware attacker is no stronger than the aware one": (1, ()),
                     "the aware attacker's own gradients are as strong as the unaware attacker's images": (1, ()),
                     "most gradients are not zero": (2, ())}
+
+
+def test_attackers_who_met_other_images_are_compared_within_half_an_interval():
+    """As in a family's budget: 7 of the first 11 images stand before the aware attacker, 14 of 28 before the other."""
+    white, unaware = row("pgd_l2", 0.5, 7 / 11), row("transfer:reference:pgd_l2", 0.5, 0.5)
+    low, high = wilson(7, 11)
+    few = [{**white, "n": 11, "ci_low": low, "ci_high": high}, {**unaware, "n": 28}]
+    found = [verdict for verdict in verdicts(few) if "unaware" in verdict.check]
+    assert [(verdict.images, verdict.findings) for verdict in found] == [(11, ()), (11, ())]
+    assert any(verdict.findings for verdict in verdicts([white, unaware]))
 
 
 @pytest.mark.parametrize(("planted", "words"), [

@@ -27,7 +27,7 @@ from ep_hw.evaluation import cells_of
 from ep_hw.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
 from ep_hw.report.models import Claim, Entry, Verdict, claims, lead, models
 from ep_hw.report.points import Estimate, pool
-from ep_hw.statistics import difference_interval, student, wilson
+from ep_hw.statistics import difference_interval, smallest_detectable, student, wilson
 from ep_hw.threats import parse_threat
 
 N = 200
@@ -70,11 +70,13 @@ def test_a_verdict_is_decided_from_the_interval_of_the_lead(ends, outcome):
     ours, theirs = Estimate(0.6, 0.5, 0.7), Estimate(0.5, 0.4, 0.6)
     verdict = Verdict(EP, VIT, ours, theirs, Estimate(*ends))
     assert verdict.outcome == outcome
+    behind = Estimate(*(end - 0.3 for end in ends))
+    assert Verdict(EP, VIT, ours, theirs, behind, allowed=0.3).outcome == outcome
     clear = Verdict(EP, BP, Estimate(0.6, 0.6, 0.6), Estimate(0.1, 0.1, 0.1), Estimate(0.5, 0.4, 0.6))
     claim = Claim("EP wins", "Clean images", (clear, verdict))
     assert claim.outcome == outcome, "one pair is enough to refute or to leave open"
     assert f"EP wins: {outcome}" in str(claim)
-    assert ("(the lead may be none: EP-CNN over ViT)" in str(claim)) == (outcome == "undecided")
+    assert ("(open: EP-CNN over ViT)" in str(claim)) == (outcome == "undecided")
     shown = [f"{100 * abs(end):.1f}" for end in ends]
     assert all(number in str(claim) for number in ("60.0 %", "50.0 %", *shown))
 
@@ -104,7 +106,8 @@ def test_claims_are_about_the_models_and_threats_that_were_run():
     found = {claim.text: claim for claim in claims(entries)}
     assert {text: claim.outcome for text, claim in found.items()} == {
         f"Adversarial training beats {EP} under pgd_l2": "reproduced",
-        f"{EP} beats {VIT} and {BP} under pgd_l2": "undecided", f"{EP} pays with no clean accuracy": "undecided"}
+        f"{EP} beats {VIT} and {BP} under pgd_l2": "undecided",
+        f"{EP} pays with less than 2 points of clean accuracy": "undecided"}
     assert [v.outcome for v in found[f"{EP} beats {VIT} and {BP} under pgd_l2"].verdicts] == ["reproduced", "undecided"]
     assert [c.text for c in claims({EP: entries[EP]})] == []
 
@@ -308,8 +311,10 @@ def test_a_budget_is_measured_once_over_the_family(tiny, tmp_path):
         "images": 9, "fewer": [["reference", "pgd_l2", 6], ["loihi", "pgd_l2", 5]], "left_out": [["loihi", "pgd_l2"]]}))
     again = allot(parts_of, 100, 12, 1e5, tmp_path, lambda *a: None, 1)
     plan = again.of(parts_of(12, 100)[0][1])
+    assert allot(parts_of, 101, 12, 1e5, tmp_path / "other", lambda *a: None, 1).question != again.question
     assert (again.images, plan.fewer["reference", "pgd_l2"]) == (9, 6)
     assert not any(m == "loihi" and t.is_attack and not t.source for m, t in plan.pairs())
     assert "pgd_l2 met the first 6 (reference) of 12 images" in again.sentence(plan)
     assert "pgd_l2 was not run on loihi" in again.sentence(plan)
+    assert f"{100 * smallest_detectable(6):.1f} under the dearest attack" in again.sentence(plan)
     assert {sum(map(len, plan.shards(m, t))) for m, t in plan.pairs() if t.is_attack} == {6}

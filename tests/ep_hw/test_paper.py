@@ -169,13 +169,16 @@ def image(threat, strength, image_id, right, chip=None):
 
 def test_the_worst_case_stands_only_under_every_attack_of_its_budget():
     rows = [image("pgd_l2", 0.5, 0, True), image("square_l2", 0.5, 0, True), image("pgd_l2", 0.5, 1, False),
-            image("transfer:reference:pgd_l2", 0.5, 1, True), image("pgd_l2", 1.0, 0, False),
+            image("square_l2", 0.5, 1, True), image("transfer:reference:pgd_l2", 0.5, 1, True),
+            image("transfer:reference:pgd_l2", 0.5, 0, True), image("pgd_l2", 1.0, 0, False),
+            *(image("square_l2", 0.5, k, True) for k in range(2, 9)),
             image("pgd_linf", 0.5, 0, False), image("cw_l2", 0.5, 0, False), image("contrast", 0.5, 0, False),
             image("pgd_unclipped_l2", 0.5, 0, False)]
     cases = {(w.norm, w.budget): w for w in worst_cases(rows)}
     assert set(cases) == {("l2", 0.5), ("l2", 1.0), ("linf", 0.5)}
-    assert cases["l2", 0.5].accuracy.value == 0.5
+    assert (cases["l2", 0.5].accuracy.value, cases["l2", 0.5].n) == (0.5, 2), "of images that met all three"
     assert cases["l2", 0.5].attacks == ("pgd_l2", "square_l2", "transfer:reference:pgd_l2")
     chips = worst_cases([image("pgd_l2", 1.0, k, k < 2 + chip, chip) for chip in (0, 1) for k in range(4)])
     assert chips[0].accuracy.value == pytest.approx((2 / 4 + 3 / 4) / 2)
     assert chips[0].n == 4
+    assert worst_cases([image("pgd_l2", 1.0, 0, True), image("square_l2", 1.0, 1, True)]) == []

@@ -37,7 +37,7 @@ WATERFALLS = {
     "loihi": [("reference", "digital reference"), ("loihi:weights", "8-bit weights"), ("loihi", "integer states")],
     PCM: [("reference", "digital reference"), ("crossbar:ideal", "mapping"), *CAUSES.items()]}
 CHIPS = (0, 1, 2, 3, 4)
-MASKED = Verdict(PCM, 3, "no black box is stronger", 4, ("the black box beats the white box.",))
+MASKED = Verdict(PCM, 3, "no black box is stronger", 4, 11, ("the black box beats the white box.",))
 
 
 def row(machine, threat="clean", strength=0.0, chip=None, *, to_wrong=0, to_right=0, reference_right=194, n=N):
@@ -238,17 +238,17 @@ def test_flags_stand_above_the_answer():
 
 
 def test_checks_that_held_are_listed_with_how_often_they_were_made():
-    held = [Verdict(name, None, "larger budgets never help", 5, ()) for name in ("reference", "loihi")]
+    held = [Verdict(name, None, "larger budgets never help", 5, 64, ()) for name in ("reference", "loihi")]
     page = Page(render(replace(small_record(), checks=[MASKED, *held])))
-    assert "no black box is stronger 1 4 1" in page.text
-    assert "larger budgets never help 2 10 0" in page.text
+    assert "no black box is stronger 1 4 11 1" in page.text
+    assert "larger budgets never help 2 10 64 0" in page.text
     assert "flags" not in Page(render(replace(small_record(), checks=held))).ids
 
 
 def test_text_from_outside_is_escaped():
     name = "<b>x & 'y' $z$"
     record = replace(small_record(), title=name, command=name, notes=[name],
-                     checks=[Verdict(name, None, name, 1, (name,))],
+                     checks=[Verdict(name, None, name, 1, 8, (name,))],
                      summary=[{**r, "model": name, "machine": r["machine"].replace("loihi", name)}
                               for r in small_record().summary],
                      waterfalls={name: [("reference", name), (f"{name}:weights", name), (name, name)]})

@@ -136,13 +136,13 @@ def standing(images, machine):
 
 def test_checks_stand_on_the_card_of_their_machine(finished):
     plan, _, summary = finished
-    checks = [Verdict(PCM, 1, "falls", 4, ("rises.",)), Verdict(PCM + "/read", 0, "falls", 4, ("rises.",)),
-              Verdict("loihi", None, "open", 2, ("masked.", "hidden.")), Verdict("loihi", None, "falls", 3, ())]
+    checks = [Verdict(PCM, 1, "falls", 4, 9, ("rises.",)), Verdict(PCM + "/read", 0, "falls", 4, 9, ("rises.",)),
+              Verdict("loihi", None, "open", 2, 7, ("masked.", "hidden.")), Verdict("loihi", None, "falls", 3, 8, ())]
     written = {name: cards.card(plan, name, summary, [], checks, {})["trust"] for name in plan.machines}
     assert written == {
-        "reference": [], PCM: [{"check": "falls", "chip": 1, "comparisons": 4, "violated": ["rises."]}],
-        "loihi": [{"check": "open", "chip": None, "comparisons": 2, "violated": ["masked.", "hidden."]},
-                  {"check": "falls", "chip": None, "comparisons": 3, "violated": []}]}
+        "reference": [], PCM: [{"check": "falls", "chip": 1, "comparisons": 4, "images": 9, "violated": ["rises."]}],
+        "loihi": [{"check": "open", "chip": None, "comparisons": 2, "images": 7, "violated": ["masked.", "hidden."]},
+                  {"check": "falls", "chip": None, "comparisons": 3, "images": 8, "violated": []}]}
     assert [str(flag) for verdict in checks for flag in verdict.flags] == [
         f"{PCM} (chip 1): rises.", f"{PCM}/read (chip 0): rises.", "loihi: masked.", "loihi: hidden."]
 
