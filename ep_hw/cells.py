@@ -29,9 +29,9 @@ SCHEMA = pa.schema([
     ("key", pa.string()), ("model", pa.string()), ("dataset", pa.string()), ("machine", pa.string()),
     ("threat", pa.string()), ("strength", pa.float64()), ("chip_seed", pa.int64()), ("image_id", pa.int64()),
     ("label", pa.int64()), ("prediction", pa.int64()), ("reference_prediction", pa.int64()),
-    ("reference_correct_clean", pa.bool_()), ("norm", pa.float64()), ("broken_by", pa.string()),
-    ("read_accuracy", pa.float64()), ("noise_correct", pa.bool_()), ("zero_gradient", pa.float64()),
-    ("queries", pa.float64()), ("steps", pa.float64()), ("converged", pa.bool_())])
+    ("reference_correct_clean", pa.bool_()), ("logit_rms", pa.float64()), ("norm", pa.float64()),
+    ("broken_by", pa.string()), ("read_accuracy", pa.float64()), ("noise_correct", pa.bool_()),
+    ("zero_gradient", pa.float64()), ("queries", pa.float64()), ("steps", pa.float64()), ("converged", pa.bool_())])
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,13 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     before = machine.counts()
     ends = read(machine, images, cell.configuration.votes, cell.generator("verdict"))
     circuit, prediction = _circuit(machine, before), majority(ends)
+    theirs = ends[0] if own else reference.relax(images)
     columns = {
         "image_id": cell.images.ids, "label": labels, "prediction": prediction,
         "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
-        "reference_prediction": prediction if own else reference.relax(images).prediction,
+        "reference_prediction": theirs.prediction,
         "reference_correct_clean": reference.relax(cell.images.images).prediction == labels,
+        "logit_rms": (ends[0].logits - theirs.logits).double().square().mean(1).sqrt(),
         "norm": perturbation(cell.images.images, images, threat.norm if threat.is_attack else "l2").double(),
         "steps": ends[0].steps.double(), "converged": ends[0].converged,
         "noise_correct": _noise_correct(cell, machine, images), **detail}

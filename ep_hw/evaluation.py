@@ -23,11 +23,12 @@ from ep_hw.corruptions.official import OfficialSet
 from ep_hw.data import Split
 from ep_hw.execution import REFERENCE, runner
 from ep_hw.network import EPNetwork
-from ep_hw.statistics import wilson
+from ep_hw.statistics import paired_bootstrap, wilson
 from ep_hw.suites import Temporal
 from ep_hw.threats import CLEAN, Threat
 from mapping.program import Program
 
+RESAMPLES = 2000   # of the paired bootstrap of a row
 Progress = Callable[[Cell, int, int], None]
 
 
@@ -207,13 +208,17 @@ def _circuit(shards: list[Cell]) -> dict:
 def _row(rows: pa.Table, shards: list[Cell]) -> dict:
     label, predicted, reference = (rows[k].to_numpy() for k in ("label", "prediction", "reference_prediction"))
     right, reference_right = predicted == label, reference == label
+    known, rms = (rows[k].to_numpy() for k in ("reference_correct_clean", "logit_rms"))
     low, high = wilson(int(right.sum()), len(label))
+    gap = paired_bootstrap(reference_right, right, np.random.default_rng(0), RESAMPLES)
     names = ("model", "dataset", "machine", "threat", "strength", "chip_seed")
     return {k: rows[k][0].as_py() for k in names} | {
         "n": len(label), "accuracy": float(right.mean()), "ci_low": low, "ci_high": high,
         "agreement": float((predicted == reference).mean()),
         "flips_to_wrong": int((reference_right & ~right).sum()),
         "flips_to_right": int((~reference_right & right).sum()),
+        "gap": float(right.mean() - reference_right.mean()), "gap_low": gap.low, "gap_high": gap.high,
+        "logit_rmse": _rms(rms), "logit_rmse_clean_correct": _rms(rms[known]),
         "read_accuracy": float(rows["read_accuracy"].to_numpy().mean()),
         "zero_gradient": _mean_known(rows["zero_gradient"].to_numpy()),
         "noise_accuracy": _share(rows["noise_correct"], True),
@@ -221,6 +226,10 @@ def _row(rows: pa.Table, shards: list[Cell]) -> dict:
         "unconverged": float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
         **_circuit(shards), "seconds": round(sum(shard.seconds() for shard in shards), 3),
         "key": rows["key"][0].as_py()}
+
+
+def _rms(values: np.ndarray) -> float | None:
+    return float(np.sqrt(np.mean(values**2))) if len(values) else None
 
 
 def _mean_known(values: np.ndarray) -> float:

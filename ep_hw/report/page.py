@@ -19,7 +19,8 @@ from ep_hw.trust import Verdict
 from mapping.program import Table
 
 SUMMARY_COLUMNS = ("model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low",
-                   "ci_high", "agreement", "flips_to_wrong", "flips_to_right", "seconds", "key")
+                   "ci_high", "agreement", "flips_to_wrong", "flips_to_right", "gap_low", "gap_high", "logit_rmse",
+                   "logit_rmse_clean_correct", "seconds", "key")
 
 
 def render(run: RunRecord, shown: Sequence[Study], models: Models | None = None) -> str:

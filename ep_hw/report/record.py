@@ -58,8 +58,9 @@ class RunRecord:
     Attributes:
         title: heading of the report. command: the command line that made it.
         summary: one dict a cell with model, dataset, machine, threat, strength, chip_seed, n, accuracy, ci_low,
-            ci_high (Wilson), agreement, flips_to_wrong, flips_to_right (against the reference on the same images),
-            seconds and key; further fields are ignored.
+            ci_high (Wilson), agreement, flips_to_wrong, flips_to_right, gap_low, gap_high, logit_rmse and
+            logit_rmse_clean_correct (against the reference on the same images), seconds and key; further
+            fields are ignored.
         gallery: adversarial images. mapping: reports of compilers and machines, and what a relaxation costs.
         waterfalls: target -> ordered (machine, cause) rungs, ("reference", "digital reference") first; each cause is
             what its machine adds to the one before.

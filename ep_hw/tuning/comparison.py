@@ -14,7 +14,8 @@ import numpy as np
 
 from ep_hw.checkpoint import write_atomically
 from ep_hw.data import Split
-from ep_hw.statistics import student, wilson
+from ep_hw.report.points import estimate
+from ep_hw.statistics import student, unpaired_interval, wilson
 from ep_hw.tuning.course import Course, Task, accuracy
 from mapping.crossbar import CrossbarProgram
 from mapping.program import Table
@@ -30,8 +31,9 @@ VARIANTS = ("digital", "mapped", "noise-aware", "tuned")
 class Summary:
     """A variant over its chips: mean accuracy with its interval, and its gain over mapped on the same chips.
 
-    Intervals are Student's over chips, cut at 0 and 1; Wilson's over images where there is one chip or none. Without
-    two chips, and for the network that has none, there is no interval of a gain.
+    Intervals of accuracies are the wider of Wilson's over images and Student's over chips; those of gains the wider of
+    Student's over chips and Newcombe's over images, as if they did not pair up. Without two chips, and for the network
+    that has none, there is no interval of a gain.
     """
 
     variant: str
@@ -119,12 +121,15 @@ _COSTS = ("pulses", "devices", "devices_written", "most_pulses", "endurance_used
 
 
 def _summary(name: str, rows: Sequence[dict], before: dict) -> Summary:
-    values = [row["accuracy"] for row in rows]
-    low, high = student(values) if len(values) > 1 else (rows[0]["ci_low"], rows[0]["ci_high"])
-    mean, mapped = float(np.mean(values)), float(np.mean(list(before.values())))
+    n = rows[0]["images"]
+    share = estimate([row["accuracy"] for row in rows], n)
+    mapped = float(np.mean(list(before.values())))
     gains = [row["accuracy"] - before[row["chip"]] for row in rows if row["chip"] in before]
-    ends = student(gains) if len(gains) > 1 else (None, None)
-    return Summary(name, mean, max(low, 0.0), min(high, 1.0), mean - mapped, *ends)
+    low = high = None
+    if len(gains) > 1:
+        images, chips = unpaired_interval(round(mapped * n), n, round(share.value * n), n), student(gains)
+        low, high = min(images.low, chips.low), max(images.high, chips.high)
+    return Summary(name, share.value, share.low, share.high, share.value - mapped, low, high)
 
 
 def _cost_notes(tuned: Sequence[dict]) -> list[str]:

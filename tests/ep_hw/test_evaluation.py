@@ -85,6 +85,22 @@ def test_summary_is_counted_from_the_images(finished):
         assert row["agreement"] == np.mean([r["prediction"] == r["reference_prediction"] for r in rows])
 
 
+def test_the_summary_says_how_far_a_machine_is_from_the_reference_on_the_same_images(finished):
+    plan, _, summary = finished
+    rows = {(r["machine"], r["threat"]): r for r in summary}
+    images = plan.images.images
+    reference, loihi = (simulators.open(plan.programs[name]).relax(images) for name in ("reference", "loihi"))
+    distance = (loihi.logits - reference.logits).double()
+    right = reference.prediction == plan.images.labels
+    assert 0 < right.sum() < len(right)
+    for name, found in (("logit_rmse", distance), ("logit_rmse_clean_correct", distance[right])):
+        assert rows["loihi", "clean"][name] == pytest.approx(found.square().mean().sqrt().item())
+    for row in summary:
+        assert row["gap"] == pytest.approx((row["flips_to_right"] - row["flips_to_wrong"]) / row["n"])
+        assert row["gap_low"] <= row["gap"] <= row["gap_high"]
+        assert (row["logit_rmse"] > 0) == (row["machine"] != "reference")
+
+
 def test_the_summary_says_what_each_circuit_met(finished, model, tmp_path):
     """Shares of the summary against a machine asked directly; only crossbars clip and have two directions to compare.
     """

@@ -47,6 +47,7 @@ def row(machine, threat="clean", strength=0.0, chip=None, *, to_wrong=0, to_righ
     return {"model": "digits", "dataset": "digits", "machine": machine, "threat": threat, "strength": strength,
             "chip_seed": chip, "n": n, "accuracy": correct / n, "ci_low": low, "ci_high": high,
             "agreement": 1 - (to_wrong + to_right) / n, "flips_to_wrong": to_wrong, "flips_to_right": to_right,
+            "gap_low": -0.1, "gap_high": 0.05, "logit_rmse": 0.25, "logit_rmse_clean_correct": None,
             "zero_gradient": 0.0, "seconds": 0.137 + len(machine), "key": f"{machine}|{threat}|{strength}|{chip}"}
 
 

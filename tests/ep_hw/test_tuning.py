@@ -13,7 +13,7 @@ import simulators
 from ep_hw.data import load_data
 from ep_hw.learning import ep_gradient
 from ep_hw.rungs import ladder
-from ep_hw.statistics import wilson
+from ep_hw.statistics import unpaired_interval, wilson
 from ep_hw.tuning import TuningSettings, begin, tune_epoch
 from ep_hw.tuning.comparison import costs, save_tuned, summarise, tuned_program
 from ep_hw.tuning.course import Task, accuracy, tune_chip
@@ -245,13 +245,22 @@ def test_costs_add_up(tmp_path):
 
 
 def test_gains_are_paired_by_chip():
-    rows = [{"variant": v, "chip": chip, "accuracy": a, "ci_low": a - 0.1, "ci_high": a + 0.1}
+    rows = [{"variant": v, "chip": chip, "accuracy": a, "images": 10**9}
             for v, values in (("digital", [0.9]), ("mapped", [0.2, 0.4, 0.6]), ("tuned", [0.51, 0.7, 0.89]))
             for chip, a in enumerate(values)]
     rows[0]["chip"] = None
     digital, mapped, tuned = summarise(rows)
-    assert (digital.low, digital.high, digital.gain_low) == (0.8, 1.0, None)
+    assert (digital.low, digital.high) == pytest.approx(wilson(9 * 10**8, 10**9))
+    assert digital.gain_low is None
     assert mapped.gain == 0
     assert tuned.gain == pytest.approx(0.3)
     assert tuned.gain_high - tuned.gain_low == pytest.approx(2 * 4.303 * 0.01 / 3**0.5, rel=1e-3)
     assert tuned.high - tuned.low > 0.5
+
+
+def test_chips_that_agree_say_nothing_of_other_images():
+    rows = [{"variant": v, "chip": chip, "accuracy": a, "images": 100} for v, a in (("mapped", 0.4), ("tuned", 0.9))
+            for chip in range(3)]
+    tuned = summarise(rows)[-1]
+    assert (tuned.low, tuned.high) == pytest.approx(wilson(90, 100))
+    assert (tuned.gain_low, tuned.gain_high) == pytest.approx(unpaired_interval(40, 100, 90, 100))
