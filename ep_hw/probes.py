@@ -2,6 +2,7 @@
 
     unbounded  an attack whose ball holds every image leaves nothing standing
     harder     twice the iterations and one restart more never help the defender, nor find much that was missed
+    slice      the loss rises faster along the gradient than in a random direction
 
 They are an evaluation of their own, on some of the plan's images and one chip a machine; ep_hw.trust does the rest.
 Source: Carlini et al. 2019, sections 3.6 and 4.
@@ -11,13 +12,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ep_hw.attacks import UNAWARE
+import torch
+
+import simulators
+from ep_hw.attacks import UNAWARE, possible_gradients
 from ep_hw.cells import Cell
-from ep_hw.evaluation import Plan, evaluate_all
+from ep_hw.evaluation import Plan, chips_of, evaluate_all
+from ep_hw.measurements.landscape import aimed
+from ep_hw.statistics import wilson
 from ep_hw.threats import Threat
 from ep_hw.trust import Verdict, aware, half_interval, judged, slack
 
 UNBOUNDED = Threat("pgd_linf", 1.0)
+AIMED = 0.75   # of images, at least; a masked gradient is better than a random direction on half of them
 FOLDER = "probes"   # in the folder of the evaluation that they check
 
 
@@ -45,7 +52,8 @@ def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: in
     chosen = [(plan, folder / FOLDER) for plan, folder in ((probe_plan(p), folder) for p, folder, _ in parts) if plan]
     found = {plan.model: (plan, *outcome) for (plan, _), outcome in
              zip(chosen, evaluate_all(chosen, progress, jobs) if chosen else [])}
-    return [_verdicts(cells, *found[plan.model]) if plan.model in found else [] for plan, _, cells in parts]
+    return [[*_verdicts(cells, *found[plan.model]), *_slices(found[plan.model][0])] if plan.model in found else []
+            for plan, _, cells in parts]
 
 
 def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes: Sequence[Cell]) -> list[Verdict]:
@@ -54,6 +62,24 @@ def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes:
                 ("an attack without any bound leaves nothing standing", _unbounded(row)),
                 ("more iterations and restarts change little", _harder(row, before, after)))
             for verdict in judged(row["machine"], row["chip_seed"], name, comparisons)]
+
+
+def _slices(plan: Plan) -> list[Verdict]:
+    """The loss at the strength of the plan's last PGD, along its first gradient and in a random direction."""
+    threat = plan.threats[-1]
+    found = []
+    for name in plan.machines if threat != UNBOUNDED else ():
+        chip = chips_of(plan, name)[0]
+        with simulators.open(plan.programs[name], chip_seed=chip or 0, device=plan.device) as machine:
+            gradient, draws = possible_gradients(machine, plan.settings)[0], plan.settings.eot
+            hits = aimed(machine, plan.images, gradient, threat.norm, threat.strength,
+                         torch.Generator().manual_seed(plan.seed), draws=1 if machine.deterministic else draws)
+        n, right = len(hits), int(hits.sum())
+        finding = (f"{threat.strength:g} away the loss is higher along {gradient} than in a random direction on "
+                   f"{right} of {n} images only: the gradient may be masked.")
+        found += judged(name, chip, "the loss rises faster along the gradient than in a random direction",
+                        [(n, finding if wilson(right, n).high < AIMED else None)])
+    return found
 
 
 def _unbounded(row: dict):

@@ -44,6 +44,7 @@ __all__ = [
     "noise_like",
     "parse_gradient",
     "perturbation",
+    "possible_gradients",
     "read",
 ]
 

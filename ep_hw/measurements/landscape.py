@@ -66,6 +66,20 @@ def measure_slice(machine: Machine, split: Split, gradient: Gradient, reach: flo
                  float(aimed), len(split))
 
 
+def aimed(machine: Machine, split: Split, gradient: Gradient, norm: str, reach: float, generator, *,
+          draws: int = 1) -> torch.Tensor:
+    """(B,) whether the gradient's loss, `reach` away in the norm, is higher along it than in a random direction.
+
+    Args:
+        generator: of the random direction and of the machine's reads. draws: of the noise, averaged in the gradient.
+    """
+    x, y = split.images, split.labels
+    ways = gradient(machine, x, y, generator, draws), torch.randn(x.shape, generator=generator).to(x)
+    moved = [(x + reach * direction(way, norm)).clamp(0, 1) for way in ways]
+    ahead, aside = (loss_of(machine.relax(z, generator=generator).logits, y, gradient.loss) for z in moved)
+    return ahead > aside
+
+
 def slice_table(found: Sequence[Slice]) -> Table:
     """A line a machine: the loss at the image, and at both ends of each direction."""
     m = STEPS // 2

@@ -73,7 +73,7 @@ def test_an_honest_machine_raises_no_flag(tmp_path):
 
 
 @pytest.mark.parametrize("words", ["saw a zero gradient", "black-box attack", "without its images, the unaware",
-                                   "random noise as large", "without any bound"])
+                                   "random noise as large", "without any bound", "in a random direction on"])
 def test_a_masked_machine_raises_every_flag(masked, words):
     assert any(flag.machine == "loihi" and words in flag.finding for flag in masked[1]), masked[1]
 
