@@ -64,7 +64,8 @@ class CarliniWagner(Attempt):
         adam = Adam(w)
         found, norms = images.clone(), images.new_full((len(images),), torch.inf)
         for _ in range(self.iterations):
-            x = ((1 + torch.tanh(w) / (1 - _EDGE)) / 2).clamp(0, 1)
+            bent = torch.tanh(w)
+            x = ((1 + bent / (1 - _EDGE)) / 2).clamp(0, 1)
             distance = (x - images).flatten(1).norm(dim=1)
             margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin") - sway
             better = (margin > 0) & (distance < norms)
@@ -74,7 +75,7 @@ class CarliniWagner(Attempt):
             gradient = self.gradient(machine, x, labels, generator, self.eot)
             zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
             losing = ((margin <= 0) * price).view(-1, 1, 1, 1)
-            w = w - self.rate * adam.step((2 * (x - images) - losing * gradient) * (1 - torch.tanh(w)**2))
+            w = w - self.rate * adam.step((2 * (x - images) - losing * gradient) * (1 - bent**2))
         return found, norms, x
 
     def __str__(self):

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from ep_hw import paper
-from ep_hw.corruption_error import ALL, SEVERITIES, mce
+from ep_hw.corruption_error import ALL, SEVERITIES, corruption_error, mce
 from ep_hw.corruptions import MAIN
 from ep_hw.family import ADVERSARIAL, BP, EP, KINDS, VIT
 from ep_hw.report import wording
@@ -175,7 +175,7 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
     shown = [*tables, _corruptions(entries)]
     return Models(tuple(table for table in shown if any(not row.printed for row in table.rows)),
                   tuple(claims({entry.name: entry for entry in entries})), tuple(_budgets(name, entries)),
-                  (*notes, _seeds(entries)))
+                  (*notes, *_flawless(entries), _seeds(entries)))
 
 
 def _table(dataset: str, entries: Sequence[Entry], ensemble: str | None, name: str, attack: str,
@@ -194,7 +194,7 @@ def _corruptions(entries: Sequence[Entry]) -> BesideTable:
     """Means over 15 and 19 corruptions, and the mCE against BP-CNN where there is one."""
     against = f"mCE against {BP}"
     columns = (CLEAN[0], "mean of the 15", "mean of all 19", against)
-    baseline = next((_accuracies(entry) for entry in entries if entry.name == BP), {})
+    baseline = _baseline(entries)
     rows = []
     for entry in entries:
         cells = [entry.mean([CLEAN]), entry.mean(_severities(MAIN)), entry.mean(_severities(ALL)),
@@ -212,6 +212,17 @@ def _accuracies(entry: Entry) -> dict[tuple[str, str, float], float]:
     """(machine, threat, strength) -> mean accuracy over the seeds, of what all of them met."""
     return {case: float(np.mean([points[case].accuracy.value for points in entry.networks]))
             for case in entry.networks[0] if all(case in points for points in entry.networks)}
+
+
+def _baseline(entries: Sequence[Entry]) -> dict[tuple[str, str, float], float]:
+    return next((_accuracies(entry) for entry in entries if entry.name == BP), {})
+
+
+def _flawless(entries: Sequence[Entry]) -> list[str]:
+    """Why there is no mCE, where the baseline lacks an error to compare with."""
+    baseline = _baseline(entries)
+    names = [name for name in MAIN if known(partial(corruption_error, baseline, REFERENCE, name)) == 0]
+    return [f"No mCE: {BP} makes no error on {', '.join(names)}."] if names else []
 
 
 def _relative(entry: Entry, baseline: dict) -> Estimate | float | None:

@@ -162,6 +162,19 @@ def test_corruptions_of_seeds_are_averaged_and_related_to_the_mean_baseline():
     assert (cell.low, cell.high) == pytest.approx(student(relative))
     best = next(c for c in shown.claims if c.text == f"{EP} is the best under corruptions")
     assert [(v.better, v.worse) for v in best.verdicts] == [(EP, BP)]
+    assert not any("mCE:" in note for note in shown.notes)
+
+
+def test_a_baseline_without_errors_is_named():
+    def entry(name):
+        accuracy = {(c, s): 1.0 if (name, c) == (BP, "fog") else 0.5 for c in CORRUPTIONS for s in SEVERITIES}
+        right = {case: np.arange(N) < round(N * a) for case, a in accuracy.items()}
+        return Entry(name, "reference", (pool([row(a, *case) for case, a in accuracy.items()]),), (right,))
+
+    shown = models("net", "digits", [entry(BP), entry(EP)], None, [])
+    cells = [r.cells for t in shown.tables if t.name == "models-corruptions" for r in t.rows]
+    assert [c[f"mCE against {BP}"] for c in cells] == [None, None]
+    assert f"No mCE: {BP} makes no error on fog." in shown.notes
 
 
 PRICES = st.builds(Price, st.floats(0, 100), st.floats(0.01, 20))
