@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ep_hw.attacks import UNAWARE, AttackSettings
+from ep_hw.attacks.square import BLACK_BOX
 from ep_hw.baselines import Baseline
 from ep_hw.cells import SCHEMA, Cell, Configuration
 from ep_hw.checkpoint import check_writable, write_atomically
@@ -223,6 +224,7 @@ def _row(rows: pa.Table, shards: list[Cell]) -> dict:
         "zero_gradient": _mean_known(rows["zero_gradient"].to_numpy()),
         "noise_accuracy": _share(rows["noise_correct"], True),
         "unaware_only": _share(rows["broken_by"], UNAWARE),
+        "black_box_only": _share(rows["broken_by"], BLACK_BOX) if max(rows["queries"].to_pylist()) else None,
         "unconverged": float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
         **_circuit(shards), "seconds": round(sum(shard.seconds() for shard in shards), 3),
         "key": rows["key"][0].as_py()}

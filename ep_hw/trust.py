@@ -86,6 +86,16 @@ def _black_box_stronger(rows: dict):
         yield _both(white, black), _beaten("the black-box attack", black, aware(white)) if masked else None
 
 
+def _black_box_needed(rows: dict):
+    """AutoAttack asks its black box last: gradients that mean something have left it little to break."""
+    for (threat, strength), row in rows.items():
+        alone = row.get("black_box_only")
+        if threat.startswith("autoattack") and alone is not None:
+            finding = (f"{alone:.0%} of images fell to {threat}@{strength:g} by its black box alone: its gradients may "
+                       "be masked.")
+            yield row["n"], finding if alone > half_interval(row) else None
+
+
 def _unaware_stronger(rows: dict):
     """An attacker who ignores the hardware must not beat one who knows it, and tries those very images as well."""
     for white, unaware in _pairs(rows, "", "transfer:reference:"):
@@ -123,6 +133,7 @@ def _no_gradient(rows: dict):
 CHECKS = {
     "a larger budget never helps the defender": _rising,
     "the black box (Square) is no stronger than the white box": _black_box_stronger,
+    "AutoAttack's gradients leave little to its black box": _black_box_needed,
     "the unaware attacker is no stronger than the aware one": _unaware_stronger,
     "the aware attacker's own gradients are as strong as the unaware attacker's images": _unaware_needed,
     "noise of the attack's size does less harm than the attack": _noise_stronger,

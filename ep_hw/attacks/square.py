@@ -25,6 +25,7 @@ from ep_hw.attacks.pgd import project
 from mapping.errors import Refusal
 from simulators.machine import Machine
 
+BLACK_BOX = "square"   # the attempt's name
 FIRST_SHARE = 0.8   # of the pixels that the first window covers
 HALVED_AT = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)   # shares of the search after which p halves
 SMALLEST = 5   # pixels along a side: the l2 attack starts from five patterns a row
@@ -68,7 +69,7 @@ class Square(Attempt):
             challengers = change(found[live] - images[live], self.eps, side, generator)
 
     def __str__(self):
-        return "square"
+        return BLACK_BOX
 
     def _inside(self, images, delta):
         """The images moved by `delta`, within the ball and within [0, 1]."""

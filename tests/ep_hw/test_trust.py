@@ -18,8 +18,8 @@ from simulators.registry import _open
 
 SHAPE, IMAGES = (1, 6, 6), 48
 SETTINGS = AttackSettings(gradients=("bptt@1", "bptt@1:margin"), iterations=10, queries=150, votes=5)
-THREATS = ("pgd_l2@0.3", "pgd_l2@0.6", "square_l2@0.6", "transfer:reference:pgd_l2@0.3",
-           "transfer:reference:pgd_l2@0.6")
+THREATS = ("pgd_l2@0.3", "pgd_l2@0.6", "square_l2@0.6", "autoattack_l2@0.6",
+           "transfer:reference:pgd_l2@0.3", "transfer:reference:pgd_l2@0.6")
 
 
 def linear(sharpness=1.0):
@@ -72,8 +72,9 @@ def test_an_honest_machine_raises_no_flag(tmp_path):
     assert min(row["accuracy"] for row in summary) < 0.5
 
 
-@pytest.mark.parametrize("words", ["saw a zero gradient", "black-box attack", "without its images, the unaware",
-                                   "random noise as large", "without any bound", "in a random direction on"])
+@pytest.mark.parametrize("words", ["saw a zero gradient", "black-box attack", "by its black box alone",
+                                   "without its images, the unaware", "random noise as large", "without any bound",
+                                   "in a random direction on"])
 def test_a_masked_machine_raises_every_flag(masked, words):
     assert any(flag.machine == "loihi" and words in flag.finding for flag in masked[1]), masked[1]
 
