@@ -20,7 +20,7 @@ from ep_hw.cells import Cell
 from ep_hw.evaluation import Plan, chips_of, evaluate_all
 from ep_hw.measurements.landscape import aimed
 from ep_hw.statistics import wilson
-from ep_hw.threats import Threat
+from ep_hw.threats import CLEAN, Threat
 from ep_hw.trust import Verdict, aware, half_interval, judged, slack
 
 UNBOUNDED = Threat("pgd_linf", 1.0)
@@ -52,34 +52,39 @@ def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: in
     chosen = [(plan, folder / FOLDER) for plan, folder in ((probe_plan(p), folder) for p, folder, _ in parts) if plan]
     found = {plan.model: (plan, *outcome) for (plan, _), outcome in
              zip(chosen, evaluate_all(chosen, progress, jobs) if chosen else [])}
-    return [[*_verdicts(cells, *found[plan.model]), *_slices(found[plan.model][0])] if plan.model in found else []
-            for plan, _, cells in parts]
+    return [_verdicts(cells, *found[plan.model]) if plan.model in found else [] for plan, _, cells in parts]
 
 
 def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes: Sequence[Cell]) -> list[Verdict]:
     before, after = (_accuracies(group, chosen.images.ids.tolist()) for group in (cells, probes))
-    return [verdict for row in rows for name, comparisons in (
-                ("an attack without any bound leaves nothing standing", _unbounded(row)),
-                ("more iterations and restarts change little", _harder(row, before, after)))
-            for verdict in judged(row["machine"], row["chip_seed"], name, comparisons)]
+    found = [verdict for row in rows for name, comparisons in (
+                 ("an attack without any bound leaves nothing standing", _unbounded(row)),
+                 ("more iterations and restarts change little", _harder(row, before, after)))
+             for verdict in judged(row["machine"], row["chip_seed"], name, comparisons)]
+    return found + [verdict for name in chosen.machines if (threat := telling(before, name))
+                    for verdict in _slice(chosen, name, threat)]
 
 
-def _slices(plan: Plan) -> list[Verdict]:
-    """The loss at the strength of the plan's last PGD, along its first gradient and in a random direction."""
-    threat = plan.threats[-1]
-    found = []
-    for name in plan.machines if threat != UNBOUNDED else ():
-        chip = chips_of(plan, name)[0]
-        with simulators.open(plan.programs[name], chip_seed=chip or 0, device=plan.device) as machine:
-            gradient, draws = possible_gradients(machine, plan.settings)[0], plan.settings.eot
-            hits = aimed(machine, plan.images, gradient, threat.norm, threat.strength,
-                         torch.Generator().manual_seed(plan.seed), draws=1 if machine.deterministic else draws)
-        n, right = len(hits), int(hits.sum())
-        finding = (f"{threat.strength:g} away the loss is higher along {gradient} than in a random direction on "
-                   f"{right} of {n} images only: the gradient may be masked.")
-        found += judged(name, chip, "the loss rises faster along the gradient than in a random direction",
-                        [(n, finding if wilson(right, n).high < AIMED else None)])
-    return found
+def telling(accuracies: dict[tuple[str, str, float], float], machine: str) -> Threat | None:
+    """The PGD that leaves a machine closest to half its clean accuracy: far from it, noise or clipping decide."""
+    attacked = {(kind, eps): accuracy for (name, kind, eps), accuracy in accuracies.items()
+                if name == machine and kind in ("pgd_l2", "pgd_linf") and eps > 0}
+    half = accuracies.get((machine, CLEAN.name, 0.0), 1.0) / 2
+    return Threat(*min(attacked, key=lambda case: abs(attacked[case] - half))) if attacked else None
+
+
+def _slice(plan: Plan, name: str, threat: Threat) -> list[Verdict]:
+    """The loss as far away as an attack goes, along its first gradient and in a random direction."""
+    chip = chips_of(plan, name)[0]
+    with simulators.open(plan.programs[name], chip_seed=chip or 0, device=plan.device) as machine:
+        gradient, draws = possible_gradients(machine, plan.settings)[0], plan.settings.eot
+        hits = aimed(machine, plan.images, gradient, threat.norm, threat.strength,
+                     torch.Generator().manual_seed(plan.seed), draws=1 if machine.deterministic else draws)
+    n, right = len(hits), int(hits.sum())
+    finding = (f"{threat.strength:g} away the loss is higher along {gradient} than in a random direction on "
+               f"{right} of {n} images only: the gradient may be masked.")
+    return judged(name, chip, "the loss rises faster along the gradient than in a random direction",
+                  [(n, finding if wilson(right, n).high < AIMED else None)])
 
 
 def _unbounded(row: dict):

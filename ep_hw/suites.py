@@ -67,8 +67,8 @@ PAPER = Suite(
      *(threat for kind in ("autoattack_linf", "square_linf", "cw_l2") for threat in _attacks(
          kind, _TABLES[kind].values())), *_corruptions(CORRUPTIONS, SEVERITIES)),
     # as strong as PGD through all of the paper's attack times, at half their price
-    AttackSettings(gradients=("bptt@15:margin", "apgd@29", "ep@0.5:margin"), iterations=20, queries=1000,
-                   ensemble="paper"),
+    AttackSettings(gradients=("bptt@15:margin", "bptt@own:margin", "apgd@29", "apgd@own", "ep@0.5:margin"),
+                   iterations=20, queries=1000, ensemble="paper"),
     images=600, chips=5, temporal=Temporal(paper.STRENGTHS["table 3", "pgd_l2"]["0.49"], (10, 15, 25, 29, 60, 70),
                                            (10, 20, 40, 60, 100, 250), 20),
     explained=_attacks("pgd_l2", [paper.STRENGTHS["table 3", "pgd_l2"]["0.49"]]),
@@ -78,7 +78,8 @@ QUICK = Suite(
     "up to ten minutes on digits: PGD, Square, five corruptions, attack times",
     (*_attacks("pgd_l2", (0.25, 0.5, 1.0)), *_attacks("pgd_linf", (0.05, 0.1)), *_attacks("square_l2", (0.5,)),
      *_corruptions(("gaussian_noise", "contrast", "jpeg_compression", "zoom_blur", "fog"), (3, 5))),
-    AttackSettings(gradients=("bptt@5", "bptt@10:margin", "bptt@29", "ep@2"), iterations=5, queries=50, eot=1, votes=3),
+    AttackSettings(gradients=("bptt@5", "bptt@10:margin", "bptt@29", "bptt@own:margin", "ep@2"), iterations=5,
+                   queries=50, eot=1, votes=3),
     images=64, chips=3, temporal=Temporal(0.5, (5, 10, 29), (5, 10, 20, 40), 5))
 CIFAR_C = Suite(
     "the published images of CIFAR-10-C or CIFAR-100-C, 15 + 4 corruptions",

@@ -24,6 +24,7 @@ from ep_hw.attacks.square import Square
 from ep_hw.threats import Threat
 from mapping.errors import Refusal
 from simulators.machine import Machine
+from simulators.relaxation import period_of
 
 __all__ = [
     "PGD",
@@ -56,17 +57,19 @@ class AttackSettings(BaseModel):
     """How hard to attack; part of every cell's key.
 
     `gradients` are tried in turn on the images that still stand, each from `restarts` starts; Auto-PGD climbs those of
-    `apgd@STEPS`, once and with twice the `iterations`. `eot` gradients are averaged, and `votes` reads decide by
-    majority, on noisy machines only. Attacks flee the true label, or what the machine predicts of the clean image
-    (`label`): then images it gets wrong are attacked too, and may come right. `average` of a black box's `queries` are
-    read for each answer of a noisy machine. `searches` is how many prices c the Carlini-Wagner attack tries. `ensemble`
-    names the members of AutoAttack; None takes "standard", and "rand" for noisy machines.
+    `apgd@STEPS`, once and with twice the `iterations`. Those of `bptt@own` and `apgd@own` go through the machine's own
+    relaxation, where it ends within `DEFAULT_UNROLL` iterations; there the attacks that are no PGD do so too. `eot`
+    gradients are averaged, and `votes` reads decide by majority, on noisy machines only. Attacks flee the true label,
+    or what the machine predicts of the clean image (`label`): then images it gets wrong are attacked too, and may come
+    right. `average` of a black box's `queries` are read for each answer of a noisy machine. `searches` is how many
+    prices c the Carlini-Wagner attack tries. `ensemble` names the members of AutoAttack; None takes "standard", and
+    "rand" for noisy machines.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    gradients: tuple[str, ...] = ("bptt@5", "bptt@10:margin", "apgd@15", "apgd@29", "ep@0.5:margin",
-                                  "ep@2:margin")
+    gradients: tuple[str, ...] = ("bptt@5", "bptt@10:margin", "bptt@own:margin", "apgd@15", "apgd@29", "apgd@own",
+                                  "ep@0.5:margin", "ep@2:margin")
     iterations: int = Field(20, ge=1)
     queries: int = Field(1000, ge=1)
     average: int = Field(1, ge=1)
@@ -182,7 +185,8 @@ def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list
     kind, norm, strength = threat.kind.rpartition("_")[0], threat.norm, threat.strength
     gradients = possible_gradients(machine, settings)
     eot, average = (1, 1) if machine.deterministic else (settings.eot, settings.average)
-    unroll = max((g.steps for g in gradients if isinstance(g, Unrolled)), default=DEFAULT_UNROLL)
+    times = [g.steps for g in gradients if isinstance(g, Unrolled)]
+    unroll = None if None in times else max(times, default=DEFAULT_UNROLL)
     if kind.startswith("pgd"):
         return [_ascent(threat, gradient, settings, eot) for gradient in gradients]
     if kind == "cw":
@@ -208,16 +212,22 @@ def _ascent(threat: Threat, gradient: Gradient, settings: AttackSettings, eot: i
 
 
 def possible_gradients(machine: Machine, settings: AttackSettings) -> list[Gradient]:
-    """The settings' gradients; a machine without feedback has no time: one backpropagation for each kind and loss.
+    """The settings' gradients, `bptt@own` and its like only where the machine's own relaxation ends within
+    `DEFAULT_UNROLL` iterations; a machine without feedback has no time: one backpropagation for each kind and loss.
 
     Raises:
         Refusal: there are none.
     """
-    gradients = list(map(parse_gradient, settings.gradients))
+    gradients = [g for g in map(parse_gradient, settings.gradients) if _is_possible(g, machine)]
+    if not gradients:
+        raise Refusal("this machine has no such gradient", where=machine.name, got=", ".join(settings.gradients),
+                      allowed="bptt@STEPS", remedy="add --gradient bptt@1")
     if machine.has_feedback:
         return gradients
-    passes = {(type(g), g.loss): replace(g, last=None) for g in gradients if isinstance(g, Unrolled)}
-    if not passes:
-        raise Refusal("a machine without feedback has no such gradient", where=machine.name,
-                      got=", ".join(settings.gradients), allowed="bptt@STEPS", remedy="add --gradient bptt@1")
-    return list(passes.values())
+    return list({(type(g), g.loss): replace(g, last=None) for g in gradients}.values())
+
+
+def _is_possible(gradient: Gradient, machine: Machine) -> bool:
+    if isinstance(gradient, Unrolled) and gradient.steps is None:
+        return machine.has_feedback and machine.graph.steps <= DEFAULT_UNROLL * period_of(machine.graph.schedule)
+    return machine.has_feedback or isinstance(gradient, Unrolled)

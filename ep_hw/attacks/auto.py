@@ -7,6 +7,7 @@
 Square asks the device and is ep_hw.attacks.square. Source: Croce and Hein 2020.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 
 from ep_hw.attacks.attempt import Attempt, Candidate
 from ep_hw.attacks.deepfool import DeepFool
+from ep_hw.attacks.gradients import unrolled
 from ep_hw.attacks.square import Square
 from simulators.machine import Machine
 
@@ -22,13 +24,13 @@ ENSEMBLES = ("standard", "rand", "paper")
 _NORMS = {"l2": "L2", "linf": "Linf"}
 
 
-def ensemble(name: str, norm: str, eps: float, *, unroll: int, iterations: int, queries: int,
+def ensemble(name: str, norm: str, eps: float, *, unroll: int | None, iterations: int, queries: int,
              eot: int = 1, average: int = 1, votes: int = 1) -> list[Attempt]:
     """The attempts of an ensemble of `ENSEMBLES`.
 
     Args:
-        unroll: synchronous steps through which the model is differentiated. iterations: of APGD and FAB (100 in the
-            source). queries: of Square (5000 in the source). eot: reads averaged for a gradient of APGD (20 in the
+        unroll: steps through which the model is differentiated, see `unrolled`. iterations: of APGD and FAB (100 in
+            the source). queries: of Square (5000 in the source). eot: reads averaged for a gradient of APGD (20 in the
             source). average, votes: of Square and DeepFool on noisy machines.
     """
     def member(kind):
@@ -48,7 +50,7 @@ class Member(Attempt):
     kind: str
     norm: str
     eps: float
-    unroll: int
+    unroll: int | None
     iterations: int
     reads: int = 1
 
@@ -58,7 +60,8 @@ class Member(Attempt):
             return Candidate.of(images.clone())
         model = _Model(machine.gradient_model, self.unroll, generator)
         seed = int(torch.randint(2**31, (1,), generator=generator))
-        with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), warnings.catch_warnings():
+            warnings.simplefilter("ignore")   # about zero gradients, which are counted here
             found = self._attack(model, seed, images.device, machine.graph.classes).perturb(images, labels)
         return Candidate.of(found.detach().clamp(0, 1), model.zeros(len(images)))
 
@@ -79,14 +82,14 @@ class Member(Attempt):
 class _Model:
     """A machine's differentiable model as a function of images, watching the gradients that come back."""
 
-    def __init__(self, machine: Machine, unroll: int, generator):
+    def __init__(self, machine: Machine, unroll: int | None, generator):
         self.machine, self.unroll, self.generator = machine, unroll, generator
         self.gradients = self.flat = 0
 
     def __call__(self, images):
         if images.requires_grad:
             images.register_hook(self._look)
-        return self.machine.relax(images, self.unroll, generator=self.generator, schedule="synchronous").logits
+        return unrolled(self.machine, images, self.unroll, self.generator).logits
 
     def _look(self, gradient):
         self.gradients += len(gradient)

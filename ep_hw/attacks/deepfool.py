@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ep_hw.attacks.attempt import Attempt, Candidate, surely_wrong
+from ep_hw.attacks.gradients import unrolled
 from ep_hw.attacks.pgd import project
 from simulators.machine import Machine
 
@@ -19,13 +20,13 @@ from simulators.machine import Machine
 class DeepFool(Attempt):
     """The first boundary found, pulled back into the ball of radius `eps` where it lies beyond it.
 
-    Args: unroll: synchronous steps through which the logits are differentiated. votes: reads of a noisy machine that
-    must all be wrong where the walk ends.
+    Args: unroll: steps through which the logits are differentiated, see `unrolled`. votes: reads of a noisy machine
+    that must all be wrong where the walk ends.
     """
 
     norm: str
     eps: float
-    unroll: int = 29
+    unroll: int | None = 29
     iterations: int = 50
     overshoot: float = 0.02
     votes: int = 1
@@ -48,7 +49,7 @@ class DeepFool(Attempt):
         """(B, K) gaps z_k - z_y and (B, K, C, H, W) their gradients; the row of y itself is zero."""
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            logits = model.relax(x, self.unroll, generator=generator, schedule="synchronous").logits
+            logits = unrolled(model, x, self.unroll, generator).logits
             gaps = logits - logits.gather(1, labels[:, None])
             slopes = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0] for gap in gaps.T]
         return gaps.detach(), torch.stack(slopes, 1)

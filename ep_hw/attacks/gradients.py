@@ -1,7 +1,8 @@
 """Where an attacker's image gradient comes from.
 
 Unrolled:  backpropagation through T synchronous steps from the zero state, on the machine's differentiable model
-           (straight-through rounding, the chip's frozen errors).
+           (straight-through rounding, the chip's frozen errors); or through that model's own relaxation, which
+           is what a machine computes that answers before it has settled.
 Adjoint:   implicit differentiation at the machine's free equilibrium s, by K transposed products with the Jacobian of
            one synchronous step s' = G(s, x) of that model:
 
@@ -24,9 +25,11 @@ import torch.nn.functional as F
 
 from mapping.errors import Refusal
 from mapping.integers import LOSSES
-from simulators.machine import Machine
+from simulators.machine import Equilibrium, Machine
 from simulators.reference import FloatSubstrate
 from simulators.relaxation import Nudge
+
+OWN = "own"   # in a gradient's name: through the machine's own relaxation
 
 
 class Gradient(ABC):
@@ -47,6 +50,16 @@ class Gradient(ABC):
         return "" if self.loss == "cross_entropy" else f":{self.loss}"
 
 
+def unrolled(model: Machine, images, steps: int | None, generator, states=None) -> Equilibrium:
+    """A differentiable model after `steps` synchronous iterations, or, with None, after every step of its own schedule.
+
+    Args:
+        states: where to start; zeros if None.
+    """
+    schedule = None if steps is None else "synchronous"
+    return model.relax(images, steps, generator=generator, states=states, schedule=schedule)
+
+
 def loss_of(logits, labels, loss: str):
     """(B,) cross-entropy, or margin max_{j != y} z_j - z_y (positive where the classifier is wrong)."""
     if loss == "cross_entropy":
@@ -57,9 +70,9 @@ def loss_of(logits, labels, loss: str):
 
 @dataclass(frozen=True)
 class Unrolled(Gradient):
-    """Backpropagation through `steps` synchronous iterations, or through the `last` of them."""
+    """Backpropagation through `steps` synchronous iterations, or through the `last` of them; None: see `unrolled`."""
 
-    steps: int
+    steps: int | None
     loss: str = "cross_entropy"
     last: int | None = None
 
@@ -67,18 +80,26 @@ class Unrolled(Gradient):
         return sum(self._draw(machine.gradient_model, images, labels, generator) for _ in range(draws)) / draws
 
     def _draw(self, model, images, labels, generator):
-        images, states, last = images.detach(), None, self.steps if self.last is None else self.last
-        if last < self.steps:
-            states = model.relax(images, self.steps - last, generator=generator, schedule="synchronous").states
+        images, states, steps = images.detach(), None, self.steps
+        if self.last is not None:
+            states, steps = self._before_last(model, images, generator), self.last
         images.requires_grad_()
         with torch.enable_grad():
-            end = model.relax(images, last, generator=generator, states=states, schedule="synchronous")
+            end = unrolled(model, images, steps, generator, states)
             loss = loss_of(end.logits, labels, self.loss).sum()
             reached = loss.requires_grad   # not where `last` is less than the layers that an image must pass
             return torch.autograd.grad(loss, images)[0] if reached else torch.zeros_like(images)
 
+    def _before_last(self, model, images, generator):
+        first = self.steps - self.last
+        return unrolled(model, images, first, generator).states if first else None
+
+    @property
+    def _time(self) -> str:
+        return OWN if self.steps is None else str(self.steps)
+
     def __str__(self):
-        return f"bptt@{self.steps}{'' if self.last is None else f'x{self.last}'}{self._suffix}"
+        return f"bptt@{self._time}{'' if self.last is None else f'x{self.last}'}{self._suffix}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +107,7 @@ class Adaptive(Unrolled):
     """The same gradient of the cross-entropy, for an attack that chooses its own steps, see `ep_hw.attacks.auto`."""
 
     def __str__(self):
-        return f"apgd@{self.steps}{self._suffix}"
+        return f"apgd@{self._time}{self._suffix}"
 
 
 @dataclass(frozen=True)
@@ -161,8 +182,8 @@ def input_feedback(machine: Machine, images, z):
 
 
 def parse_gradient(text: str) -> Gradient:
-    """`bptt@10`, `bptt@70x10` (through the last 10 of 70 steps), `apgd@15`, `adjoint@100`, `adjoint@10x20` (a free
-    phase of 20 steps), `ep@0.5`, `ep@0.5x4` (four pairs).
+    """`bptt@10`, `bptt@70x10` (through the last 10 of 70 steps), `bptt@own` (through the machine's own relaxation),
+    `apgd@15`, `apgd@own`, `adjoint@100`, `adjoint@10x20` (a free phase of 20 steps), `ep@0.5`, `ep@0.5x4` (four pairs).
 
     Each with `:margin` for the margin loss.
 
@@ -179,7 +200,7 @@ def parse_gradient(text: str) -> Gradient:
         pass
     raise Refusal("unknown gradient", where="gradient", got=repr(text),
                   allowed="bptt@STEPS or bptt@STEPSxLAST, adjoint@ITERATIONS or adjoint@ITERATIONSxSTEPS, ep@BETA or "
-                  "ep@BETAxPAIRS, with :margin or without; apgd@STEPS",
+                  "ep@BETAxPAIRS, with :margin or without; apgd@STEPS; own for STEPS",
                   remedy="write it as bptt@10, adjoint@100 or ep@0.5")
 
 
@@ -204,10 +225,12 @@ def _adjoint(text: str, loss: str) -> Adjoint:
 def _adaptive(text: str, loss: str) -> Adaptive:
     if loss != LOSSES[0]:
         raise ValueError(loss)
-    return Adaptive(_count(text))
+    return Adaptive(None if text == OWN else _count(text))
 
 
 def _unrolled(text: str, loss: str) -> Unrolled:
+    if text == OWN:
+        return Unrolled(None, loss)
     steps, x, last = text.partition("x")
     if x and _count(last) > _count(steps):
         raise ValueError(text)

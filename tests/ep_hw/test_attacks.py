@@ -1,5 +1,7 @@
 """Attacks against closed forms, and the invariants that no attack may break."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from networks import random_images, small_network
 import mapping
 import simulators
 from ep_hw.attacks import (
+    DEFAULT_UNROLL,
     PGD,
     AttackSettings,
     CarliniWagner,
@@ -249,6 +252,21 @@ def test_auto_pgd_joins_where_images_stay_in_the_box():
     assert [str(attempt) for attempt in attempts(machine, Threat("cw_l2", 1.0), asked)] == ["cw:bptt@5:margin"]
 
 
+def test_a_machine_that_answers_early_is_attacked_through_its_own_relaxation():
+    early, late = (ReferenceMachine(replace(small_network(0).lower(), steps=steps, schedule="alternating"))
+                   for steps in (2 * DEFAULT_UNROLL, 2 * DEFAULT_UNROLL + 2))
+    asked = AttackSettings(gradients=("bptt@5", "bptt@own:margin", "apgd@7", "apgd@own"))
+    names = {machine: [str(a) for a in attempts(machine, Threat("cw_l2", 1.0), asked)] for machine in (early, late)}
+    assert names == {early: ["cw:bptt@5:margin", "cw:bptt@own:margin"], late: ["cw:bptt@5:margin"]}
+    for kind in ("autoattack_linf", "deepfool_l2"):
+        ways = [attempts(machine, Threat(kind, 0.1), asked)[0].unroll for machine in (early, late)]
+        assert ways == [None, 7]
+    only = AttackSettings(gradients=("apgd@own",))
+    assert [str(g) for g in possible_gradients(early, only)] == ["apgd@own"]
+    with pytest.raises(Refusal, match="no such gradient"):
+        possible_gradients(late, only)
+
+
 def test_adam_takes_the_steps_of_torch():
     """Gradients of sizes from 1e-6 to 1e6, fifty steps."""
     start, generator = torch.randn(13, generator=seeded()), seeded(1)
@@ -323,7 +341,7 @@ def test_bad_threats_are_refused(text):
 
 @pytest.mark.parametrize("text", ["bptt", "bptt@0", "bptt@1.5", "ep@0", "ep@x", "adjoint@0", "adjoint@5x", "ep@1x0",
                                   "ep@1x", "ep@inf", "ep@1:hinge", "bptt@5:", "apgd@5:margin", "apgd@0", "bptt@5x6",
-                                  "bptt@5x", "spsa@3"])
+                                  "bptt@5x", "spsa@3", "bptt@ownx3", "ep@own"])
 def test_bad_gradients_are_refused(text):
     with pytest.raises(Refusal, match="bptt@STEPS"):
         parse_gradient(text)

@@ -57,6 +57,21 @@ def test_the_last_steps_of_a_settled_relaxation_are_as_many_products_of_the_adjo
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("schedule", ["alternating", "synchronous"])
+def test_the_gradient_of_the_own_relaxation_is_that_of_what_the_machine_answers(schedule, loss):
+    """Central differences of the machine's own loss, long before it is at rest."""
+    machine = exact(replace(small_network(3, gain=3.0).lower(), tolerance=1e-13, steps=6, schedule=schedule))
+    images, labels = 0.2 + 0.6 * random_images(6, dtype=torch.float64), LABELS
+    away = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert not machine.relax(images).converged.any()
+    up, down = (loss_of(machine.relax(images + sign * 1e-6 * away).logits, labels, loss) for sign in (1, -1))
+    own, other = ((g(machine, images, labels, None) * away).flatten(1).sum(1)
+                  for g in (Unrolled(None, loss), Unrolled(4, loss)))
+    assert torch.allclose(own, (up - down) / 2e-6, rtol=1e-5, atol=1e-8)
+    assert not torch.allclose(other, own, rtol=1e-2)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_the_adjoint_solves_the_linear_system(loss):
     """(I - J^T) lambda = dL/ds at the fixed point, solved by a dense inverse, one image at a time."""
     machine, images = exact(converging_graph(1)), random_images(2, dtype=torch.float64)

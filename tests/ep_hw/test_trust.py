@@ -9,7 +9,7 @@ from linear import LinearMachine
 from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
 from ep_hw.data import Split
 from ep_hw.evaluation import Plan, evaluate
-from ep_hw.probes import probe, probe_plan
+from ep_hw.probes import probe, probe_plan, telling
 from ep_hw.threats import Threat, parse_threat
 from ep_hw.trust import verdicts
 from mapping.targets import ReferenceTarget
@@ -158,3 +158,11 @@ def test_the_middle_strength_of_each_attack_is_tried_harder():
     chosen = probe_plan(plan)
     assert list(map(str, chosen.threats)) == ["pgd_linf@1", "pgd_l2@0.5", "pgd_linf@0.1"]
     assert (chosen.settings.iterations, chosen.settings.restarts) == (20, 2)
+
+
+def test_a_slice_goes_as_far_as_the_attack_that_breaks_half_of_what_was_right():
+    rows = {("loihi", "clean", 0.0): 0.8, ("loihi", "pgd_l2", 0.1): 0.75, ("loihi", "pgd_l2", 1.0): 0.35,
+            ("loihi", "pgd_linf", 1.0): 0.0, ("loihi", "transfer:reference:pgd_l2", 1.0): 0.4,
+            ("reference", "pgd_l2", 0.5): 0.4}
+    assert telling(rows, "loihi") == parse_threat("pgd_l2@1")
+    assert telling(rows, "crossbar:pcm") is None
