@@ -150,20 +150,32 @@ def _read(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
                       remedy="train one with 'ep-hw train'")
     try:
         with safe_open(str(path), "pt") as file:
-            header = Header.model_validate_json((file.metadata() or {}).get("ep_hw", "null"))
+            header = _header(path, (file.metadata() or {}).get("ep_hw", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValidationError, json.JSONDecodeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = _first(error) if isinstance(error, ValidationError) else str(error)
         raise Refusal("not a readable checkpoint", where=str(path), got=reason, allowed=FORMAT,
                       remedy="train it again, or restore the file") from None
     _check(path, header, tensors)
     return header, tensors
 
 
-def _check(path: Path, header: Header, tensors: dict[str, torch.Tensor]):
-    if header.format != FORMAT:
-        raise Refusal("checkpoint of another version", where=str(path), got=header.format, allowed=FORMAT,
+def _first(error: ValidationError) -> str:
+    found = error.errors()[0]
+    return ".".join(map(str, found["loc"])) + ": " + found["msg"]
+
+
+def _header(path: Path, text: str) -> Header:
+    """The version first: what another one holds is its own affair."""
+    content = json.loads(text)
+    version = content.get("format", FORMAT) if isinstance(content, dict) else FORMAT
+    if version != FORMAT:
+        raise Refusal("checkpoint of another version", where=str(path), got=version, allowed=FORMAT,
                       remedy="train it again with this version")
+    return Header.model_validate(content)
+
+
+def _check(path: Path, header: Header, tensors: dict[str, torch.Tensor]):
     expected = _expected(header.spec, tensors)
     for name in (*expected, *tensors):
         got = _shape_and_type(tensors[name]) if name in tensors else "nothing"

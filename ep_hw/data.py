@@ -18,6 +18,7 @@ from mapping.errors import Refusal
 
 SPLIT_SEED = 0
 SPLITS = ("train", "validation", "test")
+CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 _CIFAR_VALIDATION = 5000
 _DIGITS_TEST, _DIGITS_VALIDATION = 360, 237
 

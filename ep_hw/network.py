@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import mapping
+from ep_hw.fields import Count, Finite, ImageShape, Padding, Positive
 from mapping.graph import Activity, Coupling, EPGraph, Population
 from mapping.program import Program
 from simulators.reference import FloatArm, FloatSubstrate, ReferenceMachine
@@ -23,18 +24,18 @@ class NetworkSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image_shape: tuple[int, int, int]
-    channels: tuple[int, ...] = Field(min_length=1)
-    kernel: int = Field(3, ge=1)
-    paddings: tuple[int, ...]
-    pools: tuple[int, ...]
+    image_shape: ImageShape
+    channels: tuple[Count, ...] = Field(min_length=1)
+    kernel: Count = 3
+    paddings: tuple[Padding, ...]
+    pools: tuple[Count, ...]
     classes: int = Field(ge=2)
-    slope: float = Field(0.5, gt=0)
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    slope: Positive = 0.5
+    mean: tuple[Finite, ...]
+    scale: tuple[Positive, ...]
     schedule: Literal["synchronous", "alternating"] = "alternating"
-    steps: int = Field(200, ge=1)
-    tolerance: float = Field(1e-3, gt=0)
+    steps: Count = 200
+    tolerance: Positive = 1e-3
 
     @model_validator(mode="after")
     def _lengths(self):

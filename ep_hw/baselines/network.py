@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from ep_hw.baselines.modules import VisionTransformer, convolutional
+from ep_hw.fields import Count, Finite, ImageShape, Padding, Positive
 from mapping.errors import Refusal
 from simulators.module import Interface, ModuleMachine, ModuleProgram
 
@@ -17,10 +18,10 @@ class BaselineSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image_shape: tuple[int, int, int]
+    image_shape: ImageShape
     classes: int = Field(ge=2)
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    mean: tuple[Finite, ...]
+    scale: tuple[Positive, ...]
 
     @model_validator(mode="after")
     def _normalisation(self):
@@ -33,10 +34,10 @@ class CNNSpec(BaselineSpec):
     """A convolutional network with batch norm, layer by layer as large as an EP-CNN of the same channels."""
 
     architecture: Literal["cnn"] = "cnn"
-    channels: tuple[int, ...] = Field(min_length=1)
-    paddings: tuple[int, ...]
-    pools: tuple[int, ...]
-    kernel: int = Field(3, ge=1)
+    channels: tuple[Count, ...] = Field(min_length=1)
+    paddings: tuple[Padding, ...]
+    pools: tuple[Count, ...]
+    kernel: Count = 3
 
     @model_validator(mode="after")
     def _lengths(self):
@@ -56,11 +57,11 @@ class ViTSpec(BaselineSpec):
     """A vision transformer: `layers` blocks of `heads` heads on tokens of `dim`, `hidden` units in each block's MLP."""
 
     architecture: Literal["vit"] = "vit"
-    patch: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    dim: int = Field(ge=1)
-    hidden: int = Field(ge=1)
+    patch: Count
+    layers: Count
+    heads: Count
+    dim: Count
+    hidden: Count
 
     @model_validator(mode="after")
     def _divisible(self):

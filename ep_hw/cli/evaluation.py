@@ -41,7 +41,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="of images, corruptions, attacks and read noise")] = 0,
     out: Annotated[Path, typer.Option(help="where to write; an unfinished run there is continued")] = Path("ep-hw-run"),
     gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS[xLAST], adjoint@ITERATIONS, ep@BETA[:margin], "
-                                                       "or apgd@STEPS for Auto-PGD (repeatable)")] = None,
+                                                       "or apgd@STEPS for Auto-PGD; own for STEPS is the machine's own "
+                                                       "relaxation (repeatable)")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="of PGD; AutoAttack and Carlini-Wagner take five times "
                                                    "as many [default: 20]")] = None,
     restarts: Annotated[int | None, typer.Option(min=1, help="of PGD, all but the first from a random start "

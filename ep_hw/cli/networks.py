@@ -58,12 +58,26 @@ def _recipe_name(recipe: dict) -> str:
 
 @app.command("import")
 def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that holds a state dict")], out: Out,
-             keys: Annotated[str, typer.Option("--map", help="advep, laborieux, or a TOML file of the same fields")]):
-    """Turn an EP checkpoint of other code into a model, checked by a forward pass in that code's own terms."""
-    from ep_hw.exchange import import_checkpoint
+             keys: Annotated[str, typer.Option("--map", help="advep, advep-cifar100, laborieux, or a TOML file of the "
+                                                    "same fields")],
+             data_root: DataRoot = None):
+    """Turn an EP checkpoint of other code into a model, checked by a forward pass in that code's own terms, and by its
+    accuracy where the data are there.
+    """
+    from ep_hw.exchange import import_checkpoint, trial
+    from ep_hw.statistics import wilson
 
     net, difference = import_checkpoint(file, keys, out)
     typer.echo(f"{out}: {net.spec.size}; differs from its energy's own dynamics by {difference:.1e} at most")
+    if (found := trial(net, data_root)) is None:
+        typer.echo("its data are not there: whether slope and normalisation in --map are those it was trained with is "
+                   "not known", err=True)
+        return
+    low, high = wilson(*found)
+    typer.echo(f"right on {found[0]} of {found[1]} test images ({low:.0%} to {high:.0%})")
+    if low <= 1 / net.spec.classes:
+        typer.echo("no better than guessing: slope or normalisation in --map may not be those it was trained with",
+                   err=True)
 
 
 @app.command()

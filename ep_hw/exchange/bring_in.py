@@ -1,7 +1,8 @@
 """Importing: a state dict becomes a checkpoint, if its energy gives the same dynamics as ours.
 
 The check runs the primitive function of EP-CNN code on the file's own tensors, with torch's convolution, pooling and
-autograd and nothing of ours, and compares states and logits:
+autograd and nothing of ours, and compares states and logits. It finds weights that were read wrongly, not a map that
+says another slope or normalisation than they were trained with: that shows in accuracy alone (`trial`).
 
     Phi(s) = sum_n <s_n, maxpool(w_n * s_{n-1} + b_n)>,    s_n <- clamp(slope dPhi/ds_n, 0, 1)         (14)
 
@@ -15,14 +16,17 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from ep_hw.checkpoint import save_checkpoint
+from ep_hw.checkpoint import load, save_checkpoint
+from ep_hw.data import CLASSES, load_data
 from ep_hw.exchange.keys import KeyMap, load_map
 from ep_hw.network import EPNetwork, NetworkSpec
+from ep_hw.training import accuracy
 from mapping.errors import Refusal
 from simulators.reference import ReferenceMachine
 
 CHECKED_STEPS, CHECKED_IMAGES = 20, 4
 CHECKED_TO = 1e-9   # float64; states are at most 1
+TRIED_IMAGES = 100
 
 
 def import_checkpoint(file: str | Path, keys: str, out: str | Path) -> tuple[EPNetwork, float]:
@@ -40,14 +44,31 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path) -> tuple[EPN
     key_map = load_map(keys)
     net = _network(key_map, layers_of(read_state_dict(file, key_map), key_map, file), file)
     net.name = Path(out).stem
+    if (known := CLASSES.get(key_map.data, net.spec.classes)) != net.spec.classes:
+        raise Refusal("the network tells other classes apart than its data", where=str(file),
+                      got=f"{net.spec.classes} classes", allowed=f"the {known} of {key_map.data}",
+                      remedy="choose the --map of the data that it was trained on")
     difference = compare(net)
     if not difference <= CHECKED_TO:
         raise Refusal("the imported network moves differently from its energy", where=str(file),
                       got=f"a difference of {difference:.1e}", allowed=f"up to {CHECKED_TO:g}",
-                      remedy="correct slope, paddings and pools in --map")
+                      remedy="report this: a file that was read rightly cannot do so")
     save_checkpoint(net, out, recipe={"imported": Path(file).name, "keys": key_map.model_dump(mode="json")},
                     data={"name": key_map.data, "split_seed": 0, "train": 0, "test": 0}, accuracy={})
-    return net, difference
+    return load(out), difference
+
+
+def trial(net: EPNetwork, root=None) -> tuple[int, int] | None:
+    """Right answers on the first `TRIED_IMAGES` test images of the data that a key map named, and how many these are.
+
+    Returns:
+        None where the data are not there.
+    """
+    try:
+        test = load_data(net.provenance["data"]["name"], "test", root).take(slice(TRIED_IMAGES))
+    except Refusal:
+        return None
+    return round(accuracy(net, test) * len(test)), len(test)
 
 
 def read_state_dict(file: str | Path, keys: KeyMap) -> dict:
@@ -58,7 +79,11 @@ def read_state_dict(file: str | Path, keys: KeyMap) -> dict:
         raise Refusal("not a file of tensors", where=str(file), got=str(error).splitlines()[0],
                       allowed="a state dict of torch.save",
                       remedy="save model.state_dict() instead of the model itself") from None
-    return content.get(keys.state_dict, content)
+    state = content.get(keys.state_dict, content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise Refusal("not a state dict", where=str(file), got=type(state).__name__, allowed="names with their tensors",
+                      remedy="save model.state_dict(), and name its entry in --map where it is one of several")
+    return state
 
 
 def layers_of(state: dict, keys: KeyMap, file) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -7,9 +7,11 @@ from typing import Literal
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ep_hw.fields import Count, Finite, ImageShape, Padding, Positive
 from mapping.errors import Refusal
 
-PACKAGED = {"laborieux": "laborieux.toml", "advep": "laborieux.toml"}  # the fork kept names and settings
+PACKAGED = {"laborieux": "laborieux.toml", "advep": "laborieux.toml",   # the fork kept names and settings on CIFAR-10
+            "advep-cifar100": "advep-cifar100.toml"}
 
 
 class KeyMap(BaseModel):
@@ -22,18 +24,18 @@ class KeyMap(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str
-    image_shape: tuple[int, int, int]
+    image_shape: ImageShape
     state_dict: str | None = None
     weight: str = "synapses.{n}.weight"
     bias: str = "synapses.{n}.bias"
-    paddings: tuple[int, ...]
-    pools: tuple[int, ...]
-    slope: float = Field(gt=0)
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    paddings: tuple[Padding, ...] = Field(min_length=1)
+    pools: tuple[Count, ...]
+    slope: Positive
+    mean: tuple[Finite, ...]
+    scale: tuple[Positive, ...]
     schedule: Literal["synchronous", "alternating"]
-    steps: int = Field(ge=1)
-    tolerance: float = Field(1e-3, gt=0)
+    steps: Count
+    tolerance: Positive = 1e-3
 
     def key(self, kind: Literal["weight", "bias"], n: int) -> str:
         """The name of layer n's weight or bias."""

@@ -165,13 +165,13 @@ class _Part:
             return _Place(0)
         try:
             with safe_open(str(self.path), "pt") as file:
-                metadata = file.metadata()
+                metadata = file.metadata() or {}
         except SafetensorError as error:
             raise Refusal("an unfinished run cannot be read", where=str(self.path), got=error, allowed="a whole file",
                           remedy="remove it and train again") from None
-        if metadata["fingerprint"] != self.fingerprint:
+        if (theirs := metadata.get("fingerprint", "no run's")) != self.fingerprint:
             raise Refusal("an unfinished run of another recipe or seed is in the way", where=str(self.path),
-                          got=metadata["fingerprint"][:12], allowed=self.fingerprint[:12],
+                          got=theirs[:12], allowed=self.fingerprint[:12],
                           remedy="finish it with its own recipe and seed, or remove the file")
         tensors = load_tensors(self.path.read_bytes())
         generator = tensors.pop("generator", None)

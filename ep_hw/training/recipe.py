@@ -29,10 +29,9 @@ from pydantic import (
 
 from ep_hw.baselines import CNNSpec, ViTSpec
 from ep_hw.data import Split
+from ep_hw.fields import Count, Padding, Positive
 from ep_hw.network import NetworkSpec
 from mapping.errors import Refusal
-
-Positive = Annotated[float, Field(gt=0)]
 
 
 class BaseRecipe(BaseModel):
@@ -82,9 +81,9 @@ class BaseRecipe(BaseModel):
 class _Convolutional(BaseRecipe):
     """Channels, paddings and pools, one entry a layer each."""
 
-    channels: tuple[int, ...]
-    paddings: tuple[int, ...]
-    pools: tuple[int, ...]
+    channels: tuple[Count, ...]
+    paddings: tuple[Padding, ...]
+    pools: tuple[Count, ...]
 
     @model_validator(mode="after")
     def _layers(self):
@@ -156,11 +155,11 @@ class TransformerRecipe(BaseRecipe):
 
     kind: Literal["vit"]
     rate: float = Field(gt=0)
-    patch: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    dim: int = Field(ge=1)
-    hidden: int = Field(ge=1)
+    patch: Count
+    layers: Count
+    heads: Count
+    dim: Count
+    hidden: Count
 
     def spec(self, train: Split) -> ViTSpec:
         """The network for these training images."""

@@ -8,7 +8,7 @@ from networks import random_images, small_network
 
 import ep_hw
 from ep_hw.checkpoint import save_checkpoint
-from ep_hw.exchange import bring_in, export_checkpoint, import_checkpoint, load_map
+from ep_hw.exchange import bring_in, export_checkpoint, import_checkpoint, load_map, trial
 from ep_hw.exchange.keys import PACKAGED
 from ep_hw.network import EPNetwork, NetworkSpec
 from mapping import Refusal
@@ -43,7 +43,7 @@ def test_a_checkpoint_of_the_public_code_is_read_by_name(name, tmp_path):
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(a, b, 3) for a, b in ((3, 4), (4, 5), (5, 6), (6, 7))]
     model = torch.nn.Module()
-    model.synapses = torch.nn.ModuleList([*layers, torch.nn.Linear(7, 10)])
+    model.synapses = torch.nn.ModuleList([*layers, torch.nn.Linear(7, 100 if name.endswith("100") else 10)])
     content = {"model_state_dict": model.state_dict(), "opt": {"state": {}, "param_groups": [{"lr": 0.25}]},
                "train_acc": [10.0], "best": 1, "epoch": 3, "scheduler": None}
     torch.save(content, tmp_path / "checkpoint.tar")
@@ -52,6 +52,30 @@ def test_a_checkpoint_of_the_public_code_is_read_by_name(name, tmp_path):
     assert (net.spec.slope, net.spec.schedule, net.spec.steps) == (0.5, "synchronous", 250)
     assert difference < 1e-12
     assert torch.equal(net.weights[-1].flatten(1), model.synapses[-1].weight)
+    for other in set(PACKAGED.values()) - {PACKAGED[name]}:
+        wrong = next(key for key, file in PACKAGED.items() if file == other)
+        with pytest.raises(Refusal, match="other classes apart than its data"):
+            import_checkpoint(tmp_path / "checkpoint.tar", wrong, tmp_path / "never.safetensors")
+        assert not (tmp_path / "never.safetensors").exists()
+
+
+def test_a_map_that_says_other_dynamics_shows_in_accuracy(tmp_path):
+    """The forward check cannot see it: the energy is given the same slope."""
+    export_checkpoint(ep_hw.load("digits"), tmp_path)
+    keys = (tmp_path / "digits.toml").read_text()
+    found = {}
+    for slope in ("0.5", "0.1"):
+        (tmp_path / "map.toml").write_text(keys.replace("slope = 0.5", f"slope = {slope}"))
+        net, difference = import_checkpoint(tmp_path / "digits.pt", str(tmp_path / "map.toml"),
+                                            tmp_path / "n.safetensors")
+        assert net.spec.slope == float(slope)
+        assert difference < 1e-12
+        found[slope], n = trial(net)
+    assert n == 100
+    assert found["0.1"] < 30 < 95 < found["0.5"]
+    nowhere = net.spec.model_copy(update={"image_shape": (3, 32, 32)})
+    stranger = EPNetwork(nowhere, net.weights, net.biases, provenance={"data": {"name": "cifar10"}})
+    assert trial(stranger, tmp_path) is None
 
 
 @pytest.mark.parametrize("changes", [{"slope": 0.6}, {"mean": (0.31,)}])
@@ -79,6 +103,11 @@ def test_files_of_code_and_wrong_keys_or_shapes_are_refused_in_one_line(exported
     refused(Dangerous(), "not a file of tensors")
     assert not (tmp_path / "planted").exists()
     refused({}, "does not fit the key map")
+    refused([state], "not a state dict")
+    refused({**state, "synapses.0.bias": 3}, "not a state dict")
+    for was, planted in (("pools = [2, 1]", "pools = [0, 1]"), ("paddings = [1, 0]", "paddings = []")):
+        (tmp_path / "bad.toml").write_text((folder / "net.toml").read_text().replace(was, planted))
+        refused(state, "no readable key map", keys=str(tmp_path / "bad.toml"))
     refused({**state, "more": torch.zeros(1)}, "more on one side only")
     refused({**state, "synapses.2.weight": torch.zeros(10, 7)}, "tensors do not make a network")
     refused({**state, "synapses.1.bias": torch.full((6,), float("nan"))}, "layer conv2: bias is not finite")

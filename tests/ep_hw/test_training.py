@@ -97,6 +97,9 @@ def test_another_seed_does_not_continue_an_unfinished_run(tmp_path):
     part.write_bytes(part.read_bytes()[:50])
     with pytest.raises(Refusal, match="an unfinished run cannot be read"):
         train(TINY, 1, tmp_path / "a.safetensors", name="tiny")
+    save_file({"weight0": torch.zeros(1)}, part)
+    with pytest.raises(Refusal, match="another recipe or seed"):
+        train(TINY, 1, tmp_path / "a.safetensors", name="tiny")
 
 
 def test_a_killed_training_loses_at_most_an_epoch(tmp_path):
@@ -198,6 +201,15 @@ def test_damaged_checkpoints_are_refused_in_one_line(tmp_path):
     poisoned.weights[1][0, 0, 0, 0] = float("nan")
     save_checkpoint(poisoned, bad, recipe={}, data=DIGITS, accuracy={})
     refused("layer conv2: weight is not finite")
+    content = json.loads(header["ep_hw"])
+    for changes, words in [({"slope": float("inf")}, "spec.ep.slope"), ({"mean": [float("nan")]}, "spec.ep.mean"),
+                           ({"scale": [0]}, "spec.ep.scale"), ({"pools": [0, 2]}, "spec.ep.pools"),
+                           ({"paddings": [-1, 1]}, "spec.ep.paddings"), ({"steps": 0}, "spec.ep.steps")]:
+        forged = {**content, "spec": {**content["spec"], **changes}}
+        save_file(tensors, bad, {"ep_hw": json.dumps(forged)})
+        refused(words)
+    save_file(tensors, bad, {"ep_hw": json.dumps({**content, "format": "ep-hw checkpoint 2", "more": 1})})
+    refused("another version")
 
 
 def test_augmentation_repeats_with_its_generator_and_moves_images_by_whole_pixels():
