@@ -31,3 +31,9 @@ def members(model: str, names: Iterable[str]) -> tuple[Member, ...]:
     pattern = re.compile(rf"{re.escape(model)}-({'|'.join(KINDS)})(-s\d+)?")
     found = [Member(name, KINDS[match[1]]) for name in names if (match := pattern.fullmatch(name))]
     return tuple(sorted(found, key=lambda member: list(KINDS.values()).index(member.kind)))
+
+
+def one_of_each(found: Iterable[Member]) -> tuple[Member, ...]:
+    """The first baseline of each kind; an EP network stands for itself."""
+    first = {member.kind: member for member in reversed(tuple(found)) if member.kind != EP}
+    return tuple(reversed(first.values()))

@@ -17,7 +17,7 @@ from ep_hw.measurements.stored import stored_times
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.models import Entry, Models, Right, models
 from ep_hw.report.points import pool
-from ep_hw.report.worst import worst_cases
+from ep_hw.report.worst import WorstCase, worst_cases
 from ep_hw.resources import circuit_table, resource_tables
 from ep_hw.rungs import rungs_of
 from ep_hw.threats import CLEAN
@@ -45,8 +45,17 @@ def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], 
         versions(), {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
                      "attack settings": plan.settings.model_dump(mode="json")},
         notes(plan, summary), checks, worst, temporal_exhibits(plan, folder, jobs), plan.labels, plan.settings.ensemble,
-        plan.baseline,
-        [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions())) for name in plan.machines])
+        plan.baseline, cards(plan, summary, worst, checks))
+
+
+def cards(plan: Plan, summary: list[dict], worst: Sequence[WorstCase], checks: list[Verdict]) -> list[tuple[str, dict]]:
+    """(file name, content) of the card of each machine of a plan."""
+    return [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions())) for name in plan.machines]
+
+
+def cards_beside(plan: Plan, outcome: Outcome, checks: list[Verdict]) -> list[tuple[str, dict]]:
+    """The cards of a member of the family, see `cards`."""
+    return cards(plan, outcome[0], worst_cases(_images(plan, outcome[1])), checks)
 
 
 def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Outcome]]) -> Models:

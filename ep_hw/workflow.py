@@ -25,7 +25,7 @@ from ep_hw.family import FOLDER, Member
 from ep_hw.network import EPNetwork
 from ep_hw.probes import probe
 from ep_hw.report import write_report
-from ep_hw.reporting import compared, record_of
+from ep_hw.reporting import cards_beside, compared, record_of
 from ep_hw.rungs import rungs_of
 from ep_hw.suites import BARE, Suite
 from ep_hw.threats import CLEAN, Threat
@@ -121,8 +121,10 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
     checks = own + [replace(verdict, machine=f"{other.model} on {verdict.machine}")
                     for (_, other), found in zip(others, theirs) for verdict in found]
     members = [(member.kind, outcome) for (member, _), outcome in zip(others, beside)]
-    write_report(out, record_of(plan, out, summary, cells, checks, command=command, title=title, jobs=jobs),
-                 compared(plan, outcomes[0], members) if members else None)
+    record = record_of(plan, out, summary, cells, checks, command=command, title=title, jobs=jobs)
+    for (_, other), outcome, found in zip(others, beside, theirs):
+        record.cards.extend(cards_beside(other, outcome, found))
+    write_report(out, record, compared(plan, outcomes[0], members) if members else None)
     return summary, [flag for verdict in checks for flag in verdict.flags]
 
 

@@ -65,13 +65,15 @@ def evaluate(
     budget: Annotated[str | None, typer.Option(help="time to spend, as 30m or 2h: chooses --images (64 or more) and "
                                                "--queries from cells measured first; of a family, fewer images for "
                                                "attacks that take long")] = None,
+    alone: Annotated[bool, typer.Option("--alone", help="without the baselines that were trained beside a packaged "
+                                        "model")] = False,
     jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
     from ep_hw import suites, workflow
     from ep_hw.attacks import parse_gradient
     from ep_hw.checkpoint import packaged_models
-    from ep_hw.family import members
+    from ep_hw.family import members, one_of_each
     from ep_hw.threats import parse_threat
 
     chosen = suites.suite(suite) if suite else suites.BARE
@@ -82,7 +84,8 @@ def evaluate(
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
 
-    others = members(model, packaged_models()) if chosen.of_families else ()
+    family = members(model, packaged_models())
+    others = () if alone else family if chosen.of_families else one_of_each(family)
 
     def plan_of(count: int | None, asked: int):
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
@@ -91,7 +94,7 @@ def evaluate(
                                         root=data_root, download=download)
 
     count, asked = images, settings.queries
-    if budget is not None and others:
+    if budget is not None and others and chosen.of_families:
         chosen = suites.tables_only(chosen)
         plan = _family_within(budget, plan_of, others, asked, images, out, jobs, workflow)
     else:

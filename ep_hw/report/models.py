@@ -32,7 +32,7 @@ Outcome = Literal["reproduced", "not reproduced", "undecided"]
 Case = tuple[str, float]   # threat, strength
 Right = dict[Case, np.ndarray]
 LOSS = 0.02   # of accuracy, that counts as none
-WHITE_BOX = ("pgd_l2", "autoattack_linf", "cw_l2")   # of the paper's tables
+TABLED = ("pgd_l2", "autoattack_linf", "square_linf", "cw_l2")   # attacks of the paper's Tables 3 to 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +172,8 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
         ensemble: which AutoAttack was run. notes: remarks of the evaluation.
     """
     tables = [_table(dataset, entries, ensemble, *key, labels) for key, labels in paper.STRENGTHS.items()]
-    shown = [*tables, _corruptions(entries)]
-    return Models(tuple(table for table in shown if any(not row.printed for row in table.rows)),
+    tables = [table for table in (*tables, _corruptions(entries)) if any(not row.printed for row in table.rows)]
+    return Models(tuple(tables or [_threats(entries)]),
                   tuple(claims({entry.name: entry for entry in entries})), tuple(_budgets(name, entries)),
                   (*notes, *_flawless(entries), _seeds(entries)))
 
@@ -188,6 +188,17 @@ def _table(dataset: str, entries: Sequence[Entry], ensemble: str | None, name: s
         if met:
             rows.append(BesideRow(entry.name, False, max(met), cells))
     return BesideTable(f"models-{name}", f"{attack} ({name.capitalize()})", {CLEAN[0]: None, **labels}, tuple(rows))
+
+
+def _threats(entries: Sequence[Entry]) -> BesideTable:
+    """Whatever was run, where it is nothing that the paper tabulates."""
+    ep = next(entry for entry in entries if entry.name == EP)
+    cases = [(threat, s) for machine, threat, s in ep.networks[0]
+             if machine == ep.machine and not threat.startswith("transfer:")]
+    columns = {CLEAN[0] if case == CLEAN else f"{case[0]} {case[1]:g}": case for case in cases}
+    rows = [BesideRow(entry.name, False, entry.images(CLEAN), {
+        label: entry.mean([case]) for label, case in columns.items()}) for entry in entries]
+    return BesideTable("models-threats", "The same threats", dict.fromkeys(columns), tuple(rows))
 
 
 def _corruptions(entries: Sequence[Entry]) -> BesideTable:
@@ -238,7 +249,7 @@ def claims(entries: dict[str, Entry]) -> list[Claim]:
     """The paper's claims, as far as the models that they speak of were run under what they speak of."""
     labels = {attack: list(labels.values()) for (_, attack), labels in paper.STRENGTHS.items()}
     found = []
-    for attack in WHITE_BOX:
+    for attack in TABLED:
         cases, measure = [(attack, s) for s in labels[attack]], f"Mean over the paper's strengths of {attack}"
         found += [_claim(f"Adversarial training beats {EP} under {attack}", measure, entries, cases,
                          [(name, EP) for name in ADVERSARIAL]),

@@ -296,6 +296,9 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
         assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
     summary = json.loads((whole / "family/tiny-bp-s1/summary.json").read_text())
     assert {(r["model"], r["machine"]) for r in summary} == {("tiny-bp-s1", "reference")}
+    card = json.loads((whole / "cards/tiny-bp-s1-reference.json").read_text())
+    assert (card["model"], card["architecture"]["architecture"]) == ("tiny-bp-s1", "cnn")
+    assert card["clean"]["accuracy"] == next(r["accuracy"] for r in summary if r["threat"] == "clean")
     shown = load_data("digits", "test")
     for name, folder in (("tiny", whole), ("tiny-bp-s1", whole / "family/tiny-bp-s1")):
         rows = [r for r in pq.read_table(folder / "results.parquet").to_pylist()
