@@ -19,9 +19,13 @@ Label = Literal["true", "predicted"]
 def demo(out: Annotated[Path, typer.Option(help="where to write")] = Path("ep-hw-demo"), jobs: Jobs = PROCESSORS):
     """Run the main job on the packaged digits network, in about a minute."""
     from ep_hw import workflow
+    from ep_hw.checkpoint import packaged_models
     from ep_hw.demo import demo_plan
+    from ep_hw.family import members, one_of_each
 
-    _evaluate(demo_plan(), out, f"ep-hw demo --out {out}", jobs, workflow)
+    plan = demo_plan()
+    others = workflow.plans_beside(plan, one_of_each(members(plan.model, packaged_models())))
+    _evaluate(plan, out, f"ep-hw demo --out {out}", jobs, workflow, others=others)
 
 
 @app.command()

@@ -149,7 +149,9 @@ class Claim:
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """The comparison as a report shows it. notes: what a reader of the numbers needs to know."""
+    """The comparison as a report shows it: of the paper's tables and claims where one of these was run in full, else
+    of whatever was run. notes: what a reader of the numbers needs to know.
+    """
 
     tables: tuple[BesideTable, ...]
     claims: tuple[Claim, ...]
@@ -171,11 +173,19 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
         name: of the EP network. entries: on the reference those named as the paper's models, then others.
         ensemble: which AutoAttack was run. notes: remarks of the evaluation.
     """
-    tables = [_table(dataset, entries, ensemble, *key, labels) for key, labels in paper.STRENGTHS.items()]
-    tables = [table for table in (*tables, _corruptions(entries)) if any(not row.printed for row in table.rows)]
-    return Models(tuple(tables or [_threats(entries)]),
-                  tuple(claims({entry.name: entry for entry in entries})), tuple(_budgets(name, entries)),
-                  (*notes, *_flawless(entries), _seeds(entries)))
+    found = [_table(dataset, entries, ensemble, *key, labels) for key, labels in paper.STRENGTHS.items()]
+    found.append(_corruptions(entries))
+    exhibits, remarks = tuple(_budgets(name, entries)), (*notes, *_flawless(entries), _seeds(entries))
+    if not any(map(_is_whole, found)):
+        return Models((_threats(entries),), (), exhibits, remarks)
+    tables = tuple(table for table in found if any(not row.printed for row in table.rows))
+    return Models(tables, tuple(claims({entry.name: entry for entry in entries})), exhibits, remarks)
+
+
+def _is_whole(table: BesideTable) -> bool:
+    """Whether a network met all that is tabulated; clean images and the mCE may be missing."""
+    return any(all(cell for label, cell in row.cells.items() if label != CLEAN[0] and not label.startswith("mCE"))
+               for row in table.rows if not row.printed)
 
 
 def _table(dataset: str, entries: Sequence[Entry], ensemble: str | None, name: str, attack: str,
