@@ -29,7 +29,10 @@ FOLDER = "probes"   # in the folder of the evaluation that they check
 
 
 def probe_plan(plan: Plan) -> Plan | None:
-    """The unbounded attack, and of each PGD of the plan the middle strength tried harder; None without white boxes."""
+    """The unbounded attack, and of each PGD of the plan the middle strength tried harder; None without white boxes.
+
+    A machine on which PGD was too dear is not probed.
+    """
     white = [threat for threat in plan.threats if threat.is_white_box]
     if not white or not plan.probed:
         return None
@@ -39,8 +42,9 @@ def probe_plan(plan: Plan) -> Plan | None:
                                                 "restarts": plan.settings.restarts + 1})
     threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
     met = min(plan.probed, *plan.fewer.values(), len(plan.images))
+    dear = {machine for machine, kind in plan.left_out if kind.startswith("pgd")}
     return replace(plan, images=plan.images.take(slice(met)), threats=threats, extra=(), chips=1, settings=settings,
-                   temporal=None, fewer={}, left_out=frozenset())
+                   temporal=None, fewer={}, left_out=frozenset((m, t.kind) for m in dear for t in threats))
 
 
 def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: int) -> list[list[Verdict]]:

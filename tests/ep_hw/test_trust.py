@@ -1,6 +1,7 @@
 """Trust checks on planted machines: masked gradients raise every flag they should, honest ones none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from linear import LinearMachine
 
 from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
 from ep_hw.data import Split
-from ep_hw.evaluation import Plan, evaluate
+from ep_hw.evaluation import Plan, cells_of, evaluate
 from ep_hw.probes import probe, probe_plan, telling
 from ep_hw.threats import Threat, parse_threat
 from ep_hw.trust import verdicts
@@ -158,6 +159,11 @@ def test_the_middle_strength_of_each_attack_is_tried_harder():
     chosen = probe_plan(plan)
     assert list(map(str, chosen.threats)) == ["pgd_linf@1", "pgd_l2@0.5", "pgd_linf@0.1"]
     assert (chosen.settings.iterations, chosen.settings.restarts) == (20, 2)
+    both = replace(plan, programs={**plan.programs, "loihi": module(honest())}, machines=("reference", "loihi"))
+    for left_out, machines in (("pgd_l2", {"reference"}), ("cw_l2", {"reference", "loihi"})):
+        chosen = probe_plan(replace(both, left_out=frozenset({("loihi", left_out)})))
+        assert {cell.configuration.machine for cell in cells_of(chosen, Path()) if
+                cell.configuration.threat.is_attack} == machines
 
 
 def test_a_slice_goes_as_far_as_the_attack_that_breaks_half_of_what_was_right():
