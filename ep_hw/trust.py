@@ -69,8 +69,8 @@ def judged(machine: str, chip: int | None, check: str, comparisons: Iterable[Com
 
 
 def _rising(rows: dict):
-    """A larger budget must never help the defender."""
-    for threat in dict.fromkeys(t for t, _ in rows if "_l" in t):
+    """A larger budget must never help the defender. Images made on another machine have no such duty."""
+    for threat in dict.fromkeys(t for t, _ in rows if "_l" in t and not t.startswith("transfer:")):
         ladder = sorted((rows[k] for k in rows if k[0] in (threat, "clean")), key=lambda r: r["strength"])
         for weaker, stronger in pairwise(ladder):
             rises = stronger["accuracy"] > weaker["accuracy"] + slack(stronger, weaker)

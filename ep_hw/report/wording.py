@@ -86,6 +86,8 @@ def _compare_attackers(unaware: Point, aware: Point) -> str:
     opening = (f"{family(aware.threat)} at {aware.strength:.3g} leaves {aware.machine} "
                f"{percent(unaware.accuracy.value)} when crafted on {source(unaware.threat)} and "
                f"{percent(aware.accuracy.value)} when crafted on {aware.machine} itself: ")
+    if aware.n != unaware.n and taken.low <= 0 <= taken.high:
+        return opening + f"{aware.n} and {unaware.n} images cannot tell these apart {interval(taken)}."
     if taken.value < 0:
         return opening + ("the attacker who knows the machine does worse, so its attack is not the strongest one and "
                           "the higher number is no evidence of robustness.")

@@ -408,6 +408,13 @@ def test_findings_refuse_to_flatter():
     assert any("no evidence of robustness" in s for s in findings(pool(rows)))
 
 
+def test_attackers_on_unequal_samples_are_told_apart_by_their_interval_alone():
+    unaware = row("loihi", "transfer:reference:pgd_l2", 0.5, n=10, reference_right=6)
+    for right, words in ((6, "9 and 10 images cannot tell these apart"), (0, "an unaware attacker misses")):
+        rows = [row("reference"), row("loihi"), unaware, row("loihi", "pgd_l2", 0.5, n=9, reference_right=right)]
+        assert any(words in s for s in findings(pool(rows))), findings(pool(rows))
+
+
 def test_a_machine_keeps_its_colour():
     look = styles(["reference", "loihi", PCM])
     assert len({style.colour for style in look.values()}) == 3
