@@ -209,9 +209,10 @@ def test_the_terminal_lists_machines_and_threats_as_they_were_asked_for(model):
 def test_the_terminal_averages_chips_unless_asked(ep_hw, monkeypatch):
     monkeypatch.setitem(suites.SUITES, "tiny", replace(TINY, threats=(), temporal=None, images=6))
     command = ("evaluate", "digits", "--suite", "tiny", "--on", "crossbar:pcm", "--corruption", "contrast@3", "--jobs",
-               1, "--out", "run")
+               1, "--alone", "--out", "run")
     code, out, err = ep_hw(*command)
     assert code == 0, err
+    assert not Path("run/family").exists()
     lines = [line.split("│") for line in out.splitlines() if "crossbar:pcm " in line]
     assert [(cells[2].strip(), cells[3].strip()) for cells in lines] == [("2", "clean"), ("2", "contrast@3")]
     summary = [r for r in json.loads(Path("run/summary.json").read_text()) if r["machine"] == "crossbar:pcm"]
