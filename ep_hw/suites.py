@@ -66,7 +66,7 @@ PAPER = Suite(
     (*_attacks("pgd_l2", paper.L2_GRID), *_attacks("pgd_linf", paper.LINF_GRID),
      *(threat for kind in ("autoattack_linf", "square_linf", "cw_l2") for threat in _attacks(
          kind, _TABLES[kind].values())), *_corruptions(CORRUPTIONS, SEVERITIES)),
-    # as strong as PGD through all of the paper's attack times, at half their price
+    # on digits as strong as PGD through all of the paper's attack times, at half their price
     AttackSettings(gradients=("bptt@15:margin", "bptt@own:margin", "apgd@29", "apgd@own", "ep@0.5:margin"),
                    iterations=20, queries=1000, ensemble="paper"),
     images=600, chips=5, temporal=Temporal(paper.STRENGTHS["table 3", "pgd_l2"]["0.49"], (10, 15, 25, 29, 60, 70),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import ep_hw
 from ep_hw.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.checkpoint import save_checkpoint
-from ep_hw.data import load_data
+from ep_hw.data import Split, load_data
 from ep_hw.training import accuracy, load_recipe, parse_recipe, rate_at, recipes, train
 from ep_hw.training.learners import learner_of
 from mapping import Refusal
@@ -177,6 +177,14 @@ def test_every_packaged_recipe_is_read_and_makes_a_network_for_its_images():
     for recipe in table:
         assert recipe.rates == (0.25, 0.15, 0.1, 0.08, 0.05)
         assert (recipe.free_steps, recipe.nudged_steps, recipe.batch, recipe.epochs) == (250, 30, 128, 120)
+    for name in ("bp", "adv05", "adv10"):
+        beside = load_recipe(f"cifar10-paper-{name}")
+        assert [getattr(beside, k) == getattr(table[0], k) for k in ("channels", "paddings", "pools")] == 3 * [True]
+    vit = load_recipe("cifar10-paper-vit")
+    assert (vit.layers, vit.heads, vit.patch) == (7, 12, 4)
+    images = Split("cifar10", torch.rand(2, 3, 32, 32), torch.tensor([0, 9]), torch.arange(2))
+    with torch.device("meta"):
+        assert vit.spec(images).build()(torch.empty(2, 3, 32, 32)).shape == (2, 10)
 
 
 @settings(max_examples=20, deadline=None)
