@@ -19,7 +19,7 @@ def defocus_blur(x, constants: tuple[float, float], rng):
     disk = (offsets[:, None]**2 + offsets**2 <= radius**2).astype(float)
     edge = np.exp(-np.arange(-1, 2)**2 / (2 * sigma**2))
     kernel = ndimage.convolve(disk / disk.sum(), np.outer(edge, edge) / edge.sum()**2, mode="constant")
-    return ndimage.correlate(x, kernel[None, None], mode="mirror")
+    return sampling.correlate(x, kernel)
 
 
 def glass_blur(x, constants: tuple[float, int, int], rng):

@@ -24,6 +24,21 @@ def gaussian_filter(x, sigma: float, mode: str = "nearest", truncate: float = 4.
     return ndimage.gaussian_filter(x, (*[0] * (x.ndim - 2), sigma, sigma), mode=mode, truncate=truncate)
 
 
+def correlate(x, kernel):
+    """Correlation of the last two axes with a small 2-D `kernel`, mirrored about the centres of the edge pixels.
+
+        kernel = sum_k s_k u_k v_k'    (singular values; a disk has few), each term two matrices as in `centre_zoom`
+    """
+    us, values, vs = np.linalg.svd(kernel)
+    return sum(_correlation(x.shape[-2], u * value) @ x @ _correlation(x.shape[-1], v).T
+               for u, value, v in zip(us.T, values, vs) if value > 1e-12 * values[0])
+
+
+def _correlation(side: int, kernel):
+    """(side, side) matrix that correlates a line with `kernel`, mirrored about the centres of its ends."""
+    return ndimage.correlate1d(np.eye(side), kernel, axis=0, mode="mirror")
+
+
 def centre_zoom(x, factor: float):
     """The middle of each image, enlarged by `factor` >= 1 with bilinear interpolation to the same size."""
     rows, columns = (_enlargement(side, factor) for side in x.shape[2:])
