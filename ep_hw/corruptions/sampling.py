@@ -5,6 +5,8 @@ shorter side; blurs scale only upwards, since below a pixel they would vanish.
 Batches are (N, C, H, W) float64; N draws of anything are arrays whose first axis is N.
 """
 
+from functools import partial
+
 import numpy as np
 from scipy import ndimage
 
@@ -29,14 +31,11 @@ def correlate(x, kernel):
 
         kernel = sum_k s_k u_k v_k'    (singular values; a disk has few), each term two matrices as in `centre_zoom`
     """
-    us, values, vs = np.linalg.svd(kernel)
-    return sum(_correlation(x.shape[-2], u * value) @ x @ _correlation(x.shape[-1], v).T
-               for u, value, v in zip(us.T, values, vs) if value > 1e-12 * values[0])
-
-
-def _correlation(side: int, kernel):
-    """(side, side) matrix that correlates a line with `kernel`, mirrored about the centres of its ends."""
-    return ndimage.correlate1d(np.eye(side), kernel, axis=0, mode="mirror")
+    correlation = partial(ndimage.correlate1d, mode="mirror")
+    (rows, columns), (us, values, vs) = map(np.eye, x.shape[-2:]), np.linalg.svd(kernel)
+    terms = (correlation(rows, u * value, axis=0) @ x @ correlation(columns, v, axis=1)
+             for u, value, v in zip(us.T, values, vs) if value > 1e-12 * values[0])
+    return sum(terms, start=next(terms))
 
 
 def centre_zoom(x, factor: float):
