@@ -56,7 +56,7 @@ CORRUPTIONS: dict[str, Corruption] = dict([
     _corruption(digital.saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)), False, "extra"),
 ])
 MAIN = tuple(name for name, corruption in CORRUPTIONS.items() if corruption.group != "extra")
-_CHUNK = 64   # images at a time where these share no random numbers: arrays that the allocator keeps are reused
+_CHUNK = 32   # images at a time where these share no random numbers: arrays that the allocator keeps are reused
 ALIASES = {"defocus": "defocus_blur", "elastic": "elastic_transform", "gaussian": "gaussian_noise",
            "glass": "glass_blur", "impulse": "impulse_noise", "jpeg": "jpeg_compression", "motion": "motion_blur",
            "shot": "shot_noise", "speckle": "speckle_noise", "zoom": "zoom_blur"}

@@ -104,11 +104,13 @@ def test_a_blur_spreads_a_point_and_keeps_its_light():
 
 @given(st.integers(0, 99), st.integers(3, 12), st.integers(3, 12), st.sampled_from([1, 3, 5]))
 @settings(max_examples=20, deadline=None)
-def test_correlating_is_scipys(seed, h, w, taps):
+def test_filters_are_scipys(seed, h, w, taps):
     rng = np.random.default_rng(seed)
     x, kernel = rng.random((2, 3, h, w)), rng.random((taps, taps))
     theirs = ndimage.correlate(x, kernel[None, None], mode="mirror")
     assert np.allclose(sampling.correlate(x, kernel), theirs, rtol=0, atol=1e-12)
+    theirs = ndimage.gaussian_filter(x, (0, 0, taps / 4, taps / 4), mode="reflect", truncate=3)
+    assert np.allclose(sampling.gaussian_filter(x, taps / 4, "reflect", 3), theirs, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, -20.0, -90.0])
