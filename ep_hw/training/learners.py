@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from ep_hw.baselines import Baseline
-from ep_hw.network import EPNetwork
+from ep_hw.checkpoint import load
+from ep_hw.network import EPNetwork, layer_shapes
 from ep_hw.training.contrast import Contrast
+from ep_hw.training.feedback import FeedbackLimit
 from ep_hw.training.recipe import AdversarialRecipe, BackpropRecipe, Recipe, TransformerRecipe
+from mapping.errors import Refusal
 from simulators.machine import Machine
 from simulators.module import ModuleMachine
 from simulators.reference import ReferenceMachine
@@ -69,6 +72,7 @@ class EPLearner(Learner):
         groups = [{"params": [w, b], "lr": rate} for w, b, rate in zip(net.weights, net.biases, recipe.rates)]
         self.optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
         self._contrast, self._noise = Contrast(recipe, net.substrate()), recipe.weight_noise
+        self._limit = FeedbackLimit(net, recipe.feedback_norm) if recipe.feedback_norm else None
 
     def step(self, images, labels, generator):
         with disturbed(self.net.weights, self._noise, generator):
@@ -76,9 +80,20 @@ class EPLearner(Learner):
         for weight, bias, (weight_gradient, bias_gradient) in zip(self.net.weights, self.net.biases, gradient):
             weight.grad, bias.grad = weight_gradient, bias_gradient
         self.optimiser.step()
+        if self._limit:
+            self._limit.enforce()
 
     def machine(self):
         return ReferenceMachine(self.net.lower(), str(self.net.weights[0].device))
+
+    def tensors(self):
+        vectors = self._limit.vectors if self._limit else ()
+        return super().tensors() | {f"limit.{n}": vector for n, vector in enumerate(vectors)}
+
+    def restore(self, tensors):
+        super().restore(tensors)
+        for n, vector in enumerate(self._limit.vectors if self._limit else ()):
+            vector.copy_(tensors[f"limit.{n}"])
 
     def finished(self, images):
         self.net.calibration = images.clone()
@@ -154,11 +169,25 @@ def learner_of(recipe, spec, seed: int, device: str) -> Learner:
 
 @learner_of.register
 def _(recipe: Recipe, spec, seed, device):
-    net = EPNetwork.initialise(spec, seed)
+    net = _begun_at(recipe.start, spec) if recipe.start else EPNetwork.initialise(spec, seed)
     gains = recipe.gain if isinstance(recipe.gain, tuple) else (recipe.gain,) * len(recipe.channels)
     for weight, gain in zip(net.weights, gains):
         weight.mul_(gain)
     return EPLearner(recipe, net, device)
+
+
+def _begun_at(start: str, spec) -> EPNetwork:
+    """An EP-CNN of this spec with the weights of the network named.
+
+    Raises:
+        Refusal: no such network, or one of other shapes.
+    """
+    begun = load(start)
+    shapes = [tuple(w.shape) for w in begun.weights] if isinstance(begun, EPNetwork) else type(begun).__name__
+    if shapes != layer_shapes(spec):
+        raise Refusal("training cannot start at this network", where="start", got=f"{start}, {shapes}",
+                      allowed=f"an EP-CNN of layers {layer_shapes(spec)}", remedy="name one of the recipe's own shape")
+    return EPNetwork(spec, begun.weights, begun.biases)
 
 
 @learner_of.register

@@ -28,10 +28,13 @@ from pydantic import (
 )
 
 from ep_hw.baselines import CNNSpec, ViTSpec
+from ep_hw.checkpoint import load
 from ep_hw.data import Split
 from ep_hw.fields import Count, Padding, Positive
 from ep_hw.network import NetworkSpec
 from mapping.errors import Refusal
+
+_NEWER = ("restart", "weight_noise", "start", "feedback_norm")   # fields that older recipes did not have
 
 
 class BaseRecipe(BaseModel):
@@ -70,7 +73,7 @@ class BaseRecipe(BaseModel):
     @model_serializer(mode="wrap")
     def _as_before(self, handler):
         """A recipe that leaves the newer fields at zero is written as before there were any: older runs stay valid."""
-        return {key: value for key, value in handler(self).items() if value or key not in ("restart", "weight_noise")}
+        return {key: value for key, value in handler(self).items() if value or key not in _NEWER}
 
     def fingerprint(self, seed: int) -> str:
         """sha256 of everything that decides the outcome of a run."""
@@ -98,6 +101,8 @@ class Recipe(_Convolutional):
     `gain` multiplies the initial weights below the readout, one number for all or one a layer. With `free_tolerance` a
     batch's free phase stops at that residual instead of after `free_steps` steps. `precision` is that of the phases'
     convolutions; weights, states and contrasts are floats.
+    With `start`, a network's name or file, training begins at its weights (times `gain`) instead of drawn ones. With
+    `feedback_norm` no layer that feeds back has an operator norm above it (ep_hw.training.feedback).
     With `weight_noise` every batch sees weights with normal errors of that standard deviation, in units of each layer's
     largest weight: training for chips whose weights are not quite what was asked for.
     """
@@ -115,6 +120,8 @@ class Recipe(_Convolutional):
     momentum: float = Field(0.9, ge=0, lt=1)
     gain: Positive | tuple[Positive, ...] = 1.0
     weight_noise: float = Field(0.0, ge=0, le=1)
+    start: str = ""
+    feedback_norm: float = Field(0.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _rates(self):
@@ -123,6 +130,12 @@ class Recipe(_Convolutional):
         if isinstance(self.gain, tuple) and len(self.gain) != len(self.channels):
             raise ValueError("one gain a layer is needed, or one for all")
         return self
+
+    def fingerprint(self, seed):
+        if not self.start:
+            return super().fingerprint(seed)
+        begun_at = load(self.start).provenance["sha256"]
+        return hashlib.sha256((super().fingerprint(seed) + begun_at).encode()).hexdigest()
 
     def spec(self, train: Split) -> NetworkSpec:
         """The network for these training images."""
