@@ -14,8 +14,8 @@ import mapping
 import simulators
 from ep_hw.attacks.gradients import Adjoint, Gradient, Nudged
 from ep_hw.data import Split
+from ep_hw.measurements.grid import rising
 from ep_hw.statistics import median_interval
-from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.integers import LOSSES
 from mapping.loihi import LoihiProgram
@@ -57,17 +57,9 @@ class GradientPoint:
                 "zero_images": float((self.zeros == 1).float().mean())}
 
 
-def check_betas(betas: Iterable[float]) -> list[float]:
-    """The strengths, rising, each once.
-
-    Raises:
-        Refusal: one that is no positive finite number.
-    """
-    for beta in betas:
-        if not 0 < beta < float("inf"):
-            raise Refusal("strength out of range", where="--beta", got=beta, allowed="above 0, finite",
-                          remedy="both signs are measured: give the magnitude")
-    return sorted(set(betas))
+def check_betas(betas: Iterable[float]) -> tuple[float, ...]:
+    """Strengths of nudges as `rising` has them."""
+    return rising(betas, "strength", "--beta", "both signs are measured: give the magnitude")
 
 
 def gradient_programs(graph: EPGraph, machines: Sequence[str], state_bits: Sequence[int]) -> list[Program]:

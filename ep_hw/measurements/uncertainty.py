@@ -16,6 +16,7 @@ import torch
 from scipy import optimize
 
 from ep_hw.data import Split
+from ep_hw.measurements.grid import rising
 from ep_hw.statistics import LEVEL
 from mapping.errors import Refusal
 from mapping.program import Table
@@ -76,16 +77,8 @@ def measure_uncertainty(machine: Machine, split: Split, sizes: Sequence[float], 
 
 
 def check_sizes(sizes: Iterable[float]) -> tuple[float, ...]:
-    """The sizes, rising, each once.
-
-    Raises:
-        Refusal: one that is no positive finite number.
-    """
-    for size in sizes:
-        if not 0 < size < float("inf"):
-            raise Refusal("size out of range", where="--size", got=size, allowed="above 0, finite",
-                          remedy="leave it out")
-    return tuple(sorted(set(sizes)))
+    """Sizes of perturbations as `rising` has them."""
+    return rising(sizes, "size", "--size", "leave it out")
 
 
 def check_quiet(machine: str, noisy: bool):
