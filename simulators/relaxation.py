@@ -136,8 +136,28 @@ class Residual:
 
     tolerance: float
 
-    def done(self, change, cycle, steps_left, period):
+    def done(self, change, cycle, steps_left, period, top):
         return change <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Decided(Residual):
+    """A sample has converged, or is so near that its answer will hardly change:
+
+        best logit - second best > factor * largest change of a state over the last sweep
+
+    Whoever wants classes, and neither states nor logits, is spared most steps; near ties take them all.
+
+    Attributes:
+        logits: of the top layer's states, (B, K). factor: sweeps' worth of change that the margin must outweigh.
+    """
+
+    logits: Callable
+    factor: float
+
+    def done(self, change, cycle, steps_left, period, top):
+        best, second = self.logits(top).topk(2, 1).values.unbind(1)
+        return (change <= self.tolerance) | (best - second > self.factor * change)
 
 
 @dataclass(frozen=True)
@@ -147,7 +167,7 @@ class Repeat:
     Either way every step not taken would have led back to the same state: stopping changes no bit.
     """
 
-    def done(self, change, cycle, steps_left, period):
+    def done(self, change, cycle, steps_left, period, top):
         fixed = change == 0
         return fixed | (cycle == 0) if steps_left % (2 * period) == 0 else fixed
 
@@ -204,7 +224,7 @@ def relax(substrate: Substrate, images, *, schedule: str, steps: int, stop=None,
     Args:
         images: (B, C, H, W) in [0, 1].
         steps: most time steps.
-        stop: `Residual`, `Repeat`, or None to take every step (needed under autograd and with a trace).
+        stop: `Residual`, `Decided`, `Repeat`, or None to take every step (needed under autograd and with a trace).
         states: start, in the substrate's format; `substrate.start` if None.
     """
     live = _begin(substrate, images, states, nudge, generator)
@@ -227,7 +247,7 @@ def relax(substrate: Substrate, images, *, schedule: str, steps: int, stop=None,
         earlier, latest = latest, live.seen
         if stop is None:
             continue
-        done = stop.done(moved, cycle, steps - t - 1, period)
+        done = stop.done(moved, cycle, steps - t - 1, period, live.states[-1])
         if done.any():
             ended = _scatter(ended, live, done, batch)
             taken[live.index[done]] = t + 1

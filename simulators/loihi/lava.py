@@ -173,7 +173,7 @@ class _Watch:
             self.change[live] = moved[live]
             self._earlier, self._latest = self._latest, now
             if self._stop is not None:
-                done = live & self._stop.done(moved, cycle, self._limit - t, self._period)
+                done = live & self._stop.done(moved, cycle, self._limit - t, self._period, None)
                 self.steps[done] = t
                 self._live &= ~done
         for kept, s in zip(self.ended, now):

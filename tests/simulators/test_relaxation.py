@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_images, small_network
 
+import ep_hw
+from ep_hw.data import load_data
 from ep_hw.learning import energy
 from mapping import Refusal
 from mapping.integers import LOSSES
 from simulators.reference import FloatSubstrate, ReferenceMachine
-from simulators.relaxation import Nudge, relax
+from simulators.relaxation import Decided, Nudge, relax
 
 SCHEDULES = ("synchronous", "alternating")
 
@@ -136,3 +138,32 @@ def test_a_nudge_pulls_down_its_loss(loss):
 def test_an_unknown_loss_is_refused():
     with pytest.raises(Refusal, match="unknown loss"):
         Nudge(torch.eye(3), 0.5, "hinge")
+
+
+@given(st.integers(0, 10**6), st.sampled_from(SCHEDULES), st.floats(0.5, 50))
+@settings(max_examples=15, deadline=None)
+def test_an_answer_is_decided_at_the_first_sweep_whose_margin_outweighs_the_change(seed, schedule, factor):
+    substrate, images = substrate64(seed, gain=4.0), random_images(6, seed=seed, dtype=torch.float64)
+    seen = [substrate.start(images)]
+    relax(substrate, images, schedule=schedule, steps=60, trace=lambda t, states: seen.append(states))
+    found = relax(substrate, images, schedule=schedule, steps=60, stop=Decided(1e-9, substrate.logits, factor))
+    period = 1 if schedule == "synchronous" else 2
+    for n, steps in enumerate(found.steps.tolist()):
+        sweeps = range(period, 61, period)
+        for t in sweeps:
+            change = max((a[n] - b[n]).abs().max() for a, b in zip(seen[t], seen[t - period]))
+            logits = sorted(substrate.logits(seen[t][-1])[n].tolist())
+            if logits[-1] - logits[-2] > factor * change or change <= 1e-9:
+                break
+        assert steps == t
+        assert all(torch.allclose(a[n], b[n], atol=1e-12) for a, b in zip(found.states, seen[t]))
+
+
+def test_decided_answers_are_those_at_rest_in_half_the_steps():
+    net, test = ep_hw.load("digits"), load_data("digits", "test")
+    rest = ReferenceMachine(net.lower()).relax(test.images)
+    decided = ReferenceMachine(net.lower(), decided=20).relax(test.images)
+    assert (decided.prediction == rest.prediction).float().mean() >= 0.995
+    assert decided.steps.float().mean() < 0.5 * rest.steps.float().mean()
+    assert not decided.converged.all()
+    assert rest.converged.all()
