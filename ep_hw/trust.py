@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ep_hw.statistics import LEVEL, mcnemar
+
 Comparison = tuple[int, str | None]   # images that met both sides, and what is wrong
 TOLERANCE = 0.002  # on deterministic machines; noisy ones, and attacks that search apart, get half an interval
 
@@ -106,7 +108,7 @@ def _unaware_stronger(rows: dict):
 def _unaware_needed(rows: dict):
     """Gradients of the hardware must not need the unaware attacker's images to be as strong as they."""
     for white, unaware in _pairs(rows, "", "transfer:reference:"):
-        masked = aware(white) > unaware["accuracy"] + half_interval(white)
+        masked = aware(white) > unaware["accuracy"] + half_interval(white) and not _chance(white, unaware)
         who = "without its images, the unaware attacker"
         yield _both(white, unaware), _beaten(who, unaware, aware(white)) if masked else None
 
@@ -148,6 +150,15 @@ def _pairs(rows: dict, strong: str, weak: str):
             full = rows.get((strong + threat.removeprefix(weak), strength))
             if full:
                 yield full, row
+
+
+def _chance(white: dict, unaware: dict) -> bool:
+    """Could gradients be as strong as the unaware attacker, who broke more of the same images? Exact McNemar."""
+    if white["n"] != unaware["n"]:
+        return False
+    lost, won = (max(0, round(share * white["n"])) for share in
+                 (white["unaware_only"] or 0.0, unaware["accuracy"] - white["accuracy"]))
+    return mcnemar(won, lost) > 1 - LEVEL
 
 
 def _both(row: dict, other: dict) -> int:

@@ -11,6 +11,7 @@ from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturba
 from ep_hw.data import Split
 from ep_hw.evaluation import Plan, cells_of, evaluate
 from ep_hw.probes import probe, probe_plan, telling
+from ep_hw.statistics import wilson
 from ep_hw.threats import Threat, parse_threat
 from ep_hw.trust import verdicts
 from mapping.targets import ReferenceTarget
@@ -83,6 +84,19 @@ def test_a_masked_machine_raises_every_flag(masked, words):
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory):
     return flags_of({"reference": module(honest()), "loihi": module(Masked())}, tmp_path_factory.mktemp("masked"))
+
+
+@pytest.mark.parametrize(("n", "lost", "won", "raised"), [(8, 2, 0, False), (8, 6, 0, True), (64, 12, 1, True),
+                                                          (64, 10, 3, False)])
+def test_an_unaware_attacker_must_win_by_more_than_chance(n, lost, won, raised):
+    def row(threat, broken):
+        low, high = wilson(n - broken, n)
+        return {"machine": "crossbar:pcm", "chip_seed": 0, "threat": threat, "strength": 1.0, "n": n,
+                "accuracy": 1 - broken / n, "ci_low": low, "ci_high": high, "zero_gradient": 0.0,
+                "unaware_only": lost / n if threat == "pgd_l2" else 0.0}
+
+    found = verdicts([row("pgd_l2", lost + won), row("transfer:reference:pgd_l2", lost)])
+    assert any("without its images" in finding for verdict in found for finding in verdict.findings) == raised
 
 
 def test_its_accuracy_is_the_worst_case_all_the_same(masked):
