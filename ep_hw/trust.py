@@ -156,9 +156,9 @@ def _chance(white: dict, unaware: dict) -> bool:
     """Could gradients be as strong as the unaware attacker, who broke more of the same images? Exact McNemar."""
     if white["n"] != unaware["n"]:
         return False
-    lost, won = (max(0, round(share * white["n"])) for share in
-                 (white["unaware_only"] or 0.0, unaware["accuracy"] - white["accuracy"]))
-    return mcnemar(won, lost) > 1 - LEVEL
+    more = round((aware(white) - unaware["accuracy"]) * white["n"])
+    lost = max(more, round((white.get("unaware_only") or 0.0) * white["n"]))
+    return mcnemar(lost - more, lost) > 1 - LEVEL
 
 
 def _both(row: dict, other: dict) -> int:
