@@ -1,14 +1,17 @@
 """How fast the reference relaxes, side by side with its bare convolutions and with a fixed number of steps.
 
-    python -m benchmarks.relaxation [REPEATS] [MODEL]
+    python -m benchmarks.relaxation [REPEATS] [MODEL ...]
 
 Peers take turns, so that whatever else the machine does meets all of them; a ratio is one of medians of CPU seconds, on
 one thread. A step is a synchronous one at the size of the CIFAR-10 network of Laborieux et al. 2021, random weights,
 16 images; its six convolutions are the three forward and three feedback reads that it cannot do without. Converged
-predictions are those of MODEL (cifar10-small), each image stopped at its residual, against 250 synchronous steps.
+predictions are those of each MODEL (cifar10-small and its settled sister), every image stopped at its residual (or
+after the network's own steps) or once its answer is decided, against 250 synchronous steps.
 """
 
+import itertools
 import sys
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -22,7 +25,10 @@ from simulators.reference import FloatSubstrate, ReferenceMachine, unpool
 from simulators.relaxation import relax
 
 BATCH, STEPS = 16, 4
-IMAGES, FIXED_STEPS = 200, 250
+MODELS = ("cifar10-small", "cifar10-small-settled")
+DECIDED = 40   # times that a margin must outweigh the last change: 99.5 % of validation images keep their answer
+SCHEDULES = ("alternating", "synchronous")
+IMAGES, FIXED_STEPS = 500, 250
 AGREEMENT_GOAL = 0.995
 
 
@@ -47,24 +53,28 @@ def step_over_convolutions(repeats: int) -> Row:
     return Row("a step / its six convolutions", (longer - shorter) / STEPS, bare / STEPS, 1.06)
 
 
-def converged_over_fixed(repeats: int, model: str) -> tuple[Row, float]:
-    """Relaxations that stop and ones that do not, of the same test images, and the share of equal predictions."""
+def converged_over_fixed(repeats: int, model: str) -> Iterator[tuple[Row, float]]:
+    """Predictions of the same test images by either schedule, each image stopped at rest or once its answer is decided,
+    and by synchronous steps that do not stop; with each, the share of equal ones.
+    """
     net = ep_hw.load(model)
     graph, images = net.lower(), load_data(net.provenance["data"]["name"], "test").images[:IMAGES]
-    machine, substrate = ReferenceMachine(graph), FloatSubstrate.of(graph)
-    found = {}
+    machines = {"at rest": ReferenceMachine(graph), "decided": ReferenceMachine(graph, decided=DECIDED)}
+    substrate, found = FloatSubstrate.of(graph), {}
 
-    def stopped():
-        found["stopped"] = machine.relax(images).prediction
+    def stopped(schedule, stop):
+        found[schedule, stop] = machines[stop].relax(images, schedule=schedule).prediction
 
     @torch.inference_mode()
     def fixed():
         end = relax(substrate, images, schedule="synchronous", steps=FIXED_STEPS)
         found["fixed"] = substrate.logits(end.states[-1]).argmax(1)
 
-    ours, theirs = cpu_seconds(repeats, stopped, fixed)
-    row = Row(f"{model}, {IMAGES} images: converged / {FIXED_STEPS} synchronous steps", ours, theirs, 6, faster=True)
-    return row, (found["stopped"] == found["fixed"]).float().mean().item()
+    ways = list(itertools.product(SCHEDULES, machines))
+    *ours, theirs = cpu_seconds(repeats, *(partial(stopped, *way) for way in ways), fixed)
+    for way, taken in zip(ways, ours):
+        yield (Row(f"{model}, {', '.join(way)} / {FIXED_STEPS} synchronous steps", taken, theirs, 6, faster=True),
+               (found[way] == found["fixed"]).float().mean().item())
 
 
 def main():
@@ -72,9 +82,10 @@ def main():
     torch.set_num_threads(1)
     print(HEADER)
     print(step_over_convolutions(repeats), flush=True)
-    row, same = converged_over_fixed(max(1, repeats // 4), sys.argv[2] if len(sys.argv) > 2 else "cifar10-small")
-    print(row)
-    print(f"equal predictions: {same:.1%} of images (goal: at least {AGREEMENT_GOAL:.1%})")
+    for model in sys.argv[2:] or MODELS:
+        for row, same in converged_over_fixed(max(1, repeats // 4), model):
+            print(row)
+            print(f"    equal predictions: {same:.1%} of {IMAGES} (goal: at least {AGREEMENT_GOAL:.1%})", flush=True)
 
 
 if __name__ == "__main__":
