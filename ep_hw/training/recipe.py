@@ -102,7 +102,8 @@ class Recipe(_Convolutional):
     batch's free phase stops at that residual instead of after `free_steps` steps. `precision` is that of the phases'
     convolutions; weights, states and contrasts are floats.
     With `start`, a network's name or file, training begins at its weights (times `gain`) instead of drawn ones. With
-    `feedback_norm` no layer that feeds back has an operator norm above it (ep_hw.training.feedback).
+    `feedback_norm` every layer that feeds back is drawn towards an operator norm of at most that after each batch
+    (ep_hw.training.feedback).
     With `weight_noise` every batch sees weights with normal errors of that standard deviation, in units of each layer's
     largest weight: training for chips whose weights are not quite what was asked for.
     """

@@ -10,18 +10,14 @@ from networks import random_images, small_network
 
 import ep_hw
 from ep_hw.checkpoint import save_checkpoint
-from ep_hw.training import Recipe, loop, train
+from ep_hw.training import Recipe, train
 from ep_hw.training.feedback import FeedbackLimit
-from ep_hw.training.learners import EPLearner, learner_of
+from ep_hw.training.learners import learner_of
 from mapping import Refusal
 from simulators.relaxation import relax
 
 TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
               rates=(0.25, 0.15, 0.1), batch=64, epochs=2, gain=4.0, feedback_norm=2.0)
-
-
-class Stop(Exception):
-    pass
 
 
 def operator_norm(weight, padding: int, pre) -> float:
@@ -68,22 +64,8 @@ def test_a_network_of_limited_feedback_comes_to_rest_under_both_schedules():
         assert left[1] > 1e-2
 
 
-def test_a_limited_run_resumes_to_the_same_bytes(tmp_path, monkeypatch):
-    train(TINY, 1, tmp_path / "whole.safetensors", name="tiny")
-    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
-    taken, step = [], EPLearner.step
-
-    def dying(learner, *arguments):
-        if len(taken) == 25:
-            raise Stop
-        taken.append(step(learner, *arguments))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(EPLearner, "step", dying)
-        with pytest.raises(Stop):
-            train(TINY, 1, tmp_path / "cut.safetensors", name="tiny")
-    net = train(TINY, 1, tmp_path / "cut.safetensors", name="tiny")
-    assert (tmp_path / "cut.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+def test_training_stays_near_the_limit(tmp_path):
+    net = train(TINY, 1, tmp_path / "tiny.safetensors", name="tiny")
     assert norms(net)[1] < 1.2 * TINY.feedback_norm
 
 

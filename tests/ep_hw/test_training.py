@@ -51,9 +51,10 @@ def test_a_resumed_run_gives_the_same_bytes_as_an_uninterrupted_one(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.safetensors", "whole.safetensors"]
 
 
-@pytest.mark.parametrize("steps", [7, 25])
-def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkeypatch, steps):
-    train(TINY, 1, tmp_path / "whole.safetensors", name="tiny")
+@pytest.mark.parametrize(("steps", "changes"), [(7, {}), (25, {}), (25, {"gain": 4.0, "feedback_norm": 2.0})])
+def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkeypatch, steps, changes):
+    recipe = TINY.model_copy(update=changes)
+    train(recipe, 1, tmp_path / "whole.safetensors", name="tiny")
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
     taken, step = [], EPLearner.step
 
@@ -65,11 +66,11 @@ def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkey
     with monkeypatch.context() as patched:
         patched.setattr(EPLearner, "step", dying)
         with pytest.raises(Stop):
-            train(TINY, 1, tmp_path / "cut.safetensors", name="tiny")
+            train(recipe, 1, tmp_path / "cut.safetensors", name="tiny")
     monkeypatch.setattr(EPLearner, "step", lambda *arguments: taken.append(step(*arguments)))
-    train(TINY, 1, tmp_path / "cut.safetensors", name="tiny")
-    batches = -(-len(load_data("digits", "train")) // TINY.batch)
-    assert len(taken) == TINY.epochs * batches
+    train(recipe, 1, tmp_path / "cut.safetensors", name="tiny")
+    batches = -(-len(load_data("digits", "train")) // recipe.batch)
+    assert len(taken) == recipe.epochs * batches
     assert (tmp_path / "cut.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
