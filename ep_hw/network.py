@@ -98,7 +98,7 @@ class EPNetwork:
         depth = len(layer_shapes(spec))
         net = cls(spec, *([tensors[f"{kind}{n}"] for n in range(depth)] for kind in ("weight", "bias")),
                   tensors.get("calibration"), name, provenance)
-        net.lower()
+        net._graph()
         return net
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -116,7 +116,7 @@ class EPNetwork:
 
     def machine(self, device: str = "cpu") -> ReferenceMachine:
         """The digital reference."""
-        return ReferenceMachine(self.lower(), device)
+        return ReferenceMachine(self._graph(), device)
 
     def programs(self, names) -> dict[str, Program]:
         """The network compiled for each of the machines named.
@@ -143,6 +143,11 @@ class EPNetwork:
         Raises:
             Refusal: weights that are not finite or whose shapes do not chain, naming the layer.
         """
+        graph = self._graph()
+        return graph if self.calibration is None else replace(graph, activity=_record(graph, self.calibration))
+
+    def _graph(self) -> EPGraph:
+        """What `lower` gives, without the record of its calibration images."""
         spec, geometry = self.spec, self.spec.geometry()
         arrays = [(_numpy(w), _numpy(b)) for w, b in zip(self.weights, self.biases)]
         couplings = tuple(
@@ -150,9 +155,8 @@ class EPNetwork:
             for n, (w, b) in enumerate(arrays[:-1]))
         populations = tuple(Population(f"layer{n + 1}", post, spec.slope) for n, (*_, post) in enumerate(geometry))
         readout = Coupling("readout", *arrays[-1], 0, 1, geometry[-1][2])
-        graph = EPGraph(spec.image_shape, np.float32(spec.mean), np.float32(spec.scale), populations, couplings,
-                        readout, spec.schedule, spec.steps, spec.tolerance)
-        return graph if self.calibration is None else replace(graph, activity=_record(graph, self.calibration))
+        return EPGraph(spec.image_shape, np.float32(spec.mean), np.float32(spec.scale), populations, couplings,
+                       readout, spec.schedule, spec.steps, spec.tolerance)
 
 
 def layer_shapes(spec: NetworkSpec) -> list[tuple[int, int, int, int]]:

@@ -12,6 +12,7 @@ so that a sweep is two steps. A coupling's forward drive and winners are read on
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -169,7 +170,7 @@ class Repeat:
 
     def done(self, change, cycle, steps_left, period, top):
         fixed = change == 0
-        return fixed | (cycle == 0) if steps_left % (2 * period) == 0 else fixed
+        return fixed | (cycle() == 0) if steps_left % (2 * period) == 0 else fixed
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +243,7 @@ def relax(substrate: Substrate, images, *, schedule: str, steps: int, stop=None,
         if stop is None and t + period < steps:
             latest = live.seen
             continue
-        moved, cycle = _distance(live.seen, latest), _distance(live.seen, earlier)
+        moved, cycle = _distance(live.seen, latest), partial(_distance, live.seen, earlier)
         change = change.index_put((live.index,), moved)
         earlier, latest = latest, live.seen
         if stop is None:
@@ -290,7 +291,12 @@ def _step(substrate, live: _Live, active, t, generator) -> _Live:
 def _distance(now, before):
     """(B,) largest absolute difference between two sets of states, over all layers."""
     with torch.no_grad():
-        return torch.stack([(a - b).abs().flatten(1).amax(1) for a, b in zip(now, before)]).amax(0)
+        return torch.stack([_rows((a - b).abs()).amax(1) for a, b in zip(now, before)]).amax(0)
+
+
+def _rows(maps):
+    """(B, everything else), in the order of memory: channels-last maps are not copied."""
+    return (maps if maps.is_contiguous() else maps.movedim(1, -1)).flatten(1)
 
 
 def _scatter(ended, live: _Live, which, batch: int):

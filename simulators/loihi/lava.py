@@ -4,6 +4,8 @@ The processes remember their last states, so that the host can look after a run 
 sample by the same rule, at the same step, as simulators.relaxation does.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -169,7 +171,7 @@ class _Watch:
         """Take in what `start` held, at time t = 1, 2, ..."""
         live = self._live.copy()
         if t % self._period == 0:
-            moved, cycle = _distance(now, self._latest), _distance(now, self._earlier)
+            moved, cycle = _distance(now, self._latest), partial(_distance, now, self._earlier)
             self.change[live] = moved[live]
             self._earlier, self._latest = self._latest, now
             if self._stop is not None:
