@@ -47,8 +47,8 @@ def _checks(found: Sequence[Verdict]) -> Table:
         rows.append((check, len({verdict.machine for verdict in same}), sum(verdict.made for verdict in same),
                      min(verdict.images for verdict in same), sum(len(verdict.findings) for verdict in same)))
     columns = ("must hold", "machines", "comparisons", "images at least", "violated")
-    note = ("Where an attack fails, its gradient may be to blame rather than the network be strong. Noisy machines, "
-            "unequal samples and prices of Carlini-Wagner are allowed half an interval.")
+    note = ("Where an attack fails, its gradient may be to blame rather than the network be strong. Noisy machines and "
+            "unequal samples are allowed half an interval.")
     return Table("What was checked", columns, tuple(rows), (note,))
 
 
