@@ -2,13 +2,16 @@
 
     minimise |x' - x|^2 + c max(-m(x'), 0),    m = max_{j != y} z_j - z_y,    x' = (1 + tanh(w) / (1 - e)) / 2   (12)
 
-by Adam in w, cut off at [0, 1]. Without e, black and white pixels would stand where tanh is flat, and stay. On a linear
-model of slope s and distance r to its boundary the minimum lies at min(c s / 2, r): the attack wins if and only if
-c s / 2 reaches r, so at a fixed c steep logits lose. On noisy machines m is what is left of it beyond the noise: less
-twice its standard deviation over reads of the image. With a search, c is c's first value, raised tenfold until it wins
-and then halved in between.
+by Adam in w, cut off at [0, 1], its rate along half a cosine to zero: wide steps first, then ever finer ones. Without
+e, black and white pixels would stand where tanh is flat, and stay. A winner counts if it is worth its price, at most
+what the image itself costs: |x' - x|^2 <= c max(-m(x), 0). So c bounds this attack as eps bounds others; else its wide
+steps would win at any price. On a linear model of slope s and distance r to its boundary the minimum lies at
+min(c s / 2, r): the attack wins if c s / 2 reaches r, and never while c s falls short of it, so at a fixed c steep
+logits lose. On noisy machines m is what is left of it beyond the noise: less twice its standard deviation over reads of
+the image. With a search, c is c's first value, raised tenfold until it wins and then halved in between.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +26,7 @@ _DECAYS, _TINY = (0.9, 0.999), 1e-8   # of Adam, as in its paper
 
 @dataclass(frozen=True)
 class CarliniWagner(Attempt):
-    """Args: c; gradient: of the margin loss; searches: values of c tried, 1 keeps it fixed; rate: Adam's, in w;
+    """Args: c; gradient: of the margin loss; searches: values of c tried, 1 keeps it fixed; rate: Adam's first, in w;
     votes: reads of a noisy machine that must all be wrong where it wins.
     """
 
@@ -31,7 +34,7 @@ class CarliniWagner(Attempt):
     gradient: Gradient
     iterations: int = 100
     searches: int = 1
-    rate: float = 0.01
+    rate: float = 0.05
     eot: int = 1
     votes: int = 1
 
@@ -41,12 +44,10 @@ class CarliniWagner(Attempt):
         zeros = images.new_zeros(len(images))
         sway = self._sway(machine, images, labels, generator)
         for _ in range(self.searches):
-            found, found_norms, last = self._descend(machine, images, labels, price, sway, generator, zeros)
+            found, found_norms = self._descend(machine, images, labels, price, sway, generator, zeros)
             won = found_norms < torch.inf
-            better = found_norms < norms
+            better = (found_norms < norms) | norms.isinf()
             best[better], norms[better] = found[better], found_norms[better]
-            untouched = norms.isinf()
-            best[untouched] = last[untouched]
             high, low = torch.where(won, price, high), torch.where(won, low, price)
             price = torch.where(high.isinf(), 10 * price, (low + high) / 2)
         return Candidate.of(best, zeros / self.searches)
@@ -59,24 +60,31 @@ class CarliniWagner(Attempt):
         return 2 * torch.stack([loss_of(end.logits, labels, "margin") for end in ends]).std(0)
 
     def _descend(self, machine, images, labels, price, sway, generator, zeros):
-        """Minimise (12) for each image's own price: its smallest winner, that one's norm (inf if none), its last."""
+        """Minimise (12) for each image's own price: its smallest winner and that one's norm, or its best loser and inf.
+        """
         w = torch.atanh((1 - _EDGE) * (2 * images - 1))
         adam = Adam(w)
         found, norms = images.clone(), images.new_full((len(images),), torch.inf)
-        for _ in range(self.iterations):
+        least, worth = norms.clone(), None
+        for done in range(self.iterations):
             bent = torch.tanh(w)
             x = ((1 + bent / (1 - _EDGE)) / 2).clamp(0, 1)
             distance = (x - images).flatten(1).norm(dim=1)
             margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin") - sway
-            better = (margin > 0) & (distance < norms)
-            if not machine.deterministic and better.any():
-                better[better.clone()] = surely_wrong(machine, x[better], labels[better], self.votes, generator)
-            found[better], norms[better] = x[better], distance[better]
+            won, cost = margin > 0, distance.square() + price * (-margin).clamp(min=0)
+            worth = cost if worth is None else worth
+            rank = torch.where(won, torch.where(cost <= worth, cost - worth, torch.inf), cost)
+            better = rank < least
+            if not machine.deterministic and (doubted := won & better).any():
+                better[doubted] = surely_wrong(machine, x[doubted], labels[doubted], self.votes, generator)
+            found[better], least[better] = x[better], rank[better]
+            norms[better] = torch.where(won, distance, torch.inf)[better]
             gradient = self.gradient(machine, x, labels, generator, self.eot)
             zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
-            losing = ((margin <= 0) * price).view(-1, 1, 1, 1)
-            w = w - self.rate * adam.step((2 * (x - images) - losing * gradient) * (1 - bent**2))
-        return found, norms, x
+            losing = (~won * price).view(-1, 1, 1, 1)
+            rate = self.rate * (1 + math.cos(math.pi * done / self.iterations)) / 2
+            w = w - rate * adam.step((2 * (x - images) - losing * gradient) * (1 - bent**2))
+        return found, norms
 
     def __str__(self):
         return f"cw:{self.gradient}"

@@ -74,7 +74,7 @@ BOUNDED = [kind for kind in ATTACKS if kind != "cw_l2" and "unclipped" not in ki
 
 
 @given(seed=st.integers(0, 10**6), eps=st.floats(0, 2), kind=st.sampled_from(BOUNDED))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_adversarial_images_stay_in_the_ball_and_in_the_box(seed, eps, kind):
     machine, images, threat = linear(seed, 10), random_images(4, SHAPE, seed), Threat(kind, eps)
     labels = machine.relax(images).prediction
@@ -295,6 +295,23 @@ def test_carlini_wagner_wins_if_half_c_times_the_slope_reaches_the_boundary(fact
         found = search.run(machine, image, label, seeded()).images
         assert machine.relax(found).prediction != label
         assert radius <= perturbation(image, found, "l2") <= 1.1 * radius + 0.01
+
+
+def test_carlini_wagner_pays_no_more_than_its_price():
+    """A winner's squared distance is at most c times the margin it overcomes, and dearer prices win more images."""
+    machine = ReferenceMachine(small_network(3, gain=3.0).lower())
+    images = random_images(24)
+    start = machine.relax(images)
+    margins = loss_of(start.logits, start.prediction, "margin")
+    wins = []
+    for c in (0.01, 0.1, 1.0):
+        carlini_wagner = CarliniWagner(c, Unrolled(8, "margin"), iterations=50)
+        found = carlini_wagner.run(machine, images, start.prediction, seeded()).images
+        won = machine.relax(found).prediction != start.prediction
+        paid = perturbation(images, found, "l2").square()
+        assert (paid <= -c * margins + 1e-6)[won].all()
+        wins.append(won.sum())
+    assert 0 < wins[0] < wins[1] < wins[2]
 
 
 def test_restarts_begin_elsewhere_and_never_lose():
