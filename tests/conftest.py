@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from networks import small_network
 
 from ep_hw import cli
 from mapping.graph import Coupling, EPGraph, Population
 
 torch.set_num_threads(1)
+settings.register_profile("untimed", deadline=None)   # an example's time is the machine's
+settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:   # as background jobs are born; tests interrupt commands
     signal.signal(signal.SIGINT, signal.default_int_handler)
 CIFAR_FOLDERS = (os.environ.get("EP_HW_DATA", ""), Path(__file__).parents[2] / "shared" / "data")

@@ -187,7 +187,7 @@ def test_every_packaged_recipe_is_read_and_makes_a_network_for_its_images():
         assert vit.spec(images).build()(torch.empty(2, 3, 32, 32)).shape == (2, 10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 119), st.floats(0.01, 1), st.integers(1, 120))
 def test_rates_fall_along_half_a_cosine_to_the_last_rate_and_stay_there(epoch, rate, decay):
     """Against torch's own cosine annealing, stepped an epoch at a time."""

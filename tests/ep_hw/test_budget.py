@@ -21,7 +21,7 @@ RATES = st.builds(Rates, others=st.floats(0.01, 50), square=st.floats(0, 50), pr
 
 
 @given(rates=RATES, budget_s=st.floats(1, 1e6), asked=st.integers(LEAST_QUERIES, 5000), jobs=st.integers(1, 8))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_choice_fits_or_is_the_least_and_no_more_would_fit(rates, budget_s, asked, jobs):
     queries = rates.most_queries(budget_s, asked, jobs)
     images = rates.most_images(budget_s, queries, jobs)

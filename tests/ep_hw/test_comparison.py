@@ -48,7 +48,7 @@ def test_the_mean_over_seeds_has_its_student_interval(tmp_path):
     assert [(row["machine"], row["threat"]) for row in rows] == [("reference", "clean"), ("crossbar:pcm", "fog")]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 10**6))
 def test_two_runs_are_paired_by_image_whatever_their_order(tmp_path_factory, seed):
     folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(seed)

@@ -103,7 +103,7 @@ def test_a_blur_spreads_a_point_and_keeps_its_light():
 
 
 @given(st.integers(0, 99), st.integers(3, 12), st.integers(3, 12), st.sampled_from([1, 3, 5]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_filters_are_scipys(seed, h, w, taps):
     rng = np.random.default_rng(seed)
     x, kernel = rng.random((2, 3, h, w)), rng.random((taps, taps))
@@ -138,7 +138,7 @@ def test_zooming_is_scipys():
 
 
 @given(st.integers(0, 10**6), st.integers(1, 9), st.integers(2, 9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_reading_between_pixels_is_scipys(seed, h, w):
     rng = np.random.default_rng(seed)
     x, (rows, columns) = rng.random((2, 3, h, w)), rng.uniform(-9, 18, (2, 2, 4, 5))
@@ -297,7 +297,7 @@ def test_frost_without_its_photographs_is_refused(monkeypatch, tmp_path):
 
 @given(st.sampled_from(WITHOUT_FILES), st.integers(1, 5), st.integers(0, 10**6),
        st.sampled_from([(1, 8, 8), (3, 32, 32), (3, 17, 6), (3, 48, 40)]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_outputs_are_eight_bit_images_and_repeat_with_the_seed(name, severity, seed, shape):
     images = eight_bit_images(2, shape, seed)
     first, again = (corrupt(images, name, severity, np.random.default_rng(seed)) for _ in range(2))

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from memory import named_memory
+from memory import abandoned_memory
 from networks import small_network
 
 import simulators
@@ -250,7 +250,7 @@ def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, e
     """With workers, and Lava in one of them: nothing of it outlives the command."""
     command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:pcm", "--on", "lava", "--images",
                "12", "--chips", "2", "--corruption", "contrast@3", "--jobs", "2", "--out", str(tmp_path / "cut")]
-    blocks = named_memory()
+    blocks = abandoned_memory()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment,
                                start_new_session=True)
@@ -266,7 +266,7 @@ def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, e
     while (left := [pid for pid in family if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
-    assert named_memory() <= blocks
+    assert abandoned_memory() <= blocks
     assert not (tmp_path / "cut/summary.json").exists()
     kept = {p: p.stat().st_mtime_ns for p in cells.glob("*.parquet")}
     assert len(kept) >= 3

@@ -82,7 +82,7 @@ def test_a_verdict_is_decided_from_the_interval_of_the_lead(ends, outcome):
 
 
 @given(seed=st.integers(0, 2**32 - 1), seeds=st.tuples(st.integers(1, 5), st.integers(1, 5)), n=st.integers(2, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_lead_is_as_unsure_as_the_images_and_as_the_seeds(seed, seeds, n):
     """Against scipy's Welch and the interval over images; it turns with the models, and needs no seeds."""
     rng = np.random.default_rng(seed)
@@ -184,7 +184,7 @@ COSTS = st.fixed_dictionaries({(machine, kind): PRICES for machine in ("referenc
 
 @given(costs=COSTS, seconds=st.floats(0, 5).map(lambda power: 10**power), asked=st.integers(LEAST_QUERIES, 5000),
        available=st.integers(64, 500))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_budget_is_kept_or_what_is_least_is_run(costs, seconds, asked, available):
     images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
     attacks = [case for case in costs if case[1] and case not in left_out]

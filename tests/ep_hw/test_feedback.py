@@ -31,7 +31,7 @@ def norms(net) -> list[float]:
 
 
 @given(st.integers(0, 10**6), st.floats(0.5, 4.0), st.sampled_from([(1, 1, 1), (1, 0, 1)]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_layers_that_feed_back_are_held_at_their_limit_and_the_others_left_alone(seed, limit, paddings):
     net = small_network(seed, gain=4.0, image_shape=(1, 16, 16), channels=(4, 6, 5), paddings=paddings, pools=(2, 2, 1))
     before, found = [w.clone() for w in net.weights], norms(net)

@@ -105,7 +105,7 @@ def test_the_nudged_gradient_tends_to_the_adjoint(loss):
     assert errors[0] > errors[1] > errors[2]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6))
 def test_both_losses_have_the_error_of_their_nudge_as_slope(seed):
     logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()

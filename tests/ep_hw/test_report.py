@@ -28,7 +28,7 @@ from ep_hw.trust import Verdict
 from mapping import Refusal
 from mapping.program import Table
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 N = 200
 PCM = "crossbar:pcm"
 CAUSES = {PCM + "/levels": "conductance levels", PCM + "/programmed": "programming noise",

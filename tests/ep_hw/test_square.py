@@ -101,7 +101,7 @@ def test_a_pattern_is_two_opposite_piles_of_norm_one(side):
 
 
 @given(seed=st.integers(0, 10**6), side=st.integers(1, 6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_moves_keep_the_norm_and_touch_nothing_outside_their_windows(seed, side):
     images = random_images(5, SHAPE, seed).double()
     delta = tiles(images, 0.7, seeded(seed))

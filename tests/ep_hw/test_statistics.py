@@ -20,7 +20,7 @@ from ep_hw.statistics import (
 )
 
 Z = 1.959963984540054
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 

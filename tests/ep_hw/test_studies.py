@@ -65,7 +65,7 @@ def test_ages_outside_a_devices_data_are_moved_to_their_end_and_said_so():
         ("1s", ("0s", "1s")), ("1d", None), ("2d", ("5d", "2d"))]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(["pcm", "reram_wan", "sonos", "generic"]), st.booleans(), st.booleans())
 def test_both_orders_add_the_same_causes_one_at_a_time(device, wires, levels):
     options = ",".join(["wire_ohm=1"] * wires + ["levels=64"] * levels)
@@ -219,7 +219,7 @@ def test_an_option_out_of_range_is_refused_by_name(grid, words):
         points_of(study_of(grid=grid))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(CROSSBAR_RUNGS), max_size=6))
 def test_causes_left_out_read_back_from_their_text(names):
     text = "+".join(names) or "nothing"

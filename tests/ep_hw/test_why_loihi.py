@@ -147,7 +147,7 @@ def planted(program, layer: int, field: str, fault: str, in_program: bool):
     return with_layer(program, layer, **{field: transform})
 
 
-@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=10, phases=[Phase.explicit, Phase.generate])
 @given(seed=st.integers(0, 99), layer=st.integers(0, 1), schedule=st.sampled_from(["alternating", "synchronous"]),
        fault=st.sampled_from([("weight", f) for f in WEIGHT_FAULTS] + [("bias", f) for f in BIAS_FAULTS]),
        in_program=st.booleans())

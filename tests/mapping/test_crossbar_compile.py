@@ -16,7 +16,7 @@ from mapping.encoding import difference, store
 from mapping.errors import Refusal
 from mapping.ranges import image_peak
 
-SOME = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=25)
 seeds = st.integers(0, 10**6)
 
 

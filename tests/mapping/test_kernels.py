@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
 
-SOME = settings(max_examples=30, deadline=None)
+SOME = settings(max_examples=30)
 
 
 @SOME

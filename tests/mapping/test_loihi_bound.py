@@ -60,7 +60,7 @@ def test_one_more_is_refused_with_the_layer_and_the_bound(sign, bias):
         mapping.compile(binary_edge(sign, bias), "loihi[weight_bits=1,state_bits=16]")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([1, 2]))
 def test_feedback_takes_the_largest_weight_of_each_window(seed, kernel, pool):
     weight = np.random.default_rng(seed).integers(-127, 128, (3, 2, kernel, kernel)).astype(np.int8)

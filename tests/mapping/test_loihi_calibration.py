@@ -16,7 +16,7 @@ from ep_hw.data import load_data
 from mapping.integers import natural_exponent, quantise, round_half_up, round_to_power
 from mapping.loihi_calibration import COARSER, FINER, best_exponent, record
 
-SOME = settings(max_examples=10, deadline=None)
+SOME = settings(max_examples=10)
 seeds = st.integers(0, 10**6)
 
 

@@ -21,7 +21,7 @@ from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach
 from mapping.loihi_report import used_bits
 from simulators.loihi.twin import open_twin
 
-SOME = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=25)
 seeds = st.integers(0, 10**6)
 
 

@@ -17,7 +17,7 @@ from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.twin import open_twin
 
 DOC = (Path(__file__).parents[2] / "docs" / "loihi.md").read_text()
-SOME = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=25)
 
 
 @pytest.fixture(scope="module")

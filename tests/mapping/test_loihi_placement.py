@@ -20,7 +20,7 @@ from mapping.loihi_parts import parts_of
 from mapping.loihi_placement import block_shape, place
 from mapping.loihi_report import placement_table
 
-SOME = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=25)
 seeds = st.integers(0, 10**6)
 ways = st.sampled_from(["shared", "unrolled"])
 

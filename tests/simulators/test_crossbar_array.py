@@ -17,7 +17,7 @@ from simulators.crossbar.periphery import Converter
 from simulators.crossbar.wires import transfer
 from simulators.reference import FloatArm, pool
 
-SOME = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=25)
 
 
 def wire(values):

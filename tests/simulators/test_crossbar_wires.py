@@ -11,7 +11,7 @@ from mapping.crossbar import cut
 from mapping.errors import Refusal
 from simulators.crossbar.wires import through_wires, transfer
 
-SOME = settings(max_examples=12, deadline=None)
+SOME = settings(max_examples=12)
 
 
 def cells(seed, *shape):

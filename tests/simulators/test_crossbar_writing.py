@@ -40,7 +40,7 @@ def one_pulse(x: float, up: bool, writing) -> float:
 
 @given(start=st.floats(0, 1), count=st.integers(-40, 40), step=st.floats(0.001, 0.2), asymmetry=st.floats(-0.5, 0.5),
        saturation=st.one_of(st.just(0.0), st.floats(1e-6, 1)))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_pulses_at_once_are_pulses_one_by_one(start, count, step, asymmetry, saturation):
     writing = replace(WRITINGS["linear"], step=step, asymmetry=asymmetry, saturation=saturation)
     x = start
@@ -66,7 +66,7 @@ def test_noise_of_many_pulses_is_that_of_single_ones():
 
 
 @given(a=st.floats(-0.4, 0.4), start=st.floats(0, 1))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_asymmetry_biases_a_device_as_predicted(a, start):
     """Up and down in turn: by 2 a d a pair without saturation, to x* = a / c + (1 - a) / 2 with it."""
     def in_turn(writing, pairs):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from memory import named_memory
+from memory import abandoned_memory
 
 import mapping
 from mapping.errors import Refusal
@@ -57,10 +57,10 @@ def wait_until(condition, seconds: float = 5.0) -> bool:
 
 @pytest.fixture
 def blocks():
-    """Asserts at the end of a test that /dev/shm holds nothing that it did not hold before."""
-    before = named_memory()
+    """Asserts at the end of a test that it left nothing in /dev/shm."""
+    before = abandoned_memory()
     yield
-    assert named_memory() <= before
+    assert abandoned_memory() <= before
 
 
 STRUCTURAL = "lava[model=structural]"

@@ -65,7 +65,7 @@ def check_against_oracles(machine, program, images, nudge, oracles):
         assert oracle.met["bound"] <= 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(drawn=GRAPHS, options=OPTIONS, nudge=NUDGES)
 def test_twin_equals_plain_integers(random_graph, drawn, options, nudge):
     program = mapping.compile(random_graph(**drawn), replace(mapping.parse("loihi"), **options))
@@ -74,7 +74,7 @@ def test_twin_equals_plain_integers(random_graph, drawn, options, nudge):
 
 
 @pytest.mark.slow
-@settings(max_examples=3, deadline=None, phases=(Phase.generate,))   # to shrink a failure would take many minutes
+@settings(max_examples=3, phases=(Phase.generate,))   # to shrink a failure would take many minutes
 @given(drawn=GRAPHS, options=OPTIONS, nudge=NUDGES, batch=st.integers(1, 2), count=st.integers(1, 3))
 def test_lava_equals_twin_and_plain_integers(random_graph, drawn, options, nudge, batch, count):
     for model in MODELS:
@@ -121,7 +121,7 @@ def test_edges_of_the_number_range(random_graph, name):
     assert max(oracle.met["bound"] for oracle in oracles) > 0.99
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(drawn=GRAPHS, loss=st.sampled_from(LOSSES), sign=st.sampled_from([1, -1]))
 def test_nudges_pull_as_plain_integers_do(random_graph, drawn, loss, sign):
     """With a strength at which the margin's pull is often half-way between two integers, below zero too."""
@@ -147,7 +147,7 @@ def test_images_are_encoded_as_the_twin_does_with_negative_halves_upwards(random
     assert encode(program, images.numpy())[0, 0, 0, 0] == 0   # -1/2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(drawn=GRAPHS)
 def test_changes_of_all_states_at_once_add_up_exactly(random_graph, drawn):
     """The largest change of drive there is: every state below a positive weight rises, every other one falls."""

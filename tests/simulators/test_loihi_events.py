@@ -92,7 +92,7 @@ def counted_by_loops(machine, image):
     return events, forward, feedback, [np.count_nonzero(states[-1]) * graph.classes for states in trace]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), side=st.integers(4, 7), pools=st.sampled_from([(1, 1), (2, 1), (1, 2), (2, 2)]),
        schedule=st.sampled_from(SCHEDULES), threshold=st.sampled_from([None, 0.0, 0.02, 0.2]))
 def test_counts_are_those_of_loops_over_units(random_graph, seed, side, pools, schedule, threshold):
@@ -109,7 +109,7 @@ def test_counts_are_those_of_loops_over_units(random_graph, seed, side, pools, s
             assert np.array_equal(ours, theirs)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), side=st.integers(4, 9), pools=st.sampled_from([(1, 2), (2, 1)]))
 def test_fanouts_are_the_sums_of_the_connectivity(random_graph, seed, side, pools):
     for coupling in random_graph(seed, side, pools).couplings:

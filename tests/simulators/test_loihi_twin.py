@@ -20,7 +20,7 @@ from simulators.loihi.twin import open_twin
 from simulators.reference import ReferenceMachine
 from simulators.relaxation import Nudge, active_layers
 
-SOME = settings(max_examples=15, deadline=None)
+SOME = settings(max_examples=15)
 SCHEDULES = ("synchronous", "alternating")
 
 

@@ -50,7 +50,7 @@ def test_one_synchronous_step_is_autograd_of_phi(changes, nudged):
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_energy_never_rises_under_the_alternating_schedule(seed):
     substrate, images = substrate64(seed, channels=(4, 5, 6), paddings=(1, 1, 1), pools=(2, 1, 2)), random_images(
         4, seed=seed, dtype=torch.float64)
@@ -141,7 +141,7 @@ def test_an_unknown_loss_is_refused():
 
 
 @given(st.integers(0, 10**6), st.sampled_from(SCHEDULES), st.floats(0.5, 50))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_an_answer_is_decided_at_the_first_sweep_whose_margin_outweighs_the_change(seed, schedule, factor):
     substrate, images = substrate64(seed, gain=4.0), random_images(6, seed=seed, dtype=torch.float64)
     seen = [substrate.start(images)]
