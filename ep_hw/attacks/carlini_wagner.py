@@ -3,8 +3,9 @@
     minimise |x' - x|^2 + c max(-m(x'), 0),    m = max_{j != y} z_j - z_y,    x' = (1 + tanh(w) / (1 - e)) / 2   (12)
 
 by Adam in w, cut off at [0, 1], its rate along half a cosine to zero: wide steps first, then ever finer ones. Without
-e, black and white pixels would stand where tanh is flat, and stay. A winner counts if it is worth its price, at most
-what the image itself costs: |x' - x|^2 <= c max(-m(x), 0). So c bounds this attack as eps bounds others; else its wide
+e, black and white pixels would stand where tanh is flat, and stay. A step that wins lies beyond the boundary, so the
+nearest winner is drawn back to it by halving the way to its image. It counts if it is worth its price, at most what
+the image itself costs: |x' - x|^2 <= c max(-m(x), 0). So c bounds this attack as eps bounds others; else its wide
 steps would win at any price. On a linear model of slope s and distance r to its boundary the minimum lies at
 min(c s / 2, r): the attack wins if c s / 2 reaches r, and never while c s falls short of it, so at a fixed c steep
 logits lose. On noisy machines m is what is left of it beyond the noise: less twice its standard deviation over reads of
@@ -21,6 +22,7 @@ from ep_hw.attacks.gradients import Gradient, loss_of
 from simulators.machine import Machine
 
 _EDGE = 0.02   # e of equation (12)
+_HALVINGS = 8   # of the way back from a winner to its image
 _DECAYS, _TINY = (0.9, 0.999), 1e-8   # of Adam, as in its paper
 
 
@@ -60,31 +62,47 @@ class CarliniWagner(Attempt):
         return 2 * torch.stack([loss_of(end.logits, labels, "margin") for end in ends]).std(0)
 
     def _descend(self, machine, images, labels, price, sway, generator, zeros):
-        """Minimise (12) for each image's own price: its smallest winner and that one's norm, or its best loser and inf.
-        """
+        """Minimise (12) for each image's own price: its nearest winner, and how far off, or its best loser and inf."""
         w = torch.atanh((1 - _EDGE) * (2 * images - 1))
         adam = Adam(w)
-        found, norms = images.clone(), images.new_full((len(images),), torch.inf)
-        least, worth = norms.clone(), None
+        winner, norms = images.clone(), images.new_full((len(images),), torch.inf)
+        loser, least, worth = images.clone(), norms.clone(), None
         for done in range(self.iterations):
             bent = torch.tanh(w)
             x = ((1 + bent / (1 - _EDGE)) / 2).clamp(0, 1)
             distance = (x - images).flatten(1).norm(dim=1)
-            margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin") - sway
-            won, cost = margin > 0, distance.square() + price * (-margin).clamp(min=0)
+            lacking, won = self._judge(machine, x, labels, sway, distance < norms, generator)
+            cost = distance.square() + price * lacking
             worth = cost if worth is None else worth
-            rank = torch.where(won, torch.where(cost <= worth, cost - worth, torch.inf), cost)
-            better = rank < least
-            if not machine.deterministic and (doubted := won & better).any():
-                better[doubted] = surely_wrong(machine, x[doubted], labels[doubted], self.votes, generator)
-            found[better], least[better] = x[better], rank[better]
-            norms[better] = torch.where(won, distance, torch.inf)[better]
+            winner[won], norms[won] = x[won], distance[won]
+            cheaper = (lacking > 0) & (cost < least)
+            loser[cheaper], least[cheaper] = x[cheaper], cost[cheaper]
             gradient = self.gradient(machine, x, labels, generator, self.eot)
             zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
-            losing = (~won * price).view(-1, 1, 1, 1)
+            losing = ((lacking > 0) * price).view(-1, 1, 1, 1)
             rate = self.rate * (1 + math.cos(math.pi * done / self.iterations)) / 2
             w = w - rate * adam.step((2 * (x - images) - losing * gradient) * (1 - bent**2))
-        return found, norms
+        winner, norms = self._draw_back(machine, images, labels, winner, norms, sway, generator)
+        worthy = norms.square() <= worth
+        return torch.where(worthy.view(-1, 1, 1, 1), winner, loser), torch.where(worthy, norms, torch.inf)
+
+    def _draw_back(self, machine, images, labels, winner, norms, sway, generator):
+        """Winners, halfway back to their images as often as halving finds a nearer one that still wins."""
+        near, far = torch.zeros_like(norms), torch.ones_like(norms)
+        for _ in range(_HALVINGS):
+            part = (near + far) / 2
+            x = images.lerp(winner, part.view(-1, 1, 1, 1))
+            _, won = self._judge(machine, x, labels, sway, norms < torch.inf, generator)
+            near, far = torch.where(won, near, part), torch.where(won, part, far)
+        return images.lerp(winner, far.view(-1, 1, 1, 1)), far * norms
+
+    def _judge(self, machine, x, labels, sway, asked, generator):
+        """(B,) what is lacking of the margin, 0 on the far side, and which of the images asked about surely win."""
+        margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin") - sway
+        won = (margin > 0) & asked
+        if not machine.deterministic and won.any():
+            won[won.clone()] = surely_wrong(machine, x[won], labels[won], self.votes, generator)
+        return (-margin).clamp(min=0), won
 
     def __str__(self):
         return f"cw:{self.gradient}"

@@ -16,6 +16,7 @@ from ep_hw.attacks import (
     PGD,
     AttackSettings,
     CarliniWagner,
+    DeepFool,
     Unrolled,
     attack,
     attempts,
@@ -295,6 +296,22 @@ def test_carlini_wagner_wins_if_half_c_times_the_slope_reaches_the_boundary(fact
         found = search.run(machine, image, label, seeded()).images
         assert machine.relax(found).prediction != label
         assert radius <= perturbation(image, found, "l2") <= 1.1 * radius + 0.01
+
+
+def test_carlini_wagner_comes_back_to_a_boundary_that_its_first_step_crosses_by_far():
+    """However dear losing is, for a step several times longer than the way is worth no such price."""
+    machine, images = linear(1), middle_images(3)
+    labels = machine.relax(images).prediction
+    images = images.lerp(DeepFool("l2", 9.0, 5).run(machine, images, labels, seeded()).images, 0.98)
+    radii = least_perturbations(machine, images, "l2")
+    slope = (machine.weight[0] - machine.weight[1]).norm()
+    assert (machine.relax(images).prediction == labels).all()
+    assert (radii < 0.002).all()
+    for image, label, radius in zip(images.split(1), labels.split(1), radii):
+        for factor in (1.15, 10, 100):
+            carlini_wagner = CarliniWagner(float(2 * factor * radius / slope), Unrolled(5, "margin"))
+            found = carlini_wagner.run(machine, image, label, seeded()).images
+            assert machine.relax(found).prediction != label
 
 
 def test_carlini_wagner_pays_no_more_than_its_price():
