@@ -85,10 +85,13 @@ class Cell:
     official: OfficialSet | None = None
 
     @property
+    def ids(self) -> bytes:
+        return self.images.ids.numpy().tobytes()
+
+    @property
     def stem(self) -> str:
         """Key and a hash of the image ids, so that runs share the shards that hold the same images."""
-        ids = hashlib.sha256(self.images.ids.numpy().tobytes()).hexdigest()[:8]
-        return f"{self.configuration.key}-{ids}"
+        return f"{self.configuration.key}-{hashlib.sha256(self.ids).hexdigest()[:8]}"
 
     @property
     def path(self) -> Path:
@@ -109,8 +112,18 @@ class Cell:
 
     def generator(self, purpose: str) -> torch.Generator:
         """Torch generator of this cell for one purpose: the same key gives the same numbers."""
-        content = hashlib.sha256(f"{self.stem} {purpose}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(content[:7], "big"))
+        return torch.Generator().manual_seed(_number(f"{self.stem} {purpose}".encode()))
+
+    def attack_generator(self, machine: Machine) -> torch.Generator:
+        """Torch generator of an attack: on machines without noise the same for every strength, machine and model.
+
+        Random searches then try the same directions, and larger steps; what differs is not their luck. Noise must be
+        read afresh, so a noisy machine has one for each cell.
+        """
+        if not machine.deterministic:
+            return self.generator("attack")
+        c = self.configuration
+        return torch.Generator().manual_seed(_number(f"{c.dataset} {c.threat.name} {c.seed}".encode() + self.ids))
 
     def read(self) -> pa.Table:
         return pq.read_table(self.path)
@@ -177,7 +190,7 @@ def _threatened(cell: Cell, machine: Machine):
         return cell.source.adversarial(), blank
     if threat.is_attack:
         outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
-                         cell.generator("attack"), cell.configuration.source and cell.source.adversarial())
+                         cell.attack_generator(machine), cell.configuration.source and cell.source.adversarial())
         return outcome.images, {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
                                 "queries": outcome.queries}
     return clean.images, blank
@@ -196,8 +209,12 @@ def _noise_correct(cell: Cell, machine: Machine, images) -> list[bool | None]:
 def cell_noise(cell: Cell) -> np.random.Generator:
     """Generator of a corruption: the same for every machine and chip, so that all see the same images."""
     c = cell.configuration
-    content = hashlib.sha256(f"{c.dataset} {c.threat} {c.seed}".encode() + cell.images.ids.numpy().tobytes()).digest()
-    return np.random.default_rng(int.from_bytes(content[:8], "big"))
+    return np.random.default_rng(_number(f"{c.dataset} {c.threat} {c.seed}".encode() + cell.ids, 8))
+
+
+def _number(content: bytes, size: int = 7) -> int:
+    """A seed of `size` bytes."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:size], "big")
 
 
 def _write(cell: Cell, columns: dict, seconds: float, circuit: dict):

@@ -10,6 +10,7 @@ gives up its part of the perturbation delta to a window w1 of the same size, whi
 
 with eta two piles of squares of opposite sign.
 
+Squares are drawn for the whole batch, fallen images too: what an image meets does not hang on the fate of others.
 Read noise flatters an incumbent that won by a lucky answer. On noisy machines it is therefore asked again beside every
 challenger, answers are means over several reads, and an image counts as broken only where a second answer agrees.
 
@@ -56,7 +57,7 @@ class Square(Attempt):
         found, margin = images.clone(), images.new_full((len(images),), torch.inf)
         live, challengers = torch.arange(len(images), device=images.device), start(images, self.eps, generator)
         while True:
-            moved = self._inside(images[live], challengers)
+            moved = self._inside(images[live], challengers[live])
             answers = device.ask(moved, live)
             better = answers < margin[live]
             found[live[better]], margin[live[better]] = moved[better], answers[better]
@@ -66,7 +67,7 @@ class Square(Attempt):
                 return Candidate.of(found, queries=device.spent.to(images))
             device.ask_again(found, margin, live)
             side = window(int(device.spent[live].amin()) / self.queries, images.shape[2:])
-            challengers = change(found[live] - images[live], self.eps, side, generator)
+            challengers = change(found - images, self.eps, side, generator)
 
     def __str__(self):
         return BLACK_BOX

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -196,6 +197,24 @@ def test_each_purpose_of_a_cell_draws_its_own_numbers(finished):
     cells = [c for c in cells_of(plan, folder) if c.configuration.machine == "crossbar:pcm"]
     seeds = [c.generator(purpose).initial_seed() for c in cells for purpose in ("attack", "verdict")]
     assert len(set(seeds)) == len(seeds) == 2 * len(cells)
+
+
+def test_attacks_draw_alike_at_every_strength_of_machines_without_noise(model, tmp_path):
+    """Noisy machines draw anew in every cell, and every machine for another attack or seed."""
+    plan = small_plan(model, threats=("square_linf@0.1", "square_linf@0.2", "square_l2@0.2"))
+    machines = {name: simulators.open(program) for name, program in plan.programs.items()}
+    seeds = defaultdict(list)
+    for cell in (c for seed in (0, 1) for c in cells_of(replace(plan, seed=seed), tmp_path)):
+        c = cell.configuration
+        if c.threat.is_attack and c.threat.source is None:
+            machine = machines[c.machine]
+            own = "" if machine.deterministic else cell.stem
+            seeds[c.threat.kind, c.seed, own].append(cell.attack_generator(machine).initial_seed())
+    assert all(len(set(alike)) == 1 for alike in seeds.values())
+    assert len({alike[0] for alike in seeds.values()}) == len(seeds)
+    assert {len(alike) for alike in seeds.values()} == {1, 2, 4}, "two strengths or one, on reference and loihi"
+    for machine in machines.values():
+        machine.close()
 
 
 def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_path):

@@ -100,6 +100,20 @@ def test_a_pattern_is_two_opposite_piles_of_norm_one(side):
         assert (upright[side // 2:] < 0).all()
 
 
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l2", "linf"]))
+@settings(max_examples=20)
+def test_the_same_squares_break_a_linear_model_wherever_smaller_ones_did(seed, norm):
+    """Its margin falls in proportion to eps, so that the search accepts the same moves, whoever fell beside it."""
+    images, weight = 0.3 + 0.4 * random_images(40, SHAPE, seed), torch.randn(2, 126, generator=seeded(seed))
+    machine = LinearMachine(weight, -weight @ images.mean(0).flatten(), SHAPE, 0.0)
+    labels, broken = machine.relax(images).prediction, torch.zeros(40, dtype=torch.bool)
+    for share in (0.25, 0.5, 0.75, 1.0):
+        found = Square(norm, share * {"l2": 0.5, "linf": 0.06}[norm], 30).run(machine, images, labels, seeded(seed))
+        before, broken = broken, machine.relax(found.images).prediction != labels
+        assert broken[before].all()
+    assert broken.any()
+
+
 @given(seed=st.integers(0, 10**6), side=st.integers(1, 6))
 @settings(max_examples=20)
 def test_moves_keep_the_norm_and_touch_nothing_outside_their_windows(seed, side):
