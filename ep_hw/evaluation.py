@@ -52,6 +52,7 @@ class Plan:
         fewer: (machine, attack) -> how many of the images meet it there, the first ones and no more than on the
             reference; pairs that are not named meet all. Transfers meet what their source made.
         left_out: (machine, attack) pairs that are not run, whatever the strength.
+        own_settings: of attacks that are not made as `settings` say, and of transfers of their images.
     """
 
     model: str
@@ -73,6 +74,7 @@ class Plan:
     official: OfficialSet | None = None
     fewer: dict[tuple[str, str], int] = field(default_factory=dict)
     left_out: frozenset[tuple[str, str]] = frozenset()
+    own_settings: dict[Threat, AttackSettings] = field(default_factory=dict)
 
     def pairs(self) -> list[tuple[str, Threat]]:
         """(machine, threat) in running order: the sources of images before those who take them."""
@@ -165,13 +167,12 @@ def _cells_in(plan: Plan, folder: Path) -> list[Cell]:
 def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Threat, str]) -> Configuration:
     """Args: digests: of programs by machine, and of published images by threat."""
     made_on = REFERENCE if threat.is_white_box and name != REFERENCE else threat.source
-    source = None
+    source, made = None, Threat(threat.kind, threat.strength)
     if made_on:  # adversarial images come from the source's first chip
-        source = _configuration(plan, made_on, Threat(threat.kind, threat.strength), chips_of(plan, made_on)[0],
-                                digests)
-    return Configuration(plan.model, plan.images.data, name, digests[name], threat, chip, plan.seed,
-                         plan.settings if threat.is_attack else None, plan.settings.votes, plan.device, source,
-                         digests.get(threat))
+        source = _configuration(plan, made_on, made, chips_of(plan, made_on)[0], digests)
+    settings = plan.own_settings.get(made, plan.settings) if threat.is_attack else None
+    return Configuration(plan.model, plan.images.data, name, digests[name], threat, chip, plan.seed, settings,
+                         plan.settings.votes, plan.device, source, digests.get(threat))
 
 
 def _collect(cells: list[Cell], folder: Path) -> list[dict]:

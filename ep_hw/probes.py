@@ -1,6 +1,6 @@
 """Probes: what an attack must be able to do if its failures are to be believed.
 
-    unbounded  an attack whose ball holds every image leaves nothing standing
+    unbounded  gradients that lead an image wherever they will leave nothing standing
     harder     twice the iterations and one restart more never help the defender, nor find much that was missed
     slice      the loss rises faster along the gradient than in a random direction
 
@@ -41,10 +41,17 @@ def probe_plan(plan: Plan) -> Plan | None:
     settings = plan.settings.model_copy(update={"iterations": 2 * plan.settings.iterations,
                                                 "restarts": plan.settings.restarts + 1})
     threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
+    own_settings = {UNBOUNDED: settings.model_copy(update={"restarts": 1, "gradients": _led(settings.gradients)})}
     met = min(plan.probed, *plan.fewer.values(), len(plan.images))
     dear = {machine for machine, kind in plan.left_out if kind.startswith("pgd")}
     return replace(plan, images=plan.images.take(slice(met)), threats=threats, extra=(), chips=1, settings=settings,
-                   temporal=None, fewer={}, left_out=frozenset((m, t.kind) for m in dear for t in threats))
+                   temporal=None, fewer={}, left_out=frozenset((m, t.kind) for m in dear for t in threats),
+                   own_settings=own_settings)
+
+
+def _led(gradients: Sequence[str]) -> tuple[str, ...]:
+    """Gradients climbed from the image itself: Auto-PGD begins at random, and a random image fools by itself."""
+    return tuple(dict.fromkeys(name.replace("apgd@", "bptt@") for name in gradients))
 
 
 def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: int) -> list[list[Verdict]]:
@@ -92,15 +99,19 @@ def _slice(plan: Plan, name: str, threat: Threat) -> list[Verdict]:
 
 
 def _unbounded(row: dict):
-    if (row["threat"], row["strength"]) == (UNBOUNDED.name, UNBOUNDED.strength):
+    if _is_unbounded(row):
         finding = (f"an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is masked, not "
                    "robust.")
         yield row["n"], finding if aware(row) > slack(row) else None
 
 
+def _is_unbounded(row: dict) -> bool:
+    return (row["threat"], row["strength"]) == (UNBOUNDED.name, UNBOUNDED.strength)
+
+
 def _harder(row: dict, before: dict, after: dict):
     case = row["machine"], row["threat"], row["strength"]
-    if case in before and row["threat"].startswith("pgd"):
+    if case in before and row["threat"].startswith("pgd") and not _is_unbounded(row):
         gained = after[case] - before[case]
         finding = (f"more iterations and restarts {'raise' if gained > 0 else 'lower'} the accuracy under "
                    f"{case[1]}@{case[2]:g} from {before[case]:.3f} to {after[case]:.3f}: the attack is not to be "

@@ -75,8 +75,8 @@ def test_an_honest_machine_raises_no_flag(tmp_path):
 
 
 @pytest.mark.parametrize("words", ["saw a zero gradient", "black-box attack", "by its black box alone",
-                                   "without its images, the unaware", "random noise as large", "without any bound",
-                                   "in a random direction on"])
+                                   "without its images, the unaware", "random noise as large",
+                                   "without any bound leaves 1.000", "in a random direction on"])
 def test_a_masked_machine_raises_every_flag(masked, words):
     assert any(flag.machine == "loihi" and words in flag.finding for flag in masked[1]), masked[1]
 
@@ -173,6 +173,10 @@ def test_the_middle_strength_of_each_attack_is_tried_harder():
     chosen = probe_plan(plan)
     assert list(map(str, chosen.threats)) == ["pgd_linf@1", "pgd_l2@0.5", "pgd_linf@0.1"]
     assert (chosen.settings.iterations, chosen.settings.restarts) == (20, 2)
+    met = {str(cell.configuration.threat): cell.configuration.settings for cell in cells_of(chosen, Path())
+           if cell.configuration.threat.is_attack}
+    assert (met["pgd_linf@1"].iterations, met["pgd_linf@1"].restarts) == (20, 1)
+    assert met["pgd_l2@0.5"] == met["pgd_linf@0.1"] == chosen.settings
     both = replace(plan, programs={**plan.programs, "loihi": module(honest())}, machines=("reference", "loihi"))
     for left_out, machines in (("pgd_l2", {"reference"}), ("cw_l2", {"reference", "loihi"})):
         chosen = probe_plan(replace(both, left_out=frozenset({("loihi", left_out)})))
