@@ -71,11 +71,11 @@ class EPNetwork:
     machines: ClassVar[tuple[str, ...]] = ("reference", "loihi", "crossbar:pcm")  # evaluated where none is named
 
     spec: NetworkSpec
-    weights: list[torch.Tensor]
-    biases: list[torch.Tensor]
-    calibration: torch.Tensor | None = None
+    weights: list[torch.Tensor] = field(repr=False)
+    biases: list[torch.Tensor] = field(repr=False)
+    calibration: torch.Tensor | None = field(default=None, repr=False)
     name: str = "network"
-    provenance: dict = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict, repr=False)
 
     @classmethod
     def initialise(cls, spec: NetworkSpec, seed: int, dtype=torch.float32) -> "EPNetwork":

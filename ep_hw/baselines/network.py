@@ -84,9 +84,9 @@ class Baseline:
     machines: ClassVar[tuple[str, ...]] = ("reference",)
 
     spec: CNNSpec | ViTSpec
-    module: nn.Module
+    module: nn.Module = field(repr=False)
     name: str = "network"
-    provenance: dict = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict, repr=False)
 
     @classmethod
     def initialise(cls, spec, seed: int) -> "Baseline":
