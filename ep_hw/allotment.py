@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 from ep_hw.budget import FEWEST, FOLDER, LEAST_QUERIES, TRIAL_QUERIES, kept_choice, question_of
 from ep_hw.cells import Cell
-from ep_hw.checkpoint import write_atomically
 from ep_hw.evaluation import Plan, cells_of, evaluate_all
 from ep_hw.execution import REFERENCE
 from ep_hw.family import EP, Member
 from ep_hw.reporting import thrift
 from ep_hw.statistics import smallest_detectable
 from ep_hw.threats import CLEAN, Threat
+from mapping.files import write_atomically
 
 LEAST = 8            # images that meet an attack
 MEASURED, FEW = 16, 4   # images of the trial

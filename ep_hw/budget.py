@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ep_hw.cells import Cell
-from ep_hw.checkpoint import write_atomically
 from ep_hw.evaluation import Plan, cells_of, evaluate
 from ep_hw.probes import FOLDER as PROBES
 from ep_hw.probes import probe_plan
 from ep_hw.statistics import smallest_detectable
+from mapping.files import write_atomically
 
 FEWEST, TRIAL = 64, 8          # images
 LEAST_QUERIES, TRIAL_QUERIES = 100, 100

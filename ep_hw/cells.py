@@ -18,11 +18,11 @@ import torch
 
 import ep_hw
 from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
-from ep_hw.checkpoint import write_atomically
 from ep_hw.corruptions import corrupt
 from ep_hw.corruptions.official import OfficialSet
 from ep_hw.data import Split
 from ep_hw.threats import Threat
+from mapping.files import write_atomically
 from simulators.machine import Machine
 
 SCHEMA = pa.schema([

@@ -5,8 +5,6 @@ The header says what the weights are: spec, recipe, data, accuracy and the sha25
 
 import hashlib
 import json
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +18,7 @@ from ep_hw.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.drawn import DRAWN, SEED, draw
 from ep_hw.network import EPNetwork, NetworkSpec, layer_shapes
 from mapping.errors import Refusal
+from mapping.files import write_atomically
 
 FORMAT = "ep-hw checkpoint 1"
 
@@ -100,33 +99,6 @@ def digest(tensors: dict[str, torch.Tensor]) -> str:
         content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return content.hexdigest()
-
-
-def check_writable(folder: str | Path):
-    """Make a folder, and refuse now rather than after hours of work one that nothing can be written into."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise Refusal("cannot write into the output folder", where=str(folder), got=error.strerror,
-                      allowed="a writable folder", remedy="choose another --out") from None
-
-
-def write_atomically(path: str | Path, blob: bytes):
-    """Write a file by way of a temporary one beside it, so that it is there whole or not at all."""
-    path = Path(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # its own for each of two runs in one folder
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            scratch.write_bytes(blob)
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
-    except OSError as error:
-        raise Refusal("cannot write", where=str(path), got=error.strerror, allowed="a writable folder",
-                      remedy="choose another place") from None
 
 
 def _drawn(name: str) -> EPNetwork:

@@ -19,7 +19,6 @@ from ep_hw.attacks import UNAWARE, AttackSettings
 from ep_hw.attacks.square import BLACK_BOX
 from ep_hw.baselines import Baseline
 from ep_hw.cells import SCHEMA, Cell, Configuration
-from ep_hw.checkpoint import check_writable, write_atomically
 from ep_hw.corruptions.official import OfficialSet
 from ep_hw.data import Split
 from ep_hw.execution import REFERENCE, runner
@@ -27,6 +26,7 @@ from ep_hw.network import EPNetwork
 from ep_hw.statistics import paired_bootstrap, wilson
 from ep_hw.suites import Temporal
 from ep_hw.threats import CLEAN, Threat
+from mapping.files import check_writable, write_atomically
 from mapping.program import Program
 
 RESAMPLES = 2000   # of the paired bootstrap of a row

@@ -59,10 +59,10 @@ def eot(model: Model, on: Annotated[str, typer.Option(help="a machine with read 
     """Show how many noisy gradients an attacker must average: their direction and the accuracy they leave."""
     import simulators
     from ep_hw.attacks import Unrolled
-    from ep_hw.checkpoint import check_writable
     from ep_hw.measurements.adversary_figures import eot_figure
     from ep_hw.measurements.eot import DRAWS, check_noisy, eot_table, measure_eot
     from ep_hw.workflow import network_and_images, program_of
+    from mapping.files import check_writable
 
     net, split = network_and_images(model, images, seed, data_root, download)
     program, draws = program_of(on, net.lower()), draws or DRAWS
@@ -87,10 +87,10 @@ def slice_(model: Model,
     """Show the loss around images, along an attacker's gradient and along a random direction."""
     import simulators
     from ep_hw.attacks import parse_gradient
-    from ep_hw.checkpoint import check_writable
     from ep_hw.measurements.adversary_figures import slice_figure
     from ep_hw.measurements.landscape import measure_slice, slice_table
     from ep_hw.workflow import network_and_images, program_of
+    from mapping.files import check_writable
 
     net, split = network_and_images(model, images, seed, data_root, download)
     chosen = parse_gradient(gradient)

@@ -113,7 +113,7 @@ def _within(budget: str, plan_of, queries: int, images: int | None, out: Path, j
     import sys
 
     from ep_hw.budget import choose
-    from ep_hw.checkpoint import check_writable
+    from mapping.files import check_writable
 
     seconds = _seconds(budget, images)
     available = len(plan_of(sys.maxsize, queries).images)
@@ -129,7 +129,7 @@ def _family_within(budget: str, plan_of, others, queries: int, images: int | Non
     import sys
 
     from ep_hw.allotment import allot, with_kinds
-    from ep_hw.checkpoint import check_writable
+    from mapping.files import check_writable
 
     def parts_of(count: int, asked: int):
         plan = plan_of(count, asked)
@@ -171,7 +171,7 @@ def _expect(threat, kind: str, option: str):
 
 
 def _evaluate(plan, out: Path, command: str, jobs: int, workflow, each_chip: bool = False, others=()):
-    from ep_hw.checkpoint import check_writable
+    from mapping.files import check_writable
 
     check_writable(out)
     with cell_progress("evaluating") as show:

@@ -19,10 +19,10 @@ def events(model: Model, on: Annotated[str, typer.Option(help="loihi or lava, wi
            out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-events"),
            data_root: DataRoot = None, download: Download = False):
     """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
-    from ep_hw.checkpoint import check_writable
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
     from ep_hw.workflow import network_and_images
+    from mapping.files import check_writable
     from simulators.relaxation import period_of
 
     net, split = network_and_images(model, images, seed, data_root, download)
@@ -49,10 +49,10 @@ def gradients(model: Model,
               out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-gradients"),
               data_root: DataRoot = None, download: Download = False):
     """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
-    from ep_hw.checkpoint import check_writable
     from ep_hw.measurements.figures import gradients_figure
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
     from ep_hw.workflow import network_and_images
+    from mapping.files import check_writable
 
     betas = check_betas(beta or BETAS)
     net, split = network_and_images(model, images, seed, data_root, download)
@@ -70,8 +70,8 @@ def devices(names: Annotated[list[str] | None, typer.Argument(help="presets; all
             out: Annotated[Path | None, typer.Option(help="folder for table and plot of their errors")] = None,
             seed: Annotated[int, typer.Option(min=0, help="of the devices drawn for the plot")] = 0):
     """List the memory devices of analog crossbars with their sources; plot programming error, drift and read noise."""
-    from ep_hw.checkpoint import check_writable
     from ep_hw.measurements.devices import device_table, devices_figure, measure_devices, measured_presets
+    from mapping.files import check_writable
 
     presets = measured_presets(names or [])
     if out is None:

@@ -40,10 +40,10 @@ def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or t
         data_root: DataRoot = None):
     """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""
     from ep_hw import load
-    from ep_hw.checkpoint import check_writable
     from ep_hw.data import load_data
     from ep_hw.why import explain
     from ep_hw.workflow import program_of
+    from mapping.files import check_writable
 
     if out is not None:
         check_writable(out)

@@ -21,10 +21,10 @@ def uncertainty(model: Model,
                 data_root: DataRoot = None, download: Download = False):
     """Show how the chance that a random perturbation changes a prediction grows with its size, and its exponent."""
     import simulators
-    from ep_hw.checkpoint import check_writable
     from ep_hw.measurements.stability_figures import uncertainty_figure
     from ep_hw.measurements.uncertainty import SIZES, check_quiet, check_sizes, measure_uncertainty, uncertainty_table
     from ep_hw.workflow import network_and_images, program_of
+    from mapping.files import check_writable
 
     sizes = check_sizes(size or SIZES)
     net, split = network_and_images(model, images, seed, data_root, download)
@@ -55,10 +55,10 @@ def temporal(model: Model, on: Annotated[str, typer.Option(help="machine or prog
              data_root: DataRoot = None, download: Download = False):
     """Show accuracy against an attacker's time and the machine's own: how long each of them relaxes."""
     import simulators
-    from ep_hw.checkpoint import check_writable
     from ep_hw.measurements.stability_figures import temporal_figure
     from ep_hw.measurements.temporal import ATTACK_TIMES, PREDICTION_STEPS, measure_times, temporal_table
     from ep_hw.workflow import network_and_images, program_of
+    from mapping.files import check_writable
 
     net, split = network_and_images(model, images, seed, data_root, download)
     program = program_of(on, net.lower())

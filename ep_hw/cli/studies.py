@@ -21,10 +21,10 @@ def study(name: Annotated[str, typer.Argument(metavar="FILE", help="a packaged s
                                                    "[default: ep-hw-study-NAME]")] = None,
           jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""
-    from ep_hw.checkpoint import check_writable
     from ep_hw.studies.execution import estimate, plan_study
     from ep_hw.studies.outcome import run_study, study_table
     from ep_hw.studies.study import load_study, with_numbers
+    from mapping.files import check_writable
 
     asked = with_numbers(load_study(name), images=images, chips=chips)
     plan, out = plan_study(asked, device=device, root=data_root, download=download), out or default_folder(name)

@@ -35,9 +35,9 @@ def tune(model: Model,
     """Let programmed chips learn in situ by equilibrium propagation, from their own states, and compare."""
     from pydantic import ValidationError
 
-    from ep_hw.checkpoint import check_writable
     from ep_hw.tuning.run import plan_tuning, run_tuning
     from ep_hw.tuning.settings import TuningSettings
+    from mapping.files import check_writable
 
     try:
         settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs,

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from ep_hw.baselines import Baseline
-from ep_hw.checkpoint import check_writable, save_checkpoint, write_atomically
+from ep_hw.checkpoint import save_checkpoint
 from ep_hw.exchange.keys import KeyMap
 from ep_hw.network import EPNetwork
+from mapping.files import check_writable, write_atomically
 
 
 def export_checkpoint(net: EPNetwork | Baseline, folder: str | Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from ep_hw.checkpoint import write_atomically
+from mapping.files import write_atomically
 
 _SVG_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 

@@ -11,11 +11,11 @@ import torch
 
 import ep_hw
 import simulators
-from ep_hw.checkpoint import write_atomically
 from ep_hw.data import Split
 from ep_hw.execution import call_all
 from ep_hw.measurements.temporal import TemporalPoint, measure_time
 from ep_hw.suites import Temporal
+from mapping.files import write_atomically
 from mapping.program import Program
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ep_hw.checkpoint import write_atomically
 from ep_hw.measurements.files import csv_of, write_figure
 from ep_hw.report.beside import BesideTable
 from ep_hw.report.inline import slug
@@ -13,6 +12,7 @@ from ep_hw.report.page import render
 from ep_hw.report.points import Estimate
 from ep_hw.report.record import RunRecord
 from ep_hw.report.study import Study, studies
+from mapping.files import write_atomically
 from mapping.program import Table
 
 

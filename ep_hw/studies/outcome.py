@@ -6,7 +6,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ep_hw.checkpoint import write_atomically
 from ep_hw.evaluation import Plan, evaluate
 from ep_hw.measurements.files import csv_of, write_figure
 from ep_hw.report.plots import styles, waterfall_figure
@@ -18,6 +17,7 @@ from ep_hw.studies.execution import notes_of, rows_of
 from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure, name_of
 from ep_hw.studies.order import Interaction, Outcomes, interactions, outcomes_of, reversed_rungs_of
 from ep_hw.studies.study import Study
+from mapping.files import write_atomically
 from mapping.program import Table
 from mapping.targets import parse
 

@@ -15,13 +15,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ep_hw.checkpoint import check_writable, load, save_checkpoint, write_atomically
+from ep_hw.checkpoint import load, save_checkpoint
 from ep_hw.data import SPLIT_SEED, Split, load_data
 from ep_hw.threads import threads
 from ep_hw.training.augmentation import augment
 from ep_hw.training.learners import Learner, learner_of
 from ep_hw.training.recipe import AnyRecipe
 from mapping.errors import Refusal
+from mapping.files import check_writable, write_atomically
 from simulators.machine import Machine
 from simulators.registry import check_device
 

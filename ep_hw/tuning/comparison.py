@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ep_hw.checkpoint import write_atomically
 from ep_hw.data import Split
 from ep_hw.report.points import estimate
 from ep_hw.statistics import student, unpaired_interval, wilson
 from ep_hw.tuning.course import Course, Task, accuracy
 from mapping.crossbar import CrossbarProgram
+from mapping.files import write_atomically
 from mapping.program import Table
 from mapping.tuned import TunedProgram
 from simulators.crossbar.cost import relaxation_cost

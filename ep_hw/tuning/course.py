@@ -10,12 +10,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ep_hw.checkpoint import write_atomically
 from ep_hw.data import Split
 from ep_hw.tuning.settings import TuningSettings
 from ep_hw.tuning.tuner import ARRAYS, Progress, begin, tune_epoch
 from mapping.crossbar import CrossbarProgram
 from mapping.errors import Refusal
+from mapping.files import write_atomically
 from mapping.writing import Writing
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import ProgrammedChip

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import simulators
-from ep_hw.checkpoint import write_atomically
 from ep_hw.rungs import Step, ladder, path
 from ep_hw.why.contributions import Contribution, Window, contribution_table, contributions, window_of
 from ep_hw.why.expectations import examine
 from ep_hw.why.figure import draw_gaps
 from ep_hw.why.finding import Finding, Scene, finding_table
 from ep_hw.why.parting import Parting, compare
+from mapping.files import write_atomically
 from mapping.graph import EPGraph
 from mapping.program import Program, Table
 

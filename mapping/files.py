@@ -1,0 +1,165 @@
+"""Files: how everything that comes in from one is read, and everything that goes out is written.
+
+A reader meets any bytes at all: it bounds sizes before it reads, numbers and nesting before it believes, and turns
+what a parser raises into one Refusal (`refusing`). A writer's file is there whole or not at all.
+"""
+
+import json
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import tomli
+from safetensors import SafetensorError
+
+from mapping.errors import Refusal
+
+TEXT_LIMIT = 2**20       # bytes of a TOML or JSON file that a person or `ep-hw` writes
+DEEPEST = 16             # brackets within brackets
+LARGEST_INTEGER = 2**63
+UNREADABLE = (OSError, ValueError, RecursionError, MemoryError, SafetensorError)   # what bad bytes make parsers raise
+
+
+@contextmanager
+def refusing(what: str, *, where: object, allowed: object, remedy: str) -> Iterator[None]:
+    """Around a reader: what bad input makes it raise becomes a Refusal. `got` is the reader's own reason.
+
+    Raises:
+        Refusal: see above; those raised within pass unchanged.
+    """
+    try:
+        yield
+    except Refusal:
+        raise
+    except UNREADABLE as error:
+        raise Refusal(what, where=str(where), got=reason(error), allowed=allowed, remedy=remedy) from None
+
+
+def reason(error: Exception) -> str:
+    """Why a reader failed, in a few words; of pydantic's errors the first field and what is wrong with it."""
+    if callable(getattr(error, "errors", None)):
+        first = error.errors()[0]
+        return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def check_regular(path: str | Path) -> os.stat_result:
+    """The status of a regular file, or of what a link to one points at.
+
+    Raises:
+        OSError: there is none, or a folder, pipe or device, which would never end or block.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"a {'folder' if stat.S_ISDIR(status.st_mode) else 'pipe or device'}, not a file")
+    return status
+
+
+def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger.
+    """
+    check_regular(path)
+    with open(path, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(f"more than {limit} bytes")
+    return content
+
+
+def parse_json(text: str | bytes):
+    """What strict JSON says.
+
+    Raises:
+        ValueError: no JSON, or NaN, infinite or huge numbers, a key twice, nesting beyond `DEEPEST`.
+    """
+    with _bounded_parsing():
+        return _plain(json.loads(text, object_pairs_hook=_unique))
+
+
+def parse_toml(content: bytes) -> dict:
+    """What a TOML file says.
+
+    Raises:
+        ValueError: see `parse_json`.
+    """
+    with _bounded_parsing():
+        return _plain(tomli.loads(content.decode()))
+
+
+def check_writable(folder: str | Path):
+    """Make a folder, and refuse now rather than after hours of work one that nothing can be written into."""
+    with _writing("cannot write into the output folder", folder, "choose another --out"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def write_atomically(path: str | Path, blob: bytes):
+    """Write a file by way of one of a random name beside it, flushed to the disk before it takes its place.
+
+    Raises:
+        Refusal: it cannot be written; what was there is as it was.
+    """
+    path = Path(path)
+    scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    with _writing("cannot write", path, "choose another place"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_new(scratch, blob)
+            os.replace(scratch, path)
+        finally:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+
+
+def write_new(path: Path, blob: bytes):
+    """Write a file that does not exist yet, down to the disk; never through a link. Raises OSError."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb") as file:
+        file.write(blob)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _writing(what: str, place: str | Path, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:   # ValueError: a path that holds NUL
+        raise Refusal(what, where=str(place), got=reason(error), allowed="a writable folder",
+                      remedy=remedy) from None
+
+
+@contextmanager
+def _bounded_parsing() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
+    except ValueError as error:
+        raise ValueError("a number of thousands of digits" if "set_int_max" in str(error) else error) from None
+
+
+def _unique(pairs: list[tuple]) -> dict:
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _plain(value):
+    """The value itself, once nothing in it is absurd."""
+    level = [value]
+    for _ in range(DEEPEST):
+        if any(isinstance(v, int | float) and not abs(v) <= LARGEST_INTEGER for v in level):   # NaN compares false
+            raise ValueError("a number that is not finite, or larger than 64 bits")
+        level = [inner for v in level if isinstance(v, dict | list)
+                 for inner in (v.values() if isinstance(v, dict) else v)]
+        if not level:
+            return value
+    raise ValueError(f"more than {DEEPEST} brackets within each other")

@@ -1,0 +1,93 @@
+"""Files: strict readers refuse what they cannot mean, writers leave a file whole or as it was."""
+
+import os
+import stat
+
+import pytest
+
+from mapping import Refusal
+from mapping.files import check_writable, parse_json, parse_toml, read_bytes, refusing, write_atomically
+
+ABSURD = {"a key twice": '{"a": 1, "a": 2}', "NaN": "[NaN]", "infinity": "[-Infinity]", "overflow": "[1e400]",
+          "65 bits": "[18446744073709551617]", "thousands of digits": "9" * 5000, "deep": "[" * 17 + "]" * 17,
+          "very deep": "[" * 100_000 + "]" * 100_000, "no JSON": "{", "empty": ""}
+ABSURD_TOML = {"a key twice": "a = 1\na = 2", "NaN": "a = nan", "infinity": "a = [-inf]", "overflow": "a = 1e400",
+               "thousands of digits": "a = " + "9" * 5000, "very deep": "a = " + "[" * 10_000 + "]" * 10_000,
+               "no TOML": "a ="}
+
+
+@pytest.mark.parametrize("text", ABSURD.values(), ids=ABSURD)
+def test_json_that_is_absurd_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r"\S"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("text", ABSURD_TOML.values(), ids=ABSURD_TOML)
+def test_toml_that_is_absurd_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r"\S"):
+        parse_toml(text.encode())
+
+
+def test_what_is_sensible_is_read_as_it_is():
+    assert parse_json('{"a": [1, -2.5, true, null, "x", {"b": 9223372036854775807}]}') == {
+        "a": [1, -2.5, True, None, "x", {"b": 2**63 - 1}]}
+    assert parse_toml(b"a = [1, -2.5, true]\n[b]\nc = '\xc3\xa9'") == {"a": [1, -2.5, True], "b": {"c": "\u00e9"}}
+
+
+def test_only_regular_files_within_the_limit_are_read(tmp_path):
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    file.write_bytes(b"12345")
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+    assert read_bytes(file, 5) == read_bytes(link, 5) == b"12345"
+    for wrong, limit in ((file, 4), (pipe, 5), (tmp_path, 5), ("/dev/zero", 5), (tmp_path / "none", 5)):
+        with pytest.raises(OSError, match=r"\S"):
+            read_bytes(wrong, limit)
+
+
+def test_what_a_reader_raises_becomes_one_refusal_and_refusals_pass():
+    for error in (OSError(2, "No such file"), ValueError("bad"), RecursionError(), MemoryError()):
+        with pytest.raises(Refusal, match=r"x: unreadable; got .+; allowed: b; remedy: c"), \
+                refusing("unreadable", where="x", allowed="b", remedy="c"):
+            raise error
+    own = Refusal("own", where="", got="", allowed="", remedy="")
+    with pytest.raises(Refusal, match="own"), refusing("unreadable", where="x", allowed="b", remedy="c"):
+        raise own
+
+
+def test_a_file_is_replaced_whole_with_the_mode_that_the_umask_leaves(tmp_path):
+    path = tmp_path / "new" / "file"
+    before = os.umask(0o027)
+    try:
+        write_atomically(path, b"first")
+        write_atomically(path, b"second")
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == b"second"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"precious")
+    link.symlink_to(target)
+    write_atomically(link, b"new")
+    assert (target.read_bytes(), link.read_bytes(), link.is_symlink()) == (b"precious", b"new", False)
+
+
+def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path):
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    for place in (tmp_path / "folder", tmp_path / "folder" / ("x" * 300), "nul\0byte"):
+        with pytest.raises(Refusal, match="cannot write"):
+            write_atomically(place, b"blob")
+    with pytest.raises(Refusal, match="cannot write into the output folder"):
+        check_writable("/proc/none")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["folder", "inside"]
+
+
+def test_a_refusal_is_one_line_that_cannot_steer_a_terminal():
+    hostile = "a\x1b[31m\r\n\x00b\u202e\u009bc"
+    line = str(Refusal("what", where=hostile, got=hostile, allowed=hostile, remedy=hostile))
+    assert line.isprintable()
+    assert r"a\x1b[31m \x00b\u202e\x9bc" in line
