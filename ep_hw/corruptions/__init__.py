@@ -1,8 +1,12 @@
 """Common corruptions at severities 1 to 5, with the constants of CIFAR-10-C: fifteen, and four more.
 
-Every function takes images (N, C, H, W) in [0, 1] as float64, a constant (or a tuple of them) and a numpy generator of
-its own; the result is clipped to [0, 1] and truncated to 8 bits, as the published sets are, unless it is grey levels
-(uint8) already. Constants are those of 32 x 32 images; ep_hw.corruptions.sampling says how lengths scale.
+The published functions take 8-bit images. So every image is first rounded to its nearest 8 bits, in float64: a float32
+pixel misses k/255 by up to 1.5e-5 of a level, enough to lose one where a result is truncated; and an image of other
+levels, as the seventeen of digits, is corrupted as its 8-bit file would be.
+
+Every function takes images (N, C, H, W) of multiples of 1/255 as float64, a constant (or a tuple of them) and a numpy
+generator of its own; the result is clipped to [0, 1] and truncated to 8 bits, as the published sets are, unless it is
+grey levels (uint8) already. Constants are those of 32 x 32 images; ep_hw.corruptions.sampling says how lengths scale.
 Source: Hendrycks and Dietterich 2019.
 """
 
@@ -66,7 +70,7 @@ def corrupt(images: np.ndarray, name: str, severity: int, rng: np.random.Generat
     """Corrupt a batch.
 
     Args:
-        images: (N, C, H, W), float, in [0, 1].
+        images: (N, C, H, W), float, in [0, 1]; rounded to multiples of 1/255 first.
         name: a key of `CORRUPTIONS`. severity: 1 to 5.
         rng: source of all random numbers: the same generator state gives the same bytes.
 
@@ -83,10 +87,15 @@ def corrupt(images: np.ndarray, name: str, severity: int, rng: np.random.Generat
     step = max(1, len(images)) if corruption.random else _CHUNK
     corrupted = np.empty(np.shape(images), np.float32)
     for part in (slice(start, start + step) for start in range(0, len(images), step)):
-        x = np.asarray(images[part], np.float64)
-        changed = corruption.function(x, corruption.constants[severity - 1], rng)
+        changed = corruption.function(_eight_bit(images[part]), corruption.constants[severity - 1], rng)
         np.divide(changed if changed.dtype == np.uint8 else _truncated(changed), 255, corrupted[part], dtype=np.float32)
     return corrupted
+
+
+def _eight_bit(images: np.ndarray) -> np.ndarray:
+    """The nearest multiples of 1/255, in float64."""
+    levels = np.multiply(images, 255, dtype=np.float64)
+    return np.divide(np.rint(levels, out=levels), 255, out=levels)
 
 
 def _truncated(images: np.ndarray) -> np.ndarray:

@@ -2,8 +2,11 @@
 
 import colorsys
 import io
+import math
 import os
+from fractions import Fraction
 
+import imagecorruptions
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -347,6 +350,52 @@ def test_truncation_leaves_eight_bit_values_alone():
     mean = images.astype(np.float64).mean()
     assert np.array_equal(np.rint(changed * 255), np.floor((mean + 0.75 * (images.astype(np.float64) - mean)) * 255
                                                            + 1e-6))
+
+
+@given(st.sampled_from(WITHOUT_FILES), st.integers(1, 5), st.integers(0, 10**6),
+       st.sampled_from([np.float32, np.float64]))
+@settings(max_examples=60)
+def test_images_are_taken_as_their_nearest_eight_bits(name, severity, seed, dtype):
+    """Float32 pixels, which miss k/255 by 1e-5 levels, and any pixels less than half a level away."""
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(0, 256, (4, 3, 32, 32))
+    exact = corrupt(levels / 255, name, severity, np.random.default_rng(seed))
+    near = (levels + rng.uniform(-0.49, 0.49, levels.shape) * (seed % 2)) / 255
+    got = corrupt(near.clip(0, 1).astype(dtype), name, severity, np.random.default_rng(seed))
+    assert np.array_equal(got, exact)
+
+
+def test_digits_are_corrupted_as_their_eight_bit_files_would_be():
+    sixteenths = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4) / 16
+    written = np.array(Image.fromarray(np.rint(sixteenths[0, 0] * 255).astype(np.uint8)))
+    value = written / 255
+    assert np.array_equal(np.rint(corrupt(sixteenths, "contrast", 3, None)[0, 0] * 255),
+                          np.floor((value.mean() + 0.4 * (value - value.mean())) * 255 + 1e-6))
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_saturation_is_that_of_exact_arithmetic(severity):
+    """V - scale (V - x) - shift V (V - x) / (V - min), in fractions, rounded down; greys are left out."""
+    levels = np.random.default_rng(severity).integers(0, 256, (1, 3, 12, 12))
+    got = np.rint(corrupt(np.float32(levels / 255), "saturate", severity, None) * 255)
+    scale, shift = (Fraction(str(c)) for c in constants("saturate", severity))
+    for pixel, out in zip(levels.reshape(3, -1).T.tolist(), got.reshape(3, -1).T):
+        value, least = max(pixel), min(pixel)
+        if value > least:
+            saturation = min(scale * Fraction(value - least, value) + shift, 1)
+            exact = [value * (1 - Fraction(value - x, value - least) * saturation) for x in pixel]
+            assert out.tolist() == [math.floor(x) for x in exact]
+
+
+@pytest.mark.parametrize(("name", "severity", "theirs"), [
+    ("saturate", 1, 1), ("saturate", 2, 2), ("brightness", 2, 1), ("brightness", 4, 2), ("brightness", 5, 3),
+    ("contrast", 3, 1), ("contrast", 4, 2)])
+def test_the_published_functions_agree_where_constants_do(name, severity, theirs):
+    """To the level, but where their rounding noise lies below a whole number, which they then lose."""
+    images = np.random.default_rng(severity).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    published = np.stack([getattr(imagecorruptions.corruptions, name)(image, theirs) for image in images])
+    got = np.rint(corrupt(np.float32(images.transpose(0, 3, 1, 2)) / 255, name, severity, None) * 255)
+    assert np.array_equal(got.transpose(0, 2, 3, 1), np.floor(published + 1e-6))
 
 
 @pytest.mark.parametrize(("name", "severity"), [("rain", 1), ("contrast", 0), ("contrast", 6)])
