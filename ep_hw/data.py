@@ -5,16 +5,17 @@ torchvision's folder layout, `ROOT/cifar-10-batches-py` and `ROOT/cifar-100-pyth
 environment variable EP_HW_DATA.
 """
 
-import io
 import os
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ep_hw.batches import read_batch
+from ep_hw.fetching import Archive
 from mapping.errors import Refusal
+from mapping.files import read_bytes, refusing
 
 SPLIT_SEED = 0
 SPLITS = ("train", "validation", "test")
@@ -45,7 +46,7 @@ def load_data(name: str, split: str, root: str | Path | None = None, download: b
     Args:
         name: "digits", "cifar10" or "cifar100". split: "train", "validation" or "test".
         root: folder that holds the data set's own; the environment variable EP_HW_DATA if None.
-        download: let torchvision fetch a missing data set into `root`.
+        download: fetch a missing data set from where it was published into `root`.
 
     Raises:
         Refusal: unknown name or split, missing or damaged files.
@@ -69,21 +70,23 @@ def _digits(split, root, download) -> Split:
 
 @dataclass(frozen=True)
 class _Cifar:
-    """How one of the CIFAR sets is stored: folder, batch files, the key of the labels."""
+    """How one of the CIFAR sets is stored: folder, batch files and their most bytes, the key of the labels, its source.
+    """
 
     name: str
     folder: str
     train: tuple[str, ...]
     test: str
+    limit: int
     labels: str
+    archive: Archive
 
     def load(self, split, root, download) -> Split:
         folder = self._found(root, download)
         names = (self.test,) if split == "test" else self.train
-        batches = [_cifar_batch(folder / name, self.labels) for name in names]
+        batches = [self._batch(folder / name) for name in names]
         pixels, labels = (np.concatenate(parts) for parts in zip(*batches))
-        held_out = len(labels) - _CIFAR_VALIDATION
-        part = {"train": slice(held_out), "validation": slice(held_out, None), "test": slice(None)}[split]
+        part = slice(None) if split == "test" else self._part(split, len(labels), folder)
         images = torch.from_numpy(pixels[part].reshape(-1, 3, 32, 32)).float() / 255
         return Split(self.name, images, torch.from_numpy(labels[part]), torch.arange(len(labels))[part])
 
@@ -95,49 +98,31 @@ class _Cifar:
                           allowed=f"a folder that holds {self.folder}", remedy=remedy)
         folder = Path(root) / self.folder
         if download and not folder.is_dir():
-            _download(self.name, root)
+            self.archive.fetch(self.folder, (*self.train, self.test), Path(root))
         if not folder.is_dir():
             raise Refusal("data set not found", where=self.name, got=str(folder), allowed="an existing folder",
                           remedy=remedy)
         return folder
 
+    def _batch(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 3072) uint8 pixels and (N,) int64 labels of one file."""
+        with refusing("not a CIFAR batch", where=path, allowed="the official python batches",
+                      remedy="fetch the data set again"):
+            return read_batch(read_bytes(path, self.limit), self.labels, CLASSES[self.name])
 
-LOADERS = {"digits": _digits,
-           "cifar10": _Cifar("cifar10", "cifar-10-batches-py", tuple(f"data_batch_{n}" for n in range(1, 6)),
-                             "test_batch", "labels").load,
-           "cifar100": _Cifar("cifar100", "cifar-100-python", ("train",), "test", "fine_labels").load}
-
-
-def _download(name: str, root):
-    from torchvision import datasets
-
-    try:
-        getattr(datasets, name.upper())(str(root), download=True)
-    except (OSError, RuntimeError) as error:
-        raise Refusal("download failed", where=str(root), got=error, allowed="a reachable network, a writable folder",
-                      remedy="put its folder there yourself") from None
+    def _part(self, split: str, count: int, folder: Path) -> slice:
+        held_out = count - _CIFAR_VALIDATION
+        if held_out < 1:
+            raise Refusal("too few training images", where=str(folder), got=count,
+                          allowed=f"more than the {_CIFAR_VALIDATION} that are held out for validation",
+                          remedy="fetch the data set again")
+        return slice(held_out) if split == "train" else slice(held_out, None)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads dictionaries of arrays and builtin values; everything else in a pickle is refused."""
-
-    _ALLOWED = frozenset({("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-                          ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")})
-
-    def find_class(self, module, name):
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} is not an array")
-        return super().find_class(module, name)
-
-
-def _cifar_batch(path: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3072) uint8 pixels and (N,) int64 labels, kept under `key`, of one official batch file."""
-    try:
-        batch = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-        pixels, labels = np.asarray(batch["data"]), np.asarray(batch[key], np.int64)
-        if pixels.shape != (len(labels), 3072) or pixels.dtype != np.uint8:
-            raise ValueError(f"data {pixels.dtype} {pixels.shape}")
-    except (OSError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Refusal("not a CIFAR batch", where=str(path), got=error, allowed="the official python batches",
-                      remedy="fetch the data set again") from None
-    return pixels, labels
+CIFAR10 = _Cifar("cifar10", "cifar-10-batches-py", tuple(f"data_batch_{n}" for n in range(1, 6)), "test_batch", 2**26,
+                 "labels", Archive("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                                   "c58f30108f718f92721af3b95e74349a", 2**28))
+CIFAR100 = _Cifar("cifar100", "cifar-100-python", ("train",), "test", 2**28, "fine_labels",
+                  Archive("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+                          "eb9058c3a382ffc7106e4002c42a8d85", 2**28))
+LOADERS = {"digits": _digits, "cifar10": CIFAR10.load, "cifar100": CIFAR100.load}

@@ -9,7 +9,7 @@ Model = Annotated[str, typer.Argument(help="a packaged model (see 'ep-hw models'
 Images = Annotated[int, typer.Option(min=1, help="test images, drawn by --seed")]
 Chip = Annotated[int, typer.Option(min=0, help="chip seed, where there are chips")]
 DataRoot = Annotated[str | None, typer.Option(help="folder that holds cifar-10-batches-py (or EP_HW_DATA)")]
-Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a missing data set")]
+Download = Annotated[bool, typer.Option("--download", help="fetch a missing data set from where it was published")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 Jobs = Annotated[int, typer.Option(min=1, help="worker processes; any number gives the same bytes")]
 PROCESSORS = len(os.sched_getaffinity(0))

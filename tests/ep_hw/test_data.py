@@ -1,13 +1,18 @@
-"""Data sets: fixed disjoint splits, real CIFAR-10 where it is present, pickles that carry arrays only."""
+"""Data sets: fixed disjoint splits, real CIFAR-10 where it is present, files that are something else."""
 
+import hashlib
+import io
 import os
 import pickle
+import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from ep_hw.data import load_data
+from ep_hw.data import CIFAR10, LOADERS, load_data
+from ep_hw.fetching import Archive
 from mapping import Refusal
 
 
@@ -59,6 +64,13 @@ def test_cifar100_is_read_by_its_fine_labels_and_the_last_5000_images_are_held_o
     assert validation.labels.tolist() == fine[3:]
     with pytest.raises(Refusal, match="not a CIFAR batch"):
         load_data("cifar100", "test", tmp_path)
+    (folder / "train").write_bytes(official_batch(5000, "fine_labels"))
+    with pytest.raises(Refusal, match="too few training images"):
+        load_data("cifar100", "train", tmp_path)
+
+
+def official_batch(images: int, key: str = "labels", label: int = 7) -> bytes:
+    return pickle.dumps({"data": np.zeros((images, 3072), np.uint8), key: [label] * images}, protocol=2)
 
 
 class Dangerous:
@@ -66,14 +78,103 @@ class Dangerous:
         return os.mkdir, ("planted",)
 
 
-@pytest.mark.parametrize("content", [pickle.dumps({"data": Dangerous()}), pickle.dumps([1, 2]), b"", b"junk",
-                                     pickle.dumps({"data": np.zeros((2, 5), np.uint8), "labels": [0, 1]})])
-def test_anything_but_arrays_is_refused_and_nothing_is_executed(tmp_path, monkeypatch, content):
+@pytest.mark.parametrize("content", [pickle.dumps({"data": Dangerous()}), b"", official_batch(2, label=10),
+                                     official_batch(2, label=-1), official_batch(0)])
+def test_anything_but_a_batch_is_refused_in_one_line_and_nothing_is_executed(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     root = batch_folder(tmp_path, content)
-    with pytest.raises(Refusal, match="not a CIFAR batch"):
+    with pytest.raises(Refusal, match=r"test_batch: not a CIFAR batch.*; remedy"):
         load_data("cifar10", "test", root)
     assert not (tmp_path / "planted").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to a pipe", "device", "dangling link", "nothing",
+                                  "too large"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
+    root = batch_folder(tmp_path, b"")
+    path, pipe = root / "cifar-10-batches-py/test_batch", tmp_path / "pipe"
+    path.unlink()
+    os.mkfifo(pipe)
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "link to a pipe": lambda: path.symlink_to(pipe),
+     "device": lambda: path.symlink_to("/dev/zero"), "dangling link": lambda: path.symlink_to("gone"),
+     "nothing": lambda: None, "too large": lambda: os.truncate(os.open(path, os.O_CREAT | os.O_RDWR), 2**40)}[kind]()
+    with pytest.raises(Refusal, match="not a CIFAR batch"):
+        load_data("cifar10", "test", root)
+
+
+def test_a_linked_folder_and_file_are_read(tmp_path):
+    (tmp_path / "disk").mkdir()
+    batch_folder(tmp_path / "disk", b"")
+    (tmp_path / "disk/kept").write_bytes(official_batch(2))
+    path = tmp_path / "disk/cifar-10-batches-py/test_batch"
+    path.unlink()
+    path.symlink_to(tmp_path / "disk/kept")
+    (tmp_path / "root").symlink_to(tmp_path / "disk")
+    assert load_data("cifar10", "test", tmp_path / "root").labels.tolist() == [7, 7]
+
+
+def archive(members: dict[str, bytes | str]) -> bytes:
+    """A gzipped tar of files, and of links where the content is text."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:gz") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+            else:
+                member.size = len(content)
+            tar.addfile(member, io.BytesIO(content if isinstance(content, bytes) else b""))
+    return written.getvalue()
+
+
+BATCHES = {f"cifar-10-batches-py/{name}": official_batch(1001)
+           for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch")}
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Publishes an archive as CIFAR-10's, below a file's address; returns where it lies."""
+    def publish(content: bytes):
+        path = tmp_path / "server/cifar.tar.gz"
+        path.parent.mkdir()
+        path.write_bytes(content)
+        archive = Archive(path.as_uri(), hashlib.md5(content).hexdigest(), 2**24)
+        monkeypatch.setitem(LOADERS, "cifar10", replace(CIFAR10, archive=archive).load)
+        return path
+
+    return publish
+
+
+def test_a_download_takes_out_the_batches_and_nothing_else(tmp_path, published):
+    published(archive(BATCHES | {"../escaped": b"x", "cifar-10-batches-py/../../escaped": b"x", "/tmp/escaped-ep": b"x",
+                                 "cifar-10-batches-py/batches.meta": pickle.dumps(Dangerous())}))
+    split = load_data("cifar10", "train", tmp_path / "new/root", download=True)
+    assert split.labels.tolist() == [7] * 5
+    assert [str(p.relative_to(tmp_path / "new")) for p in sorted((tmp_path / "new").rglob("*")) if p.is_file()] == [
+        f"root/{name}" for name in sorted(BATCHES)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "server"]
+    assert (tmp_path / "new/root/cifar-10-batches-py").stat().st_mode & 0o777 == 0o777 & ~umask()
+
+
+def umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+@pytest.mark.parametrize("fault", ["md5", "too large", "missing", "link", "no archive", "no server"])
+def test_a_download_that_is_something_else_leaves_nothing(tmp_path, published, fault):
+    name = "cifar-10-batches-py/test_batch"
+    content = {"missing": archive({k: v for k, v in BATCHES.items() if k != name}), "no archive": b"<html>",
+               "link": archive(BATCHES | {name: "../../secret"})}.get(fault, archive(BATCHES))
+    path = published(content)
+    if fault in ("md5", "too large"):
+        path.write_bytes(content + b"x" * (1 if fault == "md5" else 2**24))
+    if fault == "no server":
+        path.unlink()
+    with pytest.raises(Refusal, match="download failed"):
+        load_data("cifar10", "test", tmp_path / "root", download=True)
+    assert not list((tmp_path / "root").iterdir())
 
 
 def test_missing_data_and_unknown_names_are_refused(tmp_path, monkeypatch):
