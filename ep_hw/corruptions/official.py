@@ -14,10 +14,14 @@ import numpy as np
 import torch
 
 from ep_hw.data import Split
+from mapping.arrays import map_array
 from mapping.errors import Refusal
+from mapping.files import refusing
 
 FOLDERS = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
 SEVERITIES = 5
+_WHAT, _REMEDY = "not a published set of corruptions", "fetch the set again"
+_ALLOWED = "five severities of the test images, uint8 (N, 32, 32, 3), and their labels"
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class OfficialSet:
         Raises:
             Refusal: a missing or damaged file, or labels of another test set.
         """
-        pixels, labels = self._open(f"{name}.npy", (32, 32, 3)), self._open("labels.npy", ())
+        pixels, labels = self._open(f"{name}.npy", (32, 32, 3), np.uint8), self._open("labels.npy", (), np.integer)
         if len(pixels) != len(labels) or len(labels) % SEVERITIES:
             raise self._damaged(f"{name}.npy", f"{len(pixels)} images, {len(labels)} labels")
         places = (severity - 1) * (len(labels) // SEVERITIES) + clean.ids.numpy()
@@ -64,16 +68,13 @@ class OfficialSet:
         """sha256 of the published images of `clean`."""
         return hashlib.sha256(self.corrupted(name, severity, clean).numpy().tobytes()).hexdigest()
 
-    def _open(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        try:
-            array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise self._damaged(name, error) from None
-        if array.shape[1:] != shape or array.ndim != len(shape) + 1 or (shape and array.dtype != np.uint8):
+    def _open(self, name: str, shape: tuple[int, ...], kind: type) -> np.ndarray:
+        """The array of a file, of entries of that shape and kind."""
+        with refusing(_WHAT, where=self.folder / name, allowed=_ALLOWED, remedy=_REMEDY):
+            array = map_array(self.folder / name)
+        if array.shape[1:] != shape or array.ndim != len(shape) + 1 or not np.issubdtype(array.dtype, kind):
             raise self._damaged(name, f"{array.dtype} {array.shape}")
         return array
 
     def _damaged(self, name: str, got) -> Refusal:
-        return Refusal("not a published set of corruptions", where=str(self.folder / name), got=got,
-                       allowed="five severities of the test images, uint8 (N, 32, 32, 3), and their labels",
-                       remedy="fetch the set again")
+        return Refusal(_WHAT, where=str(self.folder / name), got=got, allowed=_ALLOWED, remedy=_REMEDY)

@@ -1,6 +1,7 @@
 """The published photographs of frost: found, checked, never replaced by anything else."""
 
 import hashlib
+import io
 import os
 from functools import lru_cache
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mapping.errors import Refusal
+from mapping.files import read_bytes, refusing
 
 SHA256 = {
     "frost1.png": "ff9f907860bd7a835d459e32f9d588062b7f61ee267343cc7222b56753a14755",
@@ -18,6 +20,8 @@ SHA256 = {
     "frost4.jpg": "3f8b91ca1a9fa7167b09e773da53f5ae60d0a1fd88f02a783f6e328a72887f6e",
     "frost5.jpg": "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2",
 }
+_LARGEST = 2**21   # bytes of a photograph
+_WHAT = "not the published photograph"
 REMEDY = ("install imagecorruptions-imaug, which carries them, or set EP_HW_FROST to the folder that holds "
           "frost1.png to frost5.jpg")
 
@@ -48,8 +52,9 @@ def _folders() -> list[Path]:
 
 
 def _read(path: Path) -> np.ndarray:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != SHA256[path.name]:
-        raise Refusal("not the published photograph", where=str(path), got=f"sha256 {digest[:12]}",
-                      allowed=SHA256[path.name][:12], remedy=REMEDY)
-    return np.asarray(Image.open(path).convert("RGB"), np.float64).transpose(2, 0, 1) / 255
+    with refusing(_WHAT, where=path, allowed="the published photograph", remedy=REMEDY):
+        content = read_bytes(path, _LARGEST)
+    if (digest := hashlib.sha256(content).hexdigest()) != SHA256[path.name]:
+        raise Refusal(_WHAT, where=str(path), got=f"sha256 {digest[:12]}", allowed=SHA256[path.name][:12],
+                      remedy=REMEDY)
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), np.float64).transpose(2, 0, 1) / 255

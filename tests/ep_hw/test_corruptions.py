@@ -296,6 +296,9 @@ def test_frost_without_its_photographs_is_refused(monkeypatch, tmp_path):
         (tmp_path / name).write_bytes(os.urandom(8))
     with pytest.raises(Refusal, match="not the published photograph"):
         corrupt(eight_bit_images(1), "frost", 1, np.random.default_rng(0))
+    os.truncate(tmp_path / next(iter(SHA256)), 2**40)
+    with pytest.raises(Refusal, match="bytes"):
+        corrupt(eight_bit_images(1), "frost", 1, np.random.default_rng(0))
 
 
 @given(st.sampled_from(WITHOUT_FILES), st.integers(1, 5), st.integers(0, 10**6),

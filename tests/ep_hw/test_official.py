@@ -1,5 +1,7 @@
 """Published corruption sets: a small folder in their format, read by the ids of the clean test images."""
 
+import io
+import os
 import pickle
 
 import numpy as np
@@ -94,16 +96,29 @@ def test_what_is_not_there_is_refused_before_any_work(root, model, text, words):
         plan_evaluation(model, ["reference"], [parse_threat(text)], images=4, root=root)
 
 
-@pytest.mark.parametrize("damage", ["labels", "shape", "length", "junk"])
+def zipped(array) -> bytes:
+    """An .npz, whatever its name."""
+    written = io.BytesIO()
+    np.savez_compressed(written, array)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("damage", ["labels", "shape", "length", "type", "junk", "empty", "zip", "negative", "large",
+                                    "floats", "objects", "pipe", "folder"])
 def test_a_set_of_something_else_is_refused(root, tmp_path, damage):
     clean = load_data("cifar10", "test", root)
     folder = tmp_path / FOLDERS["cifar10"]
     folder.mkdir()
     labels, fog = np.tile(clean.labels.numpy(), 5), np.zeros((5 * IMAGES, 32, 32, 3), np.uint8)
-    np.save(folder / "labels.npy", (labels + 1) % 10 if damage == "labels" else labels)
-    np.save(folder / "fog.npy", {"shape": fog[..., :1], "length": fog[1:]}.get(damage, fog))
-    if damage == "junk":
-        (folder / "fog.npy").write_bytes(b"junk")
+    known = {"labels": (labels + 1) % 10, "negative": np.where(labels, labels, -1), "large": labels + 2**40,
+             "floats": labels.astype(float), "objects": labels.astype(object)}
+    np.save(folder / "labels.npy", known.get(damage, labels))
+    np.save(folder / "fog.npy", {"shape": fog[..., :1], "length": fog[1:], "type": fog.view(np.int8)}.get(damage, fog))
+    if damage in ("junk", "empty", "zip"):
+        (folder / "fog.npy").write_bytes({"junk": b"junk", "empty": b""}.get(damage, zipped(fog)))
+    if damage in ("pipe", "folder"):
+        (folder / "fog.npy").unlink()
+        (os.mkfifo if damage == "pipe" else os.mkdir)(folder / "fog.npy")
     with pytest.raises(Refusal, match="not a published set"):
         OfficialSet.of("cifar10", tmp_path).corrupted("fog", 1, clean)
 

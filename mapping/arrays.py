@@ -1,0 +1,45 @@
+"""numpy's files of one array (.npy), mapped into memory: only what is used of them is read.
+
+A header is believed if it is written as numpy writes those of plain numbers, and the file holds exactly as many bytes
+as it claims. Source: numpy's NEP 1.
+"""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from mapping.files import check_regular
+
+_LONGEST_HEADER = 1024   # bytes; numpy's has 128
+_HEADER = re.compile(rb"\{'descr': '([|<>](?:b1|[iu][1248]|f[248]))', 'fortran_order': (False|True), "
+                     rb"'shape': \(((?:\d+L?(?:, \d+L?)*,?)?)\), \} *\n")
+
+
+def map_array(path: str | Path) -> np.ndarray:
+    """The array of a file, read-only.
+
+    Raises:
+        OSError: there is no such file, or it is a folder, pipe or device.
+        ValueError: not an array of integers or floats with at least one entry, or of another size than it claims.
+    """
+    size = check_regular(path).st_size
+    with open(path, "rb") as file:
+        start = file.read(_LONGEST_HEADER)
+    offset = _offset(start)
+    found = _HEADER.fullmatch(start[10 if start[6] == 1 else 12:offset])
+    if not found:
+        raise ValueError("no array of plain numbers")
+    dtype, shape = np.dtype(found[1].decode()), tuple(map(int, re.findall(rb"\d+", found[3])))
+    if math.prod(shape) * dtype.itemsize != size - offset or size == offset:
+        raise ValueError(f"{size - offset} bytes for an array of {dtype} {shape}")
+    return np.memmap(path, dtype, "r", offset, shape, "F" if found[2] == b"True" else "C")
+
+
+def _offset(start: bytes) -> int:
+    """Where the numbers begin."""
+    if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise ValueError("no .npy file")
+    width = 2 if start[6] == 1 else 4
+    return 8 + width + int.from_bytes(start[8:8 + width], "little")
