@@ -41,13 +41,14 @@ def test_python_2_s_long_numbers_are_read(tmp_path):
 DAMAGED = {
     "empty": b"", "junk": b"junk", "a zip": b"PK\3\4" + b"\0" * 100, "magic alone": b"\x93NUMPY",
     "another version": b"\x93NUMPY\4\0" + npy(header())[8:], "cut header": npy(header())[:40],
-    "cut": npy(header())[:-1], "longer": npy(header()) + b"\0", "objects": npy(header("'|O'")), "text": npy(header("'<U3'")),
-    "a record": npy(header("[('a', '|u1')]")), "negative": npy(header(shape="(-3, -4)")),
+    "cut": npy(header())[:-1], "longer": npy(header()) + b"\0", "objects": npy(header("'|O'")),
+    "text": npy(header("'<U3'")), "a record": npy(header("[('a', '|u1')]")), "negative": npy(header(shape="(-3, -4)")),
     "huge": npy(header(shape="(1000000000000000000, 4)")), "overflow": npy(header(shape=f"({2**62}, {2**62}, 16)")),
     "none": npy(header(shape="(0, 4)"), b""), "floats": npy(header(shape="(3.0, 4)")), "code": npy("print(1)"),
     "a call": npy(header(shape="(int(3), 4)")), "deep": npy(header(shape="(" * 400 + "3" + ",)" * 400)),
     "deeper": npy("-" * 900 + "1"), "a key twice": npy(header()[:-2] + "'shape': (12,), }"),
-    "order": npy(header(fortran="1")), "a long header": npy(header() + " " * 2000), "a length beyond the file": b"\x93NUMPY\2\0\xff\xff\xff\x7f" + b"{",
+    "order": npy(header(fortran="1")), "a long header": npy(header() + " " * 2000),
+    "a length beyond the file": b"\x93NUMPY\2\0\xff\xff\xff\x7f" + b"{",
 }
 
 
