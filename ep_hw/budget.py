@@ -97,7 +97,7 @@ def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: i
 
 def question_of(trials: Sequence[Plan], *asked: float) -> str:
     """sha256 of everything that a choice depends on but the speed of the computer: trial cells, and what was asked."""
-    cells = sorted(cell.path.stem for trial in trials for cell in cells_of(trial, Path()))
+    cells = sorted(cell.stem for trial in trials for cell in cells_of(trial, Path()))
     return hashlib.sha256(json.dumps([cells, *asked]).encode()).hexdigest()
 
 

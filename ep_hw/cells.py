@@ -1,28 +1,28 @@
 """Cells: the unit of work of an evaluation, written once and never computed twice.
 
 A cell is one shard of images under one threat on one machine (and chip). Its key is the hash of everything that
-decides its outcome; its file holds one row an image. A file that is there is whole: it was renamed into place.
+decides its outcome: configuration, program, the pixels and labels themselves, and the versions of the code that makes
+it (`ep_hw.versions`). Its files are checked when they are read (`ep_hw.stored`); damaged ones are computed again.
 """
 
 import hashlib
 import json
+import logging
 import time
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-import ep_hw
 from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
 from ep_hw.corruptions import corrupt
 from ep_hw.corruptions.official import OfficialSet
 from ep_hw.data import Split
+from ep_hw.stored import Stored
 from ep_hw.threats import Threat
-from mapping.files import write_atomically
+from mapping.errors import Refusal
 from simulators.machine import Machine
 
 SCHEMA = pa.schema([
@@ -38,15 +38,18 @@ SCHEMA = pa.schema([
 class Configuration:
     """What decides a cell's outcome, besides its images.
 
-    `program` is the digest of the compiled program (weights, ranges, bounds); `chip_seed` None for machines without
-    chips; `settings` those of the attack, None where the threat needs none; `source` what made a transfer's images, or
-    the last attempt of a white box; `published` the digest of published images.
+    `program` is the digest of the compiled program (weights, ranges, bounds), `reference` of the reference's, which
+    rows are compared with; `code` the versions of what makes the cell; `chip_seed` None for machines without chips;
+    `settings` those of the attack, None where the threat needs none; `source` what made a transfer's images, or the
+    last attempt of a white box; `published` the digest of published images.
     """
 
     model: str
     dataset: str
     machine: str
     program: str
+    reference: str
+    code: dict[str, int | str]
     threat: Threat
     chip_seed: int | None
     seed: int
@@ -64,8 +67,8 @@ class Configuration:
     @property
     def key(self) -> str:
         """16 hex digits of the sha256 of the canonical configuration."""
-        content = {"version": ep_hw.__version__, "model": self.model, "dataset": self.dataset,
-                   "machine": self.machine, "program": self.program, "threat": str(self.threat),
+        content = {"code": self.code, "model": self.model, "dataset": self.dataset, "machine": self.machine,
+                   "program": self.program, "reference": self.reference, "threat": str(self.threat),
                    "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
                    "device": self.device, "source": self.source and self.source.key, "published": self.published,
                    "settings": self.settings and self.settings.model_dump(mode="json")}
@@ -74,7 +77,7 @@ class Configuration:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A configuration on one shard of images; files `KEY-SHARD.parquet` and, for attacks, `KEY-SHARD.npy`.
+    """A configuration on one shard of images, and its files.
 
     `official` is where published images are read.
     """
@@ -90,17 +93,12 @@ class Cell:
 
     @property
     def stem(self) -> str:
-        """Key and a hash of the image ids, so that runs share the shards that hold the same images."""
-        return f"{self.configuration.key}-{hashlib.sha256(self.ids).hexdigest()[:8]}"
+        """Keys of the configuration and of the images, so that runs share the shards that hold the same images."""
+        return f"{self.configuration.key}-{self.images.digest[:16]}"
 
     @property
-    def path(self) -> Path:
-        return self.folder / f"{self.stem}.parquet"
-
-    @property
-    def images_path(self) -> Path:
-        """Adversarial images, float32 (N, C, H, W)."""
-        return self.folder / f"{self.stem}.npy"
+    def stored(self) -> Stored:
+        return Stored(self.folder, self.stem)
 
     @property
     def source(self) -> "Cell":
@@ -108,7 +106,23 @@ class Cell:
         return Cell(self.configuration.source, self.images, self.folder)
 
     def done(self) -> bool:
-        return self.path.exists()
+        """Whether its files are there and whole; says so where they are damaged."""
+        try:
+            if found := self.stored.record_path.exists():
+                self._check()
+        except Refusal as damage:
+            logging.getLogger(__name__).warning("%s: computed again", damage)
+            return False
+        return found
+
+    def _check(self):
+        """Raises Refusal."""
+        record, table = self.stored.record(), self.read()
+        own = table.schema.equals(SCHEMA) and table["image_id"].to_pylist() == self.images.ids.tolist() and \
+            set(table["key"].to_pylist()) == {self.configuration.key}
+        if not own or (record.images and self.adversarial().shape != self.images.images.shape):
+            raise Refusal("a stored cell is damaged", where=str(self.stored.table_path), got="another cell",
+                          allowed="a row for each of its images", remedy="run the same command again")
 
     def generator(self, purpose: str) -> torch.Generator:
         """Torch generator of this cell for one purpose: the same key gives the same numbers."""
@@ -126,17 +140,19 @@ class Cell:
         return torch.Generator().manual_seed(_number(f"{c.dataset} {c.threat.name} {c.seed}".encode() + self.ids))
 
     def read(self) -> pa.Table:
-        return pq.read_table(self.path)
+        """A row an image, as in `SCHEMA`."""
+        return self.stored.table()
 
     def adversarial(self) -> torch.Tensor:
-        return torch.from_numpy(np.load(self.images_path, allow_pickle=False))
+        """Images (N, C, H, W) that an attack made."""
+        return torch.from_numpy(self.stored.images())
 
     def seconds(self) -> float:
-        return float(pq.read_schema(self.path).metadata[b"seconds"])
+        return self.stored.record().seconds
 
     def circuit(self) -> dict:
         """What the machine's circuit met at the verdict: `Machine.counts`, and `asymmetry`; {} for other machines."""
-        return json.loads(pq.read_schema(self.path).metadata.get(b"circuit", b"{}"))
+        return self.stored.record().circuit
 
 
 def run_cell(cell: Cell, machine: Machine, reference: Machine):
@@ -163,11 +179,8 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
         "norm": perturbation(cell.images.images, images, threat.norm if threat.is_attack else "l2").double(),
         "steps": ends[0].steps.double(), "converged": ends[0].converged,
         "noise_correct": _noise_correct(cell, machine, images), **detail}
-    if threat.is_attack and threat.source is None:
-        buffer = BytesIO()
-        np.save(buffer, images.numpy(), allow_pickle=False)
-        write_atomically(cell.images_path, buffer.getvalue())
-    _write(cell, columns, time.perf_counter() - started, circuit)
+    made = images.numpy() if threat.is_attack and threat.source is None else None
+    cell.stored.write(_table(cell, columns), made, time.perf_counter() - started, circuit)
 
 
 def _circuit(machine: Machine, before: dict) -> dict:
@@ -217,13 +230,10 @@ def _number(content: bytes, size: int = 7) -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:size], "big")
 
 
-def _write(cell: Cell, columns: dict, seconds: float, circuit: dict):
+def _table(cell: Cell, columns: dict) -> pa.Table:
     c, n = cell.configuration, len(cell.images)
     fixed = {"key": c.key, "model": c.model, "dataset": c.dataset, "machine": c.machine, "threat": c.threat.name,
              "strength": float(c.threat.strength), "chip_seed": c.chip_seed}
     data = {k: [v] * n for k, v in fixed.items()} | {
         k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in columns.items()}
-    table = pa.table(data, schema=SCHEMA.with_metadata({"seconds": f"{seconds:.3f}", "circuit": json.dumps(circuit)}))
-    buffer = BytesIO()
-    pq.write_table(table, buffer)
-    write_atomically(cell.path, buffer.getvalue())
+    return pa.table(data, schema=SCHEMA)

@@ -5,8 +5,10 @@ torchvision's folder layout, `ROOT/cifar-10-batches-py` and `ROOT/cifar-100-pyth
 environment variable EP_HW_DATA.
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,14 @@ class Split:
 
     def __len__(self):
         return len(self.labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over name, pixels, labels and ids."""
+        content = hashlib.sha256(f"{self.data} {tuple(self.images.shape)} {self.images.dtype}".encode())
+        for tensor in (self.images, self.labels, self.ids):
+            content.update(tensor.contiguous().numpy().data)
+        return content.hexdigest()
 
     def take(self, index) -> "Split":
         return Split(self.data, self.images[index], self.labels[index], self.ids[index])

@@ -6,6 +6,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from ep_hw.attacks import UNAWARE, AttackSettings
 from ep_hw.attacks.square import BLACK_BOX
 from ep_hw.baselines import Baseline
-from ep_hw.cells import SCHEMA, Cell, Configuration
+from ep_hw.cells import Cell, Configuration
 from ep_hw.corruptions.official import OfficialSet
 from ep_hw.data import Split
 from ep_hw.execution import REFERENCE, runner
@@ -26,6 +26,7 @@ from ep_hw.network import EPNetwork
 from ep_hw.statistics import paired_bootstrap, wilson
 from ep_hw.suites import Temporal
 from ep_hw.threats import CLEAN, Threat
+from ep_hw.versions import code_of
 from mapping.files import check_writable, write_atomically
 from mapping.program import Program
 
@@ -90,9 +91,13 @@ class Plan:
         """The images that meet a threat on a machine, in order, a cell each; cut alike on every machine."""
         met = self.fewer.get((threat.source or machine, threat.kind), len(self.images))
         cuts = {len(self.images), *(n for (_, kind), n in self.fewer.items() if kind == threat.kind)}
-        index, starts = torch.arange(len(self.images)), [0, *sorted(cuts)]
-        return [self.images.take(shard) for start, end in pairwise(starts) if end <= met
-                for shard in index[start:end].split(self.shard)]
+        return [self._cut(start, min(start + self.shard, end)) for first, end in pairwise([0, *sorted(cuts)])
+                if end <= met for start in range(first, end, self.shard)]
+
+    @cached_property
+    def _cut(self) -> Callable[[int, int], Split]:
+        """Images from start to stop; the same object for the same places, so that it is hashed once."""
+        return cache(lambda start, stop: self.images.take(slice(start, stop)))
 
 
 def compile_all(net: EPNetwork | Baseline, names, *, loaded: dict[str, Program] | None = None) -> dict[str, Program]:
@@ -171,14 +176,15 @@ def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[st
     if made_on:  # adversarial images come from the source's first chip
         source = _configuration(plan, made_on, made, chips_of(plan, made_on)[0], digests)
     settings = plan.own_settings.get(made, plan.settings) if threat.is_attack else None
-    return Configuration(plan.model, plan.images.data, name, digests[name], threat, chip, plan.seed, settings,
-                         plan.settings.votes, plan.device, source, digests.get(threat))
+    code = code_of([plan.programs[name], plan.programs[REFERENCE]], threat)
+    return Configuration(plan.model, plan.images.data, name, digests[name], digests[REFERENCE], code, threat, chip,
+                         plan.seed, settings, plan.settings.votes, plan.device, source, digests.get(threat))
 
 
 def _collect(cells: list[Cell], folder: Path) -> list[dict]:
-    table = pa.concat_tables([cell.read().replace_schema_metadata(None) for cell in cells])
+    table = pa.concat_tables([cell.read() for cell in cells])
     buffer = BytesIO()
-    pq.write_table(table.cast(SCHEMA), buffer)
+    pq.write_table(table, buffer)
     summary = summarise(table, cells)
     write_atomically(folder / "results.parquet", buffer.getvalue())
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())

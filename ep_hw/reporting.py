@@ -115,7 +115,7 @@ def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
              if c.configuration.threat == CLEAN for row in c.read().to_pylist()}
     attacked = {}
     for cell in sorted(_first_chips(cells), key=lambda c: c.configuration.threat.strength):
-        if cell.images_path.exists():
+        if cell.stored.images_path.exists():
             attacked.setdefault((cell.configuration.threat.kind, cell.configuration.machine), []).append(cell)
     return [item for kind in dict.fromkeys(threat.kind for threat in plan.threats) for name in plan.machines
             for item in _first_broken(attacked.get((kind, name), []), clean)]

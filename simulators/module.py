@@ -8,6 +8,7 @@ It has no states and no time: one pass gives the logits, and backpropagation thr
 import hashlib
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -74,8 +75,19 @@ class ModuleProgram:
     target: ReferenceTarget = field(default_factory=lambda: ReferenceTarget("reference"))
 
     def digest(self) -> str:
-        """sha256 over the module's structure and all its tensors; plain attributes and code are not seen."""
+        """sha256 over the module's structure, all its tensors, and its answers to a few random images.
+
+        By the answers it sees plain attributes and code, which no tensor holds.
+        """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         content = hashlib.sha256(repr(self.module).encode())
+        images = torch.rand(2, *self.interface.image_shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            content.update(ModuleMachine(self.module, self.interface.image_shape, self.interface.classes)
+                           .relax(images).logits.numpy().tobytes())
         for name, tensor in sorted({**dict(self.module.named_buffers()), **self.module.state_dict()}.items()):
             content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             content.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -53,7 +53,7 @@ def test_every_cell_is_its_target_asked_about_its_source_s_images(transferred):
     rows = transfer_rows(summary, NAMES, THREAT)
     assert [(row["source"], row["target"]) for row in rows] == [(s, t) for s in NAMES for t in NAMES]
     made = {c.configuration.machine: c.adversarial() for c in cells
-            if c.configuration.threat == THREAT and c.images_path.exists()}
+            if c.configuration.threat == THREAT and c.stored.images_path.exists()}
     for row in rows:
         with simulators.open(plan.programs[row["target"]]) as machine:
             right = machine.relax(made[row["source"]]).prediction == plan.images.labels

@@ -18,7 +18,7 @@ from memory import abandoned_memory
 from networks import small_network
 
 import simulators
-from ep_hw import workflow
+from ep_hw import versions, workflow
 from ep_hw.attacks import AttackSettings
 from ep_hw.checkpoint import load, save_checkpoint
 from ep_hw.evaluation import cells_of, chips_of, evaluate
@@ -135,18 +135,51 @@ def test_finished_cells_are_not_computed_again(finished):
     plan, folder, _ = finished
     cells = cells_of(plan, folder)
     lost = cells[len(cells) // 2]
-    before = {c.path: c.path.stat().st_mtime_ns for c in cells}
+    before = {c.stem: c.stored.table_path.stat().st_mtime_ns for c in cells}
     results = (folder / "results.parquet").read_bytes()
-    lost.path.unlink()
+    lost.stored.record_path.unlink()
     run(plan, folder)
-    rewritten = [c for c in cells if c.path.stat().st_mtime_ns != before[c.path]]
+    rewritten = [c for c in cells if c.stored.table_path.stat().st_mtime_ns != before[c.stem]]
     assert rewritten == [lost]
     assert (folder / "results.parquet").read_bytes() == results
 
 
+DAMAGE = {"empty": lambda blob: b"", "cut": lambda blob: blob[:len(blob) // 2], "longer": lambda blob: blob + b"0",
+          "flipped": lambda blob: blob[:99] + bytes([blob[99] ^ 1]) + blob[100:], "gone": None}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("path", ["table_path", "images_path", "record_path"])
+def test_a_damaged_cell_is_seen_and_computed_again(finished, tmp_path, caplog, path, damage):
+    plan, folder, _ = finished
+    cell = next(c for c in cells_of(plan, folder) if c.stored.images_path.exists())
+    copied = replace(cell, folder=tmp_path)
+    for name in ("table_path", "images_path", "record_path"):
+        getattr(copied.stored, name).write_bytes(getattr(cell.stored, name).read_bytes())
+    assert copied.done()
+    file = getattr(copied.stored, path)
+    file.write_bytes(damage(file.read_bytes())) if damage else file.unlink()
+    assert not copied.done()
+    if path == "record_path" and damage is None:
+        assert not caplog.messages, "a cell without a record was never finished"
+    else:
+        assert "a stored cell is damaged" in caplog.text
+        assert "computed again" in caplog.text
+
+
+def test_a_cell_of_other_images_in_its_place_is_not_believed(finished, tmp_path, caplog):
+    plan, folder, _ = finished
+    cells = [c for c in cells_of(plan, folder) if c.configuration.machine == "loihi"]
+    for name in ("table_path", "record_path"):
+        getattr(replace(cells[0], folder=tmp_path).stored, name).write_bytes(
+            getattr(cells[1].stored, name).read_bytes())
+    assert not replace(cells[0], folder=tmp_path).done()
+    assert "got another cell" in caplog.text
+
+
 def test_shards_pool_into_one_row_and_corruptions_are_the_same_on_every_machine(model, tmp_path):
     plan = small_plan(model, machines=("reference", "loihi"), threats=("gaussian_noise@5",))
-    sharded = type(plan)(**{**vars(plan), "shard": 5})
+    sharded = replace(plan, shard=5)
     summary = run(sharded, tmp_path)
     assert {r["n"] for r in summary} == {12}
     assert len({c.configuration.key for c in cells_of(sharded, tmp_path)}) == len(summary)
@@ -183,13 +216,33 @@ def test_chips_are_programmed_only_where_there_are_chips(finished):
 def test_everything_that_decides_an_outcome_is_in_the_key(finished):
     plan, folder, _ = finished
     cell = next(c for c in cells_of(plan, folder) if c.configuration.source and c.configuration.chip_seed == 1)
-    base = cell.configuration
-    changes = {"model": "x", "dataset": "x", "machine": "x", "program": "x", "threat": replace(base.threat, strength=9),
-               "chip_seed": 2, "seed": 7, "settings": FAST.model_copy(update={"iterations": 4}), "votes": 9,
-               "device": "cuda", "source": replace(base.source, program="x"), "published": "x"}
+    base, data = cell.configuration, cell.images
+    changes = {"model": "x", "dataset": "x", "machine": "x", "program": "x", "reference": "x", "code": {"pgd": 0},
+               "threat": replace(base.threat, strength=9), "chip_seed": 2, "seed": 7,
+               "settings": FAST.model_copy(update={"iterations": 4}), "votes": 9, "device": "cuda",
+               "source": replace(base.source, program="x"), "published": "x"}
     assert set(changes) == {f.name for f in fields(base)}
     keys = {replace(base, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {base.key}) == len(changes) + 1
+    others = {"data": "x", "images": data.images + 2**-20, "labels": data.labels.roll(1), "ids": data.ids + 1}
+    assert set(others) == {f.name for f in fields(data)}
+    stems = {replace(cell, images=replace(data, **{name: value})).stem for name, value in others.items()}
+    assert len(stems | {cell.stem}) == len(others) + 1
+
+
+def test_the_key_holds_the_code_of_the_machine_of_the_reference_and_of_the_threat(finished, monkeypatch):
+    """A version raised changes the cells of its kind, those made from them, and no others."""
+    plan, folder, _ = finished
+    kinds = {(c.configuration.machine, c.configuration.threat.name): c.stem for c in cells_of(plan, folder)}
+    on = {"crossbar": lambda machine, _: machine.startswith("crossbar"),
+          "loihi": lambda machine, _: machine.startswith("loihi"), "reference": lambda *_: True,
+          "pgd": lambda _, threat: "pgd" in threat, "corruption": lambda _, threat: threat == "contrast"}
+    for name, changed in on.items():
+        table = versions.MACHINES if name in versions.MACHINES else versions.THREATS
+        with monkeypatch.context() as raised:
+            raised.setitem(table, name, 99)
+            after = {(c.configuration.machine, c.configuration.threat.name): c.stem for c in cells_of(plan, folder)}
+        assert {case for case in kinds if kinds[case] != after[case]} == {case for case in kinds if changed(*case)}
 
 
 def test_each_purpose_of_a_cell_draws_its_own_numbers(finished):

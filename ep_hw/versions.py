@@ -1,0 +1,42 @@
+"""Versions of the code that decides a cell's outcome, one number a kind; each is part of the key of its cells.
+
+Raise a number whenever the outcome of its kind changes: cells made before are then computed again instead of being
+taken for new ones. A test keeps an outcome of each kind beside its number, and fails where only the outcome moved.
+"""
+
+from importlib.metadata import version
+
+from ep_hw.threats import Threat
+from simulators.module import ModuleProgram
+
+VERDICT = 1      # of a cell itself: votes, noise of the attack's size, what its rows hold
+MACHINES = {"reference": 1, "module": 1, "loihi": 1, "lava": 1, "crossbar": 1}
+THREATS = {"clean": 1, "corruption": 1, "pgd": 1, "cw": 1, "deepfool": 1, "square": 1, "autoattack": 1}
+TEMPORAL = 1     # accuracy over attack time and prediction step
+LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")
+
+
+def kind_of(threat: Threat) -> str:
+    """The entry of `THREATS` that makes a threat's images."""
+    return threat.kind.partition("_")[0] if threat.is_attack else "corruption" if threat.is_corruption else "clean"
+
+
+def machine_kind(program) -> str:
+    """The entry of `MACHINES` that runs a program."""
+    return "module" if isinstance(program, ModuleProgram) else program.target.name.partition(":")[0]
+
+
+def code_of(programs, threat: Threat) -> dict[str, int | str]:
+    """Name -> version of all code that makes a cell.
+
+    Args:
+        programs: of the machine under test and of those that it is compared with.
+    """
+    kinds = {machine_kind(program) for program in programs}
+    return {"verdict": VERDICT, **{kind: MACHINES[kind] for kind in sorted(kinds)},
+            kind_of(threat): THREATS[kind_of(threat)], **libraries()}
+
+
+def libraries() -> dict[str, str]:
+    """Library -> its version, of those whose arithmetic reaches an outcome."""
+    return {name: version(name) for name in LIBRARIES}
