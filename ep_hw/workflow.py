@@ -65,25 +65,23 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     """
     check_device(device)
     net, test = network_and_images(model, images or suite.images, seed, root, download)
-    machines, explained = machines or net.machines, [*suite.explained, *explained]
+    explained = [*suite.explained, *explained]
     threats = [*suite.threats, *threats, *explained]
-    loaded = {str(p.target): p for p in map(load_program, filter(_is_folder, machines))}
-    names = tuple(dict.fromkeys([REFERENCE, *(str(parse(m)) for m in machines if not _is_folder(m)), *loaded]))
-    for program in loaded.values():
-        _check_same_network(program, net.lower())
+    named = named_programs(net, machines or net.machines)
+    names = tuple(dict.fromkeys([REFERENCE, *named]))
     _check_possible(threats, names)
     official = _official(threats, test, root)
     threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if t.is_white_box)]))
     traced = [CLEAN, *(t for t in threats if t.source), *explained]
     rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in traced]
-    named, other = _baseline(baseline, net, names)
+    against, other = _baseline(baseline, net, names)
     beside = [(name, threat) for name in other for threat in (CLEAN, *threats) if not threat.is_attack]
     extra = tuple(dict.fromkeys([*extra, *rungs, *beside]))
     used = [REFERENCE, *names, *(name for name, _ in extra), *(t.source for t in threats if t.source)]
-    programs = compile_all(net, used, loaded=loaded | other)
+    programs = compile_all(net, used, loaded=named | other)
     return Plan(net.name, test, programs, threats, names, extra, chips or suite.chips, seed, device=device,
                 settings=settings or suite.settings, provenance=net.provenance, temporal=suite.temporal,
-                labels=suite.labels, baseline=named, official=official)
+                labels=suite.labels, baseline=against, official=official)
 
 
 def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
@@ -161,18 +159,45 @@ def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequ
     """name -> program: the machines of a network, then other models on their reference under their own names.
 
     Raises:
-        Refusal: unknown names, or another model that was trained on other data.
+        Refusal: see `named_programs`; or another model that was trained on other data.
     """
-    programs = [program_of(name, net.lower()) for name in machines]
-    named = {str(program.target): program for program in programs}
+    named = named_programs(net, machines)
     for other in map(load, others):
         _check_same_data(other, net.provenance["data"]["name"])
         named[other.name] = other.programs([REFERENCE])[REFERENCE]
     return named
 
 
+def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[str, Program]:
+    """name -> program: machines named are compiled, folders of compiled programs loaded.
+
+    Raises:
+        Refusal: see `program_of`; or two different programs of one name, as a tuned chip's and its machine's are.
+    """
+    named = net.programs([machine for machine in machines if not _is_folder(machine)])
+    named = {str(program.target): program for program in named.values()}
+    for folder in filter(_is_folder, machines):
+        program = program_of(folder, net.lower())
+        if named.setdefault(str(program.target), program).digest() != program.digest():
+            raise Refusal("two different programs have one name", where=folder, got=program.target,
+                          allowed="a program of each name", remedy="evaluate them in two runs and 'ep-hw compare' them")
+    return named
+
+
 def program_of(machine: str, graph: EPGraph) -> Program:
-    """The program that a machine's name or the folder of a compiled program stands for.
+    """The program of this network that a machine's name or the folder of a compiled program stands for.
+
+    Raises:
+        Refusal: the machine is unknown, or the folder holds another network.
+    """
+    program = program_like(machine, graph)
+    if FloatProgram(program.target, graph).digest() != FloatProgram(program.target, program.graph).digest():
+        raise _other_network(program)
+    return program
+
+
+def program_like(machine: str, graph: EPGraph) -> Program:
+    """`program_of`, or the program of another network of the same shapes: what `why` compares.
 
     Raises:
         Refusal: the machine is unknown, or the folder holds a network of other shapes.
@@ -245,11 +270,6 @@ def _check_same_data(net: EPNetwork | Baseline, data: str):
     if (own := net.provenance["data"]["name"]) != data:
         raise Refusal("another data set", where=net.name, got=own, allowed=data,
                       remedy="choose models that were trained on the same data")
-
-
-def _check_same_network(program: Program, graph: EPGraph):
-    if FloatProgram(program.target, graph).digest() != FloatProgram(program.target, program.graph).digest():
-        raise _other_network(program)
 
 
 def _other_network(program: Program) -> Refusal:

@@ -42,7 +42,7 @@ def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or t
     from ep_hw import load
     from ep_hw.data import load_data
     from ep_hw.why import explain
-    from ep_hw.workflow import program_of
+    from ep_hw.workflow import program_like
     from mapping.files import check_writable
 
     if out is not None:
@@ -50,7 +50,7 @@ def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or t
     net = load(model)
     graph = net.lower()
     shown = load_data(net.provenance["data"]["name"], "test", data_root).images[:images]
-    found = explain(graph, program_of(first, graph), program_of(second, graph), shown, steps=steps,
+    found = explain(graph, program_like(first, graph), program_like(second, graph), shown, steps=steps,
                     tolerance=tolerance, chip=chip, seed=seed)
     typer.echo(found.sentence())
     for table in found.tables():

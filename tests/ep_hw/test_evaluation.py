@@ -26,7 +26,7 @@ from ep_hw.rungs import rungs_of
 from ep_hw.statistics import wilson
 from ep_hw.threats import parse_threat
 from ep_hw.trust import verdicts
-from mapping import Refusal, compile
+from mapping import Refusal, compile, load_program
 
 FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
 DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
@@ -201,10 +201,28 @@ def test_a_compiled_program_runs_again_to_the_same_bytes(model, tmp_path):
         assert saved == named
 
 
-def test_a_program_of_another_network_is_refused(model, tmp_path):
-    compile(small_network(6).lower(), "loihi").save(tmp_path / "other")
-    with pytest.raises(Refusal, match="another network"):
-        small_plan(model, machines=(str(tmp_path / "other"),))
+def test_a_program_of_another_network_is_refused_wherever_a_machine_is_named(model, tmp_path):
+    """Of equal shapes: an evaluation, a transfer, and what the measurements run; only `why` may compare two."""
+    folder, net = str(tmp_path / "other"), workflow.load(model)
+    compile(small_network(6).lower(), "loihi").save(Path(folder))
+    for run_it in (lambda: small_plan(model, machines=(folder,)), lambda: workflow.programs_of(net, [folder], []),
+                   lambda: workflow.program_of(folder, net.lower())):
+        with pytest.raises(Refusal, match="another network"):
+            run_it()
+    assert workflow.program_like(folder, net.lower()).digest() == load_program(folder).digest()
+
+
+def test_two_programs_of_one_name_are_refused_and_one_twice_is_one(model, tmp_path):
+    """A program that was calibrated on other images bears its machine's name; run in its place it would be a lie."""
+    net = workflow.load(model)
+    compile(net.lower(), "crossbar:pcm").save(tmp_path / "same")
+    net.calibration = net.calibration.flip(0)[:7] * 0.5
+    compile(net.lower(), "crossbar:pcm").save(tmp_path / "calibrated")
+    same, calibrated = (str(tmp_path / name) for name in ("same", "calibrated"))
+    assert list(workflow.named_programs(workflow.load(model), ["crossbar:pcm", same, same])) == ["crossbar:pcm"]
+    for machines in (["crossbar:pcm", calibrated], [same, calibrated]):
+        with pytest.raises(Refusal, match="two different programs have one name"):
+            workflow.named_programs(workflow.load(model), machines)
 
 
 def test_chips_are_programmed_only_where_there_are_chips(finished):
