@@ -18,6 +18,8 @@ import numpy as np
 from mapping.errors import Refusal
 
 SCHEDULES = ("synchronous", "alternating")
+LARGEST, SMALLEST = 1e16, 1e-15   # of a layer's largest weight: squares and sums then stay within float32 everywhere
+LARGEST_PIXEL, LARGEST_SCALE, LARGEST_SLOPE = 1e3, 1e6, 1e6   # for the same reason
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class EPGraph:
 
     def __post_init__(self):
         _check_settings(self)
+        _check_normalisation(self)
         for coupling in (*self.couplings, self.readout):
             _check_arrays(coupling)
         _check_chain(self)
@@ -121,11 +124,23 @@ def _check_settings(graph: EPGraph):
         raise Refusal("relaxation settings out of range", where="steps, tolerance",
                       got=f"{graph.steps}, {graph.tolerance}", allowed="steps >= 1, tolerance > 0",
                       remedy="correct the network's spec")
-    channels = graph.image_shape[0]
-    if graph.mean.shape != (channels,) or graph.scale.shape != (channels,) or not np.all(graph.scale > 0):
+    for population in graph.populations:
+        if not 1 / LARGEST_SLOPE <= population.slope <= LARGEST_SLOPE:
+            raise Refusal("slope out of range", where=f"layer {population.name}", got=population.slope,
+                          allowed=f"{1 / LARGEST_SLOPE:g} to {LARGEST_SLOPE:g}", remedy="correct the network's spec")
+
+
+def _check_normalisation(graph: EPGraph):
+    channels, mean, scale = graph.image_shape[0], graph.mean.astype(np.float64), graph.scale.astype(np.float64)
+    if mean.shape != (channels,) or scale.shape != (channels,):
         raise Refusal("normalisation does not fit the image", where="mean, scale",
-                      got=f"shapes {graph.mean.shape}, {graph.scale.shape}",
-                      allowed=f"({channels},) each, scale > 0", remedy="give one mean and one scale per channel")
+                      got=f"shapes {mean.shape}, {scale.shape}", allowed=f"({channels},) each",
+                      remedy="give one mean and one scale per channel")
+    if not np.all((scale > 0) & (scale <= LARGEST_SCALE) & (np.abs(mean) + 1 <= LARGEST_PIXEL * scale)):
+        raise Refusal("normalisation out of range", where="mean, scale",
+                      got=f"mean up to {np.abs(mean).max():g}, scale {scale.min():g} to {scale.max():g}",
+                      allowed=f"scale > 0, at most {LARGEST_SCALE:g}; pixels within {LARGEST_PIXEL:g} after it",
+                      remedy="correct the network's spec")
 
 
 def _check_arrays(coupling: Coupling):
@@ -139,6 +154,11 @@ def _check_arrays(coupling: Coupling):
         if bad:
             raise Refusal(f"{name} is not finite", where=where, got=f"{bad} NaN or infinite values of {array.size}",
                           allowed="finite numbers", remedy="train again or load an earlier checkpoint")
+        largest = float(np.abs(array).max(initial=0))
+        if largest > LARGEST or (name == "weight" and 0 < largest < SMALLEST):
+            raise Refusal(f"{name} is out of range", where=where, got=f"largest magnitude {largest:.3g}",
+                          allowed=f"up to {LARGEST:g}" if name == "bias" else f"{SMALLEST:g} to {LARGEST:g}, or 0",
+                          remedy="train again or load an earlier checkpoint")
     if coupling.pool not in (1, 2) or coupling.padding < 0:
         raise Refusal("unsupported pooling or padding", where=where,
                       got=f"pool {coupling.pool}, padding {coupling.padding}", allowed="pool 1 or 2, padding >= 0",

@@ -12,16 +12,23 @@ GAP_BITS = 8      # the exponential is tabulated every 2^-8 ...
 _GAP_LIMIT = 16   # ... down to exp(-16), which rounds to 0
 EXPONENTIAL = np.floor(2.0**ERROR_BITS * np.exp(-np.arange((_GAP_LIMIT << GAP_BITS) + 1) / 2.0**GAP_BITS) + 0.5)
 EXPONENTIAL = EXPONENTIAL.astype(np.int64)
+LARGEST = 2**62   # integer that `round_half_up` gives
 
 
 def round_half_up(x: np.ndarray) -> np.ndarray:
-    """floor(x + 1/2) as int64."""
-    return np.floor(np.asarray(x, np.float64) + 0.5).astype(np.int64)
+    """floor(x + 1/2) as int64, at most 2^62 in magnitude: what is larger fits no accumulator as 2^62 does not."""
+    return np.clip(np.floor(np.asarray(x, np.float64) + 0.5), -LARGEST, LARGEST).astype(np.int64)
 
 
-def rescale(x: np.ndarray, shift: int) -> np.ndarray:
-    """Integers times 2^-shift, rounded half up; a negative shift multiplies."""
+def rescale(x, shift: int):
+    """int64 array or tensor, below 2^61 in magnitude, times 2^-shift, rounded half up; a negative shift multiplies."""
+    shift = min(shift, 62)   # which leaves nothing of x
     return (x + (1 << shift >> 1)) >> shift if shift > 0 else x << -shift
+
+
+def gap_shift(exponent: int) -> int:
+    """Right shift of logits in 2^-exponent to steps of the exponential's table; to the left no farther than its end."""
+    return max(exponent - GAP_BITS, -len(EXPONENTIAL).bit_length())
 
 
 def natural_exponent(weight: np.ndarray, bits: int) -> int:
@@ -69,7 +76,7 @@ def softmax_error(logits: np.ndarray, exponent: int, target: np.ndarray) -> np.n
     Args:
         logits: (B, K) int64. target: (B, K) int64, in 2^-15.
     """
-    gap = rescale(logits.max(1, keepdims=True) - logits, exponent - GAP_BITS)
+    gap = rescale(logits.max(1, keepdims=True) - logits, gap_shift(exponent))
     e = EXPONENTIAL[np.minimum(gap, len(EXPONENTIAL) - 1)]
     return target - (e << ERROR_BITS) // e.sum(1, keepdims=True)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mapping.graph import EPGraph
 from mapping.integers import BETA_BITS, ERROR_BITS
-from mapping.loihi_bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_range, signed_sums
+from mapping.loihi_bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_reach, signed_sums
 from mapping.loihi_report import integer_table, placement_table
 from mapping.program import Program, Table
 
@@ -127,9 +127,8 @@ class LoihiProgram(Program):
             feedback = None
             if n < top:
                 feedback = feedback_reach(layers[n + 1].weight, self.graph.couplings[n + 1].pool) * self.top
-            bounds.append(accumulator_bound(
-                signed_sums(layer.weight), input_range(self.graph, n, self.state_bits, self.input_bits), layer.up,
-                feedback, layer.down, layer.bias, layer.half))
+            forward = input_reach(self.graph, n, signed_sums(layer.weight), self.state_bits, self.input_bits)
+            bounds.append(accumulator_bound(forward, layer.up, feedback, layer.down, layer.bias, layer.half))
         return tuple(bounds)
 
     def report(self):

@@ -11,6 +11,7 @@ the half that rounds. Feedback reaches a unit through the winner of each pool wi
 for the worst position (parity) of the unit among the windows. Reaches are (2, C) arrays: row 0 up, row 1 down.
 Below 2^23 = `ACCUMULATOR_LIMIT` a 24-bit accumulator is safe and float32 arithmetic on these integers is exact.
 A shift to the left is part of its term, and shifted terms are those of equation (10), so no shift passes the bound.
+What shifts and biases may make large is summed in Python's integers, which know no overflow of their own.
 
 With sigma-delta messages an accumulator is kept from step to step and each message W (S_new - S_old) changes it in
 place. Between two messages it is the sum over sources of W S with S the old state of some and the new state of the
@@ -43,13 +44,14 @@ def forward_reach(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nda
     Args:
         sums: from `signed_sums`. low, high: (C_in,) integers; zero counts as inside (padding).
     """
-    positive, negative = sums
+    positive, negative = sums.astype(object)
     high, low = np.maximum(high, 0), np.maximum(-low, 0)
     return np.stack([positive @ high + negative @ low, negative @ high + positive @ low])
 
 
 def feedback_reach(weight: np.ndarray, pool: int) -> np.ndarray:
     """Reach (2, C_in) of the transposed convolution for states of size 1 with one winner a pool window."""
+    weight = weight.astype(np.int64)
     return np.stack([np.max([_one_a_window(np.maximum(w, 0), pool, parity)
                              for parity in product(range(pool), repeat=2)], axis=0) for w in (weight, -weight)])
 
@@ -63,26 +65,26 @@ def _one_a_window(weight: np.ndarray, pool: int, parity: tuple[int, int]) -> np.
     return reduce(np.maximum, places).sum(0, dtype=np.int64).sum((1, 2))
 
 
-def input_range(graph: EPGraph, n: int, state_bits: int, input_bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """(C_in,) lowest and highest integers that coupling n reads (the readout counts as the last coupling)."""
+def input_reach(graph: EPGraph, n: int, sums: np.ndarray, state_bits: int, input_bits: int) -> np.ndarray:
+    """Reach (2, C_out) of coupling n on what it reads (the readout counts as the last coupling); sums: its own."""
     if n:
-        channels = graph.populations[n - 1].shape[0]
-        return np.zeros(channels, np.int64), np.full(channels, 2**state_bits - 1)
+        return sums.sum(2).astype(object) * (2**state_bits - 1)
     ends = [(np.float32(image) - graph.mean) / graph.scale for image in (0, 1)]
-    return tuple(round_half_up(x * np.float32(2**input_bits)) for x in ends)
+    return forward_reach(sums, *(round_half_up(x * np.float32(2**input_bits)) for x in ends))
 
 
-def accumulator_bound(sums: np.ndarray, inputs: tuple[np.ndarray, np.ndarray], up: int,
-                      feedback: np.ndarray | None, down: int, bias: np.ndarray, half: int) -> int:
+def accumulator_bound(forward: np.ndarray, up: int, feedback: np.ndarray | None, down: int, bias: np.ndarray,
+                      half: int) -> int:
     """Largest magnitude of any partial sum of one layer, over all channels: equation (10).
 
     Args:
-        sums: from `signed_sums` of the coupling below; inputs: from `input_range`; up: left shift of their product.
+        forward: from `input_reach` of the coupling below; up: its left shift.
         feedback: from `feedback_reach` of the coupling above times the largest state, None for the top layer and the
             readout; down: its left shift.
-        bias: (C,). half: what is added to round.
+        bias: (C,) int64. half: what is added to round.
     """
-    total = np.stack([np.maximum(bias, 0) + half, np.maximum(-bias, 0)]) + (forward_reach(sums, *inputs) << up)
+    bias = bias.astype(object)
+    total = np.stack([np.maximum(bias, 0) + half, np.maximum(-bias, 0)]) + (forward << up)
     if feedback is not None:
-        total = total + (feedback << down)
+        total = total + (feedback.astype(object) << down)
     return int(total.max())

@@ -15,7 +15,7 @@ from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph
 from mapping.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up
 from mapping.loihi import IntegerLayer, LoihiProgram
-from mapping.loihi_bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_range, signed_sums
+from mapping.loihi_bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_reach, signed_sums
 from mapping.loihi_calibration import Record, best_exponent, dequantise, mean_error, record
 from mapping.loihi_placement import place
 from mapping.targets import LoihiTarget
@@ -108,7 +108,7 @@ def _layer(graph: EPGraph, weights, n: int, state_bits: int, input_bits: int) ->
     up, shift = scale - drives[0], scale - drives[1]
     down = scale - drives[2] if above else 0
     bias = round_half_up((coupling.bias.astype(np.float64) - own.error) * 2.0**scale)
-    bound = accumulator_bound(own.sums, input_range(graph, n, state_bits, input_bits), up,
+    bound = accumulator_bound(input_reach(graph, n, own.sums, state_bits, input_bits), up,
                               above and above.feedback * (2**state_bits - 1), down, bias, 1 << shift >> 1)
     return IntegerLayer(coupling.name, own.integers, bias, own.exponent, scale, up, down, shift, bound)
 
@@ -117,8 +117,7 @@ def _readout(graph: EPGraph, own: _Weights, state_bits: int) -> IntegerLayer:
     """Scale and bound of the logits."""
     scale = own.exponent + state_bits
     bias = round_half_up((graph.readout.bias.astype(np.float64) - own.error) * 2.0**scale)
-    bound = accumulator_bound(own.sums, input_range(graph, len(graph.couplings), state_bits, 0), 0, None, 0, bias,
-                              0)
+    bound = accumulator_bound(input_reach(graph, len(graph.couplings), own.sums, state_bits, 0), 0, None, 0, bias, 0)
     return IntegerLayer("readout", own.integers, bias, own.exponent, scale, 0, 0, 0, bound)
 
 
@@ -136,4 +135,4 @@ def _unproven(program: LoihiProgram) -> Refusal:
     return Refusal(f"accumulator is not proven safe with {program.state_bits} state bits", where=f"layer {worst.name}",
                    got=f"bound {worst.bound}", allowed=f"below {ACCUMULATOR_LIMIT}",
                    remedy="leave state_bits out, or use fewer weight_bits" if asked
-                   else "use fewer weight_bits, or train with weights of more even size across layers")
+                   else "use fewer weight_bits, or train with weights and biases of more even size across layers")

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 
 from mapping.errors import Refusal
-from mapping.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, GAP_BITS
+from mapping.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, gap_shift, rescale
 from mapping.loihi import IntegerLayer, LoihiProgram
 from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import full_activity
@@ -19,11 +19,6 @@ from simulators.loihi.grid import QuantisedStates, on_grid, quantise_image, stra
 from simulators.machine import Cost, InProcessMachine
 from simulators.reference import FloatArm, FloatSubstrate
 from simulators.relaxation import Nudge, Repeat, Residual, Substrate
-
-
-def rescale(x, shift: int):
-    """int64 times 2^-shift, rounded half up: mapping.integers.rescale in torch."""
-    return (x + (1 << shift >> 1)) >> shift if shift > 0 else x << -shift
 
 
 def exact_convolutions(device: str):
@@ -107,7 +102,7 @@ class IntegerSubstrate(Substrate):
         return self.readout.forward(s_top)[0].flatten(1) + self.readout_bias
 
     def _softmax_error(self, logits, target):
-        gap = rescale(logits.amax(1, keepdim=True) - logits, self.program.readout.scale - GAP_BITS)
+        gap = rescale(logits.amax(1, keepdim=True) - logits, gap_shift(self.program.readout.scale))
         e = self.exponential[gap.clamp(max=len(self.exponential) - 1)]
         return target - torch.div(e << ERROR_BITS, e.sum(1, keepdim=True), rounding_mode="floor")
 

@@ -1,5 +1,6 @@
 """The contract refuses what is not a chain-shaped EP network, naming the layer."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,21 @@ def test_weights_that_are_not_finite_are_refused_by_layer(graph, value):
         broken(graph, 1, weight=weight)
 
 
+@pytest.mark.parametrize(("field", "size", "holds"), [("weight", 1e17, False), ("weight", 1e-17, False),
+                                                      ("weight", 0, True), ("weight", 1e14, True),
+                                                      ("bias", 1e17, False), ("bias", 1e-17, True), ("bias", 0, True)])
+def test_arrays_whose_squares_leave_float32_are_refused(graph, field, size, holds):
+    array = np.full_like(getattr(graph.couplings[1], field), size)
+    with nullcontext() if holds else pytest.raises(Refusal, match=f"layer conv2: {field} is out of range; got largest"):
+        broken(graph, 1, **{field: array})
+
+
+@pytest.mark.parametrize("slope", [0.0, -0.5, 1e-9, 1e300, float("inf"), float("nan")])
+def test_a_slope_that_no_state_follows_is_refused(graph, slope):
+    with pytest.raises(Refusal, match="layer layer1: slope out of range"):
+        replace(graph, populations=(replace(graph.populations[0], slope=slope), graph.populations[1]))
+
+
 def test_a_chain_that_does_not_fit_is_refused(graph):
     with pytest.raises(Refusal, match="layer conv2: shapes do not chain"):
         broken(graph, 1, padding=0)
@@ -44,8 +60,12 @@ def test_a_chain_that_does_not_fit_is_refused(graph):
         broken(graph, 0, pool=3)
     with pytest.raises(Refusal, match="unknown schedule"):
         replace(graph, schedule="random")
-    with pytest.raises(Refusal, match="scale > 0"):
-        replace(graph, scale=np.zeros(1, np.float32))
+    with pytest.raises(Refusal, match=r"normalisation does not fit the image; got shapes \(2,\)"):
+        replace(graph, mean=np.zeros(2, np.float32))
+    for name, value in [("scale", 0), ("scale", 1e-5), ("scale", 1e7), ("scale", np.inf), ("scale", np.nan),
+                        ("mean", 1e9), ("mean", -np.inf), ("mean", np.nan)]:
+        with pytest.raises(Refusal, match=r"normalisation out of range.*allowed: scale > 0, at most 1e\+06; pix"):
+            replace(graph, **{name: np.full(1, value, np.float32)})
     with pytest.raises(Refusal, match="steps >= 1"):
         replace(graph, tolerance=float("nan"))
 

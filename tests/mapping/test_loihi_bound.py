@@ -63,7 +63,7 @@ def test_one_more_is_refused_with_the_layer_and_the_bound(sign, bias):
 @settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([1, 2]))
 def test_feedback_takes_the_largest_weight_of_each_window(seed, kernel, pool):
-    weight = np.random.default_rng(seed).integers(-127, 128, (3, 2, kernel, kernel)).astype(np.int8)
+    weight = np.random.default_rng(seed).integers(-128, 128, (3, 2, kernel, kernel)).astype(np.int8)
     expected = np.zeros((2, 2), int)
     for sign, c_in, r, v in np.ndindex(2, 2, pool, pool):
         windows = Counter()   # of a unit at (r, v) in its window: tap (i, j) comes from the output at (r - i, v - j)
