@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from networks import small_network
 
 from ep_hw import cli
 from mapping.graph import Coupling, EPGraph, Population
+from simulators.isolated import command
+from simulators.loihi import session
 
 torch.set_num_threads(1)
 settings.register_profile("untimed", deadline=None)   # an example's time is the machine's
@@ -44,6 +47,20 @@ def ep_hw(capsys, monkeypatch, tmp_path):
         return ended.value.code or 0, out.out, out.err
 
     return run
+
+
+@pytest.fixture
+def in_lavas_interpreter(monkeypatch):
+    """Plant a fault where the processes are built: Lava's interpreter runs this code before its worker."""
+    def plant(code):
+        def faulty(module, *arguments):
+            *flags, start, link, memory = command(module, *arguments)
+            path, worker = start.split("; from ")
+            return [*flags, f"{path}; exec({textwrap.dedent(code)!r}); from {worker}", link, memory]
+
+        monkeypatch.setattr(session, "command", faulty)
+
+    return plant
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,12 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 import weakref
-from pathlib import Path
 
 from mapping.errors import MachineError, Refusal
 from mapping.program import Program, pack_graph
+from simulators.isolated import ONE_THREAD, command
 from simulators.loihi.arena import Arena
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.clock import Clock
@@ -42,7 +41,7 @@ class LavaSession:
         batch: images a run.
 
     Raises:
-        Refusal: Lava is not installed. LavaError: the processes could not be built.
+        Refusal: Lava is not installed, or cannot run here. LavaError: the processes could not be built.
     """
 
     def __init__(self, program: Program, batch: int):
@@ -59,14 +58,10 @@ class LavaSession:
 
     def _spawn(self):
         self._socket, theirs = socket.socketpair()
-        root = str(Path(__file__).parents[2])
-        paths = filter(None, (os.environ.get("PYTHONPATH"), root))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
-                       "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "simulators.loihi.worker", str(theirs.fileno()), str(self.arena.fd)]
         with theirs:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment,
+                command("simulators.loihi.worker", theirs.fileno(), self.arena.fd), stdin=subprocess.DEVNULL,
+                stdout=self._log, stderr=self._log, env={**os.environ, **ONE_THREAD},
                 pass_fds=(theirs.fileno(), self.arena.fd), start_new_session=True)
         self._finalizer = weakref.finalize(self, _end, self._process, self._socket, self._log)
         self.arena.close_file()
@@ -94,10 +89,9 @@ class LavaSession:
         except BaseException:
             self.close()
             raise
-        if "missing" in answer:
+        if "refused" in answer:
             self.close()
-            raise Refusal("Lava is not available", where="machine lava", got=answer["missing"],
-                          allowed="lava-nc 0.10 on Python 3.10", remedy="install lava-nc under Python 3.10")
+            raise Refusal(where="machine lava", **answer["refused"])
         if "error" in answer:
             self.close()
             raise LavaError(answer["process"], answer["error"], answer["trace"])

@@ -1,12 +1,11 @@
 """Lava's own interpreter: builds a program's processes, runs steps on request, dies with its host.
 
-    python -m simulators.loihi.worker SOCKET MEMORY
-
-Commands and replies are JSON lines on the socket; arrays lie in the memory file. No torch is loaded here:
-Lava forks its actors, and torch's threads do not survive a fork.
+Its arguments are the descriptors of a socket and of a memory file. Commands and replies are JSON lines on the socket,
+arrays lie in the memory. No torch is loaded here: Lava forks its actors, and torch's threads do not survive a fork.
 """
 
 import json
+import multiprocessing
 import signal
 import socket
 import sys
@@ -32,8 +31,13 @@ def main():
     arena = Arena(start["layout"], memory)
     try:
         from simulators.loihi.guard import ActorDied, LavaGraph
+        multiprocessing.get_context("fork").Semaphore()
     except ImportError as error:
-        _reply(control, missing=str(error))
+        _reply(control, refused=_refusal(error, "lava-nc 0.10 on Python 3.10", "install lava-nc under Python 3.10"))
+        return
+    except OSError as error:
+        _reply(control, refused=_refusal(error, "a writable /dev/shm, where Lava's semaphores are made",
+                                         "mount one, or choose loihi, the bit-exact twin"))
         return
     bind_children()
     try:
@@ -65,9 +69,9 @@ def _serve(control, lines, lava):
         _reply(control, ran=command["steps"])
 
 
+def _refusal(error: Exception, allowed: str, remedy: str) -> dict:
+    return {"what": "Lava is not available", "got": str(error), "allowed": allowed, "remedy": remedy}
+
+
 def _reply(control, **answer):
     control.sendall(json.dumps(answer).encode() + b"\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,5 @@
 """Why Lava and its twin part: faults planted in real Lava processes, found from states alone."""
 
-import textwrap
 from dataclasses import replace
 
 import numpy as np
@@ -33,16 +32,6 @@ TURN = """
 
     Population.__init__ = wrong
     """
-
-
-@pytest.fixture
-def in_lavas_interpreter(monkeypatch, tmp_path):
-    """Plant a fault where the processes are built: Lava's interpreter runs this code before anything else."""
-    def plant(code):
-        (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(code))
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-    return plant
 
 
 def told(opener=None):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from memory import abandoned_memory
+from processes import wait_until
 
 import mapping
 from mapping.errors import Refusal
@@ -43,16 +44,6 @@ def group(leader: int) -> dict[int, str]:
             if int(pgrp) == leader and state not in "ZX":
                 found[int(folder.name)] = name
     return found
-
-
-def wait_until(condition, seconds: float = 5.0) -> bool:
-    """Whether a condition came true within a time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture
@@ -135,8 +126,23 @@ def test_a_hung_process_meets_its_deadline(lava):
 def test_missing_lava_is_refused_with_a_remedy(random_graph, blocks, tmp_path, monkeypatch):
     (tmp_path / "lava").mkdir()
     (tmp_path / "lava" / "__init__.py").write_text("raise ImportError('no lava here')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Refusal, match=r"Lava is not available; got no lava here; .* remedy: install lava-nc"):
+        LavaMachine(mapping.compile(random_graph(0), "lava"))
+
+
+def test_lava_without_semaphores_is_refused_with_a_remedy(random_graph, blocks, in_lavas_interpreter):
+    """As in a container whose /dev/shm cannot be written."""
+    in_lavas_interpreter("""
+        import _multiprocessing
+
+        class Refused(_multiprocessing.SemLock):
+            def __new__(cls, *arguments):
+                raise OSError(30, "Read-only file system")
+
+        _multiprocessing.SemLock = Refused
+        """)
+    with pytest.raises(Refusal, match=r"got .Errno 30. Read-only file system; .* remedy: mount one, or choose loihi"):
         LavaMachine(mapping.compile(random_graph(0), "lava"))
 
 
