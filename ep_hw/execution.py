@@ -5,22 +5,16 @@ costs.
 Cells depend on nothing but their configuration, so any number of workers gives the same bytes.
 """
 
-import multiprocessing
-import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-
-import torch
+from functools import partial
 
 import simulators
 from ep_hw.cells import Cell, run_cell
 from ep_hw.threads import threads
-from mapping.errors import MachineError
+from ep_hw.workers import workers
 from mapping.program import Program
-from simulators.loihi.lifeline import die_with_parent
 
 REFERENCE = "reference"
 Run = Callable[[list[Cell]], Iterator[Cell]]
@@ -60,8 +54,10 @@ def runner(programs: Programs, device: str, jobs: int) -> Iterator[Run]:
         with threads(1):
             yield lambda cells: (cell for task in _tasks(cells) for cell in run_task(task, programs, device))
         return
-    with _workers(jobs, programs, device) as pool:
-        yield lambda cells: (cell for done in _shared_out(pool, _run_pickled, _tasks(cells)) for cell in done)
+    with workers(jobs) as pool:
+        pool.everywhere(partial(_share, programs, device))
+        yield lambda cells: (cell for done in pool.each(partial(_run_shared, task) for task in _tasks(cells))
+                             for cell in done)
 
 
 def call_all(calls: Sequence[Callable[[], None]], jobs: int):
@@ -76,24 +72,9 @@ def call_all(calls: Sequence[Callable[[], None]], jobs: int):
             for call in calls:
                 call()
         return
-    with _workers(jobs) as pool:
-        for _ in _shared_out(pool, _call_pickled, calls):
+    with workers(jobs) as pool:
+        for _ in pool.each(calls):
             pass
-
-
-@contextmanager
-def _workers(jobs: int, programs: Programs | None = None, device: str = "cpu"):
-    """A pool whose processes end with it, whatever ends it."""
-    # pickled here once: torch would otherwise put every tensor into a shared-memory file of its own
-    arguments = (pickle.dumps((programs or {}, device)),)
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin_worker, arguments) as pool:
-        try:
-            yield pool
-        except BaseException:
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def run_task(cells: list[Cell], programs: Programs, device: str) -> Iterator[Cell]:
@@ -103,17 +84,6 @@ def run_task(cells: list[Cell], programs: Programs, device: str) -> Iterator[Cel
             c = cell.configuration
             run_cell(cell, machines.get(c.machine, c.chip_seed), machines.get(REFERENCE))
             yield cell
-
-
-def _shared_out(pool: ProcessPoolExecutor, run: Callable[[bytes], bytes], tasks: Sequence) -> Iterator:
-    """What `run` makes of each task, both pickled, in the order in which they are finished."""
-    futures = [pool.submit(run, pickle.dumps(task)) for task in tasks]
-    try:
-        for future in as_completed(futures):
-            yield pickle.loads(future.result())
-    except BrokenProcessPool:
-        raise MachineError("a worker process died (out of memory?); run the same command again to go on, with fewer "
-                           "--jobs") from None
 
 
 def _tasks(cells: list[Cell]) -> list[list[Cell]]:
@@ -131,15 +101,9 @@ def _tasks(cells: list[Cell]) -> list[list[Cell]]:
 _shared: dict[str, object] = {}
 
 
-def _begin_worker(pickled: bytes):
-    die_with_parent(multiprocessing.parent_process().pid)
-    torch.set_num_threads(1)
-    _shared["programs"], _shared["device"] = pickle.loads(pickled)
+def _share(programs: Programs, device: str):
+    _shared["programs"], _shared["device"] = programs, device
 
 
-def _run_pickled(task: bytes) -> bytes:
-    return pickle.dumps(list(run_task(pickle.loads(task), **_shared)))
-
-
-def _call_pickled(call: bytes) -> bytes:
-    return pickle.dumps(pickle.loads(call)())
+def _run_shared(task: list[Cell]) -> list[Cell]:
+    return list(run_task(task, **_shared))

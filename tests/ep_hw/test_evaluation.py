@@ -16,6 +16,7 @@ import pytest
 import torch
 from memory import abandoned_memory
 from networks import small_network
+from processes import all_end, descendants
 
 import simulators
 from ep_hw import versions, workflow
@@ -327,13 +328,6 @@ def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
     assert [name for name in rungs if (name, other) in plan.pairs()] == ["reference", "loihi"]
 
 
-def descendants(pid: int) -> list[int]:
-    """A process and everything it started, however far down."""
-    children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir()
-                for child in (task / "children").read_text().split()]
-    return [pid, *(below for child in children for below in descendants(child))]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, ending):
@@ -353,9 +347,7 @@ def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, e
     _, errors = process.communicate(timeout=30)
     assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGKILL)
     assert b"Traceback" not in errors
-    while (left := [pid for pid in family if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left
+    assert all_end(family)
     assert abandoned_memory() <= blocks
     assert not (tmp_path / "cut/summary.json").exists()
     kept = {p: p.stat().st_mtime_ns for p in cells.glob("*.parquet")}
