@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from ep_hw.data import CIFAR10, LOADERS, load_data
 from ep_hw.fetching import Archive
@@ -27,6 +28,13 @@ def test_digits_splits_are_fixed_disjoint_and_complete():
         assert split.images.min() == 0
         assert split.images.max() == 1
         assert split.labels.bincount().min() > 0
+
+
+def test_digits_are_scikit_learns():
+    theirs, ours = load_digits(), [load_data("digits", name) for name in ("train", "validation", "test")]
+    ids, images, labels = (torch.cat([getattr(split, name) for split in ours]) for name in ("ids", "images", "labels"))
+    assert np.array_equal(images.numpy()[:, 0] * 16, theirs.images[ids])
+    assert np.array_equal(labels.numpy(), theirs.target[ids])
 
 
 def test_real_cifar_has_the_published_statistics(cifar_root):
