@@ -1,57 +1,52 @@
-"""Checkpoints: safetensors with a validated JSON header. Nothing is ever unpickled.
+"""Checkpoints: sealed files (mapping.sealed) whose header says what the weights are. Nothing is ever unpickled."""
 
-The header says what the weights are: spec, recipe, data, accuracy and the sha256 of the tensors.
-"""
-
-import hashlib
-import json
 from importlib import resources
+from os.path import isfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from pydantic import Discriminator, Field, Tag
 
 from ep_hw.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.drawn import DRAWN, SEED, draw
-from ep_hw.network import EPNetwork, NetworkSpec, layer_shapes
+from ep_hw.fields import Fraction, Name, Seed, Stated, check_named, read_as
+from ep_hw.network import EPNetwork, NetworkSpec
 from mapping.errors import Refusal
-from mapping.files import write_atomically
+from mapping.files import refusing, write_atomically
+from mapping.sealed import Layout, Sealed, checksum, open_sealed, seal
 
-FORMAT = "ep-hw checkpoint 1"
+FORM = "ep-hw checkpoint 2"
+_REMEDY = "train it again, or restore the file"
+_OLDER = ("train it again; an EP network can also be exported by the version that wrote it ('ep-hw export') and "
+          "brought in by this one ('ep-hw import NAME.pt --map NAME.toml')")
+Images = Annotated[int, Field(ge=0, lt=2**40)]
 
 
-class TrainedOn(BaseModel):
+class TrainedOn(Stated):
     """The data set, the seed of its split, and the numbers of training and test images."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    split_seed: int
-    train: int
-    test: int
+    name: Name
+    split_seed: Seed
+    train: Images
+    test: Images
 
 
 def _architecture(spec) -> str:
     """Which network a header's spec is of; those of EP networks do not say."""
-    return spec.get("architecture", "ep") if isinstance(spec, dict) else getattr(spec, "architecture", "ep")
+    return str(spec.get("architecture", "ep") if isinstance(spec, dict) else getattr(spec, "architecture", "ep"))
 
 
-class Header(BaseModel):
-    """What a checkpoint says of itself; `accuracy` maps a split to a fraction, `recipe` is kept as it was."""
+class Header(Stated):
+    """What a checkpoint says of itself; `accuracy` is a fraction of a split, `recipe` is kept as it was."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: str
-    name: str
+    name: Name
     spec: Annotated[Annotated[NetworkSpec, Tag("ep")] | Annotated[CNNSpec, Tag("cnn")] | Annotated[ViTSpec, Tag("vit")],
                     Discriminator(_architecture)]
     recipe: dict
     data: TrainedOn
-    accuracy: dict[str, float]
-    sha256: str
+    accuracy: dict[Literal["validation", "test"], Fraction]
 
 
 def save_checkpoint(net: EPNetwork | Baseline, path: str | Path, *, recipe: dict, data: dict,
@@ -59,12 +54,13 @@ def save_checkpoint(net: EPNetwork | Baseline, path: str | Path, *, recipe: dict
     """Write a network; the file appears whole or not at all.
 
     Raises:
-        Refusal: the folder cannot be written.
+        Refusal: the folder cannot be written, or the network's name is none.
     """
-    tensors = _tensors(net)
-    header = Header(format=FORMAT, name=net.name, spec=net.spec, recipe=recipe, data=data, accuracy=accuracy,
-                    sha256=digest(tensors))
-    write_atomically(path, save(tensors, {"ep_hw": header.model_dump_json()}))
+    check_named(net.name, path)
+    with refusing("a network that no checkpoint holds", where=path, allowed="an accuracy and counts in their ranges",
+                  remedy="correct what is said of it"):
+        header = Header(name=net.name, spec=net.spec, recipe=recipe, data=data, accuracy=accuracy)
+    write_atomically(path, seal(FORM, header.model_dump(mode="json"), _arrays(net)))
 
 
 def load(model: str | Path) -> EPNetwork | Baseline:
@@ -75,10 +71,23 @@ def load(model: str | Path) -> EPNetwork | Baseline:
     """
     if str(model) in DRAWN:
         return _drawn(str(model))
-    path = packaged_models().get(str(model), Path(model))
-    header, tensors = _read(path)
+    sealed, header = _open(model)
+    arrays = sealed.arrays(_layout(header.spec, sealed))
     network = EPNetwork if isinstance(header.spec, NetworkSpec) else Baseline
-    return network.of(header.spec, tensors, header.name, header.model_dump(mode="json"))
+    return network.of(header.spec, {name: torch.from_numpy(array) for name, array in arrays.items()}, header.name,
+                      _provenance(header, sealed.sha256))
+
+
+def provenance_of(model: str | Path) -> tuple[Header, str]:
+    """A model's header and the sha256 of its tensors, which are not read.
+
+    Raises:
+        Refusal: see `load`.
+    """
+    if str(model) in DRAWN:
+        return _header_of_drawn(net := draw(str(model))), checksum(_arrays(net))
+    sealed, header = _open(model)
+    return header, sealed.sha256
 
 
 def model_names() -> list[str]:
@@ -92,84 +101,40 @@ def packaged_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def digest(tensors: dict[str, torch.Tensor]) -> str:
-    """sha256 over names, shapes and bytes of the tensors, in name order."""
-    content = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()
-
-
 def _drawn(name: str) -> EPNetwork:
     """A network drawn from a seed, with the provenance of one that saw no image."""
     net = draw(name)
-    seen = TrainedOn(name=DRAWN[name].data, split_seed=0, train=0, test=0)
-    header = Header(format=FORMAT, name=name, spec=net.spec, recipe={"seed": SEED}, data=seen, accuracy={},
-                    sha256=digest(_tensors(net)))
-    net.provenance = header.model_dump(mode="json")
+    net.provenance = _provenance(_header_of_drawn(net), checksum(_arrays(net)))
     return net
 
 
-def _tensors(net: EPNetwork | Baseline) -> dict[str, torch.Tensor]:
-    return {k: v.detach().cpu().contiguous() for k, v in net.tensors().items()}
+def _header_of_drawn(net: EPNetwork) -> Header:
+    seen = TrainedOn(name=DRAWN[net.name].data, split_seed=0, train=0, test=0)
+    return Header(name=net.name, spec=net.spec, recipe={"seed": SEED}, data=seen, accuracy={})
 
 
-def _read(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
-    if not path.is_file():
+def _provenance(header: Header, sha256: str) -> dict:
+    return {**header.model_dump(mode="json"), "sha256": sha256}
+
+
+def _arrays(net: EPNetwork | Baseline) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in net.tensors().items()}
+
+
+def _open(model: str | Path) -> tuple[Sealed, Header]:
+    path = packaged_models().get(str(model), Path(model))
+    if not isfile(path):
         raise Refusal("no such model", where="MODEL", got=str(path),
                       allowed=f"{', '.join(model_names())} or a checkpoint file",
                       remedy="train one with 'ep-hw train'")
-    try:
-        with safe_open(str(path), "pt") as file:
-            header = _header(path, (file.metadata() or {}).get("ep_hw", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValidationError, json.JSONDecodeError) as error:
-        reason = _first(error) if isinstance(error, ValidationError) else str(error)
-        raise Refusal("not a readable checkpoint", where=str(path), got=reason, allowed=FORMAT,
-                      remedy="train it again, or restore the file") from None
-    _check(path, header, tensors)
-    return header, tensors
+    sealed = open_sealed(path, FORM, _REMEDY, _OLDER)
+    with refusing("not a readable checkpoint", where=path, allowed=FORM, remedy=_REMEDY):
+        return sealed, read_as(Header, sealed.header)
 
 
-def _first(error: ValidationError) -> str:
-    found = error.errors()[0]
-    return ".".join(map(str, found["loc"])) + ": " + found["msg"]
-
-
-def _header(path: Path, text: str) -> Header:
-    """The version first: what another one holds is its own affair."""
-    content = json.loads(text)
-    version = content.get("format", FORMAT) if isinstance(content, dict) else FORMAT
-    if version != FORMAT:
-        raise Refusal("checkpoint of another version", where=str(path), got=version, allowed=FORMAT,
-                      remedy="train it again with this version")
-    return Header.model_validate(content)
-
-
-def _check(path: Path, header: Header, tensors: dict[str, torch.Tensor]):
-    expected = _expected(header.spec, tensors)
-    for name in (*expected, *tensors):
-        got = _shape_and_type(tensors[name]) if name in tensors else "nothing"
-        wanted = expected.get(name, "nothing")
-        if got != wanted:
-            raise Refusal("tensor has the wrong shape or type", where=f"{path}, {name}", got=got, allowed=wanted,
-                          remedy="spec and weights must come from one training run")
-    if digest(tensors) != header.sha256:
-        raise Refusal("checkpoint is damaged", where=str(path), got=f"sha256 {digest(tensors)[:12]}",
-                      allowed=header.sha256[:12], remedy="train it again, or restore the file")
-
-
-def _expected(spec, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
-    """Shape and type of every tensor that a spec needs; of calibration images, which are optional, any number."""
-    if not isinstance(spec, NetworkSpec):
-        with torch.device("meta"):   # shapes alone: a forged spec cannot ask for memory
-            return {name: _shape_and_type(tensor) for name, tensor in spec.build().state_dict().items()}
-    images = {name: (*tensor.shape[:1], *spec.image_shape) for name, tensor in tensors.items() if name == "calibration"}
-    shapes = {f"weight{n}": shape for n, shape in enumerate(layer_shapes(spec))}
-    shapes |= {f"bias{n}": shape[:1] for n, shape in enumerate(layer_shapes(spec))} | images
-    return {name: f"{torch.float32} {shape}" for name, shape in shapes.items()}
-
-
-def _shape_and_type(tensor: torch.Tensor) -> str:
-    return f"{tensor.dtype} {tuple(tensor.shape)}"
+def _layout(spec, sealed: Sealed) -> Layout:
+    """What a spec needs, and of calibration images, which are optional, any number."""
+    _, shape = sealed.layout.get("calibration", ("", ()))
+    if isinstance(spec, NetworkSpec) and shape:
+        return {**spec.layout(), "calibration": ("float32", (shape[0], *spec.image_shape))}
+    return spec.layout()

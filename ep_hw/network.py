@@ -6,58 +6,33 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import mapping
-from ep_hw.fields import Count, Finite, ImageShape, Padding, Positive
+from ep_hw.fields import Positive, Steps
+from ep_hw.shapes import ConvolutionalSpec
+from mapping.errors import Refusal
 from mapping.graph import Activity, Coupling, EPGraph, Population
 from mapping.program import Program
+from mapping.sealed import Layout
 from simulators.reference import FloatArm, FloatSubstrate, ReferenceMachine
 
 
-class NetworkSpec(BaseModel):
+class NetworkSpec(ConvolutionalSpec):
     """Shape and dynamics of an EP-CNN, as the checkpoint's header keeps them.
 
-    `scale` divides the centred image (three standard deviations in the paper's recipe); `steps` is the longest
-    free phase, in time steps (an alternating sweep is two).
+    `scale` is three standard deviations in the paper's recipe; `steps` is the longest free phase, in time steps (an
+    alternating sweep is two).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    image_shape: ImageShape
-    channels: tuple[Count, ...] = Field(min_length=1)
-    kernel: Count = 3
-    paddings: tuple[Padding, ...]
-    pools: tuple[Count, ...]
-    classes: int = Field(ge=2)
     slope: Positive = 0.5
-    mean: tuple[Finite, ...]
-    scale: tuple[Positive, ...]
     schedule: Literal["synchronous", "alternating"] = "alternating"
-    steps: Count = 200
+    steps: Steps = 200
     tolerance: Positive = 1e-3
 
-    @model_validator(mode="after")
-    def _lengths(self):
-        if not len(self.channels) == len(self.paddings) == len(self.pools):
-            raise ValueError("channels, paddings and pools must have one entry per layer each")
-        if not len(self.mean) == len(self.scale) == self.image_shape[0]:
-            raise ValueError("mean and scale must have one entry per image channel each")
-        return self
-
-    @property
-    def size(self) -> str:
-        return "x".join(map(str, self.channels))
-
-    def geometry(self) -> list[tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]]:
-        """(pre, unpooled, post) shapes of each layer."""
-        rows, pre = [], self.image_shape
-        for channels, padding, pool in zip(self.channels, self.paddings, self.pools):
-            side = [n + 2 * padding - self.kernel + 1 for n in pre[1:]]
-            unpooled, post = (channels, *side), (channels, *(n // pool for n in side))
-            rows.append((pre, unpooled, post))
-            pre = post
-        return rows
+    def layout(self) -> Layout:
+        layers = list(enumerate(layer_shapes(self)))
+        return {f"weight{n}": ("float32", shape) for n, shape in layers} | {
+            f"bias{n}": ("float32", shape[:1]) for n, shape in layers}
 
 
 @dataclass(eq=False)
@@ -65,7 +40,8 @@ class EPNetwork:
     """Weights of an EP-CNN: `weights[n]` (C_out, C_in, k, k) and `biases[n]` (C_out,) for layers n, readout last.
 
     `calibration` holds some training images (N, C, H, W) that size a machine's converters when it is compiled.
-    `provenance` is the checkpoint's header (recipe, data, accuracy, sha256), empty for a network made here.
+    `provenance` is the checkpoint's header (spec, recipe, data, accuracy) and the sha256 of its tensors, empty for a
+    network made here.
     """
 
     machines: ClassVar[tuple[str, ...]] = ("reference", "loihi", "crossbar:pcm")  # evaluated where none is named
@@ -93,8 +69,9 @@ class EPNetwork:
         """From a checkpoint's tensors.
 
         Raises:
-            Refusal: weights that are not finite, naming the layer.
+            Refusal: weights that are not finite, naming the layer, or calibration images that are none.
         """
+        _check_images(tensors.get("calibration"))
         depth = len(layer_shapes(spec))
         net = cls(spec, *([tensors[f"{kind}{n}"] for n in range(depth)] for kind in ("weight", "bias")),
                   tensors.get("calibration"), name, provenance)
@@ -164,6 +141,12 @@ def layer_shapes(spec: NetworkSpec) -> list[tuple[int, int, int, int]]:
     inputs = (spec.image_shape[0], *spec.channels[:-1])
     shapes = [(c_out, c_in, spec.kernel, spec.kernel) for c_out, c_in in zip(spec.channels, inputs)]
     return [*shapes, (spec.classes, *spec.geometry()[-1][2])]
+
+
+def _check_images(images: torch.Tensor | None):
+    if images is not None and not (len(images) and ((images >= 0) & (images <= 1)).all()):
+        raise Refusal("calibration images are none", where="calibration", got=f"{len(images)}, not all in [0, 1]",
+                      allowed="one or more, with values in [0, 1]", remedy="train again or load an earlier checkpoint")
 
 
 def _record(graph: EPGraph, images) -> Activity:

@@ -43,7 +43,8 @@ def reason(error: Exception) -> str:
     """Why a reader failed, in a few words; of pydantic's errors the first field and what is wrong with it."""
     if callable(getattr(error, "errors", None)):
         first = error.errors()[0]
-        return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        said = first["msg"].removeprefix("Value error, ")
+        return ": ".join(filter(None, (".".join(map(str, first["loc"])), said)))
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -1,10 +1,11 @@
-"""Sealed files: a JSON header and arrays in one safetensors file, with a checksum over all of both.
+"""Sealed files: a JSON header and arrays in one safetensors file, with checksums over all of both.
 
     write_atomically(path, seal("ep-hw chip 2", {"seed": 3}, arrays))
     sealed = open_sealed(path, "ep-hw chip 2", remedy="program the chip again")
-    arrays = sealed.arrays({"0.forward": "float64 (3, 4)"})      # shapes, types and checksum as they must be
+    arrays = sealed.arrays({"0.forward": ("float64", (3, 4))})   # types, shapes and checksum as they must be
 
-Nothing is read, and nothing is allocated, before the header and the shapes were found right.
+The header carries the checksum of the arrays, the file that of the header, so that a header can be believed while no
+array was read. Nothing is allocated before the header and the shapes were found right.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from mapping.files import check_regular, parse_json, refusing
 HEADER_LIMIT = 2**22   # bytes of safetensors' own header: names, shapes and our JSON
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I16": "int16",
          "I8": "int8", "U8": "uint8", "BOOL": "bool"}
+Layout = dict[str, tuple[str, tuple[int, ...]]]   # name -> type and shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,36 +33,36 @@ class Sealed:
 
     Attributes:
         path: the file. remedy: what a user can do where it is wrong.
-        header: what `seal` was given. layout: name -> type and shape of each array, as `describe` writes them.
+        header: what `seal` was given. sha256: `checksum` of the arrays, as the header promises.
+        layout: type and shape of each array.
     """
 
     path: Path
     remedy: str
     header: dict
-    layout: dict[str, str]
-    _text: str
-    _sum: str
+    sha256: str
+    layout: Layout
 
-    def arrays(self, expected: Mapping[str, str]) -> dict[str, np.ndarray]:
+    def arrays(self, expected: Layout) -> dict[str, np.ndarray]:
         """All arrays, once they are those that the header asks for.
 
         Args:
-            expected: name -> type and shape, as in `layout`.
+            expected: type and shape of each.
 
         Raises:
             Refusal: an array is missing, unknown or of another shape or type, or the checksum is not right.
         """
         for name in (*expected, *self.layout):
-            got, wanted = self.layout.get(name, "nothing"), expected.get(name, "nothing")
+            got, wanted = self.layout.get(name), expected.get(name)
             if got != wanted:
-                raise Refusal("tensor has the wrong shape or type", where=f"{self.path}, {name}", got=got,
-                              allowed=wanted, remedy=self.remedy)
+                raise Refusal("tensor has the wrong shape or type", where=f"{self.path}, {name}", got=spell(got),
+                              allowed=spell(wanted), remedy=self.remedy)
         with refusing("the file cannot be read", where=self.path, allowed="a whole file", remedy=self.remedy), \
                 safe_open(str(self.path), "np") as file:
             found = {name: file.get_tensor(name) for name in self.layout}
-        if (got := checksum(self._text, found)) != self._sum:
+        if (got := checksum(found)) != self.sha256:
             raise Refusal("the file is damaged", where=str(self.path), got=f"sha256 {got[:12]}",
-                          allowed=self._sum[:12] or "a checksum", remedy=self.remedy)
+                          allowed=self.sha256[:12], remedy=self.remedy)
         return found
 
 
@@ -70,48 +72,65 @@ def seal(form: str, header: dict, arrays: Mapping[str, np.ndarray]) -> bytes:
     Args:
         form: what kind of file this is, and its version, as "ep-hw chip 2".
     """
-    text = json.dumps({"format": form, **header}, sort_keys=True, allow_nan=False)
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return save(arrays, {"ep_hw": text, "sha256": checksum(text, arrays)})
+    text = json.dumps({"format": form, "sha256": checksum(arrays), **header}, sort_keys=True, allow_nan=False)
+    return save(arrays, {"ep_hw": _signed(text)})   # one entry: safetensors writes several in any order
 
 
-def open_sealed(path: str | Path, form: str, remedy: str) -> Sealed:
+def open_sealed(path: str | Path, form: str, remedy: str, older: str | None = None) -> Sealed:
     """Read the header of a sealed file, and no array.
 
+    Args:
+        older: the remedy for a file of another version, where it is another.
+
     Raises:
-        Refusal: no such file, not a sealed file of this kind, or one of another version.
+        Refusal: no such file, not a sealed file of this kind, one of another version, or another header than promised.
     """
     path, kind = Path(path), form.rsplit(" ", 1)[0]
-    with refusing(f"not a readable {kind.removeprefix('ep-hw ')}", where=path, allowed=form, remedy=remedy):
+    name = kind.removeprefix("ep-hw ")
+    with refusing(f"not a readable {name}", where=path, allowed=form, remedy=remedy):
         _check_header_size(path)
         with safe_open(str(path), "np") as file:
             metadata = file.metadata() or {}
-            layout = {name: _layout(file.get_slice(name)) for name in file.keys()}   # noqa: SIM118 - not a dict
-        text, header = metadata.get("ep_hw", ""), parse_json(metadata.get("ep_hw") or "{}")
+            layout = {key: _layout(file.get_slice(key)) for key in file.keys()}   # noqa: SIM118 - not a dict
+        text = metadata.get("ep_hw", "").lstrip("0123456789abcdef ") or "{}"
+        header = parse_json(text)
         version = header.get("format") if isinstance(header, dict) else None
         if not str(version).startswith(f"{kind} "):
             raise ValueError(f"no header of one ({version})")
-    if header.pop("format") != form:
-        raise Refusal(f"{kind.removeprefix('ep-hw ')} of another version", where=str(path), got=version, allowed=form,
-                      remedy=remedy)
-    return Sealed(path, remedy, header, layout, text, metadata.get("sha256", ""))
+        if version == form and metadata != {"ep_hw": _signed(text)}:
+            raise ValueError("a header that was changed")
+    if version != form:
+        raise Refusal(f"{name} of another version", where=str(path), got=version, allowed=form, remedy=older or remedy)
+    del header["format"]
+    return Sealed(path, remedy, header, str(header.pop("sha256", "")), layout)
 
 
-def checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """sha256 over a header and over names, types, shapes and bytes of arrays, in name order."""
-    content = hashlib.sha256(text.encode())
+def checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """sha256 over names, types, shapes and bytes of arrays, in name order."""
+    content = hashlib.sha256()
     for name, array in sorted(arrays.items()):
-        content.update(json.dumps([name, describe(array)]).encode() + array.tobytes())
+        content.update(json.dumps([name, *describe(array)]).encode() + array.tobytes())
     return content.hexdigest()
 
 
-def describe(array) -> str:
-    """Type and shape of an array or tensor, as "float32 (3, 4)"."""
-    return f"{array.dtype} {tuple(array.shape)}".removeprefix("torch.")
+def describe(array: np.ndarray) -> tuple[str, tuple[int, ...]]:
+    """Type and shape of an array."""
+    return str(array.dtype), tuple(array.shape)
 
 
-def _layout(part) -> str:
-    return f"{TYPES.get(part.get_dtype(), part.get_dtype())} {tuple(part.get_shape())}"
+def spell(part: tuple[str, tuple[int, ...]] | None) -> str:
+    """A type and shape as "float32 (3, 4)"."""
+    return f"{part[0]} {part[1]}" if part else "nothing"
+
+
+def _signed(text: str) -> str:
+    """A header after its own sha256."""
+    return f"{hashlib.sha256(text.encode()).hexdigest()} {text}"
+
+
+def _layout(part) -> tuple[str, tuple[int, ...]]:
+    return TYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape())
 
 
 def _check_header_size(path: Path):

@@ -3,6 +3,6 @@
 They share data, normalisation and evaluation with the EP-CNN; `reference` is their only machine.
 """
 
-from ep_hw.baselines.network import Baseline, BaselineSpec, CNNSpec, ViTSpec
+from ep_hw.baselines.network import Baseline, CNNSpec, ViTSpec
 
-__all__ = ["Baseline", "BaselineSpec", "CNNSpec", "ViTSpec"]
+__all__ = ["Baseline", "CNNSpec", "ViTSpec"]

@@ -4,70 +4,55 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import model_validator
 from torch import nn
 
+from ep_hw.baselines.layouts import convolutional_layout, transformer_layout
 from ep_hw.baselines.modules import VisionTransformer, convolutional
-from ep_hw.fields import Count, Finite, ImageShape, Padding, Positive
+from ep_hw.fields import Count, Depth, check_size
+from ep_hw.shapes import ConvolutionalSpec, ImageSpec, count_weights
 from mapping.errors import Refusal
+from mapping.sealed import Layout
 from simulators.module import Interface, ModuleMachine, ModuleProgram
 
 
-class BaselineSpec(BaseModel):
-    """What every baseline says of its images. `scale` divides the centred image, as in `NetworkSpec`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    image_shape: ImageShape
-    classes: int = Field(ge=2)
-    mean: tuple[Finite, ...]
-    scale: tuple[Positive, ...]
-
-    @model_validator(mode="after")
-    def _normalisation(self):
-        if not len(self.mean) == len(self.scale) == self.image_shape[0]:
-            raise ValueError("mean and scale must have one entry per image channel each")
-        return self
-
-
-class CNNSpec(BaselineSpec):
+class CNNSpec(ConvolutionalSpec):
     """A convolutional network with batch norm, layer by layer as large as an EP-CNN of the same channels."""
 
     architecture: Literal["cnn"] = "cnn"
-    channels: tuple[Count, ...] = Field(min_length=1)
-    paddings: tuple[Padding, ...]
-    pools: tuple[Count, ...]
-    kernel: Count = 3
 
-    @model_validator(mode="after")
-    def _lengths(self):
-        if not len(self.channels) == len(self.paddings) == len(self.pools):
-            raise ValueError("channels, paddings and pools must have one entry per layer each")
-        return self
-
-    @property
-    def size(self) -> str:
-        return "x".join(map(str, self.channels))
+    def layout(self) -> Layout:
+        return convolutional_layout(self)
 
     def build(self) -> nn.Module:
         return convolutional(self)
 
 
-class ViTSpec(BaselineSpec):
+class ViTSpec(ImageSpec):
     """A vision transformer: `layers` blocks of `heads` heads on tokens of `dim`, `hidden` units in each block's MLP."""
 
     architecture: Literal["vit"] = "vit"
     patch: Count
-    layers: Count
+    layers: Depth
     heads: Count
     dim: Count
     hidden: Count
 
     @model_validator(mode="after")
-    def _divisible(self):
+    def _sizes(self):
         if self.dim % self.heads or any(side % self.patch for side in self.image_shape[1:]):
             raise ValueError("dim must be a multiple of heads, and the image's sides of patch")
+        values = self.tokens * (4 * self.dim + self.hidden + self.heads * self.tokens)
+        check_size(count_weights(self.layout()), self.layers * values)
         return self
+
+    @property
+    def tokens(self) -> int:
+        """Patches, and the class token."""
+        return 1 + (self.image_shape[1] // self.patch) * (self.image_shape[2] // self.patch)
+
+    def layout(self) -> Layout:
+        return transformer_layout(self)
 
     @property
     def size(self) -> str:

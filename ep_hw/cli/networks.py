@@ -32,28 +32,29 @@ def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOM
 @app.command()
 def models():
     """List the packaged models with kind, data, recipe, accuracy and sha256; random weights have none to show."""
-    from ep_hw.checkpoint import load, model_names
+    from ep_hw.checkpoint import model_names, provenance_of
+    from ep_hw.training import load_recipe, recipes
 
-    rows = tuple(_row(load(name)) for name in model_names())
+    packaged = {name: load_recipe(name) for name in recipes()}
+    rows = tuple(_row(*provenance_of(name), packaged) for name in model_names())
     print_table(Table("models", ("name", "kind", "data", "size", "recipe", "seed", "test accuracy", "sha256"), rows))
 
 
-def _row(net) -> tuple:
-    header = net.provenance
-    recipe, accuracy = dict(header["recipe"]), header["accuracy"]
+def _row(header, sha256: str, packaged: dict) -> tuple:
+    recipe, accuracy = dict(header.recipe), header.accuracy
     seed, shown = recipe.pop("seed", ""), f"{accuracy['test']:.4f}" if accuracy else "not measured"
-    return (header["name"], recipe.get("kind", "ep"), header["data"]["name"], net.spec.size, _recipe_name(recipe), seed,
-            shown, header["sha256"][:12])
+    return (header.name, recipe.get("kind", "ep"), header.data.name, header.spec.size, _recipe_name(recipe, packaged),
+            seed, shown, sha256[:12])
 
 
-def _recipe_name(recipe: dict) -> str:
+def _recipe_name(recipe: dict, packaged: dict) -> str:
     """The packaged recipe that made a network, where one did."""
-    from ep_hw.training import load_recipe, parse_recipe, recipes
+    from ep_hw.training import parse_recipe
 
     if "data" not in recipe:
         return "imported" if recipe else "random, untrained"
     made_by = parse_recipe(recipe)
-    return next((name for name in recipes() if load_recipe(name) == made_by), "its own")
+    return next((name for name, known in packaged.items() if known == made_by), "its own")
 
 
 @app.command("import")

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from ep_hw.baselines import CNNSpec, ViTSpec
-from ep_hw.checkpoint import load
+from ep_hw.checkpoint import provenance_of
 from ep_hw.data import Split
 from ep_hw.fields import Count, Padding, Positive
 from ep_hw.network import NetworkSpec
@@ -135,7 +135,7 @@ class Recipe(_Convolutional):
     def fingerprint(self, seed):
         if not self.start:
             return super().fingerprint(seed)
-        begun_at = load(self.start).provenance["sha256"]
+        _, begun_at = provenance_of(self.start)
         return hashlib.sha256((super().fingerprint(seed) + begun_at).encode()).hexdigest()
 
     def spec(self, train: Split) -> NetworkSpec:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import small_network
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import ep_hw
-from ep_hw.checkpoint import packaged_models, save_checkpoint
+from ep_hw.checkpoint import packaged_models
 from ep_hw.data import load_data
 from ep_hw.training import Recipe, accuracy, augment, load_recipe, loop, parse_recipe, train
 from ep_hw.training.learners import EPLearner
@@ -23,10 +22,6 @@ from mapping import Refusal
 
 TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
               rates=(0.25, 0.15, 0.1), batch=64, epochs=3, affine=(10, 0.1, 0.5))
-
-
-DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
-
 
 class Stop(Exception):
     pass
@@ -156,61 +151,6 @@ def test_packaged_ep_networks_reach_their_goal_and_all_weights_are_small():
     assert sum(seeds) / 5 >= 0.97
     assert headers["cifar10-small"]["accuracy"]["test"] >= 0.74
     assert sum(path.stat().st_size for path in packaged_models().values()) < 20e6
-
-
-def saved(tmp_path):
-    net = small_network()
-    net.name = "small"
-    save_checkpoint(net, tmp_path / "n.safetensors", recipe={}, data=DIGITS, accuracy={})
-    return net, tmp_path / "n.safetensors"
-
-
-def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
-    net, path = saved(tmp_path)
-    again = ep_hw.load(path)
-    assert again.spec == net.spec
-    for a, b in zip([*net.weights, *net.biases, net.calibration], [*again.weights, *again.biases, again.calibration]):
-        assert torch.equal(a, b)
-
-
-def header_of(path):
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length))["__metadata__"]
-
-
-def test_damaged_checkpoints_are_refused_in_one_line(tmp_path):
-    _, path = saved(tmp_path)
-    whole, tensors, header = path.read_bytes(), load_file(path), header_of(path)
-    bad = tmp_path / "bad.safetensors"
-
-    def refused(match):
-        with pytest.raises(Refusal, match=match) as caught:
-            ep_hw.load(bad)
-        assert "\n" not in str(caught.value)
-
-    refused("no such model")
-    bad.write_bytes(whole[:-100])
-    refused("not a readable checkpoint")
-    bad.write_bytes(whole[:-4] + b"\x00\x00\x80\x3f")
-    refused("damaged")
-    save_file(tensors, bad)
-    refused("not a readable checkpoint")
-    save_file({**tensors, "weight1": tensors["weight1"][:, :2].contiguous()}, bad, header)
-    refused("weight1: tensor has the wrong shape")
-    poisoned = small_network()
-    poisoned.weights[1][0, 0, 0, 0] = float("nan")
-    save_checkpoint(poisoned, bad, recipe={}, data=DIGITS, accuracy={})
-    refused("layer conv2: weight is not finite")
-    content = json.loads(header["ep_hw"])
-    for changes, words in [({"slope": float("inf")}, "spec.ep.slope"), ({"mean": [float("nan")]}, "spec.ep.mean"),
-                           ({"scale": [0]}, "spec.ep.scale"), ({"pools": [0, 2]}, "spec.ep.pools"),
-                           ({"paddings": [-1, 1]}, "spec.ep.paddings"), ({"steps": 0}, "spec.ep.steps")]:
-        forged = {**content, "spec": {**content["spec"], **changes}}
-        save_file(tensors, bad, {"ep_hw": json.dumps(forged)})
-        refused(words)
-    save_file(tensors, bad, {"ep_hw": json.dumps({**content, "format": "ep-hw checkpoint 2", "more": 1})})
-    refused("another version")
 
 
 def test_augmentation_repeats_with_its_generator_and_moves_images_by_whole_pixels():

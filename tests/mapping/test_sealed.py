@@ -1,9 +1,12 @@
 """Sealed files: what was sealed comes back, and no other byte of header or arrays is believed."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from mapping import Refusal
 from mapping.files import write_atomically
@@ -30,6 +33,10 @@ def blob():
     return seal(FORM, HEADER, ARRAYS)
 
 
+def test_the_same_content_gives_the_same_bytes(blob):
+    assert {seal(FORM, HEADER, ARRAYS) for _ in range(20)} == {blob}
+
+
 def test_header_and_arrays_come_back(tmp_path, blob):
     write_atomically(tmp_path / "f", blob)
     assert same(read(tmp_path / "f"))
@@ -47,6 +54,23 @@ def test_a_changed_byte_is_refused_or_changes_nothing(tmp_path_factory, blob, da
     except Refusal:
         return
     assert same(found)
+
+
+def test_a_header_is_believed_without_its_arrays_and_only_as_it_was_written(tmp_path, blob):
+    for place, said in ((blob.rindex(b"0.25"), "not a readable thing; got a header that was changed"),
+                        (len(blob) - 2, "the file is damaged")):
+        write_atomically(tmp_path / "f", blob[:place] + b"1" + blob[place + 1:])
+        if said.startswith("the"):
+            assert open_sealed(tmp_path / "f", FORM, remedy="seal it again").header == HEADER
+        with pytest.raises(Refusal, match=said):
+            read(tmp_path / "f")
+    write_atomically(tmp_path / "f", save(ARRAYS, {**metadata_of(blob), "more": "x"}))
+    with pytest.raises(Refusal, match="a header that was changed"):
+        read(tmp_path / "f")
+
+
+def metadata_of(blob) -> dict:
+    return json.loads(blob[8:8 + int.from_bytes(blob[:8], "little")])["__metadata__"]
 
 
 def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path, blob):
