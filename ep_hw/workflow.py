@@ -15,6 +15,7 @@ import torch
 import mapping
 from ep_hw.attacks import AttackSettings
 from ep_hw.baselines import Baseline
+from ep_hw.calibration import calibrated
 from ep_hw.checkpoint import load
 from ep_hw.corruptions.official import OfficialSet
 from ep_hw.corruptions.photographs import frost_photographs
@@ -151,7 +152,7 @@ def draw(data: Split, images: int, seed: int) -> Split:
 
 def network_and_images(model: str, images: int, seed: int, root=None, download: bool = False):
     """A network, and `images` test images of the data it was trained on, drawn by `seed`; see `draw`."""
-    net = load(model)
+    net = calibrated(load(model), root, download)
     return net, draw(load_data(net.provenance["data"]["name"], "test", root, download), images, seed)
 
 

@@ -103,9 +103,10 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
                       allowed="tuned=off, or a folder of 'ep-hw tune'", remedy="tune it, then name that folder")
     converted = target.includes("converters")
     if converted and graph.activity is None:
-        raise Refusal("no activity to size the converters with", where=f"{target.name}, converters", got="none",
-                      allowed="states recorded on calibration images",
-                      remedy="give the network calibration images before net.lower(), or compile crossbar:pcm/read")
+        raise Refusal("no activity to size the converters with", where=f"{target.name}, converters",
+                      got="a network without calibration images", allowed="states recorded on calibration images",
+                      remedy="name a folder with its training data by --data-root or EP_HW_DATA, or choose a rung "
+                             "without converters, as crossbar:pcm/read")
     _check_readout(graph, target)
     layers = [_place(c, target) for c in (*graph.couplings, graph.readout)]
     spans = (calibrate(graph, [placed(layer) for layer in layers], target.adc_margin, target.two_phase) if converted

@@ -68,7 +68,7 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
     from ep_hw.exchange import import_checkpoint, trial
     from ep_hw.statistics import wilson
 
-    net, difference = import_checkpoint(file, keys, out)
+    net, difference = import_checkpoint(file, keys, out, data_root)
     typer.echo(f"{out}: {net.spec.size}; differs from its energy's own dynamics by {difference:.1e} at most")
     if (found := trial(net, data_root)) is None:
         typer.echo("its data are not there: whether slope and normalisation in --map are those it was trained with is "

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import Chip, DataRoot, Model
+from ep_hw.cli.options import Chip, DataRoot, Download, Model
 from ep_hw.cli.printing import print_table
 from mapping.crossbar_target import RUNG_MEANINGS
 from mapping.program import Table
@@ -16,12 +16,14 @@ from mapping.targets import REGISTRY, Target
 
 @app.command()
 def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see 'ep-hw machines'")],
-            out: Annotated[Path, typer.Option(help="folder to create")]):
+            out: Annotated[Path, typer.Option(help="folder to create")], data_root: DataRoot = None,
+            download: Download = False):
     """Compile a model for a machine, print the mapping report, save the program."""
     import mapping
     from ep_hw import load
+    from ep_hw.calibration import calibrated
 
-    program = mapping.compile(load(model).lower(), target)
+    program = mapping.compile(calibrated(load(model), data_root, download).lower(), target)
     program.save(out)
     for table in program.tables():
         print_table(table)
@@ -40,6 +42,7 @@ def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or t
         data_root: DataRoot = None):
     """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""
     from ep_hw import load
+    from ep_hw.calibration import calibrated
     from ep_hw.data import load_data
     from ep_hw.why import explain
     from ep_hw.workflow import program_like
@@ -47,7 +50,7 @@ def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or t
 
     if out is not None:
         check_writable(out)
-    net = load(model)
+    net = calibrated(load(model), data_root)
     graph = net.lower()
     shown = load_data(net.provenance["data"]["name"], "test", data_root).images[:images]
     found = explain(graph, program_like(first, graph), program_like(second, graph), shown, steps=steps,

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
+from ep_hw.calibration import calibrated
 from ep_hw.checkpoint import load, save_checkpoint
-from ep_hw.data import CLASSES, load_data
+from ep_hw.data import CLASSES, SPLIT_SEED, load_data
 from ep_hw.exchange.keys import KeyMap, load_map
 from ep_hw.network import EPNetwork, NetworkSpec
 from ep_hw.training import accuracy
@@ -29,11 +30,12 @@ CHECKED_TO = 1e-9   # float64; states are at most 1
 TRIED_IMAGES = 100
 
 
-def import_checkpoint(file: str | Path, keys: str, out: str | Path) -> tuple[EPNetwork, float]:
-    """Turn a file of torch.save into a checkpoint.
+def import_checkpoint(file: str | Path, keys: str, out: str | Path, root=None) -> tuple[EPNetwork, float]:
+    """Turn a file of torch.save into a checkpoint, with calibration images of its data where these are there.
 
     Args:
         keys: "laborieux", "advep", or a TOML file of the fields of `KeyMap`.
+        root: folder of the data, see `load_data`.
 
     Returns:
         The network, and the largest difference of states and logits from equation (14) on random images.
@@ -53,8 +55,9 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path) -> tuple[EPN
         raise Refusal("the imported network moves differently from its energy", where=str(file),
                       got=f"a difference of {difference:.1e}", allowed=f"up to {CHECKED_TO:g}",
                       remedy="report this: a file that was read rightly cannot do so")
-    save_checkpoint(net, out, recipe={"imported": Path(file).name, "keys": key_map.model_dump(mode="json")},
-                    data={"name": key_map.data, "split_seed": 0, "train": 0, "test": 0}, accuracy={})
+    net.provenance = {"data": {"name": key_map.data, "split_seed": SPLIT_SEED, "train": 0, "test": 0}}
+    save_checkpoint(calibrated(net, root), out, data=net.provenance["data"], accuracy={},
+                    recipe={"imported": Path(file).name, "keys": key_map.model_dump(mode="json")})
     return load(out), difference
 
 

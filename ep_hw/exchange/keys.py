@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 import tomli
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ep_hw.data import LOADERS
 from ep_hw.fields import Count, Finite, ImageShape, Padding, Positive
 from mapping.errors import Refusal
 
@@ -36,6 +37,13 @@ class KeyMap(BaseModel):
     schedule: Literal["synchronous", "alternating"]
     steps: Count
     tolerance: Positive = 1e-3
+
+    @field_validator("data")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in LOADERS:
+            raise ValueError(f"no such data set: known data sets are {', '.join(LOADERS)}")
+        return name
 
     def key(self, kind: Literal["weight", "bias"], n: int) -> str:
         """The name of layer n's weight or bias."""

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from ep_hw.calibration import calibrated
 from ep_hw.cells import Cell, run_cell
 from ep_hw.checkpoint import load
 from ep_hw.data import load_data
@@ -37,7 +38,7 @@ def plan_study(study: Study, *, device: str = "cpu", root=None, download: bool =
         Refusal: an unknown model, machine, option or threat, or missing data.
     """
     check_device(device)
-    net, threats = load(study.model), study.threats_named()
+    net, threats = calibrated(load(study.model), root, download), study.threats_named()
     machines = tuple(point.machine for point in points_of(study))
     shared = [CLEAN, *(t for t in threats if t.source or not t.is_attack)]
     extra = tuple((rung, threat) for rung in rungs_of_study(study) for threat in shared)

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from ep_hw.calibration import CALIBRATION_IMAGES
 from ep_hw.checkpoint import load, save_checkpoint
 from ep_hw.data import SPLIT_SEED, Split, load_data
 from ep_hw.threads import threads
@@ -26,7 +27,6 @@ from mapping.files import check_writable, write_atomically
 from simulators.machine import Machine
 from simulators.registry import check_device
 
-CALIBRATION_IMAGES = 64
 WATCHED = 500   # held-out images that each epoch's line is about
 SAVE_EVERY_S = 120.0
 

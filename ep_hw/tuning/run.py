@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import simulators
+from ep_hw.calibration import calibrated
 from ep_hw.checkpoint import load, packaged_models
 from ep_hw.data import Split, load_data
 from ep_hw.measurements.files import write_measurement
@@ -65,7 +66,7 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     Raises:
         Refusal: any of these is unknown, or the machine is not a crossbar whose cells can be tuned.
     """
-    net = _ep_network(model)
+    net = _ep_network(model, root, download)
     data = net.provenance["data"]["name"]
     train, validation, test = (load_data(data, split, root, download) for split in ("train", "validation", "test"))
     program = program_of(machine, net.lower())
@@ -76,7 +77,7 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     check_writable_cells(program.target, writing)
     task = Task(program, train, validation.take(slice(WATCHED)), settings, writing, seed)
     shown = draw(test, images or len(test), seed)
-    return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noisy(net, program, beside))
+    return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noisy(net, program, beside, root))
 
 
 def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None]) -> Table:
@@ -104,19 +105,19 @@ def _settings(tuning: Tuning, watched: dict) -> dict:
             "watched": {str(chip): line for chip, line in watched.items()}}
 
 
-def _noisy(net: EPNetwork, program: CrossbarProgram, beside: str | None) -> tuple[str, CrossbarProgram] | None:
+def _noisy(net: EPNetwork, program: CrossbarProgram, beside: str | None, root) -> tuple[str, CrossbarProgram] | None:
     name = beside or next((name for name in packaged_models() if name.startswith(f"{net.name}-noise-")), None)
     if name is None:
         return None
-    other = _ep_network(name)
+    other = _ep_network(name, root)
     if other.provenance["data"]["name"] != net.provenance["data"]["name"]:
         raise Refusal("another data set", where="--beside", got=other.provenance["data"]["name"],
                       allowed=net.provenance["data"]["name"], remedy="choose a network trained on the same data")
     return other.name, other.programs([str(program.target)])[str(program.target)]
 
 
-def _ep_network(model: str) -> EPNetwork:
-    net = load(model)
+def _ep_network(model: str, root, download: bool = False) -> EPNetwork:
+    net = calibrated(load(model), root, download)
     if not isinstance(net, EPNetwork):
         raise Refusal("only EP networks learn from their own states", where="MODEL", got=model,
                       allowed="a network trained by equilibrium propagation", remedy="see 'ep-hw models'")
