@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, Tag
 
 from ep_hw.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.drawn import DRAWN, SEED, draw
-from ep_hw.fields import Fraction, Name, Seed, Stated, check_named, read_as
+from ep_hw.fields import Fraction, Name, Seed, Stated, check_named
 from ep_hw.network import EPNetwork, NetworkSpec
 from mapping.errors import Refusal
 from mapping.files import refusing, write_atomically
@@ -128,8 +128,7 @@ def _open(model: str | Path) -> tuple[Sealed, Header]:
                       allowed=f"{', '.join(model_names())} or a checkpoint file",
                       remedy="train one with 'ep-hw train'")
     sealed = open_sealed(path, FORM, _REMEDY, _OLDER)
-    with refusing("not a readable checkpoint", where=path, allowed=FORM, remedy=_REMEDY):
-        return sealed, read_as(Header, sealed.header)
+    return sealed, sealed.read_as(Header)
 
 
 def _layout(spec, sealed: Sealed) -> Layout:

@@ -1,82 +1,26 @@
-"""Types of the fields that specs, recipes, studies, settings and key maps share, so that each is checked alike.
+"""The types of fields, as `mapping.fields` defines them for everything that is stated in a file."""
 
-Ranges are wide enough for every network that was ever simulated here, and narrow enough that what lies outside is a
-mistake or a forgery: it is refused before anything is built or allocated from it.
-"""
+from mapping.fields import (
+    Classes,
+    Count,
+    Depth,
+    Finite,
+    Fraction,
+    ImageShape,
+    Name,
+    Padding,
+    PerChannel,
+    PerLayer,
+    Positive,
+    Scale,
+    Seed,
+    Sha256,
+    Stated,
+    Steps,
+    check_named,
+    check_size,
+    read_as,
+)
 
-import json
-from typing import Annotated, Any, TypeVar
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
-
-from mapping.files import refusing
-
-LARGEST_WEIGHTS = 2**28   # of a network: a gigabyte of floats
-LARGEST_UNITS = 2**26     # values that one image makes in all layers together
-DEEPEST = 256             # layers
-LONGEST_NAME = 80         # characters, so that a file's name can hold it with a machine's beside it
-
-
-class Stated(BaseModel):
-    """Something that a user or a file states: no unknown field, no number that is not finite, not to be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def read_as(kind: Any, content: object):
-    """What parsed JSON or TOML states, as a type of pydantic: strictly, so that no text, float or truth is a count.
-
-    Raises:
-        ValidationError: a field that is missing, unknown, of another type or out of range.
-    """
-    return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
-
-
-def check_name(text: str) -> str:
-    """A name as it can be shown, and be part of a file's name: no path, nothing that steers a terminal.
-
-    Raises:
-        ValueError: it is not such a name.
-    """
-    if not text.isprintable() or set(text) & set("/\\") or text.startswith(".") or text != text.strip():
-        raise ValueError(f"{text!r} is no name: characters that do not print, / or \\, or a dot or space at its ends")
-    return text
-
-
-def check_named(text: str, where: object):
-    """Refuse what is no `Name`."""
-    with refusing("not a name", where=where, allowed=f"1 to {LONGEST_NAME} printable characters, none of them / or \\, "
-                  "the first no dot", remedy="choose another name"):
-        TypeAdapter(Name).validate_python(text)
-
-
-T = TypeVar("T")
-Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(check_name)]
-Count = Annotated[int, Field(ge=1, le=2**16)]
-Depth = Annotated[int, Field(ge=1, le=DEEPEST)]
-Classes = Annotated[int, Field(ge=2, le=2**16)]
-Padding = Annotated[int, Field(ge=0, le=64)]
-Steps = Annotated[int, Field(ge=1, le=100_000)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Finite = Annotated[float, Field(ge=-1e6, le=1e6)]
-Positive = Annotated[float, Field(ge=1e-12, le=1e6)]
-Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PerLayer = Annotated[tuple[T, ...], Field(min_length=1, max_length=DEEPEST)]
-PerChannel = Annotated[tuple[T, ...], Field(min_length=1, max_length=2**16)]
-ImageShape = tuple[Count, Count, Count]
-
-
-def check_size(weights: int, units: int):
-    """Refuse a network that is too large for any memory.
-
-    Args:
-        weights: of the whole network. units: values that one image makes in it.
-
-    Raises:
-        ValueError: it is.
-    """
-    for count, most, what in ((weights, LARGEST_WEIGHTS, "weights"), (units, LARGEST_UNITS, "values an image")):
-        if count > most:
-            raise ValueError(f"a network of {count} {what}, more than {most}")
-
+__all__ = ["Classes", "Count", "Depth", "Finite", "Fraction", "ImageShape", "Name", "Padding", "PerChannel", "PerLayer",
+           "Positive", "Scale", "Seed", "Sha256", "Stated", "Steps", "check_named", "check_size", "read_as"]

@@ -63,6 +63,10 @@ class CrossbarProgram(Program):
         """Time steps of a free phase: the checkpoint's most, or NOISY_STEPS where read noise lets no state rest."""
         return _steps(self.graph, self.target)
 
+    def device_shapes(self) -> list[tuple[tuple, int]]:
+        """Of each layer, the shape of its conductances and its number of output channels."""
+        return [(layer.stored.g_us.shape, len(layer.stored.column_scale)) for layer in self.layers]
+
     def pack(self):
         arrays, settings = {}, []
         for layer in self.layers:

@@ -13,18 +13,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
 from mapping.errors import Refusal
+from mapping.fields import read_as
 from mapping.files import check_regular, parse_json, refusing
 
 HEADER_LIMIT = 2**22   # bytes of safetensors' own header: names, shapes and our JSON
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I16": "int16",
          "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 Layout = dict[str, tuple[str, tuple[int, ...]]]   # name -> type and shape
+Ranges = dict[str, tuple[float, float]]           # name -> lowest and highest value
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +46,15 @@ class Sealed:
     sha256: str
     layout: Layout
 
-    def arrays(self, expected: Layout) -> dict[str, np.ndarray]:
+    def arrays(self, expected: Layout, ranges: Ranges | None = None) -> dict[str, np.ndarray]:
         """All arrays, once they are those that the header asks for.
 
         Args:
-            expected: type and shape of each.
+            expected: type and shape of each. ranges: of the values of those that it names.
 
         Raises:
-            Refusal: an array is missing, unknown or of another shape or type, or the checksum is not right.
+            Refusal: an array is missing, unknown or of another shape or type, the checksum is not right, or a value is
+                out of range.
         """
         for name in (*expected, *self.layout):
             got, wanted = self.layout.get(name), expected.get(name)
@@ -63,7 +67,20 @@ class Sealed:
         if (got := checksum(found)) != self.sha256:
             raise Refusal("the file is damaged", where=str(self.path), got=f"sha256 {got[:12]}",
                           allowed=self.sha256[:12], remedy=self.remedy)
+        for name, (low, high) in (ranges or {}).items():
+            if not ((found[name] >= low) & (found[name] <= high)).all():
+                raise Refusal("values out of range", where=f"{self.path}, {name}", got="NaN, or some beyond it",
+                              allowed=f"{low:g} to {high:g}", remedy=self.remedy)
         return found
+
+    def read_as(self, kind: Any):
+        """The header as a type of pydantic, strictly.
+
+        Raises:
+            Refusal: a field that is missing, unknown, of another type or out of range.
+        """
+        with refusing("its header is not right", where=self.path, allowed="what ep-hw writes", remedy=self.remedy):
+            return read_as(kind, self.header)
 
 
 def seal(form: str, header: dict, arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -114,9 +131,9 @@ def checksum(arrays: Mapping[str, np.ndarray]) -> str:
     return content.hexdigest()
 
 
-def describe(array: np.ndarray) -> tuple[str, tuple[int, ...]]:
-    """Type and shape of an array."""
-    return str(array.dtype), tuple(array.shape)
+def describe(array) -> tuple[str, tuple[int, ...]]:
+    """Type and shape of an array or tensor."""
+    return str(array.dtype).removeprefix("torch."), tuple(array.shape)
 
 
 def spell(part: tuple[str, tuple[int, ...]] | None) -> str:

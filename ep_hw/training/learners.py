@@ -1,7 +1,7 @@
 """Learners: what one batch does to a network. One class a kind of recipe; everything else is shared (loop.py)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import singledispatch
 
@@ -15,9 +15,12 @@ from ep_hw.training.contrast import Contrast
 from ep_hw.training.feedback import FeedbackLimit
 from ep_hw.training.recipe import AdversarialRecipe, BackpropRecipe, Recipe, TransformerRecipe
 from mapping.errors import Refusal
+from mapping.sealed import Layout, describe
 from simulators.machine import Machine
 from simulators.module import ModuleMachine
 from simulators.reference import ReferenceMachine
+
+MOMENTS = {torch.optim.SGD: ("momentum_buffer",), torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq")}
 
 
 class Learner(ABC):
@@ -50,6 +53,14 @@ class Learner(ABC):
         state = self.optimiser.state_dict()["state"]
         moments = {f"optimiser.{n}.{key}": value for n, entry in state.items() for key, value in entry.items()}
         return {f"net.{key}": value for key, value in self.net.tensors().items()} | moments
+
+    def layout(self, present: Container[str]) -> Layout:
+        """Type and shape of each of them, with moments where the first's are among the names `present`."""
+        found = {f"net.{key}": describe(value) for key, value in self.net.tensors().items()}
+        learnt = [p for group in self.optimiser.param_groups for p in group["params"]]
+        moments = [key for key in MOMENTS[type(self.optimiser)] if f"optimiser.0.{key}" in present]
+        return found | {f"optimiser.{n}.{key}": describe(p if key != "step" else p.new_zeros(()))
+                        for n, p in enumerate(learnt) for key in moments}
 
     def restore(self, tensors: dict[str, torch.Tensor]):
         """Inverse of `tensors`."""
@@ -89,6 +100,10 @@ class EPLearner(Learner):
     def tensors(self):
         vectors = self._limit.vectors if self._limit else ()
         return super().tensors() | {f"limit.{n}": vector for n, vector in enumerate(vectors)}
+
+    def layout(self, present):
+        vectors = self._limit.vectors if self._limit else ()
+        return super().layout(present) | {f"limit.{n}": describe(vector) for n, vector in enumerate(vectors)}
 
     def restore(self, tensors):
         super().restore(tensors)

@@ -9,26 +9,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from pydantic import Field
 
 from ep_hw.calibration import CALIBRATION_IMAGES
 from ep_hw.checkpoint import load, save_checkpoint
 from ep_hw.data import SPLIT_SEED, Split, load_data
+from ep_hw.fields import Sha256, Stated, check_named
 from ep_hw.threads import threads
 from ep_hw.training.augmentation import augment
 from ep_hw.training.learners import Learner, learner_of
 from ep_hw.training.recipe import AnyRecipe
 from mapping.errors import Refusal
-from mapping.files import check_writable, write_atomically
+from mapping.files import check_writable, refusing, write_atomically
+from mapping.sealed import describe, open_sealed, seal
 from simulators.machine import Machine
 from simulators.registry import check_device
 
 WATCHED = 500   # held-out images that each epoch's line is about
 SAVE_EVERY_S = 120.0
+FORM = "ep-hw unfinished training 2"
+Done = Annotated[int, Field(ge=0, le=2**32)]
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
         Refusal: `out`.part belongs to another recipe or seed, or the data or the device are missing.
     """
     check_device(device)
+    check_named(name, out)
     check_writable(Path(out).parent)
     train_split, held_out = _splits(recipe, root, download)
     learner = learner_of(recipe, recipe.spec(train_split), seed, device)
@@ -147,6 +151,14 @@ class _Place:
     generator: torch.Tensor | None = None
 
 
+class _Unfinished(Stated):
+    """The fingerprint of a run (`BaseRecipe.fingerprint`), and how far it has come (`_Place`)."""
+
+    fingerprint: Sha256
+    epoch: Done
+    batches: Done
+
+
 class _Part:
     """The file of an unfinished run: `learner` at some place of the run that `fingerprint` names."""
 
@@ -154,30 +166,44 @@ class _Part:
         self.path, self.learner, self.fingerprint = path, learner, fingerprint
 
     def save(self, place: _Place):
-        tensors = {key: value.detach().cpu().contiguous() for key, value in self.learner.tensors().items()}
+        arrays = {key: value.detach().cpu().numpy() for key, value in self.learner.tensors().items()}
         if place.generator is not None:
-            tensors["generator"] = place.generator
-        write_atomically(self.path, save_tensors(tensors, {
-            "fingerprint": self.fingerprint, "epoch": str(place.epoch), "batches": str(place.batches)}))
+            arrays["generator"] = place.generator.numpy()
+        header = _Unfinished(fingerprint=self.fingerprint, epoch=place.epoch, batches=place.batches)
+        write_atomically(self.path, seal(FORM, header.model_dump(), arrays))
 
     def resume(self) -> _Place:
         """Load an unfinished run, if there is one, into the learner: the place where it stopped."""
         if not self.path.exists():
             return _Place(0)
-        try:
-            with safe_open(str(self.path), "pt") as file:
-                metadata = file.metadata() or {}
-        except SafetensorError as error:
-            raise Refusal("an unfinished run cannot be read", where=str(self.path), got=error, allowed="a whole file",
-                          remedy="remove it and train again") from None
-        if (theirs := metadata.get("fingerprint", "no run's")) != self.fingerprint:
+        sealed = open_sealed(self.path, FORM, remedy="remove it and train again")
+        header = sealed.read_as(_Unfinished)
+        if header.fingerprint != self.fingerprint:
             raise Refusal("an unfinished run of another recipe or seed is in the way", where=str(self.path),
-                          got=theirs[:12], allowed=self.fingerprint[:12],
+                          got=header.fingerprint[:12], allowed=self.fingerprint[:12],
                           remedy="finish it with its own recipe and seed, or remove the file")
-        tensors = load_tensors(self.path.read_bytes())
+        layout = self.learner.layout(sealed.layout)
+        if header.batches:
+            layout["generator"] = describe(torch.Generator().get_state().numpy())
+        arrays = sealed.arrays(layout)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         generator = tensors.pop("generator", None)
         self.learner.restore(tensors)
-        return _Place(int(metadata["epoch"]), int(metadata["batches"]), generator)
+        with refusing("values out of range", where=f"{self.path}, generator", allowed="a generator's state",
+                      remedy=sealed.remedy):
+            return _Place(header.epoch, header.batches, generator if generator is None else _valid(generator))
+
+
+def _valid(state: torch.Tensor) -> torch.Tensor:
+    """The state of a generator.
+
+    Raises:
+        ValueError: it is that of none.
+    """
+    try:
+        return torch.Generator().set_state(state).get_state()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
 
 
 def _join(a: Split, b: Split) -> Split:

@@ -7,20 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from pydantic import Field
 
 from ep_hw.data import Split
+from ep_hw.fields import Fraction, Sha256, Stated
 from ep_hw.tuning.settings import TuningSettings
-from ep_hw.tuning.tuner import ARRAYS, Progress, begin, tune_epoch
+from ep_hw.tuning.tuner import Progress, begin, tune_epoch
+from mapping.chips import ARRAYS, arrays_of, chip_layout, chip_ranges
 from mapping.crossbar import CrossbarProgram
 from mapping.errors import Refusal
 from mapping.files import write_atomically
+from mapping.sealed import Layout, open_sealed, seal
 from mapping.writing import Writing
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import ProgrammedChip
 from simulators.crossbar.programming import seeded
 from simulators.crossbar.writing import Written
+
+FORM = "ep-hw unfinished tuning 2"
+
+
+class _Header(Stated):
+    """The tuning's `Task.fingerprint`, and `Course.watched`."""
+
+    fingerprint: Sha256
+    watched: tuple[Fraction, ...] = Field(min_length=2, max_length=2**16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,25 +100,33 @@ def _save(path: Path, course: Course, fingerprint: str):
     for n, written in enumerate(progress.written):
         for name, record in zip(ARRAYS, written):
             tensors |= {f"{n}.{name}.owed_us": record.owed_us, f"{n}.{name}.pulses": record.pulses}
-    header = json.dumps({"fingerprint": fingerprint, "watched": course.watched})   # one entry: their order varies
-    write_atomically(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"course": header}))
+    header = _Header(fingerprint=fingerprint, watched=course.watched).model_dump()
+    write_atomically(path, seal(FORM, header, {name: tensor.numpy() for name, tensor in tensors.items()}))
 
 
 def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
-    try:
-        with safe_open(str(path), "pt") as file:
-            header = json.loads((file.metadata() or {}).get("course", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise Refusal("an unfinished tuning cannot be read", where=str(path), got=error, allowed="a whole file",
-                      remedy="remove it and tune again") from None
-    if header.get("fingerprint") != fingerprint:
-        raise Refusal("another tuning is in the way", where=str(path), got=header.get("fingerprint", "nothing")[:12],
+    sealed = open_sealed(path, FORM, remedy="remove it and tune again")
+    header, program = sealed.read_as(_Header), task.program
+    if header.fingerprint != fingerprint:
+        raise Refusal("another tuning is in the way", where=str(path), got=header.fingerprint[:12],
                       allowed=fingerprint[:12], remedy="choose another --out, or its own model, machine and settings")
-    chip, watched = ProgrammedChip.of(chip_seed, task.program, tensors), header["watched"]
-    written = tuple(tuple(_record(tensors, f"{n}.{name}") for name in ARRAYS if f"{n}.{name}.pulses" in tensors)
-                    for n in range(len(task.program.layers)))
-    return Course(Progress(chip, written, len(watched) - 1), tuple(watched))
+    layout = chip_layout(program.device_shapes(), program.target, {"0.bias", *sealed.layout}) | _records(program)
+    arrays = sealed.arrays(layout, chip_ranges(layout, program.target))
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    written = tuple(tuple(_record(tensors, f"{n}.{name}") for name in arrays_of(program.target))
+                    for n in range(len(program.layers)))
+    chip = ProgrammedChip.of(chip_seed, program, tensors)
+    return Course(Progress(chip, written, len(header.watched) - 1), header.watched)
+
+
+def _records(program: CrossbarProgram) -> Layout:
+    """Type and shape of what is recorded of each array's devices, see `Written`."""
+    found: Layout = {}
+    for n, (devices, outputs) in enumerate(program.device_shapes()):
+        for name in arrays_of(program.target):
+            found |= {f"{n}.{name}.owed_us": ("float32", (outputs, *devices[3:])),
+                      f"{n}.{name}.pulses": ("int32", devices)}
+    return found
 
 
 def _record(tensors: dict[str, torch.Tensor], prefix: str) -> Written:

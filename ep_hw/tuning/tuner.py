@@ -15,6 +15,7 @@ import torch
 from ep_hw.data import Split
 from ep_hw.learning import ep_gradient
 from ep_hw.tuning.settings import TuningSettings
+from mapping.chips import ARRAYS
 from mapping.crossbar import CrossbarLayer, CrossbarProgram
 from mapping.crossbar_target import CrossbarTarget
 from mapping.writing import Writing
@@ -24,8 +25,6 @@ from simulators.crossbar.models import model_of
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from simulators.crossbar.programming import array_of, seeded, stuck_cells
 from simulators.crossbar.writing import Written, unwritten, write
-
-ARRAYS = ("forward", "feedback")
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,24 +5,31 @@
     machine = CrossbarMachine(program, chip=ProgrammedChip.load("chip3.safetensors", program))
 """
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
+from mapping.chips import ARRAYS, chip_layout, chip_ranges
 from mapping.crossbar import CrossbarProgram
 from mapping.errors import Refusal
+from mapping.fields import Seed, Sha256, Stated
+from mapping.files import write_atomically
+from mapping.sealed import open_sealed, seal
 from mapping.tuned import TunedProgram
 from simulators.crossbar.array import Array
 from simulators.crossbar.devices import Device
 from simulators.crossbar.models import model_of
 from simulators.crossbar.programming import array_of, program_array
 
-_ARRAYS = ("forward", "feedback")
+FORM = "ep-hw programmed chip 2"
+
+
+class _Header(Stated):
+    """Which chip it is, and the digest of the program that it holds."""
+
+    seed: Seed
+    program: Sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +51,7 @@ class ProgrammedChip:
         """What distinguishes this chip from others of the program, on the CPU."""
         tensors = {f"{n}.bias": bias.cpu().contiguous() for n, bias in enumerate(self.biases or ())}
         for n, pair in enumerate(self.arrays):
-            for name, array in list(zip(_ARRAYS, pair))[:1 if pair[0] is pair[1] else 2]:
+            for name, array in list(zip(ARRAYS, pair))[:1 if pair[0] is pair[1] else 2]:
                 tensors[f"{n}.{name}.conductance_us"] = array.conductance_us.cpu().contiguous()
                 tensors[f"{n}.{name}.compensation"] = torch.tensor([array.compensation], dtype=torch.float64)
                 if array.fresh_us is not None:
@@ -53,11 +60,7 @@ class ProgrammedChip:
 
     @classmethod
     def of(cls, seed: int, program: CrossbarProgram, tensors: dict[str, torch.Tensor]) -> "ProgrammedChip":
-        """Inverse of `tensors`.
-
-        Raises:
-            KeyError: a tensor that the program needs is missing.
-        """
+        """Inverse of `tensors`."""
         layers = range(len(program.layers))
         biases = tuple(tensors[f"{n}.bias"] for n in layers) if "0.bias" in tensors else None
         return cls(seed, program.digest(), tuple(_pair(n, tensors, program) for n in layers), biases)
@@ -68,33 +71,25 @@ class ProgrammedChip:
         Raises:
             Refusal: the file cannot be written.
         """
-        blob, path = save(self.tensors(), {"chip_seed": str(self.seed), "program": self.digest}), Path(path)
-        try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
-                scratch.write(blob)
-            os.replace(scratch.name, path)
-        except OSError as error:
-            raise Refusal("cannot write the chip", where=str(path), got=error.strerror, allowed="a writable folder",
-                          remedy="choose another path") from None
+        header = _Header(seed=self.seed, program=self.digest).model_dump()
+        write_atomically(path, seal(FORM, header, {name: tensor.numpy() for name, tensor in self.tensors().items()}))
 
     @classmethod
     def load(cls, path: str | Path, program: CrossbarProgram, device="cpu") -> "ProgrammedChip":
         """Read a chip of this program.
 
         Raises:
-            Refusal: not a chip, or a chip that holds another program.
+            Refusal: not a chip, a damaged one, or one that holds another program.
         """
-        try:
-            with safe_open(path, "pt", device=str(device)) as file:
-                header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            seed, digest = int(header["chip_seed"]), header["program"]
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise Refusal("not a programmed chip", where=str(path), got=f"{type(error).__name__}: {error}",
-                          allowed="a file of ProgrammedChip.save", remedy="program the chip again") from None
-        if digest != program.digest():
-            raise Refusal("the chip holds another program", where=str(path), got=digest[:12],
+        sealed = open_sealed(path, FORM, remedy="program the chip again")
+        header = sealed.read_as(_Header)
+        if header.program != program.digest():
+            raise Refusal("the chip holds another program", where=str(path), got=header.program[:12],
                           allowed=program.digest()[:12], remedy="open it with the program it was programmed with")
-        return cls.of(seed, program, tensors)
+        layout = chip_layout(program.device_shapes(), program.target, sealed.layout)
+        arrays = sealed.arrays(layout, chip_ranges(layout, program.target))
+        tensors = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
+        return cls.of(header.seed, program, tensors)
 
 
 def program_chip(program: CrossbarProgram, chip_seed: int, device="cpu", model: Device | None = None) -> ProgrammedChip:
@@ -140,5 +135,5 @@ def kept_chip(program: TunedProgram, chip_seed: int, device="cpu") -> Programmed
 def _pair(n: int, tensors: dict, program: CrossbarProgram) -> tuple[Array, Array]:
     arrays = [array_of(program.layers[n], program.target, tensors[f"{n}.{name}.conductance_us"],
                        tensors.get(f"{n}.{name}.fresh_us"), tensors[f"{n}.{name}.compensation"].item())
-              for name in _ARRAYS if f"{n}.{name}.conductance_us" in tensors]
+              for name in ARRAYS if f"{n}.{name}.conductance_us" in tensors]
     return arrays[0], arrays[-1]

@@ -118,7 +118,7 @@ def test_a_forged_transformer_takes_neither_time_nor_memory(vit, tmp_path, chang
     ({"recipe": []}, "recipe")])
 def test_a_forged_header_is_refused(whole, tmp_path, changes, words):
     *_, header, arrays = whole
-    refused(tmp_path / "f", seal(FORM, {**header, **changes}, arrays), f"not a readable checkpoint; got {words}")
+    refused(tmp_path / "f", seal(FORM, {**header, **changes}, arrays), f"header is not right; got {words}")
 
 
 @pytest.mark.parametrize(("name", "change", "words"), [

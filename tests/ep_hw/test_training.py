@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save
 
 import ep_hw
 from ep_hw.checkpoint import packaged_models
@@ -19,9 +19,11 @@ from ep_hw.data import load_data
 from ep_hw.training import Recipe, accuracy, augment, load_recipe, loop, parse_recipe, train
 from ep_hw.training.learners import EPLearner
 from mapping import Refusal
+from mapping.sealed import open_sealed, seal
 
 TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
               rates=(0.25, 0.15, 0.1), batch=64, epochs=3, affine=(10, 0.1, 0.5))
+
 
 class Stop(Exception):
     pass
@@ -75,11 +77,9 @@ def test_a_warm_restart_begins_from_the_weights_alone(tmp_path):
     out, part = tmp_path / "cut.safetensors", tmp_path / "cut.safetensors.part"
     with pytest.raises(Stop):
         train(recipe, 1, out, name="tiny", log=stop_after(2))
-    with safe_open(part, "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(part)
+    header, tensors = unsealed(part)
     assert any(key.startswith("optimiser.") for key in tensors)
-    save_file({key: value for key, value in tensors.items() if key.startswith("net.")}, part, metadata)
+    part.write_bytes(seal(loop.FORM, header, {key: v for key, v in tensors.items() if key.startswith("net.")}))
     train(recipe, 1, out, name="tiny")
     assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
@@ -89,13 +89,45 @@ def test_another_seed_does_not_continue_an_unfinished_run(tmp_path):
         train(TINY, 1, tmp_path / "a.safetensors", name="tiny", log=stop_after(1))
     with pytest.raises(Refusal, match="another recipe or seed"):
         train(TINY, 2, tmp_path / "a.safetensors", name="tiny")
+
+
+def unsealed(path):
+    return open_sealed(path, loop.FORM, remedy="").header, load_file(path)
+
+
+def test_a_damaged_unfinished_run_is_refused_and_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
+    taken, step = iter(range(3)), EPLearner.step
+
+    def dying(learner, *given):
+        if next(taken, None) is None:
+            raise Stop
+        step(learner, *given)
+
+    monkeypatch.setattr(EPLearner, "step", dying)
+    with pytest.raises(Stop):
+        train(TINY, 1, tmp_path / "a.safetensors", name="tiny")
     part = tmp_path / "a.safetensors.part"
-    part.write_bytes(part.read_bytes()[:50])
-    with pytest.raises(Refusal, match="an unfinished run cannot be read"):
-        train(TINY, 1, tmp_path / "a.safetensors", name="tiny")
-    save_file({"weight0": torch.zeros(1)}, part)
-    with pytest.raises(Refusal, match="another recipe or seed"):
-        train(TINY, 1, tmp_path / "a.safetensors", name="tiny")
+    whole, (header, arrays) = part.read_bytes(), unsealed(part)
+    generator = arrays["generator"]
+
+    def sealed(changes=(), **others):
+        return seal(loop.FORM, {**header, **dict(changes)}, {**arrays, **others})
+
+    for blob, words in (
+            (whole[:50], "not a readable unfinished training"), (whole[:-1], "not a readable unfinished training"),
+            (whole[:-1] + bytes([whole[-1] ^ 1]), "the file is damaged"), (b"", "not a readable"),
+            (save({"weight0": np.zeros(1)}), "no header of one"), (sealed({"epoch": -1}), "epoch"),
+            (sealed({"epoch": 1.0}), "epoch"), (sealed({"batches": 2**33}), "batches"), (sealed({"more": 1}), "more"),
+            (sealed({"batches": 0}), "generator: tensor"), (sealed(generator=generator[1:]), "generator: tensor"),
+            (sealed(generator=0 * generator), "generator: values out of range; got Invalid"),
+            (sealed(**{"optimiser.0.step": np.zeros(1)}), "optimiser.0.step: tensor has the wrong"),
+            (sealed(**{"net.weight0": arrays["net.weight0"][:1]}), "net.weight0: tensor has the wrong")):
+        part.write_bytes(blob)
+        with pytest.raises(Refusal, match=words) as caught:
+            train(TINY, 1, tmp_path / "a.safetensors", name="tiny")
+        assert "remove it and train again" in str(caught.value)
+        assert part.read_bytes() == blob
 
 
 def test_a_killed_training_loses_at_most_an_epoch(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from networks import random_images, small_network
+from safetensors.numpy import load_file
 
 import ep_hw
 import mapping
@@ -16,10 +17,11 @@ from ep_hw.rungs import ladder
 from ep_hw.statistics import unpaired_interval, wilson
 from ep_hw.tuning import TuningSettings, begin, tune_epoch
 from ep_hw.tuning.comparison import costs, save_tuned, summarise, tuned_program
-from ep_hw.tuning.course import Task, accuracy, tune_chip
+from ep_hw.tuning.course import FORM, Task, accuracy, tune_chip
 from ep_hw.tuning.tuner import chip_gradient, learn
 from ep_hw.why import explain
 from mapping import Refusal
+from mapping.sealed import open_sealed, seal
 from mapping.writing import WRITINGS, parse_writing, writing_of
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programming import stuck_cells
@@ -193,9 +195,28 @@ def test_another_tuning_does_not_continue_this_one(tmp_path, changes):
     tune_chip(small_task(settings=SHORT.model_copy(update={"epochs": 1})), 3, tmp_path / "chip")
     with pytest.raises(Refusal, match="another tuning is in the way"):
         tune_chip(small_task(**changes), 3, tmp_path / "chip")
-    (tmp_path / "chip").write_bytes((tmp_path / "chip").read_bytes()[:100])
-    with pytest.raises(Refusal, match="cannot be read"):
-        tune_chip(small_task(), 3, tmp_path / "chip")
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    (lambda h, a: h.update(watched=[0.5, 1.5]), "watched.1"), (lambda h, a: h.update(watched=[0.5]), "watched"),
+    (lambda h, a: h.update(watched=["1", 1]), "watched.0"), (lambda h, a: h.update(fingerprint=3), "fingerprint"),
+    (lambda h, a: a["0.forward.pulses"].fill(-1), "0.forward.pulses: values out of range"),
+    (lambda h, a: a["1.forward.owed_us"].fill(np.nan), "1.forward.owed_us: values out of range"),
+    (lambda h, a: a["0.forward.conductance_us"].fill(-1), "0.forward.conductance_us: values out of range"),
+    (lambda h, a: [a.pop(f"{n}.bias") for n in range(3)], "0.bias: tensor has the wrong"),
+    (lambda h, a: a.update({"0.feedback.pulses": a["0.forward.pulses"]}), "0.feedback.pulses: tensor has the wrong")])
+def test_a_damaged_unfinished_tuning_is_refused_and_left_as_it_is(tmp_path, changes, words):
+    task, path = small_task(settings=SHORT.model_copy(update={"epochs": 1})), tmp_path / "chip"
+    tune_chip(task, 3, path)
+    whole, header, arrays = path.read_bytes(), open_sealed(path, FORM, remedy="").header, load_file(path)
+    changes(header, arrays)
+    for blob, said in ((whole[:100], "not a readable unfinished tuning"), (seal(FORM, header, arrays), words),
+                       (whole[:-1] + bytes([whole[-1] ^ 1]), "the file is damaged")):
+        path.write_bytes(blob)
+        with pytest.raises(Refusal, match=said) as caught:
+            tune_chip(task, 3, path)
+        assert "remove it and tune again" in str(caught.value)
+        assert path.read_bytes() == blob
 
 
 def test_tuned_chips_come_with_their_program_bit_for_bit(tmp_path):

@@ -1,6 +1,8 @@
 """What the options of a crossbar's circuit do: arrays, terminals, stuck cells, leaky steps, averages, chips."""
 
 import math
+import os
+import stat
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,13 +10,15 @@ import pytest
 import torch
 from chips import machine, reads
 from networks import random_images, small_network
+from safetensors.numpy import load_file
 
 import mapping
 import simulators
 from mapping.errors import Refusal
+from mapping.sealed import open_sealed, seal
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.devices import Device
-from simulators.crossbar.programmed import ProgrammedChip, program_chip
+from simulators.crossbar.programmed import FORM, ProgrammedChip, program_chip
 from simulators.reference import ReferenceMachine
 
 
@@ -164,9 +168,49 @@ def test_a_saved_chip_runs_to_the_same_bits(graph, images, tmp_path):
         assert torch.equal(a.down_weight, b.down_weight)
     with pytest.raises(Refusal, match="another program"):
         ProgrammedChip.load(tmp_path / "chip.safetensors", mapping.compile(graph, "crossbar:pcm"))
+    assert stat.S_IMODE((tmp_path / "chip.safetensors").stat().st_mode) == 0o666 & ~umask()
     (tmp_path / "text").write_text("no chip")
-    with pytest.raises(Refusal, match="not a programmed chip"):
+    with pytest.raises(Refusal, match="not a readable programmed chip"):
         ProgrammedChip.load(tmp_path / "text", program)
+
+
+def umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
+
+
+CHANGED_CHIPS = [
+    ("0.forward.conductance_us", lambda g: g * np.float32("nan"), "values out of range"),
+    ("0.forward.conductance_us", lambda g: -g, "values out of range"),
+    ("0.forward.conductance_us", lambda g: g + 1e9, "values out of range"),
+    ("0.forward.conductance_us", lambda g: g.astype(float), "wrong shape or type"),
+    ("1.forward.conductance_us", lambda g: g[..., :-1], "wrong shape or type"),
+    ("2.feedback.fresh_us", lambda g: g + np.float32("inf"), "values out of range"),
+    ("0.feedback.compensation", lambda c: c * np.nan, "values out of range"),
+    ("0.feedback.compensation", lambda c: np.repeat(c, 2), "wrong shape or type"),
+    ("0.bias", lambda _: np.zeros(4, np.float32), "1.bias: tensor has the wrong shape or type; got nothing"),
+    ("more", lambda _: np.zeros(1), "more: tensor has the wrong shape or type")]
+
+
+@pytest.mark.parametrize(("name", "change", "words"), CHANGED_CHIPS)
+def test_a_changed_chip_is_refused(graph, tmp_path, name, change, words):
+    """First a bit of the file, then what a forger would have sealed anew."""
+    program = mapping.compile(graph, "crossbar:pcm[arrays=separate]")
+    path = tmp_path / "chip"
+    program_chip(program, 4).save(path)
+    whole, header, arrays = path.read_bytes(), open_sealed(path, FORM, remedy="").header, load_file(path)
+
+    def refused(blob, words):
+        path.write_bytes(blob)
+        with pytest.raises(Refusal, match=words):
+            ProgrammedChip.load(path, program)
+
+    refused(whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:], "damaged")
+    refused(whole.replace(b'\\"seed\\": 4', b'\\"seed\\": 5'), "a header that was changed")
+    refused(seal(FORM, {**header, "seed": -1}, arrays), "seed")
+    refused(seal(FORM, {**header, "seed": True}, arrays), "seed")
+    refused(seal(FORM, header, {**arrays, name: change(arrays.get(name))}), words)
 
 
 @dataclass(frozen=True)
