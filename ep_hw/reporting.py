@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], 
         checks: what became of the trust checks. jobs: see `ep_hw.execution.call_all`.
     """
     worst = worst_cases(_images(plan, cells))
-    mapping = [table for name in plan.machines for table in _mapping(plan.programs[name])]
+    mapping = [table for name in plan.machines for table in _mapping(name, plan.programs[name])]
     circuit = circuit_table([row for row in summary if row["machine"] in plan.machines])
     return RunRecord(
         title, command, summary, gallery(plan, cells), [*mapping, *resource_tables(plan), *circuit], waterfalls(plan),
@@ -155,8 +156,11 @@ def notes(plan: Plan, summary: list[dict]) -> list[str]:
     return [worst, votes, *([stuck] if late else []), *([fixed] if noisy else []), *thrift(plan)]
 
 
-def _mapping(program) -> tuple[Table, ...]:
-    return program.tables() if isinstance(program, Program) else (program.report(),)
+def _mapping(name: str, program) -> tuple[Table, ...]:
+    if isinstance(program, Program):
+        return program.tables()
+    table = program.report()   # of a module, which does not know what it is called here
+    return (replace(table, title=f"{name}: {table.title}"),)
 
 
 def _images(plan: Plan, cells: Iterable[Cell]) -> Iterator[dict]:

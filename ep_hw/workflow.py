@@ -35,7 +35,7 @@ from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program, load_program
 from mapping.targets import REGISTRY, ReferenceTarget, parse
-from simulators.module import Interface, ModuleProgram
+from simulators.module import Interface, ModuleMachine, ModuleProgram
 from simulators.registry import check_device
 
 
@@ -92,7 +92,7 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
         name: of the machine in the results. module: images (B, C, H, W) in [0, 1] to logits.
 
     Raises:
-        Refusal: the name means another machine.
+        Refusal: the name means another machine, or the module cannot be one (see `ModuleMachine`).
     """
     if name in plan.programs or name.partition("[")[0] in REGISTRY:
         raise Refusal("the name means another machine", where="module", got=name, allowed="a name of its own",
@@ -100,6 +100,11 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
     reference = plan.programs[REFERENCE]
     network = reference.graph if isinstance(reference, Program) else reference.interface
     joined = ModuleProgram(module, Interface(tuple(network.image_shape), network.classes))
+    machine = ModuleMachine(module, joined.interface.image_shape, joined.interface.classes, name, plan.device)
+    if not machine.differentiable and (blind := [str(t) for t in plan.threats if t.is_white_box]):
+        raise Refusal("the module carries no gradient back to its images", where=name, got=", ".join(blind),
+                      allowed="square_l2, square_linf, corruptions",
+                      remedy="let gradients flow: no detach(), numpy() or no_grad() on the way")
     return replace(plan, programs={**plan.programs, name: joined}, machines=(*plan.machines, name))
 
 

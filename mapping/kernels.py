@@ -2,6 +2,10 @@
 
 They are what Lava's process models compute and what the compilers use to size converters. All arrays are
 (B, C, H, W); every function returns the dtype of its first argument.
+
+Floats are summed in float64 and rounded once: BLAS takes the terms of a sum in an order that depends on the row, so
+that in float32 equal patches get unequal sums, and rounding would decide which of them wins a max-pool. Integers are
+summed in the type of the weights; where that is a float, the caller knows that it holds every sum exactly.
 """
 
 import numpy as np
@@ -19,8 +23,9 @@ def convolve(x: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:
     """Cross-correlation of (B, C_in, H, W) with (C_out, C_in, k_h, k_w): (B, C_out, H', W')."""
     c_out, _, k_h, k_w = weight.shape
     h, w = (n + 2 * padding - k + 1 for n, k in zip(x.shape[2:], (k_h, k_w)))
-    flat = patches(x, k_h, k_w, padding) @ weight.reshape(c_out, -1).T.astype(x.dtype, copy=False)
-    return np.ascontiguousarray(flat.reshape(len(x), h, w, c_out).transpose(0, 3, 1, 2))
+    summed = weight.dtype if np.issubdtype(x.dtype, np.integer) else np.dtype(np.float64)
+    flat = patches(x.astype(summed, copy=False), k_h, k_w, padding) @ weight.reshape(c_out, -1).T.astype(summed, copy=False)
+    return np.ascontiguousarray(flat.reshape(len(x), h, w, c_out).transpose(0, 3, 1, 2), x.dtype)
 
 
 def convolve_transpose(z: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:

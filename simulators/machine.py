@@ -1,14 +1,17 @@
 """What every machine answers, the digital reference included."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 
 from mapping.errors import Refusal
-from mapping.graph import EPGraph
+from mapping.graph import SCHEDULES, EPGraph
 from simulators.relaxation import Nudge, Relaxed, Residual, Substrate, Trace, relax
 
+_ROUNDING = 1e-6   # by which states may leave [0, 1]
 BOX, ANY = (0.0, 1.0), (float("-inf"), float("inf"))   # values that a machine takes as pixels
 
 
@@ -92,7 +95,7 @@ class Machine(ABC):
             trace: called as trace(t, states) after each step t = 1, 2, ..., states in real units.
 
         Raises:
-            Refusal: images of another shape or outside [0, 1].
+            Refusal: images of another shape or outside [0, 1], or a phase that cannot be (see `check_phase`).
         """
 
     @abstractmethod
@@ -155,17 +158,22 @@ class InProcessMachine(Machine):
     def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
         """See `Machine.relax`; images of any float type and device are answered on the images' device."""
         check_images(images, self.graph.image_shape, self.pixels)
+        check_phase(self.graph, len(images), steps, nudge, states, schedule)
         substrate, scale, asked = self.substrate, self.substrate.state_scale, images.device
         differentiating = torch.is_grad_enabled() and images.requires_grad
         stop = self.stop if steps is None and trace is None and not differentiating else None
         with torch.set_grad_enabled(differentiating):
             images = images.to(substrate.mean)
             end = relax(substrate, images, schedule=schedule or self.graph.schedule, steps=steps or self.steps,
-                        stop=stop, states=states and tuple(s.to(images) * scale for s in states),
+                        stop=stop, states=states and tuple(s.to(images) * scale for s in self.held(states)),
                         nudge=nudge and nudge.to(images), generator=generator,
                         trace=trace and (lambda t, states: trace(t, tuple((s / scale).to(asked) for s in states))))
             logits = substrate.logits(end.states[-1], generator)
         return self._equilibrium(end, logits, asked)
+
+    def held(self, states):
+        """States to start from, in real units, as the machine can hold them."""
+        return states
 
     def _equilibrium(self, end: Relaxed, logits, asked: torch.device) -> Equilibrium:
         scale = self.substrate.state_scale
@@ -176,7 +184,10 @@ class InProcessMachine(Machine):
 
 
 def check_images(images: torch.Tensor, shape: tuple[int, int, int], pixels: tuple[float, float] = BOX):
-    """Refuse images that are not a float batch of `shape` with values within `pixels`."""
+    """Refuse images that are not a float tensor, a batch of `shape` with values within `pixels`; it may be empty."""
+    if not isinstance(images, torch.Tensor) or images.layout != torch.strided:
+        raise Refusal("images are no plain tensor", where="images", got=type(images).__name__,
+                      allowed="a torch.Tensor", remedy="torch.from_numpy makes one of an array")
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
         raise Refusal("images have the wrong shape", where="images", got=tuple(images.shape),
                       allowed=f"(B, {', '.join(map(str, shape))})", remedy="use the data set the model was trained on")
@@ -188,3 +199,29 @@ def check_images(images: torch.Tensor, shape: tuple[int, int, int], pixels: tupl
         if not (low >= pixels[0] and high <= pixels[1]):
             raise Refusal("images are out of range", where="images", got=f"[{low:.4g}, {high:.4g}]",
                           allowed="[0, 1]", remedy="normalisation lives in the model: give plain images")
+
+
+def check_phase(graph: EPGraph, batch: int, steps, nudge: Nudge | None, states, schedule):
+    """Refuse no time steps, an unknown schedule, and a target or states that are not those of the batch's images."""
+    def refuse(what, got, allowed):
+        raise Refusal(what, where="relaxation", got=got, allowed=allowed, remedy="correct it, or leave it out")
+
+    if steps is not None and not (isinstance(steps, Integral) and steps >= 1):
+        refuse("no number of time steps", steps, "1 or more")
+    if schedule not in (None, *SCHEDULES):
+        refuse("unknown schedule", repr(schedule), ", ".join(SCHEDULES))
+    if nudge is not None and tuple(nudge.target.shape) != (batch, graph.classes):
+        refuse("targets of the nudge have the wrong shape", tuple(nudge.target.shape), (batch, graph.classes))
+    if nudge is not None and not (math.isfinite(nudge.beta) and nudge.target.isfinite().all()):
+        refuse("a nudge that is not finite", f"beta {nudge.beta:g}", "a finite strength and finite targets")
+    if states is not None:
+        shapes, wanted = [tuple(s.shape) for s in states], [(batch, *p.shape) for p in graph.populations]
+        if shapes != wanted:
+            refuse("states have the wrong shapes", shapes, wanted)
+        if not all(_in_range(s.detach()) for s in states if s.numel()):
+            refuse("states are out of range", "values outside [0, 1], or NaN", "[0, 1]")
+
+
+def _in_range(states: torch.Tensor) -> bool:
+    low, high = states.aminmax()
+    return bool(low >= -_ROUNDING and high <= 1 + _ROUNDING)

@@ -18,6 +18,10 @@ from mapping.program import Table
 from mapping.targets import ReferenceTarget
 from simulators.machine import ANY, BOX, Cost, Equilibrium, Machine, check_images
 
+_TRIED = 3        # images
+_ALIKE = 1e-3     # relative difference of answers to one image in batches of different size
+_SHOWN = 200      # characters of a foreign error
+
 
 @dataclass(frozen=True)
 class Interface:
@@ -28,21 +32,39 @@ class Interface:
 
 
 class ModuleMachine(Machine):
-    """Args: module: images (B, C, H, W) in [0, 1] to logits (B, K), normalisation included; used in evaluation mode."""
+    """Answers with a module's logits. The module is tried on a few images first: it must answer each for itself.
+
+    Args:
+        module: images (B, C, H, W) in [0, 1] to logits (B, K), normalisation included; used in evaluation mode. Images
+            come in the type of its weights, whatever the type of those asked about.
+
+    Attributes:
+        differentiable: whether gradients come back to the images.
+
+    Raises:
+        Refusal: the module fails, answers with something else than finite logits, changes its images, or answers an
+            image otherwise when it is asked again among others.
+    """
 
     has_feedback = False
     pixels = BOX
 
     def __init__(self, module: nn.Module, image_shape: tuple[int, int, int], classes: int, name: str = "reference",
                  device: str = "cpu"):
+        if not isinstance(module, nn.Module):
+            raise _refusal(name, "no module", type(module).__name__, "wrap it in a torch.nn.Module")
         self.module, self.name, self.device = module.to(device).eval(), name, torch.device(device)
         self.graph = Interface(tuple(image_shape), classes)
+        weights = (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
+        self.dtype = next((t.dtype for t in weights), torch.float32)
+        self.differentiable = self._try()
 
     def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
         """One pass: see `Machine.relax`. `steps` and `schedule` do not matter to what has no time.
 
         Raises:
-            Refusal: a nudge, states to start from, or a trace: a feed-forward network has nothing to nudge or watch.
+            Refusal: a nudge, states to start from, or a trace: a feed-forward network has nothing to nudge or watch;
+                an answer that is no finite logits.
         """
         for asked, name in ((nudge, "nudge"), (states, "states"), (trace, "trace")):
             if asked is not None:
@@ -50,9 +72,49 @@ class ModuleMachine(Machine):
                               allowed="images alone", remedy="attack it with bptt@1; nudge an EP network")
         check_images(images, self.graph.image_shape, self.pixels)
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-            logits = self.module(images.to(self.device)).to(images.device)
+            logits = self._answer(images.to(self.device, self.dtype))
         settled = torch.zeros(len(images), device=images.device)
+        logits = logits.to(images.device, torch.promote_types(images.dtype, torch.float32))
         return Equilibrium((), logits, settled, settled == 0, settled.long() + 1)
+
+    def _answer(self, images) -> torch.Tensor:
+        """The module's logits for images in its own type, once they are what logits must be."""
+        try:
+            logits = self.module(images)
+        except Exception as error:   # of any code
+            raise _refusal(self.name, "the module fails", f"{type(error).__name__}: {str(error)[:_SHOWN]}",
+                           "show it images (B, C, H, W) of this data set yourself") from error
+        if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), self.graph.classes):
+            shown = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise _refusal(self.name, "the module gives no logits", shown,
+                           "return one tensor, a row an image, a column a class of this data set")
+        if not logits.is_floating_point() or not logits.isfinite().all():
+            raise _refusal(self.name, "the module's logits are not finite floats", logits.dtype, "return plain scores")
+        return logits
+
+    def _try(self) -> bool:
+        """Ask about random images; whether gradients come back."""
+        images = torch.rand(_TRIED, *self.graph.image_shape, generator=torch.Generator().manual_seed(0))
+        shown = images.to(self.device, self.dtype, copy=True)
+        kept = shown.clone()
+        with torch.no_grad():
+            among, alone = self._answer(shown), self._answer(shown[:1])
+        if not torch.equal(shown, kept):
+            raise _refusal(self.name, "the module changes its images", "other pixels after a pass",
+                           "let it work on a copy: x = x.clone()")
+        if not torch.allclose(among[:1], alone, rtol=_ALIKE, atol=_ALIKE * float(alone.abs().max())):
+            raise _refusal(self.name, "the module answers an image otherwise when it is asked again among others",
+                           f"{float((among[:1] - alone).abs().max()):.2g} apart",
+                           "leave randomness and statistics of the batch out of evaluation mode")
+        return self._carries_gradients(kept.requires_grad_())
+
+    def _carries_gradients(self, images) -> bool:
+        try:
+            with torch.enable_grad():
+                back = torch.autograd.grad(self._answer(images).sum(), images)[0]
+        except Exception:   # of foreign code: it need not be differentiable
+            return False
+        return bool(back.isfinite().all())
 
     @property
     def unclipped(self):
@@ -62,8 +124,13 @@ class ModuleMachine(Machine):
         return free
 
     def cost(self):
-        return Cost(float(_operations(self.module, self.graph.image_shape, self.device)), None, None,
+        return Cost(float(_operations(self)), None, None,
                     "multiply-accumulates of the convolutions and dense layers for one image")
+
+
+def _refusal(name: str, what: str, got, remedy: str) -> Refusal:
+    return Refusal(what, where=name, got=got, allowed="a torch.nn.Module from images (B, C, H, W) in [0, 1] to finite "
+                   "logits (B, classes), each image for itself", remedy=remedy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +168,10 @@ class ModuleProgram:
         """A row for every part that holds weights."""
         rows = tuple((name, type(part).__name__, sum(p.numel() for p in part.parameters(recurse=False)), 32)
                      for name, part in self.module.named_modules() if any(True for _ in part.parameters(recurse=False)))
-        return Table(f"{self.target}: float, feed-forward", ("layer", "kind", "weights", "bits"), rows)
+        return Table("float, feed-forward", ("layer", "kind", "weights", "bits"), rows)
 
 
-def _operations(module: nn.Module, image_shape, device) -> int:
+def _operations(machine: ModuleMachine) -> int:
     """Multiply-accumulates of one image, counted by watching a pass."""
     total = 0
 
@@ -112,10 +179,10 @@ def _operations(module: nn.Module, image_shape, device) -> int:
         nonlocal total
         total += part.weight[0].numel() * output[0].numel()
 
-    hooks = [part.register_forward_hook(count) for part in module.modules() if isinstance(part, (nn.Conv2d, nn.Linear))]
+    hooks = [part.register_forward_hook(count) for part in machine.module.modules()
+             if isinstance(part, (nn.Conv2d, nn.Linear))]
     try:
-        with torch.no_grad():
-            module(torch.zeros(1, *image_shape, device=device))
+        machine.relax(torch.zeros(1, *machine.graph.image_shape))
     finally:
         for hook in hooks:
             hook.remove()

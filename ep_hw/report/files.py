@@ -44,7 +44,7 @@ def tables(run: RunRecord, shown: list[Study]) -> Iterator[tuple[str, list[dict]
         named = [("accuracy", accuracy_rows(study)), ("worst", _worst_rows(study)),
                  ("corruption_means", _mean_rows(study)), *((t.name, _beside_rows(t)) for t in study.beside)]
         yield from ((f"{study.model}-{name}", rows) for name, rows in named if rows)
-    yield from ((table.title, _plain(table)) for table in run.mapping)
+    yield from ((table.title, _plain(table)) for table in run.mapping if table.rows)
 
 
 def _model_tables(models: Models | None) -> list[tuple[str, list[dict]]]:

@@ -25,9 +25,9 @@ def overlap_add(rows, kernel: tuple[int, int], padding: int):
 
     One slice a kernel place: five times faster on a CPU than F.fold, which wants another memory order.
     """
-    b, h, w, _ = rows.shape
+    b, h, w, lines = rows.shape
     k_h, k_w = kernel
-    rows = rows.view(b, h, w, k_h, k_w, -1)
+    rows = rows.view(b, h, w, k_h, k_w, lines // (k_h * k_w))
     out = rows.new_zeros(b, h + k_h - 1, w + k_w - 1, rows.shape[-1])
     for y, x in product(range(k_h), range(k_w)):
         out[:, y:y + h, x:x + w] += rows[:, :, :, y, x]

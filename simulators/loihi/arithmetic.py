@@ -1,6 +1,7 @@
 """What each Lava process computes, in numpy, for integers (fixed_pt) and floats (floating_pt).
 
-Integers pass through float32 matrix products, exact below 2^23 (proven by mapping.loihi_bound), and leave as int32.
+Integers pass through float32 matrix products, exact below 2^23 (proven by mapping.loihi_bound), and leave as int32;
+floats through float64 ones (mapping.kernels says why).
 """
 
 from dataclasses import dataclass
@@ -20,18 +21,18 @@ class Synapses:
 
     weight: np.ndarray
     coupling: Coupling
-    up: float = 1.0
-    down: float = 1.0
+    up: int = 1
+    down: int = 1
 
     def excite(self, below: np.ndarray) -> np.ndarray:
         """Drive of the population above before pooling, in the dtype of `below`."""
-        drive = convolve(below.astype(np.float32), self.weight, self.coupling.padding) * np.float32(self.up)
-        return drive.astype(below.dtype)
+        drive = convolve(below, self.weight, self.coupling.padding)
+        return (drive * self.up).astype(below.dtype, copy=False)
 
     def feed_back(self, spread: np.ndarray) -> np.ndarray:
         """Drive of the population below from unpooled states, in their dtype."""
-        drive = convolve_transpose(spread.astype(np.float32), self.weight, self.coupling.padding)
-        return (drive * np.float32(self.down)).astype(spread.dtype)
+        drive = convolve_transpose(spread, self.weight, self.coupling.padding)
+        return (drive * self.down).astype(spread.dtype, copy=False)
 
     def ascend(self, below: np.ndarray):
         """Pooled drive of the population above, in the dtype of `below`, and the winners."""
@@ -145,7 +146,7 @@ def encode(program: LoihiProgram | FloatProgram, images: np.ndarray) -> np.ndarr
 
 def _integers(program: LoihiProgram) -> Arithmetic:
     downs = (0, *(layer.down for layer in program.layers))
-    synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2.0**layer.up, 2.0**down)
+    synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2**layer.up, 2**down)
                      for layer, coupling, down in zip(program.layers, program.graph.couplings, downs))
     activations = tuple(IntegerActivation((layer.bias + layer.half).astype(np.int32).reshape(-1, 1, 1), layer.shift,
                                           program.top) for layer in program.layers)
@@ -157,7 +158,7 @@ def _integers(program: LoihiProgram) -> Arithmetic:
 
 def _floats(graph: EPGraph) -> Arithmetic:
     return Arithmetic("floating_pt", np.float32, np.float32, np.float64,
-                      tuple(Synapses(c.weight, c) for c in graph.couplings),
+                      tuple(Synapses(c.weight.astype(np.float64), c) for c in graph.couplings),
                       tuple(FloatActivation(c.bias.reshape(-1, 1, 1), np.float32(p.slope))
                             for c, p in zip(graph.couplings, graph.populations)),
                       FloatReadout(graph.readout.weight, graph.readout.bias))

@@ -16,7 +16,7 @@ from simulators.loihi.grid import on_grid
 from simulators.loihi.layout import RING
 from simulators.loihi.session import LavaSession
 from simulators.loihi.twin import integer_nudge, twin_of
-from simulators.machine import Equilibrium, Machine, check_images
+from simulators.machine import Equilibrium, Machine, check_images, check_phase
 from simulators.reference import ReferenceMachine
 from simulators.relaxation import Repeat, Residual, period_of
 
@@ -63,12 +63,13 @@ class LavaMachine(Machine):
     def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
         """See `Machine.relax`; the schedule is wired into the processes, and no gradient is carried."""
         check_images(images, self.graph.image_shape)
+        check_phase(self.graph, len(images), steps, nudge, states, schedule)
         self._check_schedule(schedule)
         if states is not None:
             states = [s.detach().cpu() for s in (on_grid(self.program, states) if self._integer else states)]
         stop = self._stop if steps is None and trace is None else None
         parts, traces = [], []
-        for first in range(0, len(images), self.batch):
+        for first in range(0, max(1, len(images)), self.batch):
             part = slice(first, first + self.batch)
             record = [] if trace else None
             parts.append(self._relax(images[part].detach().cpu(), steps or self.steps, nudge and nudge.select(part),
@@ -92,7 +93,7 @@ class LavaMachine(Machine):
         watch = _Watch(start * len(self._rings), len(start), steps, period_of(self.graph.schedule), stop)
         self._begin(start, loss=nudge and nudge.loss)
         done = 0
-        while done < steps and not watch.all_done:
+        while done < steps and not (stop and watch.all_done):
             chunk = min(RING - 1, steps - done)
             self._run(chunk)
             for t in range(done + 1, done + chunk + 1):
@@ -107,7 +108,7 @@ class LavaMachine(Machine):
     def _load_inputs(self, images, nudge):
         arena, n = self._session.arena, len(images)
         with torch.no_grad():
-            arena["image"][:n] = self._model.substrate.encode(images).numpy()
+            arena["image"][:n] = self._model.substrate.encode(images.to(self._model.substrate.mean)).numpy()
         arena["image"][n:] = 0
         arena["target"][...] = 0
         if nudge is not None:
@@ -184,7 +185,7 @@ class _Watch:
 
 def _distance(now, before) -> np.ndarray:
     """(B,) largest absolute difference over all layers."""
-    return np.max([np.abs(a - b).reshape(len(a), -1).max(1) for a, b in zip(now, before)], axis=0)
+    return np.max([np.abs(a - b).max((1, 2, 3)) for a, b in zip(now, before)], axis=0)
 
 
 def _join(parts: list[Equilibrium], device) -> Equilibrium:

@@ -131,11 +131,9 @@ class TwinMachine(InProcessMachine):
         if isinstance(substrate, IntegerSubstrate):
             self.largest_beta = program.largest_beta
 
-    def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, **rest):
-        """See `Machine.relax`; states that start between two grid points are rounded to one."""
-        if states is not None and self.program.target.quantises_states:
-            states = on_grid(self.program, states)
-        return super().relax(images, steps, nudge, generator, states=states, **rest)
+    def held(self, states):
+        """See `InProcessMachine.held`; states between two grid points are rounded to one."""
+        return on_grid(self.program, states) if self.program.target.quantises_states else states
 
     def cost(self):
         """For every unit sending at every update of the longest relaxation; `energy.mean_cost` counts real images."""

@@ -319,6 +319,37 @@ def test_a_torch_module_meets_what_the_machines_meet(model, tmp_path):
             workflow.with_module(plan, name, module)
 
 
+def test_modules_without_parameters_have_a_report_and_tables_of_their_own(model, tmp_path):
+    plan = workflow.plan_evaluation(model, ["reference"], [parse_threat("square_linf@0.1")], images=4, settings=FAST)
+    pixels = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.AdaptiveAvgPool1d(10))
+    dense = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10)) for _ in range(2)]
+    for name, module in (("pixels", pixels), ("first", dense[0]), ("second", dense[1])):
+        plan = workflow.with_module(plan, name, module)
+    workflow.run(plan, tmp_path, command="", title="")
+    written = {path.stem for path in (tmp_path / "tables").iterdir()}
+    assert {"first-float-feed-forward", "second-float-feed-forward"} <= written
+    assert "pixels-float-feed-forward" not in written
+    assert {f"{plan.model}-{name}" for name in ("pixels", "first", "second")} <= {
+        path.stem for path in (tmp_path / "cards").iterdir()}
+
+
+def test_a_module_that_cannot_meet_the_plan_is_refused_before_any_work(model):
+    ask = {"images": 4, "settings": FAST}
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10), Detach())
+    black = workflow.plan_evaluation(model, ["reference"], [parse_threat("square_l2@0.1")], **ask)
+    assert "mine" in workflow.with_module(black, "mine", module).machines
+    white = workflow.plan_evaluation(model, ["reference"], [parse_threat("pgd_l2@0.1")], **ask)
+    with pytest.raises(Refusal, match=r"mine: the module carries no gradient.*pgd_l2@0.1"):
+        workflow.with_module(white, "mine", module)
+    with pytest.raises(Refusal, match=r"mine: the module gives no logits"):
+        workflow.with_module(white, "mine", torch.nn.Flatten())
+
+
+class Detach(torch.nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
 def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
     threat, other = parse_threat("pgd_l2@0.5"), parse_threat("contrast@3")
     plan = workflow.plan_evaluation(model, ["loihi"], [other], explained=[threat], images=4, settings=FAST)

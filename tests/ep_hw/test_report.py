@@ -232,6 +232,14 @@ def test_budgets_over_decades_are_plain_numbers_beside_zero():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "0.01", "0.1"]
 
 
+def test_an_attack_of_strength_zero_is_drawn_at_zero_alone():
+    rows = rungless([*rows_under("clean", 0.0, 0.0, 194), *rows_under("pgd_l2", 0.0, 0.0, 194)])
+    panel, = panels(pool(rows), attacks=True)
+    figure = curves_figure(panel, styles(["reference", "loihi", PCM]), shared_limits([panel]))
+    assert {float(x) for line in figure.axes[0].lines[:1] for x in line.get_xdata()} == {0.0}
+    assert "budget eps" in figure.axes[0].get_xlabel()
+
+
 def test_flags_stand_above_the_answer():
     html = render(replace(small_record(), checks=[MASKED]))
     assert html.index(str(MASKED.flags[0])) < html.index("s0-answer")
