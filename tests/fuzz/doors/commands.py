@@ -1,0 +1,94 @@
+"""The door of the command line: every number and every name of every command, made absurd."""
+
+import contextlib
+import inspect
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+
+import ep_hw.demo
+import ep_hw.family
+import ep_hw.measurements
+import ep_hw.studies.execution
+import ep_hw.tuning.run
+import ep_hw.why  # noqa: F401 - all of these before the first fork, since commands import them as they run
+from ep_hw import cli
+from mapping.errors import Refusal
+from tests.fuzz.door import Door
+from tests.fuzz.edits import Edited
+
+ABSURD = {"number": ("-1", "1e400", "nan", "-inf", str(10**18), str(2**64), "9" * 5000, "", "x", "0x10", "\u202e1"),
+          "name": ("", "\x1b[31mred", "../../etc/passwd", "x" * 5000, "[/bold]", "$\\frac{$", "\udc80", "a\nb", "[",
+                   "crossbar:pcm[age=1e400]", "loihi[state_bits=8,state_bits=9]", "clean@3", "pgd_l2@nan", "-")}
+NAMES = ("on", "attack", "corruption", "suite", "explain", "gradient", "baseline", "budget", "device", "target", "keys",
+         "write", "other")
+ARGUMENTS = {"model": "digits", "recipe": "digits", "name": "age", "file": "nothing.pt", "first": "reference",
+             "second": "loihi", "runs": "nothing"}
+NEEDED = {"compile": ["--target=loihi", "--out=new"], "export": ["--out=new"], "train": ["--out=new"],
+          "import": ["--out=new", "--keys=laborieux"], "transfer": ["--on=reference", "--on=loihi"]}
+
+
+class Command(Door):
+    """One value of one command; a value that is taken would run for minutes, so every one of these must be refused."""
+
+    name = "command"
+
+    @property
+    def edits(self):
+        return (self.absurd,)
+
+    @cached_property
+    def places(self) -> list[tuple[list[str], str, str]]:
+        """(command line, the option that is left out of it, what it takes)."""
+        commands = cli.app.registered_commands
+        return [place for c in commands for place in _places(c.name or c.callback.__name__, c.callback)]
+
+    def make(self):
+        return [{"argv.json": b"[]"}]
+
+    @property
+    def good(self):
+        return [(self.make()[0], "a refusal")]
+
+    def absurd(self, rng, files):
+        """One value that no one means."""
+        line, option, kind = rng.choice(self.places)
+        argv = [*line, f"{option}={rng.choice(ABSURD[kind])}" if option.startswith("-") else rng.choice(ABSURD["name"])]
+        return Edited(f"ep-hw {argv!r:.160}", {"argv.json": json.dumps(argv).encode()})
+
+    def open(self, folder):
+        argv, out, error = json.loads((folder / "argv.json").read_text()), io.StringIO(), io.StringIO()
+        sys.argv = ["ep-hw", *argv]
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            try:
+                cli.main()
+            except SystemExit as ended:
+                code = ended.code
+        said = error.getvalue()
+        if code == 2 and re.fullmatch(r"ep-hw: [^\x00-\x1f\x7f-\x9f\u202a-\u202e]+\n", said):
+            raise Refusal(said, where="command", got="", allowed="", remedy="")
+        if code == 0:
+            return said
+        raise AssertionError(f"exit {code}: {said!r:.200}")
+
+
+def _places(name: str, callback) -> Iterator[tuple[list[str], str, str]]:
+    """The values of one command."""
+    parameters = inspect.signature(callback).parameters
+    needed = NEEDED.get(name, [])
+    arguments = [ARGUMENTS[p.name] for p in parameters.values() if p.name in ARGUMENTS and p.default is p.empty]
+    for parameter in parameters.values():
+        option, kind = f"--{parameter.name.replace('_', '-')}", str(parameter.annotation)
+        line = [name, *arguments, *(part for part in needed if not part.startswith(f"{option}="))]
+        if re.search(r"\b(int|float)\b", kind.partition("Option")[0]):
+            yield line, option, "number"
+        elif parameter.name in NAMES:
+            yield line, option, "name"
+        elif parameter.name in ("model", "recipe", "name"):
+            yield [part for part in line if part != ARGUMENTS[parameter.name]], "", "name"
+
+
+DOORS = (Command(),)

@@ -1,0 +1,181 @@
+"""Doors of data and of other people's networks: CIFAR, CIFAR-C, the photographs of frost, files of torch.save."""
+
+import io
+import pickle
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from ep_hw.corruptions.official import OfficialSet
+from ep_hw.corruptions.photographs import _folders, frost_photographs
+from ep_hw.data import Split, load_data
+from ep_hw.exchange import import_checkpoint
+from ep_hw.exchange.give_out import _toml, key_map, state_dict
+from tests.fuzz import pickles
+from tests.fuzz.door import Door, digest
+from tests.fuzz.edits import BYTE_EDITS, Edited, in_one_file, replaced
+from tests.support.networks import small_network
+
+COUNT = 20
+LABELS = (np.arange(COUNT) % 10).tolist()
+ABSURD_LABELS = (-1, 255, 10, 10**30, 2**63, 1.5, float("nan"), True, "3", None, [1], b"1")
+
+
+def _pixels(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+
+
+class Cifar(Door):
+    """A batch of CIFAR-10; nothing vouches for its pixels."""
+
+    name = "cifar batch"
+
+    @property
+    def edits(self):
+        return (replaced, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS), *[self.forged] * 4,
+                *[self.planted] * 3, *[self.relabelled] * 3)
+
+    def make(self):
+        return [{"cifar-10-batches-py/test_batch": pickle.dumps(self._batch(), protocol)} for protocol in (2, 4)]
+
+    def open(self, folder):
+        return load_data("cifar10", "test", folder)
+
+    @staticmethod
+    def _batch():
+        return {"data": _pixels(COUNT, 3072), "labels": LABELS, "batch_label": "testing batch 1 of 1"}
+
+    def _with(self, rng, what: str, **changes) -> Edited:
+        blob = pickles.dumped(rng, {**self._batch(), **changes})
+        return Edited(what, {"cifar-10-batches-py/test_batch": blob})
+
+    def forged(self, rng, files):
+        """Arrays that are none."""
+        return self._with(rng, "a forged array", **{rng.choice(("data", "labels", "extra")): pickles.forged_array(rng)})
+
+    def planted(self, rng, files):
+        """Code anywhere."""
+        return self._with(rng, "planted code", **{rng.choice(("data", "labels", "extra")): pickles.planted(rng)})
+
+    def relabelled(self, rng, files):
+        """Labels and pixels that no image has."""
+        absurd = rng.choice(ABSURD_LABELS)
+        changes = rng.choice(({"labels": [*LABELS[:-1], absurd]}, {"labels": LABELS[:-1]}, {"labels": absurd},
+                              {"labels": np.array(LABELS, float)}, {"data": _pixels(COUNT, 3071)}, {"labels": []},
+                              {"data": _pixels(COUNT, 3072).astype(float)}, {"data": _pixels(COUNT, 3072).tolist()},
+                              {"data": _pixels(0, 3072), "labels": []}))
+        return self._with(rng, f"{changes!r:.60}", **changes)
+
+
+def _npy(array: np.ndarray, **settings) -> bytes:
+    blob = io.BytesIO()
+    np.save(blob, array, **settings)
+    return blob.getvalue()
+
+
+def forged_npy(rng, files) -> Edited:
+    """A .npy file whose header lies, or that is an archive, or that pickles code."""
+    name = rng.choice([name for name in files if name.endswith(".npy")])
+    shape = rng.choice(("-1", "10**30", "2**62", "1" * 400, "-50, 32, 32, 3", "9999999999999, 32, 32, 3",
+                        "50, 32, 32, 3, 0", "0", ""))
+    header = rng.choice((f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape},)}}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (50,)}", "{'descr': [('a', 'u1')], 'shape': (50,)}", "{}",
+        "__import__('os').system('touch canary')", "{" * 5000, "'" + "a" * 60000))
+    blob = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(64)
+    archive = io.BytesIO()
+    np.savez(archive, np.zeros(3))
+    array = rng.choice((np.zeros((0, 32, 32, 3), np.uint8), np.zeros((50, 32, 32, 3)), np.zeros((50, 32, 3), np.uint8),
+                        np.full(50, -1), np.full(50, np.nan), np.array(b"x"), np.zeros((50, 32, 32, 4), np.uint8)))
+    content = rng.choice((blob, blob, archive.getvalue(), _npy(array), _npy(np.array([pickles.planted(rng)]),
+                                                                         allow_pickle=True)))
+    return Edited(f"{name}: {content[:80]!r}", {**files, name: content})
+
+
+class CifarC(Door):
+    """CIFAR-10-C; nothing vouches for its pixels."""
+
+    name = "cifar-c"
+    edits = (replaced, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS), *[forged_npy] * 6)
+
+    def make(self):
+        return [{"CIFAR-10-C/fog.npy": _npy(_pixels(5 * COUNT, 32, 32, 3)),
+                 "CIFAR-10-C/labels.npy": _npy(np.array(LABELS * 5))}]
+
+    def open(self, folder):
+        ids = torch.arange(0, COUNT, 2)
+        clean = Split("cifar10", torch.zeros(len(ids), 3, 32, 32), torch.tensor(LABELS)[ids], ids)
+        return OfficialSet.of("cifar10", folder).corrupted("fog", 3, clean)
+
+
+class Frost(Door):
+    """The published photographs, known by their checksums."""
+
+    name = "frost"
+    edits = (*[replaced] * 3, *(in_one_file(edit) for edit in BYTE_EDITS))
+
+    def make(self):
+        folder = _folders()[-1]
+        return [{f"frost/{path.name}": path.read_bytes() for path in sorted(folder.glob("frost*.??g"))}]
+
+    def open(self, folder):
+        import os
+
+        os.environ["EP_HW_FROST"] = str(folder / "frost")
+        return frost_photographs.__wrapped__()
+
+
+class Import(Door):
+    """A file of torch.save."""
+
+    name = "import"
+
+    @property
+    def edits(self):
+        return (*[replaced] * 2, *(in_one_file(edit, suffix=".pt") for edit in BYTE_EDITS), *[self.planted] * 3,
+                *[self.other] * 4)
+
+    @cached_property
+    def _net(self):
+        net = small_network(3)
+        net.provenance = {"data": {"name": "digits"}}
+        return net
+
+    def make(self):
+        return [{"net.pt": _saved(state_dict(self._net)), "map.toml": _toml(key_map(self._net)).encode()}]
+
+    def open(self, folder):
+        return import_checkpoint(folder / "net.pt", str(folder / "map.toml"), folder / "out.safetensors")
+
+    def meaning(self, imported):
+        net, _ = imported
+        return digest((net.spec, net.weights, net.biases))
+
+    def planted(self, rng, files):
+        """Code in a pickle, bare or as torch lays it out."""
+        data = pickles.dumped(rng, {"synapses.0.weight": rng.choice((pickles.planted, pickles.forged_array))(rng)})
+        return Edited("planted code", {**files, "net.pt": rng.choice((data, pickles.torch_zip(data)))})
+
+    def other(self, rng, files):
+        """State dicts that hold something else than this network's tensors."""
+        state, name = dict(state_dict(self._net)), rng.choice(sorted(state_dict(self._net)))
+        tensor = state[name]
+        state[name] = rng.choice((tensor * float("nan"), tensor + float("inf"), tensor * 1e38, tensor.double(),
+                                  tensor[:0], tensor.half(), tensor.to(torch.complex64), tensor.to_sparse(),
+                                  tensor.to("meta"), tensor[None], tensor.flatten(), tensor.expand(2, *tensor.shape),
+                                  None, 1.0, "x", tensor.bool(), torch.zeros(1).expand(10**9),
+                                  torch.zeros(0, 10**9), [tensor]))
+        fewer = {n: t for n, t in state.items() if n != name}
+        changed = rng.choice((state, state, state, {**state, "more": tensor}, [state], {"state_dict": state}, {},
+                              tensor, fewer, {**state, 3: tensor}, torch.nn.Linear(2, 3)))
+        return Edited(f"{name}: {type(changed).__name__} of {state[name]!r:.60}", {**files, "net.pt": _saved(changed)},
+                      strict=False)
+
+
+def _saved(content) -> bytes:
+    blob = io.BytesIO()
+    torch.save(content, blob)
+    return blob.getvalue()
+
+
+DOORS = (Cifar(), CifarC(), Frost(), Import())

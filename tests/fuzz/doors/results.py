@@ -1,0 +1,127 @@
+"""Doors of what earlier runs left behind: cells, attack times, a budget's choice, summaries and results."""
+
+import io
+import json
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ep_hw import budget, workflow
+from ep_hw.budget import kept_choice
+from ep_hw.cells import Cell
+from ep_hw.comparison import Run, over_runs, paired
+from ep_hw.evaluation import cells_of, evaluate
+from ep_hw.threats import parse_threat
+from mapping.errors import Refusal
+from tests.fuzz.documents import edited_json
+from tests.fuzz.door import Door, digest
+from tests.fuzz.doors.data import forged_npy
+from tests.fuzz.doors.networks import files_in
+from tests.fuzz.edits import BYTE_EDITS, in_one_file, replaced
+
+
+def edited_table(rng: Random, blob: bytes) -> bytes:
+    """A parquet table with a column or some rows changed."""
+    table = pq.read_table(io.BytesIO(blob))
+    name = rng.choice(table.column_names)
+    column, place = table[name].to_pylist(), table.column_names.index(name)
+    changed = rng.choice((
+        lambda: table.drop_columns([name]), lambda: table.slice(0, 0), lambda: table.slice(1),
+        lambda: pa.concat_tables([table, table]), lambda: table.rename_columns(
+            [n + "_" if n == name else n for n in table.column_names]),
+        lambda: table.append_column(name, table[name]), lambda: table.append_column("foreign", table[name]),
+        lambda: table.set_column(place, name, pa.nulls(len(table), table.schema.field(name).type)),
+        lambda: table.set_column(place, name, pa.array(list(map(str, column)))),
+        lambda: table.replace_schema_metadata({"seconds": rng.choice(("nan", "x", "-1", "1e400")), "circuit": "["}),
+        lambda: table.replace_schema_metadata({}),
+        lambda: table.set_column(place, name, pa.array(
+            [rng.choice((float("nan"), float("inf"), -1.0, 1e308))] * len(table)))))()
+    out = io.BytesIO()
+    pq.write_table(changed, out)
+    return out.getvalue()
+
+
+class Evaluated:
+    """A small evaluation, made once: its folder's files and its cells."""
+
+    @cached_property
+    def made(self):
+        with TemporaryDirectory() as folder:
+            plan = workflow.plan_evaluation("digits", ["reference"], [parse_threat("square_l2@0.3")], images=6)
+            plan = replace(plan, settings=plan.settings.model_copy(update={"queries": 3}))
+            evaluate(plan, Path(folder))
+            return plan, files_in(Path(folder))
+
+
+EVALUATED = Evaluated()
+
+
+class Cells(Door):
+    """A finished cell, read again."""
+
+    name = "cell"
+    edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS),
+             *[in_one_file(edited_table, suffix=".parquet")] * 3, *[forged_npy] * 2)
+
+    def make(self):
+        cell = self._cell(Path("."))
+        kept = {name: blob for name, blob in EVALUATED.made[1].items() if cell.stem in name}
+        return [kept]
+
+    @staticmethod
+    def _cell(folder: Path) -> Cell:
+        plan, _ = EVALUATED.made
+        return next(cell for cell in cells_of(plan, folder) if cell.configuration.threat.is_attack)
+
+    def open(self, folder):
+        cell = self._cell(folder)
+        if not cell.done():
+            raise Refusal("the cell is computed again", where=cell.stem, got="a damaged file", allowed="", remedy="")
+        return cell.read(), cell.adversarial(), cell.seconds(), cell.circuit()
+
+    def meaning(self, opened):
+        table, images, seconds, circuit = opened
+        return digest((table.to_pydict(), str(table.schema), images, seconds, circuit))
+
+
+class Choice(Door):
+    """A budget's choice.json."""
+
+    name = "choice"
+    edits = (*[replaced] * 2, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS),
+             *[in_one_file(edited_json, strict=False)] * 8)
+
+    def make(self):
+        content = {"question": "ab" * 32, "images": 100, "queries": 200, "seconds": 12.5, "detectable": 0.1,
+                   "budget_s": 60.0}
+        return [{"choice.json": json.dumps(content).encode()}]
+
+    def open(self, folder):
+        if (found := kept_choice(folder / "choice.json", "ab" * 32)) is None:
+            raise Refusal("the choice is made again", where="choice.json", got="another", allowed="", remedy="")
+        return budget.Choice(**found)
+
+
+class Compared(Door):
+    """Two finished runs under `ep-hw compare`."""
+
+    name = "compare"
+    edits = (*[replaced] * 2, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS),
+             *[in_one_file(edited_json, strict=False, suffix=".json")] * 8,
+             *[in_one_file(edited_table, strict=False, suffix=".parquet")] * 4)
+
+    def make(self):
+        return [{f"{run}/{name}": EVALUATED.made[1][name] for run in "ab" for name in
+                 ("summary.json", "results.parquet")}]
+
+    def open(self, folder):
+        runs = [Run.of(folder / name) for name in "ab"]
+        return over_runs(runs), paired(*runs)
+
+
+DOORS = (Cells(), Choice(), Compared())
