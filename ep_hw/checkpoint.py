@@ -20,7 +20,8 @@ from mapping.sealed import Layout, Sealed, checksum, open_sealed, seal
 FORM = "ep-hw checkpoint 2"
 _REMEDY = "train it again, or restore the file"
 _OLDER = ("train it again; an EP network can also be exported by the version that wrote it ('ep-hw export') and "
-          "brought in by this one ('ep-hw import NAME.pt --map NAME.toml')")
+          "brought in by this one ('ep-hw import NAME.pt --map NAME.toml --loss cross-entropy --readout outside --pool "
+          "max --stride 1')")
 Images = Annotated[int, Field(ge=0, lt=2**40)]
 
 

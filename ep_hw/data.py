@@ -23,6 +23,7 @@ from mapping.files import read_bytes, refusing
 SPLIT_SEED = 0
 SPLITS = ("train", "validation", "test")
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
+SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}   # of an image: (C, H, W)
 _CIFAR_VALIDATION = 5000
 _DIGITS_TEST, _DIGITS_VALIDATION = 360, 237
 

@@ -1,7 +1,7 @@
 """Commands about networks themselves: train them, list them, bring them in and out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from ep_hw.cli.printing import print_table
 from mapping.program import Table
 
 Out = Annotated[Path, typer.Option(help="file to write")]
+Loss, Readout, Pool = Literal["cross-entropy", "mse"], Literal["outside", "inside"], Literal["max", "average"]
 
 
 @app.command()
@@ -61,15 +62,22 @@ def _recipe_name(recipe: dict, packaged: dict) -> str:
 def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that holds a state dict")], out: Out,
              keys: Annotated[str, typer.Option("--map", help="advep, advep-cifar100, laborieux, or a TOML file of the "
                                                     "same fields")],
+             loss: Annotated[Loss | None, typer.Option(help="what it was trained on, where --map does not say")] = None,
+             readout: Annotated[Readout | None, typer.Option(help="inside the energy, fed back, or outside it")] = None,
+             pool: Annotated[Pool | None, typer.Option(help="kind of all pools")] = None,
+             stride: Annotated[int | None, typer.Option(min=1, help="of every convolution")] = None,
+             slope: Annotated[float | None, typer.Option(help="A of the activation clamp(A x, 0, 1)")] = None,
              data_root: DataRoot = None):
     """Turn an EP checkpoint of other code into a model, checked by a forward pass in that code's own terms, and by its
-    accuracy where the data are there.
+    accuracy where the data are there. What neither --map nor the file says of its training is asked for.
     """
-    from ep_hw.exchange import import_checkpoint, trial
+    from ep_hw.exchange import KeyMap, import_checkpoint, trial
     from ep_hw.statistics import wilson
 
-    net, difference = import_checkpoint(file, keys, out, data_root)
-    typer.echo(f"{out}: {net.spec.size}; differs from its energy's own dynamics by {difference:.1e} at most")
+    net, difference = import_checkpoint(file, keys, out, root=data_root, loss=loss, readout=readout, pool=pool,
+                                        stride=stride, slope=slope)
+    assumed = KeyMap.model_validate(net.provenance["recipe"]["keys"]).sentence()
+    typer.echo(f"{out}: {net.spec.size}; differs by {difference:.1e} at most from {assumed}")
     if (found := trial(net, data_root)) is None:
         typer.echo("its data are not there: whether slope and normalisation in --map are those it was trained with is "
                    "not known", err=True)

@@ -44,7 +44,8 @@ def state_dict(net: EPNetwork | Baseline) -> dict[str, torch.Tensor]:
 def key_map(net: EPNetwork) -> KeyMap:
     """The map under which an EP network's exported state dict is imported again."""
     spec = net.spec
-    return KeyMap(data=net.provenance["data"]["name"], image_shape=spec.image_shape, paddings=spec.paddings,
+    return KeyMap(data=net.provenance["data"]["name"], image_shape=spec.image_shape, loss="cross-entropy",
+                  readout="outside", paddings=spec.paddings, strides=(1,) * len(spec.paddings), pool="max",
                   pools=spec.pools, slope=spec.slope, mean=spec.mean, scale=spec.scale, schedule=spec.schedule,
                   steps=spec.steps, tolerance=spec.tolerance)
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ep_hw.batches import MOST_INSTRUCTIONS, read_batch
+from ep_hw.batches import read_batch
+from ep_hw.pickles import MOST_INSTRUCTIONS
 
 
 def batch(images=3, seed=0) -> dict:

@@ -1,0 +1,223 @@
+"""Pickles, read without unpickling.
+
+A pickle is a program for a small stack machine. The few instructions that data are written in run here and only take
+notes: a call becomes a `Call` with its arguments, and nothing is looked up, called or built. Whoever reads the notes
+decides what they stand for. Every instruction adds one item to memory at most, so memory and time are bounded by the
+file's bytes and the number of instructions.
+
+Source of the instructions: Python's module pickletools.
+"""
+
+import pickletools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MOST_INSTRUCTIONS = 300_000   # of published CIFAR batches: 10,000 to 200,000; of a checkpoint, some 20 a tensor
+_LONGEST_WORD = 200   # bytes of a key, or of the name of what a pickle calls
+_ORDERED = "collections.OrderedDict"
+
+
+def read_notes(content: bytes):
+    """What a pickle of protocol 2 to 5 leaves on the stack: plain values, `Text`, and the notes below.
+
+    Raises:
+        ValueError: other instructions than those of data, or too many, or bytes that are no pickle.
+    """
+    return _Notes(content).read()
+
+
+class Text(bytes):
+    """Text as its UTF-8."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """What a pickle refers to by module and name."""
+
+    name: str
+
+
+@dataclass(eq=False)
+class Call:
+    """What a pickle calls, with which arguments, and the state it then gives to the result."""
+
+    function: str
+    arguments: tuple
+    state: object = None
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a pickle leaves for its reader to find: torch's storages."""
+
+    key: object
+
+
+def _key(noted):
+    """A number as it is, anything else as a short text."""
+    return noted if isinstance(noted, int | float | None) else word(noted)
+
+
+def word(noted) -> str:
+    """A short text; Python 2 has bytes for it."""
+    if not isinstance(noted, bytes) or len(noted) > _LONGEST_WORD:
+        raise ValueError("no name where one belongs")
+    return noted.decode("utf-8" if type(noted) is Text else "latin1")
+
+
+class _Notes:
+    """The stack machine.
+
+    Attributes:
+        place: of the next byte of `content`. stack: the notes. marks: how deep the stack was at each open mark.
+        memo: notes that are referred to again, by number.
+    """
+
+    def __init__(self, content: bytes):
+        self.content, self.place, self.running = memoryview(content), 0, True
+        self.stack, self.marks, self.memo = [], [], {}
+
+    def read(self):
+        """What the pickle leaves on the stack."""
+        for _ in range(MOST_INSTRUCTIONS):
+            code = self.take(1)
+            if code not in _INSTRUCTIONS:
+                known = pickletools.code2op.get(chr(code[0]))
+                raise ValueError(f"{known.name if known else 'no instruction'} at byte {self.place - 1}")
+            _INSTRUCTIONS[code](self)
+            if not self.running:
+                break
+        if self.running or len(self.stack) != 1 or self.place != len(self.content):
+            raise ValueError("too many instructions" if self.running else "more than one value")
+        return self.stack[0]
+
+    def stop(self):
+        self.running = False
+
+    def take(self, count: int) -> memoryview:
+        """The next `count` bytes of the file."""
+        start, self.place = self.place, self.place + count
+        if self.place > len(self.content):
+            raise ValueError("cut short")
+        return self.content[start:self.place]
+
+    def number(self, width: int, signed: bool = False) -> int:
+        return int.from_bytes(self.take(width), "little", signed=signed)
+
+    def line(self) -> str:
+        """Text up to the end of a line."""
+        word, end, _ = bytes(self.content[self.place:self.place + _LONGEST_WORD]).partition(b"\n")
+        self.take(len(word) + 1)
+        if not end:
+            raise ValueError("no name where one belongs")
+        return word.decode("latin1")
+
+    def push(self, noted):
+        self.stack.append(noted)
+
+    def pop(self, count: int = 1) -> list:
+        """The `count` last notes, none of them below an open mark."""
+        if len(self.stack) - count < (self.marks[-1] if self.marks else 0):
+            raise ValueError("an empty stack")
+        taken = self.stack[len(self.stack) - count:]
+        del self.stack[len(self.stack) - count:]
+        return taken
+
+    def mark(self):
+        self.marks.append(len(self.stack))
+
+    def since_mark(self) -> list:
+        """All notes since the last mark, which is taken away."""
+        if not self.marks:
+            raise ValueError("no mark")
+        taken = self.pop(len(self.stack) - self.marks[-1])
+        self.marks.pop()
+        return taken
+
+    def top(self, kind: type):
+        """The last note, which stays, of a kind."""
+        if not self.stack or type(self.stack[-1]) is not kind:
+            raise ValueError(f"no {kind.__name__.strip('_').lower()} where one belongs")
+        return self.stack[-1]
+
+    def extend(self, items: list):
+        self.top(list).extend(items)
+
+    def enter(self, items: list):
+        """Alternating keys and values into a dictionary, each key once."""
+        entries = self.top(dict)
+        for key, value in zip(map(_key, items[::2]), items[1::2], strict=True):
+            if key in entries:
+                raise ValueError(f"two entries of one name, {key!r}")
+            entries[key] = value
+
+    def protocol(self):
+        if self.number(1) not in (2, 3, 4, 5):
+            raise ValueError("another protocol than 2 to 5")
+
+    def refer(self, module: str, name: str):
+        self.push(Name(f"{module}.{name}"))
+
+    def call(self):
+        function, arguments = self.pop(2)
+        if not isinstance(function, Name) or not isinstance(arguments, tuple):
+            raise ValueError("a call of something else")
+        self.push({} if function.name == _ORDERED and not arguments else Call(function.name, arguments))
+
+    def build(self):
+        state, = self.pop()
+        if self.stack and isinstance(self.stack[-1], dict):
+            return   # attributes of an ordered dictionary, as torch gives them to state dicts
+        call = self.top(Call)
+        if call.state is not None:
+            raise ValueError("a second state of one object")
+        call.state = state
+
+    def keep(self, number: int):
+        if not self.stack:
+            raise ValueError("an empty stack")
+        self.memo[number] = self.stack[-1]
+
+    def recall(self, number: int):
+        if number not in self.memo:
+            raise ValueError("nothing of that number was kept")
+        self.push(self.memo[number])
+
+
+def _counted(kind: type, width: int, signed: bool = False) -> Callable:
+    """Pushes as many bytes as the next `width` bytes say, as `kind`."""
+    return lambda notes: notes.push(kind(notes.take(max(0, notes.number(width, signed)))))
+
+
+def _integer(width: int, signed: bool = False) -> Callable:
+    return lambda notes: notes.push(notes.number(width, signed))
+
+
+_INSTRUCTIONS: dict[bytes, Callable[[_Notes], None]] = {
+    b"\x80": _Notes.protocol,
+    b"\x95": lambda notes: notes.take(8),   # a frame: where the writer flushed
+    b".": _Notes.stop,
+    b"N": lambda notes: notes.push(None), b"\x88": lambda notes: notes.push(True),
+    b"\x89": lambda notes: notes.push(False),
+    b"K": _integer(1), b"M": _integer(2), b"J": _integer(4, signed=True),
+    b"\x8a": lambda notes: notes.push(notes.number(notes.number(1), signed=True)),
+    b"G": lambda notes: notes.push(*struct.unpack(">d", notes.take(8))),
+    b"U": _counted(bytes, 1), b"T": _counted(bytes, 4, signed=True), b"C": _counted(bytes, 1),
+    b"B": _counted(bytes, 4), b"\x8e": _counted(bytes, 8), b"\x96": _counted(bytes, 8),
+    b"\x8c": _counted(Text, 1), b"X": _counted(Text, 4), b"\x8d": _counted(Text, 8),
+    b"(": _Notes.mark,
+    b")": lambda notes: notes.push(()), b"t": lambda notes: notes.push(tuple(notes.since_mark())),
+    b"\x85": lambda notes: notes.push(tuple(notes.pop(1))), b"\x86": lambda notes: notes.push(tuple(notes.pop(2))),
+    b"\x87": lambda notes: notes.push(tuple(notes.pop(3))),
+    b"]": lambda notes: notes.push([]), b"a": lambda notes: notes.extend(notes.pop()),
+    b"e": lambda notes: notes.extend(notes.since_mark()),
+    b"}": lambda notes: notes.push({}), b"s": lambda notes: notes.enter(notes.pop(2)),
+    b"u": lambda notes: notes.enter(notes.since_mark()),
+    b"q": lambda notes: notes.keep(notes.number(1)), b"r": lambda notes: notes.keep(notes.number(4)),
+    b"\x94": lambda notes: notes.keep(len(notes.memo)),
+    b"h": lambda notes: notes.recall(notes.number(1)), b"j": lambda notes: notes.recall(notes.number(4)),
+    b"c": lambda notes: notes.refer(notes.line(), notes.line()),
+    b"\x93": lambda notes: notes.refer(*map(word, notes.pop(2))),
+    b"R": _Notes.call, b"\x81": _Notes.call, b"b": _Notes.build,
+    b"Q": lambda notes: notes.push(Reference(*notes.pop()))}
