@@ -10,18 +10,23 @@ Source: unit cell and tile size of HERMES, Le Gallo et al., Nat. Electron. 6, 68
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from mapping.crossbar_target import CrossbarTarget, Tile
-from mapping.encoding import Cuts, Stored, difference, outputs_per_tile, store
+from mapping.encoding import Cuts, Stored, difference, outputs_per_tile, slices_of, store
 from mapping.errors import Refusal
+from mapping.fields import Count, Name, PerLayer, Positive, Stated
 from mapping.graph import Coupling, EPGraph
 from mapping.program import Program, Table
 from mapping.ranges import PERCENTILE, Placed, Span, calibrate
+from mapping.sealed import Layout
 
 NOISY_STEPS = 60
+ROUNDING, TINY = 1e-6, 1e-45   # of float32
+Cut = tuple[int, int]
 DIRECTIONS = ("up", "down")
 
 
@@ -51,12 +56,38 @@ class CrossbarLayer:
         return len(self.row_cuts) * len(self.column_cuts)
 
 
+class SpanRow(Stated):
+    """What a file says of a `Span` beside its ADCs."""
+
+    dac: Positive
+    signed: bool
+
+
+class LayerRow(Stated):
+    """What a file says of a `CrossbarLayer` beside its arrays; `up` and `down` where there are converters."""
+
+    name: Name
+    us_per_weight: Annotated[float, Field(gt=0, le=1e30)]
+    base: Count
+    row_cuts: tuple[Cut, ...]
+    column_cuts: tuple[Cut, ...]
+    up: SpanRow | None = None
+    down: SpanRow | None = None
+
+
+class CrossbarSettings(Stated):
+    """What a file says of a `CrossbarProgram`."""
+
+    layers: PerLayer[LayerRow]
+
+
 @dataclass(frozen=True, eq=False)
 class CrossbarProgram(Program):
     """A network on tiles: `layers` are the graph's couplings from the image upwards, then the readout."""
 
     layers: tuple[CrossbarLayer, ...]
     kind: ClassVar[str] = "crossbar"
+    settings: ClassVar[type[Stated]] = CrossbarSettings
 
     @property
     def steps(self) -> int:
@@ -83,6 +114,24 @@ class CrossbarProgram(Program):
     @classmethod
     def unpack(cls, target, graph, arrays, settings):
         return cls(target, graph, tuple(_unpack_layer(entry, arrays) for entry in settings["layers"]))
+
+    @classmethod
+    def takes(cls, target):
+        return isinstance(target, CrossbarTarget) and not target.tuned
+
+    @classmethod
+    def layout(cls, target, weights, settings, present):
+        if [row.name for row in settings.layers] != list(weights):
+            raise ValueError("other layers than those of the network")
+        return {f"tiles.{row.name}.{key}": part for row in settings.layers
+                for key, part in _layer_layout(row, weights[row.name], target).items()}
+
+    @classmethod
+    def ranges(cls, target, layout):
+        room = target.g_max_us * ROUNDING
+        own = {"g_us": (target.g_min_us - room, target.g_max_us + room), "column_scale": (TINY, 1 + ROUNDING),
+               "adc": (TINY, 1e30)}
+        return {name: own[name.rpartition(".")[2]] for name in layout}
 
     def report(self):
         columns = ("layer", "rows", "columns", "tiles", "largest tile", "allowed", "utilisation", "weights", "devices",
@@ -148,15 +197,37 @@ def _check_readout(graph: EPGraph, target: CrossbarTarget):
 
 
 def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
-    c_out, c_in, k_h, k_w = coupling.weight.shape
+    row_cuts, column_cuts = _cuts(coupling.name, coupling.weight.shape, target)
+    return CrossbarLayer(coupling.name, store(coupling.weight, target, column_cuts), row_cuts, column_cuts, None)
+
+
+def _cuts(name: str, shape: tuple[int, int, int, int], target: CrossbarTarget) -> tuple[Cuts, Cuts]:
+    """Where weights of a shape are cut into tiles: (rows, columns)."""
+    c_out, c_in, k_h, k_w = shape
     if k_h * k_w > target.tile.rows:
         taller = Tile(k_h * k_w, target.tile.columns)
-        raise Refusal("an input channel does not fit a tile", where=f"layer {coupling.name}",
+        raise Refusal("an input channel does not fit a tile", where=f"layer {name}",
                       got=f"{k_h * k_w} rows ({k_h} x {k_w} kernel)", allowed=f"at most {target.tile.rows} rows",
                       remedy=f"compile with {target.name}[tile={taller}] or more, or pool more before this layer")
-    column_cuts = cut(c_out, outputs_per_tile(target))
-    return CrossbarLayer(coupling.name, store(coupling.weight, target, column_cuts),
-                         cut(c_in, target.tile.rows // (k_h * k_w)), column_cuts, None)
+    return cut(c_in, target.tile.rows // (k_h * k_w)), cut(c_out, outputs_per_tile(target))
+
+
+def _layer_layout(row: LayerRow, shape: tuple[int, int, int, int], target: CrossbarTarget) -> Layout:
+    """Type and shape of a layer's arrays.
+
+    Raises:
+        ValueError: cuts, base or converters that do not follow from shape and target.
+    """
+    converters, cuts = target.includes("converters"), _cuts(row.name, shape, target)
+    slices, base = slices_of(target)
+    if (row.row_cuts, row.column_cuts, row.base, row.up is not None, row.down is not None) != (
+            *cuts, base, converters, converters):
+        raise ValueError(f"layer {row.name}: cuts, base or converters that are not those of its shape and target")
+    planes, extra = (1, len(row.column_cuts)) if target.encoding == "offset" else (2, 0)
+    devices = slices, planes, shape[0] + extra, *shape[1:]
+    found = {"g_us": ("float32", devices), "column_scale": ("float32", shape[:1])}
+    adc = ("float32", (slices, len(row.row_cuts), len(row.column_cuts)))
+    return found | {f"{direction}.adc": adc for direction in DIRECTIONS if converters}
 
 
 def placed(layer: CrossbarLayer) -> Placed:

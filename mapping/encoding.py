@@ -50,12 +50,18 @@ def store(weight: np.ndarray, target: CrossbarTarget, column_cuts: Cuts) -> Stor
         scale[scale == 0] = 1
     x = np.clip(weight / (np.float32(w_max) * scale[:, None, None, None]), -1, 1)   # rounding may pass 1
     levels = target.levels if target.includes("levels") else None
-    slices = target.slices if target.encoding == "slices" and levels else 1
+    slices, base = slices_of(target)
     encode = _offset if target.encoding == "offset" else _pairs
     fractions, gain = encode(x, levels, slices, column_cuts)
     span_us = np.float32(target.g_max_us - target.g_min_us)
     g_us = np.float32(target.g_min_us) + span_us * fractions
-    return Stored(g_us, float(span_us) * gain / w_max, levels if slices > 1 else 1, scale)
+    return Stored(g_us, float(span_us) * gain / w_max, base, scale)
+
+
+def slices_of(target: CrossbarTarget) -> tuple[int, int]:
+    """How many cells one after the other hold a weight, and the significance of one over the next."""
+    sliced = target.encoding == "slices" and target.includes("levels")
+    return (target.slices, target.levels) if sliced else (1, 1)
 
 
 def difference(planes, column_cuts: Cuts):

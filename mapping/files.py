@@ -7,9 +7,10 @@ what a parser raises into one Refusal (`refusing`). A writer's file is there who
 import json
 import os
 import secrets
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -108,16 +109,25 @@ def write_atomically(path: str | Path, blob: bytes):
     Raises:
         Refusal: it cannot be written; what was there is as it was.
     """
-    path = Path(path)
-    scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    with _writing("cannot write", path, "choose another place"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_new(scratch, blob)
-            os.replace(scratch, path)
-        finally:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
+    with _writing("cannot write", path, "choose another place"), _scratch(Path(path)) as scratch:
+        write_new(scratch, blob)
+        os.replace(scratch, path)
+
+
+def write_folder(folder: str | Path, blobs: Mapping[str, bytes]):
+    """Write a folder of files, by way of one of a random name beside it: it appears whole or not at all.
+
+    Raises:
+        Refusal: something is there already, be it a link to nothing, or it cannot be written.
+    """
+    if os.path.lexists(folder):
+        raise Refusal("output folder exists", where=str(folder), got="an existing path", allowed="a new path",
+                      remedy="choose another --out or remove it")
+    with _writing("cannot write", folder, "choose another --out"), _scratch(Path(folder)) as scratch:
+        scratch.mkdir()
+        for name, blob in blobs.items():
+            write_new(scratch / name, blob)
+        os.rename(scratch, folder)
 
 
 def write_new(path: Path, blob: bytes):
@@ -126,6 +136,20 @@ def write_new(path: Path, blob: bytes):
         file.write(blob)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    """A path of a random name beside one, whose folder is made; nothing is left there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        yield scratch
+    finally:
+        if scratch.is_dir():
+            shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -10,15 +10,21 @@ mapping.loihi_compile chooses q, p and p_in so that no accumulator can overflow 
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
+from mapping.fields import Name, PerLayer, Stated
 from mapping.graph import EPGraph
 from mapping.integers import BETA_BITS, ERROR_BITS
 from mapping.loihi_bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_reach, signed_sums
 from mapping.loihi_report import integer_table, placement_table
 from mapping.program import Program, Table
+from mapping.targets import LoihiTarget
+
+Exponent = Annotated[int, Field(ge=-400, le=400)]
+Shift = Annotated[int, Field(ge=0, le=62)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +55,27 @@ class IntegerLayer:
         return 1 << self.shift >> 1
 
 
+class LayerRow(Stated):
+    """What a file says of an `IntegerLayer` beside its arrays; the proof bounds what they come to together."""
+
+    name: Name
+    exponent: Exponent
+    scale: Exponent
+    up: Shift
+    down: Shift
+    shift: Shift
+    bound: Annotated[int, Field(ge=0, lt=ACCUMULATOR_LIMIT)]
+
+
+class LoihiSettings(Stated):
+    """What a file says of a `LoihiProgram`."""
+
+    layers: PerLayer[LayerRow]
+    state_bits: Annotated[int, Field(ge=4, le=16)]
+    input_bits: Annotated[int, Field(ge=8, le=16)]
+    largest_beta: Annotated[float, Field(ge=0, le=1024)]
+
+
 @dataclass(frozen=True, eq=False)
 class LoihiProgram(Program):
     """Integers of every layer, for Lava, for the bit-exact twin, and for the rungs between it and the reference.
@@ -60,6 +87,7 @@ class LoihiProgram(Program):
     """
 
     kind: ClassVar[str] = "loihi"
+    settings: ClassVar[type[Stated]] = LoihiSettings
     layers: tuple[IntegerLayer, ...]
     readout: IntegerLayer
     state_bits: int
@@ -115,6 +143,23 @@ class LoihiProgram(Program):
         layers = [IntegerLayer(**row, **{key: arrays[f"loihi.{row['name']}.{key}"] for key in ("weight", "bias")})
                   for row in rest.pop("layers")]
         return cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
+
+    @classmethod
+    def takes(cls, target):
+        return isinstance(target, LoihiTarget) and target.name != "lava:float"
+
+    @classmethod
+    def layout(cls, target, weights, settings, present):
+        names = [row.name for row in settings.layers]
+        if names != list(weights) or target.state_bits not in (None, settings.state_bits):
+            raise ValueError("layers or state bits that are not those of network and target")
+        return {f"loihi.{name}.weight": ("int8", shape) for name, shape in weights.items()} | {
+            f"loihi.{name}.bias": ("int64", shape[:1]) for name, shape in weights.items()}
+
+    @classmethod
+    def ranges(cls, target, layout):
+        most = {"weight": max(2 ** (target.weight_bits - 1) - 1, 1), "bias": ACCUMULATOR_LIMIT}
+        return {name: (-most[name.rpartition(".")[2]], most[name.rpartition(".")[2]]) for name in layout}
 
     def verify(self):
         if self.prove() != tuple(layer.bound for layer in (*self.layers, self.readout)) or not self.is_proven:

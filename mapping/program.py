@@ -1,27 +1,78 @@
 """Programs: what a compiler makes and a simulator runs, saved and loaded to the same bytes.
 
-A program folder holds `program.json` (format, version, target, network, settings, digest of all of these and of the
-arrays) and `program.safetensors` (arrays). Nothing in it is ever unpickled.
+A program folder holds one sealed file (mapping.sealed): its header says kind, target, network and settings, and what
+arrays there are follows from these. Nothing in it is ever unpickled.
 """
 
 import hashlib
 import json
-import os
-import tempfile
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from pydantic import Field, model_validator
 
-from mapping.errors import Refusal
-from mapping.graph import Coupling, EPGraph, Population
-from mapping.targets import Target, parse
+from mapping.fields import ImageShape, Name, Padding, PerLayer, Positive, Stated, Steps, check_size, read_as
+from mapping.files import refusing, write_folder
+from mapping.graph import SCHEDULES, Coupling, EPGraph, Population
+from mapping.sealed import Layout, Ranges, open_sealed, seal
+from mapping.targets import ReferenceTarget, Target, parse
 
-VERSION = 2
+FORM, FILE = "ep-hw program 3", "program.safetensors"
+_REMEDY = "compile the model again with this version"
+Weights = dict[str, tuple[int, int, int, int]]   # shape of each coupling's weights by name, the readout's last
+
+
+class Link(Stated):
+    """What `pack_graph` says of a coupling."""
+
+    name: Name
+    padding: Padding
+    pool: Literal[1, 2]
+    pre: ImageShape
+
+
+class Network(Stated):
+    """What `pack_graph` says of a graph."""
+
+    image_shape: ImageShape
+    schedule: Literal[SCHEDULES]
+    steps: Steps
+    tolerance: Annotated[float, Field(gt=0)]
+    slopes: PerLayer[Positive]
+    populations: PerLayer[Name]
+    couplings: PerLayer[Link]
+
+    @model_validator(mode="after")
+    def _chain(self):
+        names = {link.name for link in self.couplings}
+        if not len(names) - 1 == len(self.couplings) - 1 == len(self.slopes) == len(self.populations):
+            raise ValueError("one population and slope is needed below each coupling, and a name of its own for each")
+        return self
+
+    def weights(self, layout: Layout) -> Weights:
+        """The shapes that a file has under the names of these couplings.
+
+        Raises:
+            ValueError: none, or not four dimensions of sizes that a layer can have.
+        """
+        shapes = {link.name: layout.get(f"graph.{link.name}.weight", ("", ()))[1] for link in self.couplings}
+        if any(len(shape) != 4 or not all(1 <= size <= 2**16 for size in shape) for shape in shapes.values()):
+            raise ValueError(f"weights of shapes {list(shapes.values())}")
+        return shapes
+
+
+class ProgramHeader(Stated):
+    """What the file of a program says of it; `settings` are what its kind says they are (`Program.settings`)."""
+
+    kind: str
+    target: str
+    network: Network
+    settings: dict
 
 
 @dataclass(frozen=True)
@@ -36,11 +87,15 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Program(ABC):
-    """A network compiled for a target. Subclasses add typed arrays and say how to pack them."""
+    """A network compiled for a target. Subclasses add typed arrays and say how to pack them.
+
+    `kind` names them in a file, `settings` is the type of what `pack` gives beside arrays.
+    """
 
     target: Target
     graph: EPGraph
     kind: ClassVar[str]
+    settings: ClassVar[type[Stated]]
     kinds: ClassVar[dict[str, type["Program"]]] = {}
 
     def __init_subclass__(cls):
@@ -54,6 +109,28 @@ class Program(ABC):
     @abstractmethod
     def unpack(cls, target: Target, graph: EPGraph, arrays: dict[str, np.ndarray], settings: dict) -> "Program":
         """Inverse of `pack`."""
+
+    @classmethod
+    @abstractmethod
+    def takes(cls, target: Target) -> bool:
+        """Whether programs for a target are of this kind."""
+
+    @classmethod
+    @abstractmethod
+    def layout(cls, target: Target, weights: Weights, settings: Stated, present: Container[str]) -> Layout:
+        """Type and shape of each array beyond the graph's.
+
+        Args:
+            settings: of type `cls.settings`. present: names of the arrays that a file has, of which some are optional.
+
+        Raises:
+            ValueError: settings that do not fit the target or the network.
+        """
+
+    @classmethod
+    @abstractmethod
+    def ranges(cls, target: Target, layout: Layout) -> Ranges:
+        """Lowest and highest value of these arrays."""
 
     def verify(self):  # noqa: B027 - most programs claim nothing that their arrays could belie
         """Check what a file cannot be trusted with. Raises ValueError."""
@@ -72,31 +149,14 @@ class Program(ABC):
         Raises:
             Refusal: the folder exists already or cannot be written.
         """
-        folder = Path(folder)
-        if folder.exists():
-            raise Refusal("output folder exists", where=str(folder), got="an existing path", allowed="a new path",
-                          remedy="choose another --out or remove it")
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".program-") as scratch:
-                staged = Path(scratch) / "program"
-                staged.mkdir()
-                for name, blob in self.files().items():
-                    (staged / name).write_bytes(blob)
-                os.replace(staged, folder)
-        except OSError as error:
-            raise Refusal("cannot write the program", where=str(folder), got=error.strerror,
-                          allowed="a writable folder", remedy="choose another --out") from None
+        write_folder(folder, self.files())
 
     def files(self) -> dict[str, bytes]:
-        """File name -> content of a program folder; the last one says that the others are whole."""
+        """File name -> content of a program folder."""
         arrays, settings = self.pack()
         network, graph_arrays = pack_graph(self.graph)
-        blob = save({k: np.ascontiguousarray(v) for k, v in {**graph_arrays, **arrays}.items()})
-        header = {"format": "ep-hw program", "version": VERSION, "kind": self.kind, "target": str(self.target),
-                  "network": network, "settings": settings, "digest": self.digest()}
-        return {"program.safetensors": blob,
-                "program.json": json.dumps(header, indent=1, sort_keys=True).encode() + b"\n"}
+        header = {"kind": self.kind, "target": str(self.target), "network": network, "settings": settings}
+        return {FILE: seal(FORM, header, {**graph_arrays, **arrays})}
 
     def chip_seeds(self, count: int) -> list[int | None]:
         """The chips that `count` chips are; [None] where there are no chips to tell apart."""
@@ -117,6 +177,7 @@ class FloatProgram(Program):
     """The graph as it is, for machines that compute in floats (`reference`, `lava:float`)."""
 
     kind: ClassVar[str] = "float"
+    settings: ClassVar[type[Stated]] = Stated
 
     def pack(self):
         return {}, {}
@@ -125,38 +186,45 @@ class FloatProgram(Program):
     def unpack(cls, target, graph, arrays, settings):
         return cls(target, graph)
 
+    @classmethod
+    def takes(cls, target):
+        return isinstance(target, ReferenceTarget) or target.name == "lava:float"
+
+    @classmethod
+    def layout(cls, target, weights, settings, present):
+        return {}
+
+    @classmethod
+    def ranges(cls, target, layout):
+        return {}
+
     def report(self):
         rows = tuple((c.name, "x".join(map(str, c.pre)), "x".join(map(str, c.post)), int(np.prod(c.post)),
                       c.weight.size, 32) for c in (*self.graph.couplings, self.graph.readout))
         return Table(f"{self.target}: float", ("layer", "in", "out", "neurons", "weights", "bits"), rows)
 
 
-def load_program(folder: Path) -> Program:
+def load_program(folder: str | Path) -> Program:
     """Read a program written by `Program.save`.
 
     Raises:
         Refusal: a missing, truncated or altered file, or another version.
     """
-    folder = Path(folder)
-    remedy = "compile the model again with this version"
-    try:
-        header = json.loads((folder / "program.json").read_text())
-        arrays = load((folder / "program.safetensors").read_bytes())
-        if header["version"] != VERSION:
-            raise Refusal("program of another version", where=str(folder), got=header["version"], allowed=VERSION,
-                          remedy=remedy)
-        graph = unpack_graph(header["network"], arrays)
-        program = Program.kinds[header["kind"]].unpack(parse(header["target"]), graph, arrays, header["settings"])
+    path = Path(folder) / FILE
+    sealed = open_sealed(path, FORM, _REMEDY)
+    header = sealed.read_as(ProgramHeader)
+    with refusing("not a readable program", where=path, allowed="a folder of 'ep-hw compile'", remedy=_REMEDY):
+        target = parse(header.target)
+        kind = Program.kinds.get(header.kind)
+        if kind is None or not kind.takes(target) or str(target) != header.target:
+            raise ValueError(f"kind {header.kind!r} for {header.target}")
+        weights = header.network.weights(sealed.layout)
+        layout = kind.layout(target, weights, read_as(kind.settings, header.settings), sealed.layout)
+        arrays = sealed.arrays(graph_layout(header.network, weights) | layout, kind.ranges(target, layout))
+        graph = unpack_graph(sealed.header["network"], arrays)
+        check_size(0, sum(math.prod(c.unpooled) for c in graph.couplings))
+        program = kind.unpack(target, graph, arrays, header.settings)
         program.verify()
-        digest, promised = program.digest(), header["digest"]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, Refusal):
-            raise
-        raise Refusal("not a readable program", where=str(folder), got=f"{type(error).__name__}: {error}",
-                      allowed="a folder of 'ep-hw compile'", remedy=remedy) from None
-    if digest != promised:
-        raise Refusal("program is damaged", where=str(folder), got=f"digest {digest[:12]}", allowed=promised[:12],
-                      remedy=remedy)
     return program
 
 
@@ -171,6 +239,15 @@ def pack_graph(graph: EPGraph) -> tuple[dict, dict[str, np.ndarray]]:
     for c in layers:
         arrays |= {f"graph.{c.name}.weight": c.weight, f"graph.{c.name}.bias": c.bias}
     return header, arrays
+
+
+def graph_layout(network: Network, weights: Weights) -> Layout:
+    """Type and shape of the arrays of `pack_graph`."""
+    channels = network.image_shape[:1]
+    found: Layout = {"graph.mean": ("float32", channels), "graph.scale": ("float32", channels)}
+    for name, shape in weights.items():
+        found |= {f"graph.{name}.weight": ("float32", shape), f"graph.{name}.bias": ("float32", shape[:1])}
+    return found
 
 
 def unpack_graph(header: dict, arrays: dict[str, np.ndarray]) -> EPGraph:

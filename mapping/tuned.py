@@ -1,11 +1,21 @@
 """A program with the chips that were tuned while it ran on them: it is opened on these chips and on no others."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from mapping.crossbar import CrossbarProgram
+from mapping.chips import chip_layout, chip_ranges
+from mapping.crossbar import CrossbarProgram, CrossbarSettings
+from mapping.crossbar_target import CrossbarTarget
+from mapping.fields import Seed, Stated
+
+
+class TunedSettings(CrossbarSettings):
+    """What a file says of a `TunedProgram`."""
+
+    chips: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=10_000)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +28,7 @@ class TunedProgram(CrossbarProgram):
 
     chips: dict[int, dict[str, np.ndarray]]
     kind: ClassVar[str] = "tuned crossbar"
+    settings: ClassVar[type[Stated]] = TunedSettings
 
     def pack(self):
         arrays, settings = super().pack()
@@ -28,6 +39,25 @@ class TunedProgram(CrossbarProgram):
     def unpack(cls, target, graph, arrays, settings):
         plain = CrossbarProgram.unpack(target, graph, arrays, settings)
         return cls(target, graph, plain.layers, {seed: _chip(seed, arrays) for seed in settings["chips"]})
+
+    @classmethod
+    def takes(cls, target):
+        return isinstance(target, CrossbarTarget) and target.tuned
+
+    @classmethod
+    def layout(cls, target, weights, settings, present):
+        found = CrossbarProgram.layout(target, weights, settings, present)
+        shapes = [(found[f"tiles.{name}.g_us"][1], shape[0]) for name, shape in weights.items()]
+        for seed in settings.chips:
+            own = {name.removeprefix(f"chip.{seed}.") for name in present if name.startswith(f"chip.{seed}.")}
+            found |= {f"chip.{seed}.{key}": part for key, part in chip_layout(shapes, target, own).items()}
+        return found
+
+    @classmethod
+    def ranges(cls, target, layout):
+        kept = {name: part for name, part in layout.items() if name.startswith("chip.")}
+        plain = {name: part for name, part in layout.items() if name not in kept}
+        return CrossbarProgram.ranges(target, plain) | chip_ranges(kept, target)
 
     def chip_seeds(self, count: int):
         """The first `count` chips that were tuned."""

@@ -12,7 +12,7 @@ from networks import small_network
 
 from ep_hw.checkpoint import load, packaged_models, save_checkpoint
 from mapping import REGISTRY, compile, load_program
-from mapping.program import VERSION
+from mapping.program import FILE
 from mapping.targets import CROSSBAR_RUNGS
 
 README = Path(__file__).parents[2] / "README.md"
@@ -86,22 +86,18 @@ def test_compile_prints_the_mapping_report_and_saves_a_program(ep_hw, tmp_path, 
     assert str(load_program(tmp_path / "prog").target) == target
     again = ep_hw("compile", "digits", "--target", target, "--out", "prog2")
     assert again[0] == 0
-    for name in ("program.json", "program.safetensors"):
-        assert (tmp_path / "prog" / name).read_bytes() == (tmp_path / "prog2" / name).read_bytes()
+    assert (tmp_path / "prog" / FILE).read_bytes() == (tmp_path / "prog2" / FILE).read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "swap", "remove", "version"])
 def test_a_damaged_program_is_refused(ep_hw, tmp_path, damage):
     ep_hw("compile", "digits", "--target", "loihi", "--out", "prog")
-    blob, header = tmp_path / "prog/program.safetensors", tmp_path / "prog/program.json"
-    if damage == "truncate":
-        blob.write_bytes(blob.read_bytes()[:-10])
-    elif damage == "swap":
-        blob.write_bytes(blob.read_bytes()[:-1] + b"\x7f")
-    elif damage == "remove":
-        header.unlink()
-    else:
-        header.write_text(header.read_text().replace(f'"version": {VERSION}', '"version": 99'))
+    path = tmp_path / "prog" / FILE
+    blob = path.read_bytes()
+    damaged = {"truncate": blob[:-10], "swap": blob[:-1] + b"\x7f", "version": blob.replace(b"program 3", b"program 9")}
+    path.unlink()
+    if damage in damaged:
+        path.write_bytes(damaged[damage])
     code, _, err = ep_hw("evaluate", "digits", "--on", "prog")
     assert code == 2
     assert len(err.strip().splitlines()) == 1

@@ -30,7 +30,7 @@ def test_tuning_leaves_a_comparison_and_chips_to_evaluate(ep_hw, tmp_path):
         contents.append({str(p.relative_to(tmp_path / out)): p.read_bytes() for p in (tmp_path / out).rglob("*.*")})
     assert contents[0] == contents[1]
     kinds = {f"tuning.{kind}" for kind in ("csv", "json", "png", "svg")}
-    assert set(contents[0]) == kinds | {"program.json", "program.safetensors", "chips/chip-0.safetensors",
+    assert set(contents[0]) == kinds | {"program.safetensors", "chips/chip-0.safetensors",
                                         "chips/chip-1.safetensors"}
     rows = list(csv.DictReader(contents[0]["tuning.csv"].decode().splitlines()))
     assert [(r["variant"], r["chip"]) for r in rows] == [

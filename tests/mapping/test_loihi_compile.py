@@ -22,6 +22,7 @@ from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
 from mapping.loihi import LoihiProgram
 from mapping.loihi_bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach, signed_sums
 from mapping.loihi_report import used_bits
+from mapping.program import FILE
 from simulators.loihi.arithmetic import encode
 from simulators.loihi.twin import open_twin
 
@@ -224,8 +225,7 @@ def test_a_program_comes_back_from_disk_to_the_same_bytes(random_graph, tmp_path
     ends = [open_twin(replace(p, target=replace(p.target, name="loihi"))).relax(image) for p in (program, again)]
     assert all(torch.equal(a, b) for a, b in zip(*((*end.states, end.logits) for end in ends)))
     again.save(tmp_path / "again")
-    for name in ("program.json", "program.safetensors"):
-        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "program" / name).read_bytes()
+    assert (tmp_path / "again" / FILE).read_bytes() == (tmp_path / "program" / FILE).read_bytes()
 
 
 def test_a_program_whose_bounds_do_not_follow_from_its_weights_is_refused(random_graph, tmp_path):
