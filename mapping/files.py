@@ -89,7 +89,7 @@ def parse_toml(content: bytes) -> dict:
     """What a TOML file says.
 
     Raises:
-        ValueError: see `parse_json`.
+        ValueError: see `parse_json`; also dates and times, which nothing here states.
     """
     with _bounded_parsing():
         return _plain(tomli.loads(content.decode()))
@@ -183,6 +183,8 @@ def _plain(value):
     for _ in range(DEEPEST):
         if any(isinstance(v, int | float) and not abs(v) <= LARGEST_INTEGER for v in level):   # NaN compares false
             raise ValueError("a number that is not finite, or larger than 64 bits")
+        if not all(isinstance(v, dict | list | str | int | float | None) for v in level):
+            raise ValueError("a date or time where none belongs")
         level = [inner for v in level if isinstance(v, dict | list)
                  for inner in (v.values() if isinstance(v, dict) else v)]
         if not level:

@@ -6,6 +6,7 @@ weights that were read wrongly, not a map that says another slope or normalisati
 shows in accuracy alone (`trial`).
 """
 
+import os
 from pathlib import Path
 
 import torch
@@ -44,6 +45,10 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path, *, root=None
     Raises:
         Refusal: no such file, a network that is not described or cannot be represented, or the check fails.
     """
+    for source in filter(os.path.exists, (file, keys)):
+        if os.path.exists(out) and os.path.samefile(source, out):
+            raise Refusal("the import would be written over its source", where=str(out), got="one file",
+                          allowed="a file of its own", remedy="choose another --out")
     archive = read_archive(file)
     key_map = load_map(keys, stated, recorded(archive.content))
     _check_representable(key_map, file)

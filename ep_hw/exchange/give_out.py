@@ -10,15 +10,16 @@ from ep_hw.baselines import Baseline
 from ep_hw.checkpoint import save_checkpoint
 from ep_hw.exchange.keys import KeyMap
 from ep_hw.network import EPNetwork
-from mapping.files import check_writable, write_atomically
+from mapping.files import check_writable, refusing, write_atomically
 
 
 def export_checkpoint(net: EPNetwork | Baseline, folder: str | Path) -> list[Path]:
     """Write NAME.safetensors, NAME.pt (a state dict) and, for EP networks, NAME.toml (its key map) into a folder.
 
     Raises:
-        Refusal: the folder cannot be written.
+        Refusal: the folder cannot be written, or no key map describes the network: one of data that are not known here.
     """
+    keymap = None if isinstance(net, Baseline) else _toml(key_map(net)).encode()
     check_writable(folder)
     stem, header = Path(folder) / net.name, net.provenance
     whole, plain, keys = (stem.with_name(net.name + suffix) for suffix in (".safetensors", ".pt", ".toml"))
@@ -26,9 +27,9 @@ def export_checkpoint(net: EPNetwork | Baseline, folder: str | Path) -> list[Pat
     buffer = BytesIO()
     torch.save(state_dict(net), buffer)
     write_atomically(plain, buffer.getvalue())
-    if isinstance(net, Baseline):
+    if keymap is None:
         return [whole, plain]
-    write_atomically(keys, _toml(key_map(net)).encode())
+    write_atomically(keys, keymap)
     return [whole, plain, keys]
 
 
@@ -44,10 +45,12 @@ def state_dict(net: EPNetwork | Baseline) -> dict[str, torch.Tensor]:
 def key_map(net: EPNetwork) -> KeyMap:
     """The map under which an EP network's exported state dict is imported again."""
     spec = net.spec
-    return KeyMap(data=net.provenance["data"]["name"], image_shape=spec.image_shape, loss="cross-entropy",
-                  readout="outside", paddings=spec.paddings, strides=(1,) * len(spec.paddings), pool="max",
-                  pools=spec.pools, slope=spec.slope, mean=spec.mean, scale=spec.scale, schedule=spec.schedule,
-                  steps=spec.steps, tolerance=spec.tolerance)
+    with refusing("no key map describes the network", where=net.name, allowed="a network of known data",
+                  remedy="copy its checkpoint as it is"):
+        return KeyMap(data=net.provenance["data"]["name"], image_shape=spec.image_shape, loss="cross-entropy",
+                      readout="outside", paddings=spec.paddings, strides=(1,) * len(spec.paddings), pool="max",
+                      pools=spec.pools, slope=spec.slope, mean=spec.mean, scale=spec.scale, schedule=spec.schedule,
+                      steps=spec.steps, tolerance=spec.tolerance)
 
 
 def _toml(keys: KeyMap) -> str:

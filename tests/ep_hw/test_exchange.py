@@ -210,6 +210,14 @@ def test_the_command_says_what_it_assumes(ep_hw, checkpoint, monkeypatch):
     assert "cross-entropy on a readout outside the energy, max pools, strides 1, 1, 1, 1, activation clamp(0.5" in out
 
 
+def test_a_network_of_unknown_data_is_not_exported_by_halves(exported, tmp_path):
+    net, _ = exported
+    net.provenance = {**net.provenance, "data": {**DATA, "name": "mine"}}
+    with pytest.raises(Refusal, match=r"no key map describes the network; got data: .*'mine'"):
+        export_checkpoint(net, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_key_maps_name_any_layer():
     keys = load_map("laborieux", STATED).model_copy(update={"weight": "layers.{n}.w"})
     assert keys.key("weight", 3) == "layers.3.w"

@@ -13,7 +13,7 @@ ABSURD = {"a key twice": '{"a": 1, "a": 2}', "NaN": "[NaN]", "infinity": "[-Infi
           "very deep": "[" * 100_000 + "]" * 100_000, "no JSON": "{", "empty": ""}
 ABSURD_TOML = {"a key twice": "a = 1\na = 2", "NaN": "a = nan", "infinity": "a = [-inf]", "overflow": "a = 1e400",
                "thousands of digits": "a = " + "9" * 5000, "very deep": "a = " + "[" * 10_000 + "]" * 10_000,
-               "no TOML": "a ="}
+               "a date": "a = 2020-01-01", "a time": "a = [{b = 07:32:00}]", "no TOML": "a ="}
 
 
 @pytest.mark.parametrize("text", ABSURD.values(), ids=ABSURD)
