@@ -6,12 +6,14 @@ taken for new ones. A test keeps an outcome of each kind beside its number, and 
 
 from importlib.metadata import version
 
+import ep_hw
 from ep_hw.threats import Threat
 from simulators.module import ModuleProgram
 
 VERDICT = 1      # of a cell itself: votes, noise of the attack's size, what its rows hold
 MACHINES = {"reference": 1, "module": 1, "loihi": 1, "lava": 1, "crossbar": 1}
 THREATS = {"clean": 1, "corruption": 1, "pgd": 1, "cw": 1, "deepfool": 1, "square": 1, "autoattack": 1}
+TRAINING, TUNING = 1, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
 LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")
 
@@ -35,6 +37,12 @@ def code_of(programs, threat: Threat) -> dict[str, int | str]:
     kinds = {machine_kind(program) for program in programs}
     return {"verdict": VERDICT, **{kind: MACHINES[kind] for kind in sorted(kinds)},
             kind_of(threat): THREATS[kind_of(threat)], **libraries()}
+
+
+def all_code() -> dict[str, int | str]:
+    """Every version there is."""
+    return {"ep_hw": ep_hw.__version__, "verdict": VERDICT, "temporal": TEMPORAL, "training": TRAINING,
+            "tuning": TUNING, **MACHINES, **THREATS, **libraries()}
 
 
 def libraries() -> dict[str, str]:

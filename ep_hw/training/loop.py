@@ -4,6 +4,8 @@ Every epoch draws from its own generator, whose state is kept with the rest, so 
 one give the same bytes.
 """
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable
@@ -22,8 +24,9 @@ from ep_hw.threads import threads
 from ep_hw.training.augmentation import augment
 from ep_hw.training.learners import Learner, learner_of
 from ep_hw.training.recipe import AnyRecipe
+from ep_hw.versions import TRAINING, libraries
 from mapping.errors import Refusal
-from mapping.files import check_writable, refusing, write_atomically
+from mapping.files import check_new, check_writable, refusing, write_atomically
 from mapping.sealed import describe, open_sealed, seal
 from simulators.machine import Machine
 from simulators.registry import check_device
@@ -61,14 +64,16 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
         The `EPNetwork` or `Baseline`, read back from `out`.
 
     Raises:
-        Refusal: `out`.part belongs to another recipe or seed, or the data or the device are missing.
+        Refusal: `out` exists, `out`.part belongs to another recipe, seed or data, or the data or the device are
+            missing.
     """
     check_device(device)
     check_named(name, out)
     check_writable(Path(out).parent)
+    check_new(out)
     train_split, held_out = _splits(recipe, root, download)
     learner = learner_of(recipe, recipe.spec(train_split), seed, device)
-    part = _Part(Path(f"{out}.part"), learner, recipe.fingerprint(seed))
+    part = _Part(Path(f"{out}.part"), learner, _run_of(recipe, seed, train_split))
     watched = next(iter(held_out.values())).take(slice(WATCHED))
     at = part.resume()
     for epoch in range(at.epoch, recipe.epochs):
@@ -85,6 +90,12 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
                     accuracy={split: hits(net.machine(), images) for split, images in held_out.items()})
     part.path.unlink(missing_ok=True)
     return load(out)
+
+
+def _run_of(recipe: AnyRecipe, seed: int, split: Split) -> str:
+    """sha256 of everything that decides the outcome of a run: recipe, seed, images and code."""
+    content = [recipe.fingerprint(seed), split.digest, TRAINING, libraries()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def accuracy(net, split: Split) -> float:
@@ -152,7 +163,7 @@ class _Place:
 
 
 class _Unfinished(Stated):
-    """The fingerprint of a run (`BaseRecipe.fingerprint`), and how far it has come (`_Place`)."""
+    """The fingerprint of a run (`_run_of`), and how far it has come (`_Place`)."""
 
     fingerprint: Sha256
     epoch: Done
@@ -179,9 +190,9 @@ class _Part:
         sealed = open_sealed(self.path, FORM, remedy="remove it and train again")
         header = sealed.read_as(_Unfinished)
         if header.fingerprint != self.fingerprint:
-            raise Refusal("an unfinished run of another recipe or seed is in the way", where=str(self.path),
+            raise Refusal("an unfinished run of another recipe, seed or data is in the way", where=str(self.path),
                           got=header.fingerprint[:12], allowed=self.fingerprint[:12],
-                          remedy="finish it with its own recipe and seed, or remove the file")
+                          remedy="finish it with its own recipe, seed and data, or remove the file")
         layout = self.learner.layout(sealed.layout)
         if header.batches:
             layout["generator"] = describe(torch.Generator().get_state().numpy())

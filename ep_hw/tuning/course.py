@@ -13,6 +13,7 @@ from ep_hw.data import Split
 from ep_hw.fields import Fraction, Sha256, Stated
 from ep_hw.tuning.settings import TuningSettings
 from ep_hw.tuning.tuner import Progress, begin, tune_epoch
+from ep_hw.versions import TUNING, libraries
 from mapping.chips import ARRAYS, arrays_of, chip_layout, chip_ranges
 from mapping.crossbar import CrossbarProgram
 from mapping.errors import Refusal
@@ -55,8 +56,8 @@ class Task:
 
     def fingerprint(self, chip_seed: int) -> str:
         """sha256 of everything that decides the course of a chip."""
-        data = [hashlib.sha256(split.ids.numpy().tobytes()).hexdigest() for split in (self.train, self.watch)]
-        content = [self.program.digest(), chip_seed, self.train.data, data, self.settings.model_dump(mode="json"),
+        data = [split.digest for split in (self.train, self.watch)]
+        content = [TUNING, libraries(), self.program.digest(), chip_seed, data, self.settings.model_dump(mode="json"),
                    self.writing.name, self.writing.spelled(), self.seed]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

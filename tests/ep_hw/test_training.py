@@ -87,7 +87,7 @@ def test_a_warm_restart_begins_from_the_weights_alone(tmp_path):
 def test_another_seed_does_not_continue_an_unfinished_run(tmp_path):
     with pytest.raises(Stop):
         train(TINY, 1, tmp_path / "a.safetensors", name="tiny", log=stop_after(1))
-    with pytest.raises(Refusal, match="another recipe or seed"):
+    with pytest.raises(Refusal, match="another recipe, seed or data"):
         train(TINY, 2, tmp_path / "a.safetensors", name="tiny")
 
 
