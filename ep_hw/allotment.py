@@ -11,7 +11,6 @@ An attack is measured at one strength on a network of each kind, with two number
 square attacks are, and the others are taken to be dearer there than on the reference by as much as PGD.
 """
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +26,7 @@ from ep_hw.family import EP, Member
 from ep_hw.reporting import thrift
 from ep_hw.statistics import smallest_detectable
 from ep_hw.threats import CLEAN, Threat
-from mapping.files import write_atomically
+from mapping.files import sign, write_atomically
 
 LEAST = 8            # images that meet an attack
 MEASURED, FEW = 16, 4   # images of the trial
@@ -106,15 +105,15 @@ def allot(parts_of: Callable[[int, int], Parts], asked: int, available: int, bud
     kept = Path(folder) / FOLDER / "allotment.json"
     parts = parts_of(min(FEWEST, available), TRIAL_QUERIES)
     question = question_of([plan for _, plan in parts], budget_s, asked, available)
-    if found := kept_choice(kept, question):
-        return Allotment(**found)
+    if found := kept_choice(kept, question, Allotment):
+        return found
     rates, spent = measure(parts, kept.parent, progress, jobs)
     costs = family_costs(parts, rates)
     seconds = max(0.0, SHARE * budget_s * jobs - spent)
     images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
     chosen = Allotment(question, budget_s, images, queries, tuple((*case, n) for case, n in fewer.items()), left_out,
                        (used / SHARE + spent) / jobs)
-    write_atomically(kept, json.dumps(asdict(chosen)).encode())
+    write_atomically(kept, sign(asdict(chosen)))
     return chosen
 
 

@@ -8,16 +8,21 @@ probes (on at most m images). Images n and queries q are the most that fit, n at
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter
 
 from ep_hw.cells import Cell
 from ep_hw.evaluation import Plan, cells_of, evaluate
 from ep_hw.probes import FOLDER as PROBES
 from ep_hw.probes import probe_plan
 from ep_hw.statistics import smallest_detectable
-from mapping.files import write_atomically
+from mapping.errors import Refusal
+from mapping.files import parse_signed, read_bytes, refusing, sign, write_atomically
 
 FEWEST, TRIAL = 64, 8          # images
 LEAST_QUERIES, TRIAL_QUERIES = 100, 100
@@ -84,14 +89,14 @@ def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: i
     kept = Path(folder) / FOLDER / "choice.json"
     trial = plan_of(TRIAL, TRIAL_QUERIES)
     question = question_of([trial], budget_s, asked_queries, available)
-    if found := kept_choice(kept, question):
-        return Choice(**found)
+    if found := kept_choice(kept, question, Choice):
+        return found
     rates = measure(trial, kept.parent, progress, jobs)
     queries = rates.most_queries(budget_s, asked_queries, jobs)
     images = min(available, rates.most_images(budget_s, queries, jobs))
     choice = Choice(question, images, queries, rates.seconds(images, queries, jobs), smallest_detectable(images),
                     budget_s)
-    write_atomically(kept, json.dumps(asdict(choice)).encode())
+    write_atomically(kept, sign(asdict(choice)))
     return choice
 
 
@@ -101,10 +106,21 @@ def question_of(trials: Sequence[Plan], *asked: float) -> str:
     return hashlib.sha256(json.dumps([cells, *asked]).encode()).hexdigest()
 
 
-def kept_choice(path: Path, question: str) -> dict | None:
-    """What was chosen before for the same question; None where there is no such choice."""
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    return found if found.get("question") == question else None
+Chosen = TypeVar("Chosen")
+
+
+def kept_choice(path: Path, question: str, kind: type[Chosen]) -> Chosen | None:
+    """What was chosen before for the same question; None where nothing was, or, as is said, where it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        with refusing("a stored choice is damaged", where=path, allowed="a file as it was written",
+                      remedy="nothing to do"):
+            found = TypeAdapter(kind).validate_json(json.dumps(parse_signed(read_bytes(path))), strict=True)
+    except Refusal as damage:
+        logging.getLogger(__name__).warning("%s: measured again", damage)
+        return None
+    return found if found.question == question else None
 
 
 def measure(trial: Plan, folder: Path, progress, jobs: int) -> Rates:

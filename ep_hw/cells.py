@@ -28,7 +28,7 @@ from simulators.machine import Machine
 SCHEMA = pa.schema([
     ("key", pa.string()), ("model", pa.string()), ("dataset", pa.string()), ("machine", pa.string()),
     ("threat", pa.string()), ("strength", pa.float64()), ("chip_seed", pa.int64()), ("image_id", pa.int64()),
-    ("label", pa.int64()), ("prediction", pa.int64()), ("reference_prediction", pa.int64()),
+    ("pixels", pa.string()), ("label", pa.int64()), ("prediction", pa.int64()), ("reference_prediction", pa.int64()),
     ("reference_correct_clean", pa.bool_()), ("logit_rms", pa.float64()), ("norm", pa.float64()),
     ("broken_by", pa.string()), ("read_accuracy", pa.float64()), ("noise_correct", pa.bool_()),
     ("zero_gradient", pa.float64()), ("queries", pa.float64()), ("steps", pa.float64()), ("converged", pa.bool_())])
@@ -171,7 +171,8 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     circuit, prediction = _circuit(machine, before), majority(ends)
     theirs = ends[0] if own else reference.relax(images)
     columns = {
-        "image_id": cell.images.ids, "label": labels, "prediction": prediction,
+        "image_id": cell.images.ids, "pixels": [_digest(image) for image in cell.images.images], "label": labels,
+        "prediction": prediction,
         "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
         "reference_prediction": theirs.prediction,
         "reference_correct_clean": reference.relax(cell.images.images).prediction == labels,
@@ -181,6 +182,11 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
         "noise_correct": _noise_correct(cell, machine, images), **detail}
     made = images.numpy() if threat.is_attack and threat.source is None else None
     cell.stored.write(_table(cell, columns), made, time.perf_counter() - started, circuit)
+
+
+def _digest(image: torch.Tensor) -> str:
+    """16 hex digits of the sha256 of a clean image's pixels."""
+    return hashlib.sha256(image.contiguous().numpy().data).hexdigest()[:16]
 
 
 def _circuit(machine: Machine, before: dict) -> dict:

@@ -3,47 +3,42 @@
 Source of the statistics: ep_hw.statistics, equations (2) and (3), and the paired bootstrap.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from ep_hw.corruption_error import ALL, mce, mean_corruption_error
 from ep_hw.corruptions import MAIN
 from ep_hw.execution import REFERENCE
+from ep_hw.results import NEEDED, read_results
 from ep_hw.statistics import mcnemar, paired_bootstrap, student
 from mapping.errors import Refusal
 from mapping.program import Table
 
 Case = tuple[str, str, float]   # machine, threat, strength
+Image = tuple[int, str, int]    # id, digest of its pixels, label
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What an evaluation wrote into a folder."""
+    """What an evaluation wrote into a folder: a row an image, and a row a cell."""
 
     folder: Path
+    results: pa.Table
+    summary: list[dict]
 
     @classmethod
     def of(cls, folder: str | Path) -> "Run":
         """The run in `folder`.
 
         Raises:
-            Refusal: there is none, or it is not finished.
+            Refusal: see `read_results`.
         """
-        folder = Path(folder)
-        if not all((folder / name).is_file() for name in ("summary.json", "results.parquet")):
-            raise Refusal("not a finished evaluation", where="RUN", got=str(folder),
-                          allowed="a folder with summary.json and results.parquet", remedy="see 'ep-hw evaluate --out'")
-        return cls(folder)
-
-    @cached_property
-    def summary(self) -> list[dict]:
-        return json.loads((self.folder / "summary.json").read_text())
+        return cls(Path(folder), *read_results(Path(folder)))
 
     @property
     def model(self) -> str:
@@ -58,12 +53,13 @@ class Run:
         return {case: sum(found) / len(found) for case, found in values.items()}
 
     @cached_property
-    def correct(self) -> dict[Case, dict[int, list[bool]]]:
-        """Case -> image id -> correctness, one a chip."""
-        found: dict[Case, dict[int, list[bool]]] = {}
-        for row in pq.read_table(self.folder / "results.parquet").to_pylist():
+    def correct(self) -> dict[Case, dict[Image, list[bool]]]:
+        """Case -> image -> correctness, one a chip."""
+        found: dict[Case, dict[Image, list[bool]]] = {}
+        for row in self.results.select(list(NEEDED)).to_pylist():
             case = found.setdefault((row["machine"], row["threat"], row["strength"]), {})
-            case.setdefault(row["image_id"], []).append(row["prediction"] == row["label"])
+            image = row["image_id"], row["pixels"], row["label"]
+            case.setdefault(image, []).append(row["prediction"] == row["label"])
         return found
 
 
@@ -99,8 +95,9 @@ def paired(first: Run, second: Run, seed: int = 0) -> list[dict]:
     for case in (case for case in first.correct if case in second.correct):
         a, b = first.correct[case], second.correct[case]
         if set(a) != set(b):
-            raise Refusal("the runs saw different images", where=str(second.folder), got=f"{len(b)} images",
-                          allowed=f"the {len(a)} of {first.folder}", remedy="use the same --images and --seed")
+            raise Refusal("the runs saw different images", where=str(second.folder),
+                          got=f"{len(set(b) - set(a))} others of {len(b)}", allowed=f"the {len(a)} of {first.folder}",
+                          remedy="use the same data, --images and --seed")
         ours, theirs = (np.array([np.mean(found[image]) for image in sorted(a)]) for found in (a, b))
         low, high = paired_bootstrap(ours, theirs, np.random.default_rng(seed))
         right = [values > 0.5 for values in (ours, theirs)]

@@ -3,17 +3,14 @@
     plan -> cells (skipped when present) -> results.parquet, summary.json -> report
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ep_hw.attacks import UNAWARE, AttackSettings
 from ep_hw.attacks.square import BLACK_BOX
@@ -23,11 +20,12 @@ from ep_hw.corruptions.official import OfficialSet
 from ep_hw.data import Split
 from ep_hw.execution import REFERENCE, runner
 from ep_hw.network import EPNetwork
+from ep_hw.results import write_results
 from ep_hw.statistics import paired_bootstrap, wilson
 from ep_hw.suites import Temporal
 from ep_hw.threats import CLEAN, Threat
 from ep_hw.versions import code_of
-from mapping.files import check_writable, write_atomically
+from mapping.files import check_writable
 from mapping.program import Program
 
 RESAMPLES = 2000   # of the paired bootstrap of a row
@@ -183,11 +181,8 @@ def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[st
 
 def _collect(cells: list[Cell], folder: Path) -> list[dict]:
     table = pa.concat_tables([cell.read() for cell in cells])
-    buffer = BytesIO()
-    pq.write_table(table, buffer)
     summary = summarise(table, cells)
-    write_atomically(folder / "results.parquet", buffer.getvalue())
-    write_atomically(folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    write_results(folder, table, summary)
     return summary
 
 

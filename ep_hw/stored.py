@@ -5,7 +5,6 @@ and nothing is parsed that it does not vouch for.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from mapping.files import parse_json, read_bytes, refusing, write_atomically
+from ep_hw.results import parquet
+from mapping.files import parse_signed, read_bytes, refusing, sign, write_atomically
 
 LARGEST = 2**32   # bytes of a cell's table or images
 Sum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -59,12 +59,12 @@ class Stored:
         Raises:
             Refusal: one of them cannot be written.
         """
-        blobs = {self.table_path: _parquet(table)} | ({} if images is None else {self.images_path: _npy(images)})
+        blobs = {self.table_path: parquet(table)} | ({} if images is None else {self.images_path: _npy(images)})
         for path, blob in blobs.items():
             write_atomically(path, blob)
         sums = [hashlib.sha256(blob).hexdigest() for blob in blobs.values()] + [None]
         record = Record(seconds=round(seconds, 3), circuit=circuit, table=sums[0], images=sums[1])
-        write_atomically(self.record_path, _signed(record))
+        write_atomically(self.record_path, sign(record.model_dump(mode="json")))
 
     def record(self) -> Record:
         """The record.
@@ -73,11 +73,7 @@ class Stored:
             Refusal: there is none, or it was altered.
         """
         with self._reading(self.record_path):
-            content = read_bytes(self.record_path)
-            record = Record.model_validate(parse_json(content).get("record"))
-            if content != _signed(record):
-                raise ValueError("it does not have its own checksum")
-        return record
+            return Record.model_validate(parse_signed(read_bytes(self.record_path)))
 
     def table(self) -> pa.Table:
         """The rows. Raises Refusal where they are not those of the record."""
@@ -101,17 +97,6 @@ class Stored:
     def _reading(self, path: Path):
         return refusing("a stored cell is damaged", where=path, allowed="a file as it was written",
                         remedy="run the same command again")
-
-
-def _signed(record: Record) -> bytes:
-    text = record.model_dump_json()
-    return json.dumps({"record": json.loads(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}).encode()
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = BytesIO()
-    pq.write_table(table, buffer)
-    return buffer.getvalue()
 
 
 def _npy(images: np.ndarray) -> bytes:

@@ -4,6 +4,7 @@ A reader meets any bytes at all: it bounds sizes before it reads, numbers and ne
 what a parser raises into one Refusal (`refusing`). A writer's file is there whole or not at all.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -103,6 +104,13 @@ def check_writable(folder: str | Path):
             pass
 
 
+def check_new(path: str | Path):
+    """Refuse now rather than after hours of work what would take an older file's place."""
+    if os.path.lexists(path):
+        raise Refusal("the file exists already", where=str(path), got="an existing path", allowed="a new path",
+                      remedy="choose another --out, or remove it")
+
+
 def write_atomically(path: str | Path, blob: bytes):
     """Write a file by way of one of a random name beside it, flushed to the disk before it takes its place.
 
@@ -190,3 +198,21 @@ def _plain(value):
         if not level:
             return value
     raise ValueError(f"more than {DEEPEST} brackets within each other")
+
+
+def sign(content: dict) -> bytes:
+    """JSON that vouches for itself: {"content": ..., "sha256": of the content's own JSON}."""
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return json.dumps({"content": json.loads(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}).encode()
+
+
+def parse_signed(blob: bytes) -> dict:
+    """The content of `sign`.
+
+    Raises:
+        ValueError: see `parse_json`; or it was altered.
+    """
+    found = parse_json(blob)
+    if not isinstance(found, dict) or not isinstance(content := found.get("content"), dict) or sign(content) != blob:
+        raise ValueError("it does not have its own checksum")
+    return content

@@ -24,9 +24,9 @@ def convolve(x: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:
     c_out, _, k_h, k_w = weight.shape
     h, w = (n + 2 * padding - k + 1 for n, k in zip(x.shape[2:], (k_h, k_w)))
     summed = weight.dtype if np.issubdtype(x.dtype, np.integer) else np.dtype(np.float64)
-    x, flat_weight, kind = x.astype(summed, copy=False), weight.reshape(c_out, -1).astype(summed, copy=False), x.dtype
-    flat = patches(x, k_h, k_w, padding) @ flat_weight.T
-    return np.ascontiguousarray(flat.reshape(len(x), h, w, c_out).transpose(0, 3, 1, 2), kind)
+    rows = patches(x.astype(summed, copy=False), k_h, k_w, padding)
+    flat = rows @ weight.reshape(c_out, -1).T.astype(summed, copy=False)
+    return np.ascontiguousarray(flat.reshape(len(x), h, w, c_out).transpose(0, 3, 1, 2), x.dtype)
 
 
 def convolve_transpose(z: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:

@@ -1,27 +1,33 @@
 """Attack times measured once and kept beside the cells of a run: the same question finds its answer there."""
 
 import hashlib
-import io
+import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-import ep_hw
 import simulators
 from ep_hw.data import Split
 from ep_hw.execution import call_all
 from ep_hw.measurements.temporal import TemporalPoint, measure_time
 from ep_hw.suites import Temporal
+from ep_hw.threats import Threat
+from ep_hw.versions import TEMPORAL, code_of
+from mapping.errors import Refusal
 from mapping.files import write_atomically
 from mapping.program import Program
+from mapping.sealed import open_sealed, seal
+
+FORM = "ep-hw attack time 1"
+PGD = Threat("pgd_l2")   # the attack of every time
 
 
 @dataclass(frozen=True, eq=False)
 class StoredTime:
-    """One attack time on one machine, of whose chips seed 0; what is asked is the key of `KEY.npy`.
+    """One attack time on one machine, of whose chips seed 0; what is asked is the key of its file.
 
     The file holds `TemporalPoint.correct`, (images, steps) bool. `time` 0 stands for clean images.
     """
@@ -40,22 +46,35 @@ class StoredTime:
 
     @property
     def path(self) -> Path:
-        asked = (f"{ep_hw.__version__} {self.program.digest()} {self.time} {self.split.data} {self.temporal.eps} "
-                 f"{self.steps} {self.temporal.iterations} {self.seed} {self.device}")
-        return self.folder / f"{hashlib.sha256(asked.encode() + self.split.ids.numpy().tobytes()).hexdigest()[:16]}.npy"
+        code = {"temporal": TEMPORAL, **code_of([self.program], PGD)}
+        asked = [code, self.program.digest(), self.time, self.split.digest, self.temporal.eps, self.steps,
+                 self.temporal.iterations, self.seed, self.device]
+        return self.folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}.safetensors"
 
     def measure(self):
         """Measure it and write its file."""
         with simulators.open(self.program, device=self.device) as machine:
             point = measure_time(machine, self.split, self.temporal.eps, self.time, self.steps,
                                  self.temporal.iterations, self.seed)
-        blob = io.BytesIO()
-        np.save(blob, point.correct.numpy(), allow_pickle=False)
-        write_atomically(self.path, blob.getvalue())
+        write_atomically(self.path, seal(FORM, {}, {"correct": point.correct.numpy()}))
+
+    def done(self) -> bool:
+        """Whether its file is there and whole; says so where it is damaged."""
+        try:
+            return self.path.exists() and self.read() is not None
+        except Refusal as damage:
+            logging.getLogger(__name__).warning("%s: measured again", damage)
+            return False
 
     def read(self) -> TemporalPoint:
-        """What its file holds."""
-        correct = torch.from_numpy(np.load(self.path, allow_pickle=False))
+        """What its file holds.
+
+        Raises:
+            Refusal: it is damaged.
+        """
+        sealed = open_sealed(self.path, FORM, "run the same command again")
+        found = sealed.arrays({"correct": f"bool {(len(self.split), len(self.steps))}"})
+        correct = torch.from_numpy(found["correct"])
         return TemporalPoint(str(self.program.target), self.temporal.eps, self.time, self.steps, correct)
 
 
@@ -69,6 +88,6 @@ def stored_times(folder: Path, programs: Mapping[str, Program], split: Split, te
     times = (0, *sorted(set(temporal.times)))
     asked = {name: [StoredTime(program, time, split, temporal, seed, device, folder) for time in times]
              for name, program in programs.items()}
-    missing = [one for group in asked.values() for one in group if not one.path.exists()]
+    missing = [one for group in asked.values() for one in group if not one.done()]
     call_all([one.measure for one in sorted(missing, key=lambda one: -one.time)], jobs)
     return {name: [one.read() for one in group] for name, group in asked.items()}

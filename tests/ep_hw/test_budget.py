@@ -1,7 +1,6 @@
 """Budgets: what is chosen fits by the measured rates, says what it can show, and is chosen once."""
 
-import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,11 +8,12 @@ from hypothesis import strategies as st
 from networks import small_network
 
 from ep_hw.attacks import AttackSettings
-from ep_hw.budget import FEWEST, LEAST_QUERIES, TRIAL, TRIAL_QUERIES, Rates, choose
+from ep_hw.budget import FEWEST, LEAST_QUERIES, TRIAL, TRIAL_QUERIES, Choice, Rates, choose, kept_choice
 from ep_hw.checkpoint import save_checkpoint
 from ep_hw.statistics import smallest_detectable
 from ep_hw.threats import parse_threat
 from ep_hw.workflow import plan_evaluation
+from mapping.files import parse_signed, sign
 
 DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 RATES = st.builds(Rates, others=st.floats(0.01, 50), square=st.floats(0, 50), probes=st.floats(0, 50),
@@ -57,8 +57,8 @@ def test_a_budget_is_measured_once_and_printed_with_what_it_can_show(plan_of, tm
     assert (choice.images, choice.queries) == (360, 300), "nothing more than the data set and what was asked"
     assert choice.detectable == smallest_detectable(360)
     assert f"{100 * choice.detectable:.1f} points" in choice.sentence()
-    kept = json.loads((tmp_path / "budget/choice.json").read_text())
-    (tmp_path / "budget/choice.json").write_text(json.dumps({**kept, "images": 99}))
+    file = tmp_path / "budget/choice.json"
+    file.write_bytes(sign({**parse_signed(file.read_bytes()), "images": 99}))
     assert choose(plan_of, 300, 360, 1e4, tmp_path, lambda *a: None, 1).images == 99
     fewer = replace(plan_of(8, 100), threats=(parse_threat("pgd_l2@0.5"),))
     assert choose(lambda images, queries: fewer, 300, 360, 1e4, tmp_path, lambda *a: None, 1).images == 360
@@ -66,6 +66,22 @@ def test_a_budget_is_measured_once_and_printed_with_what_it_can_show(plan_of, tm
     tight = choose(plan_of, 300, 360, 0.01, tmp_path, lambda *a: None, 1)
     assert (tight.images, tight.queries) == (FEWEST, LEAST_QUERIES)
     assert "more than the budget" in tight.sentence()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda blob: b"", lambda blob: blob[:50], lambda blob: blob.replace(b'"images": 9', b'"images": 8'),
+    lambda blob: b"[" * 9999, lambda blob: sign({**parse_signed(blob), "images": "9"}),
+    lambda blob: sign({})])
+def test_a_damaged_choice_is_measured_again_and_a_whole_one_is_kept(tmp_path, caplog, damage):
+    file, choice = tmp_path / "choice.json", Choice("question", 9, 8, 7.0, 0.5, 60.0)
+    assert kept_choice(file, "question", Choice) is None
+    file.write_bytes(sign(asdict(choice)))
+    assert kept_choice(file, "question", Choice) == choice
+    assert kept_choice(file, "another", Choice) is None
+    assert not caplog.messages
+    file.write_bytes(damage(file.read_bytes()))
+    assert kept_choice(file, "question", Choice) is None
+    assert "a stored choice is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("extra", [("--budget", "soon"), ("--budget", "0s"), ("--budget", "5parsecs"),

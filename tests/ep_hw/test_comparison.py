@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,12 +12,13 @@ from scipy import stats
 from ep_hw.comparison import Run, over_runs, paired
 from ep_hw.corruption_error import ALL, corruption_error, mce, mean_corruption_error
 from ep_hw.corruptions import MAIN
+from ep_hw.results import write_results
 from mapping import Refusal
 
 CASES = (("reference", "clean", 0.0, None), ("crossbar:pcm", "fog", 3.0, 0), ("crossbar:pcm", "fog", 3.0, 1))
 
 
-def write_run(folder, correct, ids=None, model="small"):
+def write_run(folder, correct, ids=None, model="small", pixels="a"):
     """A run of `CASES` from correctness (cases, images)."""
     correct = np.asarray(correct, bool)
     ids = np.arange(correct.shape[1]) if ids is None else ids
@@ -26,10 +26,10 @@ def write_run(folder, correct, ids=None, model="small"):
     rows, summary = [], []
     for (machine, threat, strength, chip), right in zip(CASES, correct):
         named = {"machine": machine, "threat": threat, "strength": strength, "chip_seed": chip}
-        rows += [{**named, "image_id": int(i), "label": 1, "prediction": int(r)} for i, r in zip(ids, right)]
+        rows += [{**named, "image_id": int(i), "pixels": f"{pixels}{i}", "label": 1, "prediction": int(r)}
+                 for i, r in zip(ids, right)]
         summary.append({**named, "model": model, "n": len(ids), "accuracy": float(right.mean())})
-    pq.write_table(pa.Table.from_pylist(rows), folder / "results.parquet")
-    (folder / "summary.json").write_text(json.dumps(summary))
+    write_results(folder, pa.Table.from_pylist(rows), summary)
     return folder
 
 
@@ -67,12 +67,24 @@ def test_two_runs_are_paired_by_image_whatever_their_order(tmp_path_factory, see
 def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     one = write_run(tmp_path / "a", draws(0))
     other = write_run(tmp_path / "b", draws(0), ids=np.arange(40) + 1)
-    with pytest.raises(Refusal, match="different images"):
-        paired(Run.of(one), Run.of(other))
+    recoloured = write_run(tmp_path / "c", draws(0), pixels="b")
+    for different in (other, recoloured):
+        with pytest.raises(Refusal, match="different images"):
+            paired(Run.of(one), Run.of(different))
     with pytest.raises(Refusal, match="nothing to compare"):
         over_runs([Run.of(one)])
     with pytest.raises(Refusal, match="not a finished evaluation"):
         Run.of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "summary.json", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", [lambda blob: b"", lambda blob: blob[:len(blob) // 2], lambda blob: blob + b"\n",
+                                    lambda blob: blob[:40] + bytes([blob[40] ^ 1]) + blob[41:]])
+def test_an_altered_run_is_refused(tmp_path, name, damage):
+    file = write_run(tmp_path / "run", draws(0)) / name
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(Refusal, match="an evaluation cannot be read"):
+        Run.of(tmp_path / "run")
 
 
 def corrupted(errors, machine="reference"):

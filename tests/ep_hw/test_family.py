@@ -29,6 +29,7 @@ from ep_hw.report.models import Claim, Entry, Verdict, claims, lead, models
 from ep_hw.report.points import Estimate, pool
 from ep_hw.statistics import difference_interval, smallest_detectable, student, wilson
 from ep_hw.threats import parse_threat
+from mapping.files import parse_signed, sign
 
 N = 200
 PGD = paper.STRENGTHS["table 3", "pgd_l2"]
@@ -323,7 +324,7 @@ def test_a_budget_is_measured_once_over_the_family(tiny, tmp_path):
     chosen = allot(parts_of, 100, 12, 1e5, tmp_path, lambda *a: None, 1)
     assert (chosen.images, chosen.fewer, chosen.left_out) == (12, (), ())
     kept = tmp_path / "budget/allotment.json"
-    kept.write_text(json.dumps(json.loads(kept.read_text()) | {
+    kept.write_bytes(sign(parse_signed(kept.read_bytes()) | {
         "images": 9, "fewer": [["reference", "pgd_l2", 6], ["loihi", "pgd_l2", 5]], "left_out": [["loihi", "pgd_l2"]]}))
     again = allot(parts_of, 100, 12, 1e5, tmp_path, lambda *a: None, 1)
     plan = again.of(parts_of(12, 100)[0][1])

@@ -149,7 +149,7 @@ def test_checks_stand_on_the_card_of_their_machine(finished):
 
 def test_attack_times_are_measured_once(finished, tmp_path):
     plan, folder, _ = finished
-    assert len(list((folder / "temporal").glob("*.npy"))) == 3 * 2   # machines, and clean images and one time
+    assert len(list((folder / "temporal").glob("*.safetensors"))) == 3 * 2   # machines, and clean images and one time
     program = plan.programs["loihi"]
     ask = ({"loihi": program}, plan.images, plan.temporal, plan.seed)
     fresh, kept, again = (stored_times(where, *ask)["loihi"] for where in (tmp_path, folder / "temporal", tmp_path))
@@ -159,8 +159,13 @@ def test_attack_times_are_measured_once(finished, tmp_path):
         assert all(torch.equal(a.correct, b.correct) for a, b in zip(points, measured, strict=True))
         assert [(p.machine, p.attack_time, p.steps) for p in points] == [
             (p.machine, p.attack_time, p.steps) for p in measured]
+    (first, *others) = tmp_path.glob("*.safetensors")
+    whole, made = first.read_bytes(), [path.stat().st_mtime_ns for path in others]
+    first.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    stored_times(tmp_path, *ask)
+    assert (first.read_bytes(), [path.stat().st_mtime_ns for path in others]) == (whole, made)
     stored_times(tmp_path, *ask[:3], plan.seed + 1)
-    assert len(list(tmp_path.glob("*.npy"))) == 4
+    assert len(list(tmp_path.glob("*.safetensors"))) == 4
 
 
 @pytest.mark.slow

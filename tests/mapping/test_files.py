@@ -6,7 +6,17 @@ import stat
 import pytest
 
 from mapping import Refusal
-from mapping.files import check_writable, parse_json, parse_toml, read_bytes, refusing, write_atomically
+from mapping.files import (
+    check_new,
+    check_writable,
+    parse_json,
+    parse_signed,
+    parse_toml,
+    read_bytes,
+    refusing,
+    sign,
+    write_atomically,
+)
 
 ABSURD = {"a key twice": '{"a": 1, "a": 2}', "NaN": "[NaN]", "infinity": "[-Infinity]", "overflow": "[1e400]",
           "65 bits": "[18446744073709551617]", "thousands of digits": "9" * 5000, "deep": "[" * 17 + "]" * 17,
@@ -84,6 +94,23 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path):
     with pytest.raises(Refusal, match="cannot write into the output folder"):
         check_writable("/proc/none")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["folder", "inside"]
+
+
+def test_what_was_signed_is_believed_and_nothing_else():
+    content = {"images": 64, "names": ["a", None], "rate": 0.1}
+    assert parse_signed(sign(content)) == content
+    for wrong in (sign(content).replace(b"64", b"65"), sign(content)[:-1], b"[]", b"{}", b"null", b"[" * 9999,
+                  b'{"content": {}, "sha256": ""}'):
+        with pytest.raises(ValueError, match=r"\S"):
+            parse_signed(wrong)
+
+
+def test_a_new_file_is_one_that_is_not_there_not_even_as_a_link(tmp_path):
+    check_new(tmp_path / "new")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for path in (tmp_path, tmp_path / "link"):
+        with pytest.raises(Refusal, match="the file exists already"):
+            check_new(path)
 
 
 def test_a_refusal_is_one_line_that_cannot_steer_a_terminal():

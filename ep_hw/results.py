@@ -1,0 +1,81 @@
+"""What an evaluation leaves for others to read: results.parquet (a row an image), summary.json (a row a cell).
+
+SHA256SUMS, written last, says that they are whole and belong together ('sha256sum -c SHA256SUMS' reads it too).
+"""
+
+import hashlib
+import json
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from mapping.errors import Refusal
+from mapping.files import parse_json, read_bytes, refusing, write_atomically
+
+RESULTS, SUMMARY, SUMS = "results.parquet", "summary.json", "SHA256SUMS"
+LARGEST = 2**32   # bytes of either
+NEEDED = {"machine": pa.string(), "threat": pa.string(), "strength": pa.float64(), "image_id": pa.int64(),
+          "pixels": pa.string(), "label": pa.int64(), "prediction": pa.int64()}
+
+
+class Row(BaseModel):
+    """What a comparison needs of a row of the summary; the others are kept as they are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    model: str
+    machine: str
+    threat: str
+    strength: float
+    accuracy: float = Field(ge=0, le=1)
+
+
+def write_results(folder: Path, table: pa.Table, summary: list[dict]):
+    """Write all three files, each whole or not at all.
+
+    Raises:
+        Refusal: one of them cannot be written.
+    """
+    blobs = {RESULTS: parquet(table), SUMMARY: (json.dumps(summary, indent=1) + "\n").encode()}
+    for name, blob in blobs.items():
+        write_atomically(folder / name, blob)
+    sums = "".join(f"{hashlib.sha256(blob).hexdigest()}  {name}\n" for name, blob in blobs.items())
+    write_atomically(folder / SUMS, sums.encode())
+
+
+def read_results(folder: Path) -> tuple[pa.Table, list[dict]]:
+    """Results and summary of a finished evaluation.
+
+    Raises:
+        Refusal: there is none, it is not finished, or its files were altered.
+    """
+    if not all((folder / name).is_file() for name in (RESULTS, SUMMARY, SUMS)):
+        raise Refusal("not a finished evaluation", where="RUN", got=str(folder),
+                      allowed=f"a folder with {RESULTS}, {SUMMARY} and {SUMS}", remedy="see 'ep-hw evaluate --out'")
+    with refusing("an evaluation cannot be read", where=folder, allowed="the files as they were written",
+                  remedy="run its command again"):
+        sums = dict(reversed(line.split("  ")) for line in read_bytes(folder / SUMS).decode().splitlines())
+        summary = parse_json(_checked(folder / SUMMARY, sums))
+        TypeAdapter(list[Row]).validate_python(summary)
+        table = pq.read_table(BytesIO(_checked(folder / RESULTS, sums)))
+        if not summary or any(name not in table.column_names or table.schema.field(name).type != kind
+                              for name, kind in NEEDED.items()):
+            raise ValueError("columns or rows are missing")
+    return table, summary
+
+
+def parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a parquet file."""
+    buffer = BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _checked(path: Path, sums: dict[str, str]) -> bytes:
+    content = read_bytes(path, LARGEST)
+    if hashlib.sha256(content).hexdigest() != sums.get(path.name):
+        raise ValueError(f"the checksum of {path.name} is not that of {SUMS}")
+    return content
