@@ -14,7 +14,7 @@ from ep_hw.drawn import DRAWN, SEED, draw
 from ep_hw.fields import Fraction, Name, Seed, Stated, check_named
 from ep_hw.network import EPNetwork, NetworkSpec
 from mapping.errors import Refusal
-from mapping.files import refusing, write_atomically
+from mapping.files import check_new, refusing, write_atomically
 from mapping.sealed import Layout, Sealed, checksum, open_sealed, seal
 
 FORM = "ep-hw checkpoint 2"
@@ -55,12 +55,13 @@ def save_checkpoint(net: EPNetwork | Baseline, path: str | Path, *, recipe: dict
     """Write a network; the file appears whole or not at all.
 
     Raises:
-        Refusal: the folder cannot be written, or the network's name is none.
+        Refusal: the file exists, the folder cannot be written, or the network's name is none.
     """
     check_named(net.name, path)
     with refusing("a network that no checkpoint holds", where=path, allowed="an accuracy and counts in their ranges",
                   remedy="correct what is said of it"):
         header = Header(name=net.name, spec=net.spec, recipe=recipe, data=data, accuracy=accuracy)
+    check_new(path)
     write_atomically(path, seal(FORM, header.model_dump(mode="json"), _arrays(net)))
 
 

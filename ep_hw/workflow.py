@@ -20,9 +20,10 @@ from ep_hw.checkpoint import load
 from ep_hw.corruptions.official import OfficialSet
 from ep_hw.corruptions.photographs import frost_photographs
 from ep_hw.data import Split, load_data
-from ep_hw.evaluation import Plan, compile_all, evaluate_all
+from ep_hw.evaluation import Plan, cells_of, compile_all, evaluate_all
 from ep_hw.execution import REFERENCE
 from ep_hw.family import FOLDER, Member
+from ep_hw.folders import Question, claim
 from ep_hw.network import EPNetwork
 from ep_hw.probes import probe
 from ep_hw.report import write_report
@@ -109,14 +110,19 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
 
 
 def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None, jobs: int = 1,
-        others: Sequence[tuple[Member, Plan]] = ()) -> tuple[list[dict], list[Flag]]:
+        others: Sequence[tuple[Member, Plan]] = (), question: Question | None = None) -> tuple[list[dict], list[Flag]]:
     """Evaluate a plan into `out` and write its report: summary rows, failed checks. See `evaluation.evaluate`.
 
     Args:
         others: members of the model's family, evaluated beside it into out/family/NAME and compared in the report;
             their failed checks join its own.
+        question: what `out` belongs to; the plans themselves if None.
+
+    Raises:
+        Refusal: the folder belongs to another question, or a machine cannot be opened.
     """
     out = Path(out)
+    claim(out, question or Question.of(command, stems([plan, *(other for _, other in others)])))
     parts = [(plan, out), *((other, out / FOLDER / other.model) for _, other in others)]
     outcomes = evaluate_all(parts, progress, jobs)
     (summary, cells), *beside = outcomes
@@ -130,6 +136,11 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
         record.cards.extend(cards_beside(other, outcome, found))
     write_report(out, record, compared(plan, outcomes[0], members) if members else None)
     return summary, [flag for verdict in checks for flag in verdict.flags]
+
+
+def stems(plans: Iterable[Plan]) -> list[str]:
+    """The keys of all cells of some plans: whatever decides an answer is in them."""
+    return [cell.stem for plan in plans for cell in cells_of(plan, Path())]
 
 
 def plans_beside(plan: Plan, members: Iterable[Member]) -> list[tuple[Member, Plan]]:

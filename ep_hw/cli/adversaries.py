@@ -1,19 +1,19 @@
 """Commands about attackers: what carries over between machines, what noise hides, what a gradient is worth."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import PROCESSORS, Chip, DataRoot, Device, Download, Images, Jobs, Model
+from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.options import PROCESSORS, Chip, DataRoot, Device, Download, Images, Jobs, Model, Out
 from ep_hw.cli.printing import cell_progress, save_measurement, track_points
 
 Gradients = Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA (repeatable)")]
 
 
 @app.command()
-def transfer(model: Model,
+def transfer(context: typer.Context, model: Model,
              on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
              other: Annotated[list[str] | None, typer.Option(help="another model of the same data, on its reference "
                                                              "(repeatable)")] = None,
@@ -24,7 +24,7 @@ def transfer(model: Model,
              chips: Annotated[int, typer.Option(min=1, help="chips of targets that have chips; sources are the "
                                                 "first")] = 1,
              seed: Annotated[int, typer.Option(min=0, help="of images, attacks and read noise")] = 0,
-             out: Annotated[Path, typer.Option(help="folder for cells, table and heat map")] = Path("ep-hw-transfer"),
+             out: Out = None,
              jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Show what adversarial images made on each machine do to every other one."""
     from ep_hw.attacks import AttackSettings, parse_gradient
@@ -32,13 +32,14 @@ def transfer(model: Model,
     from ep_hw.measurements.adversary_figures import transfer_figure
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
     from ep_hw.threats import parse_threat
-    from ep_hw.workflow import network_and_images, programs_of
+    from ep_hw.workflow import network_and_images, programs_of, stems
 
     net, split = network_and_images(model, images, seed, data_root, download)
     programs = programs_of(net, on or ["reference", "loihi", "crossbar:pcm"], other or [])
     chosen = {"gradients": tuple(str(parse_gradient(g)) for g in gradient)} if gradient else {}
     settings, threat = AttackSettings(iterations=iterations, **chosen), parse_threat(attack)
     plan = plan_transfer(net, split, programs, threat, chips=chips, seed=seed, settings=settings, device=device)
+    out = claimed(context, net.name, asked(context, *stems([plan])))
     with cell_progress("transferring") as show:
         summary, _ = evaluate(plan, out, show, jobs)
     rows = transfer_rows(summary, tuple(programs), threat)
@@ -47,14 +48,15 @@ def transfer(model: Model,
 
 
 @app.command()
-def eot(model: Model, on: Annotated[str, typer.Option(help="a machine with read noise")] = "crossbar:pcm",
+def eot(context: typer.Context,
+        model: Model, on: Annotated[str, typer.Option(help="a machine with read noise")] = "crossbar:pcm",
         eps: Annotated[float, typer.Option(min=0, help="of the l2 attack")] = 0.5,
         draws: Annotated[list[int] | None, typer.Option(min=1, help="gradients averaged (repeatable)")] = None,
         time: Annotated[int, typer.Option(min=1, help="iterations that the gradient goes through")] = 10,
         iterations: Annotated[int, typer.Option(min=1, help="PGD iterations")] = 20,
         images: Images = 64, chip: Chip = 0,
         seed: Annotated[int, typer.Option(min=0, help="of the images and of read noise")] = 0,
-        out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-eot"),
+        out: Out = None,
         data_root: DataRoot = None, download: Download = False):
     """Show how many noisy gradients an attacker must average: their direction and the accuracy they leave."""
     import simulators
@@ -62,12 +64,11 @@ def eot(model: Model, on: Annotated[str, typer.Option(help="a machine with read 
     from ep_hw.measurements.adversary_figures import eot_figure
     from ep_hw.measurements.eot import DRAWS, check_noisy, eot_table, measure_eot
     from ep_hw.workflow import network_and_images, program_of
-    from mapping.files import check_writable
 
     net, split = network_and_images(model, images, seed, data_root, download)
     program, draws = program_of(on, net.lower()), draws or DRAWS
     check_noisy(str(program.target), program.target.is_noisy)
-    check_writable(out)
+    out = claimed(context, net.name, asked(context, split.digest, program.digest()))
     with simulators.open(program, chip_seed=chip) as machine:
         points = measure_eot(machine, split, eps, draws, Unrolled(time), iterations, seed)
         rows = [point.row() for point in track_points(points, len(set(draws)), "averaging")]
@@ -76,13 +77,13 @@ def eot(model: Model, on: Annotated[str, typer.Option(help="a machine with read 
 
 
 @app.command(name="slice")
-def slice_(model: Model,
+def slice_(context: typer.Context, model: Model,
            on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
            gradient: Annotated[str, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS or ep@BETA")] = "bptt@10",
            reach: Annotated[float, typer.Option(min=0.001, help="l2 distance on either side")] = 1.0,
            images: Images = 50, chip: Chip = 0,
            seed: Annotated[int, typer.Option(min=0, help="of images, direction and read noise")] = 0,
-           out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-slice"),
+           out: Out = None,
            data_root: DataRoot = None, download: Download = False):
     """Show the loss around images, along an attacker's gradient and along a random direction."""
     import simulators
@@ -90,12 +91,11 @@ def slice_(model: Model,
     from ep_hw.measurements.adversary_figures import slice_figure
     from ep_hw.measurements.landscape import measure_slice, slice_table
     from ep_hw.workflow import network_and_images, program_of
-    from mapping.files import check_writable
 
     net, split = network_and_images(model, images, seed, data_root, download)
     chosen = parse_gradient(gradient)
     programs = [program_of(name, net.lower()) for name in on or ["reference", "loihi"]]
-    check_writable(out)
+    out = claimed(context, net.name, asked(context, split.digest, *(program.digest() for program in programs)))
     found = []
     for program in track_points(programs, len(programs), "slicing"):
         with simulators.open(program, chip_seed=chip) as machine:

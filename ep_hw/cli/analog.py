@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
+from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model
 from ep_hw.cli.printing import print_table, save_rows
 
@@ -15,13 +16,15 @@ Out = Annotated[Path | None, typer.Option(help="folder for a CSV and a JSON file
 
 
 @app.command()
-def cost(model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
+def cost(context: typer.Context,
+         model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
          download: Download = False):
     """Estimate energy, latency and area of one image on crossbars, next to Loihi."""
     from ep_hw.measurements.analog import cost_table, measure_cost
     from ep_hw.workflow import network_and_images
 
     net, split = network_and_images(model, images, seed, data_root, download)
+    claim_if_named(context, net, split)
     rows = list(measure_cost(net.lower(), on or ["crossbar:pcm", "crossbar:pcm[arrays=separate]", "loihi"],
                              split.images))
     print_table(cost_table(rows))
@@ -29,7 +32,7 @@ def cost(model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: 
 
 
 @app.command()
-def symmetry(model: Model, on: On = None, images: Images = 50, seed: Seed = 0,
+def symmetry(context: typer.Context, model: Model, on: On = None, images: Images = 50, seed: Seed = 0,
              chips: Annotated[int, typer.Option(min=1, help="chips")] = 3,
              sweeps: Annotated[int, typer.Option(min=25, help="sweeps to watch")] = 200,
              out: Out = None, data_root: DataRoot = None, download: Download = False):
@@ -38,6 +41,7 @@ def symmetry(model: Model, on: On = None, images: Images = 50, seed: Seed = 0,
     from ep_hw.workflow import network_and_images
 
     net, split = network_and_images(model, images, seed, data_root, download)
+    claim_if_named(context, net, split)
     rows = list(measure_symmetry(net.lower(), on or ["crossbar:pcm/aged", "crossbar:pcm/aged[arrays=separate]"],
                                  split.images, chips, sweeps))
     print_table(plain_table("two directions", rows, ("run_as", "images"), SYMMETRY_NOTE))
@@ -45,7 +49,7 @@ def symmetry(model: Model, on: On = None, images: Images = 50, seed: Seed = 0,
 
 
 @app.command(name="settle")
-def settling(model: Model, on: On = None, images: Images = 20, seed: Seed = 0, chip: Chip = 0,
+def settling(context: typer.Context, model: Model, on: On = None, images: Images = 20, seed: Seed = 0, chip: Chip = 0,
              capacitance: Annotated[float, typer.Option(help="of a neuron's node, in farads")] = 1e-12,
              volts: Annotated[float, typer.Option(help="of a state of 1")] = 0.2,
              tolerance: Annotated[float, typer.Option(min=1e-6, max=0.1, help="of a settled state")] = 1e-3,
@@ -57,13 +61,15 @@ def settling(model: Model, on: On = None, images: Images = 20, seed: Seed = 0, c
 
     circuit = Circuit(capacitance, volts)
     net, split = network_and_images(model, images, seed, data_root, download)
+    claim_if_named(context, net, split)
     rows = list(measure_settling(net.lower(), on or ["crossbar:pcm/aged"], split, circuit, chip, tolerance))
     print_table(plain_table("continuous time", rows, ("run_as", "images"), SETTLING_NOTE))
     save_rows(out, "settle", {"model": net.name, "seed": seed, "capacitance_f": capacitance, "read_v": volts}, rows)
 
 
 @app.command()
-def readout(model: Model, on: Annotated[str, typer.Option(help="a crossbar with read noise")] = "crossbar:pcm",
+def readout(context: typer.Context,
+            model: Model, on: Annotated[str, typer.Option(help="a crossbar with read noise")] = "crossbar:pcm",
             dt: Annotated[list[float] | None, typer.Option(help="share of the way a state moves in a step "
                                                            "(repeatable)")] = None,
             average: Annotated[list[int] | None, typer.Option(min=1, help="last steps averaged (repeatable)")] = None,
@@ -75,7 +81,14 @@ def readout(model: Model, on: Annotated[str, typer.Option(help="a crossbar with 
     from ep_hw.workflow import network_and_images
 
     net, split = network_and_images(model, images, seed, data_root, download)
+    claim_if_named(context, net, split)
     rows = list(measure_readout(net.lower(), on, split.images, dt or [1.0, 0.5, 0.25], average or [1, 5, 20], reads,
                                 chip, seed))
     print_table(plain_table("noise of the logits", rows, note=READOUT_NOTE))
     save_rows(out, "readout", {"model": net.name, "seed": seed, "chip": chip}, rows)
+
+
+def claim_if_named(context: typer.Context, net, split):
+    """Take the folder named, if one is; see `claimed`."""
+    if context.params["out"] is not None:
+        claimed(context, net.name, asked(context, split.digest, net.programs(["reference"])["reference"].digest()))

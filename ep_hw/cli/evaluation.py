@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Jobs, Model
+from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Jobs, Model, Out
 from ep_hw.cli.printing import cell_progress, print_table
 from mapping.errors import Refusal
 from mapping.program import Table
@@ -25,11 +26,12 @@ def demo(out: Annotated[Path, typer.Option(help="where to write")] = Path("ep-hw
 
     plan = demo_plan()
     others = workflow.plans_beside(plan, one_of_each(members(plan.model, packaged_models())))
-    _evaluate(plan, out, f"ep-hw demo --out {out}", jobs, workflow, others=others)
+    _evaluate(plan, out, None, jobs, others=others)
 
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     model: Model,
     on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
@@ -43,7 +45,7 @@ def evaluate(
                                               )] = None,
     each_chip: Annotated[bool, typer.Option("--each-chip", help="print a line a chip, not their mean")] = False,
     seed: Annotated[int, typer.Option(min=0, help="of images, corruptions, attacks and read noise")] = 0,
-    out: Annotated[Path, typer.Option(help="where to write; an unfinished run there is continued")] = Path("ep-hw-run"),
+    out: Out = None,
     gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS[xLAST], adjoint@ITERATIONS, ep@BETA[:margin], "
                                                        "or apgd@STEPS for Auto-PGD; own for STEPS is the machine's own "
                                                        "relaxation (repeatable)")] = None,
@@ -91,53 +93,51 @@ def evaluate(
     family = members(model, packaged_models())
     others = () if alone else family if chosen.of_families else one_of_each(family)
 
-    def plan_of(count: int | None, asked: int):
+    def plan_of(count: int | None, queries: int):
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
-                                        settings=settings.model_copy(update={"queries": asked}), device=device,
+                                        settings=settings.model_copy(update={"queries": queries}), device=device,
                                         explained=list(map(parse_threat, explain or [])), baseline=baseline,
                                         root=data_root, download=download)
 
-    count, asked = images, settings.queries
-    if budget is not None and others and chosen.of_families:
+    seconds, queries = budget and _seconds(budget, images), settings.queries
+    first = plan_of(1 if budget else images, queries)
+    question = asked(context, *workflow.stems([first, *(plan for _, plan in workflow.plans_beside(first, others))]))
+    out = claimed(context, first.model, question)
+    if budget and others and chosen.of_families:
         chosen = suites.tables_only(chosen)
-        plan = _family_within(budget, plan_of, others, asked, images, out, jobs, workflow)
+        plan = _family_within(seconds, plan_of, others, queries, out, jobs)
+    elif budget:
+        plan = plan_of(*_within(seconds, plan_of, queries, out, jobs))
     else:
-        if budget is not None:
-            count, asked = _within(budget, plan_of, asked, images, out, jobs)
-        plan = plan_of(count, asked)
-    _evaluate(plan, out, workflow.command_line(), jobs, workflow, each_chip, workflow.plans_beside(plan, others))
+        plan = first
+    _evaluate(plan, out, question, jobs, each_chip, workflow.plans_beside(plan, others))
 
 
-def _within(budget: str, plan_of, queries: int, images: int | None, out: Path, jobs: int) -> tuple[int, int]:
-    """Images and queries that a budget allows."""
+def _within(seconds: float, plan_of, queries: int, out: Path, jobs: int) -> tuple[int, int]:
+    """Images and queries that a budget of `seconds` allows."""
     import sys
 
     from ep_hw.budget import choose
-    from mapping.files import check_writable
 
-    seconds = _seconds(budget, images)
     available = len(plan_of(sys.maxsize, queries).images)
-    check_writable(out)
     with cell_progress("measuring a trial") as show:
         choice = choose(plan_of, queries, available, seconds, out, show, jobs)
     typer.echo(choice.sentence())
     return choice.images, choice.queries
 
 
-def _family_within(budget: str, plan_of, others, queries: int, images: int | None, out: Path, jobs: int, workflow):
+def _family_within(seconds: float, plan_of, others, queries: int, out: Path, jobs: int):
     """The plan of a family's EP network that a budget allows; those of the others follow from it."""
     import sys
 
     from ep_hw.allotment import allot, with_kinds
-    from mapping.files import check_writable
+    from ep_hw.workflow import plans_beside
 
-    def parts_of(count: int, asked: int):
-        plan = plan_of(count, asked)
-        return with_kinds(plan, workflow.plans_beside(plan, others))
+    def parts_of(count: int, queries: int):
+        plan = plan_of(count, queries)
+        return with_kinds(plan, plans_beside(plan, others))
 
-    seconds = _seconds(budget, images)
     available = len(plan_of(sys.maxsize, queries).images)
-    check_writable(out)
     with cell_progress("measuring a trial") as show:
         allotment = allot(parts_of, queries, available, seconds, out, show, jobs)
     plan = plan_of(allotment.images, allotment.queries)
@@ -170,13 +170,13 @@ def _expect(threat, kind: str, option: str):
     return threat
 
 
-def _evaluate(plan, out: Path, command: str, jobs: int, workflow, each_chip: bool = False, others=()):
-    from mapping.files import check_writable
+def _evaluate(plan, out: Path, question, jobs: int, each_chip: bool = False, others=()):
+    from ep_hw.workflow import command_line, run
 
-    check_writable(out)
+    title = f"{plan.model} on {', '.join(plan.machines)}"
     with cell_progress("evaluating") as show:
-        summary, flags = workflow.run(plan, out, command=command, title=f"{plan.model} on {', '.join(plan.machines)}",
-                                      progress=show, jobs=jobs, others=others)
+        summary, flags = run(plan, out, command=command_line(), title=title, progress=show, jobs=jobs, others=others,
+                             question=question)
     print_table(_chip_table(plan, summary) if each_chip else _summary_table(plan, summary))
     for flag in flags:
         typer.echo(f"TRUST CHECK VIOLATED: {flag}", err=True)

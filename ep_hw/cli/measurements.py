@@ -6,29 +6,31 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model
+from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model, Out
 from ep_hw.cli.printing import print_table, save_measurement, track_points
 
 
 @app.command()
-def events(model: Model, on: Annotated[str, typer.Option(help="loihi or lava, with options")] = "loihi",
+def events(context: typer.Context,
+           model: Model, on: Annotated[str, typer.Option(help="loihi or lava, with options")] = "loihi",
            threshold: Annotated[list[float] | None, typer.Option(help="changes up to it, in units of the state, are "
                                                                  "not sent (repeatable)")] = None,
            images: Images = 200,
            seed: Annotated[int, typer.Option(min=0, help="of the images")] = 0,
-           out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-events"),
+           out: Out = None,
            data_root: DataRoot = None, download: Download = False):
     """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
     from ep_hw.workflow import network_and_images
-    from mapping.files import check_writable
+    from mapping.program import FloatProgram
     from simulators.relaxation import period_of
 
     net, split = network_and_images(model, images, seed, data_root, download)
     targets = event_targets(on, threshold or THRESHOLDS)
-    check_writable(out)
     graph = net.lower()
+    out = claimed(context, net.name, asked(context, split.digest, FloatProgram(targets[0], graph).digest()))
     layers = [population.name for population in graph.populations]
     points = track_points(measure_events(graph, targets, split), len(targets), "counting events")
     rows = [point.row(layers) for point in points]
@@ -37,7 +39,7 @@ def events(model: Model, on: Annotated[str, typer.Option(help="loihi or lava, wi
 
 
 @app.command()
-def gradients(model: Model,
+def gradients(context: typer.Context, model: Model,
               on: Annotated[list[str] | None, typer.Option(help="machine (repeatable)")] = None,
               beta: Annotated[list[float] | None, typer.Option(help="strength of the nudge (repeatable)")] = None,
               state_bits: Annotated[list[int] | None, typer.Option(help="of Loihi machines (repeatable); those proven "
@@ -46,18 +48,17 @@ def gradients(model: Model,
               images: Images = 100,
               chip: Chip = 0,
               seed: Annotated[int, typer.Option(min=0, help="of the images and of read noise")] = 0,
-              out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-gradients"),
+              out: Out = None,
               data_root: DataRoot = None, download: Download = False):
     """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
     from ep_hw.measurements.figures import gradients_figure
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
     from ep_hw.workflow import network_and_images
-    from mapping.files import check_writable
 
     betas = check_betas(beta or BETAS)
     net, split = network_and_images(model, images, seed, data_root, download)
     programs = gradient_programs(net.lower(), on or ["reference", "loihi"], state_bits or [])
-    check_writable(out)
+    out = claimed(context, net.name, asked(context, split.digest, *(program.digest() for program in programs)))
     points = (point for program in programs
               for point in measure_gradients(program, split, betas, pairs=pairs, chip=chip, seed=seed))
     rows = [point.row() for point in track_points(points, 2 * len(programs) * len(betas), "measuring gradients")]
@@ -66,17 +67,17 @@ def gradients(model: Model,
 
 
 @app.command()
-def devices(names: Annotated[list[str] | None, typer.Argument(help="presets; all if none is named")] = None,
+def devices(context: typer.Context,
+            names: Annotated[list[str] | None, typer.Argument(help="presets; all if none is named")] = None,
             out: Annotated[Path | None, typer.Option(help="folder for table and plot of their errors")] = None,
             seed: Annotated[int, typer.Option(min=0, help="of the devices drawn for the plot")] = 0):
     """List the memory devices of analog crossbars with their sources; plot programming error, drift and read noise."""
     from ep_hw.measurements.devices import device_table, devices_figure, measure_devices, measured_presets
-    from mapping.files import check_writable
 
     presets = measured_presets(names or [])
     if out is None:
         print_table(device_table(presets))
         return
-    check_writable(out)
+    claimed(context, "devices", asked(context))
     rows = list(measure_devices(presets, seed))
     save_measurement(out, "devices", {"seed": seed}, rows, device_table(presets), devices_figure(rows))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
+from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import Chip, DataRoot, Download, Model
 from ep_hw.cli.printing import print_table
 from mapping.crossbar_target import RUNG_MEANINGS
@@ -31,7 +32,8 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
 
 
 @app.command()
-def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or the folder of a compiled program")],
+def why(context: typer.Context,
+        model: Model, first: Annotated[str, typer.Argument(help="a machine, or the folder of a compiled program")],
         second: Annotated[str, typer.Argument(help="another one")],
         images: Annotated[int, typer.Option(min=1, help="test images")] = 20,
         steps: Annotated[int, typer.Option(min=1, help="time steps to compare")] = 40,
@@ -46,15 +48,14 @@ def why(model: Model, first: Annotated[str, typer.Argument(help="a machine, or t
     from ep_hw.data import load_data
     from ep_hw.why import explain
     from ep_hw.workflow import program_like
-    from mapping.files import check_writable
 
-    if out is not None:
-        check_writable(out)
     net = calibrated(load(model), data_root)
     graph = net.lower()
-    shown = load_data(net.provenance["data"]["name"], "test", data_root).images[:images]
-    found = explain(graph, program_like(first, graph), program_like(second, graph), shown, steps=steps,
-                    tolerance=tolerance, chip=chip, seed=seed)
+    programs = program_like(first, graph), program_like(second, graph)
+    shown = load_data(net.provenance["data"]["name"], "test", data_root).take(slice(images))
+    if out is not None:
+        claimed(context, net.name, asked(context, *(program.digest() for program in programs), shown.digest))
+    found = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=chip, seed=seed)
     typer.echo(found.sentence())
     for table in found.tables():
         print_table(table)

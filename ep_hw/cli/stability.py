@@ -1,37 +1,36 @@
 """Commands about how firmly a machine holds a prediction: against random perturbations, and over time."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model
+from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model, Out
 from ep_hw.cli.printing import save_measurement, track_points
 
 
 @app.command()
-def uncertainty(model: Model,
+def uncertainty(context: typer.Context, model: Model,
                 on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
                 size: Annotated[list[float] | None, typer.Option(help="l2 size of a perturbation (repeatable)")] = None,
                 draws: Annotated[int, typer.Option(min=1, help="random directions an image and size")] = 5,
                 images: Images = 100, chip: Chip = 0,
                 seed: Annotated[int, typer.Option(min=0, help="of the images and of the directions")] = 0,
-                out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-uncertainty"),
+                out: Out = None,
                 data_root: DataRoot = None, download: Download = False):
     """Show how the chance that a random perturbation changes a prediction grows with its size, and its exponent."""
     import simulators
     from ep_hw.measurements.stability_figures import uncertainty_figure
     from ep_hw.measurements.uncertainty import SIZES, check_quiet, check_sizes, measure_uncertainty, uncertainty_table
     from ep_hw.workflow import network_and_images, program_of
-    from mapping.files import check_writable
 
     sizes = check_sizes(size or SIZES)
     net, split = network_and_images(model, images, seed, data_root, download)
     programs = [program_of(name, net.lower()) for name in on or ["reference", "loihi"]]
     for program in programs:
         check_quiet(str(program.target), program.target.is_noisy)
-    check_writable(out)
+    out = claimed(context, net.name, asked(context, split.digest, *(program.digest() for program in programs)))
     found = []
     for program in track_points(programs, len(programs), "perturbing"):
         with simulators.open(program, chip_seed=chip) as machine:
@@ -42,7 +41,8 @@ def uncertainty(model: Model,
 
 
 @app.command()
-def temporal(model: Model, on: Annotated[str, typer.Option(help="machine or program folder")] = "reference",
+def temporal(context: typer.Context,
+             model: Model, on: Annotated[str, typer.Option(help="machine or program folder")] = "reference",
              eps: Annotated[float, typer.Option(min=0, help="of the l2 attack")] = 0.5,
              time: Annotated[list[int] | None, typer.Option(min=1, help="iterations that the attacker's gradient goes "
                                                             "through (repeatable)")] = None,
@@ -51,18 +51,17 @@ def temporal(model: Model, on: Annotated[str, typer.Option(help="machine or prog
              iterations: Annotated[int, typer.Option(min=1, help="PGD iterations")] = 20,
              images: Images = 100, chip: Chip = 0,
              seed: Annotated[int, typer.Option(min=0, help="of the images and of read noise")] = 0,
-             out: Annotated[Path, typer.Option(help="folder for table and plot")] = Path("ep-hw-temporal"),
+             out: Out = None,
              data_root: DataRoot = None, download: Download = False):
     """Show accuracy against an attacker's time and the machine's own: how long each of them relaxes."""
     import simulators
     from ep_hw.measurements.stability_figures import temporal_figure
     from ep_hw.measurements.temporal import ATTACK_TIMES, PREDICTION_STEPS, measure_times, temporal_table
     from ep_hw.workflow import network_and_images, program_of
-    from mapping.files import check_writable
 
     net, split = network_and_images(model, images, seed, data_root, download)
     program = program_of(on, net.lower())
-    check_writable(out)
+    out = claimed(context, net.name, asked(context, split.digest, program.digest()))
     times = time or ATTACK_TIMES
     with simulators.open(program, chip_seed=chip) as machine:
         points = measure_times(machine, split, eps, times, step or PREDICTION_STEPS, iterations, seed)

@@ -6,44 +6,41 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Jobs
+from ep_hw.cli.folder import asked, claimed, place
+from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Jobs, Out
 from ep_hw.cli.printing import cell_progress, print_table
 
 
 @app.command()
-def study(name: Annotated[str, typer.Argument(metavar="FILE", help="a packaged study (age, converters, wires) or a "
+def study(context: typer.Context,
+          name: Annotated[str, typer.Argument(metavar="FILE", help="a packaged study (age, converters, wires) or a "
                                                                   "TOML file")],
           dry_run: Annotated[bool, typer.Option("--dry-run", help="only count the cells and estimate their time from a "
                                                 "measured one of each kind")] = False,
           images: Annotated[int | None, typer.Option(min=1, help="test images, in place of the study's")] = None,
           chips: Annotated[int | None, typer.Option(min=1, help="chips, in place of the study's")] = None,
-          out: Annotated[Path | None, typer.Option(help="where to write; an unfinished study there is continued "
-                                                   "[default: ep-hw-study-NAME]")] = None,
+          out: Out = None,
           jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""
     from ep_hw.studies.execution import estimate, plan_study
     from ep_hw.studies.outcome import run_study, study_table
     from ep_hw.studies.study import load_study, with_numbers
-    from mapping.files import check_writable
+    from ep_hw.workflow import stems
 
-    asked = with_numbers(load_study(name), images=images, chips=chips)
-    plan, out = plan_study(asked, device=device, root=data_root, download=download), out or default_folder(name)
+    wanted = with_numbers(load_study(name), images=images, chips=chips)
+    plan = plan_study(wanted, device=device, root=data_root, download=download)
+    question = asked(context, wanted.model_dump(mode="json", by_alias=True), *stems([plan]))
     if dry_run:
-        found = estimate(plan, out)
-        typer.echo(f"{asked.title}: {found.cells} cells of up to {min(plan.shard, len(plan.images))} images, "
+        found = estimate(plan, place(context, Path(name).stem, question))
+        typer.echo(f"{wanted.title}: {found.cells} cells of up to {min(plan.shard, len(plan.images))} images, "
                    f"{found.missing} still to compute; about {duration_of(found.seconds / jobs)} on {jobs} workers "
                    f"(measured on {found.measured} small cells)")
         return
-    check_writable(out)
+    out = claimed(context, Path(name).stem, question)
     with cell_progress("studying") as show:
-        rows = run_study(asked, plan, out, show, jobs)
-    print_table(study_table(asked, rows))
+        rows = run_study(wanted, plan, out, show, jobs)
+    print_table(study_table(wanted, rows))
     typer.echo(f"{out}: study.csv, study.json, and its figures as PNG and SVG")
-
-
-def default_folder(name: str) -> Path:
-    """Where a study is written unless --out says otherwise."""
-    return Path(f"ep-hw-study-{Path(name).stem}")
 
 
 def duration_of(seconds: float) -> str:

@@ -1,18 +1,18 @@
 """`ep-hw tune`: let programmed chips learn in situ, and compare what that wins back."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import DataRoot, Download, Model
+from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.options import DataRoot, Download, Model, Out
 from ep_hw.cli.printing import print_table
 from mapping.errors import Refusal
 
 
 @app.command()
-def tune(model: Model,
+def tune(context: typer.Context, model: Model,
          on: Annotated[str, typer.Option(help="a crossbar, or the folder of one compiled")] = "crossbar:pcm",
          chips: Annotated[int, typer.Option(min=1, help="chips to tune, of seeds 0, 1, ...")] = 5,
          chip_seed: Annotated[list[int] | None, typer.Option(min=0, help="chips by their seeds, in place of --chips "
@@ -30,14 +30,12 @@ def tune(model: Model,
                                                     "one of the model]")] = None,
          images: Annotated[int | None, typer.Option(min=1, help="test images, drawn by --seed [default: all]")] = None,
          seed: Annotated[int, typer.Option(min=0, help="of order, read noise and write noise")] = 0,
-         out: Annotated[Path, typer.Option(help="where to write; an unfinished tuning there is continued")] =
-         Path("ep-hw-tune"), data_root: DataRoot = None, download: Download = False):
+         out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Let programmed chips learn in situ by equilibrium propagation, from their own states, and compare."""
     from pydantic import ValidationError
 
     from ep_hw.tuning.run import plan_tuning, run_tuning
     from ep_hw.tuning.settings import TuningSettings
-    from mapping.files import check_writable
 
     try:
         settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs,
@@ -48,7 +46,9 @@ def tune(model: Model,
                       remedy="correct the option") from None
     tuning = plan_tuning(model, on, chip_seed or range(chips), settings, write=write, beside=beside, images=images,
                          seed=seed, root=data_root, download=download)
-    check_writable(out / "chips")
+    task = tuning.task
+    images = (split.digest for split in (task.train, task.watch, tuning.test))
+    out = claimed(context, tuning.net.name, asked(context, task.program.digest(), *images))
     print_table(run_tuning(tuning, out, _line))
     typer.echo(f"{out}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {out}'")
 

@@ -10,19 +10,22 @@ from ep_hw.baselines import Baseline
 from ep_hw.checkpoint import save_checkpoint
 from ep_hw.exchange.keys import KeyMap
 from ep_hw.network import EPNetwork
-from mapping.files import check_writable, refusing, write_atomically
+from mapping.files import check_new, check_writable, refusing, write_atomically
 
 
 def export_checkpoint(net: EPNetwork | Baseline, folder: str | Path) -> list[Path]:
     """Write NAME.safetensors, NAME.pt (a state dict) and, for EP networks, NAME.toml (its key map) into a folder.
 
     Raises:
-        Refusal: the folder cannot be written, or no key map describes the network: one of data that are not known here.
+        Refusal: the folder cannot be written or holds one of them, or no key map describes the network: one of data
+            that are not known here.
     """
     keymap = None if isinstance(net, Baseline) else _toml(key_map(net)).encode()
     check_writable(folder)
     stem, header = Path(folder) / net.name, net.provenance
     whole, plain, keys = (stem.with_name(net.name + suffix) for suffix in (".safetensors", ".pt", ".toml"))
+    for path in (whole, plain, keys):
+        check_new(path)
     save_checkpoint(net, whole, recipe=header["recipe"], data=header["data"], accuracy=header["accuracy"])
     buffer = BytesIO()
     torch.save(state_dict(net), buffer)

@@ -23,10 +23,11 @@ def uncertainty_figure(found: Sequence[Uncertainty]) -> Figure:
             axes.plot(u.sizes, np.where(share > 0, share, np.nan), marker=MARKERS[n % len(MARKERS)],
                       color=COLOURS[n % len(COLOURS)], label=name)
         axes.axhline(SMALL, color=INK, lw=0.7, ls=":")
-        axes.annotate("fitted below", (axes.get_xlim()[0], SMALL), (4, -4), textcoords="offset points", fontsize=8,
+        axes.annotate("fitted below", (0, SMALL), (4, -4), axes.get_yaxis_transform(), "offset points", fontsize=8,
                       va="top")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xlim(min(found[0].sizes) / 1.2, max(found[0].sizes) * 1.2)   # even where nothing changed
         axes.set_xlabel("size of a random perturbation, l2")
         axes.set_ylabel("predictions changed")
         axes.grid()

@@ -218,9 +218,9 @@ def test_bad_recipes_are_refused_by_kind(change, words, tmp_path):
 def test_a_baseline_is_evaluated_like_any_model_and_fooled_by_one_backpropagation(tmp_path, ep_hw):
     train(parse_recipe(RECIPES["bp"]), 1, tmp_path / "tiny.safetensors", name="tiny")
     code, *_ = ep_hw("evaluate", "tiny.safetensors", "--attack", "pgd_l2@1", "--corruption", "contrast@3",
-                         "--images", 40, "--jobs", 1, "--iterations", 3)
+                         "--images", 40, "--jobs", 1, "--iterations", 3, "--out", "run")
     assert code == 0
-    rows = {row["threat"]: row for row in json.loads((tmp_path / "ep-hw-run" / "summary.json").read_text())}
+    rows = {row["threat"]: row for row in json.loads((tmp_path / "run" / "summary.json").read_text())}
     assert set(rows) == {"clean", "pgd_l2", "contrast"}
     assert rows["pgd_l2"]["accuracy"] < rows["clean"]["accuracy"]
     assert {row["machine"] for row in rows.values()} == {"reference"}

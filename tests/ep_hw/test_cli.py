@@ -108,7 +108,8 @@ def test_evaluate_prints_a_summary_and_names_its_files(ep_hw, tmp_path):
     code, out, _ = ep_hw("evaluate", "digits", "--on", "loihi", "--images", 5, "--corruption", "jpeg@3", "--out", "run")
     assert code == 0
     assert "jpeg_compression@3" in out
-    written = ["cards", "cells", "figures", "report.html", "results.parquet", "summary.json", "tables"]
+    written = ["SHA256SUMS", "cards", "cells", "figures", "question.json", "report.html", "results.parquet",
+               "summary.json", "tables"]
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted([*written, "comparison.json", "family"])
     (table,) = json.loads((tmp_path / "run/comparison.json").read_text())["tables"]
     assert [row["name"] for row in table["rows"]] == ["BP-CNN", "Adv-CNN(0.5)", "Adv-CNN(1.0)", "ViT", "EP-CNN",

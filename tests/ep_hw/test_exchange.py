@@ -105,6 +105,7 @@ def of_script(**changes):
 def test_arguments_that_a_file_records_are_believed_and_must_agree(kind, checkpoint, tmp_path):
     def bring(stated=None, **changes):
         path, _ = checkpoint(args=kind(**of_script(**changes)))
+        (tmp_path / "n.safetensors").unlink(missing_ok=True)
         return import_checkpoint(path, "laborieux", tmp_path / "n.safetensors", **stated or {})[0]
 
     assert bring().spec.slope == 0.5
@@ -187,7 +188,7 @@ def test_a_map_that_says_other_dynamics_shows_in_accuracy(tmp_path):
     for slope in ("0.5", "0.1"):
         (tmp_path / "map.toml").write_text(keys.replace("slope = 0.5", f"slope = {slope}"))
         net, difference = import_checkpoint(tmp_path / "digits.pt", str(tmp_path / "map.toml"),
-                                            tmp_path / "n.safetensors")
+                                            tmp_path / f"n{slope}.safetensors")
         assert net.spec.slope == float(slope)
         assert difference < 1e-12
         found[slope], n = trial(net)

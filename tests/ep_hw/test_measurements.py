@@ -31,7 +31,7 @@ def digits():
 
 def read_rows(folder, name):
     """Rows of the JSON file, after a look at the other three files that the command must have written."""
-    assert sorted(p.name for p in folder.iterdir()) == [f"{name}.{kind}" for kind in KINDS]
+    assert sorted(p.name for p in folder.iterdir()) == [*(f"{name}.{kind}" for kind in KINDS), "question.json"]
     rows = json.loads((folder / f"{name}.json").read_text())["rows"]
     with (folder / f"{name}.csv").open(newline="") as file:
         table = list(csv.DictReader(file))

@@ -1,0 +1,37 @@
+"""Where a command writes: the folder that belongs to what it was asked."""
+
+from datetime import datetime
+from pathlib import Path
+
+import typer
+
+PLACES = ("out", "jobs", "data_root", "download", "each_chip", "dry_run")   # decide no answer; data have a digest
+
+
+def asked(context: typer.Context, *digests):
+    """The question of a command: its parameters, without `PLACES`, and the digests of what they stand for."""
+    from ep_hw.folders import Question
+    from ep_hw.workflow import command_line
+
+    given = {name: value for name, value in context.params.items() if name not in PLACES}
+    return Question.of(command_line(), [context.info_name, given, *digests])
+
+
+def place(context: typer.Context, name: str, question) -> Path:
+    """The folder named by --out, or else by the command, by `name` (of the model or study) and the time."""
+    from ep_hw.folders import folder_for
+
+    return context.params["out"] or folder_for(context.info_name, name, question, datetime.now())
+
+
+def claimed(context: typer.Context, name: str, question) -> Path:
+    """`place`, taken for the question.
+
+    Raises:
+        Refusal: see `ep_hw.folders.claim`.
+    """
+    from ep_hw.folders import claim
+
+    folder = place(context, name, question)
+    claim(folder, question)
+    return folder
