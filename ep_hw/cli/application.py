@@ -1,9 +1,12 @@
-"""The application that commands register with, and how it ends: one line on stderr for every refusal, exit code 2.
+"""The application that commands register with, and how it ends: one line on stderr for every failure.
 
-An interrupted run ends with 130 and can be repeated.
+Exit code 2 for what the user can mend in the command or its files, 1 for what failed on the way.
 """
 
+import contextlib
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -15,23 +18,51 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 INTERRUPTED = 130  # what typer returns after Ctrl-C
 
 
-def main():
-    """Entry point: turns every expected failure into one line and an exit code."""
-    if len(sys.argv) == 1:
-        sys.argv.append("--help")
+def run() -> int:
+    """Run the command that `sys.argv` holds; what it returns is the exit code.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C. SystemExit: a failure that was said.
+    """
+    from ep_hw.cli import commands  # noqa: F401 - they register themselves
+
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
     except Refusal as error:
         _fail(str(error), 2)
     except typer.TyperException as error:
         _fail(error.format_message(), 2)
     except MachineError as error:
         sys.exit(f"ep-hw: {error}")
+    except MemoryError:
+        _fail("not enough memory; run the same command again to go on, with fewer --jobs or --images", 1)
+    except OSError as error:
+        _fail(_reason(error), 1)
+    except SystemExit as end:   # how typer and rich meet a pipe that nobody reads any more
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        _fail(_reason(end.__context__), 1)
     if code == INTERRUPTED:
-        _fail("interrupted; what was finished is kept, run the same command again to go on", code)
+        raise KeyboardInterrupt
+    return code
+
+
+def _reason(error: OSError) -> str:
+    """What the system refused; without a file's name it was standard output, or a resource of the whole process."""
+    return ": ".join(map(str, filter(None, ("cannot go on", error.filename, error.strerror or str(error)))))
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    with contextlib.suppress(OSError):
+        typer.echo(f"ep-hw: {' '.join(message.split())}", err=True)
+    _drop_output()
     sys.exit(code)
 
 
-def _fail(message: str, code: int):
-    typer.echo(f"ep-hw: {' '.join(message.split())}", err=True)
-    sys.exit(code)
+def _drop_output():
+    """Forget what cannot be printed: Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ep_hw
-from ep_hw.cli import app
+from ep_hw.cli.commands import app
 from ep_hw.drawn import DRAWN
 from mapping import load_program
 
