@@ -7,7 +7,6 @@ die with the worker; and a heartbeat looks at the actors and at a deadline while
 
 import mmap
 import signal
-import time
 from contextlib import contextmanager
 
 from lava.magma.compiler.compiler import Compiler
@@ -17,9 +16,11 @@ from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProce
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
+from simulators.loihi.patience import Patience
 from simulators.loihi.wiring import run_config, wire
 
 HEARTBEAT_S = 0.05
+SLICE_S = 1.0   # in which some heartbeat comes through, however busy the machine
 LAST_WORDS_S = 2.0   # for a failed actor's traceback to arrive after others have ended
 CHANNEL_SLOTS = 2   # messages a channel holds; Lava's default of 64 costs 32 times the memory
 
@@ -81,7 +82,7 @@ class GuardedRuntime(Runtime):
 
     def __init__(self, executable):
         super().__init__(executable, ActorType.MultiProcessing)
-        self._deadline = None
+        self._patience = None
         signal.signal(signal.SIGALRM, lambda *_: self._check())
 
     def _build_message_infrastructure(self):
@@ -99,7 +100,7 @@ class GuardedRuntime(Runtime):
     @contextmanager
     def guarded(self, seconds: float):
         """Raise `ActorDied` in the main thread when an actor dies or the time is over."""
-        self._deadline = time.monotonic() + seconds
+        self._patience = Patience(seconds, SLICE_S)
         signal.setitimer(signal.ITIMER_REAL, HEARTBEAT_S, HEARTBEAT_S)
         try:
             yield
@@ -116,8 +117,8 @@ class GuardedRuntime(Runtime):
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     raise _post_mortem(name, actor)
             if ended:
-                self._deadline = min(self._deadline, time.monotonic() + LAST_WORDS_S)
-        if time.monotonic() > self._deadline:
+                self._patience.shorten(LAST_WORDS_S)
+        if self._patience.is_over():
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise ActorDied("Lava", "no answer before the deadline")
 

@@ -7,7 +7,6 @@ import select
 import signal
 import socket
 import subprocess
-import time
 import weakref
 
 from mapping.errors import MachineError, Refusal
@@ -17,8 +16,10 @@ from simulators.loihi.arena import Arena
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.clock import Clock
 from simulators.loihi.layout import layout_of
+from simulators.loihi.patience import Patience
 
 BUILD_DEADLINE_S = 120.0
+LOOK_S = 0.5       # between two looks at the time
 MARGIN_S = 5.0   # by how much the host outwaits its worker, which knows more about what went wrong
 
 
@@ -85,7 +86,7 @@ class LavaSession:
         try:
             if not self._finalizer.alive:
                 raise LavaError("Lava", "the session is closed")
-            answer = self._exchange({**command, "deadline_s": deadline_s}, time.monotonic() + deadline_s + MARGIN_S)
+            answer = self._exchange({**command, "deadline_s": deadline_s}, Patience(deadline_s + MARGIN_S, 2 * LOOK_S))
         except BaseException:
             self.close()
             raise
@@ -97,26 +98,23 @@ class LavaSession:
             raise LavaError(answer["process"], answer["error"], answer["trace"])
         return answer
 
-    def _exchange(self, command: dict, deadline: float) -> dict:
+    def _exchange(self, command: dict, patience: Patience) -> dict:
         with contextlib.suppress(OSError):   # the worker is gone: its last words, or their absence, are read below
             self._socket.sendall(json.dumps(command).encode() + b"\n")
         while b"\n" not in self._buffer:
-            wait = deadline - time.monotonic()
-            ready, _, _ = select.select([self._socket], [], [], max(wait, 0))
-            if not ready:
-                raise LavaError("Lava", f"the worker gave no answer in time\n{self._last_words()}")
-            received = self._receive()
-            if not received:
-                raise LavaError("Lava", f"the worker died\n{self._last_words()}")
-            self._buffer += received
+            ready, _, _ = select.select([self._socket], [], [], LOOK_S)
+            if ready:
+                self._buffer += self._receive()
+            elif patience.is_over():
+                raise LavaError("Lava", "the worker gave no answer in time", self._last_words())
         line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
 
     def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(65536)
-        except ConnectionResetError:
-            return b""
+        with contextlib.suppress(ConnectionResetError):
+            if received := self._socket.recv(65536):
+                return received
+        raise LavaError("Lava", "the worker died", self._last_words())
 
     def _last_words(self) -> str:
         self._log.seek(0)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,16 @@ def test_a_hung_process_meets_its_deadline(lava):
     os.kill(actors[0], signal.SIGSTOP)
     with pytest.raises(LavaError, match="no answer before the deadline"):
         lava._session.run(5, 0.5)
+
+
+@pytest.mark.slow
+def test_a_session_that_is_stopped_and_continued_meets_its_deadline(lava):
+    """Stopped for longer than it may take: only what it ran counts."""
+    for delay, sent in (0.1, signal.SIGSTOP), (5.0, signal.SIGCONT):
+        threading.Timer(delay, os.killpg, (lava._session.leader, sent)).start()
+    begun = time.monotonic()
+    lava._session.run(300, 4.0)
+    assert time.monotonic() - begun > 5
 
 
 def test_missing_lava_is_refused_with_a_remedy(random_graph, blocks, tmp_path, monkeypatch):
