@@ -10,6 +10,7 @@ import torch
 import mapping
 from ep_hw.fields import Positive, Steps
 from ep_hw.shapes import ConvolutionalSpec
+from ep_hw.threads import threads
 from mapping.errors import Refusal
 from mapping.graph import Activity, Coupling, EPGraph, Population
 from mapping.program import Program
@@ -114,6 +115,7 @@ class EPNetwork:
         return FloatSubstrate(arms, readout, [self.spec.slope] * len(arms), [post for *_, post in geometry],
                               like.new_tensor(self.spec.mean), like.new_tensor(self.spec.scale))
 
+    @threads(1)
     def lower(self) -> EPGraph:
         """The EPGraph of this network (equations 1 to 4 of mapping.graph), copied to numpy float32.
 

@@ -30,6 +30,7 @@ from ep_hw.report import write_report
 from ep_hw.reporting import cards_beside, compared, record_of
 from ep_hw.rungs import rungs_of
 from ep_hw.suites import BARE, Suite
+from ep_hw.threads import threads
 from ep_hw.threats import CLEAN, Threat
 from ep_hw.trust import Flag, verdicts
 from mapping.errors import Refusal
@@ -109,6 +110,7 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
     return replace(plan, programs={**plan.programs, name: joined}, machines=(*plan.machines, name))
 
 
+@threads(1)
 def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None, jobs: int = 1,
         others: Sequence[tuple[Member, Plan]] = (), question: Question | None = None) -> tuple[list[dict], list[Flag]]:
     """Evaluate a plan into `out` and write its report: summary rows, failed checks. See `evaluation.evaluate`.

@@ -3,6 +3,8 @@
     program = mapping.compile(graph, "crossbar:pcm[age=1d]")
 """
 
+from threadpoolctl import threadpool_limits
+
 from mapping.crossbar import compile_crossbar
 from mapping.errors import Refusal
 from mapping.graph import Activity, Coupling, EPGraph, Population
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")   # sums over calibration images have the same last bits everywhere
 def compile(graph: EPGraph, target: Target | str) -> Program:
     """Compile a graph for a target.
 

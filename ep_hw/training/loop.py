@@ -71,15 +71,20 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
     check_named(name, out)
     check_writable(Path(out).parent)
     check_new(out)
-    train_split, held_out = _splits(recipe, root, download)
+    with threads(recipe.threads):
+        _train(recipe, seed, out, name, _splits(recipe, root, download), device, log)
+    return load(out)
+
+
+def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, splits, device: str, log):
+    train_split, held_out = splits
     learner = learner_of(recipe, recipe.spec(train_split), seed, device)
     part = _Part(Path(f"{out}.part"), learner, _run_of(recipe, seed, train_split))
     watched = next(iter(held_out.values())).take(slice(WATCHED))
     at = part.resume()
     for epoch in range(at.epoch, recipe.epochs):
         started = time.perf_counter()
-        with threads(recipe.threads):
-            _train_epoch(learner, recipe, train_split, seed, at if epoch == at.epoch else _Place(epoch), part)
+        _train_epoch(learner, recipe, train_split, seed, at if epoch == at.epoch else _Place(epoch), part)
         part.save(_Place(epoch + 1))
         log(_epoch_line(learner, recipe, watched, epoch, time.perf_counter() - started))
     net = learner.finished(train_split.images[:CALIBRATION_IMAGES])
@@ -89,7 +94,6 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
                           "test": len(held_out["test"])},
                     accuracy={split: hits(net.machine(), images) for split, images in held_out.items()})
     part.path.unlink(missing_ok=True)
-    return load(out)
 
 
 def _run_of(recipe: AnyRecipe, seed: int, split: Split) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ep_hw.data import Split
 from ep_hw.fields import Fraction, Sha256, Stated
+from ep_hw.threads import threads
 from ep_hw.tuning.settings import TuningSettings
 from ep_hw.tuning.tuner import Progress, begin, tune_epoch
 from ep_hw.versions import TUNING, libraries
@@ -62,6 +63,7 @@ class Task:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+@threads(1)
 def tune_chip(task: Task, chip_seed: int, path: str | Path,
               log: Callable[[int, Course], None] = lambda chip, course: None) -> Course:
     """Tune a chip, or go on with it.

@@ -80,17 +80,17 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noisy(net, program, beside, root))
 
 
+@threads(1)
 def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None]) -> Table:
     """Tune what is not yet tuned, compare, and write everything into the existing folder `out`."""
     task, test = tuning.task, tuning.test
-    with threads(1):
-        courses = [tune_chip(task, chip, out / "chips" / f"chip-{chip}.safetensors", log) for chip in tuning.chips]
-        with simulators.open(tuning.net.programs(["reference"])["reference"]) as reference:
-            rows = [digital_row(reference, test)]
-        rows += mapped_rows("mapped", task.program, tuning.chips, test, task.seed)
-        if tuning.noisy:
-            rows += mapped_rows("noise-aware", tuning.noisy[1], tuning.chips, test, task.seed)
-        rows += tuned_rows(task, courses, test)
+    courses = [tune_chip(task, chip, out / "chips" / f"chip-{chip}.safetensors", log) for chip in tuning.chips]
+    with simulators.open(tuning.net.programs(["reference"])["reference"]) as reference:
+        rows = [digital_row(reference, test)]
+    rows += mapped_rows("mapped", task.program, tuning.chips, test, task.seed)
+    if tuning.noisy:
+        rows += mapped_rows("noise-aware", tuning.noisy[1], tuning.chips, test, task.seed)
+    rows += tuned_rows(task, courses, test)
     save_tuned(tuned_program(task.program, courses), out)
     watched = {course.progress.chip.seed: course.watched for course in courses}
     write_measurement(out, "tuning", _settings(tuning, watched), rows, tuning_figure(rows, watched))

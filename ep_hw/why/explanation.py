@@ -8,6 +8,7 @@ from pathlib import Path
 
 import simulators
 from ep_hw.rungs import Step, ladder, path
+from ep_hw.threads import threads
 from ep_hw.why.contributions import Contribution, Window, contribution_table, contributions, window_of
 from ep_hw.why.expectations import examine
 from ep_hw.why.figure import draw_gaps
@@ -80,6 +81,7 @@ class Explanation:
             write_atomically(Path(folder) / f"why.{kind}", draw_gaps(self.parting, kind))
 
 
+@threads(1)
 def explain(graph: EPGraph, first: Program, second: Program, images, *, steps: int = 40, tolerance: float = 1e-5,
             chip: int = 0, seed: int = 0, opener=None) -> Explanation:
     """Compare two machines, and every rung between them.
