@@ -38,6 +38,9 @@ class Door(ABC):
         """A digest of everything that was read."""
         return digest(opened)
 
+    def use(self, opened):  # noqa: B027 - of most inputs nothing more is asked
+        """Do with what was read what comes next: it may be refused, and must not fail otherwise."""
+
     @cached_property
     def good(self) -> list[tuple[Files, str]]:
         """Good inputs and what they mean."""

@@ -58,7 +58,8 @@ ByteEdit = Callable[[Random, bytes], bytes]
 NODES = {"missing": Node("nothing"), "a folder": Node("folder"), "a fifo": Node("fifo"), "a hole": Node("hole"),
          "a link to nothing": Node("link", "nowhere"), "a link to /dev/zero": Node("link", "/dev/zero"),
          "empty": b"", "a web page": HTML, "an LFS pointer": POINTER, "deep JSON": b"[" * 200_000,
-         "deep objects": b'{"a":' * 200_000, "a zip's end": b"PK\x05\x06" + bytes(18), "blanks": b" " * 4096}
+         "deep objects": b'{"a":' * 200_000, "a zip's end": b"PK\x05\x06" + bytes(18), "blanks": b" " * 4096,
+         "planted code": f"cos\nsystem\n(S'touch {CANARY}'\ntR.".encode()}
 
 
 def lay_out(files: Files, folder: Path):

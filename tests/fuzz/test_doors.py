@@ -16,8 +16,10 @@ from tests.fuzz.pickles import Reduced
 from tests.fuzz.trial import faults, tried
 
 CASES = 12
-MENDED = ["checkpoint ep", "checkpoint cnn", "checkpoint vit", "write model", "model name", "cifar batch", "cifar-c",
-          "frost", "cell"]
+MENDED = ["checkpoint ep", "checkpoint cnn", "checkpoint vit", "program reference", "program loihi", "program lava",
+          "program crossbar:pcm", "program crossbar:ideal", "program tuned", "chip", "training digits",
+          "training digits-bp", "training digits-vit", "tuning", "import", "key map", "write model", "model name",
+          "cifar batch", "cifar-c", "frost", "cell"]
 
 
 @pytest.mark.parametrize("name", MENDED)

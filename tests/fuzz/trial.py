@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def _forked(case: Case, folder: Path):
     with suppress(OSError):   # and whatever it has started
         os.killpg(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
-    return json.loads(blob) if blob and not stopped else None, status, stopped
+    return json.loads(blob.splitlines()[-1]) if blob else None, status, stopped
 
 
 def _listen(reading: int, pid: int) -> tuple[bytes, str]:
@@ -144,12 +145,14 @@ def _child(case: Case, folder: Path, writing: int):
         silence = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(silence, stream)
-        os.write(writing, json.dumps(_opened(case, folder)).encode())
+        for told in _opened(case, folder):
+            os.write(writing, json.dumps(told).encode() + b"\n")
     finally:
         os._exit(0)
 
 
-def _opened(case: Case, folder: Path) -> dict:
+def _opened(case: Case, folder: Path) -> Iterator[dict]:
+    """What is known of a case once it was opened, and again if what was read then fails."""
     before, started = _peak_mb(), time.process_time()
     opened, detail = None, ""
     try:
@@ -161,12 +164,16 @@ def _opened(case: Case, folder: Path) -> dict:
         verdict, detail = "exception", _said(error)
     spent = {"seconds": time.process_time() - started, "megabytes": _peak_mb() - before}
     if verdict == "accepted":
-        try:
-            same = case.door.meaning(opened) == case.expected
-            verdict, detail = ("same" if same else "other"), f"{opened!r:.200}"
-        except BaseException as error:
-            verdict, detail = "exception", "in its meaning: " + _said(error)
-    return {"verdict": verdict, "detail": detail, **spent}
+        same = case.door.meaning(opened) == case.expected
+        verdict, detail = ("same" if same else "other"), f"{opened!r:.200}"
+    yield {"verdict": verdict, "detail": detail, **spent}
+    try:
+        if verdict == "other":
+            case.door.use(opened)
+    except Refusal:
+        pass
+    except BaseException as error:
+        yield {"verdict": "exception", "detail": f"behind the door: {_said(error)}", **spent}
 
 
 def _said(error: BaseException) -> str:

@@ -22,11 +22,13 @@ from tests.fuzz.edits import Edited
 
 ABSURD = {"number": ("-1", "1e400", "nan", "-inf", str(10**18), str(2**64), "9" * 5000, "", "x", "0x10", "\u202e1"),
           "name": ("", "\x1b[31mred", "../../etc/passwd", "x" * 5000, "[/bold]", "$\\frac{$", "\udc80", "a\nb", "[",
-                   "crossbar:pcm[age=1e400]", "loihi[state_bits=8,state_bits=9]", "clean@3", "pgd_l2@nan", "-")}
-NAMES = ("on", "attack", "corruption", "suite", "explain", "gradient", "baseline", "budget", "device", "target", "keys",
-         "write", "other")
+                   "crossbar:pcm[age=1e400]", "loihi[state_bits=8,state_bits=9]", "clean@3", "pgd_l2@nan", "-"),
+          "place": ("/dev/null/new", "/proc/new", "x" * 300, "\x1b[31mred\udc80/../" + "x" * 300)}
+KINDS = {"on": "name", "attack": "name", "corruption": "name", "suite": "name", "explain": "name", "gradient": "name",
+         "baseline": "name", "budget": "name", "device": "name", "target": "name", "keys": "name", "write": "name",
+         "other": "name", "out": "place"}
 ARGUMENTS = {"model": "digits", "recipe": "digits", "name": "age", "file": "nothing.pt", "first": "reference",
-             "second": "loihi", "runs": "nothing"}
+             "second": "loihi", "runs": "nothing", "names": "pcm"}
 NEEDED = {"compile": ["--target=loihi", "--out=new"], "export": ["--out=new"], "train": ["--out=new"],
           "import": ["--out=new", "--keys=laborieux"], "transfer": ["--on=reference", "--on=loihi"]}
 
@@ -41,8 +43,8 @@ class Command(Door):
         return (self.absurd,)
 
     @cached_property
-    def places(self) -> list[tuple[list[str], str, str]]:
-        """(command line, the option that is left out of it, what it takes)."""
+    def places(self) -> list[tuple[list[str], str]]:
+        """(command line with "{}" where a value goes, what it should be)."""
         commands = cli.app.registered_commands
         return [place for c in commands for place in _places(c.name or c.callback.__name__, c.callback)]
 
@@ -55,8 +57,8 @@ class Command(Door):
 
     def absurd(self, rng, files):
         """One value that no one means."""
-        line, option, kind = rng.choice(self.places)
-        argv = [*line, f"{option}={rng.choice(ABSURD[kind])}" if option.startswith("-") else rng.choice(ABSURD["name"])]
+        line, kind = rng.choice(self.places)
+        argv = [part.replace("{}", rng.choice(ABSURD[kind])) for part in line]
         return Edited(f"ep-hw {argv!r:.160}", {"argv.json": json.dumps(argv).encode()})
 
     def open(self, folder):
@@ -75,20 +77,18 @@ class Command(Door):
         raise AssertionError(f"exit {code}: {said!r:.200}")
 
 
-def _places(name: str, callback) -> Iterator[tuple[list[str], str, str]]:
+def _places(name: str, callback) -> Iterator[tuple[list[str], str]]:
     """The values of one command."""
-    parameters = inspect.signature(callback).parameters
-    needed = NEEDED.get(name, [])
-    arguments = [ARGUMENTS[p.name] for p in parameters.values() if p.name in ARGUMENTS and p.default is p.empty]
-    for parameter in parameters.values():
-        option, kind = f"--{parameter.name.replace('_', '-')}", str(parameter.annotation)
-        line = [name, *arguments, *(part for part in needed if not part.startswith(f"{option}="))]
-        if re.search(r"\b(int|float)\b", kind.partition("Option")[0]):
-            yield line, option, "number"
-        elif parameter.name in NAMES:
-            yield line, option, "name"
-        elif parameter.name in ("model", "recipe", "name"):
-            yield [part for part in line if part != ARGUMENTS[parameter.name]], "", "name"
+    parameters = inspect.signature(callback).parameters.values()
+    arguments = {p.name: ARGUMENTS[p.name] for p in parameters if "Argument" in str(p.annotation)}
+    for parameter in parameters:
+        option = f"--{parameter.name.replace('_', '-')}="
+        options = [part for part in NEEDED.get(name, []) if not part.startswith(option)]
+        if parameter.name in arguments:
+            yield [name, *options, "--", *{**arguments, parameter.name: "{}"}.values()], "name"
+        elif kind := KINDS.get(parameter.name) or (_NUMBER.search(str(parameter.annotation)) and "number"):
+            yield [name, *options, option + "{}", "--", *arguments.values()], kind
 
 
+_NUMBER = re.compile(r"^[^(]*\b(int|float)\b")
 DOORS = (Command(),)

@@ -2,6 +2,9 @@
 
 import io
 import pickle
+import zipfile
+from argparse import Namespace
+from collections import OrderedDict
 from functools import cached_property
 
 import numpy as np
@@ -133,7 +136,7 @@ class Import(Door):
     @property
     def edits(self):
         return (*[replaced] * 2, *(in_one_file(edit, suffix=".pt") for edit in BYTE_EDITS), *[self.planted] * 3,
-                *[self.other] * 4)
+                *[self.other] * 3, *[rezipped] * 6)
 
     @cached_property
     def _net(self):
@@ -142,7 +145,13 @@ class Import(Door):
         return net
 
     def make(self):
-        return [{"net.pt": _saved(state_dict(self._net)), "map.toml": _toml(key_map(self._net)).encode()}]
+        state, keys = state_dict(self._net), _toml(key_map(self._net))
+        lines = keys.splitlines(keepends=True)
+        open_keys = "".join(line for line in lines if not line.startswith(("loss", "readout", "pool =")))
+        options = Namespace(loss="cel", softmax=True, pools="mm", strides=[1, 1], paddings=[1, 1])
+        trained = {"model_state_dict": OrderedDict(state), "opt": options, "epoch": 3, "acc": [0.5, None]}
+        return [{"net.pt": _saved(state), "map.toml": keys.encode()},
+                {"net.pt": _saved(trained), "map.toml": (open_keys + 'state_dict = "model_state_dict"\n').encode()}]
 
     def open(self, folder):
         return import_checkpoint(folder / "net.pt", str(folder / "map.toml"), folder / "out.safetensors")
@@ -170,6 +179,18 @@ class Import(Door):
                               tensor, fewer, {**state, 3: tensor}, torch.nn.Linear(2, 3)))
         return Edited(f"{name}: {type(changed).__name__} of {state[name]!r:.60}", {**files, "net.pt": _saved(changed)},
                       strict=False)
+
+
+def rezipped(rng, files) -> Edited:
+    """A member of the archive edited, under a checksum that fits."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(files["net.pt"])) as before, zipfile.ZipFile(out, "w") as after:
+        names = before.namelist()
+        chosen, edit = rng.choice([names[0], names[0], *names]), rng.choice(BYTE_EDITS)   # the first one is the pickle
+        for name in names:
+            blob = before.read(name)
+            after.writestr(name, edit(rng, blob) if name == chosen else blob)
+    return Edited(f"{chosen} {edit.__name__}, with its checksum", {**files, "net.pt": out.getvalue()}, strict=False)
 
 
 def _saved(content) -> bytes:

@@ -1,15 +1,16 @@
 """Doors of files that hold networks: checkpoints, programs, chips, unfinished trainings and tunings."""
 
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 import torch
 
 import ep_hw
 import mapping
+import simulators
 from ep_hw.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.checkpoint import save_checkpoint
 from ep_hw.data import load_data
@@ -20,9 +21,9 @@ from ep_hw.tuning import TuningSettings
 from ep_hw.tuning.course import Task, tune_chip
 from mapping.program import load_program
 from mapping.writing import parse_writing
+from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from tests.fuzz import safetensors
-from tests.fuzz.documents import edited_json
 from tests.fuzz.door import Case, Door, digest
 from tests.fuzz.edits import BYTE_EDITS, Edited, Files, in_one_file, replaced
 from tests.support.networks import small_network
@@ -37,27 +38,31 @@ def files_in(folder: Path) -> Files:
 
 
 class Sealed(Door):
-    """Safetensors under a checksum, perhaps with a JSON file beside them.
+    """Safetensors under checksums.
 
-    Every edit is tried as it is, which the checksum must show, and a third of them with a checksum that fits: a legal
+    Half of the edits are tried as they are, which a checksum must show; the others with checksums that fit: a legal
     other input where its values are in range, and never a crash.
     """
 
-    edits = (replaced, *(in_one_file(edit) for edit in BYTE_EDITS),
-             *(in_one_file(edit, suffix=".safetensors") for edit in safetensors.EDITS))
+    edits = (replaced, *(in_one_file(edit, suffix=".safetensors") for edit in (*BYTE_EDITS, *safetensors.EDITS)))
+    forgeries = (safetensors.edited_metadata, safetensors.edited_metadata, *safetensors.EDITS)
 
     def case(self, seed, number):
-        case = super().case(seed, number)
-        return self.resealed(case) if number % 3 == 0 else case
+        return self.forged(seed, number) if number % 2 else super().case(seed, number)
 
-    def resealed(self, case: Case) -> Case:
-        """The same under checksums that fit; unchanged where nothing can be read."""
-        files = dict(case.edited.files)
+    def forged(self, seed: int, number: int) -> Case:
+        """An edit under checksums that fit; without them where nothing can be read any more."""
+        rng = Random(f"{self.name} {seed} {number}")
+        files, expected = rng.choice(self.good)
+        edited = in_one_file(rng.choice(self.forgeries), suffix=".safetensors")(rng, files)
         with suppress(KeyError, TypeError, ValueError, AttributeError, RecursionError):
-            files |= {name: safetensors.resealed(blob) for name, blob in files.items() if name.endswith(".safetensors")}
-        if files == case.edited.files:
-            return case
-        return replace(case, edited=Edited(f"{case.edited.what}, resealed", files, strict=False))
+            edited = Edited(f"{edited.what}, resealed", self.resealed(edited.files), strict=False)
+        return Case(self, seed, number, edited, expected)
+
+    def resealed(self, files: Files) -> Files:
+        """The same files under checksums that fit them."""
+        return {name: safetensors.resealed(blob) if name.endswith(".safetensors") else blob
+                for name, blob in files.items()}
 
 
 class Checkpoint(Sealed):
@@ -87,11 +92,15 @@ class Checkpoint(Sealed):
     def meaning(self, net):
         return digest((type(net).__name__, net.name, net.spec, net.provenance, net.tensors()))
 
+    def use(self, net):
+        net.machine().relax(torch.zeros(1, *net.spec.image_shape), 3)
+        if self.kind == "ep":
+            for target in ("loihi", "crossbar:pcm"):
+                mapping.compile(net.lower(), target).tables()
+
 
 class SavedProgram(Sealed):
     """`mapping.load_program`: a program of each kind."""
-
-    edits = (*Sealed.edits, *(in_one_file(edited_json, suffix=".json") for _ in range(8)))
 
     def __init__(self, target: str):
         self.name, self.target = f"program {target}", target
@@ -103,6 +112,12 @@ class SavedProgram(Sealed):
 
     def open(self, folder):
         return load_program(folder / "prog")
+
+    def use(self, program):
+        program.tables()
+        if self.target != "lava":   # starts an interpreter
+            seed = program.chip_seeds(1)[0] or 0
+            simulators.open(program, chip_seed=seed).relax(torch.zeros(1, *program.graph.image_shape), 3)
 
 
 class Chip(Sealed):
@@ -124,6 +139,9 @@ class Chip(Sealed):
 
     def meaning(self, chip):
         return digest((chip.seed, chip.digest, chip.tensors()))
+
+    def use(self, chip):
+        CrossbarMachine(self.program, chip=chip).relax(torch.zeros(1, 1, 8, 8), 3)
 
 
 class Training(Sealed):
@@ -149,11 +167,19 @@ class Training(Sealed):
 
     def open(self, folder):
         part = self._part(folder / "net.safetensors")
-        return part.resume(), part.learner.tensors()
+        return part.resume(), part.learner
 
     def meaning(self, opened):
-        place, tensors = opened
-        return digest((place, tensors))
+        place, learner = opened
+        return digest((place, learner.tensors()))
+
+    def use(self, opened):
+        place, learner = opened
+        images = load_data("digits", "train").take(slice(8))
+        generator = torch.Generator()
+        if place.generator is not None:
+            generator.set_state(place.generator)
+        learner.step(images.images, images.labels, generator)
 
 
 class Tuning(Sealed):

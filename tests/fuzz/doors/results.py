@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ep_hw import budget, workflow
+from ep_hw.allotment import Allotment
 from ep_hw.budget import kept_choice
 from ep_hw.cells import Cell
 from ep_hw.comparison import Run, over_runs, paired
 from ep_hw.evaluation import cells_of, evaluate
+from ep_hw.measurements.stored import StoredTime
+from ep_hw.suites import Temporal
 from ep_hw.threats import parse_threat
 from mapping.errors import Refusal
 from tests.fuzz.documents import edited_json
@@ -89,22 +92,50 @@ class Cells(Door):
         return digest((table.to_pydict(), str(table.schema), images, seconds, circuit))
 
 
-class Choice(Door):
-    """A budget's choice.json."""
+class Times(Door):
+    """What an attack time gave, kept beside the cells."""
 
-    name = "choice"
+    name = "attack time"
+    edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS), *[forged_npy] * 4)
+
+    @staticmethod
+    def _stored(folder: Path) -> StoredTime:
+        plan, _ = EVALUATED.made
+        program = plan.programs["reference"]
+        return StoredTime(program, 0, plan.images, Temporal(0.1, (1,), (1, 2), 1), 0, "cpu", folder)
+
+    def make(self):
+        with TemporaryDirectory() as folder:
+            self._stored(Path(folder)).measure()
+            return [files_in(Path(folder))]
+
+    def open(self, folder):
+        stored = self._stored(folder)
+        if not stored.path.exists():
+            raise Refusal("it is measured again", where=stored.path.name, got="nothing", allowed="", remedy="")
+        return stored.read()
+
+
+class Choice(Door):
+    """What a budget chose before: choice.json of one network, allotment.json of a family."""
+
     edits = (*[replaced] * 2, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS),
              *[in_one_file(edited_json, strict=False)] * 8)
 
+    def __init__(self, name: str, kind: type, **content):
+        self.name, self.kind, self.content = name, kind, {"question": "ab" * 32, "budget_s": 60.0, **content}
+
     def make(self):
-        content = {"question": "ab" * 32, "images": 100, "queries": 200, "seconds": 12.5, "detectable": 0.1,
-                   "budget_s": 60.0}
-        return [{"choice.json": json.dumps(content).encode()}]
+        return [{"kept.json": json.dumps(self.content).encode()}]
 
     def open(self, folder):
-        if (found := kept_choice(folder / "choice.json", "ab" * 32)) is None:
-            raise Refusal("the choice is made again", where="choice.json", got="another", allowed="", remedy="")
-        return budget.Choice(**found)
+        if (found := kept_choice(folder / "kept.json", "ab" * 32)) is None:
+            raise Refusal("the choice is made again", where="kept.json", got="another", allowed="", remedy="")
+        return self.kind(**found)
+
+    def use(self, choice):
+        plan, _ = EVALUATED.made
+        choice.of(plan) if self.kind is Allotment else choice.sentence()
 
 
 class Compared(Door):
@@ -124,4 +155,6 @@ class Compared(Door):
         return over_runs(runs), paired(*runs)
 
 
-DOORS = (Cells(), Choice(), Compared())
+DOORS = (Cells(), Times(), Choice("choice", budget.Choice, images=100, queries=200, seconds=12.5, detectable=0.1),
+         Choice("allotment", Allotment, images=64, queries=100, fewer=[["loihi", "pgd_l2", 9]],
+                left_out=[["lava", "cw_l2"]], seconds=50.5), Compared())

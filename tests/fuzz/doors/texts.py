@@ -24,12 +24,12 @@ class Toml(Door):
     edits = (replaced, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS),
              *[in_one_file(huge_number_in_toml)] * 6, *[in_one_file(broken_toml, strict=False)] * 8)
 
-    def __init__(self, name: str, folder: str, read: Callable):
-        self.name, self.folder, self.read = name, folder, read
+    def __init__(self, name: str, folder: str, read: Callable, added: bytes = b""):
+        self.name, self.folder, self.read, self.added = name, folder, read, added
 
     def make(self):
         found = sorted(Path(str(resources.files("ep_hw"))).joinpath(self.folder).glob("*.toml"))
-        return [{"file.toml": path.read_bytes()} for path in found]
+        return [{"file.toml": path.read_bytes() + self.added} for path in found]
 
     def open(self, folder):
         return self.read(folder / "file.toml")
@@ -69,8 +69,15 @@ MACHINES = ("reference[steps=7]", "loihi[weight_bits=6,state_bits=10,steps=90]",
             "lava[model=structural]", "loihi:weights[chips=3]", "crossbar:ideal[tile=18]",
             "crossbar:pcm/aged[age=1d]", "crossbar:pcm[age=1d,adc_bits=6,wire_ohm=0.35]",
             "crossbar:generic[g_max_us=25,stuck_on=0.01,tile=128x64]", "crossbar:reram_wan[stuck_off=0.1]")
+LEFT_OPEN = b"""
+loss = "cross-entropy"
+readout = "outside"
+pool = "max"
+strides = [1, 1, 1, 1]
+slope = 0.5
+"""   # what packaged key maps leave to the user
 DOORS = (Toml("recipe", "recipes", load_recipe), Toml("study", "studies", _study),
-         Toml("key map", "exchange", lambda path: load_map(str(path))),
+         Toml("key map", "exchange", lambda path: load_map(str(path)), LEFT_OPEN),
          Line("machine", _spelled_again(parse), *MACHINES),
          Line("threat", _spelled_again(parse_threat), "clean", "pgd_l2@0.5", "pgd_linf@8/255", "jpeg_compression@3",
               "official:fog@2", "transfer:crossbar:pcm[age=1d]:pgd_l2@0.25", "cw_l2@0.1"),
