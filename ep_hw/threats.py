@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from ep_hw.corruptions import ALIASES, CORRUPTIONS
 from mapping.errors import Refusal
+from mapping.options import number, spell_number
 from mapping.targets import parse as parse_target
 
 ATTACKS = ("pgd_l2", "pgd_linf", "pgd_unclipped_l2", "pgd_unclipped_linf", "cw_l2", "deepfool_l2", "square_l2",
            "square_linf", "autoattack_l2", "autoattack_linf")
+WEAKEST, STRONGEST = 1e-6, 100.0   # attacks, besides those of strength 0; pixels in float32 tell 6e-8 apart
 OFFICIAL = "official:"   # before the name of a corruption whose published images are read
 
 
@@ -66,7 +68,7 @@ class Threat:
         return self.kind.rsplit("_", 1)[1]
 
     def __str__(self):
-        return self.name if self.kind == "clean" else f"{self.name}@{_exactly(self.strength)}"
+        return self.name if self.kind == "clean" else f"{self.name}@{spell_number(self.strength)}"
 
 
 CLEAN = Threat("clean")
@@ -78,7 +80,7 @@ def parse_threat(text: str) -> Threat:
     Raises:
         Refusal: unknown name, or a strength that is missing or out of range.
     """
-    name, _, strength = text.strip().partition("@")
+    name, at, strength = text.partition("@")
     source = None
     if name.startswith("transfer:"):
         source, _, name = name.removeprefix("transfer:").rpartition(":")
@@ -90,25 +92,21 @@ def parse_threat(text: str) -> Threat:
     if kind.removeprefix(official) not in known:
         raise _refusal("unknown threat", text)
     if kind == "clean":
+        if at:
+            raise _refusal("clean images have no strength", text)
         return CLEAN
     threat = Threat(kind, _number(strength, text), source)
     if threat.is_corruption and threat.strength not in (1, 2, 3, 4, 5):
         raise _refusal("severity out of range", text)
-    if threat.is_attack and not 0 <= threat.strength <= 100:
+    if threat.is_attack and threat.strength != 0 and not WEAKEST <= threat.strength <= STRONGEST:
         raise _refusal("eps out of range", text)
     return threat
 
 
-def _exactly(number: float) -> str:
-    """The shortest text that reads back as the same number."""
-    short = f"{number:g}"
-    return short if float(short) == number else repr(number)
-
-
 def _number(text: str, whole: str) -> float:
+    top, slash, bottom = text.partition("/")
     try:
-        top, _, bottom = text.partition("/")
-        return float(top) / float(bottom or 1)
+        return number(top) / (number(bottom) if slash else 1)
     except (ValueError, ZeroDivisionError):
         raise _refusal("strength is not a number", whole) from None
 
@@ -116,5 +114,5 @@ def _number(text: str, whole: str) -> float:
 def _refusal(what: str, text: str) -> Refusal:
     return Refusal(what, where="threat", got=repr(text),
                    allowed=f"clean; {', '.join(CORRUPTIONS)} @ 1 to 5; the same as {OFFICIAL}NAME@1 to 5; "
-                           f"{', '.join(ATTACKS)} @ eps from 0 to 100; transfer:MACHINE:ATTACK@eps",
+                           f"{', '.join(ATTACKS)} @ eps 0 or {WEAKEST:g} to {STRONGEST:g}; transfer:MACHINE:ATTACK@eps",
                    remedy="write it as pgd_l2@0.5, pgd_linf@8/255 or jpeg_compression@3")

@@ -8,7 +8,18 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from mapping.errors import Refusal
-from mapping.options import Target, bad_option, choice, duration, meaningless, option, spell_duration, switch, whole
+from mapping.options import (
+    Target,
+    bad_option,
+    choice,
+    duration,
+    meaningless,
+    number,
+    option,
+    spell_duration,
+    switch,
+    whole,
+)
 from mapping.presets import PRESETS, Preset
 
 CROSSBAR_RUNGS = ("levels", "programmed", "aged", "read", "converters", "wires")
@@ -53,7 +64,7 @@ def causes(text: str) -> Causes:
 def tile(text: str) -> Tile:
     """The size that a user wrote as rows, or as rows x columns."""
     rows, by, columns = text.partition("x")
-    return Tile(int(rows), int(columns if by else rows))
+    return Tile(whole(rows), whole(columns if by else rows))
 
 
 @dataclass(frozen=True)
@@ -68,10 +79,10 @@ class CrossbarTarget(Target):
     slices: int = option(2, whole, "cells that hold one weight with encoding=slices", "2 to 8 cells", 2, 8)
     scaling: str = choice("layer", "what fills the device's range: a layer, or each of its columns",
                           ("layer", "column"))
-    on_off: float | None = option(None, float, "largest over smallest conductance used; auto: the device's own",
+    on_off: float | None = option(None, number, "largest over smallest conductance used; auto: the device's own",
                                   "1.5 to 1e9", 1.5, 1e9)
-    stuck_on: float = option(0.0, float, "devices stuck at the largest conductance", "0 to 0.5 of all", 0.0, 0.5)
-    stuck_off: float = option(0.0, float, "devices stuck at the smallest conductance", "0 to 0.5 of all", 0.0, 0.5)
+    stuck_on: float = option(0.0, number, "devices stuck at the largest conductance", "0 to 0.5 of all", 0.0, 0.5)
+    stuck_off: float = option(0.0, number, "devices stuck at the smallest conductance", "0 to 0.5 of all", 0.0, 0.5)
     tile: Tile = option(DEFAULT_TILE, tile, "rows and columns of a tile",  # noqa: RUF009 - a field
                         "16 to 1024 unit cells, or rows x columns as 256x128")
     arrays: str = choice("shared", "whether feedback reads the forward devices or others of its own",
@@ -79,9 +90,9 @@ class CrossbarTarget(Target):
     drift_compensation: bool = option(True, switch, "a digital factor a layer that restores its mean weight", "on, off")
     adc_bits: int = option(8, whole, "of what senses a line", "2 to 16 bits", 2, 16)
     dac_bits: int = option(8, whole, "of what drives a line", "2 to 16 bits", 2, 16)
-    adc_margin: float = option(1.5, float, "how far ADCs reach",
+    adc_margin: float = option(1.5, number, "how far ADCs reach",
                                "0.1 to 100 times what calibration images cause", 0.1, 100.0)
-    wire_ohm: float | None = option(None, float, "resistance of a line from one cell to the next; auto: none, 0.35 on "
+    wire_ohm: float | None = option(None, number, "resistance of a line from one cell to the next; auto: none, 0.35 on "
                                     "/wires", "0.001 to 100 ohm a cell", 1e-3, 100.0)
     terminals: str = choice("same", "at which ends of resistive lines the feedback drives and senses",
                             ("same", "opposite"))
@@ -92,7 +103,7 @@ class CrossbarTarget(Target):
                              ("once", "every"))
     relaxation_time: float = option(1e-3, duration, "of a free phase: slower noise is frozen, faster is fresh",
                                     "1us to 1s", 1e-6, 1.0)
-    dt: float = option(1.0, float, "leaky steps: how far a state moves to its new value in a step",
+    dt: float = option(1.0, number, "leaky steps: how far a state moves to its new value in a step",
                        "0.01 to 1 of the way", 0.01, 1.0)
     readout_steps: int = option(1, whole, "last steps over which the logits are averaged", "1 to 1000 steps", 1, 1000)
     winners_held: int | None = option(None, whole, "steps after which pools keep their winners; auto: never",
@@ -172,11 +183,11 @@ class CrossbarTarget(Target):
 class GenericTarget(CrossbarTarget):
     """A device with normal errors: of programming, `additive` g_max + `proportional` g; of a read, `read_noise` g."""
 
-    g_max_us: float = option(25.0, float, "largest conductance", "0.001 to 1000 uS", 1e-3, 1e3)
-    additive: float = option(0.0, float, "programming error, the same for all devices", "0 to 1 of g_max_us", 0.0, 1.0)
-    proportional: float = option(0.0, float, "programming error in proportion to it", "0 to 1 of the conductance",
+    g_max_us: float = option(25.0, number, "largest conductance", "0.001 to 1000 uS", 1e-3, 1e3)
+    additive: float = option(0.0, number, "programming error, the same for all devices", "0 to 1 of g_max_us", 0.0, 1.0)
+    proportional: float = option(0.0, number, "programming error in proportion to it", "0 to 1 of the conductance",
                                  0.0, 1.0)
-    read_noise: float = option(0.0, float, "new at every read", "0 to 1 of the conductance", 0.0, 1.0)
+    read_noise: float = option(0.0, number, "new at every read", "0 to 1 of the conductance", 0.0, 1.0)
 
     @property
     def is_noisy(self):

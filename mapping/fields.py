@@ -14,6 +14,7 @@ from mapping.files import refusing
 LARGEST_WEIGHTS = 2**28   # of a network: a gigabyte of floats
 LARGEST_UNITS = 2**26     # values that one image makes in all layers together
 DEEPEST = 256             # layers
+MOST, MOST_STEPS = 2**16, 100_000   # of anything that is counted; time steps, or iterations of a gradient
 LONGEST_NAME = 80         # characters, so that a file's name can hold it with a machine's beside it
 
 
@@ -52,11 +53,11 @@ def check_named(text: str, where: object):
 
 T = TypeVar("T")
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(check_name)]
-Count = Annotated[int, Field(ge=1, le=2**16)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Depth = Annotated[int, Field(ge=1, le=DEEPEST)]
 Classes = Annotated[int, Field(ge=2, le=2**16)]
 Padding = Annotated[int, Field(ge=0, le=64)]
-Steps = Annotated[int, Field(ge=1, le=100_000)]
+Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(ge=-1e6, le=1e6)]

@@ -1,20 +1,61 @@
 """Options: dataclass fields that a user may set as name=text, how they are read, checked and spelled again."""
 
+import math
+import re
 from dataclasses import dataclass, field, fields, replace
 
 from mapping.errors import Refusal
 
+_LONGEST = 40   # characters of a number
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "y": 31557600.0}
 
 
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
+
+
 def whole(text: str) -> int:
+    """A whole number in plain digits: no other script, underscore or space.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text!r} is no whole number")
     return int(text)
 
 
+def number(text: str) -> float:
+    """A number in plain digits, with a point or an exponent, that a float can tell from 0 and from infinity.
+
+    Raises:
+        ValueError: anything else, nan and inf included.
+    """
+    found = _NUMBER.fullmatch(text) if len(text) < _LONGEST else None
+    value = float(text) if found else math.nan
+    if not math.isfinite(value) or (value == 0 and found[1].strip("0.")):
+        raise ValueError(f"{text!r} is no number")
+    return value + 0.0   # -0 is 0
+
+
+def spell_number(value: float) -> str:
+    """The shortest text that `number` reads back as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 def duration(text: str) -> float:
-    """Seconds from `90`, `25s`, `1h`, `1d`, `1y`, `250ns`."""
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    return float(number) * _UNITS[text[len(number):] or "s"]
+    """Seconds from `90`, `25s`, `1h`, `1d`, `1y`, `250ns`.
+
+    Raises:
+        ValueError, KeyError: anything else.
+    """
+    bare = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    value = number(bare)
+    seconds = value * _UNITS[text[len(bare):] or "s"]
+    if not math.isfinite(seconds) or (seconds == 0 and value != 0):
+        raise ValueError(text)
+    return seconds
 
 
 def spell_duration(seconds: float) -> str:
@@ -23,7 +64,7 @@ def spell_duration(seconds: float) -> str:
         text = f"{seconds / size:.0f}{unit}"
         if seconds and duration(text) == seconds:
             return text
-    return f"{seconds:.12g}"
+    return spell_number(seconds)
 
 
 def switch(text: str) -> bool:
@@ -93,12 +134,15 @@ def parse_options(plain: Named, text: str) -> Named:
     """`plain` with the options of "name=value,name=value".
 
     Raises:
-        Refusal: an unknown option, or one out of range.
+        Refusal: an unknown option, one out of range, or one given twice.
     """
     chosen = {}
     for item in filter(None, text.split(",")):
-        key, _, value = item.partition("=")
-        chosen[key.strip()] = _parse_option(plain, key.strip(), value.strip())
+        key, _, value = (part.strip() for part in item.partition("="))
+        if key in chosen:
+            raise Refusal("an option is given twice", where=f"{plain.name}, {key}", got=value, allowed="each once",
+                          remedy="leave one of them out")
+        chosen[key] = _parse_option(plain, key, value)
     return replace(plain, **chosen)
 
 
@@ -127,4 +171,6 @@ def _spell(value, parse) -> str:
         return "auto"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return spell_duration(value) if parse is duration else str(value)
+    if isinstance(value, float):
+        return spell_duration(value) if parse is duration else spell_number(value)
+    return str(value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mapping.crossbar_target import CROSSBAR_RUNGS, CrossbarTarget, GenericTarget, crossbar_targets
 from mapping.errors import Refusal
-from mapping.options import Target, choice, meaningless, option, parse_options, whole
+from mapping.options import Target, choice, meaningless, number, option, parse_options, whole
 
 __all__ = ["CROSSBAR_RUNGS", "REGISTRY", "CrossbarTarget", "GenericTarget", "LoihiTarget", "ReferenceTarget", "Target",
            "parse"]
@@ -30,7 +30,7 @@ class LoihiTarget(Target):
     weight_bits: int = option(8, whole, "of each weight, its sign included", "1 to 8 bits", 1, 8)
     state_bits: int | None = option(None, whole, "of each state; auto: the most that are proven safe", "4 to 16 bits",
                                     4, 16)
-    threshold: float | None = option(None, float, "populations send only changes above it (sigma-delta); auto: their "
+    threshold: float | None = option(None, number, "populations send only changes above it (sigma-delta); auto: their "
                                      "whole state at every step", "0 to 0.5 of the largest state", 0.0, 0.5)
     weights: str = choice("shared", "whether a core holds a convolution's weights once or once a synapse",
                           ("shared", "unrolled"))

@@ -11,7 +11,7 @@ from importlib import resources
 import tomli
 
 from mapping.errors import Refusal
-from mapping.options import Named, option, parse_options, switch
+from mapping.options import Named, number, option, parse_options, switch
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Writing(Named):
     `pulse_energy_j` and `endurance` are None where no source says so.
     """
 
-    step: float = option(0.0, float, "what a pulse moves a device by; 0: no pulses, every update exactly",
+    step: float = option(0.0, number, "what a pulse moves a device by; 0: no pulses, every update exactly",
                          "0 to 0.5 of the range", 0.0, 0.5)
-    asymmetry: float = option(0.0, float, "a: pulses up are 1 + a steps, pulses down 1 - a", "-0.9 to 0.9", -0.9, 0.9)
-    saturation: float = option(0.0, float, "share of a step that is lost at the end of the range", "0 to 1", 0.0, 1.0)
-    noise: float = option(0.0, float, "standard deviation of a pulse", "0 to 10 steps", 0.0, 10.0)
+    asymmetry: float = option(0.0, number, "a: pulses up are 1 + a steps, pulses down 1 - a", "-0.9 to 0.9", -0.9, 0.9)
+    saturation: float = option(0.0, number, "share of a step that is lost at the end of the range", "0 to 1", 0.0, 1.0)
+    noise: float = option(0.0, number, "standard deviation of a pulse", "0 to 10 steps", 0.0, 10.0)
     depresses: bool = option(True, switch, "whether pulses can lower a conductance too", "on, off")
-    pulse_energy_j: float | None = option(None, float, "joules a pulse", "0 to 1e-6 J", 0.0, 1e-6)
-    endurance: float | None = option(None, float, "pulses that a device lives for", "1 to 1e15", 1.0, 1e15)
+    pulse_energy_j: float | None = option(None, number, "joules a pulse", "0 to 1e-6 J", 0.0, 1e-6)
+    endurance: float | None = option(None, number, "pulses that a device lives for", "1 to 1e15", 1.0, 1e15)
 
     def plain(self):
         return WRITINGS.get(self.name, self)

@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 
 from ep_hw.attacks.attempt import Attempt, Candidate, majority, read
 from ep_hw.attacks.auto import ENSEMBLES, Member, ensemble
@@ -21,6 +20,7 @@ from ep_hw.attacks.deepfool import DeepFool
 from ep_hw.attacks.gradients import Adaptive, Adjoint, Gradient, Nudged, Unrolled, parse_gradient
 from ep_hw.attacks.pgd import PGD, direction, size
 from ep_hw.attacks.square import Square
+from ep_hw.fields import Count, Stated
 from ep_hw.threats import Threat
 from mapping.errors import Refusal
 from simulators.machine import Machine
@@ -53,7 +53,7 @@ UNAWARE = "transfer:reference"   # the name of an attempt that was made on the r
 DEFAULT_UNROLL = 29   # synchronous steps through which attacks differentiate where no bptt@STEPS is among the gradients
 
 
-class AttackSettings(BaseModel):
+class AttackSettings(Stated):
     """How hard to attack; part of every cell's key.
 
     `gradients` are tried in turn on the images that still stand, each from `restarts` starts; Auto-PGD climbs those of
@@ -66,18 +66,16 @@ class AttackSettings(BaseModel):
     "rand" for noisy machines.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     gradients: tuple[str, ...] = ("bptt@5", "bptt@10:margin", "bptt@own:margin", "apgd@15", "apgd@29", "apgd@own",
                                   "ep@0.5:margin", "ep@2:margin")
-    iterations: int = Field(20, ge=1)
-    queries: int = Field(1000, ge=1)
-    average: int = Field(1, ge=1)
-    eot: int = Field(4, ge=1)
-    votes: int = Field(5, ge=1)
-    restarts: int = Field(1, ge=1)
+    iterations: Count = 20
+    queries: Count = 1000
+    average: Count = 1
+    eot: Count = 4
+    votes: Count = 5
+    restarts: Count = 1
     label: Literal["true", "predicted"] = "true"
-    searches: int = Field(1, ge=1)
+    searches: Count = 1
     ensemble: Literal[ENSEMBLES] | None = None
 
 
@@ -199,8 +197,9 @@ def attempts(machine: Machine, threat: Threat, settings: AttackSettings) -> list
     if kind == "square":
         return [Square(norm, strength, settings.queries, average)]
     chosen = settings.ensemble or ("standard" if machine.deterministic else "rand")
-    return ensemble(chosen, norm, strength, unroll=unroll, iterations=5 * settings.iterations,
-                    queries=settings.queries, eot=eot, average=average, votes=settings.votes)
+    return ensemble(chosen, norm, strength, classes=machine.graph.classes, unroll=unroll,
+                    iterations=5 * settings.iterations, queries=settings.queries, eot=eot, average=average,
+                    votes=settings.votes)
 
 
 def _ascent(threat: Threat, gradient: Gradient, settings: AttackSettings, eot: int) -> Attempt:

@@ -4,7 +4,9 @@
     rand:     APGD on the cross-entropy and on the DLR loss, each gradient a mean over reads (for noisy machines)
     paper:    APGD on the cross-entropy and on the DLR loss, DeepFool, Square (what the paper's library ran)
 
-Square asks the device and is ep_hw.attacks.square. Source: Croce and Hein 2020.
+Square asks the device and is ep_hw.attacks.square. The DLR loss ranks three classes, its targeted form four: of fewer
+classes the untargeted form stands in for the targeted one, and of two, where the cross-entropy and any margin climb
+alike, both are left out. Source: Croce and Hein 2020.
 """
 
 import warnings
@@ -20,27 +22,29 @@ from ep_hw.attacks.gradients import unrolled
 from ep_hw.attacks.square import Square
 from simulators.machine import Machine
 
-ENSEMBLES = ("standard", "rand", "paper")
+_MEMBERS = {"standard": ("apgd-ce", "apgd-t", "fab-t", "square"), "rand": ("apgd-ce", "apgd-dlr"),
+            "paper": ("apgd-ce", "apgd-dlr", "deepfool", "square")}
+ENSEMBLES = tuple(_MEMBERS)
 _NORMS = {"l2": "L2", "linf": "Linf"}
 
 
-def ensemble(name: str, norm: str, eps: float, *, unroll: int | None, iterations: int, queries: int,
+def ensemble(name: str, norm: str, eps: float, *, classes: int, unroll: int | None, iterations: int, queries: int,
              eot: int = 1, average: int = 1, votes: int = 1) -> list[Attempt]:
     """The attempts of an ensemble of `ENSEMBLES`.
 
     Args:
-        unroll: steps through which the model is differentiated, see `unrolled`. iterations: of APGD and FAB (100 in
-            the source). queries: of Square (5000 in the source). eot: reads averaged for a gradient of APGD (20 in the
-            source). average, votes: of Square and DeepFool on noisy machines.
+        classes: of the machine. unroll: steps through which the model is differentiated, see `unrolled`.
+        iterations: of APGD and FAB (100 in the source). queries: of Square (5000 in the source). eot: reads averaged
+            for a gradient of APGD (20 in the source). average, votes: of Square and DeepFool on noisy machines.
     """
-    def member(kind):
-        return Member(kind, norm, eps, unroll, iterations, eot)
+    others = {"deepfool": DeepFool(norm, eps, unroll, votes=votes), "square": Square(norm, eps, queries, average)}
+    return [others.get(kind) or Member(kind, norm, eps, unroll, iterations, eot) for kind in _possible(name, classes)]
 
-    if name == "rand":
-        return [member("apgd-ce"), member("apgd-dlr")]
-    middle = ([member("apgd-t"), member("fab-t")] if name == "standard"
-              else [member("apgd-dlr"), DeepFool(norm, eps, unroll, votes=votes)])
-    return [member("apgd-ce"), *middle, Square(norm, eps, queries, average)]
+
+def _possible(name: str, classes: int) -> list[str]:
+    """The members that rank no more classes than there are."""
+    kinds = ("apgd-dlr" if kind == "apgd-t" and classes < 4 else kind for kind in _MEMBERS[name])
+    return [kind for kind in kinds if kind != "apgd-dlr" or classes > 2]
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,13 @@ import torch.nn.functional as F
 
 from mapping.errors import Refusal
 from mapping.integers import LOSSES
+from mapping.options import number, spell_number, whole
 from simulators.machine import Equilibrium, Machine
 from simulators.reference import FloatSubstrate
 from simulators.relaxation import Nudge
 
+MOST_STEPS = 100_000   # of a gradient: time steps, iterations or pairs
+WEAKEST_NUDGE, STRONGEST_NUDGE = 1e-6, 1e6
 OWN = "own"   # in a gradient's name: through the machine's own relaxation
 
 
@@ -170,7 +173,7 @@ class Nudged(Gradient):
         return -input_feedback(machine, images, contrast)
 
     def __str__(self):
-        return f"ep@{self.beta:g}{'' if self.pairs == 1 else f'x{self.pairs}'}{self._suffix}"
+        return f"ep@{spell_number(self.beta)}{'' if self.pairs == 1 else f'x{self.pairs}'}{self._suffix}"
 
 
 def input_feedback(machine: Machine, images, z):
@@ -205,16 +208,16 @@ def parse_gradient(text: str) -> Gradient:
 
 
 def _count(text: str) -> int:
-    if int(text) < 1:
+    if not 1 <= whole(text) <= MOST_STEPS:
         raise ValueError(text)
-    return int(text)
+    return whole(text)
 
 
 def _nudged(text: str, loss: str) -> Nudged:
     beta, x, pairs = text.partition("x")
-    if not 0 < float(beta) < float("inf"):
+    if not WEAKEST_NUDGE <= number(beta) <= STRONGEST_NUDGE:
         raise ValueError(text)
-    return Nudged(float(beta), loss, _count(pairs) if x else 1)
+    return Nudged(number(beta), loss, _count(pairs) if x else 1)
 
 
 def _adjoint(text: str, loss: str) -> Adjoint:

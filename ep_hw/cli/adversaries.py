@@ -6,7 +6,23 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import PROCESSORS, Chip, DataRoot, Device, Download, Images, Jobs, Model, Out
+from ep_hw.cli.options import (
+    LARGEST_EPS,
+    MOST_CHIPS,
+    PROCESSORS,
+    Chip,
+    DataRoot,
+    Device,
+    Download,
+    Images,
+    Jobs,
+    Model,
+    Out,
+    counted,
+    measured,
+    seeded,
+    stepped,
+)
 from ep_hw.cli.printing import cell_progress, save_measurement, track_points
 
 Gradients = Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA (repeatable)")]
@@ -19,11 +35,11 @@ def transfer(context: typer.Context, model: Model,
                                                              "(repeatable)")] = None,
              attack: Annotated[str, typer.Option(help="e.g. pgd_l2@0.5")] = "pgd_l2@0.5",
              gradient: Gradients = None,
-             iterations: Annotated[int, typer.Option(min=1, help="PGD iterations")] = 20,
+             iterations: Annotated[int, counted("PGD iterations")] = 20,
              images: Images = 100,
-             chips: Annotated[int, typer.Option(min=1, help="chips of targets that have chips; sources are the "
-                                                "first")] = 1,
-             seed: Annotated[int, typer.Option(min=0, help="of images, attacks and read noise")] = 0,
+             chips: Annotated[int, counted("chips of targets that have chips; sources are the first",
+                                           high=MOST_CHIPS)] = 1,
+             seed: Annotated[int, seeded("of images, attacks and read noise")] = 0,
              out: Out = None,
              jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Show what adversarial images made on each machine do to every other one."""
@@ -36,7 +52,7 @@ def transfer(context: typer.Context, model: Model,
 
     net, split = network_and_images(model, images, seed, data_root, download)
     programs = programs_of(net, on or ["reference", "loihi", "crossbar:pcm"], other or [])
-    chosen = {"gradients": tuple(str(parse_gradient(g)) for g in gradient)} if gradient else {}
+    chosen = {"gradients": tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))} if gradient else {}
     settings, threat = AttackSettings(iterations=iterations, **chosen), parse_threat(attack)
     plan = plan_transfer(net, split, programs, threat, chips=chips, seed=seed, settings=settings, device=device)
     out = claimed(context, net.name, asked(context, *stems([plan])))
@@ -50,12 +66,12 @@ def transfer(context: typer.Context, model: Model,
 @app.command()
 def eot(context: typer.Context,
         model: Model, on: Annotated[str, typer.Option(help="a machine with read noise")] = "crossbar:pcm",
-        eps: Annotated[float, typer.Option(min=0, help="of the l2 attack")] = 0.5,
-        draws: Annotated[list[int] | None, typer.Option(min=1, help="gradients averaged (repeatable)")] = None,
-        time: Annotated[int, typer.Option(min=1, help="iterations that the gradient goes through")] = 10,
-        iterations: Annotated[int, typer.Option(min=1, help="PGD iterations")] = 20,
+        eps: Annotated[float, measured("of the l2 attack", 0, LARGEST_EPS)] = 0.5,
+        draws: Annotated[list[int] | None, counted("gradients averaged (repeatable)")] = None,
+        time: Annotated[int, stepped("iterations that the gradient goes through")] = 10,
+        iterations: Annotated[int, counted("PGD iterations")] = 20,
         images: Images = 64, chip: Chip = 0,
-        seed: Annotated[int, typer.Option(min=0, help="of the images and of read noise")] = 0,
+        seed: Annotated[int, seeded("of the images and of read noise")] = 0,
         out: Out = None,
         data_root: DataRoot = None, download: Download = False):
     """Show how many noisy gradients an attacker must average: their direction and the accuracy they leave."""
@@ -80,9 +96,9 @@ def eot(context: typer.Context,
 def slice_(context: typer.Context, model: Model,
            on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
            gradient: Annotated[str, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS or ep@BETA")] = "bptt@10",
-           reach: Annotated[float, typer.Option(min=0.001, help="l2 distance on either side")] = 1.0,
+           reach: Annotated[float, measured("l2 distance on either side", 0.001, LARGEST_EPS)] = 1.0,
            images: Images = 50, chip: Chip = 0,
-           seed: Annotated[int, typer.Option(min=0, help="of images, direction and read noise")] = 0,
+           seed: Annotated[int, seeded("of images, direction and read noise")] = 0,
            out: Out = None,
            data_root: DataRoot = None, download: Download = False):
     """Show the loss around images, along an attacker's gradient and along a random direction."""

@@ -7,11 +7,11 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model
+from ep_hw.cli.options import MOST_CHIPS, MOST_STEPS, Chip, DataRoot, Download, Images, Model, counted, measured, seeded
 from ep_hw.cli.printing import print_table, save_rows
 
 On = Annotated[list[str] | None, typer.Option(help="machine (repeatable)")]
-Seed = Annotated[int, typer.Option(min=0, help="of the images and of read noise")]
+Seed = Annotated[int, seeded("of the images and of read noise")]
 Out = Annotated[Path | None, typer.Option(help="folder for a CSV and a JSON file")]
 
 
@@ -33,8 +33,8 @@ def cost(context: typer.Context,
 
 @app.command()
 def symmetry(context: typer.Context, model: Model, on: On = None, images: Images = 50, seed: Seed = 0,
-             chips: Annotated[int, typer.Option(min=1, help="chips")] = 3,
-             sweeps: Annotated[int, typer.Option(min=25, help="sweeps to watch")] = 200,
+             chips: Annotated[int, counted("chips", high=MOST_CHIPS)] = 3,
+             sweeps: Annotated[int, counted("sweeps to watch", 25, MOST_STEPS)] = 200,
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Show what arrays of their own for feedback cost: asymmetry, rising energy, limit cycles."""
     from ep_hw.measurements.analog import SYMMETRY_NOTE, measure_symmetry, plain_table
@@ -50,9 +50,9 @@ def symmetry(context: typer.Context, model: Model, on: On = None, images: Images
 
 @app.command(name="settle")
 def settling(context: typer.Context, model: Model, on: On = None, images: Images = 20, seed: Seed = 0, chip: Chip = 0,
-             capacitance: Annotated[float, typer.Option(help="of a neuron's node, in farads")] = 1e-12,
-             volts: Annotated[float, typer.Option(help="of a state of 1")] = 0.2,
-             tolerance: Annotated[float, typer.Option(min=1e-6, max=0.1, help="of a settled state")] = 1e-3,
+             capacitance: Annotated[float, measured("of a neuron's node, in farads", 1e-18, 1e-3)] = 1e-12,
+             volts: Annotated[float, measured("of a state of 1", 1e-6, 100)] = 0.2,
+             tolerance: Annotated[float, measured("of a settled state", 1e-6, 0.1)] = 1e-3,
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Let a chip relax in continuous time: settling time and heat of its devices, and where it ends."""
     from ep_hw.measurements.analog import SETTLING_NOTE, measure_settling, plain_table
@@ -70,10 +70,10 @@ def settling(context: typer.Context, model: Model, on: On = None, images: Images
 @app.command()
 def readout(context: typer.Context,
             model: Model, on: Annotated[str, typer.Option(help="a crossbar with read noise")] = "crossbar:pcm",
-            dt: Annotated[list[float] | None, typer.Option(help="share of the way a state moves in a step "
-                                                           "(repeatable)")] = None,
-            average: Annotated[list[int] | None, typer.Option(min=1, help="last steps averaged (repeatable)")] = None,
-            reads: Annotated[int, typer.Option(min=2, help="relaxations with fresh noise")] = 20,
+            dt: Annotated[list[float] | None, measured("share of the way a state moves in a step (repeatable)",
+                                                       0.01, 1)] = None,
+            average: Annotated[list[int] | None, counted("last steps averaged (repeatable)")] = None,
+            reads: Annotated[int, counted("relaxations with fresh noise", 2)] = 20,
             images: Images = 50, chip: Chip = 0, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
             download: Download = False):
     """Show what leaky steps and an averaged read-out do to the variance and the bias of noisy logits."""

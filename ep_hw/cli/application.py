@@ -6,13 +6,34 @@ Exit code 2 for what the user can mend in the command or its files, 1 for what f
 import contextlib
 import os
 import sys
+from collections import Counter
 from typing import NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from mapping.errors import MachineError, Refusal
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+
+class _Command(TyperCommand):
+    """A command that refuses an option given twice, where only the last one would count."""
+
+    def parse_args(self, ctx, args):
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option, times in Counter(order).items():
+            if times > 1 and not option.multiple:
+                raise Refusal("an option is given twice", where=f"--{option.name.replace('_', '-')}", got=times,
+                              allowed="once", remedy="leave one of them out")
+        return super().parse_args(ctx, args)
+
+
+class _Application(typer.Typer):
+    def command(self, name=None, **settings):
+        """See `typer.Typer.command`; of `_Command`s."""
+        return super().command(name, cls=_Command, **settings)
+
+
+app = _Application(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Equilibrium-propagation networks on simulated neuromorphic and analog hardware.")
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C

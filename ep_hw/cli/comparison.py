@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
+from ep_hw.cli.options import seeded
 from ep_hw.cli.printing import print_table
 
 
@@ -15,7 +16,7 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
             baseline: Annotated[str | None, typer.Option(help="folder of the evaluation that the mCE is relative "
                                                          "to")] = None,
             on: Annotated[str, typer.Option(help="machine of the baseline")] = "reference",
-            seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+            seed: Annotated[int, seeded("of the bootstrap")] = 0,
             out: Annotated[Path | None, typer.Option(help="JSON file for the numbers")] = None):
     """Show means over runs (of several seeds); two runs on the same images are compared image by image."""
     from ep_hw import comparison as compared

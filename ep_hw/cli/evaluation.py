@@ -7,11 +7,24 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Jobs, Model, Out
+from ep_hw.cli.options import (
+    MOST_CHIPS,
+    MOST_IMAGES,
+    PROCESSORS,
+    DataRoot,
+    Device,
+    Download,
+    Jobs,
+    Model,
+    Out,
+    counted,
+    seeded,
+)
 from ep_hw.cli.printing import cell_progress, print_table
 from mapping.errors import Refusal
 from mapping.program import Table
 
+LONGEST_BUDGET_S = 3.2e8   # ten years
 Ensemble = Literal["standard", "rand", "paper"]
 Label = Literal["true", "predicted"]
 
@@ -40,32 +53,29 @@ def evaluate(
                                               "named beside it is added, and options override its settings")] = None,
     explain: Annotated[list[str] | None, typer.Option(help="attack or corruption whose toll is traced to its causes: "
                                                       "every rung on the way meets it too (repeatable)")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="test images, drawn by --seed [default: 200]")] = None,
-    chips: Annotated[int | None, typer.Option(min=1, help="chips programmed for machines that have chips [default: 5]"
-                                              )] = None,
+    images: Annotated[int | None, counted("test images, drawn by --seed [default: 200]", high=MOST_IMAGES)] = None,
+    chips: Annotated[int | None, counted("chips programmed for machines that have chips [default: 5]",
+                                         high=MOST_CHIPS)] = None,
     each_chip: Annotated[bool, typer.Option("--each-chip", help="print a line a chip, not their mean")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="of images, corruptions, attacks and read noise")] = 0,
+    seed: Annotated[int, seeded("of images, corruptions, attacks and read noise")] = 0,
     out: Out = None,
     gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS[xLAST], adjoint@ITERATIONS, ep@BETA[:margin], "
                                                        "or apgd@STEPS for Auto-PGD; own for STEPS is the machine's own "
                                                        "relaxation (repeatable)")] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="of PGD; AutoAttack and Carlini-Wagner take five times "
-                                                   "as many [default: 20]")] = None,
-    restarts: Annotated[int | None, typer.Option(min=1, help="of PGD, all but the first from a random start "
-                                                 "[default: 1]")] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="most queries of a square attack, an image [default: 1000]"
-                                                )] = None,
-    average: Annotated[int | None, typer.Option(min=1, help="queries read for one answer of a noisy machine to a "
-                                                "square attack [default: 1]")] = None,
-    searches: Annotated[int | None, typer.Option(min=1, help="values of c that Carlini-Wagner tries; 1 keeps the one "
-                                                 "in cw_l2@C [default: 1]")] = None,
+    iterations: Annotated[int | None, counted("of PGD; AutoAttack and Carlini-Wagner take five times as many "
+                                              "[default: 20]")] = None,
+    restarts: Annotated[int | None, counted("of PGD, all but the first from a random start [default: 1]")] = None,
+    queries: Annotated[int | None, counted("most queries of a square attack, an image [default: 1000]")] = None,
+    average: Annotated[int | None, counted("queries read for one answer of a noisy machine to a square attack "
+                                           "[default: 1]")] = None,
+    searches: Annotated[int | None, counted("values of c that Carlini-Wagner tries; 1 keeps the one in cw_l2@C "
+                                            "[default: 1]")] = None,
     ensemble: Annotated[Ensemble | None, typer.Option(help="members of AutoAttack [default: standard; rand on noisy "
                                                       "machines]")] = None,
     label: Annotated[Label | None, typer.Option(help="what attacks flee: the true label or the predicted one "
                                                 "[default: true]")] = None,
-    eot: Annotated[int | None, typer.Option(min=1, help="gradients averaged on noisy machines [default: 4]")] = None,
-    votes: Annotated[int | None, typer.Option(min=1, help="reads whose majority decides on noisy machines [default: 5]"
-                                              )] = None,
+    eot: Annotated[int | None, counted("gradients averaged on noisy machines [default: 4]")] = None,
+    votes: Annotated[int | None, counted("reads whose majority decides on noisy machines [default: 5]")] = None,
     baseline: Annotated[str, typer.Option(help="what the mCE is relative to: a machine of this run, or another "
                                           "model of the same data")] = "reference",
     budget: Annotated[str | None, typer.Option(help="time to spend, as 30m or 2h: chooses --images (64 or more) and "
@@ -83,9 +93,9 @@ def evaluate(
     from ep_hw.threats import parse_threat
 
     chosen = suites.suite(suite) if suite else suites.BARE
-    given = {"gradients": gradient and tuple(str(parse_gradient(g)) for g in gradient), "iterations": iterations,
-             "restarts": restarts, "queries": queries, "average": average, "searches": searches, "ensemble": ensemble,
-             "label": label, "eot": eot, "votes": votes}
+    named = gradient and tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))
+    given = {"gradients": named, "iterations": iterations, "restarts": restarts, "queries": queries,
+             "average": average, "searches": searches, "ensemble": ensemble, "label": label, "eot": eot, "votes": votes}
     settings = chosen.settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
@@ -157,9 +167,10 @@ def _seconds(budget: str, images: int | None) -> float:
         seconds = duration(budget)
     except (ValueError, KeyError):
         seconds = 0.0
-    if images is not None or not 0 < seconds < float("inf"):
+    if images is not None or not 0 < seconds <= LONGEST_BUDGET_S:
         raise Refusal("no such budget", where="--budget", got=budget if images is None else f"{budget} and --images",
-                      allowed="a time above 0, as 90s, 30m or 2h, without --images", remedy="leave one of them out")
+                      allowed="a time above 0 and up to 10y, as 90s, 30m or 2h, without --images",
+                      remedy="leave one of them out, or choose such a time")
     return seconds
 
 

@@ -7,17 +7,17 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model, Out
+from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model, Out, counted, measured, nudged, seeded
 from ep_hw.cli.printing import print_table, save_measurement, track_points
 
 
 @app.command()
 def events(context: typer.Context,
            model: Model, on: Annotated[str, typer.Option(help="loihi or lava, with options")] = "loihi",
-           threshold: Annotated[list[float] | None, typer.Option(help="changes up to it, in units of the state, are "
-                                                                 "not sent (repeatable)")] = None,
+           threshold: Annotated[list[float] | None, measured("changes up to it, in units of the state, are not sent "
+                                                             "(repeatable)", 0, 0.5)] = None,
            images: Images = 200,
-           seed: Annotated[int, typer.Option(min=0, help="of the images")] = 0,
+           seed: Annotated[int, seeded("of the images")] = 0,
            out: Out = None,
            data_root: DataRoot = None, download: Download = False):
     """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
@@ -41,13 +41,13 @@ def events(context: typer.Context,
 @app.command()
 def gradients(context: typer.Context, model: Model,
               on: Annotated[list[str] | None, typer.Option(help="machine (repeatable)")] = None,
-              beta: Annotated[list[float] | None, typer.Option(help="strength of the nudge (repeatable)")] = None,
-              state_bits: Annotated[list[int] | None, typer.Option(help="of Loihi machines (repeatable); those proven "
-                                                                   "safe are added")] = None,
-              pairs: Annotated[int, typer.Option(min=1, help="nudged pairs averaged on noisy machines")] = 1,
+              beta: Annotated[list[float] | None, nudged("strength of the nudge (repeatable)")] = None,
+              state_bits: Annotated[list[int] | None, counted("of Loihi machines (repeatable); those proven safe are "
+                                                              "added", 4, 16)] = None,
+              pairs: Annotated[int, counted("nudged pairs averaged on noisy machines")] = 1,
               images: Images = 100,
               chip: Chip = 0,
-              seed: Annotated[int, typer.Option(min=0, help="of the images and of read noise")] = 0,
+              seed: Annotated[int, seeded("of the images and of read noise")] = 0,
               out: Out = None,
               data_root: DataRoot = None, download: Download = False):
     """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
@@ -70,7 +70,7 @@ def gradients(context: typer.Context, model: Model,
 def devices(context: typer.Context,
             names: Annotated[list[str] | None, typer.Argument(help="presets; all if none is named")] = None,
             out: Annotated[Path | None, typer.Option(help="folder for table and plot of their errors")] = None,
-            seed: Annotated[int, typer.Option(min=0, help="of the devices drawn for the plot")] = 0):
+            seed: Annotated[int, seeded("of the devices drawn for the plot")] = 0):
     """List the memory devices of analog crossbars with their sources; plot programming error, drift and read noise."""
     from ep_hw.measurements.devices import device_table, devices_figure, measure_devices, measured_presets
 

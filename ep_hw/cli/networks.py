@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import DataRoot, Device, Download, Model
+from ep_hw.cli.options import DataRoot, Device, Download, Model, counted, measured, seeded
 from ep_hw.cli.printing import print_table
 from mapping.program import Table
 
@@ -16,8 +16,8 @@ Loss, Readout, Pool = Literal["cross-entropy", "mse"], Literal["outside", "insid
 
 @app.command()
 def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOML file")], out: Out,
-          seed: Annotated[int, typer.Option(min=0)] = 1, data_root: DataRoot = None, download: Download = False,
-          device: Device = "cpu"):
+          seed: Annotated[int, seeded("of weights, order and noise")] = 1, data_root: DataRoot = None,
+          download: Download = False, device: Device = "cpu"):
     """Train a network by a recipe; a killed run goes on where it was."""
     from ep_hw.training import load_recipe
     from ep_hw.training import train as fit
@@ -65,8 +65,8 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
              loss: Annotated[Loss | None, typer.Option(help="what it was trained on, where --map does not say")] = None,
              readout: Annotated[Readout | None, typer.Option(help="inside the energy, fed back, or outside it")] = None,
              pool: Annotated[Pool | None, typer.Option(help="kind of all pools")] = None,
-             stride: Annotated[int | None, typer.Option(min=1, help="of every convolution")] = None,
-             slope: Annotated[float | None, typer.Option(help="A of the activation clamp(A x, 0, 1)")] = None,
+             stride: Annotated[int | None, counted("of every convolution")] = None,
+             slope: Annotated[float | None, measured("A of the activation clamp(A x, 0, 1)", 1e-6, 1_000_000)] = None,
              data_root: DataRoot = None):
     """Turn an EP checkpoint of other code into a model, checked by a forward pass in that code's own terms, and by its
     accuracy where the data are there. What neither --map nor the file says of its training is asked for.

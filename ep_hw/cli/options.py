@@ -1,18 +1,68 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the ranges of numbers that any of them takes."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic_core import PydanticCustomError
+
+from ep_hw.fields import MOST, MOST_STEPS
+from mapping.options import number, whole
+
+MOST_IMAGES, MOST_CHIPS, MOST_JOBS, LAST_SEED = 10**6, 1000, 1024, 2**32 - 1
+LARGEST_EPS = 100
+
+
+def _within(read: Callable[[str], float], low: float, high: float) -> Callable:
+    """How an option's text is read: by `read`, and refused out of a range. A default comes as the number that it is."""
+    def parse(text):
+        try:
+            value = read(text) if isinstance(text, str) else text
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            kind = "whole number" if read is whole else "number"
+            raise PydanticCustomError("range", "{got} is no {kind} from {low} to {high}",
+                                      {"got": repr(text), "kind": kind, "low": str(low), "high": str(high)})
+        return value
+
+    return parse
+
+
+def counted(help: str, low: int = 1, high: int = MOST):
+    """An option that takes a whole number."""
+    return typer.Option(parser=_within(whole, low, high), metavar=f"<{low}..{high}>", help=help)
+
+
+def measured(help: str, low: float, high: float):
+    """An option that takes a number."""
+    return typer.Option(parser=_within(number, low, high), metavar=f"<{low}..{high}>", help=help)
+
+
+def seeded(help: str):
+    """An option that takes a seed."""
+    return counted(help, 0, LAST_SEED)
+
+
+def stepped(help: str):
+    """An option that takes a number of time steps or iterations."""
+    return counted(help, 1, MOST_STEPS)
+
+
+def nudged(help: str):
+    """An option that takes the strength of a nudge."""
+    return measured(help, 1e-6, 1_000_000)
+
 
 Model = Annotated[str, typer.Argument(help="a packaged model (see 'ep-hw models') or a checkpoint file")]
-Images = Annotated[int, typer.Option(min=1, help="test images, drawn by --seed")]
-Chip = Annotated[int, typer.Option(min=0, help="chip seed, where there are chips")]
+Images = Annotated[int, counted("test images, drawn by --seed", high=MOST_IMAGES)]
+Chip = Annotated[int, seeded("chip seed, where there are chips")]
 DataRoot = Annotated[str | None, typer.Option(help="folder that holds cifar-10-batches-py (or EP_HW_DATA)")]
 Download = Annotated[bool, typer.Option("--download", help="fetch a missing data set from where it was published")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 Out = Annotated[Path | None, typer.Option(help="folder to write into; the same command goes on there [default: a new "
                                          "ep-hw-COMMAND-MODEL-TIME]")]
-Jobs = Annotated[int, typer.Option(min=1, help="worker processes; any number gives the same bytes")]
-PROCESSORS = len(os.sched_getaffinity(0))
+Jobs = Annotated[int, counted("worker processes; any number gives the same bytes", high=MOST_JOBS)]
+PROCESSORS = min(len(os.sched_getaffinity(0)), MOST_JOBS)

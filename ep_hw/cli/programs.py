@@ -8,7 +8,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import Chip, DataRoot, Download, Model
+from ep_hw.cli.options import MOST_IMAGES, Chip, DataRoot, Download, Model, counted, measured, seeded, stepped
 from ep_hw.cli.printing import print_table
 from mapping.crossbar_target import RUNG_MEANINGS
 from mapping.program import Table
@@ -35,11 +35,11 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
 def why(context: typer.Context,
         model: Model, first: Annotated[str, typer.Argument(help="a machine, or the folder of a compiled program")],
         second: Annotated[str, typer.Argument(help="another one")],
-        images: Annotated[int, typer.Option(min=1, help="test images")] = 20,
-        steps: Annotated[int, typer.Option(min=1, help="time steps to compare")] = 40,
-        tolerance: Annotated[float, typer.Option(min=0, help="gaps up to it count as equal")] = 1e-5,
+        images: Annotated[int, counted("test images", high=MOST_IMAGES)] = 20,
+        steps: Annotated[int, stepped("time steps to compare")] = 40,
+        tolerance: Annotated[float, measured("gaps up to it count as equal", 0, 1)] = 1e-5,
         chip: Chip = 0,
-        seed: Annotated[int, typer.Option(min=0, help="of the read noise")] = 0,
+        seed: Annotated[int, seeded("of the read noise")] = 0,
         out: Annotated[Path | None, typer.Option(help="folder for why.json and a plot of the gap")] = None,
         data_root: DataRoot = None):
     """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""

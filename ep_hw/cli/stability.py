@@ -6,17 +6,30 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model, Out
+from ep_hw.cli.options import (
+    LARGEST_EPS,
+    Chip,
+    DataRoot,
+    Download,
+    Images,
+    Model,
+    Out,
+    counted,
+    measured,
+    seeded,
+    stepped,
+)
 from ep_hw.cli.printing import save_measurement, track_points
 
 
 @app.command()
 def uncertainty(context: typer.Context, model: Model,
                 on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
-                size: Annotated[list[float] | None, typer.Option(help="l2 size of a perturbation (repeatable)")] = None,
-                draws: Annotated[int, typer.Option(min=1, help="random directions an image and size")] = 5,
+                size: Annotated[list[float] | None, measured("l2 size of a perturbation (repeatable)",
+                                                             1e-6, LARGEST_EPS)] = None,
+                draws: Annotated[int, counted("random directions an image and size")] = 5,
                 images: Images = 100, chip: Chip = 0,
-                seed: Annotated[int, typer.Option(min=0, help="of the images and of the directions")] = 0,
+                seed: Annotated[int, seeded("of the images and of the directions")] = 0,
                 out: Out = None,
                 data_root: DataRoot = None, download: Download = False):
     """Show how the chance that a random perturbation changes a prediction grows with its size, and its exponent."""
@@ -43,14 +56,13 @@ def uncertainty(context: typer.Context, model: Model,
 @app.command()
 def temporal(context: typer.Context,
              model: Model, on: Annotated[str, typer.Option(help="machine or program folder")] = "reference",
-             eps: Annotated[float, typer.Option(min=0, help="of the l2 attack")] = 0.5,
-             time: Annotated[list[int] | None, typer.Option(min=1, help="iterations that the attacker's gradient goes "
-                                                            "through (repeatable)")] = None,
-             step: Annotated[list[int] | None, typer.Option(min=1, help="time step at which the machine predicts "
-                                                            "(repeatable)")] = None,
-             iterations: Annotated[int, typer.Option(min=1, help="PGD iterations")] = 20,
+             eps: Annotated[float, measured("of the l2 attack", 0, LARGEST_EPS)] = 0.5,
+             time: Annotated[list[int] | None, stepped("iterations that the attacker's gradient goes through "
+                                                       "(repeatable)")] = None,
+             step: Annotated[list[int] | None, stepped("time step at which the machine predicts (repeatable)")] = None,
+             iterations: Annotated[int, counted("PGD iterations")] = 20,
              images: Images = 100, chip: Chip = 0,
-             seed: Annotated[int, typer.Option(min=0, help="of the images and of read noise")] = 0,
+             seed: Annotated[int, seeded("of the images and of read noise")] = 0,
              out: Out = None,
              data_root: DataRoot = None, download: Download = False):
     """Show accuracy against an attacker's time and the machine's own: how long each of them relaxes."""

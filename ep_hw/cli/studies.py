@@ -7,7 +7,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed, place
-from ep_hw.cli.options import PROCESSORS, DataRoot, Device, Download, Jobs, Out
+from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, PROCESSORS, DataRoot, Device, Download, Jobs, Out, counted
 from ep_hw.cli.printing import cell_progress, print_table
 
 
@@ -17,8 +17,8 @@ def study(context: typer.Context,
                                                                   "TOML file")],
           dry_run: Annotated[bool, typer.Option("--dry-run", help="only count the cells and estimate their time from a "
                                                 "measured one of each kind")] = False,
-          images: Annotated[int | None, typer.Option(min=1, help="test images, in place of the study's")] = None,
-          chips: Annotated[int | None, typer.Option(min=1, help="chips, in place of the study's")] = None,
+          images: Annotated[int | None, counted("test images, in place of the study's", high=MOST_IMAGES)] = None,
+          chips: Annotated[int | None, counted("chips, in place of the study's", high=MOST_CHIPS)] = None,
           out: Out = None,
           jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""

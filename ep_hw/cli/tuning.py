@@ -6,46 +6,38 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import DataRoot, Download, Model, Out
+from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, DataRoot, Download, Model, Out, counted, measured, nudged, seeded
 from ep_hw.cli.printing import print_table
-from mapping.errors import Refusal
 
 
 @app.command()
 def tune(context: typer.Context, model: Model,
          on: Annotated[str, typer.Option(help="a crossbar, or the folder of one compiled")] = "crossbar:pcm",
-         chips: Annotated[int, typer.Option(min=1, help="chips to tune, of seeds 0, 1, ...")] = 5,
-         chip_seed: Annotated[list[int] | None, typer.Option(min=0, help="chips by their seeds, in place of --chips "
-                                                             "(repeatable)")] = None,
-         epochs: Annotated[int, typer.Option(min=1, help="passes over the training images")] = 4,
-         rate: Annotated[float, typer.Option(help="learning rate, of all layers")] = 0.3,
-         batch: Annotated[int, typer.Option(min=1, help="images between two updates")] = 60,
-         beta: Annotated[float, typer.Option(help="strength of the nudges")] = 1.0,
-         pairs: Annotated[int, typer.Option(min=1, help="nudged pairs averaged on noisy machines")] = 1,
+         chips: Annotated[int, counted("chips to tune, of seeds 0, 1, ...", high=MOST_CHIPS)] = 5,
+         chip_seed: Annotated[list[int] | None, seeded("chips by their seeds, in place of --chips (repeatable)"
+                                                       )] = None,
+         epochs: Annotated[int, counted("passes over the training images")] = 4,
+         rate: Annotated[float, measured("learning rate, of all layers", 1e-12, 1_000_000)] = 0.3,
+         batch: Annotated[int, counted("images between two updates")] = 60,
+         beta: Annotated[float, nudged("strength of the nudges")] = 1.0,
+         pairs: Annotated[int, counted("nudged pairs averaged on noisy machines")] = 1,
          biases_only: Annotated[bool, typer.Option("--biases-only", help="write no device: only digital biases learn"
                                                    )] = False,
          write: Annotated[str | None, typer.Option(help="write model: exact, linear, pcm or reram, with options as in "
                                                    "reram[noise=0] [default: the device's]")] = None,
          beside: Annotated[str | None, typer.Option(help="noise-aware network to compare with [default: the packaged "
                                                     "one of the model]")] = None,
-         images: Annotated[int | None, typer.Option(min=1, help="test images, drawn by --seed [default: all]")] = None,
-         seed: Annotated[int, typer.Option(min=0, help="of order, read noise and write noise")] = 0,
+         images: Annotated[int | None, counted("test images, drawn by --seed [default: all]", high=MOST_IMAGES)] = None,
+         seed: Annotated[int, seeded("of order, read noise and write noise")] = 0,
          out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Let programmed chips learn in situ by equilibrium propagation, from their own states, and compare."""
-    from pydantic import ValidationError
-
     from ep_hw.tuning.run import plan_tuning, run_tuning
     from ep_hw.tuning.settings import TuningSettings
 
-    try:
-        settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs,
-                                  biases_only=biases_only)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Refusal(first["msg"], where=f"--{first['loc'][0]}", got=first["input"], allowed="above 0",
-                      remedy="correct the option") from None
-    tuning = plan_tuning(model, on, chip_seed or range(chips), settings, write=write, beside=beside, images=images,
-                         seed=seed, root=data_root, download=download)
+    settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs, biases_only=biases_only)
+    seeds = list(dict.fromkeys(chip_seed or range(chips)))
+    tuning = plan_tuning(model, on, seeds, settings, write=write, beside=beside, images=images, seed=seed,
+                         root=data_root, download=download)
     task = tuning.task
     images = (split.digest for split in (task.train, task.watch, tuning.test))
     out = claimed(context, tuning.net.name, asked(context, task.program.digest(), *images))

@@ -2,10 +2,10 @@
 
 import math
 
-from pydantic import BaseModel, ConfigDict, Field
+from ep_hw.fields import Count, Positive, Stated, Steps
 
 
-class TuningSettings(BaseModel):
+class TuningSettings(Stated):
     """Steps count time steps. `rate` falls along half a cosine to nothing over the epochs.
 
     A contrast is a small difference of noisy, rounded states: `beta` is larger than in training, and `pairs` of nudged
@@ -13,15 +13,13 @@ class TuningSettings(BaseModel):
     to undo.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(4, ge=1)
-    batch: int = Field(60, ge=1)
-    rate: float = Field(0.3, gt=0)
-    beta: float = Field(1.0, gt=0)
-    pairs: int = Field(1, ge=1)
-    free_steps: int = Field(20, ge=1)
-    nudged_steps: int = Field(8, ge=1)
+    epochs: Count = 4
+    batch: Count = 60
+    rate: Positive = 0.3
+    beta: Positive = 1.0
+    pairs: Count = 1
+    free_steps: Steps = 20
+    nudged_steps: Steps = 8
     biases_only: bool = False
 
     def rate_at(self, epoch: int) -> float:

@@ -185,6 +185,31 @@ def test_every_member_of_an_ensemble_breaks_a_weak_model(name, members):
         assert (machine.relax(attempt.run(machine, images, labels, seeded()).images).prediction != labels).all()
 
 
+@pytest.mark.parametrize(("classes", "name", "members"), [
+    (2, "standard", ["apgd-ce", "fab-t", "square"]), (2, "rand", ["apgd-ce"]),
+    (2, "paper", ["apgd-ce", "deepfool", "square"]), (3, "standard", ["apgd-ce", "apgd-dlr", "fab-t", "square"]),
+    (3, "rand", ["apgd-ce", "apgd-dlr"]), (4, "standard", ["apgd-ce", "apgd-t", "fab-t", "square"])])
+def test_of_few_classes_the_members_that_rank_no_more_are_run(classes, name, members):
+    machine, images = linear(3, classes=classes), middle_images(3)
+    labels, eps = machine.relax(images).prediction, 2 * float(least_perturbations(machine, images, "linf").max())
+    found = attempts(machine, Threat("autoattack_linf", eps), SETTINGS.model_copy(update={"ensemble": name}))
+    assert list(map(str, found)) == members
+    made = [attempt.run(machine, images, labels, seeded()).images for attempt in found]
+    assert all(float((x - images).abs().max()) <= eps + 1e-6 for x in made)
+    assert torch.stack([machine.relax(x).prediction != labels for x in made]).any(0).all()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ATTACKS if "unclipped" not in kind])
+def test_two_classes_fall_to_every_attack(kind):
+    machine, images = linear(1), middle_images(3)
+    labels, norm = machine.relax(images).prediction, kind.rpartition("_")[2]
+    far = 3 * float(least_perturbations(machine, images, norm).max())
+    gradients = ("bptt@2", "bptt@2:margin", "apgd@2")
+    result = attack(machine, Threat(kind, 100.0 if kind == "cw_l2" else far), images, labels,
+                    SETTINGS.model_copy(update={"gradients": gradients}), seeded())
+    assert all(result.broken_by)
+
+
 def test_noisy_machines_meet_the_ensemble_for_noisy_machines():
     noisy = attempts(linear(classes=10, sigma=0.1), Threat("autoattack_l2", 1.0), SETTINGS)
     assert [(str(member), member.reads) for member in noisy] == [("apgd-ce", SETTINGS.eot), ("apgd-dlr", SETTINGS.eot)]
@@ -364,10 +389,15 @@ def test_a_threat_is_rebuilt_from_its_text(text):
 def test_threats_have_fractions_and_aliases():
     assert parse_threat("pgd_linf@8/255").strength == pytest.approx(8 / 255)
     assert parse_threat("jpeg@2").name == "jpeg_compression"
+    assert str(parse_threat("pgd_l2@-0")) == "pgd_l2@0"
 
 
 @pytest.mark.parametrize("text", ["pgd@1", "pgd_l2", "pgd_l2@x", "jpeg@6", "jpeg@2.5", "pgd_l2@-1", "pgd_l2@nan",
-                                  "transfer:nowhere:pgd_l2@1", "transfer:reference:clean", "pgd_l2@1/0"])
+                                  "transfer:nowhere:pgd_l2@1", "transfer:reference:clean", "pgd_l2@1/0", "clean@3",
+                                  "clean@", "pgd_l2@1e400", "pgd_l2@inf", "pgd_l2@0x1", "pgd_l2@1_0", "pgd_l2@\u0663",
+                                  "pgd_l2@ 1", " pgd_l2@1", "pgd_l2@1\n", "pgd_l2@+1", "pgd_l2@1/", "pgd_l2@/2",
+                                  "pgd_l2@1/2/3", "pgd_l2@1e-400", "pgd_l2@1e-7", "pgd_l2@101", "pgd_l2@1@2",
+                                  "jpeg@nan", "jpeg@3_0", "official:clean@1", "transfer:reference:clean@1", ""])
 def test_bad_threats_are_refused(text):
     with pytest.raises(Refusal, match="allowed: "):
         parse_threat(text)
@@ -375,7 +405,9 @@ def test_bad_threats_are_refused(text):
 
 @pytest.mark.parametrize("text", ["bptt", "bptt@0", "bptt@1.5", "ep@0", "ep@x", "adjoint@0", "adjoint@5x", "ep@1x0",
                                   "ep@1x", "ep@inf", "ep@1:hinge", "bptt@5:", "apgd@5:margin", "apgd@0", "bptt@5x6",
-                                  "bptt@5x", "spsa@3", "bptt@ownx3", "ep@own"])
+                                  "bptt@5x", "spsa@3", "bptt@ownx3", "ep@own", "ep@nan", "ep@1e400", "ep@1_0",
+                                  "bptt@1_0", "bptt@\u0663", "bptt@ 5", " bptt@5", "bptt@0x5", "bptt@+5", "bptt@-5",
+                                  "bptt@1000000", "adjoint@1e3", "ep@1e-9", "ep@1e9", "ep@-1", "apgd@9999999999"])
 def test_bad_gradients_are_refused(text):
     with pytest.raises(Refusal, match="bptt@STEPS"):
         parse_gradient(text)
