@@ -4,7 +4,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from ep_hw.cli import app
+from ep_hw.cli.commands import app
 from mapping import Refusal
 
 COMMANDS = get_command(app).commands
