@@ -1,10 +1,11 @@
 """The folder of a run belongs to one question: the same question goes on there, any other is refused.
 
-`question.json` says which it is: the command as it was typed, and a digest of everything that decides the answer.
+`question.json` says which it is: the command as it was typed, a digest of everything it asks, and one of the images.
 """
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -21,22 +22,24 @@ FILE = "question.json"
 
 
 class Question(BaseModel):
-    """What a folder answers: the command as a user types it, and the sha256 of what decides the answer."""
+    """What a folder answers: the command as a user types it, the sha256 of what it asks, and of which images."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     command: str
     digest: str = Field(pattern="^[0-9a-f]{64}$")
+    images: str
 
     @classmethod
-    def of(cls, command: str, asked: Iterable) -> "Question":
-        """Args: asked: plain values, among them digests of networks and images; this version's code is added."""
+    def of(cls, command: str, asked: Iterable, images: str) -> "Question":
+        """Args: asked: plain values, among them digests of networks; this version's code is added. images: digest."""
         content = json.dumps([all_code(), *asked], sort_keys=True, default=str)
-        return cls(command=command, digest=hashlib.sha256(content.encode()).hexdigest())
+        return cls(command=command, digest=hashlib.sha256(content.encode()).hexdigest(), images=images)
 
 
 def claim(folder: str | Path, question: Question):
-    """Take a new or empty folder for a question, or go on with that question.
+    """Take a new or empty folder for a question, or go on with that question; of other images, as is said, it is
+    answered again.
 
     Raises:
         Refusal: the folder belongs to another question, holds other files, or cannot be written.
@@ -46,9 +49,14 @@ def claim(folder: str | Path, question: Question):
     if not (folder / FILE).exists():
         if others := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
             raise _taken(folder, f"{', '.join(others[:3])}{' ...' if others[3:] else ''}")
-        write_atomically(folder / FILE, question.model_dump_json(indent=1).encode() + b"\n")
-    if (theirs := _read(folder)).digest != question.digest:   # read even what was just written: another run may race
+        _write(folder, question)
+    theirs = _read(folder)   # even what was just written: another run may race
+    if theirs.digest != question.digest:
         raise _taken(folder, theirs.command)
+    if theirs.images != question.images:
+        logging.getLogger(__name__).warning("%s: the images are others than before; the question is answered again",
+                                            folder)
+        _write(folder, question)
 
 
 def folder_for(command: str, name: str, question: Question, now: datetime) -> Path:
@@ -63,6 +71,10 @@ def folder_for(command: str, name: str, question: Question, now: datetime) -> Pa
     return next(Path(name) for name in names if not Path(name).exists())
 
 
+def _write(folder: Path, question: Question):
+    write_atomically(folder / FILE, question.model_dump_json(indent=1).encode() + b"\n")
+
+
 def _read(folder: Path) -> Question:
     with refusing("cannot tell which question the folder belongs to", where=folder / FILE, allowed="a file as written",
                   remedy="choose another --out, or remove the folder"):
@@ -71,5 +83,5 @@ def _read(folder: Path) -> Question:
 
 def _taken(folder: Path, got: str) -> Refusal:
     return Refusal("the folder belongs to another question", where=str(folder), got=got,
-                   allowed="a new folder, or the same command on the same data with the same version",
+                   allowed="a new folder, or the same command with the same version",
                    remedy="choose another --out, or remove the folder")

@@ -124,7 +124,8 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
         Refusal: the folder belongs to another question, or a machine cannot be opened.
     """
     out = Path(out)
-    claim(out, question or Question.of(command, stems([plan, *(other for _, other in others)])))
+    claim(out, question or Question.of(command, keys([plan, *(other for _, other in others)]),
+                                       plan.images.digest))
     parts = [(plan, out), *((other, out / FOLDER / other.model) for _, other in others)]
     outcomes = evaluate_all(parts, progress, jobs)
     (summary, cells), *beside = outcomes
@@ -140,9 +141,9 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
     return summary, [flag for verdict in checks for flag in verdict.flags]
 
 
-def stems(plans: Iterable[Plan]) -> list[str]:
-    """The keys of all cells of some plans: whatever decides an answer is in them."""
-    return [cell.stem for plan in plans for cell in cells_of(plan, Path())]
+def keys(plans: Iterable[Plan]) -> list[str]:
+    """The keys of all configurations of some plans: whatever decides an answer, but for the images, is in them."""
+    return list(dict.fromkeys(cell.configuration.key for plan in plans for cell in cells_of(plan, Path())))
 
 
 def plans_beside(plan: Plan, members: Iterable[Member]) -> list[tuple[Member, Plan]]:

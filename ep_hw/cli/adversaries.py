@@ -48,14 +48,14 @@ def transfer(context: typer.Context, model: Model,
     from ep_hw.measurements.adversary_figures import transfer_figure
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
     from ep_hw.threats import parse_threat
-    from ep_hw.workflow import network_and_images, programs_of, stems
+    from ep_hw.workflow import keys, network_and_images, programs_of
 
     net, split = network_and_images(model, images, seed, data_root, download)
     programs = programs_of(net, on or ["reference", "loihi", "crossbar:pcm"], other or [])
     chosen = {"gradients": tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))} if gradient else {}
     settings, threat = AttackSettings(iterations=iterations, **chosen), parse_threat(attack)
     plan = plan_transfer(net, split, programs, threat, chips=chips, seed=seed, settings=settings, device=device)
-    out = claimed(context, net.name, asked(context, *stems([plan])))
+    out = claimed(context, net.name, asked(context, split.digest, *keys([plan])))
     with cell_progress("transferring") as show:
         summary, _ = evaluate(plan, out, show, jobs)
     rows = transfer_rows(summary, tuple(programs), threat)

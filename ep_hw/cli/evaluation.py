@@ -111,7 +111,8 @@ def evaluate(
 
     seconds, queries = budget and _seconds(budget, images), settings.queries
     first = plan_of(1 if budget else images, queries)
-    question = asked(context, *workflow.stems([first, *(plan for _, plan in workflow.plans_beside(first, others))]))
+    beside = [plan for _, plan in workflow.plans_beside(first, others)]
+    question = asked(context, first.images.digest, *workflow.keys([first, *beside]))
     out = claimed(context, first.model, question)
     if budget and others and chosen.of_families:
         chosen = suites.tables_only(chosen)

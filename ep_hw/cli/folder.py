@@ -8,13 +8,17 @@ import typer
 PLACES = ("out", "jobs", "data_root", "download", "each_chip", "dry_run")   # decide no answer; data have a digest
 
 
-def asked(context: typer.Context, *digests):
-    """The question of a command: its parameters, without `PLACES`, and the digests of what they stand for."""
+def asked(context: typer.Context, images: str, *digests):
+    """The question of a command: its parameters, without `PLACES`, and the digests of what they stand for.
+
+    Args:
+        images: digest of the images that the answer is about.
+    """
     from ep_hw.folders import Question
     from ep_hw.workflow import command_line
 
     given = {name: value for name, value in context.params.items() if name not in PLACES}
-    return Question.of(command_line(), [context.info_name, given, *digests])
+    return Question.of(command_line(), [context.info_name, given, *digests], images)
 
 
 def place(context: typer.Context, name: str, question) -> Path:

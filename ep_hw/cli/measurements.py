@@ -78,6 +78,6 @@ def devices(context: typer.Context,
     if out is None:
         print_table(device_table(presets))
         return
-    claimed(context, "devices", asked(context))
+    claimed(context, "devices", asked(context, ""))
     rows = list(measure_devices(presets, seed))
     save_measurement(out, "devices", {"seed": seed}, rows, device_table(presets), devices_figure(rows))

@@ -54,7 +54,7 @@ def why(context: typer.Context,
     programs = program_like(first, graph), program_like(second, graph)
     shown = load_data(net.provenance["data"]["name"], "test", data_root).take(slice(images))
     if out is not None:
-        claimed(context, net.name, asked(context, *(program.digest() for program in programs), shown.digest))
+        claimed(context, net.name, asked(context, shown.digest, *(program.digest() for program in programs)))
     found = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=chip, seed=seed)
     typer.echo(found.sentence())
     for table in found.tables():

@@ -25,11 +25,11 @@ def study(context: typer.Context,
     from ep_hw.studies.execution import estimate, plan_study
     from ep_hw.studies.outcome import run_study, study_table
     from ep_hw.studies.study import load_study, with_numbers
-    from ep_hw.workflow import stems
+    from ep_hw.workflow import keys
 
     wanted = with_numbers(load_study(name), images=images, chips=chips)
     plan = plan_study(wanted, device=device, root=data_root, download=download)
-    question = asked(context, wanted.model_dump(mode="json", by_alias=True), *stems([plan]))
+    question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
     if dry_run:
         found = estimate(plan, place(context, Path(name).stem, question))
         typer.echo(f"{wanted.title}: {found.cells} cells of up to {min(plan.shard, len(plan.images))} images, "

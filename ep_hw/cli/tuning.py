@@ -40,7 +40,7 @@ def tune(context: typer.Context, model: Model,
                          root=data_root, download=download)
     task = tuning.task
     images = (split.digest for split in (task.train, task.watch, tuning.test))
-    out = claimed(context, tuning.net.name, asked(context, task.program.digest(), *images))
+    out = claimed(context, tuning.net.name, asked(context, "".join(images), task.program.digest()))
     print_table(run_tuning(tuning, out, _line))
     typer.echo(f"{out}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {out}'")
 

@@ -9,8 +9,8 @@ from ep_hw import versions
 from ep_hw.folders import Question, claim, folder_for
 from mapping import Refusal
 
-ASKED = Question.of("ep-hw evaluate digits", ["evaluate", {"seed": 0}, "digest of images"])
-OTHER = Question.of("ep-hw evaluate digits --seed 1", ["evaluate", {"seed": 1}, "digest of images"])
+ASKED = Question.of("ep-hw evaluate digits", ["evaluate", {"seed": 0}, "digest of the network"], "images")
+OTHER = Question.of("ep-hw evaluate digits --seed 1", ["evaluate", {"seed": 1}, "digest of the network"], "images")
 NOON = datetime(2026, 11, 28, 12)
 
 
@@ -46,10 +46,20 @@ def test_a_folder_whose_question_cannot_be_read_is_not_taken(tmp_path, content):
 
 
 def test_a_question_is_everything_asked_and_the_code_that_answers(monkeypatch):
-    assert Question.of("another spelling", ["evaluate", {"seed": 0}, "digest of images"]).digest == ASKED.digest
-    assert Question.of("", ["evaluate", {"seed": 0}, "digest of others"]).digest != ASKED.digest
+    asked = ["evaluate", {"seed": 0}, "digest of the network"]
+    assert Question.of("another spelling", asked, "images").digest == ASKED.digest
+    assert Question.of("", [*asked[:2], "digest of another"], "images").digest != ASKED.digest
     monkeypatch.setitem(versions.THREATS, "pgd", 99)
-    assert Question.of("", ["evaluate", {"seed": 0}, "digest of images"]).digest != ASKED.digest
+    assert Question.of("", asked, "images").digest != ASKED.digest
+
+
+def test_the_same_question_of_other_images_is_answered_again_and_it_is_said(tmp_path, caplog):
+    claim(tmp_path, ASKED)
+    claim(tmp_path, ASKED)
+    assert not caplog.messages
+    claim(tmp_path, ASKED.model_copy(update={"images": "others"}))
+    assert "the images are others than before" in caplog.text
+    assert json.loads((tmp_path / "question.json").read_text())["images"] == "others"
 
 
 def test_where_no_folder_is_named_each_question_has_its_own_and_finds_it_again(tmp_path, monkeypatch):
