@@ -73,7 +73,7 @@ class StoredTime:
             Refusal: it is damaged.
         """
         sealed = open_sealed(self.path, FORM, "run the same command again")
-        found = sealed.arrays({"correct": f"bool {(len(self.split), len(self.steps))}"})
+        found = sealed.arrays({"correct": ("bool", (len(self.split), len(self.steps)))})
         correct = torch.from_numpy(found["correct"])
         return TemporalPoint(str(self.program.target), self.temporal.eps, self.time, self.steps, correct)
 
