@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ep_hw.attacks import AttackSettings
 from ep_hw.threats import Threat, parse_threat
 from mapping.errors import Refusal
-from mapping.options import duration, spell_duration
+from mapping.options import duration, parse_options, spell_duration
 from mapping.targets import CrossbarTarget, parse
 
 Value = bool | int | float | str
@@ -136,10 +136,8 @@ def _point(technology: str, options: dict[str, str]) -> Point:
         age = _clip(options["age"], target)
         clipped = (options["age"], age) if age != options["age"] else None
         options = {**options, "age": age}
-    added = ",".join(f"{name}={text}" for name, text in options.items())
-    own = technology.strip().removesuffix("]")
-    machine = own + ("," if "[" in own else "[") + added + "]" if added else technology
-    return Point(technology, str(parse(machine)), options, clipped)
+    swept = parse_options(target, ",".join(f"{name}={text}" for name, text in options.items()))
+    return Point(technology, str(swept), options, clipped)
 
 
 def _clip(age: str, target: CrossbarTarget) -> str:

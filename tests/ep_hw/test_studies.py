@@ -51,7 +51,7 @@ def test_a_grid_is_every_combination_and_a_list_its_own_points():
     found = [point.machine for point in points_of(study)]
     assert found == ["crossbar:pcm[adc_bits=4]", "crossbar:pcm[drift_compensation=off,adc_bits=4]",
                      "crossbar:pcm[adc_bits=6]", "crossbar:pcm[drift_compensation=off,adc_bits=6]",
-                     "crossbar:pcm[wire_ohm=1.0]"]
+                     "crossbar:pcm[wire_ohm=1]"]
     assert study.options() == ["adc_bits", "drift_compensation", "wire_ohm"]
     assert [p.machine for p in points_of(study_of(["loihi[weight_bits=6]"]))] == ["loihi[weight_bits=6]"]
     assert points_of(study_of(["crossbar:pcm[age=1d]"], grid={"age": ("1y",)}))[0].machine == "crossbar:pcm[age=1y]"
