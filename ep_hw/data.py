@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import AfterValidator
 
 from ep_hw.batches import read_batch
 from ep_hw.fetching import Archive
@@ -24,6 +26,14 @@ SPLIT_SEED = 0
 SPLITS = ("train", "validation", "test")
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}   # of an image: (C, H, W)
+
+def _known(name: str) -> str:
+    if name not in SHAPES:
+        raise ValueError(f"no data set {name!r}; known data sets are {', '.join(SHAPES)}")
+    return name
+
+
+DataName = Annotated[str, AfterValidator(_known)]
 _CIFAR_VALIDATION = 5000
 _DIGITS_TEST, _DIGITS_VALIDATION = 360, 237
 

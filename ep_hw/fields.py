@@ -19,11 +19,12 @@ from mapping.fields import (
     Sha256,
     Stated,
     Steps,
+    Text,
     check_named,
     check_size,
     read_as,
 )
 
 __all__ = ["MOST", "MOST_STEPS", "Classes", "Count", "Depth", "Finite", "Fraction", "ImageShape", "Name", "Padding",
-           "PerChannel", "PerLayer", "Positive", "Scale", "Seed", "Sha256", "Stated", "Steps", "check_named",
-           "check_size", "read_as"]
+           "PerChannel", "PerLayer", "Positive", "Scale", "Seed", "Sha256", "Stated", "Steps", "Text",
+           "check_named", "check_size", "read_as"]

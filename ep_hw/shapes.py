@@ -35,7 +35,7 @@ class Chain(Stated):
     @model_validator(mode="after")
     def _lengths(self):
         if not len(self.channels) == len(self.paddings) == len(self.pools):
-            raise ValueError("channels, paddings and pools must have one entry per layer each")
+            raise ValueError("one entry a layer is needed in channels, paddings and pools")
         return self
 
 

@@ -33,6 +33,17 @@ def read_as(kind: Any, content: object):
     return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
 
 
+def check_printable(text: str) -> str:
+    """A text that nothing in steers a terminal.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not text.isprintable():
+        raise ValueError("characters that do not print")
+    return text
+
+
 def check_name(text: str) -> str:
     """A name as it can be shown, and be part of a file's name: no path, nothing that steers a terminal.
 
@@ -53,6 +64,7 @@ def check_named(text: str, where: object):
 
 T = TypeVar("T")
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(check_name)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(check_printable)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Depth = Annotated[int, Field(ge=1, le=DEEPEST)]
 Classes = Annotated[int, Field(ge=2, le=2**16)]

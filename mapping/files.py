@@ -23,6 +23,7 @@ from mapping.errors import Refusal
 TEXT_LIMIT = 2**20       # bytes of a TOML or JSON file that a person or `ep-hw` writes
 DEEPEST = 16             # brackets within brackets
 LARGEST_INTEGER = 2**63
+LONGEST_REASON = 300     # characters of what a parser says of bad bytes, which it may quote whole
 UNREADABLE = (OSError, ValueError, RecursionError, MemoryError, SafetensorError)   # what bad bytes make parsers raise
 
 
@@ -46,8 +47,8 @@ def reason(error: Exception) -> str:
     if callable(getattr(error, "errors", None)):
         first = error.errors()[0]
         said = first["msg"].removeprefix("Value error, ")
-        return ": ".join(filter(None, (".".join(map(str, first["loc"])), said)))
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return ": ".join(filter(None, (".".join(map(str, first["loc"])), said)))[:LONGEST_REASON]
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:LONGEST_REASON]
 
 
 def check_regular(path: str | Path) -> os.stat_result:

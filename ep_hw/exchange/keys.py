@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ep_hw.data import LOADERS, SHAPES
+from ep_hw.data import SHAPES, DataName
 from ep_hw.fields import (
     Count,
     Finite,
@@ -34,12 +34,6 @@ _SPELLED = ("state what it was trained with: in the code of Laborieux et al. --l
             "readout outside, --act my_hard_sig slope 0.5, hard_sigmoid slope 1")
 
 
-def _known(name: str) -> str:
-    if name not in LOADERS:
-        raise ValueError(f"no data set {name!r}; known data sets are {', '.join(LOADERS)}")
-    return name
-
-
 def _pattern(text: str) -> str:
     if text.count("{n}") != 1 or set(text.replace("{n}", "")) & set("{}") or not text.isprintable():
         raise ValueError(f"{text!r} must hold {{n}} once, where the layer's number stands, and no other braces")
@@ -58,7 +52,7 @@ class KeyMap(Stated):
     `NetworkSpec` for the rest. Channels, kernel and classes follow from the tensors.
     """
 
-    data: Annotated[str, AfterValidator(_known)]
+    data: DataName
     image_shape: ImageShape
     state_dict: str | None = Field(None, max_length=LONGEST_NAME)
     weight: Pattern = "synapses.{n}.weight"

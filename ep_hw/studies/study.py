@@ -15,43 +15,52 @@
     terminals = "opposite"
 """
 
+import math
 from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import product
 from pathlib import Path
+from typing import Annotated
 
-import tomli
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
 from ep_hw.attacks import AttackSettings
+from ep_hw.fields import Seed, Stated, Text, read_as
 from ep_hw.threats import Threat, parse_threat
-from mapping.errors import Refusal
+from mapping.files import parse_toml, read_bytes, refusing
 from mapping.options import duration, parse_options, spell_duration
 from mapping.targets import CrossbarTarget, parse
 
-Value = bool | int | float | str
+MOST_POINTS = 10_000   # machines of a study
+Value = bool | int | float | Text
+Many = Field(max_length=MOST_POINTS)
 
 
-class Study(BaseModel):
+class Study(Stated):
     """A study as a user writes it; see the module.
 
     `waterfalls` adds, for each technology as `machines` names it, the rungs that lead to it, and the same causes in
     reverse order. `chips` counts chip seeds from 0. `seed` draws images, corruptions, attacks and read noise.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    title: str
-    machines: tuple[str, ...] = Field(min_length=1)
-    model: str = "digits"
-    threats: tuple[str, ...] = ()
-    images: int = Field(100, ge=1)
-    chips: int = Field(5, ge=1)
-    seed: int = Field(0, ge=0)
+    title: Text
+    machines: Annotated[tuple[Text, ...], Many] = Field(min_length=1)
+    model: Text = "digits"
+    threats: Annotated[tuple[Text, ...], Many] = ()
+    images: int = Field(100, ge=1, le=10**6)
+    chips: int = Field(5, ge=1, le=1000)
+    seed: Seed = 0
     waterfalls: bool = True
-    grid: dict[str, tuple[Value, ...]] = {}
-    points: tuple[dict[str, Value], ...] = Field((), alias="list")
+    grid: dict[Text, Annotated[tuple[Value, ...], Many]] = Field(default_factory=dict)
+    points: Annotated[tuple[dict[Text, Value], ...], Many] = Field((), alias="list")
     attack: AttackSettings = AttackSettings()
+
+    @model_validator(mode="after")
+    def _size(self):
+        each = math.prod(map(len, self.grid.values())) * bool(self.grid) + len(self.points)
+        if (machines := len(self.machines) * max(each, 1)) > MOST_POINTS:
+            raise ValueError(f"{machines} machines, more than {MOST_POINTS}")
+        return self
 
     def threats_named(self) -> tuple[Threat, ...]:
         """The threats besides clean images."""
@@ -113,16 +122,12 @@ def load_study(name: str | Path) -> Study:
         Refusal: no such study, or a field that is missing, unknown or out of range.
     """
     path = studies().get(str(name), Path(name))
-    try:
-        return Study.model_validate(tomli.loads(path.read_text()))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Refusal(first["msg"], where=f"{path}, {'.'.join(map(str, first['loc']))}", got=first["input"],
-                      allowed=", ".join(f.alias or name for name, f in Study.model_fields.items()),
-                      remedy="correct the study") from None
-    except (OSError, ValueError) as error:
-        raise Refusal("no readable study", where=str(path), got=error, allowed=", ".join(studies()),
-                      remedy="name a packaged study or a TOML file") from None
+    with refusing("no readable study", where=path, allowed=", ".join(studies()),
+                  remedy="name a packaged study or a TOML file"):
+        content = parse_toml(read_bytes(path))
+    with refusing("not a study", where=path, remedy="correct the study",
+                  allowed=", ".join(f.alias or name for name, f in Study.model_fields.items())):
+        return read_as(Study, content)
 
 
 def with_numbers(study: Study, **changes: int | None) -> Study:

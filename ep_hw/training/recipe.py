@@ -10,34 +10,28 @@
 
 import hashlib
 import json
+from abc import abstractmethod
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tomli
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    TypeAdapter,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, ValidationError, model_serializer, model_validator
 
 from ep_hw.baselines import CNNSpec, ViTSpec
 from ep_hw.checkpoint import provenance_of
-from ep_hw.data import Split
-from ep_hw.fields import Count, Padding, Positive
+from ep_hw.data import CLASSES, SHAPES, DataName, Split
+from ep_hw.fields import Count, Depth, Fraction, PerLayer, Positive, Stated, Steps, read_as
 from ep_hw.network import NetworkSpec
-from mapping.errors import Refusal
+from ep_hw.shapes import Chain, ImageSpec
+from mapping.files import parse_toml, read_bytes, reason, refusing
 
 _NEWER = ("restart", "weight_noise", "start", "feedback_norm")   # fields that older recipes did not have
+Rate = Annotated[float, Field(gt=0, le=1000)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Pixels = Annotated[float, Field(ge=0, le=64)]
 
 
-class BaseRecipe(BaseModel):
+class BaseRecipe(Stated):
     """What every recipe says: data, batches, rates over time, augmentation.
 
     Training images are drawn anew each epoch: `shift` translates by up to so many whole pixels, `flip` mirrors half of
@@ -49,26 +43,42 @@ class BaseRecipe(BaseModel):
     as well: for final runs of a recipe that was chosen on them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: str
-    batch: int = Field(ge=1)
-    epochs: int = Field(ge=1)
-    decay_epochs: int | None = Field(None, ge=1)
-    last_rate: float = Field(0.0, ge=0)
-    restart: float = Field(0.0, ge=0, le=1)
-    weight_decay: float = Field(3e-4, ge=0)
-    shift: int = Field(0, ge=0)
+    data: DataName
+    batch: Count
+    epochs: Count
+    decay_epochs: Count | None = None
+    last_rate: float = Field(0.0, ge=0, le=1000)
+    restart: Fraction = 0.0
+    weight_decay: float = Field(3e-4, ge=0, le=1000)
+    shift: int = Field(0, ge=0, le=64)
     flip: bool = False
-    affine: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    affine: tuple[Annotated[float, Field(ge=0, le=180)], Share, Pixels] = (0.0, 0.0, 0.0)
     keep_validation: bool = True
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=1024)
 
     @model_validator(mode="after")
     def _restart(self):
         if self.restart and not (self.decay_epochs and self.decay_epochs < self.epochs):
             raise ValueError("a restart needs decay_epochs, fewer than epochs")
         return self
+
+    @model_validator(mode="after")
+    def _fits_its_data(self):
+        """A network that its data's images do not fit is refused before they are read."""
+        channels, *_ = shape = SHAPES[self.data]
+        try:
+            self.network(image_shape=shape, classes=CLASSES[self.data], mean=(0.0,) * channels, scale=(1.0,) * channels)
+        except ValidationError as error:
+            raise ValueError(f"on images of {self.data}: {reason(error)}") from None
+        return self
+
+    @abstractmethod
+    def network(self, **images) -> ImageSpec:
+        """The spec of the network for images as `ImageSpec` describes them."""
+
+    def spec(self, train: Split) -> ImageSpec:
+        """The spec of the network for these training images."""
+        return self.network(**images_of(train))
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler):
@@ -81,21 +91,7 @@ class BaseRecipe(BaseModel):
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-class _Convolutional(BaseRecipe):
-    """Channels, paddings and pools, one entry a layer each."""
-
-    channels: tuple[Count, ...]
-    paddings: tuple[Padding, ...]
-    pools: tuple[Count, ...]
-
-    @model_validator(mode="after")
-    def _layers(self):
-        if not len(self.channels) == len(self.paddings) == len(self.pools):
-            raise ValueError("one entry a layer is needed in channels, paddings and pools")
-        return self
-
-
-class Recipe(_Convolutional):
+class Recipe(Chain, BaseRecipe):
     """Equilibrium propagation. Steps count time steps (an alternating sweep is two); one rate a layer, readout last.
 
     `gain` multiplies the initial weights below the readout, one number for all or one a layer. With `free_tolerance` a
@@ -110,19 +106,19 @@ class Recipe(_Convolutional):
 
     kind: Literal["ep"] = "ep"
     schedule: Literal["synchronous", "alternating"] = "alternating"
-    steps: int = Field(200, ge=1)
-    tolerance: float = Field(1e-3, gt=0)
-    free_steps: int = Field(ge=1)
-    nudged_steps: int = Field(ge=1)
-    free_tolerance: float | None = Field(None, gt=0)
+    steps: Steps = 200
+    tolerance: Positive = 1e-3
+    free_steps: Steps
+    nudged_steps: Steps
+    free_tolerance: Positive | None = None
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    beta: float = Field(gt=0)
-    rates: tuple[float, ...]
-    momentum: float = Field(0.9, ge=0, lt=1)
-    gain: Positive | tuple[Positive, ...] = 1.0
-    weight_noise: float = Field(0.0, ge=0, le=1)
-    start: str = ""
-    feedback_norm: float = Field(0.0, ge=0, allow_inf_nan=False)
+    beta: Rate
+    rates: PerLayer[Annotated[float, Field(ge=0, le=1000)]]
+    momentum: Share = 0.9
+    gain: Positive | PerLayer[Positive] = 1.0
+    weight_noise: Fraction = 0.0
+    start: str = Field("", max_length=1000)
+    feedback_norm: float = Field(0.0, ge=0, le=1e6)
 
     @model_validator(mode="after")
     def _rates(self):
@@ -138,54 +134,50 @@ class Recipe(_Convolutional):
         _, begun_at = provenance_of(self.start)
         return hashlib.sha256((super().fingerprint(seed) + begun_at).encode()).hexdigest()
 
-    def spec(self, train: Split) -> NetworkSpec:
-        """The network for these training images."""
-        return NetworkSpec(**images_of(train), channels=self.channels, paddings=self.paddings, pools=self.pools,
+    def network(self, **images):
+        return NetworkSpec(**images, channels=self.channels, paddings=self.paddings, pools=self.pools,
                            schedule=self.schedule, steps=self.steps, tolerance=self.tolerance)
 
 
-class BackpropRecipe(_Convolutional):
+class BackpropRecipe(Chain, BaseRecipe):
     """Backpropagation by SGD with Nesterov's momentum through a CNN with batch norm."""
 
     kind: Literal["bp"]
-    rate: float = Field(gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    rate: Rate
+    momentum: Share = 0.9
 
-    def spec(self, train: Split) -> CNNSpec:
-        """The network for these training images."""
-        return CNNSpec(**images_of(train), channels=self.channels, paddings=self.paddings, pools=self.pools)
+    def network(self, **images):
+        return CNNSpec(**images, channels=self.channels, paddings=self.paddings, pools=self.pools)
 
 
 class AdversarialRecipe(BackpropRecipe):
     """The same on images perturbed by l2 PGD of size `eps` (units of [0, 1] pixels) in `attack_steps` steps."""
 
     kind: Literal["adv"]
-    eps: float = Field(gt=0)
-    attack_steps: int = Field(ge=1)
+    eps: Rate
+    attack_steps: Count
 
 
 class TransformerRecipe(BaseRecipe):
     """Backpropagation by AdamW through a vision transformer."""
 
     kind: Literal["vit"]
-    rate: float = Field(gt=0)
+    rate: Rate
     patch: Count
-    layers: Count
+    layers: Depth
     heads: Count
     dim: Count
     hidden: Count
 
-    def spec(self, train: Split) -> ViTSpec:
-        """The network for these training images."""
-        return ViTSpec(**images_of(train), patch=self.patch, layers=self.layers, heads=self.heads, dim=self.dim,
+    def network(self, **images):
+        return ViTSpec(**images, patch=self.patch, layers=self.layers, heads=self.heads, dim=self.dim,
                        hidden=self.hidden)
 
 
 AnyRecipe = Annotated[
     Annotated[Recipe, Tag("ep")] | Annotated[BackpropRecipe, Tag("bp")] | Annotated[AdversarialRecipe, Tag("adv")]
-    | Annotated[TransformerRecipe, Tag("vit")], Discriminator(lambda content: content.get("kind", "ep"))]
+    | Annotated[TransformerRecipe, Tag("vit")], Discriminator(lambda content: str(content.get("kind", "ep")))]
 KINDS = {"ep": Recipe, "bp": BackpropRecipe, "adv": AdversarialRecipe, "vit": TransformerRecipe}
-_ANY = TypeAdapter(AnyRecipe)
 
 
 def images_of(train: Split) -> dict:
@@ -208,24 +200,21 @@ def parse_recipe(content: dict) -> AnyRecipe:
     Raises:
         ValidationError: a field that is missing, unknown or out of range.
     """
-    return _ANY.validate_python(content)
+    return read_as(AnyRecipe, content)
 
 
 def load_recipe(name: str | Path) -> AnyRecipe:
     """A packaged recipe by name, or a TOML file.
 
     Raises:
-        Refusal: no such recipe, or a field that is missing, unknown or out of range.
+        Refusal: no such recipe, a field that is missing, unknown or out of range, or a network that does not fit its
+            data.
     """
     path = recipes().get(str(name), Path(name))
-    try:
-        return parse_recipe(tomli.loads(path.read_text()))
-    except ValidationError as error:
-        first = error.errors()[0]
-        kind, *field = first["loc"] or ("kind",)
-        allowed = f"of kind {kind}: {', '.join(KINDS[kind].model_fields)}" if kind in KINDS else ", ".join(KINDS)
-        raise Refusal(first["msg"], where=", ".join([str(path), *map(str, field)]), got=first["input"], allowed=allowed,
-                      remedy="correct the recipe") from None
-    except (OSError, ValueError) as error:
-        raise Refusal("no readable recipe", where=str(path), got=error, allowed=", ".join(recipes()),
-                      remedy="name a packaged recipe or a TOML file") from None
+    with refusing("no readable recipe", where=path, allowed=", ".join(recipes()),
+                  remedy="name a packaged recipe or a TOML file"):
+        content = parse_toml(read_bytes(path))
+    kind = KINDS.get(str(content.get("kind", "ep")))
+    with refusing("not a recipe", where=path, allowed=", ".join(kind.model_fields if kind else KINDS),
+                  remedy="correct the recipe"):
+        return parse_recipe(content)

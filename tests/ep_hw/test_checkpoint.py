@@ -75,7 +75,7 @@ def test_a_changed_byte_is_refused_or_changes_nothing(whole, tmp_path_factory, d
 FORGED = [({"slope": float(2**40)}, "spec.ep.slope"), ({"slope": "0.5"}, "spec.ep.slope: .*valid number"),
           ({"mean": [True]}, "spec.ep.mean"), ({"scale": [0]}, "spec.ep.scale"), ({"scale": [1, 1]}, "mean and scale"),
           ({"pools": [0, 2]}, "spec.ep.pools"), ({"pools": [2.0, 2]}, "spec.ep.pools.0: .*valid integer"),
-          ({"paddings": [-1, 1]}, "spec.ep.paddings"), ({"paddings": [1]}, "one entry per layer"),
+          ({"paddings": [-1, 1]}, "spec.ep.paddings"), ({"paddings": [1]}, "one entry a layer"),
           ({"steps": 0}, "spec.ep.steps"), ({"steps": 10**9}, "spec.ep.steps"), ({"kernel": 9}, "nothing is left"),
           ({"channels": [10**12, 6]}, "spec.ep.channels"), ({"channels": [65536, 65536]}, "weights, more than"),
           ({"image_shape": [1, 60000, 60000], "pools": [99, 99]}, "values an image, more"), ({"more": 1}, "more"),

@@ -206,7 +206,13 @@ def test_axes_are_in_order_whatever_their_unit():
 
 @pytest.mark.parametrize(("text", "words"), [
     ("title = 1", "title"), ("title = 'x'\nmachines = []", "machines"), ("a = ", "no readable study"),
-    ("title = 'x'\nmachines = ['crossbar:pcm']\nspeed = 3", "speed.*allowed.*grid")])
+    ("title = 'x'\nmachines = ['crossbar:pcm']\nspeed = 3", "speed.*allowed.*grid"),
+    *[(f"title = 'x'\nmachines = ['crossbar:pcm']\n{line}", words) for line, words in (
+        ("images = 0", "images"), ("images = 10.0", "images"), ("images = true", "images"), ("seed = -1", "seed"),
+        ("chips = 1000000000000", "chips"), ("seed = 18446744073709551616", "64 bits"), ("title = 2", "no readable"),
+        ('model = "\\u001b"', "model"), ("[attack]\nvotes = 0", "attack.votes"), ("[attack]\nmore = 0", "attack.more"),
+        ("[attack]\nvotes = 1e400", "finite"), ("[grid]\nage = [nan]", "finite"), ("[grid]\nage = 3", "grid.age"),
+        ("[grid]\n" + "".join(f"{c} = [{'1, ' * 100}]\n" for c in "bcd"), "1000000 machines, more than"))]])
 def test_a_study_that_is_not_one_is_refused(tmp_path, text, words):
     (tmp_path / "bad.toml").write_text(text)
     with pytest.raises(Refusal, match=words):

@@ -17,7 +17,7 @@ import ep_hw
 from ep_hw.checkpoint import packaged_models
 from ep_hw.data import load_data
 from ep_hw.training import Recipe, accuracy, augment, load_recipe, loop, parse_recipe, train
-from ep_hw.training.learners import EPLearner
+from ep_hw.training.learners import EPLearner, learner_of
 from mapping import Refusal
 from mapping.sealed import open_sealed, seal
 
@@ -95,19 +95,13 @@ def unsealed(path):
     return open_sealed(path, loop.FORM, remedy="").header, load_file(path)
 
 
-def test_a_damaged_unfinished_run_is_refused_and_left_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
-    taken, step = iter(range(3)), EPLearner.step
-
-    def dying(learner, *given):
-        if next(taken, None) is None:
-            raise Stop
-        step(learner, *given)
-
-    monkeypatch.setattr(EPLearner, "step", dying)
-    with pytest.raises(Stop):
-        train(TINY, 1, tmp_path / "a.safetensors", name="tiny")
-    part = tmp_path / "a.safetensors.part"
+def test_a_damaged_unfinished_run_is_refused_and_left_as_it_is(tmp_path):
+    train_split = load_data("digits", "train")
+    learner, out = learner_of(TINY, TINY.spec(train_split), 1, "cpu"), tmp_path / "a.safetensors"
+    learner.step(train_split.images[:8], train_split.labels[:8], None)
+    part = Path(f"{out}.part")
+    unfinished = loop._Part(part, learner, TINY.fingerprint(1))
+    unfinished.save(loop._Place(1, 1, torch.Generator().get_state()))
     whole, (header, arrays) = part.read_bytes(), unsealed(part)
     generator = arrays["generator"]
 
@@ -125,9 +119,12 @@ def test_a_damaged_unfinished_run_is_refused_and_left_as_it_is(tmp_path, monkeyp
             (sealed(**{"net.weight0": arrays["net.weight0"][:1]}), "net.weight0: tensor has the wrong")):
         part.write_bytes(blob)
         with pytest.raises(Refusal, match=words) as caught:
-            train(TINY, 1, tmp_path / "a.safetensors", name="tiny")
+            unfinished.resume()
         assert "remove it and train again" in str(caught.value)
-        assert part.read_bytes() == blob
+    part.write_bytes(whole[:50])
+    with pytest.raises(Refusal, match="not a readable unfinished training"):
+        train(TINY, 1, out, name="tiny")
+    assert part.read_bytes() == whole[:50]
 
 
 def test_a_killed_training_loses_at_most_an_epoch(tmp_path):
@@ -212,6 +209,28 @@ def test_bad_recipes_are_refused(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(Refusal, match="no readable recipe"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(("was", "written"), [
+    *[("epochs = 40", f"epochs = {text}") for text in ("0", "1e400", "1000000000000", "40.0", "true", '"40"')],
+    *[("beta = 0.5", f"beta = {text}") for text in ("inf", "nan", "1e30", "-1", "'0.5'")],
+    *[("[0.25, 0.15, 0.1]", text) for text in ("[0.25, inf, 0.1]", "[0.25, -1, 0.1]", "0.25")],
+    *[("[10.0, 0.1, 0.5]", text) for text in ("[nan, 0.1, 0.5]", "[1e9, 0.1, 0.5]", "[10.0, 1.0, 0.5]", "[10.0]")],
+    *[("channels = [32, 64]", f"channels = {text}") for text in ("[1000000000000, 64]", "[60000, 60000]", "[]")],
+    *[("pools = [2, 2]", f"pools = {text}") for text in ("[2, 8]", "[0, 2]", "[4, 4]")],
+    *[("batch = 64", text) for text in (
+        "batch = -1", f"threads = {10**20}\nbatch = 64", "batch = 64\nbatch = 64", "shift = 100000\nbatch = 64",
+        "x = " + "[" * 10_000, "batch = 64\nkind = []", "batch = 64\nrestart = 0.5")],
+    ("paddings = [1, 1]", "paddings = [99, 1]"), ("steps = 200", "steps = 200000"), ("= 1e-3", "= 0"),
+    ('data = "digits"', 'data = "mnist"'), ('data = "digits"', "data = 1979-05-27")])
+def test_absurd_recipes_are_refused_before_any_work(tmp_path, was, written):
+    text = load_recipe_text()
+    assert was in text
+    (tmp_path / "r.toml").write_text(text.replace(was, written, 1))
+    with pytest.raises(Refusal) as caught:
+        load_recipe(tmp_path / "r.toml")
+    assert len(str(caught.value)) < 1500
+    assert not list(tmp_path.glob("*.safetensors*"))
 
 
 def load_recipe_text() -> str:

@@ -19,7 +19,7 @@ CASES = 12
 MENDED = ["checkpoint ep", "checkpoint cnn", "checkpoint vit", "program reference", "program loihi", "program lava",
           "program crossbar:pcm", "program crossbar:ideal", "program tuned", "chip", "training digits",
           "training digits-bp", "training digits-vit", "tuning", "import", "key map", "write model", "model name",
-          "cifar batch", "cifar-c", "frost", "cell"]
+          "cifar batch", "cifar-c", "frost", "cell", "recipe", "study"]
 
 
 @pytest.mark.parametrize("name", MENDED)
