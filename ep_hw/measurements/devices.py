@@ -68,8 +68,8 @@ def measure_devices(presets: list[Preset], seed: int) -> Iterator[dict]:
             aged = model.drift(programmed, target, age_s, frozen) if "aged" in preset.causes else programmed
             slow = model.slow_sigma_us(aged, programmed, age_s, RELAXATION_S)
             fresh = model.fresh_sigma_us(aged, programmed, RELAXATION_S)
-            spreads = {"programming_error": programmed - target, "aged_error": aged - target, "slow_noise": slow,
-                       "fresh_noise": fresh}
+            spreads = {"programming_error": programmed - target,
+                       "aged_error": aged.clamp(*model.limits_us) - target, "slow_noise": slow, "fresh_noise": fresh}
             yield from _rows(preset.name, age_s, target[0].tolist(), spreads)
 
 

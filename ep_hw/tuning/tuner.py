@@ -21,6 +21,7 @@ from mapping.crossbar_target import CrossbarTarget
 from mapping.writing import Writing
 from simulators.crossbar.array import Array
 from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.devices import clipped_sigma_us
 from simulators.crossbar.models import model_of
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from simulators.crossbar.programming import array_of, seeded, stuck_cells
@@ -121,8 +122,9 @@ def _rewritten(layer: CrossbarLayer, target: CrossbarTarget, array: Array, befor
     """The array as it is read from now on: what was written carries the read noise of its new conductance."""
     fresh_us = array.fresh_us
     if fresh_us is not None:
-        now_us, moved = after.conductance_us, after.conductance_us != before.conductance_us
-        fresh_us = torch.where(moved, model_of(target).fresh_sigma_us(now_us, now_us, target.relaxation_time), fresh_us)
+        now_us, moved, model = after.conductance_us, after.conductance_us != before.conductance_us, model_of(target)
+        sigma_us = model.fresh_sigma_us(now_us, now_us, target.relaxation_time)
+        fresh_us = torch.where(moved, clipped_sigma_us(now_us, sigma_us, *model.limits_us), fresh_us)
     return array_of(layer, target, after.conductance_us, fresh_us, array.compensation)
 
 

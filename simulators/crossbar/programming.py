@@ -12,7 +12,7 @@ from mapping.crossbar import CrossbarLayer
 from mapping.crossbar_target import CrossbarTarget
 from mapping.errors import Refusal
 from simulators.crossbar.array import Array
-from simulators.crossbar.devices import Device, Frozen
+from simulators.crossbar.devices import Device, Frozen, clipped_sigma_us
 
 
 def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, chip_seed: int, device="cpu",
@@ -33,25 +33,25 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     def normal(cause):
         return torch.randn(wanted.shape, generator=seeded(chip_seed, *where, cause))
 
+    def held(g_us, method):
+        return torch.where(on, target.g_max_us, torch.where(off, target.g_min_us, _physical(g_us, model, method)))
+
     frozen = Frozen(normal("programming"), normal("drift"))
-    programmed = drifted = aged = wanted
     on, off = stuck_cells(layer, target, chip_seed, array)
-
-    def stuck(g_us):
-        return torch.where(on, target.g_max_us, torch.where(off, target.g_min_us, g_us))
-
-    if target.includes("programmed"):
-        programmed = drifted = aged = stuck(_physical(model.program(wanted, frozen), model, "program"))
+    programmed = held(model.program(wanted, frozen), "program") if target.includes("programmed") else wanted
+    drifted = noisy = programmed
     if target.includes("aged"):
-        drifted = stuck(_physical(model.drift(programmed, wanted, target.age, frozen), model, "drift"))
+        drifted = held(model.drift(programmed, wanted, target.age, frozen), "drift")
         slow_us = model.slow_sigma_us(drifted, programmed, target.age, target.relaxation_time)
-        aged = (drifted + _physical(slow_us, model, "slow_sigma_us") * normal("slow noise")).clamp(min=0)
+        noisy = drifted + _physical(slow_us, model, "slow_sigma_us") * normal("slow noise")
     fresh_us = None
     if target.includes("read"):
-        fresh_us = model.fresh_sigma_us(drifted, programmed, target.relaxation_time)
-        fresh_us = _physical(fresh_us, model, "fresh_sigma_us").to(device) if fresh_us.any() else None
-    now = array_of(layer, target, aged.to(device), fresh_us)
-    if not target.drift_compensation or aged is programmed:
+        fresh_us = _physical(model.fresh_sigma_us(drifted, programmed, target.relaxation_time), model, "fresh_sigma_us")
+        fresh_us = clipped_sigma_us(noisy, fresh_us, *model.limits_us).to(device) if fresh_us.any() else None
+    if not target.includes("aged"):
+        return array_of(layer, target, programmed.to(device), fresh_us)
+    now = array_of(layer, target, noisy.clamp(*model.limits_us).to(device), fresh_us)
+    if not target.drift_compensation:
         return now
     return now.compensated(drift_compensation(array_of(layer, target, programmed.to(device)), now))
 

@@ -51,7 +51,8 @@ class Relaxing(Device):
                 = (k log10 g)^2 [ln((t + t_read) / t_w)  +  ln(t_w / (2 t_read))]                            (3)
                                  slow: frozen               fresh: new at every read
 
-    g in microsiemens, kept between g_min and g_max as in the source; t_w is the duration of a relaxation.
+    g in microsiemens, kept between g_min and g_max after all noise, as in the source; t_w is the duration of a
+    relaxation.
     """
 
     programming: tuple[float, ...] = ()
@@ -60,13 +61,17 @@ class Relaxing(Device):
     noise: float = 0.0
     t_read_s: float = 0.0
 
+    @property
+    def limits_us(self):
+        return self.g_min_us, self.g_max_us
+
     def programming_sigma_us(self, target_us):
         return polynomial(self.programming, target_us)
 
     def drift(self, programmed_us, target_us, age_s, frozen):
         log_t = math.log(age_s)
         moved = self.shift * log_t + (self.spread[0] + self.spread[1] * log_t) * frozen.ageing
-        return (programmed_us + moved).clamp(self.g_min_us, self.g_max_us)
+        return (programmed_us + moved).clamp(min=0)
 
     def slow_sigma_us(self, drifted_us, programmed_us, age_s, relaxation_s):
         return self._amplitude(drifted_us) * math.sqrt(max(math.log((age_s + self.t_read_s) / relaxation_s), 0.0))
