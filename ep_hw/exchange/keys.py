@@ -113,7 +113,7 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
         Refusal: no such file, a field that is unknown or out of range, or of which two things are said, or nothing is.
     """
     path = Path(str(resources.files("ep_hw") / "exchange" / PACKAGED[name])) if name in PACKAGED else Path(name)
-    with refusing("no readable key map", where=f"--map {name}", remedy="correct --map",
+    with refusing("no readable key map", where=f"--map {name}", remedy="correct it, or what is stated beside it",
                   allowed=f"{', '.join(PACKAGED)} or a TOML file as 'ep-hw export' writes it"):
         fields = parse_toml(read_bytes(path))
         merged = _agreed({f"--map {name}": fields, "the command line": _spread(stated or {}, fields),
@@ -142,8 +142,9 @@ def _agreed(sources: dict[str, Mapping[str, object]]) -> dict:
     found: dict[str, tuple[str, object]] = {}
     for source, fields in sources.items():
         for name, value in fields.items():
-            first, other = found.setdefault(name, (source, value))
-            if other != value:
+            if name in found and found[name][1] != value:
+                first, other = found[name]
                 raise Refusal("two things are said of the network", where=name, got=f"{other} ({first}) and {value} "
                               f"({source})", allowed="one", remedy="correct the one that is wrong")
+            found[name] = source, value
     return {name: value for name, (_, value) in found.items()}

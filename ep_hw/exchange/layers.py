@@ -69,7 +69,8 @@ def _check_depth(archive: Archive, state: dict, keys: KeyMap):
                           "convolutions, then one dense readout", "without hidden dense layers")
     if depth and depth != len(keys.paddings) + 1:
         raise _unfit(archive, "state dict", f"{depth} layers", f"{len(keys.paddings) + 1}: one for each of the "
-                     "paddings in --map, and a readout", "give paddings, strides and pools one entry a convolution")
+                     "paddings in --map, and a readout", "name by --map a TOML file whose paddings, strides and pools "
+                     "have an entry for each convolution")
 
 
 def _check_names(archive: Archive, state: dict, names: list[tuple[str, str]]):

@@ -95,6 +95,9 @@ def test_a_map_and_the_command_line_do_not_contradict_each_other(exported, check
     assert load_map(str(folder / "net.toml"), {"slope": 0.7}).slope == 0.7
     with pytest.raises(Refusal, match=r"slope: two things are said of the network; got 0\.7 .* and 0\.5 "):
         load_map(str(folder / "net.toml"), {"slope": 0.5})
+    for absurd in (float("nan"), float("inf"), -1.0, "steep"):
+        with pytest.raises(Refusal, match="slope: Input should be"):
+            load_map("laborieux", {**STATED, "slope": absurd})
 
 
 def of_script(**changes):

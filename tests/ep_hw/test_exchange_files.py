@@ -187,12 +187,17 @@ def test_a_damaged_archive_is_refused(words, tmp_path):
         read(tmp_path / "x.pt", DAMAGED[words]())
 
 
-@pytest.mark.parametrize("pickled", [b"]" * 400_000, b"(" * 400_000, b"}(" + b")" * 300_000 + b"u.", b"\x8f.",
-                                     b"N" * 5_000_000], ids=["lists", "marks", "tuples", "set", "long"])
-def test_a_pickle_that_is_no_data_ends_soon(pickled, tmp_path):
-    content = rewritten(WHOLE, lambda name, data: b"\x80\x02" + pickled if name.endswith("data.pkl") else data)
+NO_DATA = {
+    "too many instructions": b"]" * 400_000, "no name where one belongs": b"}(" + b")" * 200_000 + b"u.",
+    "EMPTY_SET at byte 2": b"\x8f.", "data.pkl of 5000002 bytes": b"N" * 5_000_000, "cut short": b"X\xff\xff\xff\x7f"}
+
+
+@pytest.mark.parametrize("words", NO_DATA)
+def test_a_pickle_that_is_no_data_ends_soon(words, tmp_path):
+    pickled = b"\x80\x02" + NO_DATA[words]
+    content = rewritten(WHOLE, lambda name, data: pickled if name.endswith("data.pkl") else data)
     before, started = _peak(), time.process_time()
-    with pytest.raises(Refusal, match="not a file of tensors"):
+    with pytest.raises(Refusal, match=f"not a file of tensors; got {words}"):
         read(tmp_path / "x.pt", content)
     assert _peak() - before < 100 * 2**20
     assert time.process_time() - started < 2
