@@ -6,7 +6,6 @@
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import count
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ep_hw.versions import all_code
 from mapping.errors import Refusal
-from mapping.files import check_writable, parse_json, read_bytes, refusing, write_atomically
+from mapping.files import check_writable, parse_json, read_bytes, refusing, slug, write_atomically
 
 FILE = "question.json"
 
@@ -63,7 +62,7 @@ def folder_for(command: str, name: str, question: Question, now: datetime) -> Pa
     """Where a question is answered in the current folder if no folder is named: where it already is, else
     ep-hw-COMMAND-NAME-TIME.
     """
-    stem = f"ep-hw-{command}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}"
+    stem = f"ep-hw-{command}-{slug(name)}"
     for found in sorted(Path().glob(f"{stem}-*/{FILE}")):
         if _read(found.parent).digest == question.digest:
             return found.parent

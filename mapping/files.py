@@ -7,11 +7,13 @@ what a parser raises into one Refusal (`refusing`). A writer's file is there who
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -199,6 +201,22 @@ def _plain(value):
         if not level:
             return value
     raise ValueError(f"more than {DEEPEST} brackets within each other")
+
+
+def slug(text: str) -> str:
+    """Any text as part of a file's name, or as an id: letters, digits, dots, equals signs and underscores, joined by
+    dashes; another text may become the same, a long one ends in its hash.
+    """
+    plain = re.sub(r"[^\w.=]+", "-", text).strip("-.")
+    return plain if len(plain.encode()) <= 120 else f"{plain[:25]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def slugs(texts: Iterable[str]) -> Iterator[str]:
+    """A slug for each text, numbered where an earlier one has it already: no file takes another's place."""
+    met = Counter()
+    for name in map(slug, texts):
+        met[name] += 1
+        yield name if met[name] == 1 else f"{name}-{met[name]}"
 
 
 def sign(content: dict) -> bytes:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from ep_hw.measurements.files import csv_of, write_figure
 from ep_hw.report.beside import BesideTable
-from ep_hw.report.inline import slug
 from ep_hw.report.models import Models
 from ep_hw.report.page import render
 from ep_hw.report.points import Estimate
 from ep_hw.report.record import RunRecord
 from ep_hw.report.study import Study, studies
-from mapping.files import write_atomically
+from mapping.files import slugs, write_atomically
 from mapping.program import Table
 
 
@@ -28,12 +27,14 @@ def write_report(folder: Path, run: RunRecord, models: Models | None = None):
     shown = studies(run)
     write_atomically(folder / "report.html", render(run, shown, models).encode())
     compared = models.exhibits if models else ()
-    for exhibit in (*compared, *run.measurements, *(exhibit for study in shown for exhibit in study.exhibits)):
-        write_figure(folder / "figures", slug(exhibit.name), exhibit.figure)
-    for name, rows in (*tables(run, shown), *_model_tables(models)):
-        write_atomically(folder / "tables" / f"{slug(name)}.csv", csv_of(rows))
-    for name, card in run.cards:
-        write_atomically(folder / "cards" / f"{slug(name)}.json", (json.dumps(card, indent=1) + "\n").encode())
+    exhibits = (*compared, *run.measurements, *(exhibit for study in shown for exhibit in study.exhibits))
+    for file, exhibit in zip(slugs(exhibit.name for exhibit in exhibits), exhibits):
+        write_figure(folder / "figures", file, exhibit.figure)
+    named = (*tables(run, shown), *_model_tables(models))
+    for file, (_, rows) in zip(slugs(name for name, _ in named), named):
+        write_atomically(folder / "tables" / f"{file}.csv", csv_of(rows))
+    for file, (_, card) in zip(slugs(name for name, _ in run.cards), run.cards):
+        write_atomically(folder / "cards" / f"{file}.json", (json.dumps(card, indent=1) + "\n").encode())
     if models:
         write_atomically(folder / "comparison.json", (json.dumps(models.content(), indent=1) + "\n").encode())
 

@@ -38,11 +38,6 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
                   f'aria-label="{escape(alt)}">{body[head.end():]}')
 
 
-def slug(name: str) -> str:
-    """A file's name, or an id, of any text: letters, digits, dots, equals signs and underscores, joined by dashes."""
-    return re.sub(r"[^A-Za-z0-9.=_]+", "-", name).strip("-")
-
-
 def png(image: np.ndarray) -> str:
     """Data URI of a (C, H, W) image in [0, 1]: colour for three channels, else grey (the mean over channels)."""
     levels = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)

@@ -17,7 +17,7 @@ from ep_hw.studies.execution import notes_of, rows_of
 from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure, name_of
 from ep_hw.studies.order import Interaction, Outcomes, interactions, outcomes_of, reversed_rungs_of
 from ep_hw.studies.study import Study
-from mapping.files import write_atomically
+from mapping.files import slug, write_atomically
 from mapping.program import Table
 from mapping.targets import parse
 
@@ -57,7 +57,7 @@ def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
         target = parse(technology)
         for order, rungs in (("", rungs_of(target)), ("-reversed", reversed_rungs_of(target))):
             for ladder in strongest(ladders(points, {technology: rungs})) if len(rungs) > 1 else ():
-                name = f"waterfall-{_file(technology)}-{_file(ladder.threat)}{order}"
+                name = f"waterfall-{slug(technology)}-{slug(ladder.threat)}{order}"
                 figures[name] = waterfall_figure(ladder, look[technology])
                 figures[name].suptitle(f"{technology}, {name_of((ladder.threat, ladder.strength))}", fontsize=10,
                                        weight="bold")
@@ -68,7 +68,7 @@ def _interactions(found: Sequence[Caused]) -> dict[str, Figure]:
     groups: dict[tuple, list[Interaction]] = {}
     for *group, one in found:
         groups.setdefault(tuple(group), []).append(one)
-    return {f"interaction-{_file(technology)}-{_file(name_of(threat))}": interaction_figure(
+    return {f"interaction-{slug(technology)}-{slug(name_of(threat))}": interaction_figure(
         f"{technology}, {name_of(threat)}", ones) for (technology, *threat), ones in groups.items()}
 
 
@@ -101,8 +101,3 @@ def study_table(study: Study, rows: Sequence[dict]) -> Table:
 
 def _threats(points: Points) -> list[tuple[str, float]]:
     return list(dict.fromkeys((threat, strength) for _, threat, strength in points))
-
-
-def _file(name: str) -> str:
-    """A machine or threat as part of a file's name."""
-    return "".join(c if c.isalnum() or c in "._" else "-" for c in name).strip("-")

@@ -4,6 +4,8 @@ import os
 import stat
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mapping import Refusal
 from mapping.files import (
@@ -15,6 +17,8 @@ from mapping.files import (
     read_bytes,
     refusing,
     sign,
+    slug,
+    slugs,
     write_atomically,
 )
 
@@ -118,3 +122,15 @@ def test_a_refusal_is_one_line_that_cannot_steer_a_terminal():
     line = str(Refusal("what", where=hostile, got=hostile, allowed=hostile, remedy=hostile))
     assert line.isprintable()
     assert r"a\x1b[31m \x00b\u202e\x9bc" in line
+
+
+@given(texts=st.lists(st.text(max_size=300), max_size=8))
+def test_a_slug_is_a_plain_file_name_and_no_two_are_one(texts):
+    names = list(slugs([*texts, *texts]))
+    assert len(set(names)) == len(names) == 2 * len(texts)
+    for name in names:
+        assert len(name.encode()) < 140
+        assert not set(name) & set("/\\\0 \n")
+        assert not name.startswith(".")
+    assert slug("crossbar:pcm[age=1d]/aged") == "crossbar-pcm-age=1d-aged"
+    assert slug("сеть") == "сеть"
