@@ -142,7 +142,7 @@ def models_figure(attack: str, lines: dict[str, list[tuple[float, Estimate]]]) -
 def _budget_axis(axes, strengths: Sequence[float], attack: str):
     """Budgets over more than a decade are drawn on a logarithmic axis, with 0 at its left end."""
     budgets = sorted(set(strengths) - {0.0})
-    if budgets[-1] > 10 * budgets[0]:
+    if budgets and budgets[-1] > 10 * budgets[0]:
         axes.set_xscale("symlog", linthresh=budgets[0], linscale=0.4)
         axes.set_xlim(0, 1.3 * budgets[-1])
         decades = 10 ** np.arange(np.ceil(np.log10(budgets[0])), np.floor(np.log10(budgets[-1])) + 1)
