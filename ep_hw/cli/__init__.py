@@ -3,6 +3,8 @@
 Next to nothing is imported before `main` runs, so that Ctrl-C is answered with one line from the first moment on.
 """
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -22,6 +24,7 @@ def main():
 
         os.environ.update(ONE_THREAD)   # before numpy and torch are loaded: sums do not depend on the environment
         _open_standard_streams()
+        atexit.register(gc.freeze)   # Python would look for garbage in all of torch before it ends
         from ep_hw.cli.application import run
 
         sys.exit(run())
