@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from ep_hw.baselines import Baseline, CNNSpec, ViTSpec
+from ep_hw.data import CLASSES, SHAPES
 from ep_hw.drawn import DRAWN, SEED, draw
 from ep_hw.fields import Fraction, Name, Seed, Stated, check_named
 from ep_hw.network import EPNetwork, NetworkSpec
@@ -48,6 +49,14 @@ class Header(Stated):
     recipe: dict
     data: TrainedOn
     accuracy: dict[Literal["validation", "test"], Fraction]
+
+    @model_validator(mode="after")
+    def _made_for(self):
+        """Images or classes of other data would be shown to the network, or its labels counted wrong."""
+        data, own = self.data.name, (self.spec.image_shape, self.spec.classes)
+        if data in SHAPES and own != (SHAPES[data], CLASSES[data]):
+            raise ValueError(f"{data} has images {SHAPES[data]} of {CLASSES[data]} classes, not {own[0]} of {own[1]}")
+        return self
 
 
 def save_checkpoint(net: EPNetwork | Baseline, path: str | Path, *, recipe: dict, data: dict,

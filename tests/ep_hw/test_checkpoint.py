@@ -115,7 +115,7 @@ def test_a_forged_transformer_takes_neither_time_nor_memory(vit, tmp_path, chang
     ({"name": "a\0b"}, "name"), ({"name": ".hidden"}, "name"), ({"name": 3}, "name"), ({"more": 1}, "more"),
     ({"accuracy": {"test": 1.5}}, "accuracy.test"), ({"accuracy": {"training": 1}}, "accuracy.training"),
     ({"data": {**DIGITS, "name": "a/b"}}, "data.name"), ({"data": {**DIGITS, "train": -1}}, "data.train"),
-    ({"recipe": []}, "recipe")])
+    ({"recipe": []}, "recipe"), ({"data": {**DIGITS, "name": "cifar10"}}, r".*cifar10 has images \(3, 32, 32\) of 10")])
 def test_a_forged_header_is_refused(whole, tmp_path, changes, words):
     *_, header, arrays = whole
     refused(tmp_path / "f", seal(FORM, {**header, **changes}, arrays), f"header is not right; got {words}")
