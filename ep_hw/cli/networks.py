@@ -79,13 +79,13 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
     assumed = KeyMap.model_validate(net.provenance["recipe"]["keys"]).sentence()
     typer.echo(f"{out}: {net.spec.size}; differs by {difference:.1e} at most from {assumed}")
     if (found := trial(net, data_root)) is None:
-        typer.echo("its data are not there: whether slope and normalisation in --map are those it was trained with is "
-                   "not known", err=True)
+        typer.echo("its data are not there: whether it was trained as --map and the options say is not known",
+                   err=True)
         return
     low, high = wilson(*found)
     typer.echo(f"right on {found[0]} of {found[1]} test images ({low:.0%} to {high:.0%})")
     if low <= 1 / net.spec.classes:
-        typer.echo("no better than guessing: slope or normalisation in --map may not be those it was trained with",
+        typer.echo("no better than guessing: it may have been trained otherwise than --map and the options say",
                    err=True)
 
 
