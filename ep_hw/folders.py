@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from ep_hw.versions import all_code
-from mapping.errors import Refusal
+from mapping.errors import Refusal, printable
 from mapping.files import check_writable, parse_json, read_bytes, refusing, slug, write_atomically
 
 FILE = "question.json"
@@ -54,7 +54,7 @@ def claim(folder: str | Path, question: Question):
         raise _taken(folder, theirs.command)
     if theirs.images != question.images:
         logging.getLogger(__name__).warning("%s: the images are others than before; the question is answered again",
-                                            folder)
+                                            printable(str(folder)))
         _write(folder, question)
 
 

@@ -23,6 +23,7 @@ from ep_hw.data import Split, load_data
 from ep_hw.evaluation import Plan, cells_of, compile_all, evaluate_all
 from ep_hw.execution import REFERENCE
 from ep_hw.family import FOLDER, Member
+from ep_hw.fields import check_named
 from ep_hw.folders import Question, claim
 from ep_hw.network import EPNetwork
 from ep_hw.probes import probe
@@ -94,8 +95,9 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
         name: of the machine in the results. module: images (B, C, H, W) in [0, 1] to logits.
 
     Raises:
-        Refusal: the name means another machine, or the module cannot be one (see `ModuleMachine`).
+        Refusal: the name means another machine or is none, or the module cannot be one (see `ModuleMachine`).
     """
+    check_named(name, "module")
     if name in plan.programs or name.partition("[")[0] in REGISTRY:
         raise Refusal("the name means another machine", where="module", got=name, allowed="a name of its own",
                       remedy="call it something else")
@@ -232,8 +234,8 @@ def program_like(machine: str, graph: EPGraph) -> Program:
 
 
 def command_line() -> str:
-    """The command that is running, as a user would type it again."""
-    return shlex.join(["ep-hw", *sys.argv[1:]])
+    """The command that is running, as a user would type it again; bytes that are no text are written out."""
+    return shlex.join(["ep-hw", *sys.argv[1:]]).encode(errors="backslashreplace").decode()
 
 
 def _baseline(name: str, net: EPNetwork | Baseline, machines: Sequence[str]) -> tuple[str, dict[str, Program]]:

@@ -12,7 +12,6 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -205,18 +204,21 @@ def _plain(value):
 
 def slug(text: str) -> str:
     """Any text as part of a file's name, or as an id: letters, digits, dots, equals signs and underscores, joined by
-    dashes; another text may become the same, a long one ends in its hash.
+    dashes; another text may become the same, one that is long or has none of these ends in its hash.
     """
     plain = re.sub(r"[^\w.=]+", "-", text).strip("-.")
-    return plain if len(plain.encode()) <= 120 else f"{plain[:25]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    if 0 < len(plain.encode()) <= 120:
+        return plain
+    return f"{plain[:25]}-{hashlib.sha256(text.encode(errors='backslashreplace')).hexdigest()[:8]}".strip("-")
 
 
 def slugs(texts: Iterable[str]) -> Iterator[str]:
     """A slug for each text, numbered where an earlier one has it already: no file takes another's place."""
-    met = Counter()
+    taken = set()
     for name in map(slug, texts):
-        met[name] += 1
-        yield name if met[name] == 1 else f"{name}-{met[name]}"
+        free = next(other for other in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3))) if other not in taken)
+        taken.add(free)
+        yield free
 
 
 def sign(content: dict) -> bytes:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 from typer.core import TyperCommand
 
-from mapping.errors import MachineError, Refusal
+from mapping.errors import MachineError, Refusal, printable
 
 
 class _Command(TyperCommand):
@@ -55,7 +55,7 @@ def run() -> int:
     except typer.TyperException as error:
         _fail(error.format_message(), 2)
     except MachineError as error:
-        sys.exit(f"ep-hw: {error}")
+        _fail(str(error), 1)
     except MemoryError:
         _fail("not enough memory; run the same command again to go on, with fewer --jobs or --images", 1)
     except OSError as error:
@@ -76,7 +76,7 @@ def _reason(error: OSError) -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError):
-        typer.echo(f"ep-hw: {' '.join(message.split())}", err=True)
+        typer.echo(f"ep-hw: {printable(' '.join(message.split()))}", err=True)
     _drop_output()
     sys.exit(code)
 

@@ -8,7 +8,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.options import seeded
-from ep_hw.cli.printing import print_table
+from ep_hw.cli.printing import print_table, say
 
 
 @app.command()
@@ -36,4 +36,4 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
         print_table(compared.corruption_table(numbers["corruptions"], against, on))
     if out is not None:
         write_atomically(out, json.dumps(numbers, indent=1).encode() + b"\n")
-        typer.echo(out)
+        say(out)

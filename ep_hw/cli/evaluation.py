@@ -20,7 +20,7 @@ from ep_hw.cli.options import (
     counted,
     seeded,
 )
-from ep_hw.cli.printing import cell_progress, print_table
+from ep_hw.cli.printing import cell_progress, print_table, say
 from mapping.errors import Refusal
 from mapping.program import Table
 
@@ -133,7 +133,7 @@ def _within(seconds: float, plan_of, queries: int, out: Path, jobs: int) -> tupl
     available = len(plan_of(sys.maxsize, queries).images)
     with cell_progress("measuring a trial") as show:
         choice = choose(plan_of, queries, available, seconds, out, show, jobs)
-    typer.echo(choice.sentence())
+    say(choice.sentence())
     return choice.images, choice.queries
 
 
@@ -152,7 +152,7 @@ def _family_within(seconds: float, plan_of, others, queries: int, out: Path, job
     with cell_progress("measuring a trial") as show:
         allotment = allot(parts_of, queries, available, seconds, out, show, jobs)
     plan = plan_of(allotment.images, allotment.queries)
-    typer.echo(allotment.sentence(plan))
+    say(allotment.sentence(plan))
     return allotment.of(plan)
 
 
@@ -191,8 +191,8 @@ def _evaluate(plan, out: Path, question, jobs: int, each_chip: bool = False, oth
                              question=question)
     print_table(_chip_table(plan, summary) if each_chip else _summary_table(plan, summary))
     for flag in flags:
-        typer.echo(f"TRUST CHECK VIOLATED: {flag}", err=True)
-    typer.echo(f"{out / 'report.html'}: open it in a browser; summary.json, results.parquet, figures, tables and cards "
+        say(f"TRUST CHECK VIOLATED: {flag}", err=True)
+    say(f"{out / 'report.html'}: open it in a browser; summary.json, results.parquet, figures, tables and cards "
                "are beside it")
 
 

@@ -7,7 +7,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.options import DataRoot, Device, Download, Model, counted, measured, seeded
-from ep_hw.cli.printing import print_table
+from ep_hw.cli.printing import print_table, say
 from mapping.program import Table
 
 Out = Annotated[Path, typer.Option(help="file to write")]
@@ -24,10 +24,10 @@ def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOM
 
     chosen = load_recipe(recipe)
     net = fit(chosen, seed, out, name=out.stem, root=data_root, download=download, device=device,
-              log=lambda epoch: typer.echo(
+              log=lambda epoch: say(
                   f"epoch {epoch.number:3d}/{epoch.of}  accuracy {epoch.accuracy:.4f}  residual {epoch.residual:.1e}  "
                   f"steps {epoch.steps:5.1f}  rate x{epoch.rate:.3f}  {epoch.seconds:.1f} s"))
-    typer.echo(f"{out}: test accuracy {net.provenance['accuracy']['test']:.4f}")
+    say(f"{out}: test accuracy {net.provenance['accuracy']['test']:.4f}")
 
 
 @app.command()
@@ -77,16 +77,14 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
     net, difference = import_checkpoint(file, keys, out, root=data_root, loss=loss, readout=readout, pool=pool,
                                         stride=stride, slope=slope)
     assumed = KeyMap.model_validate(net.provenance["recipe"]["keys"]).sentence()
-    typer.echo(f"{out}: {net.spec.size}; differs by {difference:.1e} at most from {assumed}")
+    say(f"{out}: {net.spec.size}; differs by {difference:.1e} at most from {assumed}")
     if (found := trial(net, data_root)) is None:
-        typer.echo("its data are not there: whether it was trained as --map and the options say is not known",
-                   err=True)
+        say("its data are not there: whether it was trained as --map and the options say is not known", err=True)
         return
     low, high = wilson(*found)
-    typer.echo(f"right on {found[0]} of {found[1]} test images ({low:.0%} to {high:.0%})")
+    say(f"right on {found[0]} of {found[1]} test images ({low:.0%} to {high:.0%})")
     if low <= 1 / net.spec.classes:
-        typer.echo("no better than guessing: it may have been trained otherwise than --map and the options say",
-                   err=True)
+        say("no better than guessing: it may have been trained otherwise than --map and the options say", err=True)
 
 
 @app.command()
@@ -96,4 +94,4 @@ def export(model: Model, out: Annotated[Path, typer.Option(help="folder to creat
     from ep_hw.exchange import export_checkpoint
 
     for path in export_checkpoint(load(model), out):
-        typer.echo(path)
+        say(path)

@@ -1,4 +1,7 @@
-"""What commands print: tables, progress on stderr, and the names of the files they wrote."""
+"""What commands print: lines, tables, progress on stderr, and the names of the files they wrote.
+
+Everything that a command shows passes here: names show as they are, whatever they mean to rich or to a terminal.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,22 +9,34 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
+from rich.table import Column
 from rich.table import Table as RichTable
+from rich.text import Text
 
+from mapping.errors import printable
 from mapping.program import Table
+
+
+def say(text: object, err: bool = False):
+    """A line on stdout, or on stderr."""
+    typer.echo(printable(str(text)), err=err)
+
+
+def _shown(value: object) -> Text:
+    """A value in a table."""
+    return Text(f"{value:.4g}" if isinstance(value, float) else printable(str(value)))
 
 
 def print_table(table: Table):
     """A table on stdout, its notes below it."""
-    rich = RichTable(*table.columns, title=escape(table.title), title_justify="left")
+    rich = RichTable(*(Column(_shown(name)) for name in table.columns), title=_shown(table.title), title_justify="left")
     for row in table.rows:
-        rich.add_row(*(f"{v:.4g}" if isinstance(v, float) else escape(str(v)) for v in row))
+        rich.add_row(*map(_shown, row))
     console = Console()
-    console.print(rich, markup=False, highlight=False) if console.is_terminal else Console(width=160).print(rich)
+    console.print(rich, highlight=False) if console.is_terminal else Console(width=160).print(rich)
     for note in table.notes:
-        typer.echo(note)
+        say(note)
 
 
 def track_points(points, total: int, description: str):
@@ -32,14 +47,15 @@ def track_points(points, total: int, description: str):
 @contextmanager
 def cell_progress(description: str) -> Iterator:
     """A progress bar on stderr, as the function that evaluations call after each cell."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description)
 
         def show(cell, number: int, total: int):
             c = cell.configuration
             chip = "" if c.chip_seed is None else f" chip {c.chip_seed}"
-            bar.update(task, completed=number, total=total, description=f"{c.machine}{chip}: {c.threat}")
+            shown = printable(f"{c.machine}{chip}: {c.threat}")
+            bar.update(task, completed=number, total=total, description=shown)
 
         yield show
 
@@ -50,7 +66,7 @@ def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], tab
 
     print_table(table)
     for path in write_measurement(out, name, settings, rows, figure):
-        typer.echo(path)
+        say(path)
 
 
 def save_rows(out: Path | None, name: str, settings: dict, rows: list[dict]):
@@ -59,4 +75,4 @@ def save_rows(out: Path | None, name: str, settings: dict, rows: list[dict]):
         from ep_hw.measurements.files import write_rows
 
         for path in write_rows(out, name, settings, rows):
-            typer.echo(path)
+            say(path)

@@ -9,7 +9,7 @@ import typer
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import MOST_IMAGES, Chip, DataRoot, Download, Model, counted, measured, seeded, stepped
-from ep_hw.cli.printing import print_table
+from ep_hw.cli.printing import print_table, say
 from mapping.crossbar_target import RUNG_MEANINGS
 from mapping.program import Table
 from mapping.targets import REGISTRY, Target
@@ -28,7 +28,7 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
     program.save(out)
     for table in program.tables():
         print_table(table)
-    typer.echo(f"{out}: run it with 'ep-hw evaluate {model} --on {out}'")
+    say(f"{out}: run it with 'ep-hw evaluate {model} --on {out}'")
 
 
 @app.command()
@@ -56,12 +56,12 @@ def why(context: typer.Context,
     if out is not None:
         claimed(context, net.name, asked(context, shown.digest, *(program.digest() for program in programs)))
     found = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=chip, seed=seed)
-    typer.echo(found.sentence())
+    say(found.sentence())
     for table in found.tables():
         print_table(table)
     if out is not None:
         found.save(out)
-        typer.echo(f"{out}: why.json, and the gap against the step in why.png and why.svg")
+        say(f"{out}: why.json, and the gap against the step in why.png and why.svg")
 
 
 @app.command()

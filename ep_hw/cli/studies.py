@@ -8,7 +8,7 @@ import typer
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed, place
 from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, PROCESSORS, DataRoot, Device, Download, Jobs, Out, counted
-from ep_hw.cli.printing import cell_progress, print_table
+from ep_hw.cli.printing import cell_progress, print_table, say
 
 
 @app.command()
@@ -32,7 +32,7 @@ def study(context: typer.Context,
     question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
     if dry_run:
         found = estimate(plan, place(context, Path(name).stem, question))
-        typer.echo(f"{wanted.title}: {found.cells} cells of up to {min(plan.shard, len(plan.images))} images, "
+        say(f"{wanted.title}: {found.cells} cells of up to {min(plan.shard, len(plan.images))} images, "
                    f"{found.missing} still to compute; about {duration_of(found.seconds / jobs)} on {jobs} workers "
                    f"(measured on {found.measured} small cells)")
         return
@@ -40,7 +40,7 @@ def study(context: typer.Context,
     with cell_progress("studying") as show:
         rows = run_study(wanted, plan, out, show, jobs)
     print_table(study_table(wanted, rows))
-    typer.echo(f"{out}: study.csv, study.json, and its figures as PNG and SVG")
+    say(f"{out}: study.csv, study.json, and its figures as PNG and SVG")
 
 
 def duration_of(seconds: float) -> str:

@@ -7,7 +7,7 @@ import typer
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, DataRoot, Download, Model, Out, counted, measured, nudged, seeded
-from ep_hw.cli.printing import print_table
+from ep_hw.cli.printing import print_table, say
 
 
 @app.command()
@@ -42,9 +42,9 @@ def tune(context: typer.Context, model: Model,
     images = (split.digest for split in (task.train, task.watch, tuning.test))
     out = claimed(context, tuning.net.name, asked(context, "".join(images), task.program.digest()))
     print_table(run_tuning(tuning, out, _line))
-    typer.echo(f"{out}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {out}'")
+    say(f"{out}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {out}'")
 
 
 def _line(chip: int, course):
-    typer.echo(f"chip {chip}  epoch {course.progress.epochs}  accuracy on validation {course.watched[-1]:.4f} "
+    say(f"chip {chip}  epoch {course.progress.epochs}  accuracy on validation {course.watched[-1]:.4f} "
                f"(untuned {course.watched[0]:.4f})  pulses {int(course.progress.pulses.sum())}")

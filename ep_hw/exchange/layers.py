@@ -9,7 +9,7 @@ from ep_hw.exchange.archive import Archive, is_tensor
 from ep_hw.exchange.formats import SAVE, not_tensors
 from ep_hw.exchange.keys import KeyMap
 from ep_hw.pickles import Call
-from mapping.errors import Refusal
+from mapping.errors import Refusal, printable
 
 Layer = tuple[torch.Tensor, torch.Tensor]
 Size = tuple[int, ...]
@@ -37,7 +37,8 @@ def read_layers(archive: Archive, keys: KeyMap) -> list[Layer]:
                      f"one of size (classes, {math.prod(last)})", "correct paddings, strides and pools in --map; a "
                      "network with dilation or other padding than zeros cannot be represented")
     if any(tensor.dtype is torch.float64 for tensors in stored for tensor in tensors):
-        logging.getLogger(__name__).warning("%s: weights in float64 are rounded to float32", archive.path)
+        logging.getLogger(__name__).warning("%s: weights in float64 are rounded to float32",
+                                            printable(str(archive.path)))
     return [tuple(map(archive.tensor, pair, tensors)) for pair, tensors in zip(names, stored)]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from ep_hw.lettering import literal
 from mapping.files import write_atomically
 
 _SVG_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -61,5 +62,5 @@ def csv_of(rows: list[dict]) -> bytes:
 def _picture(figure: Figure, kind: str, **settings) -> bytes:
     blob = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "ep-hw"}):
-        figure.savefig(blob, format=kind, **settings)
+        literal(figure).savefig(blob, format=kind, **settings)
     return blob.getvalue()

@@ -24,8 +24,7 @@ INTERVAL = "#8a8f98"   # shows on every bar, and on light and dark pages
 MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 RC = {"font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
       "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
-      "grid.color": INK, "grid.alpha": 0.15, "grid.linewidth": 0.6, "lines.linewidth": 1.4, "lines.markersize": 5,
-      "text.parse_math": False}
+      "grid.color": INK, "grid.alpha": 0.15, "grid.linewidth": 0.6, "lines.linewidth": 1.4, "lines.markersize": 5}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
+from ep_hw.lettering import literal
 from ep_hw.report.points import REFERENCE
 from ep_hw.report.worst import WorstCase
 from ep_hw.trust import Flag, Verdict
@@ -47,7 +48,7 @@ class Exhibit:
 
     def __post_init__(self):
         """Lay the figure out once, where each of its files would do so again."""
-        self.figure.draw_without_rendering()
+        literal(self.figure).draw_without_rendering()
         self.figure.set_layout_engine("none")
 
 

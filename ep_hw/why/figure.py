@@ -5,6 +5,7 @@ import io
 import matplotlib
 from matplotlib.figure import Figure
 
+from ep_hw.lettering import literal
 from ep_hw.report.plots import COLOURS, MARKERS
 from ep_hw.why.parting import Parting
 
@@ -29,5 +30,6 @@ def draw_gaps(parting: Parting, kind: str) -> bytes:
                  title=f"{parting.first} against {parting.second}")
         axes.legend(frameon=False)
         out = io.BytesIO()
-        figure.savefig(out, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        literal(figure).savefig(out, format=kind, dpi=150, metadata=metadata)
     return out.getvalue()

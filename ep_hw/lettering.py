@@ -1,0 +1,25 @@
+"""The texts of figures: they show what they are given, whatever it means to matplotlib."""
+
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+
+def literal(figure: Figure) -> Figure:
+    """The figure, showing every text as it is written: no $ of a name begins a formula.
+
+    Numbers on axes, which matplotlib writes as formulas itself, stay.
+    """
+    numbers = {text for one in figure.axes for axis in (one.xaxis, one.yaxis) for text in _numbers(axis)}
+    for text in figure.findobj(Text):
+        text.set_parse_math(text in numbers)
+    return figure
+
+
+def _numbers(axis) -> list[Text]:
+    """The texts of an axis that its own formatter writes."""
+    axis.get_ticklabels(which="both")   # makes the ticks
+    if isinstance(axis.get_major_formatter(), (FixedFormatter, FuncFormatter)):
+        return []
+    ticks = (*axis.get_major_ticks(), *axis.get_minor_ticks())
+    return [axis.offsetText, *(label for tick in ticks for label in (tick.label1, tick.label2))]
