@@ -370,18 +370,18 @@ def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, e
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment,
                                start_new_session=True)
     cells, deadline = tmp_path / "cut" / "cells", time.monotonic() + 120
-    while len(list(cells.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
+    while len(list(cells.glob("*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     family = descendants(process.pid)
     assert len(family) >= 3
-    process.send_signal(ending)
+    os.killpg(process.pid, ending) if ending == signal.SIGINT else process.send_signal(ending)   # as a terminal does
     _, errors = process.communicate(timeout=30)
     assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGKILL)
     assert b"Traceback" not in errors
     assert all_end(family)
     assert abandoned_memory() <= blocks
     assert not (tmp_path / "cut/summary.json").exists()
-    kept = {p: p.stat().st_mtime_ns for p in cells.glob("*.parquet")}
+    kept = {p: p.stat().st_mtime_ns for p in cells.glob("*.json")}   # written last
     assert len(kept) >= 3
     subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True)
     assert all(p.stat().st_mtime_ns == time_ns for p, time_ns in kept.items())
