@@ -51,7 +51,7 @@ def _array(noted: Call) -> tuple:
         kind, empty, fill = noted.arguments
         version, shape, dtype, fortran, raw = noted.state
         if (kind, empty, _raw(fill), version) == (Name("numpy.ndarray"), (0,), b"b", 1):
-            return shape, dtype, "F" if fortran is True else "C", raw
+            return shape, dtype, "F" if fortran is True else "C" if fortran is False else None, raw
     if noted.function in _FROM_BUFFER and noted.state is None:
         raw, dtype, shape, order = noted.arguments
         return shape, dtype, word(order), raw

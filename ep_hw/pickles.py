@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MOST_INSTRUCTIONS = 300_000   # of published CIFAR batches: 10,000 to 200,000; of a checkpoint, some 20 a tensor
+_CHECKED_TEXT = 2**16
 _LONGEST_WORD = 200   # bytes of a key, or of the name of what a pickle calls
 _ORDERED = "collections.OrderedDict"
 
@@ -98,7 +99,7 @@ class _Notes:
     def take(self, count: int) -> memoryview:
         """The next `count` bytes of the file."""
         start, self.place = self.place, self.place + count
-        if self.place > len(self.content):
+        if not start <= self.place <= len(self.content):
             raise ValueError("cut short")
         return self.content[start:self.place]
 
@@ -156,6 +157,11 @@ class _Notes:
         if self.number(1) not in (2, 3, 4, 5):
             raise ValueError("another protocol than 2 to 5")
 
+    def frame(self):
+        """A part of the file that its writer flushed: all of it must be there."""
+        if self.number(8) > len(self.content) - self.place:
+            raise ValueError("cut short")
+
     def refer(self, module: str, name: str):
         self.push(Name(f"{module}.{name}"))
 
@@ -185,9 +191,20 @@ class _Notes:
         self.push(self.memo[number])
 
 
-def _counted(kind: type, width: int, signed: bool = False) -> Callable:
-    """Pushes as many bytes as the next `width` bytes say, as `kind`."""
-    return lambda notes: notes.push(kind(notes.take(max(0, notes.number(width, signed)))))
+def _counted(width: int, signed: bool = False) -> Callable:
+    """Pushes as many bytes as the next `width` bytes say."""
+    return lambda notes: notes.push(bytes(notes.take(notes.number(width, signed))))
+
+
+def _text(width: int) -> Callable:
+    """Pushes a text of as many bytes as the next `width` bytes say."""
+    def act(notes: _Notes):
+        text = Text(notes.take(notes.number(width)))
+        if len(text) <= _CHECKED_TEXT:   # what is longer is decoded where it is used
+            text.decode()
+        notes.push(text)
+
+    return act
 
 
 def _integer(width: int, signed: bool = False) -> Callable:
@@ -196,16 +213,15 @@ def _integer(width: int, signed: bool = False) -> Callable:
 
 _INSTRUCTIONS: dict[bytes, Callable[[_Notes], None]] = {
     b"\x80": _Notes.protocol,
-    b"\x95": lambda notes: notes.take(8),   # a frame: where the writer flushed
+    b"\x95": _Notes.frame,
     b".": _Notes.stop,
     b"N": lambda notes: notes.push(None), b"\x88": lambda notes: notes.push(True),
     b"\x89": lambda notes: notes.push(False),
     b"K": _integer(1), b"M": _integer(2), b"J": _integer(4, signed=True),
     b"\x8a": lambda notes: notes.push(notes.number(notes.number(1), signed=True)),
     b"G": lambda notes: notes.push(*struct.unpack(">d", notes.take(8))),
-    b"U": _counted(bytes, 1), b"T": _counted(bytes, 4, signed=True), b"C": _counted(bytes, 1),
-    b"B": _counted(bytes, 4), b"\x8e": _counted(bytes, 8), b"\x96": _counted(bytes, 8),
-    b"\x8c": _counted(Text, 1), b"X": _counted(Text, 4), b"\x8d": _counted(Text, 8),
+    b"U": _counted(1), b"T": _counted(4, signed=True), b"C": _counted(1), b"B": _counted(4), b"\x8e": _counted(8),
+    b"\x96": _counted(8), b"\x8c": _text(1), b"X": _text(4), b"\x8d": _text(8),
     b"(": _Notes.mark,
     b")": lambda notes: notes.push(()), b"t": lambda notes: notes.push(tuple(notes.since_mark())),
     b"\x85": lambda notes: notes.push(tuple(notes.pop(1))), b"\x86": lambda notes: notes.push(tuple(notes.pop(2))),

@@ -109,8 +109,9 @@ def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSet
             knowing a machine is never worse than not knowing it.
 
     Raises:
-        Refusal: an attack that the machine does not allow, see `attempts`.
+        Refusal: an attack that the machine does not allow, see `attempts`; labels that are not those of its images.
     """
+    _check_labels(labels, len(images), machine.graph.classes)
     machine = machine.unclipped if threat.is_unclipped else machine
     if settings.label == "predicted":
         labels = majority(read(machine, images, settings.votes, generator))
@@ -128,6 +129,14 @@ def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSet
     if unaware is not None and len(index := worst.standing()):
         worst.consider(UNAWARE, index, unaware[index])
     return Attacked(worst.images, worst.broken_by, zeros / tried, queries)
+
+
+def _check_labels(labels, batch: int, classes: int):
+    plain = isinstance(labels, torch.Tensor) and labels.dtype == torch.int64 and labels.shape == (batch,)
+    if not plain or (batch and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
+        raise Refusal("labels are not those of the images", where="labels", got=f"{type(labels).__name__} {labels}",
+                      allowed=f"an int64 tensor ({batch},) of 0 to {classes - 1}",
+                      remedy="use the data set the model was trained on")
 
 
 class _WorstCase:

@@ -411,3 +411,19 @@ def test_bad_threats_are_refused(text):
 def test_bad_gradients_are_refused(text):
     with pytest.raises(Refusal, match="bptt@STEPS"):
         parse_gradient(text)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, 2]), torch.tensor([0, -1]), torch.tensor([0.0, 1.0]),
+                                    torch.tensor([0]), torch.tensor([[0], [1]]), [0, 1],
+                                    torch.tensor([0, 1]).numpy(), torch.tensor([0, 1]).int()])
+def test_labels_of_something_else_are_refused(labels):
+    with pytest.raises(Refusal, match="labels are not those of the images"):
+        attack(linear(), Threat("pgd_l2", 0.1), middle_images(2), labels, SETTINGS, seeded())
+
+
+def test_an_empty_batch_is_attacked_without_ado():
+    nobody = middle_images(0)
+    for kind in ATTACKS:
+        if "unclipped" not in kind:
+            found = attack(linear(classes=10), Threat(kind, 0.1), nobody, torch.zeros(0).long(), SETTINGS, seeded())
+            assert (found.images.shape, found.broken_by) == (nobody.shape, [])

@@ -125,6 +125,7 @@ ARRAYS = {
     "too few bytes": Reduced(REBUILD, EMPTY, (1, (3, 3072), np.dtype("u1"), False, RAW[:-1])),
     "a huge shape": Reduced(REBUILD, EMPTY, (1, (10**18, 3072), np.dtype("u1"), False, RAW)),
     "a negative shape": Reduced(REBUILD, EMPTY, (1, (-3, 3072), np.dtype("u1"), False, RAW)),
+    "an odd order": Reduced(REBUILD, EMPTY, (1, (3, 3072), np.dtype("u1"), 5, RAW)),
     "three axes": PIXELS.reshape(3, 3, 1024),
     "other pixels": np.zeros((3, 3071), np.uint8),
     "no images": np.zeros((0, 3072), np.uint8),
