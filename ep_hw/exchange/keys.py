@@ -1,5 +1,6 @@
 """Key maps: where a state dict keeps its layers, and what it does not say of its network."""
 
+import logging
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -109,6 +110,8 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
         stated: fields on the command line; a `stride` is that of every convolution.
         recorded: fields that the imported file itself records.
 
+    What a packaged map assumes, because its code's files do not say it, is said in a warning.
+
     Raises:
         Refusal: no such file, a field that is unknown or out of range, or of which two things are said, or nothing is.
     """
@@ -116,13 +119,21 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
     with refusing("no readable key map", where=f"--map {name}", remedy="correct it, or what is stated beside it",
                   allowed=f"{', '.join(PACKAGED)} or a TOML file as 'ep-hw export' writes it"):
         fields = parse_toml(read_bytes(path))
+        assumed = fields.pop("assumed", {}) if name in PACKAGED else {}
         merged = _agreed({f"--map {name}": fields, "the command line": _spread(stated or {}, fields),
                           "the arguments in the file": recorded or {}})
-        if missing := [field for field in ASKED if field not in merged]:
+        missing = [field for field in ASKED if field not in merged]
+        if missing and not assumed:
             raise Refusal("it is not stated how the network was trained", where=f"--map {name}",
                           got=f"nothing on {', '.join(missing)}", allowed=", ".join(map(ASKED.get, missing)),
                           remedy=_SPELLED)
-        return read_as(KeyMap, merged)
+        read = read_as(KeyMap, merged | {field: assumed[field] for field in missing})
+    if missing:
+        logging.getLogger(__name__).warning(
+            "--map %s: how the network was trained is not stated; assumed is %s. If that is wrong (mse is this code's "
+            "default), what comes out is another network: state %s", name, read.sentence(),
+            ", ".join(map(ASKED.get, missing)))
+    return read
 
 
 def _spread(stated: Mapping[str, object], fields: dict) -> dict:

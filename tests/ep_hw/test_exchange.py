@@ -2,6 +2,7 @@
 
 import argparse
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,6 +45,7 @@ def checkpoint(tmp_path):
                     "train_acc": [10.0], "best": 1, "epoch": 3, "scheduler": None, **more}, tmp_path / "checkpoint.tar")
         return tmp_path / "checkpoint.tar", model
     return written
+MAPS = Path(bring_in.__file__).parent
 
 
 def test_what_is_exported_is_imported_again_as_the_same_network(exported):
@@ -73,14 +75,20 @@ def test_a_checkpoint_of_the_public_code_is_read_by_name_and_what_is_stated_of_i
 
 
 @pytest.mark.parametrize("name", PACKAGED)
-def test_packaged_maps_ask_for_everything_that_a_state_dict_does_not_say(name):
+def test_maps_ask_for_everything_that_a_state_dict_does_not_say_and_packaged_ones_warn(name, tmp_path, caplog):
+    packaged, mine = (MAPS / PACKAGED[name]).read_text(), tmp_path / "mine.toml"
+    mine.write_text(packaged.partition("[assumed]")[0])
     for left_out in STATED:
         with pytest.raises(Refusal, match=rf"nothing on {left_out}.*--{left_out} .*--loss cel") as caught:
-            load_map(name, {**STATED, left_out: None})
+            load_map(str(mine), {**STATED, left_out: None})
         assert "\n" not in str(caught.value)
     with pytest.raises(Refusal, match=f"nothing on {', '.join(ASKED)}"):
-        load_map(name)
+        load_map(str(mine))
     assert load_map(name, STATED).foreign() == []
+    assert not caplog.messages
+    assert load_map(name) == load_map(name, STATED)
+    assert f"is not stated; assumed is {load_map(name, STATED).sentence()}" in caplog.text
+    assert all(asked in caplog.text for asked in ASKED.values())
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -202,16 +210,26 @@ def test_a_map_that_says_other_dynamics_shows_in_accuracy(tmp_path):
     assert trial(stranger, tmp_path) is None
 
 
-def test_the_command_says_what_it_assumes(ep_hw, checkpoint, monkeypatch):
+def test_the_command_says_what_it_assumes_and_asks_a_map_of_ones_own(ep_hw, checkpoint, monkeypatch, caplog, tmp_path):
     monkeypatch.delenv("EP_HW_DATA", raising=False)
     path, _ = checkpoint()
-    code, _, err = ep_hw("import", str(path), "--map", "laborieux", "--out", "n.safetensors")
+    code, *_ = ep_hw("import", str(path), "--map", "laborieux", "--out", "assumed.safetensors")
+    assert code == 0
+    assert "not stated; assumed is cross-entropy on a readout outside the energy, max pools" in caplog.text
+    assert "state --loss cross-entropy or mse, --readout" in caplog.text
+    packaged = (MAPS / "laborieux.toml").read_text()
+    (tmp_path / "mine.toml").write_text(packaged.partition("[assumed]")[0])
+    code, _, err = ep_hw("import", str(path), "--map", "mine.toml", "--out", "n.safetensors")
     assert (code, err.count("\n")) == (2, 1)
     assert "--loss cross-entropy or mse" in err
+    (tmp_path / "mine.toml").write_text(packaged)
+    assert ep_hw("import", str(path), "--map", "mine.toml", "--out", "n.safetensors")[0] == 2, "only ours may assume"
+    caplog.clear()
     code, out, _ = ep_hw("import", str(path), "--map", "laborieux", "--out", "n.safetensors", "--loss", "cross-entropy",
                          "--readout", "outside", "--pool", "max", "--stride", "1", "--slope", "0.5")
     assert code == 0
     assert "cross-entropy on a readout outside the energy, max pools, strides 1, 1, 1, 1, activation clamp(0.5" in out
+    assert not caplog.messages, "nothing is assumed where all is stated"
 
 
 def test_a_network_of_unknown_data_is_not_exported_by_halves(exported, tmp_path):
