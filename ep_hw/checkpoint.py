@@ -19,6 +19,7 @@ from mapping.files import check_new, refusing, write_atomically
 from mapping.sealed import Layout, Sealed, checksum, open_sealed, seal
 
 FORM = "ep-hw checkpoint 2"
+MOST_IMAGES = 4096   # that a checkpoint keeps to calibrate converters with
 _REMEDY = "train it again, or restore the file"
 _OLDER = ("train it again; an EP network can also be exported by the version that wrote it ('ep-hw export') and "
           "brought in by this one ('ep-hw import NAME.pt --map NAME.toml --loss cross-entropy --readout outside --pool "
@@ -143,8 +144,8 @@ def _open(model: str | Path) -> tuple[Sealed, Header]:
 
 
 def _layout(spec, sealed: Sealed) -> Layout:
-    """What a spec needs, and of calibration images, which are optional, any number."""
+    """What a spec needs, and of calibration images, which are optional, any number up to `MOST_IMAGES`."""
     _, shape = sealed.layout.get("calibration", ("", ()))
     if isinstance(spec, NetworkSpec) and shape:
-        return {**spec.layout(), "calibration": ("float32", (shape[0], *spec.image_shape))}
+        return {**spec.layout(), "calibration": ("float32", (min(shape[0], MOST_IMAGES), *spec.image_shape))}
     return spec.layout()
