@@ -89,7 +89,8 @@ class ModuleMachine(Machine):
             raise _refusal(self.name, "the module gives no logits", shown,
                            "return one tensor, a row an image, a column a class of this data set")
         if not logits.is_floating_point() or not logits.isfinite().all():
-            raise _refusal(self.name, "the module's logits are not finite floats", logits.dtype, "return plain scores")
+            raise _refusal(self.name, "the module's logits are not finite floats", logits.dtype,
+                           "return plain scores; where a training diverged, lower its rate")
         return logits
 
     def _try(self) -> bool:

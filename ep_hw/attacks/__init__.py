@@ -134,7 +134,8 @@ def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSet
 def _check_labels(labels, batch: int, classes: int):
     plain = isinstance(labels, torch.Tensor) and labels.dtype == torch.int64 and labels.shape == (batch,)
     if not plain or (batch and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
-        raise Refusal("labels are not those of the images", where="labels", got=f"{type(labels).__name__} {labels}",
+        raise Refusal("labels are not those of the images", where="labels",
+                      got=f"{type(labels).__name__} {tuple(getattr(labels, 'shape', ()))}",
                       allowed=f"an int64 tensor ({batch},) of 0 to {classes - 1}",
                       remedy="use the data set the model was trained on")
 
