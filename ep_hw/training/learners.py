@@ -15,11 +15,12 @@ from ep_hw.training.contrast import Contrast
 from ep_hw.training.feedback import FeedbackLimit
 from ep_hw.training.recipe import AdversarialRecipe, BackpropRecipe, Recipe, TransformerRecipe
 from mapping.errors import Refusal
-from mapping.sealed import Layout, describe
+from mapping.sealed import Layout, Ranges, describe
 from simulators.machine import Machine
 from simulators.module import ModuleMachine
 from simulators.reference import ReferenceMachine
 
+LARGEST = 1e30
 MOMENTS = {torch.optim.SGD: ("momentum_buffer",), torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq")}
 
 
@@ -61,6 +62,12 @@ class Learner(ABC):
         moments = [key for key in MOMENTS[type(self.optimiser)] if f"optimiser.0.{key}" in present]
         return found | {f"optimiser.{n}.{key}": describe(p if key != "step" else p.new_zeros(()))
                         for n, p in enumerate(learnt) for key in moments}
+
+    def ranges(self, layout: Layout) -> Ranges:
+        """Lowest and highest value of each of them: what a run that has diverged holds is nothing to go on with."""
+        counts = ("step", "num_batches_tracked")
+        return {name: (0, 2**40) if name.endswith(counts) else (0, LARGEST) if name.endswith("exp_avg_sq")
+                else (-LARGEST, LARGEST) for name in layout}
 
     def restore(self, tensors: dict[str, torch.Tensor]):
         """Inverse of `tensors`."""

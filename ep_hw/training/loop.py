@@ -198,9 +198,10 @@ class _Part:
                           got=header.fingerprint[:12], allowed=self.fingerprint[:12],
                           remedy="finish it with its own recipe, seed and data, or remove the file")
         layout = self.learner.layout(sealed.layout)
+        ranges = self.learner.ranges(layout)
         if header.batches:
             layout["generator"] = describe(torch.Generator().get_state().numpy())
-        arrays = sealed.arrays(layout)
+        arrays = sealed.arrays(layout, ranges)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         generator = tensors.pop("generator", None)
         self.learner.restore(tensors)

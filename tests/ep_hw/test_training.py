@@ -114,6 +114,7 @@ def test_a_damaged_unfinished_run_is_refused_and_left_as_it_is(tmp_path):
             (save({"weight0": np.zeros(1)}), "no header of one"), (sealed({"epoch": -1}), "epoch"),
             (sealed({"epoch": 1.0}), "epoch"), (sealed({"batches": 2**33}), "batches"), (sealed({"more": 1}), "more"),
             (sealed({"batches": 0}), "generator: tensor"), (sealed(generator=generator[1:]), "generator: tensor"),
+            (sealed(**{"net.weight0": arrays["net.weight0"] * np.float32("nan")}), "net.weight0: values out of range"),
             (sealed(generator=0 * generator), "generator: values out of range; got Invalid"),
             (sealed(**{"optimiser.0.step": np.zeros(1)}), "optimiser.0.step: tensor has the wrong"),
             (sealed(**{"net.weight0": arrays["net.weight0"][:1]}), "net.weight0: tensor has the wrong")):
