@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from os.path import isdir
 from pathlib import Path
 from typing import Annotated
 
@@ -119,9 +120,9 @@ class _Cifar:
             raise Refusal("no data folder named", where=self.name, got="neither --data-root nor EP_HW_DATA",
                           allowed=f"a folder that holds {self.folder}", remedy=remedy)
         folder = Path(root) / self.folder
-        if download and not folder.is_dir():
+        if download and not isdir(folder):
             self.archive.fetch(self.folder, (*self.train, self.test), Path(root))
-        if not folder.is_dir():
+        if not isdir(folder):
             raise Refusal("data set not found", where=self.name, got=str(folder), allowed="an existing folder",
                           remedy=remedy)
         return folder

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from os.path import isdir
 from pathlib import Path
 
 import numpy as np
@@ -255,7 +256,7 @@ def _baseline(name: str, net: EPNetwork | Baseline, machines: Sequence[str]) -> 
 
 def _is_folder(machine: str) -> bool:
     """Whether a machine is named by its compiled program; the registry's names come first."""
-    return machine.partition("[")[0] not in REGISTRY and Path(machine).is_dir()
+    return machine.partition("[")[0] not in REGISTRY and isdir(machine)
 
 
 def _check_possible(threats: Sequence[Threat], machines: Sequence[str]):

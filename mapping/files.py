@@ -14,6 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 
 import tomli
@@ -104,6 +105,15 @@ def check_writable(folder: str | Path):
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+def check_possible(folder: str | Path):
+    """Refuse at once a folder that nothing could be written into; what is made to try it is removed again."""
+    missing = list(takewhile(lambda path: not os.path.lexists(path), (Path(folder), *Path(folder).parents)))
+    check_writable(folder)
+    with suppress(OSError):   # another run has begun there
+        for made in missing:
+            made.rmdir()
 
 
 def check_new(path: str | Path):

@@ -16,15 +16,21 @@ from mapping.errors import MachineError, Refusal, printable
 
 
 class _Command(TyperCommand):
-    """A command that refuses an option given twice, where only the last one would count."""
+    """A command that refuses an option without a value, or given twice, where only the last one would count."""
 
     def parse_args(self, ctx, args):
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for option, times in Counter(order).items():
             if times > 1 and not option.multiple:
-                raise Refusal("an option is given twice", where=f"--{option.name.replace('_', '-')}", got=times,
-                              allowed="once", remedy="leave one of them out")
-        return super().parse_args(ctx, args)
+                raise Refusal("an option is given twice", where=option.opts[0], got=times, allowed="once",
+                              remedy="leave one of them out")
+        rest = super().parse_args(ctx, args)
+        for option in order:
+            value = given[option.name]
+            if "" in (value if isinstance(value, list) else [value]):
+                raise Refusal("an option without a value", where=option.opts[0], got="nothing", allowed="a value",
+                              remedy="name one, or leave the option out")
+        return rest
 
 
 class _Application(typer.Typer):

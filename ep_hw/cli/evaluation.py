@@ -18,6 +18,7 @@ from ep_hw.cli.options import (
     Model,
     Out,
     counted,
+    placed,
     seeded,
 )
 from ep_hw.cli.printing import cell_progress, print_table, say
@@ -30,7 +31,7 @@ Label = Literal["true", "predicted"]
 
 
 @app.command()
-def demo(out: Annotated[Path, typer.Option(help="where to write")] = Path("ep-hw-demo"), jobs: Jobs = PROCESSORS):
+def demo(out: Annotated[Path, placed("where to write")] = Path("ep-hw-demo"), jobs: Jobs = PROCESSORS):
     """Run the main job on the packaged digits network, in about a minute."""
     from ep_hw import workflow
     from ep_hw.checkpoint import packaged_models

@@ -7,7 +7,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model, Out, counted, measured, nudged, seeded
+from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model, Out, counted, measured, nudged, placed, seeded
 from ep_hw.cli.printing import print_table, save_measurement, track_points
 
 
@@ -69,7 +69,7 @@ def gradients(context: typer.Context, model: Model,
 @app.command()
 def devices(context: typer.Context,
             names: Annotated[list[str] | None, typer.Argument(help="presets; all if none is named")] = None,
-            out: Annotated[Path | None, typer.Option(help="folder for table and plot of their errors")] = None,
+            out: Annotated[Path | None, placed("folder for table and plot of their errors")] = None,
             seed: Annotated[int, seeded("of the devices drawn for the plot")] = 0):
     """List the memory devices of analog crossbars with their sources; plot programming error, drift and read noise."""
     from ep_hw.measurements.devices import device_table, devices_figure, measure_devices, measured_presets

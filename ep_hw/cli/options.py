@@ -9,6 +9,7 @@ import typer
 from pydantic_core import PydanticCustomError
 
 from ep_hw.fields import MOST, MOST_STEPS
+from mapping.files import check_possible
 from mapping.options import number, whole
 
 MOST_IMAGES, MOST_CHIPS, MOST_JOBS, LAST_SEED = 10**6, 1000, 1024, 2**32 - 1
@@ -56,13 +57,31 @@ def nudged(help: str):
     return measured(help, 1e-6, 1_000_000)
 
 
+def placed(help: str):
+    """An option that takes a folder to write into, which is tried before any work."""
+    return typer.Option(callback=_tried, help=help)
+
+
+def _tried(folder: Path | None) -> Path | None:
+    if folder is not None:
+        check_possible(folder)
+    return folder
+
+
+def _found(device: str) -> str:
+    from simulators.registry import check_device
+
+    check_device(device)
+    return device
+
+
 Model = Annotated[str, typer.Argument(help="a packaged model (see 'ep-hw models') or a checkpoint file")]
 Images = Annotated[int, counted("test images, drawn by --seed", high=MOST_IMAGES)]
 Chip = Annotated[int, seeded("chip seed, where there are chips")]
 DataRoot = Annotated[str | None, typer.Option(help="folder that holds cifar-10-batches-py (or EP_HW_DATA)")]
 Download = Annotated[bool, typer.Option("--download", help="fetch a missing data set from where it was published")]
-Device = Annotated[str, typer.Option(help="cpu or cuda")]
-Out = Annotated[Path | None, typer.Option(help="folder to write into; the same command goes on there [default: a new "
-                                         "ep-hw-COMMAND-MODEL-TIME]")]
+Device = Annotated[str, typer.Option(callback=_found, help="cpu or cuda")]
+Out = Annotated[Path | None, placed("folder to write into; the same command goes on there [default: a new "
+                                    "ep-hw-COMMAND-MODEL-TIME]")]
 Jobs = Annotated[int, counted("worker processes; any number gives the same bytes", high=MOST_JOBS)]
 PROCESSORS = min(len(os.sched_getaffinity(0)), MOST_JOBS)

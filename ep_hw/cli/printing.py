@@ -46,18 +46,25 @@ def track_points(points, total: int, description: str):
 
 @contextmanager
 def cell_progress(description: str) -> Iterator:
-    """A progress bar on stderr, as the function that evaluations call after each cell."""
+    """A progress bar on stderr, as the function that evaluations call after each cell; a failure wipes it out."""
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description)
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(description)
 
-        def show(cell, number: int, total: int):
-            c = cell.configuration
-            chip = "" if c.chip_seed is None else f" chip {c.chip_seed}"
-            shown = printable(f"{c.machine}{chip}: {c.threat}")
-            bar.update(task, completed=number, total=total, description=shown)
+    def show(cell, number: int, total: int):
+        c = cell.configuration
+        chip = "" if c.chip_seed is None else f" chip {c.chip_seed}"
+        shown = printable(f"{c.machine}{chip}: {c.threat}")
+        bar.update(task, completed=number, total=total, description=shown)
 
+    bar.start()
+    try:
         yield show
+    except BaseException:
+        bar.live.transient = True   # what failed says so in one line
+        bar.live.stop()
+        raise
+    bar.stop()
 
 
 def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure):

@@ -8,7 +8,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import MOST_IMAGES, Chip, DataRoot, Download, Model, counted, measured, seeded, stepped
+from ep_hw.cli.options import MOST_IMAGES, Chip, DataRoot, Download, Model, counted, measured, placed, seeded, stepped
 from ep_hw.cli.printing import print_table, say
 from mapping.crossbar_target import RUNG_MEANINGS
 from mapping.program import Table
@@ -40,7 +40,7 @@ def why(context: typer.Context,
         tolerance: Annotated[float, measured("gaps up to it count as equal", 0, 1)] = 1e-5,
         chip: Chip = 0,
         seed: Annotated[int, seeded("of the read noise")] = 0,
-        out: Annotated[Path | None, typer.Option(help="folder for why.json and a plot of the gap")] = None,
+        out: Annotated[Path | None, placed("folder for why.json and a plot of the gap")] = None,
         data_root: DataRoot = None):
     """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""
     from ep_hw import load

@@ -8,6 +8,7 @@ Source: Hendrycks and Dietterich 2019.
 import hashlib
 import os
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ class OfficialSet:
                           remedy="leave 'official:' out: the corruptions are then made here")
         root = root or os.environ.get("EP_HW_DATA")
         folder = Path(root or ".") / FOLDERS[data]
-        if root is None or not folder.is_dir():
+        if root is None or not isdir(folder):
             raise Refusal("the published corruptions are not there", where=data, got=str(folder),
                           allowed="an existing folder", remedy=f"put {FOLDERS[data]} below --data-root or EP_HW_DATA")
         return cls(folder)

@@ -5,6 +5,7 @@ import io
 import os
 from functools import lru_cache
 from importlib.util import find_spec
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def frost_photographs() -> tuple[np.ndarray, ...]:
     """
     folders = _folders()
     for folder in folders:
-        if all((folder / name).is_file() for name in SHA256):
+        if all(isfile(folder / name) for name in SHA256):
             return tuple(_read(folder / name) for name in SHA256)
     raise Refusal("the photographs of frost are missing", where="corruption frost",
                   got=", ".join(map(str, folders)) or "no folder", allowed=", ".join(SHA256), remedy=REMEDY)

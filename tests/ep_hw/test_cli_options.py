@@ -45,5 +45,5 @@ def test_an_option_counts_once_unless_it_is_repeatable(name, param):
     if param.multiple:
         assert "(repeatable)" in param.help or "of Loihi machines" in param.help
         return
-    with pytest.raises(Refusal, match=f"--{param.name.replace('_', '-')}: an option is given twice"):
+    with pytest.raises(Refusal, match=f"{param.opts[0]}: an option is given twice"):
         parse(name, param.opts[0], *value, param.opts[0], *value)

@@ -36,7 +36,8 @@ def test_the_verdict_comes_first_and_files_hold_every_number(why, tmp_path):
     assert document["parting"] == {"step": 1, "layer": "layer1"}
     assert [c["after"] for c in document["contributions"]] == ["loihi:weights", "loihi"]
     assert not any(f["fault"] for f in document["findings"])
-    assert sorted(p.name for p in (tmp_path / "answer").iterdir()) == ["why.json", "why.png", "why.svg"]
+    assert sorted(p.name for p in (tmp_path / "answer").iterdir()) == ["question.json", "why.json", "why.png",
+                                                                          "why.svg"]
     before = {p.name: p.read_bytes() for p in (tmp_path / "answer").iterdir()}
     why("reference", "loihi", *QUICK, "--out", "answer")
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "answer").iterdir()}

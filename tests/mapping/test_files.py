@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mapping import Refusal
 from mapping.files import (
     check_new,
+    check_possible,
     check_writable,
     parse_json,
     parse_signed,
@@ -134,3 +135,15 @@ def test_a_slug_is_a_plain_file_name_and_no_two_are_one(texts):
         assert not name.startswith(".")
     assert slug("crossbar:pcm[age=1d]/aged") == "crossbar-pcm-age=1d-aged"
     assert slug("сеть") == "сеть"
+
+
+def test_a_place_is_tried_without_a_trace(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for possible in (tmp_path / "a" / "b" / "c", tmp_path / "kept", tmp_path / "kept" / "new"):
+        check_possible(possible)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "kept"]
+    (tmp_path / "file").write_text("x")
+    for impossible in ("/proc/new", tmp_path / "file", tmp_path / "file" / "new", tmp_path / ("x" * 300), "a\0b"):
+        with pytest.raises(Refusal, match="cannot write into"):
+            check_possible(impossible)
+    assert (tmp_path / "file").read_text() == "x"
