@@ -8,14 +8,10 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cached_property
+from importlib import import_module
 
-import ep_hw.demo
-import ep_hw.family
-import ep_hw.measurements
-import ep_hw.studies.execution
-import ep_hw.tuning.run
-import ep_hw.why  # noqa: F401 - all of these before the first fork, since commands import them as they run
 from ep_hw import cli
+from ep_hw.cli.application import app
 from mapping.errors import Refusal
 from tests.fuzz.door import Door
 from tests.fuzz.edits import Edited
@@ -27,6 +23,8 @@ ABSURD = {"number": ("-1", "1e400", "nan", "-inf", str(10**18), str(2**64), "9" 
 KINDS = {"on": "name", "attack": "name", "corruption": "name", "suite": "name", "explain": "name", "gradient": "name",
          "baseline": "name", "budget": "name", "device": "name", "target": "name", "keys": "name", "write": "name",
          "other": "name", "out": "place"}
+IMPORTED_LATE = ("ep_hw.cli.commands", "ep_hw.demo", "ep_hw.measurements", "ep_hw.studies.execution",   # by commands
+                 "ep_hw.tuning.run", "ep_hw.why", "ep_hw.workflow")
 ARGUMENTS = {"model": "digits", "recipe": "digits", "name": "age", "file": "nothing.pt", "first": "reference",
              "second": "loihi", "runs": "nothing", "names": "pcm"}
 NEEDED = {"compile": ["--target=loihi", "--out=new"], "export": ["--out=new"], "train": ["--out=new"],
@@ -45,10 +43,12 @@ class Command(Door):
     @cached_property
     def places(self) -> list[tuple[list[str], str]]:
         """(command line with "{}" where a value goes, what it should be)."""
-        commands = cli.app.registered_commands
+        commands = app.registered_commands
         return [place for c in commands for place in _places(c.name or c.callback.__name__, c.callback)]
 
     def make(self):
+        for name in IMPORTED_LATE:
+            import_module(name)
         return [{"argv.json": b"[]"}]
 
     @property

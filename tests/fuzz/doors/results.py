@@ -1,5 +1,6 @@
 """Doors of what earlier runs left behind: cells, attack times, a budget's choice, summaries and results."""
 
+import hashlib
 import io
 import json
 from dataclasses import replace
@@ -17,14 +18,17 @@ from ep_hw.budget import kept_choice
 from ep_hw.cells import Cell
 from ep_hw.comparison import Run, over_runs, paired
 from ep_hw.evaluation import cells_of, evaluate
+from ep_hw.folders import Question, claim
 from ep_hw.measurements.stored import StoredTime
+from ep_hw.results import RESULTS, SUMMARY, SUMS
 from ep_hw.suites import Temporal
 from ep_hw.threats import parse_threat
 from mapping.errors import Refusal
+from mapping.files import sign
 from tests.fuzz.documents import edited_json
 from tests.fuzz.door import Door, digest
 from tests.fuzz.doors.data import forged_npy
-from tests.fuzz.doors.networks import files_in
+from tests.fuzz.doors.networks import Sealed, files_in
 from tests.fuzz.edits import BYTE_EDITS, in_one_file, replaced
 
 
@@ -68,8 +72,17 @@ class Cells(Door):
     """A finished cell, read again."""
 
     name = "cell"
-    edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS),
-             *[in_one_file(edited_table, suffix=".parquet")] * 3, *[forged_npy] * 2)
+    edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS), forged_npy)
+    forgeries = (forged_npy, *(in_one_file(edit, suffix=".npy") for edit in BYTE_EDITS),
+                 *(in_one_file(edit, suffix=".parquet") for edit in (*BYTE_EDITS, *[edited_table] * 9)),
+                 *[in_one_file(edited_json, suffix=".json")] * 4)
+
+    def resealed(self, files):
+        """The record vouches for the table and the images, and for itself."""
+        sums = {kind: _sum(next(blob for name, blob in files.items() if name.endswith(end)))
+                for kind, end in (("table", ".parquet"), ("images", ".npy"))}
+        name = next(name for name in files if name.endswith(".json"))
+        return {**files, name: sign({**json.loads(files[name])["content"], **sums})}
 
     def make(self):
         cell = self._cell(Path("."))
@@ -92,11 +105,10 @@ class Cells(Door):
         return digest((table.to_pydict(), str(table.schema), images, seconds, circuit))
 
 
-class Times(Door):
+class Times(Sealed):
     """What an attack time gave, kept beside the cells."""
 
     name = "attack time"
-    edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS), *[forged_npy] * 4)
 
     @staticmethod
     def _stored(folder: Path) -> StoredTime:
@@ -111,50 +123,81 @@ class Times(Door):
 
     def open(self, folder):
         stored = self._stored(folder)
-        if not stored.path.exists():
-            raise Refusal("it is measured again", where=stored.path.name, got="nothing", allowed="", remedy="")
+        if not stored.done():
+            raise Refusal("it is measured again", where=stored.path.name, got="damage", allowed="", remedy="")
         return stored.read()
 
 
-class Choice(Door):
-    """What a budget chose before: choice.json of one network, allotment.json of a family."""
+class Signed(Door):
+    """A JSON file that vouches for itself."""
 
-    edits = (*[replaced] * 2, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS),
-             *[in_one_file(edited_json, strict=False)] * 8)
+    edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS), *[in_one_file(edited_json)] * 4)
+    forgeries = (in_one_file(edited_json),)
+
+    def resealed(self, files):
+        return {name: sign(json.loads(blob)["content"]) for name, blob in files.items()}
+
+
+class Choice(Signed):
+    """What a budget chose before: choice.json of one network, allotment.json of a family."""
 
     def __init__(self, name: str, kind: type, **content):
         self.name, self.kind, self.content = name, kind, {"question": "ab" * 32, "budget_s": 60.0, **content}
 
     def make(self):
-        return [{"kept.json": json.dumps(self.content).encode()}]
+        return [{"kept.json": sign(self.content)}]
 
     def open(self, folder):
-        if (found := kept_choice(folder / "kept.json", "ab" * 32)) is None:
+        if (found := kept_choice(folder / "kept.json", "ab" * 32, self.kind)) is None:
             raise Refusal("the choice is made again", where="kept.json", got="another", allowed="", remedy="")
-        return self.kind(**found)
+        return found
 
     def use(self, choice):
         plan, _ = EVALUATED.made
         choice.of(plan) if self.kind is Allotment else choice.sentence()
 
 
+class Claimed(Door):
+    """The question that a folder belongs to."""
+
+    name = "question"
+    edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS), *[in_one_file(edited_json)] * 6)
+    question = Question.of("ep-hw evaluate digits", ["digits", 0], "ab" * 32)
+
+    def make(self):
+        with TemporaryDirectory() as folder:
+            claim(folder, self.question)
+            return [files_in(Path(folder))]
+
+    def open(self, folder):
+        claim(folder, self.question)
+
+
 class Compared(Door):
     """Two finished runs under `ep-hw compare`."""
 
     name = "compare"
-    edits = (*[replaced] * 2, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS),
-             *[in_one_file(edited_json, strict=False, suffix=".json")] * 8,
-             *[in_one_file(edited_table, strict=False, suffix=".parquet")] * 4)
+    edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS))
+    forgeries = (*(in_one_file(edit, suffix=".parquet") for edit in (*BYTE_EDITS, *[edited_table] * 9)),
+                 *(in_one_file(edit, suffix=".json") for edit in (*BYTE_EDITS, *[edited_json] * 9)))
 
     def make(self):
-        return [{f"{run}/{name}": EVALUATED.made[1][name] for run in "ab" for name in
-                 ("summary.json", "results.parquet")}]
+        return [{f"{run}/{name}": EVALUATED.made[1][name] for run in "ab" for name in (SUMMARY, RESULTS, SUMS)}]
+
+    def resealed(self, files):
+        sums = {f"{run}/{SUMS}": "".join(f"{_sum(files[f'{run}/{name}'])}  {name}\n" for name in (RESULTS, SUMMARY))
+                for run in "ab"}
+        return files | {name: text.encode() for name, text in sums.items()}
 
     def open(self, folder):
         runs = [Run.of(folder / name) for name in "ab"]
         return over_runs(runs), paired(*runs)
 
 
+def _sum(blob: bytes) -> str:
+    return hashlib.sha256(blob).hexdigest()
+
+
 DOORS = (Cells(), Times(), Choice("choice", budget.Choice, images=100, queries=200, seconds=12.5, detectable=0.1),
          Choice("allotment", Allotment, images=64, queries=100, fewer=[["loihi", "pgd_l2", 9]],
-                left_out=[["lava", "cw_l2"]], seconds=50.5), Compared())
+                left_out=[["lava", "cw_l2"]], seconds=50.5), Claimed(), Compared())

@@ -1,5 +1,6 @@
 """Doors of what a user writes: recipes, studies, key maps, and names in one line."""
 
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.fuzz.documents import broken_toml, huge_number_in_toml
 from tests.fuzz.door import Door
 from tests.fuzz.edits import BYTE_EDITS, in_one_file, replaced
 
+ASSUMED = re.compile(rb"^\[assumed\].*$", re.M)   # before what a packaged key map leaves to the user: here it is stated
+
 
 class Toml(Door):
     """A TOML file; what is legal after an edit is another input, but no setting may be huge or not finite."""
@@ -24,12 +27,12 @@ class Toml(Door):
     edits = (replaced, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS),
              *[in_one_file(huge_number_in_toml)] * 6, *[in_one_file(broken_toml, strict=False)] * 8)
 
-    def __init__(self, name: str, folder: str, read: Callable, added: bytes = b""):
-        self.name, self.folder, self.read, self.added = name, folder, read, added
+    def __init__(self, name: str, folder: str, read: Callable):
+        self.name, self.folder, self.read = name, folder, read
 
     def make(self):
         found = sorted(Path(str(resources.files("ep_hw"))).joinpath(self.folder).glob("*.toml"))
-        return [{"file.toml": path.read_bytes() + self.added} for path in found]
+        return [{"file.toml": ASSUMED.sub(b"", path.read_bytes())} for path in found]
 
     def open(self, folder):
         return self.read(folder / "file.toml")
@@ -69,15 +72,8 @@ MACHINES = ("reference[steps=7]", "loihi[weight_bits=6,state_bits=10,steps=90]",
             "lava[model=structural]", "loihi:weights[chips=3]", "crossbar:ideal[tile=18]",
             "crossbar:pcm/aged[age=1d]", "crossbar:pcm[age=1d,adc_bits=6,wire_ohm=0.35]",
             "crossbar:generic[g_max_us=25,stuck_on=0.01,tile=128x64]", "crossbar:reram_wan[stuck_off=0.1]")
-LEFT_OPEN = b"""
-loss = "cross-entropy"
-readout = "outside"
-pool = "max"
-strides = [1, 1, 1, 1]
-slope = 0.5
-"""   # what packaged key maps leave to the user
 DOORS = (Toml("recipe", "recipes", load_recipe), Toml("study", "studies", _study),
-         Toml("key map", "exchange", lambda path: load_map(str(path)), LEFT_OPEN),
+         Toml("key map", "exchange", lambda path: load_map(str(path))),
          Line("machine", _spelled_again(parse), *MACHINES),
          Line("threat", _spelled_again(parse_threat), "clean", "pgd_l2@0.5", "pgd_linf@8/255", "jpeg_compression@3",
               "official:fog@2", "transfer:crossbar:pcm[age=1d]:pgd_l2@0.25", "cw_l2@0.1"),
