@@ -12,9 +12,9 @@ from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program
 from mapping.targets import CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
 
-_CROSSBAR_CAUSES = {"mapped": "mapping to tiles", "levels": "conductance levels", "programmed": "programming noise",
-                    "aged": "drift and slow noise", "read": "read noise, fixed steps", "converters": "DAC and ADC",
-                    "wires": "resistance of the wires"}
+_CROSSBAR_CAUSES = {"mapped": "mapping to tiles", "levels": "conductance levels", "stuck": "stuck cells",
+                    "programmed": "programming noise", "aged": "drift and slow noise",
+                    "read": "read noise, fixed steps", "converters": "DAC and ADC", "wires": "resistance of the wires"}
 
 
 def rungs_of(target: Target) -> list[tuple[str, str]]:

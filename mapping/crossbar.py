@@ -160,7 +160,7 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
                       got="a network without calibration images", allowed="states recorded on calibration images",
                       remedy="name a folder with its training data by --data-root or EP_HW_DATA, or choose a rung "
                              "without converters, as crossbar:pcm/read")
-    _check_readout(graph, target)
+    _check_steps(graph, target)
     layers = [_place(c, target) for c in (*graph.couplings, graph.readout)]
     spans = (calibrate(graph, [placed(layer) for layer in layers], target.adc_margin, target.two_phase) if converted
              else [None] * len(layers))
@@ -189,11 +189,15 @@ def _steps(graph: EPGraph, target: CrossbarTarget) -> int:
     return target.steps or (NOISY_STEPS if target.is_noisy else graph.steps)
 
 
-def _check_readout(graph: EPGraph, target: CrossbarTarget):
-    if target.readout_steps > _steps(graph, target):
+def _check_steps(graph: EPGraph, target: CrossbarTarget):
+    steps, held = _steps(graph, target), target.winners_held
+    if target.readout_steps > steps:
         raise Refusal("the read-out averages over more steps than are taken", where=f"{target.name}, readout_steps",
-                      got=target.readout_steps, allowed=f"1 to {_steps(graph, target)} steps",
+                      got=target.readout_steps, allowed=f"1 to {steps} steps",
                       remedy="average over fewer, or set steps")
+    if held is not None and held >= steps and "/" not in target.name:   # rungs keep the options of the whole machine
+        raise Refusal("pools would keep their winners from the last step on", where=f"{target.name}, winners_held",
+                      got=held, allowed=f"below {steps} steps", remedy="keep them earlier, or set steps")
 
 
 def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:

@@ -13,16 +13,15 @@ from mapping.options import (
     bad_option,
     choice,
     duration,
-    meaningless,
     number,
     option,
     spell_duration,
     switch,
     whole,
 )
-from mapping.presets import PRESETS, Preset
+from mapping.presets import CAUSES, PRESETS, Preset
 
-CROSSBAR_RUNGS = ("levels", "programmed", "aged", "read", "converters", "wires")
+CROSSBAR_RUNGS = ("levels", "stuck", "programmed", "aged", "read", "converters", "wires")
 ENCODINGS = ("pair", "offset", "slices")
 DEFAULT_AGE_S = 3600.0
 DEFAULT_WIRE_OHM = 0.35
@@ -39,7 +38,6 @@ class Tile(NamedTuple):
 
 
 DEFAULT_TILE = Tile(256, 256)
-_ERRORS = ("levels", "stuck_on", "stuck_off", "adc_bits", "dac_bits", "adc_margin", "wire_ohm")
 
 
 class Causes(tuple):
@@ -115,17 +113,25 @@ class CrossbarTarget(Target):
     tuned: bool = option(False, switch, "chips that 'ep-hw tune' tuned: a folder of it, never compiled", "on, off")
 
     def __post_init__(self):
-        if self.age is None:
-            first, last = self.preset.age_domain_s
-            object.__setattr__(self, "age", min(max(DEFAULT_AGE_S, first), last))
-        if self.wire_ohm is None and self.name.endswith("/wires"):
-            object.__setattr__(self, "wire_ohm", DEFAULT_WIRE_OHM)
+        for name in ("age", "wire_ohm"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.usual(name))
         super().__post_init__()
         if not all(16 <= size <= 1024 for size in self.tile):
             raise bad_option(self.name, next(f for f in fields(self) if f.name == "tile"), self.tile)
         _check_domain(self)
         _check_encoding(self)
-        _check_circuit(self)
+
+    def usual(self, option):
+        if option == "age":
+            first, last = self.preset.age_domain_s
+            return min(max(DEFAULT_AGE_S, first), last)
+        on_wires = option == "wire_ohm" and self.name.endswith("/wires")
+        return DEFAULT_WIRE_OHM if on_wires else super().usual(option)
+
+    def idle(self):
+        """Of a rung, what does nothing on the machine that it leads to either: rungs keep that one's options."""
+        return {name: elsewhere for names, matter, elsewhere in _NEEDS if not matter(self) for name in names}
 
     @property
     def device(self) -> str:
@@ -157,12 +163,11 @@ class CrossbarTarget(Target):
     @property
     def rungs(self) -> tuple[str, ...]:
         """The rungs up to this machine that change anything."""
-        idle = {"levels"} if self.levels is None else set()
-        return tuple(r for r in rungs_of_preset(self.preset) if self.includes(r) and r not in idle)
+        return tuple(r for r in rungs_of_preset(self.preset) if self.includes(r) and self.has(r))
 
     @property
     def is_noisy(self):
-        return self.includes("read") and "read" in self.preset.causes
+        return "read" in self.rungs
 
     @property
     def two_phase(self) -> bool:
@@ -171,7 +176,13 @@ class CrossbarTarget(Target):
 
     @property
     def has_chips(self):
-        return self.includes("programmed") or self.includes("aged")
+        return not {"stuck", "programmed", "aged"}.isdisjoint(self.rungs)
+
+    def has(self, cause: str) -> bool:
+        """Whether this device and its options give a cause anything to do."""
+        asked = {"levels": self.levels is not None, "stuck": self.stuck_on or self.stuck_off,
+                 "wires": self.wire_ohm is not None}
+        return cause in rungs_of_preset(self.preset) and bool(asked.get(cause, True))
 
     def includes(self, rung: str) -> bool:
         """Whether the error `rung` is part of this machine: each rung adds one cause to those before it."""
@@ -189,14 +200,14 @@ class GenericTarget(CrossbarTarget):
                                  0.0, 1.0)
     read_noise: float = option(0.0, number, "new at every read", "0 to 1 of the conductance", 0.0, 1.0)
 
-    @property
-    def is_noisy(self):
-        return super().is_noisy and self.read_noise > 0
+    def has(self, cause):
+        asked = {"programmed": self.additive or self.proportional, "read": self.read_noise}
+        return super().has(cause) and bool(asked.get(cause, True))
 
 
 def rungs_of_preset(preset: Preset) -> tuple[str, ...]:
     """Rungs of a device's ladder: those of the circuit, and of the device those that its source measured."""
-    circuit = ("levels", "converters", "wires")
+    circuit = ("levels", "stuck", "converters", "wires")
     return tuple(r for r in CROSSBAR_RUNGS if preset.name != "ideal" and (r in circuit or r in preset.causes))
 
 
@@ -211,7 +222,8 @@ def crossbar_targets():
 
 RUNG_MEANINGS = {
     "levels": "mapped weights rounded to the device's conductance levels",
-    "programmed": "... and programming noise and stuck cells, drawn once per chip",
+    "stuck": "... and devices stuck at an end of their range, drawn once per chip",
+    "programmed": "... and programming noise, drawn once per chip",
     "aged": "... and drift with the slow part of 1/f noise, frozen at the chip's age",
     "read": "... and fresh read noise at every read",
     "converters": "... and DAC and ADC: the whole machine, unless wires resist",
@@ -225,7 +237,8 @@ def _check_domain(target: CrossbarTarget):
     if not first <= target.age <= last:
         raise Refusal("age outside the data of this device", where=f"{target.name}, age",
                       got=spell_duration(target.age), allowed=f"{first:g} to {last:g} s" if last else "0 s",
-                      remedy="choose an age that its source covers, see 'ep-hw devices'")
+                      remedy="choose an age that its source covers, see 'ep-hw devices'" if last else
+                      "leave it out, or choose a device that ages, see 'ep-hw devices'")
     if target.g_min_us < preset.g_min_us:
         raise Refusal("conductance outside the data of this device", where=f"{target.name}, on_off",
                       got=f"{target.on_off:g} (down to {target.g_min_us:.3g} uS)",
@@ -233,15 +246,20 @@ def _check_domain(target: CrossbarTarget):
                       f"{preset.g_max_us:g} uS)", remedy="choose a smaller ratio, or leave it out")
 
 
-def _check_circuit(target: CrossbarTarget):
-    """Refuse what would change nothing, except on rungs, which keep the options of the machine that they lead to."""
-    default = {f.name: f.default for f in fields(target)}
-    set_here = [name for name in _ERRORS if getattr(target, name) != default[name]]
-    if target.device == "ideal" and set_here:
-        raise meaningless(target.name, f"{set_here[0]}={getattr(target, set_here[0])}",
-                          "on crossbar:generic, whose devices are as ideal unless its options say otherwise")
-    if target.terminals != "same" and target.wire_ohm is None:
-        raise meaningless(target.name, f"terminals={target.terminals}", "with wire_ohm")
+# Options, when they can change anything, and where they could where they cannot.
+_NEEDS = (
+    (("levels", "stuck_on", "stuck_off", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "on_off"),
+     lambda t: t.device != "ideal", "on crossbar:generic, whose devices are as ideal unless its options say otherwise"),
+    (("drift_compensation",), lambda t: t.has("aged"), "on devices that age, see 'ep-hw devices'"),
+    (("relaxation_time",), lambda t: "t_read_s" in t.preset.constants,
+     "on devices with slow and fast noise, as crossbar:pcm"),
+    (("input_read",), lambda t: t.has("read"), "on devices with read noise, as crossbar:pcm"),
+    (("terminals",), lambda t: t.has("wires"), "with wire_ohm"),
+    (("slices",), lambda t: t.encoding == "slices", "with encoding=slices"),
+    (("without",), lambda t: set(t.without) <= set(rungs_of_preset(t.preset)) and all(
+        t.has(cause) for cause in t.without if cause in CAUSES),
+     "causes that the device has"),
+)
 
 
 def _check_encoding(target: CrossbarTarget):
@@ -255,5 +273,3 @@ def _check_encoding(target: CrossbarTarget):
     if target.encoding == "offset" and target.levels == 2:
         raise Refusal("two levels leave no middle for an offset column", where=f"{target.name}, levels", got=2,
                       allowed="3 or more with encoding=offset", remedy="choose more levels, or encoding=pair")
-    if target.encoding != "slices" and target.slices != type(target).slices:
-        raise meaningless(target.name, f"slices={target.slices}", "with encoding=slices")

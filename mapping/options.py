@@ -101,6 +101,14 @@ class Named:
         """Every option as a user writes it; "auto" for one left to the compiler."""
         return {f.name: _spell(getattr(self, f.name), f.metadata["parse"]) for f in fields(self) if f.metadata}
 
+    def idle(self) -> dict[str, str]:
+        """Options that could change nothing here, and where they could."""
+        return {}
+
+    def usual(self, option: str):
+        """Value of an option where none is set."""
+        return type(self).__dataclass_fields__[option].default
+
     def __post_init__(self):
         for f in fields(self):
             value = getattr(self, f.name)
@@ -108,6 +116,10 @@ class Named:
             names = f.metadata.get("names", (value,))
             if value not in names or (value is not None and low is not None and not low <= value <= high):
                 raise bad_option(self.name, f, _spell(value, f.metadata["parse"]))
+        for option, elsewhere in self.idle().items():
+            if getattr(self, option) != self.usual(option):
+                raise Refusal("option has no meaning here", where=self.name, got=f"{option}={self.spelled()[option]}",
+                              allowed=elsewhere, remedy="leave it out")
 
     def __str__(self):
         default = self.plain()
@@ -160,10 +172,6 @@ def _parse_option(plain: Named, key: str, text: str):
 def bad_option(name: str, f, got) -> Refusal:
     return Refusal("option out of range", where=f"{name}, {f.name}", got=got, allowed=f.metadata["allowed"],
                    remedy="choose a value in the allowed range")
-
-
-def meaningless(name: str, got: str, allowed: str) -> Refusal:
-    return Refusal("option has no meaning here", where=name, got=got, allowed=allowed, remedy="leave it out")
 
 
 def _spell(value, parse) -> str:

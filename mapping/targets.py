@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mapping.crossbar_target import CROSSBAR_RUNGS, CrossbarTarget, GenericTarget, crossbar_targets
 from mapping.errors import Refusal
-from mapping.options import Target, choice, meaningless, number, option, parse_options, whole
+from mapping.options import Target, choice, number, option, parse_options, whole
 
 __all__ = ["CROSSBAR_RUNGS", "REGISTRY", "CrossbarTarget", "GenericTarget", "LoihiTarget", "ReferenceTarget", "Target",
            "parse"]
@@ -21,6 +21,9 @@ class ReferenceTarget(Target):
 
     steps: int | None = option(None, whole, "time steps of a free phase; auto: the checkpoint's most", "1 to 100000", 1,
                                100_000)
+
+
+_OF_INTEGERS = ("weight_bits", "state_bits", "weights", "chips")   # what a program in floats has not
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,11 @@ class LoihiTarget(Target):
     steps: int | None = option(None, whole, "time steps of a free phase; auto: the checkpoint's most", "1 to 100000", 1,
                                100_000)
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.model != "behavioural" and not self.on_lava:
-            raise meaningless(self.name, f"model={self.model}", "on lava, lava:float")
-        if self.threshold is not None and not self.is_whole:
-            raise meaningless(self.name, f"threshold={self.threshold}", "on loihi, lava")
+    def idle(self):
+        integers = self.quantises_weights or self.quantises_states
+        return {**({} if self.on_lava else {"model": "on lava, lava:float"}),
+                **({} if self.is_whole else {"threshold": "on loihi, lava"}),
+                **({} if integers else dict.fromkeys(_OF_INTEGERS, "on lava, loihi and its rungs"))}
 
     @property
     def quantises_weights(self) -> bool:

@@ -33,6 +33,13 @@ class Writing(Named):
     def plain(self):
         return WRITINGS.get(self.name, self)
 
+    def usual(self, option):
+        return getattr(self.plain(), option)
+
+    def idle(self):
+        of_pulses = ("asymmetry", "saturation", "noise", "pulse_energy_j", "endurance")
+        return {} if self.step else dict.fromkeys(of_pulses, "with a step above 0")
+
     @property
     def source(self) -> str:
         return _TABLES[self.name]["source"]

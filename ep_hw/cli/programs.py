@@ -78,7 +78,7 @@ def machines():
 def _options_of(target: Target) -> Table:
     """A line an option that the target's own class declares."""
     spelled, own = target.spelled(), type(target).__annotations__
-    rows = tuple((f.name, spelled[f.name], f.metadata["allowed"], f.metadata["meaning"])
-                 for f in fields(target) if f.name in own)
+    rows = tuple((f.name, "auto" if f.default is None else spelled[f.name], f.metadata["allowed"],
+                  f.metadata["meaning"]) for f in fields(target) if f.name in own)
     family = type(target).__name__.removesuffix("Target").lower()
     return Table(f"options of {family} machines", ("option", "default", "allowed", "meaning"), rows)

@@ -49,7 +49,8 @@ def crossbar_target(machine: str) -> CrossbarTarget:
 
 def quiet(target: CrossbarTarget) -> CrossbarTarget:
     """The same chip without fresh read noise."""
-    return replace(target, without=Causes(r for r in CROSSBAR_RUNGS if r in (*target.without, "read")))
+    without = Causes(r for r in CROSSBAR_RUNGS if r in (*target.without, "read"))
+    return replace(target, without=without) if target.is_noisy else target
 
 
 def measure_cost(graph: EPGraph, machines: Sequence[str], images) -> Iterator[dict]:

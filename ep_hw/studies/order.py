@@ -49,7 +49,7 @@ def outcomes_of(cells: Sequence[Cell]) -> Outcomes:
 
 def reversed_rungs_of(target: Target) -> Rungs:
     """(machine, cause) from the reference to a crossbar, the last cause of its own ladder first; [] for others."""
-    if not isinstance(target, CrossbarTarget) or len(target.rungs) < 2:
+    if not isinstance(target, CrossbarTarget) or not target.rungs:
         return []
     forward = rungs_of(target)
     before, names = forward[:-len(target.rungs)], dict(zip(target.rungs, (c for _, c in forward[-len(target.rungs):])))
@@ -64,7 +64,8 @@ def interactions(target: Target, points: Points, outcomes: Outcomes, threat: str
     """One for each cause, in the ladder's order; [] where a rung was not evaluated under this threat."""
     orders = rungs_of(target), reversed_rungs_of(target)
     forward, reverse = (_changes(rungs, points, outcomes, threat, strength) for rungs in orders)
-    causes = [cause for _, cause in orders[0][-len(target.rungs):]] if forward and reverse else []
+    known = forward and reverse and len(target.rungs) > 1   # of one cause there is but one order
+    causes = [cause for _, cause in orders[0][-len(target.rungs):]] if known else []
     return [Interaction(c, forward[c][0], reverse[c][0], _estimate(forward[c][1] - reverse[c][1])) for c in causes]
 
 

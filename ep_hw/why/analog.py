@@ -1,7 +1,8 @@
 """What the crossbar rungs may do, from the arrays themselves and from other chips of the same device.
 
     mapped, levels   the cells hold the network's weights, to float32 or to half a conductance level        (1)
-    programmed       |g - target| is what programming does on other chips of the device                     (2)
+    stuck            cells are those of the rung below, or at an end of the range, as many as the rates say (7)
+    programmed       cells differ from those of the rung below as on other chips of the device              (2)
     aged             compensated weights keep their summed magnitude; cells move as on other chips          (3)
     read             frozen cells are those of the rung below; fresh noise has the power of other chips     (4)
     converters       ranges are those that calibration asks for; hardly any code is clipped; a drive is off
@@ -115,15 +116,34 @@ def _other_chips(rung: Rung, layer: CrossbarLayer) -> list[Array]:
     return [program_array(layer, target, model_of(target), seed) for seed in _OTHERS]
 
 
-def programmed(rung: Rung, machine: CrossbarMachine, below, scene: Scene) -> list[Finding]:
+def stuck(rung: Rung, machine: CrossbarMachine, below: CrossbarMachine, scene: Scene) -> list[Finding]:
+    """Equation (7)."""
+    findings, target = [], rung.program.target
+    ends = ((target.stuck_on, target.g_max_us, "on"), (target.stuck_off, target.g_min_us, "off"))
+    for (layer, array), before in zip(_pairs(rung, machine), below.arrays):
+        now = array.conductance_us
+        loose = (now != before.conductance_us) & (now != target.g_max_us) & (now != target.g_min_us)
+        findings.append(judged(rung.name, layer.name, "cells neither stuck nor those of the rung below", loose.sum(), 0,
+                               lambda: "cells that are not stuck are not those of the rung below"))
+        for rate, g_us, way in ends:
+            shown = before.conductance_us != g_us   # of the others nothing tells whether they are stuck here
+            share, count = float((now[shown] == g_us).double().mean()), int(shown.sum())
+            findings.append(judged(rung.name, layer.name, f"share of cells stuck {way}, off by", abs(share - rate),
+                                   _DEVIATIONS * (rate * (1 - rate) / count) ** 0.5,
+                                   lambda s=share, w=way: f"{s:.1%} of its cells are stuck {w}"))
+    return findings
+
+
+def programmed(rung: Rung, machine: CrossbarMachine, below: CrossbarMachine, scene: Scene) -> list[Finding]:
     """Equation (2)."""
     findings, device = [], model_of(rung.program.target)
-    for layer, array in _pairs(rung, machine):
-        wanted = torch.tensor(layer.stored.g_us)
-        sigma = device.programming_sigma_us(wanted)
+    unprogrammed = replace(rung, program=below.program)
+    for (layer, array), before in zip(_pairs(rung, machine), below.arrays):
+        sigma = device.programming_sigma_us(torch.tensor(layer.stored.g_us))
         unit = torch.where(sigma > 0, sigma, 1.0)   # cells count alike, whatever their conductance
-        ratio, allowed = _against(_rms((array.conductance_us.cpu() - wanted) / unit),
-                                  [_rms((chip.conductance_us - wanted) / unit) for chip in _other_chips(rung, layer)])
+        chips = zip(_other_chips(unprogrammed, layer), _other_chips(rung, layer))
+        ratio, allowed = _against(_rms((array.conductance_us - before.conductance_us).cpu() / unit),
+                                  [_rms((now.conductance_us - then.conductance_us) / unit) for then, now in chips])
         findings.append(judged(rung.name, layer.name, "programming error against other chips, ratio less 1",
                                abs(ratio - 1), allowed, lambda r=ratio: (
                                    f"its programming errors are {r:.2f} times those of {rung.program.target.device}")))

@@ -19,6 +19,7 @@ EXPECTATIONS: dict[str, Expectation] = {
     "lava:float": integers.lava_processes,
     "mapped": analog.mapped,
     "levels": analog.levels,
+    "stuck": analog.stuck,
     "programmed": analog.programmed,
     "aged": analog.aged,
     "read": analog.read,

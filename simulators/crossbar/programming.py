@@ -38,7 +38,7 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
 
     frozen = Frozen(normal("programming"), normal("drift"))
     on, off = stuck_cells(layer, target, chip_seed, array)
-    programmed = held(model.program(wanted, frozen), "program") if target.includes("programmed") else wanted
+    programmed = held(model.program(wanted, frozen) if target.includes("programmed") else wanted, "program")
     drifted = noisy = programmed
     if target.includes("aged"):
         drifted = held(model.drift(programmed, wanted, target.age, frozen), "drift")
@@ -88,7 +88,7 @@ def stuck_cells(layer: CrossbarLayer, target: CrossbarTarget, chip_seed: int,
     A larger rate sticks more of the same devices; arguments as for `program_array`.
     """
     luck = torch.rand(layer.stored.g_us.shape, generator=seeded(chip_seed, *_where(layer, array), "stuck"))
-    rates = (target.stuck_on, target.stuck_off) if target.includes("programmed") else (0.0, 0.0)
+    rates = (target.stuck_on, target.stuck_off) if target.includes("stuck") else (0.0, 0.0)
     return luck < rates[0], luck > 1 - rates[1]
 
 

@@ -139,7 +139,7 @@ def test_read_noise_comes_from_the_generator_given(graph, images):
     assert not m.deterministic
 
 
-@pytest.mark.parametrize("rung", CROSSBAR_RUNGS[:3])
+@pytest.mark.parametrize("rung", CROSSBAR_RUNGS[:4])
 def test_rungs_without_fresh_noise_are_deterministic_and_stop_at_rest(graph, images, rung):
     m = machine(graph, f"crossbar:pcm/{rung}")
     first, other = m.relax(images, generator=reads(1)), m.relax(images, generator=reads(2))

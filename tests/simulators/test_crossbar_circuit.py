@@ -3,6 +3,7 @@
 import math
 import os
 import stat
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from mapping.sealed import open_sealed, seal
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.devices import Device
 from simulators.crossbar.programmed import FORM, ProgrammedChip, program_chip
+from simulators.crossbar.programming import stuck_cells
 from simulators.reference import ReferenceMachine
 
 
@@ -74,6 +76,29 @@ def test_stuck_cells_hold_their_end_of_the_range_at_the_rate_named_and_never_dri
     assert torch.all(stuck[1] | ~stuck[0])
     assert torch.all(many[stuck[1]] == held)
     assert (later[stuck[1]] - held).abs().mean() < 0.05 * 25
+
+
+def test_stuck_cells_are_the_same_on_every_rung_above_and_alone_on_their_own():
+    graph, options = small_network(5, channels=(16, 24)).lower(), "stuck_on=0.1,stuck_off=0.2"
+    layer = mapping.compile(graph, "crossbar:pcm").layers[1]
+    free, own, *above = (machine(graph, f"crossbar:pcm{rung}[{options}]", 3).arrays[1].conductance_us for rung in (
+        "/levels", "/stuck", "/programmed", "/aged", "/read", ""))
+    on, off = stuck_cells(layer, mapping.parse(f"crossbar:pcm[{options}]"), 3)
+    assert torch.equal(free, torch.tensor(layer.stored.g_us))
+    assert torch.equal(own, torch.where(on, 25.0, torch.where(off, 0.0, free)))
+    assert torch.equal(above[0][on | off], own[on | off])
+    for cells in above[1:]:
+        assert (cells[on] > 20).all()   # at 25 uS but for slow noise
+        assert (cells[off] == 0).all()
+    quiet = machine(graph, f"crossbar:pcm/programmed[{options},without=stuck]", 3).arrays[1].conductance_us
+    assert torch.equal(quiet, machine(graph, "crossbar:pcm/programmed", 3).arrays[1].conductance_us)
+
+
+@pytest.mark.parametrize(("held", "words"), [(60, "below 60 steps"), (59, None)])
+def test_pools_that_would_keep_their_winners_after_the_last_step_are_refused(graph, held, words):
+    with pytest.raises(Refusal, match=words) if words else nullcontext():
+        mapping.compile(graph, f"crossbar:pcm[winners_held={held}]")
+    mapping.compile(graph, f"crossbar:pcm/programmed[winners_held={held}]")
 
 
 @pytest.mark.parametrize("dt", [0.25, 0.5])
