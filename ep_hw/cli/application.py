@@ -43,6 +43,7 @@ app = _Application(add_completion=False, rich_markup_mode=None, pretty_exception
                   help="Equilibrium-propagation networks on simulated neuromorphic and analog hardware.")
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
+NO_MEMORY = "not enough memory; run the same command again to go on, with fewer --jobs or --images"
 
 
 def run() -> int:
@@ -61,9 +62,13 @@ def run() -> int:
     except typer.TyperException as error:
         _fail(error.format_message(), 2)
     except MachineError as error:
-        _fail(str(error), 1)
+        _fail(str(error).partition("\n")[0], 1)   # without a Lava process's traceback, if it brings one
     except MemoryError:
-        _fail("not enough memory; run the same command again to go on, with fewer --jobs or --images", 1)
+        _fail(NO_MEMORY, 1)
+    except RuntimeError as error:
+        if "allocate" not in str(error):   # torch's words for a MemoryError, on CPU and CUDA
+            raise
+        _fail(NO_MEMORY, 1)
     except OSError as error:
         _fail(_reason(error), 1)
     except SystemExit as end:   # how typer and rich meet a pipe that nobody reads any more

@@ -106,7 +106,7 @@ class LavaSession:
             if ready:
                 self._buffer += self._receive()
             elif patience.is_over():
-                raise LavaError("Lava", "the worker gave no answer in time", self._last_words())
+                raise self._failure("the worker gave no answer in time")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
 
@@ -114,11 +114,13 @@ class LavaSession:
         with contextlib.suppress(ConnectionResetError):
             if received := self._socket.recv(65536):
                 return received
-        raise LavaError("Lava", "the worker died", self._last_words())
+        raise self._failure("the worker died")
 
-    def _last_words(self) -> str:
+    def _failure(self, what: str) -> LavaError:
+        """What happened, the last line that the worker printed, and what came before it."""
         self._log.seek(0)
-        return self._log.read().decode(errors="replace")[-2000:]
+        words = self._log.read().decode(errors="replace")[-2000:]
+        return LavaError("Lava", ": ".join([what, *words.splitlines()[-1:]]), words)
 
 
 def _describe(program: Program) -> tuple[dict, dict]:

@@ -9,8 +9,13 @@ import textwrap
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
+import torch
 from processes import all_end, descendants, wait_until
+
+from ep_hw.cli.commands import app
+from simulators.loihi.session import LavaError
 
 COMMAND = [sys.executable, "-m", "ep_hw.cli"]
 
@@ -51,6 +56,31 @@ def test_a_full_disk_is_told_in_one_line(ep_hw, tmp_path, size):
     assert "File too large" in lines[0]
     assert not list(tmp_path.rglob("*.tmp"))
     assert ep_hw("evaluate", "digits", "--alone", "--on", "reference", "--images", 2, "--jobs", 1)[0] == 0
+
+
+@pytest.mark.parametrize("ask", [lambda: np.empty(2**50), lambda: torch.empty(2**50), lambda: [0] * 2**50])
+def test_too_little_memory_is_told_in_one_line(ep_hw, monkeypatch, ask):
+    monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
+    app.command("greedy")(ask)
+    code, _, err = ep_hw("greedy")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "ep-hw: not enough memory" in err
+
+
+def test_an_error_of_our_own_keeps_its_traceback(ep_hw, monkeypatch):
+    monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
+    app.command("faulty")(lambda: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        ep_hw("faulty")
+
+
+def test_a_failed_lava_process_is_told_without_its_traceback(ep_hw, monkeypatch):
+    def fail():
+        raise LavaError("conv1", "ValueError: wrong", "Traceback ...")
+
+    monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
+    app.command("failing")(fail)
+    assert ep_hw("failing") == (1, "", "ep-hw: conv1: ValueError: wrong\n")
 
 
 def test_ctrl_c_in_an_import_that_swallows_it_is_told_in_one_line(tmp_path):
