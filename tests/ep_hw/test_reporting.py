@@ -73,6 +73,7 @@ def test_the_same_cells_give_the_same_files_elsewhere(finished, tmp_path):
     plan, folder, _ = finished
     for kept in ("cells", "temporal"):
         shutil.copytree(folder / kept, tmp_path / kept)
+    shutil.copy(folder / "question.json", tmp_path)
     run(plan, tmp_path)
     ours, theirs = files(folder), files(tmp_path)
     assert set(ours) == set(theirs)
