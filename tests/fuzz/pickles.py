@@ -59,5 +59,5 @@ def torch_zip(data: bytes, **others: bytes) -> bytes:
     blob = io.BytesIO()
     with zipfile.ZipFile(blob, "w") as file:
         for name, content in {"data.pkl": data, "byteorder": b"little", "version": b"3\n", **others}.items():
-            file.writestr(f"archive/{name}", content)
+            file.writestr(zipfile.ZipInfo(f"archive/{name}"), content)   # without the time of day
     return blob.getvalue()

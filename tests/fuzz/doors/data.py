@@ -1,7 +1,10 @@
 """Doors of data and of other people's networks: CIFAR, CIFAR-C, the photographs of frost, files of torch.save."""
 
+import gzip
+import hashlib
 import io
 import pickle
+import tarfile
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
@@ -15,8 +18,10 @@ from ep_hw.corruptions.photographs import _folders, frost_photographs
 from ep_hw.data import Split, load_data
 from ep_hw.exchange import import_checkpoint
 from ep_hw.exchange.give_out import _toml, key_map, state_dict
+from ep_hw.fetching import Archive
 from tests.fuzz import pickles
 from tests.fuzz.door import Door, digest
+from tests.fuzz.doors.networks import files_in
 from tests.fuzz.edits import BYTE_EDITS, Edited, in_one_file, replaced
 from tests.support.networks import small_network
 
@@ -30,9 +35,11 @@ def _pixels(*shape: int) -> np.ndarray:
 
 
 class Cifar(Door):
-    """A batch of CIFAR-10; nothing vouches for its pixels."""
+    """A batch of a CIFAR set; nothing vouches for its pixels."""
 
-    name = "cifar batch"
+    def __init__(self, data: str, file: str, labels: str):
+        self.name = self.data = data
+        self.file, self.labels = file, labels
 
     @property
     def edits(self):
@@ -40,18 +47,17 @@ class Cifar(Door):
                 *[self.planted] * 3, *[self.relabelled] * 3)
 
     def make(self):
-        return [{"cifar-10-batches-py/test_batch": pickle.dumps(self._batch(), protocol)} for protocol in (2, 4)]
+        return [{self.file: pickle.dumps(self._batch(), protocol)} for protocol in (2, 4)]
 
     def open(self, folder):
-        return load_data("cifar10", "test", folder)
+        return load_data(self.data, "test", folder)
 
-    @staticmethod
-    def _batch():
-        return {"data": _pixels(COUNT, 3072), "labels": LABELS, "batch_label": "testing batch 1 of 1"}
+    def _batch(self, **changes):
+        batch = {"data": _pixels(COUNT, 3072), "labels": LABELS, **changes}
+        return {self.labels: batch.pop("labels"), **batch, "batch_label": "testing batch 1 of 1"}
 
     def _with(self, rng, what: str, **changes) -> Edited:
-        blob = pickles.dumped(rng, {**self._batch(), **changes})
-        return Edited(what, {"cifar-10-batches-py/test_batch": blob})
+        return Edited(what, {self.file: pickles.dumped(rng, self._batch(**changes))})
 
     def forged(self, rng, files):
         """Arrays that are none."""
@@ -109,6 +115,51 @@ class CifarC(Door):
         ids = torch.arange(0, COUNT, 2)
         clean = Split("cifar10", torch.zeros(len(ids), 3, 32, 32), torch.tensor(LABELS)[ids], ids)
         return OfficialSet.of("cifar10", folder).corrupted("fog", 3, clean)
+
+
+class Download(Door):
+    """An archive as it is fetched, here from a file, whose name is the md5 that it must have."""
+
+    name = "download"
+    edits = tuple(map(in_one_file, BYTE_EDITS))
+
+    @property
+    def forgeries(self):
+        return (*map(in_one_file, BYTE_EDITS), *[self.forged] * 6)
+
+    def make(self):
+        return [self.resealed({"": _tar({"set/a": b"first", "set/b": b"second" * 99})})]
+
+    def open(self, folder):
+        archive = next(folder.iterdir(), folder / "missing")
+        Archive(archive.as_uri(), archive.name, 10**6).fetch("set", ("a", "b"), folder / "root")
+        return files_in(folder / "root"), sorted(path.name for path in folder.iterdir() if path != archive)
+
+    def resealed(self, files):
+        return {hashlib.md5(blob, usedforsecurity=False).hexdigest(): blob for blob in files.values()}
+
+    def forged(self, rng, files):
+        """Links out of the folder, devices, members of absurd size or name, and ten megabytes packed into little."""
+        info = tarfile.TarInfo("set/a")
+        info.type = rng.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE))
+        info.linkname = rng.choice(("../../escaped", "/etc/passwd", "set/b", "a" * 300))
+        lie = tarfile.TarInfo("set/a")
+        lie.size = rng.choice((10**12, 8**11, 1))
+        blob = rng.choice((_tar({}, info), _tar({"set/b": b"x"}, info), _tar({}, lie), _tar({"set/a": bytes(10**7)}),
+                           _tar({"../set/a": b"", "/set/b": b""}), _tar({"set/a": b"1", "./set/b": b"2"})))
+        return Edited("a forged archive", {"": blob})
+
+
+def _tar(members: dict[str, bytes], *forged: tarfile.TarInfo) -> bytes:
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+        for info in forged:
+            tar.addfile(info)
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
 
 
 class Frost(Door):
@@ -176,7 +227,7 @@ class Import(Door):
                                   torch.zeros(0, 10**9), [tensor]))
         fewer = {n: t for n, t in state.items() if n != name}
         changed = rng.choice((state, state, state, {**state, "more": tensor}, [state], {"state_dict": state}, {},
-                              tensor, fewer, {**state, 3: tensor}, torch.nn.Linear(2, 3)))
+                              tensor, fewer, {**state, 3: tensor}, torch.nn.ReLU()))
         return Edited(f"{name}: {type(changed).__name__} of {state[name]!r:.60}", {**files, "net.pt": _saved(changed)},
                       strict=False)
 
@@ -189,7 +240,7 @@ def rezipped(rng, files) -> Edited:
         chosen, edit = rng.choice([names[0], names[0], *names]), rng.choice(BYTE_EDITS)   # the first one is the pickle
         for name in names:
             blob = before.read(name)
-            after.writestr(name, edit(rng, blob) if name == chosen else blob)
+            after.writestr(zipfile.ZipInfo(name), edit(rng, blob) if name == chosen else blob)
     return Edited(f"{chosen} {edit.__name__}, with its checksum", {**files, "net.pt": out.getvalue()}, strict=False)
 
 
@@ -199,4 +250,5 @@ def _saved(content) -> bytes:
     return blob.getvalue()
 
 
-DOORS = (Cifar(), CifarC(), Frost(), Import())
+DOORS = (Cifar("cifar10", "cifar-10-batches-py/test_batch", "labels"),
+         Cifar("cifar100", "cifar-100-python/test", "fine_labels"), Download(), CifarC(), Frost(), Import())

@@ -62,6 +62,9 @@ class Evaluated:
             plan = workflow.plan_evaluation("digits", ["reference"], [parse_threat("square_l2@0.3")], images=6)
             plan = replace(plan, settings=plan.settings.model_copy(update={"queries": 3}))
             evaluate(plan, Path(folder))
+            for record in Path(folder).glob("cells/*.json"):   # times would make other cases of the same seed
+                record.write_bytes(sign({**json.loads(record.read_bytes())["content"], "seconds": 0.5}))
+            evaluate(plan, Path(folder))
             return plan, files_in(Path(folder))
 
 
