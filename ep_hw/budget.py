@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter
-
 from ep_hw.cells import Cell
 from ep_hw.evaluation import Plan, cells_of, evaluate
 from ep_hw.probes import FOLDER as PROBES
 from ep_hw.probes import probe_plan
 from ep_hw.statistics import smallest_detectable
 from mapping.errors import Refusal
+from mapping.fields import read_as
 from mapping.files import parse_signed, read_bytes, refusing, sign, write_atomically
 
 FEWEST, TRIAL = 64, 8          # images
@@ -116,7 +115,7 @@ def kept_choice(path: Path, question: str, kind: type[Chosen]) -> Chosen | None:
     try:
         with refusing("a stored choice is damaged", where=path, allowed="a file as it was written",
                       remedy="nothing to do"):
-            found = TypeAdapter(kind).validate_json(json.dumps(parse_signed(read_bytes(path))), strict=True)
+            found = read_as(kind, parse_signed(read_bytes(path)))
     except Refusal as damage:
         logging.getLogger(__name__).warning("%s: measured again", damage)
         return None

@@ -7,10 +7,11 @@ import hashlib
 import json
 from io import BytesIO
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 
 from mapping.errors import Refusal
 from mapping.files import parse_json, read_bytes, refusing, write_atomically
@@ -59,7 +60,7 @@ def read_results(folder: Path) -> tuple[pa.Table, list[dict]]:
                   remedy="run its command again"):
         sums = dict(reversed(line.split("  ")) for line in read_bytes(folder / SUMS).decode().splitlines())
         summary = parse_json(_checked(folder / SUMMARY, sums))
-        TypeAdapter(list[Row]).validate_python(summary)
+        TypeAdapter(Annotated[list[Row], FailFast()]).validate_python(summary)
         table = pq.read_table(BytesIO(_checked(folder / RESULTS, sums)))
         if not summary or any(name not in table.column_names or table.schema.field(name).type != kind
                               for name, kind in NEEDED.items()):

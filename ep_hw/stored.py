@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from ep_hw.results import parquet
+from mapping.arrays import map_array
 from mapping.files import parse_signed, read_bytes, refusing, sign, write_atomically
 
 LARGEST = 2**32   # bytes of a cell's table or images
@@ -83,9 +84,12 @@ class Stored:
 
     def images(self) -> np.ndarray:
         """The adversarial images. Raises Refusal where they are not those of the record."""
-        content = self._vouched(self.images_path, self.record().images)
+        self._vouched(self.images_path, self.record().images)
         with self._reading(self.images_path):
-            return np.load(BytesIO(content), allow_pickle=False)
+            images = map_array(self.images_path)
+            if images.dtype != np.float32:
+                raise ValueError(f"images of {images.dtype}")
+            return np.array(images)
 
     def _vouched(self, path: Path, checksum: str | None) -> bytes:
         with self._reading(path):

@@ -15,6 +15,7 @@ LARGEST_WEIGHTS = 2**28   # of a network: a gigabyte of floats
 LARGEST_UNITS = 2**26     # values that one image makes in all layers together
 DEEPEST = 256             # layers
 MOST, MOST_STEPS = 2**16, 100_000   # of anything that is counted; time steps, or iterations of a gradient
+MOST_VALUES = 2**15       # of one header, recipe or study
 LONGEST_NAME = 80         # characters, so that a file's name can hold it with a machine's beside it
 
 
@@ -29,8 +30,11 @@ def read_as(kind: Any, content: object):
 
     Raises:
         ValidationError: a field that is missing, unknown, of another type or out of range.
+        ValueError: more values than anyone states; pydantic would note what is wrong with each.
     """
-    return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
+    if (text := json.dumps(content)).count(",") > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES} values")
+    return TypeAdapter(kind).validate_json(text, strict=True)
 
 
 def check_printable(text: str) -> str:

@@ -71,12 +71,12 @@ def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
     Raises:
         OSError: it cannot be read, is no regular file, or is larger.
     """
-    check_regular(path)
-    with open(path, "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(f"more than {limit} bytes")
-    return content
+    if check_regular(path).st_size <= limit:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)   # more than its size where it grows, or lies in /proc
+        if len(content) <= limit:
+            return content
+    raise OSError(f"more than {limit} bytes")
 
 
 def parse_json(text: str | bytes):

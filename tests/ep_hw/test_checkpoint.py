@@ -79,7 +79,8 @@ FORGED = [({"slope": float(2**40)}, "spec.ep.slope"), ({"slope": "0.5"}, "spec.e
           ({"steps": 0}, "spec.ep.steps"), ({"steps": 10**9}, "spec.ep.steps"), ({"kernel": 9}, "nothing is left"),
           ({"channels": [10**12, 6]}, "spec.ep.channels"), ({"channels": [65536, 65536]}, "weights, more than"),
           ({"image_shape": [1, 60000, 60000], "pools": [99, 99]}, "values an image, more"), ({"more": 1}, "more"),
-          ({"channels": [4] * 30_000, "paddings": [1] * 30_000, "pools": [1] * 30_000}, "spec.ep.channels"),
+          ({"channels": [4] * 10_000, "paddings": [1] * 10_000, "pools": [1] * 10_000}, "spec.ep.channels"),
+          ({"channels": [4] * 30_000, "paddings": [1] * 30_000, "pools": [1] * 30_000}, "more than 32768 values"),
           ({"channels": [8, 6]}, "tensor has the wrong shape or type"), ({"architecture": ["ep"]}, "spec"),
           ({"architecture": "cnn"}, "spec.cnn")]
 

@@ -168,6 +168,16 @@ def test_a_damaged_cell_is_seen_and_computed_again(finished, tmp_path, caplog, p
         assert "computed again" in caplog.text
 
 
+@pytest.mark.parametrize("images", [np.zeros((12, 1, 8, 8)), np.array(b"x"), np.zeros(0, np.float32)])
+def test_images_of_another_type_are_not_believed(finished, tmp_path, caplog, images):
+    plan, folder, _ = finished
+    cell = next(c for c in cells_of(plan, folder) if c.stored.images_path.exists())
+    forged = replace(cell, folder=tmp_path)
+    forged.stored.write(cell.read(), images, 1.0, {})
+    assert not forged.done()
+    assert "a stored cell is damaged" in caplog.text
+
+
 def test_a_cell_of_other_images_in_its_place_is_not_believed(finished, tmp_path, caplog):
     plan, folder, _ = finished
     cells = [c for c in cells_of(plan, folder) if c.configuration.machine == "loihi"]

@@ -2,12 +2,14 @@
 
 import os
 import stat
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mapping import Refusal
+from mapping.fields import Count, PerChannel, read_as
 from mapping.files import (
     check_new,
     check_possible,
@@ -58,6 +60,23 @@ def test_only_regular_files_within_the_limit_are_read(tmp_path):
     for wrong, limit in ((file, 4), (pipe, 5), (tmp_path, 5), ("/dev/zero", 5), (tmp_path / "none", 5)):
         with pytest.raises(OSError, match=r"\S"):
             read_bytes(wrong, limit)
+
+
+def test_what_is_too_large_is_not_read_at_all(tmp_path):
+    hole = tmp_path / "hole"
+    hole.touch()
+    os.truncate(hole, 2**41)
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match="more than 268435456 bytes"):
+            read_bytes(hole, 2**28)
+        with pytest.raises(ValueError, match="more than 32768 values"):
+            read_as(dict[str, PerChannel[Count]], {"channels": [0] * 40_000})
+        with pytest.raises(ValueError, match=r"channels\.0"):
+            read_as(dict[str, PerChannel[Count]], {"channels": [0] * 30_000})
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_a_reader_raises_becomes_one_refusal_and_refusals_pass():
