@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import traceback
+from importlib import import_module
 
 from mapping.graph import EPGraph
 from mapping.loihi import LoihiProgram
@@ -20,6 +21,10 @@ from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.lifeline import bind_children, die_with_host, end_group
 
 KINDS = (FloatProgram, LoihiProgram)
+NEEDS = ((lambda: multiprocessing.get_context("fork").Semaphore(), "a writable /dev/shm, where Lava's semaphores are "
+          "made", "mount one, or choose loihi, the bit-exact twin"),
+         (lambda: import_module("simulators.loihi.guard"), "lava-nc 0.10 on Python 3.10",
+          "install lava-nc under Python 3.10"))
 
 
 def main():
@@ -29,16 +34,11 @@ def main():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     start = json.loads(lines.readline())
     arena = Arena(start["layout"], memory)
-    try:
-        from simulators.loihi.guard import ActorDied, LavaGraph
-        multiprocessing.get_context("fork").Semaphore()
-    except ImportError as error:
-        _reply(control, refused=_refusal(error, "lava-nc 0.10 on Python 3.10", "install lava-nc under Python 3.10"))
+    if obstacle := _obstacle():
+        _reply(control, refused=obstacle)
         return
-    except OSError as error:
-        _reply(control, refused=_refusal(error, "a writable /dev/shm, where Lava's semaphores are made",
-                                         "mount one, or choose loihi, the bit-exact twin"))
-        return
+    from simulators.loihi.guard import ActorDied, LavaGraph
+
     bind_children()
     try:
         program = unpack(start, arena)
@@ -69,8 +69,14 @@ def _serve(control, lines, lava):
         _reply(control, ran=command["steps"])
 
 
-def _refusal(error: Exception, allowed: str, remedy: str) -> dict:
-    return {"what": "Lava is not available", "got": str(error), "allowed": allowed, "remedy": remedy}
+def _obstacle() -> dict[str, str] | None:
+    """Why Lava cannot run here, as a Refusal says it."""
+    for make_sure, allowed, remedy in NEEDS:
+        try:
+            make_sure()
+        except (ImportError, OSError) as error:
+            return {"what": "Lava is not available", "got": str(error), "allowed": allowed, "remedy": remedy}
+    return None
 
 
 def _reply(control, **answer):
