@@ -84,14 +84,14 @@ def test_gradients_are_written_for_each_machine_bits_loss_and_strength(ep_hw, tm
 BAD = {
     "no events": ("events digits --on crossbar:pcm", "sends no events"),
     "rung": ("events digits --on loihi:states", "sends no events"),
-    "threshold": ("events digits --threshold 0.7", "option out of range"),
+    "threshold": ("events digits --threshold 0.7", "no number from 0 to 0.5"),
     "not a number": ("events digits --threshold much", "--threshold"),
     "no images": ("events digits --images 0", "images"),
     "unwritable": ("events digits --images 2 --out /proc/nowhere", "cannot write into"),
     "held-back states": ("evaluate digits --on loihi:states[threshold=0.1]", "no meaning here"),
     "held-back floats": ("evaluate digits --on lava:float[threshold=0]", "no meaning here"),
-    "beta": ("gradients digits --beta -1", "strength out of range"),
-    "bits": ("gradients digits --state-bits 2", "option out of range"),
+    "beta": ("gradients digits --beta -1", "no number from 1e-06"),
+    "bits": ("gradients digits --state-bits 2", "no whole number from 4 to 16"),
     "machine": ("gradients digits --on nowhere", "unknown machine"),
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from linear import LinearMachine
+from scipy.stats import binom
 
 from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
 from ep_hw.data import Split
@@ -133,7 +134,9 @@ def test_a_classifier_of_pure_noise_never_counts_as_robust(tmp_path):
     """An attack cannot hurt it: its accuracy is chance before and after, and an unbounded attack shows it."""
     summary, flags = flags_of({"reference": module(honest()), "loihi": NoiseProgram()}, tmp_path, ("pgd_l2@0.6",))
     mine = [row for row in summary if row["machine"] == "loihi"]
-    assert all(row["ci_low"] < 0.1 and row["accuracy"] < 0.3 for row in mine)
+    chances = [binom.sf(round(row["accuracy"] * row["n"]) - 1, row["n"], 0.1) for row in mine]
+    assert min(chances) > 1e-3   # every new key draws anew: one interval in forty misses chance
+    assert all(row["accuracy"] < 0.3 for row in mine)
     assert all(abs(row["read_accuracy"] - 0.1) < 0.1 for row in mine)
     assert any(flag.machine == "loihi" and "without any bound" in flag.finding for flag in flags)
 
