@@ -187,7 +187,8 @@ def measure(parts: Parts, folder: Path, progress, jobs: int) -> tuple[dict[Case,
 
 def family_costs(parts: Parts, prices: dict[Case, Price]) -> dict[tuple[str, str], Price]:
     """(machine, attack) -> price of all networks, chips and strengths together."""
-    counted = Counter(_case(kind, cell) for kind, plan in parts for cell in cells_of(plan, Path()))
+    counted = Counter(_case(kind, cell) for kind, plan in parts for cell in cells_of(plan, Path())
+                      if cell.shown)
     costs = defaultdict(list)
     for (kind, machine, attack), cells in counted.items():
         price = prices.get((kind, machine, attack))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ep_hw.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
+from ep_hw.attacks import TRANSFER, AttackSettings, attack, fools, majority, noise_like, perturbation, read
 from ep_hw.corruptions import corrupt
 from ep_hw.corruptions.official import OfficialSet
 from ep_hw.data import Split
@@ -30,8 +30,9 @@ SCHEMA = pa.schema([
     ("threat", pa.string()), ("strength", pa.float64()), ("chip_seed", pa.int64()), ("image_id", pa.int64()),
     ("pixels", pa.string()), ("label", pa.int64()), ("prediction", pa.int64()), ("reference_prediction", pa.int64()),
     ("reference_correct_clean", pa.bool_()), ("logit_rms", pa.float64()), ("norm", pa.float64()),
-    ("broken_by", pa.string()), ("read_accuracy", pa.float64()), ("noise_correct", pa.bool_()),
-    ("zero_gradient", pa.float64()), ("queries", pa.float64()), ("steps", pa.float64()), ("converged", pa.bool_())])
+    ("broken_by", pa.string()), ("fooled_by", pa.list_(pa.string())), ("read_accuracy", pa.float64()),
+    ("noise_correct", pa.bool_()), ("zero_gradient", pa.float64()), ("queries", pa.float64()), ("steps", pa.float64()),
+    ("converged", pa.bool_())])
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Configuration:
     `program` is the digest of the compiled program (weights, ranges, bounds), `reference` of the reference's, which
     rows are compared with; `code` the versions of what makes the cell; `chip_seed` None for machines without chips;
     `settings` those of the attack, None where the threat needs none; `source` what made a transfer's images, or the
-    last attempt of a white box; `published` the digest of published images.
+    last attempt of a white box; `published` the digest of published images; `joined` what a white box is put together
+    from: its own attack, then the same on other machines.
     """
 
     model: str
@@ -58,11 +60,17 @@ class Configuration:
     device: str = "cpu"
     source: "Configuration | None" = None
     published: str | None = None
+    joined: "tuple[Configuration, ...]" = ()
+
+    @property
+    def needs(self) -> "tuple[Configuration, ...]":
+        """Whose images this one takes."""
+        return (*filter(None, [self.source]), *self.joined)
 
     @property
     def depth(self) -> int:
         """How many cells must be done, one after another, before this one."""
-        return 0 if self.source is None else 1 + self.source.depth
+        return max((1 + one.depth for one in self.needs), default=0)
 
     @property
     def key(self) -> str:
@@ -71,6 +79,7 @@ class Configuration:
                    "program": self.program, "reference": self.reference, "threat": str(self.threat),
                    "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
                    "device": self.device, "source": self.source and self.source.key, "published": self.published,
+                   "joined": [one.key for one in self.joined],
                    "settings": self.settings and self.settings.model_dump(mode="json")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -79,13 +88,14 @@ class Configuration:
 class Cell:
     """A configuration on one shard of images, and its files.
 
-    `official` is where published images are read.
+    `official` is where published images are read. `shown`: it is a result, not only a part of others.
     """
 
     configuration: Configuration
     images: Split
     folder: Path
     official: OfficialSet | None = None
+    shown: bool = True
 
     @property
     def ids(self) -> bytes:
@@ -104,6 +114,11 @@ class Cell:
     def source(self) -> "Cell":
         """The cell that makes the images of a transfer, or of a white box's last attempt."""
         return Cell(self.configuration.source, self.images, self.folder)
+
+    @property
+    def joined(self) -> "list[Cell]":
+        """The cells that a white box is put together from, its own attack first."""
+        return [Cell(one, self.images, self.folder, shown=False) for one in self.configuration.joined]
 
     def done(self) -> bool:
         """Whether its files are there and whole; says so where they are damaged."""
@@ -148,7 +163,8 @@ class Cell:
         return torch.from_numpy(self.stored.images())
 
     def seconds(self) -> float:
-        return self.stored.record().seconds
+        """What it took, its own attack included."""
+        return self.stored.record().seconds + sum(own.seconds() for own in self.joined[:1])
 
     def circuit(self) -> dict:
         """What the machine's circuit met at the verdict: `Machine.counts`, and `asymmetry`; {} for other machines."""
@@ -199,7 +215,7 @@ def _threatened(cell: Cell, machine: Machine):
     """The images as the threat leaves them, and what is known of each attack."""
     threat, clean = cell.configuration.threat, cell.images
     blank = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
-             "queries": torch.zeros(len(clean))}
+             "queries": torch.zeros(len(clean)), "fooled_by": [None] * len(clean)}
     if threat.is_official:
         return cell.official.corrupted(threat.corruption, int(threat.strength), clean), blank
     if threat.is_corruption:
@@ -207,12 +223,30 @@ def _threatened(cell: Cell, machine: Machine):
         return torch.from_numpy(changed), blank
     if threat.source is not None:
         return cell.source.adversarial(), blank
+    if cell.configuration.joined:
+        return _joined(cell, machine)
     if threat.is_attack:
         outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
                          cell.attack_generator(machine), cell.configuration.source and cell.source.adversarial())
-        return outcome.images, {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
-                                "queries": outcome.queries}
+        return outcome.images, blank | {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
+                                        "queries": outcome.queries}
     return clean.images, blank
+
+
+def _joined(cell: Cell, machine: Machine):
+    """A white box's own images; where these left one standing, that of the first other machine that fools this one."""
+    (own, *others), clean = cell.joined, cell.images
+    settings, generator, rows = cell.configuration.settings, cell.attack_generator(machine), own.read().to_pydict()
+    made = [own.adversarial(), *(other.adversarial() for other in others)]
+    fooling = [fools(machine, images, clean.images, clean.labels, settings, generator).tolist() for images in made[1:]]
+    names = [other.configuration.machine for other in others]
+    images, broken_by, fooled_by = made[0].clone(), list(rows["broken_by"]), []
+    for n, fooled in enumerate(zip(*fooling)):
+        fooled_by.append([name for name, by in zip(names, fooled) if by])
+        if not broken_by[n] and fooled_by[n]:
+            images[n], broken_by[n] = made[1 + fooled.index(True)][n], TRANSFER + fooled_by[n][0]
+    return images, {"broken_by": broken_by, "fooled_by": fooled_by,
+                    **{name: torch.tensor(rows[name]) for name in ("zero_gradient", "queries")}}
 
 
 def _noise_correct(cell: Cell, machine: Machine, images) -> list[bool | None]:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ep_hw.attacks import UNAWARE, AttackSettings
+from ep_hw.attacks import TRANSFER, UNAWARE, AttackSettings
 from ep_hw.attacks.square import BLACK_BOX
 from ep_hw.baselines import Baseline
 from ep_hw.cells import Cell, Configuration
@@ -52,6 +52,7 @@ class Plan:
             reference; pairs that are not named meet all. Transfers meet what their source made.
         left_out: (machine, attack) pairs that are not run, whatever the strength.
         own_settings: of attacks that are not made as `settings` say, and of transfers of their images.
+        joined: white boxes try last what the same attack made on the other machines.
     """
 
     model: str
@@ -74,6 +75,7 @@ class Plan:
     fewer: dict[tuple[str, str], int] = field(default_factory=dict)
     left_out: frozenset[tuple[str, str]] = frozenset()
     own_settings: dict[Threat, AttackSettings] = field(default_factory=dict)
+    joined: bool = False
 
     def pairs(self) -> list[tuple[str, Threat]]:
         """(machine, threat) in running order: the sources of images before those who take them."""
@@ -85,10 +87,23 @@ class Plan:
                    and (t.source or (m, t.kind) not in self.left_out)]
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
 
+    def others(self, machine: str, threat: Threat) -> list[str]:
+        """Machines whose images of a white box are tried on another machine: those that meet all that it meets.
+
+        What was made on the reference is the last attempt of every attack, and needs no mention.
+        """
+        joined = self.machines if self.joined and threat.is_white_box else ()
+        return [name for name in joined if name not in (machine, REFERENCE) and (name, threat.kind) not in self.left_out
+                and self._met(name, threat.kind) >= self._met(machine, threat.kind)]
+
+    def _met(self, machine: str, kind: str) -> int:
+        """How many of the images meet a threat of some kind on a machine."""
+        return min(self.fewer.get((machine, kind), len(self.images)), len(self.images))
+
     def shards(self, machine: str, threat: Threat) -> list[Split]:
         """The images that meet a threat on a machine, in order, a cell each; cut alike on every machine."""
-        met = self.fewer.get((threat.source or machine, threat.kind), len(self.images))
-        cuts = {len(self.images), *(n for (_, kind), n in self.fewer.items() if kind == threat.kind)}
+        met = self._met(threat.source or machine, threat.kind)
+        cuts = {len(self.images), *(self._met(*case) for case in self.fewer if case[1] == threat.kind)}
         return [self._cut(start, min(start + self.shard, end)) for first, end in pairwise([0, *sorted(cuts)])
                 if end <= met for start in range(first, end, self.shard)]
 
@@ -107,14 +122,16 @@ def compile_all(net: EPNetwork | Baseline, names, *, loaded: dict[str, Program] 
 
 
 def cells_of(plan: Plan, folder: Path) -> list[Cell]:
-    """Every cell of a plan, sources of transfers before their targets."""
+    """Every cell of a plan, sources of transfers before their targets; last those that are only parts of others."""
     digests: dict[str | Threat, str] = {name: program.digest() for name, program in plan.programs.items()}
     digests |= {t: plan.official.digest(t.corruption, int(t.strength), plan.images)
                 for t in dict.fromkeys(threat for _, threat in plan.pairs()) if t.is_official}
     cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells", plan.official)
              for name, threat in plan.pairs() for chip in chips_of(plan, name)
              for shard in plan.shards(name, threat))
-    return list({cell.stem: cell for cell in cells}.values())
+    shown = {cell.stem: cell for cell in cells}
+    parts = {part.stem: part for cell in shown.values() for part in cell.joined}
+    return list((shown | {stem: part for stem, part in parts.items() if stem not in shown}).values())
 
 
 def chips_of(plan: Plan, name: str) -> list[int | None]:
@@ -159,7 +176,8 @@ def evaluate_all(parts: Sequence[tuple[Plan, str | Path]], progress: Progress = 
             for cell in run([cell for cell in missing if cell.configuration.depth == depth]):
                 finished += 1
                 progress(cell, finished, len(every))
-    return [(_collect(found, folder), found) for folder, found in cells.items()]
+    shown = {folder: [cell for cell in found if cell.shown] for folder, found in cells.items()}
+    return [(_collect(found, folder), found) for folder, found in shown.items()]
 
 
 def _cells_in(plan: Plan, folder: Path) -> list[Cell]:
@@ -169,10 +187,17 @@ def _cells_in(plan: Plan, folder: Path) -> list[Cell]:
 
 def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Threat, str]) -> Configuration:
     """Args: digests: of programs by machine, and of published images by threat."""
+    own = _alone(plan, name, threat, chip, digests)
+    others = [_alone(plan, other, threat, chips_of(plan, other)[0], digests) for other in plan.others(name, threat)]
+    return replace(own, source=None, joined=(own, *others)) if others else own
+
+
+def _alone(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Threat, str]) -> Configuration:
+    """What makes a cell without the images of machines other than the reference; see `_configuration`."""
     made_on = REFERENCE if threat.is_white_box and name != REFERENCE else threat.source
     source, made = None, Threat(threat.kind, threat.strength)
     if made_on:  # adversarial images come from the source's first chip
-        source = _configuration(plan, made_on, made, chips_of(plan, made_on)[0], digests)
+        source = _alone(plan, made_on, made, chips_of(plan, made_on)[0], digests)
     settings = plan.own_settings.get(made, plan.settings) if threat.is_attack else None
     code = code_of([plan.programs[name], plan.programs[REFERENCE]], threat)
     return Configuration(plan.model, plan.images.data, name, digests[name], digests[REFERENCE], code, threat, chip,
@@ -225,11 +250,27 @@ def _row(rows: pa.Table, shards: list[Cell]) -> dict:
         "read_accuracy": float(rows["read_accuracy"].to_numpy().mean()),
         "zero_gradient": _mean_known(rows["zero_gradient"].to_numpy()),
         "noise_accuracy": _share(rows["noise_correct"], True),
-        "unaware_only": _share(rows["broken_by"], UNAWARE),
+        "unaware_only": _share(rows["broken_by"], UNAWARE), **_others(rows, shards[0]),
         "black_box_only": _share(rows["broken_by"], BLACK_BOX) if max(rows["queries"].to_pylist()) else None,
         "unconverged": float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
         **_circuit(shards), "seconds": round(sum(shard.seconds() for shard in shards), 3),
         "key": rows["key"][0].as_py()}
+
+
+def _others(rows: pa.Table, cell: Cell) -> dict:
+    """What images that the same attack made on other machines did, besides those made on the reference.
+
+    `others_only`: share of images that they alone broke. `others`: machine -> [images that those made there broke and
+    the own attack did not, the reverse]; an attack leaves alone what is misclassified clean.
+    """
+    broken, fooled = (rows[name].to_pylist() for name in ("broken_by", "fooled_by"))
+    attacked, counts = [n for n, by in enumerate(broken) if by != "clean"], {}
+    own = [broken[n] != "" and not broken[n].startswith(TRANSFER) for n in attacked]
+    for name in (one.machine for one in cell.configuration.joined[1:]):
+        theirs = [name in fooled[n] for n in attacked]
+        counts[name] = [sum(b > a for a, b in zip(own, theirs)), sum(a > b for a, b in zip(own, theirs))]
+    alone = sum(by.startswith(TRANSFER) and by != UNAWARE for by in broken)
+    return {"others_only": alone / len(broken), "others": counts}
 
 
 def _rms(values: np.ndarray) -> float | None:

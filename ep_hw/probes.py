@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import simulators
-from ep_hw.attacks import UNAWARE, possible_gradients
+from ep_hw.attacks import TRANSFER, possible_gradients
 from ep_hw.cells import Cell
 from ep_hw.evaluation import Plan, chips_of, evaluate_all
 from ep_hw.measurements.landscape import aimed
@@ -46,7 +46,7 @@ def probe_plan(plan: Plan) -> Plan | None:
     dear = {machine for machine, kind in plan.left_out if kind.startswith("pgd")}
     return replace(plan, images=plan.images.take(slice(met)), threats=threats, extra=(), chips=1, settings=settings,
                    temporal=None, fewer={}, left_out=frozenset((m, t.kind) for m in dear for t in threats),
-                   own_settings=own_settings)
+                   own_settings=own_settings, joined=False)
 
 
 def _led(gradients: Sequence[str]) -> tuple[str, ...]:
@@ -126,5 +126,5 @@ def _accuracies(cells: Sequence[Cell], ids: list[int]) -> dict[tuple[str, str, f
     for c, cell in ((cell.configuration, cell) for cell in cells if not cell.configuration.chip_seed):
         rows = [row for row in cell.read().to_pylist() if row["image_id"] in chosen]
         right.setdefault((c.machine, c.threat.name, float(c.threat.strength)), []).extend(
-            row["prediction"] == row["label"] or row["broken_by"] == UNAWARE for row in rows)
+            row["prediction"] == row["label"] or row["broken_by"].startswith(TRANSFER) for row in rows)
     return {case: sum(values) / len(values) for case, values in right.items() if values}

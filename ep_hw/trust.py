@@ -99,8 +99,8 @@ def _black_box_needed(rows: dict):
 
 
 def _unaware_stronger(rows: dict):
-    """An attacker who ignores the hardware must not beat one who knows it, and tries those very images as well."""
-    for white, unaware in _pairs(rows, "", "transfer:reference:"):
+    """An attacker who knows another machine must not beat one who knows this, and tries those very images as well."""
+    for white, unaware in _transferred(rows):
         masked = white["accuracy"] > unaware["accuracy"] + slack(white, unaware)
         yield _both(white, unaware), _beaten("the unaware attacker", unaware, white["accuracy"]) if masked else None
 
@@ -111,6 +111,15 @@ def _unaware_needed(rows: dict):
         masked = aware(white) > unaware["accuracy"] + half_interval(white) and not _chance(white, unaware)
         who = "without its images, the unaware attacker"
         yield _both(white, unaware), _beaten(who, unaware, aware(white)) if masked else None
+
+
+def _others_needed(rows: dict):
+    """What an attack made on another machine must not find, beyond chance, what the machine's own attack missed."""
+    for (threat, strength), row in rows.items():
+        for other, (lost, won) in (row.get("others") or {}).items():
+            weak = lost - won > half_interval(row) * row["n"] and mcnemar(won, lost) <= 1 - LEVEL
+            yield row["n"], (f"{threat}@{strength:g} made on {other} breaks {lost} images that its own attack left "
+                             f"standing, and misses {won}: its own attack is too weak.") if weak else None
 
 
 def _noise_stronger(rows: dict):
@@ -138,6 +147,7 @@ CHECKS = {
     "AutoAttack's gradients leave little to its black box": _black_box_needed,
     "the unaware attacker is no stronger than the aware one": _unaware_stronger,
     "the aware attacker's own gradients are as strong as the unaware attacker's images": _unaware_needed,
+    "what attacks on other machines break, the machine's own attack breaks too": _others_needed,
     "noise of the attack's size does less harm than the attack": _noise_stronger,
     "most gradients are not zero": _no_gradient,
 }
@@ -150,6 +160,14 @@ def _pairs(rows: dict, strong: str, weak: str):
             full = rows.get((strong + threat.removeprefix(weak), strength))
             if full:
                 yield full, row
+
+
+def _transferred(rows: dict):
+    """(white box, transfer) for every attack whose images were made on another machine."""
+    for (threat, strength), row in rows.items():
+        source, _, kind = threat.rpartition(":")
+        if source.startswith("transfer:") and (full := rows.get((kind, strength))):
+            yield full, row
 
 
 def _chance(white: dict, unaware: dict) -> bool:
@@ -171,8 +189,9 @@ def _beaten(who: str, weak: dict, accuracy: float) -> str:
 
 
 def aware(row: dict) -> float:
-    """Accuracy under an attack without the images it took over from the reference: what its own gradients are worth."""
-    return row["accuracy"] + (row.get("unaware_only") or 0.0)
+    """Accuracy under an attack without the images it took over from other machines: what its own gradients are worth.
+    """
+    return row["accuracy"] + (row.get("unaware_only") or 0.0) + (row.get("others_only") or 0.0)
 
 
 def slack(row: dict, other: dict | None = None) -> float:

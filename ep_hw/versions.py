@@ -10,7 +10,7 @@ import ep_hw
 from ep_hw.threats import Threat
 from simulators.module import ModuleProgram
 
-VERDICT = 1      # of a cell itself: votes, noise of the attack's size, what its rows hold
+VERDICT = 2      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other machines
 MACHINES = {"reference": 1, "module": 1, "loihi": 1, "lava": 1, "crossbar": 2}
 THREATS = {"clean": 1, "corruption": 1, "pgd": 1, "cw": 1, "deepfool": 1, "square": 1, "autoattack": 1}
 TRAINING, TUNING = 1, 1   # of a run that may be continued

@@ -86,7 +86,7 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     programs = compile_all(net, used, loaded=named | other)
     return Plan(net.name, test, programs, threats, names, extra, chips or suite.chips, seed, device=device,
                 settings=settings or suite.settings, provenance=net.provenance, temporal=suite.temporal,
-                labels=suite.labels, baseline=against, official=official)
+                labels=suite.labels, baseline=against, official=official, joined=True)
 
 
 def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:

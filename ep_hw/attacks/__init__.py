@@ -28,6 +28,7 @@ from simulators.relaxation import period_of
 
 __all__ = [
     "PGD",
+    "TRANSFER",
     "UNAWARE",
     "Adjoint",
     "AttackSettings",
@@ -41,6 +42,7 @@ __all__ = [
     "Square",
     "Unrolled",
     "attack",
+    "fools",
     "majority",
     "noise_like",
     "parse_gradient",
@@ -49,7 +51,8 @@ __all__ = [
     "read",
 ]
 
-UNAWARE = "transfer:reference"   # the name of an attempt that was made on the reference
+TRANSFER = "transfer:"   # before the name of the machine on which an image was made that fooled another
+UNAWARE = f"{TRANSFER}reference"   # the name of an attempt that was made on the reference
 DEFAULT_UNROLL = 29   # synchronous steps through which attacks differentiate where no bptt@STEPS is among the gradients
 
 
@@ -129,6 +132,13 @@ def attack(machine: Machine, threat: Threat, images, labels, settings: AttackSet
     if unaware is not None and len(index := worst.standing()):
         worst.consider(UNAWARE, index, unaware[index])
     return Attacked(worst.images, worst.broken_by, zeros / tried, queries)
+
+
+def fools(machine: Machine, images, clean, labels, settings: AttackSettings, generator) -> torch.Tensor:
+    """(B,) whether images that were made elsewhere would do as an attack on this machine; arguments as for `attack`."""
+    if settings.label == "predicted":
+        labels = majority(read(machine, clean, settings.votes, generator))
+    return judge(machine, images, labels, settings.votes, generator)[0]
 
 
 def _check_labels(labels, batch: int, classes: int):

@@ -249,7 +249,7 @@ def test_everything_that_decides_an_outcome_is_in_the_key(finished):
     changes = {"model": "x", "dataset": "x", "machine": "x", "program": "x", "reference": "x", "code": {"pgd": 0},
                "threat": replace(base.threat, strength=9), "chip_seed": 2, "seed": 7,
                "settings": FAST.model_copy(update={"iterations": 4}), "votes": 9, "device": "cuda",
-               "source": replace(base.source, program="x"), "published": "x"}
+               "source": replace(base.source, program="x"), "published": "x", "joined": (base.source,)}
     assert set(changes) == {f.name for f in fields(base)}
     keys = {replace(base, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {base.key}) == len(changes) + 1
@@ -257,6 +257,32 @@ def test_everything_that_decides_an_outcome_is_in_the_key(finished):
     assert set(others) == {f.name for f in fields(data)}
     stems = {replace(cell, images=replace(data, **{name: value})).stem for name, value in others.items()}
     assert len(stems | {cell.stem}) == len(others) + 1
+
+
+def test_a_white_box_takes_over_what_the_same_attack_made_on_the_other_machines(finished):
+    """No image that any machine of the run made for another fools that one, and its final row says otherwise."""
+    plan, folder, summary = finished
+    cells = cells_of(plan, folder)
+    ends = {(c.configuration.machine, c.configuration.chip_seed): c for c in cells if c.configuration.joined}
+    assert [(m, chip, [one.configuration.machine for one in cell.joined]) for (m, chip), cell in ends.items()] == [
+        ("reference", None, ["reference", "loihi", "crossbar:pcm"]), ("loihi", None, ["loihi", "crossbar:pcm"]),
+        ("crossbar:pcm", 0, ["crossbar:pcm", "loihi"]), ("crossbar:pcm", 1, ["crossbar:pcm", "loihi"])]
+    assert {c.configuration.depth for c in cells} == {0, 1, 2}
+    for name in ("reference", "loihi"):
+        cell, machine = ends[name, None], simulators.open(plan.programs[name])
+        made = torch.stack([part.adversarial() for part in cell.joined])
+        fooled = torch.stack([machine.relax(images).prediction != cell.images.labels for images in made])
+        first = fooled.int().argmax(0)   # the own where none does
+        assert torch.equal(cell.adversarial(), made[first, torch.arange(len(first))])
+        rows, own = (one.read().to_pydict() for one in (cell, cell.joined[0]))
+        assert [p == label for p, label in zip(rows["prediction"], rows["label"])] == (~fooled.any(0)).tolist()
+        names = [f"transfer:{part.configuration.machine}" for part in cell.joined]
+        assert rows["broken_by"] == [names[k] if k else by for k, by in zip(first.tolist(), own["broken_by"])]
+        found = next(r for r in summary if (r["machine"], r["threat"]) == (name, "pgd_l2"))
+        assert [lost for lost, _ in found["others"].values()] == (fooled[1:] & ~fooled[0]).sum(1).tolist()
+        assert found["others_only"] * found["n"] == pytest.approx((first > 0).sum().item())
+    assert {c.stem for c in cells if not c.shown} == {part.stem for c in cells for part in c.joined}
+    assert {r["key"] for r in summary} == {c.configuration.key for c in cells if c.shown}
 
 
 def test_the_key_holds_the_code_of_the_machine_of_the_reference_and_of_the_threat(finished, monkeypatch):

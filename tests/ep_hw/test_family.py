@@ -231,6 +231,8 @@ def test_machines_that_meet_fewer_images_meet_the_first_of_the_reference_s(tiny)
     assert sources <= {cell.stem for cell in cells}
     met = plan.shards("reference", pgd)
     assert torch.cat([shard.ids for shard in met]).equal(plan.images.ids[:9])
+    beyond = replace(plan, fewer={("reference", "pgd_l2"): 16})   # of the 12 that there are
+    assert [len(shard) for shard in beyond.shards("reference", pgd)] == [4, 4, 4]
 
 
 @given(price=PRICES, noise=st.floats(-1, 1))

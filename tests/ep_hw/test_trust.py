@@ -59,7 +59,7 @@ def images():
 
 def flags_of(programs, folder, threats=THREATS):
     plan = Plan("planted", images(), programs, tuple(map(parse_threat, threats)), tuple(programs), settings=SETTINGS,
-                probed=24)
+                probed=24, joined=True)
     summary, cells = evaluate(plan, folder)
     checks = [*verdicts(summary), *probe([(plan, folder, cells)], lambda *a: None, 1)[0]]
     return summary, [flag for verdict in checks for flag in verdict.flags]
@@ -98,6 +98,42 @@ def test_an_unaware_attacker_must_win_by_more_than_chance(n, lost, won, raised):
 
     found = verdicts([row("pgd_l2", lost + won), row("transfer:reference:pgd_l2", lost)])
     assert any("without its images" in finding for verdict in found for finding in verdict.findings) == raised
+
+
+@pytest.mark.parametrize(("n", "lost", "won", "raised"), [(8, 2, 0, False), (8, 6, 0, True), (64, 12, 1, True),
+                                                          (64, 10, 3, False), (64, 1, 12, False)])
+def test_an_attack_on_another_machine_must_find_more_than_by_chance(n, lost, won, raised):
+    low, high = wilson(n // 2, n)
+    row = {"machine": "reference", "chip_seed": None, "threat": "pgd_l2", "strength": 1.0, "n": n, "accuracy": 0.5,
+           "ci_low": low, "ci_high": high, "zero_gradient": 0.0, "others": {"loihi": [lost, won]}}
+    found = [finding for verdict in verdicts([row]) for finding in verdict.findings]
+    words = f"pgd_l2@1 made on loihi breaks {lost} images that its own attack left standing, and misses {won}"
+    assert any(words in finding for finding in found) == raised
+
+
+def test_a_reference_that_masks_its_gradients_is_shown_up_by_the_other_machines(tmp_path):
+    """Its own attack finds nothing; the images of an honest machine do, are taken over, and a flag says so."""
+    summary, flags = flags_of({"reference": module(Masked()), "loihi": module(honest())}, tmp_path, ("pgd_l2@0.6",))
+    own, honest_row = (next(r for r in summary if (r["machine"], r["threat"]) == (name, "pgd_l2"))
+                       for name in ("reference", "loihi"))
+    assert own["accuracy"] < 0.5
+    assert own["accuracy"] + own["others_only"] == 1
+    assert own["others"] == {"loihi": [round(own["n"] * own["others_only"]), 0]}
+    assert honest_row["others"] == {}
+    assert any(flag.machine == "reference" and "made on loihi breaks" in flag.finding for flag in flags)
+    assert not any("made on" in flag.finding for flag in flags if flag.machine == "loihi")
+
+
+def test_an_attack_of_fewer_images_is_no_source_for_one_of_more():
+    programs = {name: module(honest()) for name in ("reference", "loihi", "crossbar:pcm")}
+    plan = Plan("planted", images(), programs, (parse_threat("pgd_l2@1"),), tuple(programs), joined=True,
+                fewer={("reference", "pgd_l2"): 40, ("loihi", "pgd_l2"): 20, ("crossbar:pcm", "pgd_l2"): 40})
+    threat = parse_threat("pgd_l2@1")
+    assert {name: plan.others(name, threat) for name in programs} == {
+        "reference": ["crossbar:pcm"], "loihi": ["crossbar:pcm"], "crossbar:pcm": []}
+    assert replace(plan, left_out=frozenset({("crossbar:pcm", "pgd_l2")})).others("loihi", threat) == []
+    assert replace(plan, joined=False).others("loihi", threat) == []
+    assert plan.others("loihi", parse_threat("square_l2@1")) == []
 
 
 def test_its_accuracy_is_the_worst_case_all_the_same(masked):
