@@ -59,4 +59,4 @@ def test_settling_is_written_where_asked(ep_hw, tmp_path):
     assert 1e-9 < row["settling_s"] <= row["settling_worst_s"] < 1e-6
     code, _, err = ep_hw("settle", "digits", "--capacitance", -1)
     assert code == 2
-    assert "capacitance_f" in err
+    assert "--capacitance" in err
