@@ -85,6 +85,7 @@ def test_training_starts_at_the_network_that_is_named(tmp_path):
     assert [torch.equal(a, b * gain) for a, b, gain in zip(net.weights, theirs.weights, (1.0, 0.5, 1.0))] == 3 * [True]
     assert [torch.equal(a, b) for a, b in zip(net.biases, theirs.biases)] == 3 * [True]
     before = recipe.fingerprint(1)
+    start.unlink()
     kept(tmp_path, "start", gain=2.0)
     assert recipe.fingerprint(1) != before
 

@@ -13,10 +13,13 @@ def test_a_write_model_is_spelled_as_it_is_parsed(name):
     plain = parse_writing(name)
     assert plain == WRITINGS[name]
     assert str(plain) == name
-    changed = parse_writing(f"{name}[noise=0.25,asymmetry=-0.1]")
+    changed = parse_writing(f"{name}[step=0.015,noise=0.25,asymmetry=-0.1]")
     assert parse_writing(str(changed)) == changed
-    assert (changed.noise, changed.asymmetry, changed.step) == (0.25, -0.1, plain.step)
+    assert (changed.noise, changed.asymmetry, changed.step) == (0.25, -0.1, 0.015)
     assert plain.source
+    if not plain.step:
+        with pytest.raises(Refusal, match="no meaning here; got asymmetry"):
+            parse_writing(f"{name}[asymmetry=-0.1]")
 
 
 def test_every_preset_has_its_write_model_or_none_is_published():
