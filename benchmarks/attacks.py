@@ -24,9 +24,9 @@ import ep_hw
 import mapping
 import simulators
 from benchmarks.turns import cpu_seconds
-from ep_hw.attacks import PGD, Adjoint, Unrolled
-from ep_hw.corruptions import CORRUPTIONS, corrupt
-from ep_hw.data import load_data
+from ep_hw.data.splits import load_data
+from ep_hw.threats.attacks import PGD, Adjoint, Unrolled
+from ep_hw.threats.corruptions import CORRUPTIONS, corrupt
 from simulators.machine import Machine
 
 IMAGES, EPS, ITERATIONS = 100, 0.5, 20

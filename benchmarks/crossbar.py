@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import splu
 
 from benchmarks.turns import HEADER, Row, cpu_seconds
-from mapping.crossbar import cut
-from mapping.encoding import store
+from mapping.crossbar.encoding import store
+from mapping.crossbar.program import cut
 from mapping.targets import parse
 from simulators.crossbar.arm import CrossbarArm, Periphery
 from simulators.crossbar.array import Array, normal_like

@@ -13,9 +13,9 @@ __all__ = ["EPNetwork", "Refusal", "__version__", "load"]
 def __getattr__(name):
     """Load the public names when first used, so that importing the package is cheap."""
     if name == "load":
-        from ep_hw.checkpoint import load as value
+        from ep_hw.networks.checkpoint import load as value
     elif name == "EPNetwork":
-        from ep_hw.network import EPNetwork as value
+        from ep_hw.networks.network import EPNetwork as value
     elif name == "Refusal":
         from mapping.errors import Refusal as value
     else:

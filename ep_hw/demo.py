@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from ep_hw.attacks import AttackSettings
-from ep_hw.evaluation import Plan
-from ep_hw.threats import parse_threat
+from ep_hw.evaluation.plan import Plan
+from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.threat import parse_threat
 from ep_hw.workflow import plan_evaluation
 
 MODEL = "digits"

@@ -7,7 +7,7 @@ taken for new ones. A test keeps an outcome of each kind beside its number, and 
 from importlib.metadata import version
 
 import ep_hw
-from ep_hw.threats import Threat
+from ep_hw.threats.threat import Threat
 from simulators.module import ModuleProgram
 
 VERDICT = 2      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other machines

@@ -7,38 +7,33 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from os.path import isdir
 from pathlib import Path
 
-import numpy as np
 import torch
 
-import mapping
-from ep_hw.attacks import AttackSettings
-from ep_hw.baselines import Baseline
-from ep_hw.calibration import calibrated
-from ep_hw.checkpoint import load
-from ep_hw.corruptions.official import OfficialSet
-from ep_hw.corruptions.photographs import frost_photographs
-from ep_hw.data import Split, load_data
-from ep_hw.evaluation import Plan, cells_of, compile_all, evaluate_all
-from ep_hw.execution import REFERENCE
-from ep_hw.family import FOLDER, Member
-from ep_hw.fields import check_named
-from ep_hw.folders import Question, claim
-from ep_hw.network import EPNetwork
-from ep_hw.probes import probe
+from ep_hw.data.splits import Split
+from ep_hw.evaluation.checks import Flag, verdicts
+from ep_hw.evaluation.folders import Question, claim
+from ep_hw.evaluation.plan import Plan, cells_of, compile_all, evaluate_all
+from ep_hw.evaluation.probes import probe
+from ep_hw.evaluation.rungs import rungs_of
+from ep_hw.evaluation.suites import BARE, Suite
+from ep_hw.networks.baselines import Baseline
+from ep_hw.networks.checkpoint import load
+from ep_hw.networks.family import FOLDER, Member
+from ep_hw.networks.network import EPNetwork
+from ep_hw.networks.programs import check_same_data, named_programs, network_and_images, programs_of
 from ep_hw.report import write_report
-from ep_hw.reporting import cards_beside, compared, record_of
-from ep_hw.rungs import rungs_of
-from ep_hw.suites import BARE, Suite
+from ep_hw.report.contents import cards_beside, compared, record_of
 from ep_hw.threads import threads
-from ep_hw.threats import CLEAN, Threat
-from ep_hw.trust import Flag, verdicts
+from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.corruptions.official import OfficialSet
+from ep_hw.threats.corruptions.photographs import frost_photographs
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping.errors import Refusal
-from mapping.graph import EPGraph
-from mapping.program import FloatProgram, Program, load_program
-from mapping.targets import REGISTRY, ReferenceTarget, parse
+from mapping.fields import check_named
+from mapping.program import Program
+from mapping.targets import REFERENCE, REGISTRY, ReferenceTarget, parse
 from simulators.module import Interface, ModuleMachine, ModuleProgram
 from simulators.registry import check_device
 
@@ -159,79 +154,11 @@ def plans_beside(plan: Plan, members: Iterable[Member]) -> list[tuple[Member, Pl
 
 
 def _plan_beside(plan: Plan, net: EPNetwork | Baseline) -> Plan:
-    _check_same_data(net, plan.images.data)
+    check_same_data(net, plan.images.data)
     threats = tuple(threat for threat in plan.threats if threat.source is None)
     return replace(plan, model=net.name, programs=compile_all(net, [REFERENCE]), threats=threats,
                    machines=(REFERENCE,), extra=(), provenance=net.provenance, temporal=None, baseline=REFERENCE,
                    fewer={case: n for case, n in plan.fewer.items() if case[0] == REFERENCE})
-
-
-def draw(data: Split, images: int, seed: int) -> Split:
-    """`images` images of a split, drawn by `seed`; the whole split where it has no more."""
-    order = np.random.default_rng(seed).permutation(len(data))[:images]
-    return data.take(torch.from_numpy(order))
-
-
-def network_and_images(model: str, images: int, seed: int, root=None, download: bool = False):
-    """A network, and `images` test images of the data it was trained on, drawn by `seed`; see `draw`."""
-    net = calibrated(load(model), root, download)
-    return net, draw(load_data(net.provenance["data"]["name"], "test", root, download), images, seed)
-
-
-def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequence[str]) -> dict[str, Program]:
-    """name -> program: the machines of a network, then other models on their reference under their own names.
-
-    Raises:
-        Refusal: see `named_programs`; or another model that was trained on other data.
-    """
-    named = named_programs(net, machines)
-    for other in map(load, others):
-        _check_same_data(other, net.provenance["data"]["name"])
-        named[other.name] = other.programs([REFERENCE])[REFERENCE]
-    return named
-
-
-def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[str, Program]:
-    """name -> program: machines named are compiled, folders of compiled programs loaded.
-
-    Raises:
-        Refusal: see `program_of`; or two different programs of one name, as a tuned chip's and its machine's are.
-    """
-    named = net.programs([machine for machine in machines if not _is_folder(machine)])
-    named = {str(program.target): program for program in named.values()}
-    for folder in filter(_is_folder, machines):
-        program = program_of(folder, net.lower())
-        if named.setdefault(str(program.target), program).digest() != program.digest():
-            raise Refusal("two different programs have one name", where=folder, got=program.target,
-                          allowed="a program of each name", remedy="evaluate them in two runs and 'ep-hw compare' them")
-    return named
-
-
-def program_of(machine: str, graph: EPGraph) -> Program:
-    """The program of this network that a machine's name or the folder of a compiled program stands for.
-
-    Raises:
-        Refusal: the machine is unknown, or the folder holds another network.
-    """
-    program = program_like(machine, graph)
-    if FloatProgram(program.target, graph).digest() != FloatProgram(program.target, program.graph).digest():
-        raise _other_network(program)
-    return program
-
-
-def program_like(machine: str, graph: EPGraph) -> Program:
-    """`program_of`, or the program of another network of the same shapes: what `why` compares.
-
-    Raises:
-        Refusal: the machine is unknown, or the folder holds a network of other shapes.
-    """
-    if not _is_folder(machine):
-        return mapping.compile(graph, machine)
-    program = load_program(Path(machine))
-    shapes = [[(c.pre, c.post) for c in g.couplings] for g in (program.graph, graph)]
-    if shapes[0] != shapes[1]:
-        raise _other_network(program)
-    return program
 
 
 def command_line() -> str:
@@ -252,11 +179,6 @@ def _baseline(name: str, net: EPNetwork | Baseline, machines: Sequence[str]) -> 
                       remedy="add it with --on, or name another model")
     other = programs_of(net, [], [name])
     return next(iter(other)), other
-
-
-def _is_folder(machine: str) -> bool:
-    """Whether a machine is named by its compiled program; the registry's names come first."""
-    return machine.partition("[")[0] not in REGISTRY and isdir(machine)
 
 
 def _check_possible(threats: Sequence[Threat], machines: Sequence[str]):
@@ -289,13 +211,3 @@ def _official(threats: Sequence[Threat], test: Split, root) -> OfficialSet | Non
     return official
 
 
-def _check_same_data(net: EPNetwork | Baseline, data: str):
-    if (own := net.provenance["data"]["name"]) != data:
-        raise Refusal("another data set", where=net.name, got=own, allowed=data,
-                      remedy="choose models that were trained on the same data")
-
-
-def _other_network(program: Program) -> Refusal:
-    return Refusal("the program was compiled from another network", where=str(program.target),
-                   got="other shapes or arrays", allowed="a program compiled from MODEL",
-                   remedy="compile MODEL again, or name its own checkpoint")

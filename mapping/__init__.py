@@ -5,10 +5,10 @@
 
 from threadpoolctl import threadpool_limits
 
-from mapping.crossbar import compile_crossbar
+from mapping.crossbar.program import compile_crossbar
 from mapping.errors import Refusal
 from mapping.graph import Activity, Coupling, EPGraph, Population
-from mapping.loihi_compile import compile_loihi
+from mapping.loihi.compile import compile_loihi
 from mapping.program import FloatProgram, Program, Table, load_program
 from mapping.targets import REGISTRY, CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
 

@@ -7,12 +7,13 @@ A target is a frozen dataclass; `parse(str(target)) == target`.
 
 from dataclasses import dataclass
 
-from mapping.crossbar_target import CROSSBAR_RUNGS, CrossbarTarget, GenericTarget, crossbar_targets
+from mapping.crossbar.target import CROSSBAR_RUNGS, CrossbarTarget, GenericTarget, crossbar_targets
 from mapping.errors import Refusal
 from mapping.options import Target, choice, number, option, parse_options, whole
 
-__all__ = ["CROSSBAR_RUNGS", "REGISTRY", "CrossbarTarget", "GenericTarget", "LoihiTarget", "ReferenceTarget", "Target",
-           "parse"]
+__all__ = ["CROSSBAR_RUNGS", "REFERENCE", "REGISTRY", "CrossbarTarget", "GenericTarget", "LoihiTarget",
+           "ReferenceTarget", "Target", "parse"]
+REFERENCE = "reference"   # the name of the machine that every other is compared with
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class LoihiTarget(Target):
 
 
 REGISTRY: dict[str, tuple[Target, str]] = {t.name: (t, meaning) for t, meaning in [
-    (ReferenceTarget("reference"), "the network in floating point, on CPU or CUDA"),
+    (ReferenceTarget(REFERENCE), "the network in floating point, on CPU or CUDA"),
     (LoihiTarget("loihi:weights"), "integer weights, float states"),
     (LoihiTarget("loihi:states"), "float weights, integer states"),
     (LoihiTarget("loihi"), "integer weights and states: bit-exact twin of the Lava program, proven free of overflow"),

@@ -4,11 +4,11 @@ from functools import singledispatch
 
 import torch
 
-from mapping.crossbar import CrossbarProgram
+from mapping.crossbar.program import CrossbarProgram
+from mapping.crossbar.tuned import TunedProgram
 from mapping.errors import Refusal
-from mapping.loihi import LoihiProgram
+from mapping.loihi.program import LoihiProgram
 from mapping.program import FloatProgram, Program
-from mapping.tuned import TunedProgram
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import kept_chip
 from simulators.loihi.lava import LavaMachine

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from mapping.errors import Refusal
-from mapping.integers import LOSSES
+from mapping.loihi.integers import LOSSES
 
 Trace = Callable[[int, tuple[torch.Tensor, ...]], None]
 

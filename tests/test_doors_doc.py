@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ep_hw import checkpoint
+from ep_hw.networks import checkpoint
 from ep_hw.studies import study
 from mapping import fields, files, sealed
 

@@ -16,7 +16,7 @@ _CLEAR_LINE, _SHOW_CURSOR = "\r\x1b[K", "\x1b[?25h"
 
 
 def main():
-    """Entry point: runs the command that `sys.argv` holds and exits; see `application.run` for how it ends."""
+    """Entry point: runs the command that `sys.argv` holds and exits; see `commands.run` for how it ends."""
     try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _interrupt)
@@ -25,7 +25,7 @@ def main():
         os.environ.update(ONE_THREAD)   # before numpy and torch are loaded: sums do not depend on the environment
         _open_standard_streams()
         atexit.register(gc.freeze)   # Python would look for garbage in all of torch before it ends
-        from ep_hw.cli.application import run
+        from ep_hw.cli.commands import run
 
         sys.exit(run())
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ def cost(context: typer.Context,
          download: Download = False):
     """Estimate energy, latency and area of one image on crossbars, next to Loihi."""
     from ep_hw.measurements.analog import cost_table, measure_cost
-    from ep_hw.workflow import network_and_images
+    from ep_hw.networks.programs import network_and_images
 
     net, split = network_and_images(model, images, seed, data_root, download)
     claim_if_named(context, net, split)
@@ -38,7 +38,7 @@ def symmetry(context: typer.Context, model: Model, on: On = None, images: Images
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Show what arrays of their own for feedback cost: asymmetry, rising energy, limit cycles."""
     from ep_hw.measurements.analog import SYMMETRY_NOTE, measure_symmetry, plain_table
-    from ep_hw.workflow import network_and_images
+    from ep_hw.networks.programs import network_and_images
 
     net, split = network_and_images(model, images, seed, data_root, download)
     claim_if_named(context, net, split)
@@ -56,7 +56,7 @@ def settling(context: typer.Context, model: Model, on: On = None, images: Images
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Let a chip relax in continuous time: settling time and heat of its devices, and where it ends."""
     from ep_hw.measurements.analog import SETTLING_NOTE, measure_settling, plain_table
-    from ep_hw.workflow import network_and_images
+    from ep_hw.networks.programs import network_and_images
     from simulators.crossbar.continuous import Circuit
 
     circuit = Circuit(capacitance, volts)
@@ -78,7 +78,7 @@ def readout(context: typer.Context,
             download: Download = False):
     """Show what leaky steps and an averaged read-out do to the variance and the bias of noisy logits."""
     from ep_hw.measurements.analog import READOUT_NOTE, measure_readout, plain_table
-    from ep_hw.workflow import network_and_images
+    from ep_hw.networks.programs import network_and_images
 
     net, split = network_and_images(model, images, seed, data_root, download)
     claim_if_named(context, net, split)

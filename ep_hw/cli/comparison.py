@@ -19,7 +19,7 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
             seed: Annotated[int, seeded("of the bootstrap")] = 0,
             out: Annotated[Path | None, typer.Option(help="JSON file for the numbers")] = None):
     """Show means over runs (of several seeds); two runs on the same images are compared image by image."""
-    from ep_hw import comparison as compared
+    from ep_hw.analysis import comparison as compared
     from mapping.files import write_atomically
 
     found = [compared.Run.of(folder) for folder in runs]

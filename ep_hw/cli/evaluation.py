@@ -34,9 +34,9 @@ Label = Literal["true", "predicted"]
 def demo(out: Annotated[Path, placed("where to write")] = Path("ep-hw-demo"), jobs: Jobs = PROCESSORS):
     """Run the main job on the packaged digits network, in about a minute."""
     from ep_hw import workflow
-    from ep_hw.checkpoint import packaged_models
     from ep_hw.demo import demo_plan
-    from ep_hw.family import members, one_of_each
+    from ep_hw.networks.checkpoint import packaged_models
+    from ep_hw.networks.family import members, one_of_each
 
     plan = demo_plan()
     others = workflow.plans_beside(plan, one_of_each(members(plan.model, packaged_models())))
@@ -87,11 +87,12 @@ def evaluate(
     jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
-    from ep_hw import suites, workflow
-    from ep_hw.attacks import parse_gradient
-    from ep_hw.checkpoint import packaged_models
-    from ep_hw.family import members, one_of_each
-    from ep_hw.threats import parse_threat
+    from ep_hw import workflow
+    from ep_hw.evaluation import suites
+    from ep_hw.networks.checkpoint import packaged_models
+    from ep_hw.networks.family import members, one_of_each
+    from ep_hw.threats.attacks import parse_gradient
+    from ep_hw.threats.threat import parse_threat
 
     chosen = suites.suite(suite) if suite else suites.BARE
     named = gradient and tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))
@@ -129,7 +130,7 @@ def _within(seconds: float, plan_of, queries: int, out: Path, jobs: int) -> tupl
     """Images and queries that a budget of `seconds` allows."""
     import sys
 
-    from ep_hw.budget import choose
+    from ep_hw.evaluation.budget import choose
 
     available = len(plan_of(sys.maxsize, queries).images)
     with cell_progress("measuring a trial") as show:
@@ -142,7 +143,7 @@ def _family_within(seconds: float, plan_of, others, queries: int, out: Path, job
     """The plan of a family's EP network that a budget allows; those of the others follow from it."""
     import sys
 
-    from ep_hw.allotment import allot, with_kinds
+    from ep_hw.evaluation.allocation import allot, with_kinds
     from ep_hw.workflow import plans_beside
 
     def parts_of(count: int, queries: int):
@@ -199,9 +200,9 @@ def _evaluate(plan, out: Path, question, jobs: int, each_chip: bool = False, oth
 
 def _summary_table(plan, summary: list[dict]) -> Table:
     """A line a machine and threat, rungs on the way left to the report; chips averaged, with its intervals."""
-    from ep_hw.report.points import pool
-    from ep_hw.report.series import ladders, without_rungs
-    from ep_hw.reporting import waterfalls
+    from ep_hw.analysis.points import pool
+    from ep_hw.analysis.series import ladders, without_rungs
+    from ep_hw.report.contents import waterfalls
 
     points = pool(summary)
     shown = without_rungs(points, ladders(points, waterfalls(plan)))
@@ -226,7 +227,7 @@ def _chip_table(plan, summary: list[dict]) -> Table:
 
 def as_asked(plan, cases) -> list[tuple[str, str, float]]:
     """Cases by machine and then by threat, both in the order of the plan; an attack before its transferred forms."""
-    from ep_hw.report.points import family, source
+    from ep_hw.analysis.points import family, source
 
     machines = list(dict.fromkeys([*plan.machines, *(machine for machine, *_ in cases)]))
     asked = [("clean", 0.0), *((threat.kind, threat.strength) for threat in plan.threats)]

@@ -14,7 +14,7 @@ def asked(context: typer.Context, images: str, *digests):
     Args:
         images: digest of the images that the answer is about.
     """
-    from ep_hw.folders import Question
+    from ep_hw.evaluation.folders import Question
     from ep_hw.workflow import command_line
 
     given = {name: value for name, value in context.params.items() if name not in PLACES}
@@ -23,7 +23,7 @@ def asked(context: typer.Context, images: str, *digests):
 
 def place(context: typer.Context, name: str, question) -> Path:
     """The folder named by --out, or else by the command, by `name` (of the model or study) and the time."""
-    from ep_hw.folders import folder_for
+    from ep_hw.evaluation.folders import folder_for
 
     return context.params["out"] or folder_for(context.info_name, name, question, datetime.now())
 
@@ -32,9 +32,9 @@ def claimed(context: typer.Context, name: str, question) -> Path:
     """`place`, taken for the question.
 
     Raises:
-        Refusal: see `ep_hw.folders.claim`.
+        Refusal: see `ep_hw.evaluation.folders.claim`.
     """
-    from ep_hw.folders import claim
+    from ep_hw.evaluation.folders import claim
 
     folder = place(context, name, question)
     claim(folder, question)

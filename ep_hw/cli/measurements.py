@@ -23,7 +23,7 @@ def events(context: typer.Context,
     """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
-    from ep_hw.workflow import network_and_images
+    from ep_hw.networks.programs import network_and_images
     from mapping.program import FloatProgram
     from simulators.relaxation import period_of
 
@@ -53,7 +53,7 @@ def gradients(context: typer.Context, model: Model,
     """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
     from ep_hw.measurements.figures import gradients_figure
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
-    from ep_hw.workflow import network_and_images
+    from ep_hw.networks.programs import network_and_images
 
     betas = check_betas(beta or BETAS)
     net, split = network_and_images(model, images, seed, data_root, download)

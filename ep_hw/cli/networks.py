@@ -19,8 +19,8 @@ def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOM
           seed: Annotated[int, seeded("of weights, order and noise")] = 1, data_root: DataRoot = None,
           download: Download = False, device: Device = "cpu"):
     """Train a network by a recipe; a killed run goes on where it was."""
-    from ep_hw.training import load_recipe
-    from ep_hw.training import train as fit
+    from ep_hw.learning.training import load_recipe
+    from ep_hw.learning.training import train as fit
 
     chosen = load_recipe(recipe)
     net = fit(chosen, seed, out, name=out.stem, root=data_root, download=download, device=device,
@@ -33,8 +33,8 @@ def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOM
 @app.command()
 def models():
     """List the packaged models with kind, data, recipe, accuracy and sha256; random weights have none to show."""
-    from ep_hw.checkpoint import model_names, provenance_of
-    from ep_hw.training import load_recipe, recipes
+    from ep_hw.learning.training import load_recipe, recipes
+    from ep_hw.networks.checkpoint import model_names, provenance_of
 
     packaged = {name: load_recipe(name) for name in recipes()}
     rows = tuple(_row(*provenance_of(name), packaged) for name in model_names())
@@ -50,7 +50,7 @@ def _row(header, sha256: str, packaged: dict) -> tuple:
 
 def _recipe_name(recipe: dict, packaged: dict) -> str:
     """The packaged recipe that made a network, where one did."""
-    from ep_hw.training import parse_recipe
+    from ep_hw.learning.training import parse_recipe
 
     if "data" not in recipe:
         return "imported" if recipe else "random, untrained"
@@ -71,8 +71,8 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
     """Turn an EP checkpoint of other code into a model, checked by a forward pass in that code's own terms, and by its
     accuracy where the data are there. What neither --map nor the file says of its training is asked for.
     """
-    from ep_hw.exchange import KeyMap, import_checkpoint, trial
-    from ep_hw.statistics import wilson
+    from ep_hw.analysis.statistics import wilson
+    from ep_hw.networks.exchange import KeyMap, import_checkpoint, trial
 
     net, difference = import_checkpoint(file, keys, out, root=data_root, loss=loss, readout=readout, pool=pool,
                                         stride=stride, slope=slope)
@@ -91,7 +91,7 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
 def export(model: Model, out: Annotated[Path, typer.Option(help="folder to create")]):
     """Write a model as safetensors and as a plain state dict of torch, which other code reads."""
     from ep_hw import load
-    from ep_hw.exchange import export_checkpoint
+    from ep_hw.networks.exchange import export_checkpoint
 
     for path in export_checkpoint(load(model), out):
         say(path)

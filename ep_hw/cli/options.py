@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic_core import PydanticCustomError
 
-from ep_hw.fields import MOST, MOST_STEPS
+from mapping.fields import MOST, MOST_STEPS
 from mapping.files import check_possible
 from mapping.options import number, whole
 

@@ -69,7 +69,7 @@ def cell_progress(description: str) -> Iterator:
 
 def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure):
     """Print a measurement and write its files into the folder `out`."""
-    from ep_hw.measurements.files import write_measurement
+    from ep_hw.report.exports import write_measurement
 
     print_table(table)
     for path in write_measurement(out, name, settings, rows, figure):
@@ -79,7 +79,7 @@ def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], tab
 def save_rows(out: Path | None, name: str, settings: dict, rows: list[dict]):
     """Write rows that have no figure as CSV and JSON, where a folder is named."""
     if out is not None:
-        from ep_hw.measurements.files import write_rows
+        from ep_hw.report.exports import write_rows
 
         for path in write_rows(out, name, settings, rows):
             say(path)

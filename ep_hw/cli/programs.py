@@ -10,7 +10,7 @@ from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import MOST_IMAGES, Chip, DataRoot, Download, Model, counted, measured, placed, seeded, stepped
 from ep_hw.cli.printing import print_table, say
-from mapping.crossbar_target import RUNG_MEANINGS
+from mapping.crossbar.target import RUNG_MEANINGS
 from mapping.program import Table
 from mapping.targets import REGISTRY, Target
 
@@ -22,7 +22,7 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
     """Compile a model for a machine, print the mapping report, save the program."""
     import mapping
     from ep_hw import load
-    from ep_hw.calibration import calibrated
+    from ep_hw.networks.calibration import calibrated
 
     program = mapping.compile(calibrated(load(model), data_root, download).lower(), target)
     program.save(out)
@@ -44,10 +44,10 @@ def why(context: typer.Context,
         data_root: DataRoot = None):
     """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""
     from ep_hw import load
-    from ep_hw.calibration import calibrated
-    from ep_hw.data import load_data
-    from ep_hw.why import explain
-    from ep_hw.workflow import program_like
+    from ep_hw.data.splits import load_data
+    from ep_hw.diagnosis import explain
+    from ep_hw.networks.calibration import calibrated
+    from ep_hw.networks.programs import program_like
 
     net = calibrated(load(model), data_root)
     graph = net.lower()

@@ -31,8 +31,8 @@ def tune(context: typer.Context, model: Model,
          seed: Annotated[int, seeded("of order, read noise and write noise")] = 0,
          out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Let programmed chips learn in situ by equilibrium propagation, from their own states, and compare."""
-    from ep_hw.tuning.run import plan_tuning, run_tuning
-    from ep_hw.tuning.settings import TuningSettings
+    from ep_hw.learning.in_situ.run import plan_tuning, run_tuning
+    from ep_hw.learning.in_situ.settings import TuningSettings
 
     settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs, biases_only=biases_only)
     seeds = list(dict.fromkeys(chip_seed or range(chips)))

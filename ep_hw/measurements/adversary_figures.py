@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from ep_hw.measurements.landscape import Slice
-from ep_hw.report.plots import COLOURS, RC
+from ep_hw.report.figures.plots import COLOURS, RC
 
 
 def transfer_figure(rows: Sequence[dict]) -> Figure:

@@ -11,8 +11,8 @@ import torch
 
 import mapping
 import simulators
-from ep_hw.data import Split
-from mapping.crossbar_target import CROSSBAR_RUNGS, Causes, CrossbarTarget
+from ep_hw.data.splits import Split
+from mapping.crossbar.target import CROSSBAR_RUNGS, Causes, CrossbarTarget
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.program import Table

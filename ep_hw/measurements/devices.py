@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ep_hw.report.plots import COLOURS, INK, RC
+from ep_hw.report.figures.plots import COLOURS, INK, RC
+from mapping.crossbar.presets import PRESETS, Preset
 from mapping.errors import Refusal
-from mapping.presets import PRESETS, Preset
 from mapping.program import Table
 from simulators.crossbar.devices import Frozen
 from simulators.crossbar.models import preset_model

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ep_hw.attacks import PGD, Unrolled, judge
-from ep_hw.data import Split
-from ep_hw.statistics import median_interval, wilson
+from ep_hw.analysis.statistics import median_interval, wilson
+from ep_hw.data.splits import Split
+from ep_hw.threats.attacks import PGD, Unrolled, judge
 from mapping.errors import Refusal
 from mapping.program import Table
 from simulators.machine import Machine

@@ -7,8 +7,8 @@ import torch
 
 import mapping
 import simulators
-from ep_hw.data import Split
-from ep_hw.statistics import wilson
+from ep_hw.analysis.statistics import wilson
+from ep_hw.data.splits import Split
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.program import Table

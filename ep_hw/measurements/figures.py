@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from ep_hw.measurements.events import threshold_name
-from ep_hw.report.plots import COLOURS, INK, MARKERS, RC
+from ep_hw.measurements.uncertainty import SMALL, Uncertainty
+from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC
 
 
 def events_figure(rows: Sequence[dict], period: int) -> Figure:
@@ -96,3 +97,26 @@ def _gradient_lines(column, line, colour: str, marker: str):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.grid(visible=True)
+
+
+def uncertainty_figure(found: Sequence[Uncertainty]) -> Figure:
+    """Chance of another prediction against the size of the perturbation, both logarithmic; a line a machine."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+        axes = figure.subplots()
+        for n, u in enumerate(found):
+            share = u.changed.mean(0) / u.draws
+            name = u.machine if u.alpha is None else f"{u.machine}: alpha {u.alpha:.2f} ({u.low:.2f} to {u.high:.2f})"
+            axes.plot(u.sizes, np.where(share > 0, share, np.nan), marker=MARKERS[n % len(MARKERS)],
+                      color=COLOURS[n % len(COLOURS)], label=name)
+        axes.axhline(SMALL, color=INK, lw=0.7, ls=":")
+        axes.annotate("fitted below", (0, SMALL), (4, -4), axes.get_yaxis_transform(), "offset points", fontsize=8,
+                      va="top")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(min(found[0].sizes) / 1.2, max(found[0].sizes) * 1.2)   # even where nothing changed
+        axes.set_xlabel("size of a random perturbation, l2")
+        axes.set_ylabel("predictions changed")
+        axes.grid()
+        axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,7 +1,8 @@
 """What the image gradients that a machine's own nudged phases give are worth: how often zero, and how well aimed.
 
 The yardstick is the adjoint at the same machine's own free equilibrium, through its straight-through model
-(equation (8) of ep_hw.attacks.gradients): it sees no rounding of the nudge's response, and the measured gradient does.
+(equation (8) of ep_hw.threats.attacks.gradients): it sees no rounding of the nudge's response, and the measured
+gradient does.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,13 +13,13 @@ import torch.nn.functional as F
 
 import mapping
 import simulators
-from ep_hw.attacks.gradients import Adjoint, Gradient, Nudged
-from ep_hw.data import Split
+from ep_hw.analysis.statistics import median_interval
+from ep_hw.data.splits import Split
 from ep_hw.measurements.grid import rising
-from ep_hw.statistics import median_interval
+from ep_hw.threats.attacks.gradients import Adjoint, Gradient, Nudged
 from mapping.graph import EPGraph
-from mapping.integers import LOSSES
-from mapping.loihi import LoihiProgram
+from mapping.loihi.integers import LOSSES
+from mapping.loihi.program import LoihiProgram
 from mapping.program import Program, Table
 from mapping.targets import LoihiTarget, parse
 from simulators.machine import Machine

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ep_hw.attacks.gradients import Gradient, loss_of
-from ep_hw.attacks.pgd import direction
-from ep_hw.data import Split
+from ep_hw.data.splits import Split
+from ep_hw.threats.attacks.gradients import Gradient, loss_of
+from ep_hw.threats.attacks.pgd import direction
 from mapping.program import Table
 from simulators.machine import Machine
 
@@ -64,20 +64,6 @@ def measure_slice(machine: Machine, split: Split, gradient: Gradient, reach: flo
     aimed = (grid[middle + 1][middle] > grid[middle][middle + 1]).float().mean()
     return Slice(machine.name, str(gradient), places, np.array([[float(v.mean()) for v in row] for row in grid]),
                  float(aimed), len(split))
-
-
-def aimed(machine: Machine, split: Split, gradient: Gradient, norm: str, reach: float, generator, *,
-          draws: int = 1) -> torch.Tensor:
-    """(B,) whether the gradient's loss, `reach` away in the norm, is higher along it than in a random direction.
-
-    Args:
-        generator: of the random direction and of the machine's reads. draws: of the noise, averaged in the gradient.
-    """
-    x, y = split.images, split.labels
-    ways = gradient(machine, x, y, generator, draws), torch.randn(x.shape, generator=generator).to(x)
-    moved = [(x + reach * direction(way, norm)).clamp(0, 1) for way in ways]
-    ahead, aside = (loss_of(machine.relax(z, generator=generator).logits, y, gradient.loss) for z in moved)
-    return ahead > aside
 
 
 def slice_table(found: Sequence[Slice]) -> Table:

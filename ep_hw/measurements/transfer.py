@@ -6,16 +6,16 @@ The diagonal is the white box. Adversarial images are made once, in the cell of 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ep_hw.attacks import AttackSettings
-from ep_hw.baselines import Baseline
-from ep_hw.data import Split
-from ep_hw.evaluation import Plan
-from ep_hw.execution import REFERENCE
-from ep_hw.network import EPNetwork
-from ep_hw.statistics import wilson
-from ep_hw.threats import Threat
+from ep_hw.analysis.statistics import wilson
+from ep_hw.data.splits import Split
+from ep_hw.evaluation.plan import Plan
+from ep_hw.networks.baselines import Baseline
+from ep_hw.networks.network import EPNetwork
+from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
 from mapping.program import Program, Table
+from mapping.targets import REFERENCE
 
 
 def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str, Program], threat: Threat, *,

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from scipy import optimize
 
-from ep_hw.data import Split
+from ep_hw.analysis.statistics import LEVEL
+from ep_hw.data.splits import Split
 from ep_hw.measurements.grid import rising
-from ep_hw.statistics import LEVEL
 from mapping.errors import Refusal
 from mapping.program import Table
 from simulators.machine import Machine

@@ -6,9 +6,9 @@ from math import isclose
 
 import numpy as np
 
-from ep_hw import paper
-from ep_hw.report.points import Estimate, Point, Points
-from ep_hw.report.series import CLEAN, machines
+from ep_hw.analysis import paper
+from ep_hw.analysis.points import Estimate, Point, Points
+from ep_hw.analysis.series import CLEAN, machines
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ep_hw.measurements.files import csv_of, write_figure
+from ep_hw.analysis.points import Estimate
 from ep_hw.report.beside import BesideTable
+from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.models import Models
 from ep_hw.report.page import render
-from ep_hw.report.points import Estimate
 from ep_hw.report.record import RunRecord
 from ep_hw.report.study import Study, studies
 from mapping.files import slugs, write_atomically

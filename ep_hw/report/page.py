@@ -8,14 +8,14 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from ep_hw import paper
+from ep_hw.analysis import paper
+from ep_hw.evaluation.checks import Verdict
 from ep_hw.report import wording
 from ep_hw.report.beside import datasets
-from ep_hw.report.inline import amplified, data_uri, png, svg
+from ep_hw.report.figures.inline import amplified, data_uri, png, svg
 from ep_hw.report.models import Models
 from ep_hw.report.record import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.study import Study
-from ep_hw.trust import Verdict
 from mapping.files import slug
 from mapping.program import Table
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
-from ep_hw.lettering import literal
-from ep_hw.report.points import REFERENCE
-from ep_hw.report.worst import WorstCase
-from ep_hw.trust import Flag, Verdict
+from ep_hw.analysis.worst import WorstCase
+from ep_hw.evaluation.checks import Flag, Verdict
+from ep_hw.report.figures.lettering import literal
 from mapping.program import Table
+from mapping.targets import REFERENCE
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,21 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ep_hw.report import wording
-from ep_hw.report.beside import BesideTable, beside, meets_labels
-from ep_hw.report.corruption import CorruptionRow, corruption_rows, means
-from ep_hw.report.plots import (
-    Style,
-    corruption_figure,
-    curves_figure,
-    severity_figure,
-    shared_limits,
-    styles,
-    waterfall_figure,
-)
-from ep_hw.report.points import Point, Points, attacks_its_own_images, family, is_attack, pool, source
-from ep_hw.report.record import Exhibit, RunRecord
-from ep_hw.report.series import (
+from ep_hw.analysis.corruption import CorruptionRow, corruption_rows, means
+from ep_hw.analysis.points import Point, Points, attacks_its_own_images, family, is_attack, pool, source
+from ep_hw.analysis.series import (
     CLEAN,
     Ladder,
     Panel,
@@ -30,7 +18,19 @@ from ep_hw.report.series import (
     threats,
     without_rungs,
 )
-from ep_hw.report.worst import WorstCase
+from ep_hw.analysis.worst import WorstCase
+from ep_hw.report import wording
+from ep_hw.report.beside import BesideTable, beside, meets_labels
+from ep_hw.report.figures.plots import (
+    Style,
+    corruption_figure,
+    curves_figure,
+    severity_figure,
+    shared_limits,
+    styles,
+    waterfall_figure,
+)
+from ep_hw.report.record import Exhibit, RunRecord
 
 FEWEST_BARS = 3       # corruptions from which on bars side by side tell more than a curve each
 FEW_CORRUPTIONS = 4   # that the first table still lists one by one

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from ep_hw.report.points import REFERENCE, Estimate, Point, Points, change, family, source
-from ep_hw.report.series import Ladder, clean_accuracy, machines
-from ep_hw.statistics import smallest_detectable
+from ep_hw.analysis.points import Estimate, Point, Points, change, family, source
+from ep_hw.analysis.series import Ladder, clean_accuracy, machines
+from ep_hw.analysis.statistics import smallest_detectable
+from mapping.targets import REFERENCE
 
 
 def percent(value: float) -> str:

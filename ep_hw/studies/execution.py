@@ -9,21 +9,20 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from ep_hw.calibration import calibrated
-from ep_hw.cells import Cell, run_cell
-from ep_hw.checkpoint import load
-from ep_hw.data import load_data
-from ep_hw.evaluation import Plan, cells_of, compile_all
-from ep_hw.execution import REFERENCE, Machines
-from ep_hw.report.points import Points
-from ep_hw.rungs import rungs_of
-from ep_hw.statistics import student
+from ep_hw.analysis.points import Points
+from ep_hw.analysis.statistics import student
+from ep_hw.data.splits import draw, load_data
+from ep_hw.evaluation.cells import Cell, run_cell
+from ep_hw.evaluation.execution import Machines
+from ep_hw.evaluation.plan import Plan, cells_of, compile_all
+from ep_hw.evaluation.rungs import rungs_of
+from ep_hw.networks.calibration import calibrated
+from ep_hw.networks.checkpoint import load
 from ep_hw.studies.order import reversed_rungs_of
 from ep_hw.studies.study import Point, Study, points_of
 from ep_hw.threads import threads
-from ep_hw.threats import CLEAN
-from ep_hw.workflow import draw
-from mapping.targets import parse
+from ep_hw.threats.threat import CLEAN
+from mapping.targets import REFERENCE, parse
 from simulators.machine import Machine
 from simulators.registry import check_device
 

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ep_hw.report.plots import COLOURS, INK, MARKERS, RC
+from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC
 from ep_hw.report.wording import points_of
 from ep_hw.studies.axes import Axis
 from ep_hw.studies.order import Interaction

@@ -16,11 +16,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from ep_hw.cells import Cell
-from ep_hw.report.points import Estimate, Points, family, source, waterfall
-from ep_hw.rungs import rungs_of
-from ep_hw.statistics import difference_interval, student
-from mapping.crossbar_target import Causes, CrossbarTarget
+from ep_hw.analysis.points import Estimate, Points, family, source, waterfall
+from ep_hw.analysis.statistics import difference_interval, student
+from ep_hw.evaluation.cells import Cell
+from ep_hw.evaluation.rungs import rungs_of
+from mapping.crossbar.target import Causes, CrossbarTarget
 from mapping.targets import Target
 
 Rungs = list[tuple[str, str]]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ep_hw.evaluation import Plan, evaluate
-from ep_hw.measurements.files import csv_of, write_figure
-from ep_hw.report.plots import styles, waterfall_figure
-from ep_hw.report.points import Points, pool
-from ep_hw.report.series import ladders, strongest
-from ep_hw.rungs import rungs_of
+from ep_hw.analysis.points import Points, pool
+from ep_hw.analysis.series import ladders, strongest
+from ep_hw.evaluation.plan import Plan, evaluate
+from ep_hw.evaluation.rungs import rungs_of
+from ep_hw.report.exports import csv_of, write_figure
+from ep_hw.report.figures.plots import styles, waterfall_figure
 from ep_hw.studies.axes import Axis
 from ep_hw.studies.execution import notes_of, rows_of
 from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure, name_of

@@ -24,9 +24,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from ep_hw.attacks import AttackSettings
-from ep_hw.fields import Seed, Stated, Text, read_as
-from ep_hw.threats import Threat, parse_threat
+from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.threat import Threat, parse_threat
+from mapping.fields import Seed, Stated, Text, read_as
 from mapping.files import parse_toml, read_bytes, refusing
 from mapping.options import duration, parse_options, spell_duration
 from mapping.targets import CrossbarTarget, parse

@@ -22,7 +22,7 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from mapping.encoding import Cuts, difference, owners
+from mapping.crossbar.encoding import Cuts, difference, owners
 from simulators.crossbar.wires import through_wires
 
 
@@ -31,11 +31,14 @@ class Array:
     """One layer's devices.
 
     Attributes:
-        conductance_us: (slices, planes, columns, C_in, k_h, k_w) as a relaxation finds them, see mapping.encoding.
+        conductance_us: (slices, planes, columns, C_in, k_h, k_w) as a relaxation finds them, see
+            mapping.crossbar.encoding.
         fresh_us: the same shape, standard deviation of fresh noise a read; None without any.
-        us_per_weight: microsiemens that a weight of 1 takes in the first slice. base: significance between slices.
+        us_per_weight: microsiemens that a weight of 1 takes in the first slice.
+        base: significance between slices.
         compensation: digital factor on everything sensed, which undoes the mean drift.
-        row_cuts, column_cuts: input and output channels of each row and column tile.
+        row_cuts: input channels of each row of tiles.
+        column_cuts: output channels of each column of tiles.
         wire_ohm: resistance of one wire segment, None for perfect wires.
         opposite: the feedback drives and senses at the other ends of the lines.
     """

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import torch
 
-from mapping.crossbar import DIRECTIONS, NOISY_STEPS, CrossbarLayer, CrossbarProgram
-from mapping.crossbar_target import CrossbarTarget
-from mapping.encoding import owners
+from mapping.crossbar.encoding import owners
+from mapping.crossbar.program import DIRECTIONS, NOISY_STEPS, CrossbarLayer, CrossbarProgram
+from mapping.crossbar.ranges import Span
+from mapping.crossbar.target import CrossbarTarget
 from mapping.graph import Coupling
 from mapping.program import Table
-from mapping.ranges import Span
 from simulators.crossbar.arm import CrossbarArm, Periphery
 from simulators.crossbar.array import Array
 from simulators.crossbar.cost import relaxation_cost

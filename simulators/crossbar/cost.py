@@ -15,7 +15,7 @@ array. e_tile is what a read takes besides its conversions. Converters count to 
 
 from dataclasses import dataclass
 
-from mapping.crossbar import CrossbarLayer, CrossbarProgram
+from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
 from simulators.machine import Cost
 from simulators.reference import sweep_operations
 from simulators.relaxation import active_layers, period_of

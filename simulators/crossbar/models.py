@@ -1,7 +1,7 @@
 """From a target to the model of its device: which equations each preset's `model` names."""
 
-from mapping.crossbar_target import CrossbarTarget, GenericTarget
-from mapping.presets import Preset
+from mapping.crossbar.presets import Preset
+from mapping.crossbar.target import CrossbarTarget, GenericTarget
 from simulators.crossbar.devices import Device, Generic, Ideal
 from simulators.crossbar.phase_change import PhaseChange
 from simulators.crossbar.resistive import Polynomial, Relaxing, Spreading

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from mapping.chips import ARRAYS, chip_layout, chip_ranges
-from mapping.crossbar import CrossbarProgram
+from mapping.crossbar.chips import ARRAYS, chip_layout, chip_ranges
+from mapping.crossbar.program import CrossbarProgram
+from mapping.crossbar.tuned import TunedProgram
 from mapping.errors import Refusal
 from mapping.fields import Seed, Sha256, Stated
 from mapping.files import write_atomically
 from mapping.sealed import open_sealed, seal
-from mapping.tuned import TunedProgram
 from simulators.crossbar.array import Array
 from simulators.crossbar.devices import Device
 from simulators.crossbar.models import model_of

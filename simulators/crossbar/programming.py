@@ -8,8 +8,8 @@ import hashlib
 
 import torch
 
-from mapping.crossbar import CrossbarLayer
-from mapping.crossbar_target import CrossbarTarget
+from mapping.crossbar.program import CrossbarLayer
+from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
 from simulators.crossbar.array import Array
 from simulators.crossbar.devices import Device, Frozen, clipped_sigma_us

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 
 import torch
 
-from mapping.crossbar_target import CrossbarTarget
+from mapping.crossbar.target import CrossbarTarget
+from mapping.crossbar.writing import Writing
 from mapping.errors import Refusal
-from mapping.writing import Writing
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """What each Lava process computes, in numpy, for integers (fixed_pt) and floats (floating_pt).
 
-Integers pass through float32 matrix products, exact below 2^23 (proven by mapping.loihi_bound), and leave as int32;
+Integers pass through float32 matrix products, exact below 2^23 (proven by mapping.loihi.bound), and leave as int32;
 floats through float64 ones (mapping.kernels says why).
 """
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mapping.graph import Coupling, EPGraph
-from mapping.integers import ERROR_BITS, margin_error, nudge_pull, round_half_up, softmax_error
 from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
-from mapping.loihi import LoihiProgram
+from mapping.loihi.integers import ERROR_BITS, margin_error, nudge_pull, round_half_up, softmax_error
+from mapping.loihi.program import LoihiProgram
 from mapping.program import FloatProgram
 
 
@@ -45,7 +45,7 @@ class Synapses:
 
 @dataclass(frozen=True, eq=False)
 class IntegerActivation:
-    """Equation (12) of mapping.loihi: `bias` (C, 1, 1) int32 holds the half that rounds."""
+    """Equation (12) of mapping.loihi.program: `bias` (C, 1, 1) int32 holds the half that rounds."""
 
     bias: np.ndarray
     shift: int

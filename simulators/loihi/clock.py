@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mapping.integers import LOSSES
+from mapping.loihi.integers import LOSSES
 
 CELLS = 4
 

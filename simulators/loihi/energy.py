@@ -4,7 +4,7 @@
     t = sum over steps of  t_step + max over cores of (t_syn M + t_update N_on + t_idle N_off)                  (17)
 
 M synaptic operations, N_on and N_off neurons of parts that the step updates and does not, K messages (an event is one
-to each neighbouring layer). A part's operations fall on its cores as its synapses do (mapping.loihi_placement), and the
+to each neighbouring layer). A part's operations fall on its cores as its synapses do (mapping.loihi.placement), and the
 busiest core ends the step. No energy of an operation of Loihi 2 is published, and its speed only in ratios to Loihi 1,
 so every figure is given three times: `STATED` (low), `DESIGNED`, `MEASURED` (high).
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mapping.loihi import LoihiProgram
-from mapping.loihi_placement import place
+from mapping.loihi.placement import place
+from mapping.loihi.program import LoihiProgram
 from simulators.loihi.events import EventCount
 from simulators.machine import Cost
 from simulators.relaxation import active_layers

@@ -24,7 +24,7 @@ import torch
 from mapping.errors import Refusal
 from mapping.graph import Coupling
 from mapping.kernels import convolve, convolve_transpose
-from mapping.loihi import LoihiProgram
+from mapping.loihi.program import LoihiProgram
 from simulators.machine import Machine
 from simulators.relaxation import active_layers
 

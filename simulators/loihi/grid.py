@@ -5,7 +5,7 @@ Forward the rounded value, backward the identity. Source: Bengio, Leonard and Co
 
 import torch
 
-from mapping.loihi import LoihiProgram
+from mapping.loihi.program import LoihiProgram
 from simulators.reference import FloatSubstrate
 
 

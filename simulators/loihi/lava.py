@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mapping.errors import Refusal
-from mapping.loihi import LoihiProgram
+from mapping.loihi.program import LoihiProgram
 from mapping.program import Program
 from simulators.loihi.grid import on_grid
 from simulators.loihi.layout import RING

@@ -9,7 +9,7 @@ class Inbox:
     """One sender's messages.
 
     Integers stay exact: a state moves between 0 and S_max, so what changes of states bring to an accumulator lies
-    within sum |W| S_max, less than twice the bound 2^23 of mapping.loihi_bound, and their sum within the bound itself.
+    within sum |W| S_max, less than twice the bound 2^23 of mapping.loihi.bound, and their sum within the bound itself.
 
     Args:
         events: messages are changes, but for the first of a phase, which is whole.

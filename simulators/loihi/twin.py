@@ -11,8 +11,8 @@ from functools import cached_property
 import torch
 
 from mapping.errors import Refusal
-from mapping.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, gap_shift, rescale
-from mapping.loihi import IntegerLayer, LoihiProgram
+from mapping.loihi.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, gap_shift, rescale
+from mapping.loihi.program import IntegerLayer, LoihiProgram
 from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import full_activity
 from simulators.loihi.grid import QuantisedStates, on_grid, quantise_image, straight_through
@@ -30,7 +30,7 @@ def exact_convolutions(device: str):
 
 
 class IntegerArm(FloatArm):
-    """A coupling in integers: equation (11) of mapping.loihi without its bias, which belongs to the population.
+    """A coupling in integers: equation (11) of mapping.loihi.program without its bias, which belongs to the population.
 
     Args:
         up: 2^f, aligns the forward drive. down: 2^b of the layer below, aligns the feedback it gets.
@@ -52,7 +52,7 @@ class IntegerArm(FloatArm):
 
 
 class IntegerSubstrate(Substrate):
-    """Equations (11) and (12) of mapping.loihi, and the integer nudge (9) of mapping.integers."""
+    """Equations (11) and (12) of mapping.loihi.program, and the integer nudge (9) of mapping.loihi.integers."""
 
     def __init__(self, program: LoihiProgram, device: str):
         def column(array):

@@ -13,7 +13,7 @@ import traceback
 from importlib import import_module
 
 from mapping.graph import EPGraph
-from mapping.loihi import LoihiProgram
+from mapping.loihi.program import LoihiProgram
 from mapping.program import FloatProgram, Program, unpack_graph
 from mapping.targets import parse
 from simulators.loihi.arena import Arena

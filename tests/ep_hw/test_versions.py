@@ -16,13 +16,13 @@ from networks import random_images, small_network
 import mapping
 import simulators
 from ep_hw import versions
-from ep_hw.attacks import AttackSettings
-from ep_hw.cells import Cell, Configuration, run_cell
-from ep_hw.corruptions import CORRUPTIONS, corrupt
-from ep_hw.data import Split
-from ep_hw.measurements.temporal import measure_time
-from ep_hw.threats import ATTACKS, CLEAN, parse_threat
-from mapping.presets import PRESETS
+from ep_hw.data.splits import Split
+from ep_hw.evaluation.cells import Cell, Configuration, run_cell
+from ep_hw.evaluation.temporal import measure_time
+from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.corruptions import CORRUPTIONS, corrupt
+from ep_hw.threats.threat import ATTACKS, CLEAN, parse_threat
+from mapping.crossbar.presets import PRESETS
 from simulators.module import ModuleMachine
 
 FILE = Path(__file__).with_name("outcomes.json")

@@ -12,10 +12,10 @@ from networks import random_images, small_network
 
 import mapping
 from mapping import REGISTRY, Refusal
-from mapping.crossbar_target import Causes, Tile
+from mapping.crossbar.target import Causes, Tile
+from mapping.crossbar.writing import WRITINGS, parse_writing
 from mapping.options import duration, number, spell_duration, spell_number, whole
 from mapping.targets import parse
-from mapping.writing import WRITINGS, parse_writing
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.relaxation import Nudge
 

@@ -18,10 +18,10 @@ from safetensors.numpy import load
 import mapping
 import simulators
 from mapping import Refusal, load_program
+from mapping.crossbar.tuned import TunedProgram
 from mapping.files import write_folder
 from mapping.program import FILE, FORM
 from mapping.sealed import open_sealed, seal
-from mapping.tuned import TunedProgram
 from simulators.crossbar.programmed import program_chip
 
 IDEAL = "crossbar:ideal"

@@ -2,7 +2,7 @@
 
 import torch
 
-from ep_hw.network import EPNetwork, NetworkSpec
+from ep_hw.networks.network import EPNetwork, NetworkSpec
 
 
 def small_spec(**changes) -> NetworkSpec:

@@ -1,6 +1,7 @@
 """A Loihi program in plain Python integers and lists, one image at a time: slow, and written from the equations.
 
-Equations (9), (11), (12) of mapping.integers and mapping.loihi. A map is a list of channels of rows of integers.
+Equations (9), (11), (12) of mapping.loihi.integers and mapping.loihi.program. A map is a list of channels of rows of
+integers.
 """
 
 import math

@@ -24,7 +24,7 @@ KINDS = {"on": "name", "attack": "name", "corruption": "name", "suite": "name", 
          "baseline": "name", "budget": "name", "device": "name", "target": "name", "keys": "name", "write": "name",
          "other": "name", "out": "place"}
 IMPORTED_LATE = ("ep_hw.cli.commands", "ep_hw.demo", "ep_hw.measurements", "ep_hw.studies.execution",   # by commands
-                 "ep_hw.tuning.run", "ep_hw.why", "ep_hw.workflow")
+                 "ep_hw.learning.in_situ.run", "ep_hw.diagnosis", "ep_hw.workflow")
 ARGUMENTS = {"model": "digits", "recipe": "digits", "name": "age", "file": "nothing.pt", "first": "reference",
              "second": "loihi", "runs": "nothing", "names": "pcm"}
 NEEDED = {"compile": ["--target=loihi", "--out=new"], "export": ["--out=new"], "train": ["--out=new"],

@@ -13,12 +13,12 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ep_hw.corruptions.official import OfficialSet
-from ep_hw.corruptions.photographs import _folders, frost_photographs
-from ep_hw.data import Split, load_data
-from ep_hw.exchange import import_checkpoint
-from ep_hw.exchange.give_out import _toml, key_map, state_dict
-from ep_hw.fetching import Archive
+from ep_hw.data.fetching import Archive
+from ep_hw.data.splits import Split, load_data
+from ep_hw.networks.exchange import import_checkpoint
+from ep_hw.networks.exchange.give_out import _toml, key_map, state_dict
+from ep_hw.threats.corruptions.official import OfficialSet
+from ep_hw.threats.corruptions.photographs import _folders, frost_photographs
 from tests.fuzz import pickles
 from tests.fuzz.door import Door, digest
 from tests.fuzz.doors.networks import files_in

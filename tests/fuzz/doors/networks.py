@@ -9,16 +9,16 @@ import torch
 import ep_hw
 import mapping
 import simulators
-from ep_hw.baselines import Baseline, CNNSpec, ViTSpec
-from ep_hw.checkpoint import save_checkpoint
-from ep_hw.data import load_data
-from ep_hw.training.learners import learner_of
-from ep_hw.training.loop import _Part, _Place
-from ep_hw.training.recipe import load_recipe
-from ep_hw.tuning import TuningSettings
-from ep_hw.tuning.course import Task, tune_chip
+from ep_hw.data.splits import load_data
+from ep_hw.learning.in_situ import TuningSettings
+from ep_hw.learning.in_situ.course import Task, tune_chip
+from ep_hw.learning.training.learners import learner_of
+from ep_hw.learning.training.loop import _Part, _Place
+from ep_hw.learning.training.recipe import load_recipe
+from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
+from ep_hw.networks.checkpoint import save_checkpoint
+from mapping.crossbar.writing import parse_writing
 from mapping.program import load_program
-from mapping.writing import parse_writing
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from tests.fuzz import safetensors
@@ -196,7 +196,7 @@ class Tuned(SavedProgram):
         super().__init__("tuned")
 
     def make(self):
-        from ep_hw.tuning.comparison import tuned_program
+        from ep_hw.learning.in_situ.comparison import tuned_program
 
         task = Tuning().task
         with TemporaryDirectory() as folder:

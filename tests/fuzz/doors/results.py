@@ -12,17 +12,18 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ep_hw import budget, workflow
-from ep_hw.allotment import Allotment
-from ep_hw.budget import kept_choice
-from ep_hw.cells import Cell
-from ep_hw.comparison import Run, over_runs, paired
-from ep_hw.evaluation import cells_of, evaluate
-from ep_hw.folders import Question, claim
-from ep_hw.measurements.stored import StoredTime
-from ep_hw.results import RESULTS, SUMMARY, SUMS
-from ep_hw.suites import Temporal
-from ep_hw.threats import parse_threat
+from ep_hw import workflow
+from ep_hw.analysis.comparison import Run, over_runs, paired
+from ep_hw.analysis.results import RESULTS, SUMMARY, SUMS
+from ep_hw.evaluation import budget
+from ep_hw.evaluation.allocation import Allotment
+from ep_hw.evaluation.budget import kept_choice
+from ep_hw.evaluation.cells import Cell
+from ep_hw.evaluation.folders import Question, claim
+from ep_hw.evaluation.plan import cells_of, evaluate
+from ep_hw.evaluation.stored_times import StoredTime
+from ep_hw.evaluation.suites import Temporal
+from ep_hw.threats.threat import parse_threat
 from mapping.errors import Refusal
 from mapping.files import sign
 from tests.fuzz.documents import edited_json

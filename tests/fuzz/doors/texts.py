@@ -5,14 +5,14 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from ep_hw.attacks import parse_gradient
-from ep_hw.checkpoint import load
-from ep_hw.exchange.keys import load_map
+from ep_hw.learning.training.recipe import load_recipe
+from ep_hw.networks.checkpoint import load
+from ep_hw.networks.exchange.keys import load_map
 from ep_hw.studies.study import load_study, points_of
-from ep_hw.threats import parse_threat
-from ep_hw.training.recipe import load_recipe
+from ep_hw.threats.attacks import parse_gradient
+from ep_hw.threats.threat import parse_threat
+from mapping.crossbar.writing import parse_writing
 from mapping.targets import parse
-from mapping.writing import parse_writing
 from tests.fuzz import texts
 from tests.fuzz.documents import broken_toml, huge_number_in_toml
 from tests.fuzz.door import Door

@@ -1,0 +1,1 @@
+"""Analysis: statistics, and what rows of results say of machines, threats and models."""

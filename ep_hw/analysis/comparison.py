@@ -1,0 +1,156 @@
+"""Runs side by side: means over runs of several seeds, and two runs on the same images, image by image.
+
+Source of the statistics: ep_hw.analysis.statistics, equations (2) and (3), and the paired bootstrap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ep_hw.analysis.corruption_error import ALL, mce, mean_corruption_error
+from ep_hw.analysis.results import NEEDED, read_results
+from ep_hw.analysis.statistics import mcnemar, paired_bootstrap, student
+from ep_hw.threats.corruptions import MAIN
+from mapping.errors import Refusal
+from mapping.program import Table
+from mapping.targets import REFERENCE
+
+Case = tuple[str, str, float]   # machine, threat, strength
+Image = tuple[int, str, int]    # id, digest of its pixels, label
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What an evaluation wrote into a folder: a row an image, and a row a cell."""
+
+    folder: Path
+    results: pa.Table
+    summary: list[dict]
+
+    @classmethod
+    def of(cls, folder: str | Path) -> "Run":
+        """The run in `folder`.
+
+        Raises:
+            Refusal: see `read_results`.
+        """
+        return cls(Path(folder), *read_results(Path(folder)))
+
+    @property
+    def model(self) -> str:
+        return self.summary[0]["model"]
+
+    @cached_property
+    def accuracy(self) -> dict[Case, float]:
+        """Case -> accuracy, mean over chips."""
+        values: dict[Case, list[float]] = {}
+        for row in self.summary:
+            values.setdefault((row["machine"], row["threat"], row["strength"]), []).append(row["accuracy"])
+        return {case: sum(found) / len(found) for case, found in values.items()}
+
+    @cached_property
+    def correct(self) -> dict[Case, dict[Image, list[bool]]]:
+        """Case -> image -> correctness, one a chip."""
+        found: dict[Case, dict[Image, list[bool]]] = {}
+        for row in self.results.select(list(NEEDED)).to_pylist():
+            case = found.setdefault((row["machine"], row["threat"], row["strength"]), {})
+            image = row["image_id"], row["pixels"], row["label"]
+            case.setdefault(image, []).append(row["prediction"] == row["label"])
+        return found
+
+
+def over_runs(runs: Sequence[Run]) -> list[dict]:
+    """A row for every case that all runs have: mean accuracy over runs with its Student interval.
+
+    Raises:
+        Refusal: fewer than two runs, or runs without a case in common.
+    """
+    cases = [case for case in runs[0].accuracy if all(case in run.accuracy for run in runs)]
+    if len(runs) < 2 or not cases:
+        raise Refusal("nothing to compare", where="RUN", got=", ".join(str(run.folder) for run in runs),
+                      allowed="two runs or more with a machine and threat in common", remedy="evaluate alike")
+    rows = []
+    for case in cases:
+        values = [run.accuracy[case] for run in runs]
+        low, high = student(values)
+        rows.append({**_named(case), "runs": len(runs), "mean": float(np.mean(values)), "ci_low": low, "ci_high": high,
+                     "lowest": min(values), "highest": max(values)})
+    return rows
+
+
+def paired(first: Run, second: Run, seed: int = 0) -> list[dict]:
+    """A row for every case that both runs have: second minus first on the same images.
+
+    The bootstrap is over images, correctness a mean over chips; McNemar's test takes each image as right where more
+    than half of the chips are.
+
+    Raises:
+        Refusal: the runs saw different images.
+    """
+    rows = []
+    for case in (case for case in first.correct if case in second.correct):
+        a, b = first.correct[case], second.correct[case]
+        if set(a) != set(b):
+            raise Refusal("the runs saw different images", where=str(second.folder),
+                          got=f"{len(set(b) - set(a))} others of {len(b)}", allowed=f"the {len(a)} of {first.folder}",
+                          remedy="use the same data, --images and --seed")
+        ours, theirs = (np.array([np.mean(found[image]) for image in sorted(a)]) for found in (a, b))
+        low, high = paired_bootstrap(ours, theirs, np.random.default_rng(seed))
+        right = [values > 0.5 for values in (ours, theirs)]
+        rows.append({**_named(case), "images": len(a), "first": float(ours.mean()), "second": float(theirs.mean()),
+                     "difference": float((theirs - ours).mean()), "ci_low": low, "ci_high": high,
+                     "mcnemar": mcnemar(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))})
+    return rows
+
+
+def corruption_means(runs: Sequence[Run], baseline: Run, machine: str = REFERENCE) -> list[dict]:
+    """A row a run and machine: mCE against a machine of the baseline, and plain means over 15 and 19 corruptions.
+
+    Raises:
+        Refusal: a set is not complete, naming what is missing.
+    """
+    return [{"run": str(run.folder), "model": run.model, "machine": name,
+             "mce": mce(run.accuracy, name, baseline.accuracy, machine),
+             "mean_15": mean_corruption_error(run.accuracy, name, MAIN),
+             "mean_19": mean_corruption_error(run.accuracy, name, ALL) if _has_all(run, name) else None}
+            for run in runs for name in dict.fromkeys(row["machine"] for row in run.summary) if "/" not in name]
+
+
+def _has_all(run: Run, machine: str) -> bool:
+    return {name for m, name, _ in run.accuracy if m == machine} >= set(ALL)
+
+
+def _named(case: Case) -> dict:
+    return dict(zip(("machine", "threat", "strength"), case))
+
+
+def over_runs_table(rows: Sequence[dict]) -> Table:
+    """A line a case."""
+    lines = tuple((*_case(row), f"{row['mean']:.3f}", f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
+                   f"{row['lowest']:.3f}", f"{row['highest']:.3f}") for row in rows)
+    return Table(f"accuracy over {rows[0]['runs']} runs",
+                 ("machine", "threat", "mean", "95 % (Student)", "lowest", "highest"), lines)
+
+
+def paired_table(rows: Sequence[dict], first: Run, second: Run) -> Table:
+    """A line a case."""
+    lines = tuple((*_case(row), f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}",
+                   f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}", f"{row['mcnemar']:.3g}") for row in rows)
+    return Table(f"{second.folder} ({second.model}) against {first.folder} ({first.model}), on the same images",
+                 ("machine", "threat", "first", "second", "difference", "95 % (bootstrap)", "McNemar p"), lines)
+
+
+def corruption_table(rows: Sequence[dict], baseline: Run, machine: str = REFERENCE) -> Table:
+    """A line a run and machine."""
+    lines = tuple((row["run"], row["model"], row["machine"], f"{row['mce']:.3f}", f"{row['mean_15']:.3f}",
+                   "incomplete" if row["mean_19"] is None else f"{row['mean_19']:.3f}") for row in rows)
+    return Table(f"corruption error; mCE against {baseline.model} on {machine}",
+                 ("run", "model", "machine", "mCE", "mean of 15", "mean of 19"), lines)
+
+
+def _case(row: dict) -> tuple[str, str]:
+    return row["machine"], row["threat"] + (f"@{row['strength']:g}" if row["strength"] else "")

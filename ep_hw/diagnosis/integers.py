@@ -1,0 +1,209 @@
+"""What the Loihi rungs may do, from the integers themselves.
+
+    weights   W is the integer of the program's bits nearest to w 2^q; B is b 2^E, rounded, or corrected by no more
+              than the errors of the weights can do                                                           (1)
+    states    up, down and shift follow from the exponents, (10) to (12) of mapping.loihi.program; a step is the
+              exact one within half a unit of the state and what rounding the image does to the first drive   (2)
+    Lava      exactly what the twin computes                                                                  (3)
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ep_hw.diagnosis.finding import Finding, Scene, different_network, judged, largest, step_findings
+from ep_hw.diagnosis.transformations import explain_weights
+from ep_hw.diagnosis.variants import EXACT, model_of, moves, reproduce
+from ep_hw.evaluation.rungs import Rung
+from mapping.graph import Coupling
+from mapping.loihi.integers import quantise, round_half_up
+from mapping.loihi.program import IntegerLayer, LoihiProgram
+from simulators.loihi.grid import on_grid
+from simulators.machine import Machine
+from simulators.relaxation import period_of
+
+_FLOAT32 = 1e-5   # of a step in float32: resolution times the number of summands
+
+
+def integer_weights(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+    """Equation (1) for the weights, and the float machine that runs them."""
+    program = rung.program
+    findings = different_network(rung.name, program.graph, scene)
+    for n, (layer, coupling) in enumerate(zip(_layers(program), scene.layers)):
+        others = [c for i, c in enumerate(scene.layers) if i != n]
+        findings.append(_weights(rung.name, layer, coupling, others, program.target.weight_bits))
+    return _and_a_step(findings, rung, machine, scene, program.dequantised(), [_FLOAT32] * len(program.layers))
+
+
+def _weights(rung: str, layer: IntegerLayer, coupling: Coupling, others, bits: int) -> Finding:
+    def project(w):
+        return quantise(w, bits, layer.exponent)
+
+    exact = coupling.weight.astype(np.float64) * 2.0**layer.exponent
+    error, allowed = np.abs(layer.weight - exact), np.abs(project(coupling.weight) - exact)
+    worst = np.unravel_index((error - allowed).argmax(), error.shape)
+    wrong = (error > allowed).any((2, 3))
+    return judged(rung, coupling.name, "weight error, units of 2^-q", error[worst], allowed[worst],
+                  lambda: explain_weights(coupling.weight, layer.weight, project, wrong,
+                                          others=[(c.name, c.weight) for c in others]))
+
+
+def integer_states(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+    """Equations (1) for biases and (2)."""
+    program = rung.program
+    findings = [_bias(rung.name, program, n, coupling) for n, coupling in enumerate(scene.layers)]
+    findings += [f for n in range(len(program.layers)) for f in _shifts(rung.name, program, n)]
+    corrected = [replace(c, bias=np.float32(layer.bias * 2.0**-layer.scale))
+                 for c, layer in zip(program.dequantised().couplings, program.layers)]
+    graph = replace(program.dequantised(), couplings=tuple(corrected))
+    return _and_a_step(findings, rung, machine, scene, graph, _rounding(program, graph))
+
+
+def rounded_states(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+    """Equation (2) where weights are floats."""
+    graph = rung.program.graph
+    return _and_a_step(different_network(rung.name, graph, scene), rung, machine, scene, graph,
+                       _rounding(rung.program, graph))
+
+
+def held_back(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+    """A population keeps back no change larger than the threshold, and none once it is zero."""
+    program, findings = rung.program, []
+    for n, (states, population) in enumerate(zip(scene.states, program.graph.populations)):
+        state = states * 2**program.state_bits
+        sent = state.flip(1)   # any other states of the right shape
+        kept = (state - machine.substrate.emit(n, state, sent)).abs().max()
+        findings.append(judged(rung.name, population.name, "change held back, units of 2^-p", kept, program.held_back))
+    return findings
+
+
+def lava_processes(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+    """Equation (3): a sweep from the same states on Lava and on its model, the first difference judged."""
+    program, period = rung.program, period_of(scene.graph.schedule)
+    integer = isinstance(program, LoihiProgram)
+    allowed = 0.0 if integer else EXACT
+    starts = [on_grid(program, start) for start in scene.starts] if integer else scene.starts
+    for states in starts:
+        gaps, logits = _sweep_gaps(machine, model_of(program), scene.images, states, period)
+        first = next((step for step in gaps if max(step) > allowed), gaps[-1])
+        if max(*first, logits) > allowed:
+            return _process_fault(rung, machine, scene, starts, [*first, logits])
+    return [Finding(rung.name, layer, "gap to the model", gap, allowed)
+            for layer, gap in zip(_populations(program), [*first, logits])]
+
+
+def _process_fault(rung: Rung, machine: Machine, scene: Scene, starts, gaps: list[float]) -> list[Finding]:
+    """The fault that explains a gap; without one, the layers that have it."""
+    found = reproduce(rung.program, machine, scene.images, starts, scene.graph.schedule) or _out_of_turn(
+        rung.program, machine, scene.images, starts[-1])
+    if found:
+        return [Finding(rung.name, found[0], "gap to the model", max(gaps), 0.0, found[1])]
+    return [judged(rung.name, layer, "gap to the model", gap, 0.0)
+            for layer, gap in zip(_populations(rung.program), gaps)]
+
+
+def _populations(program) -> list[str]:
+    return [*(p.name for p in program.graph.populations), "readout"]
+
+
+def _sweep_gaps(machine, model, images, states, steps: int) -> tuple[list[list[float]], float]:
+    """Largest gap of each layer after each step, and of the logits at the end, relative to the largest logit."""
+    traces = [], []
+    ends = [m.relax(images, steps, states=states, trace=lambda t, now, trace=trace: trace.append(now))
+            for m, trace in zip((machine, model), traces)]
+    gaps = [[largest(a - b) for a, b in zip(*pair)] for pair in zip(*traces)]
+    return gaps, largest(ends[0].logits - ends[1].logits) / max(largest(ends[1].logits), 1e-9)
+
+
+def _out_of_turn(program, machine: Machine, images, states) -> tuple[str, str] | None:
+    """A population that changes in another step than its model."""
+    steps = 2 * period_of(machine.graph.schedule)
+    seen, wanted = (moves(m, images, states, steps) for m in (machine, model_of(program)))
+    for n, population in enumerate(program.graph.populations):
+        ours, theirs = ([t + 1 for t, layers in enumerate(turns) if n in layers] for turns in (seen, wanted))
+        if ours != theirs:
+            return population.name, f"it updates out of turn: at steps {ours or 'never'} of {steps}, not {theirs}"
+    return None
+
+
+def _bias(rung: str, program: LoihiProgram, n: int, coupling: Coupling) -> Finding:
+    layer = _layers(program)[n]
+    unit = 2.0**-layer.scale
+    bias = coupling.bias.astype(np.float64)
+    off = np.abs(layer.bias * unit - bias)
+
+    def project(b):
+        return round_half_up(b / unit)
+
+    wrong = layer.bias != project(bias)
+    known = explain_weights(_column(bias), _column(layer.bias), project, _column(wrong)[:, :, 0, 0],
+                            noun="biases") if wrong.any() else None
+    allowed = unit / 2 + (0 * off if known else _correction(program, n, coupling))
+    worst = (off / allowed).argmax()
+    return judged(rung, coupling.name, "bias error", off[worst], allowed[worst], lambda: known)
+
+
+def _column(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, 1, 1, 1)
+
+
+def _correction(program: LoihiProgram, n: int, coupling: Coupling) -> np.ndarray:
+    """(C_out,) most that the errors of the weights can do to the drives of a population, states being at most 1."""
+    def error(layer, weight):
+        return np.abs(layer.weight * 2.0**-layer.exponent - weight)
+
+    graph = program.graph
+    reach = np.ones(coupling.weight.shape[1])
+    if n == 0:
+        reach = np.maximum(np.abs(graph.mean), np.abs(1 - graph.mean)) / graph.scale
+    forward = (error(_layers(program)[n], coupling.weight) * reach[:, None, None]).sum((1, 2, 3))
+    above = graph.couplings[n + 1:n + 2]
+    feedback = error(program.layers[n + 1], above[0].weight).sum((0, 2, 3)) if above else 0
+    return forward + feedback
+
+
+def _shifts(rung: str, program: LoihiProgram, n: int) -> list[Finding]:
+    layer, population = program.layers[n], program.graph.populations[n]
+    below = program.input_bits if n == 0 else program.state_bits
+    slope_bits = int(np.log2(population.slope))
+    up = layer.scale - layer.exponent - below
+    wanted = {"shift": (layer.scale - program.state_bits - slope_bits, "shift to the state", "states are 2^{} times"),
+              "up": (up, "shift of the forward drive", "forward drives are 2^{} times")}
+    if n + 1 < len(program.layers):
+        own = layer.scale - program.layers[n + 1].exponent - program.state_bits
+        wanted["down"] = own, "shift of the feedback", "feedback drives are 2^{} times"
+    return [_shift(rung, layer, field, *rest) for field, rest in wanted.items()]
+
+
+def _shift(rung: str, layer: IntegerLayer, field: str, expected: int, words: str, effect: str) -> Finding:
+    k = getattr(layer, field) - expected
+    power = -k if field == "shift" else k
+    return judged(rung, layer.name, f"{words}, bits off", abs(k), 0,
+                  lambda: f"its {words} is off by {k:+d}: its {effect.format(power)} what they should be")
+
+
+def _rounding(program: LoihiProgram, graph) -> list[float]:
+    """Equation (2): largest deviation of a step's states in each layer, from an exact step of `graph`."""
+    half = 2.0 ** -(program.state_bits + 1) + _FLOAT32
+    first = graph.populations[0].slope * np.abs(graph.couplings[0].weight).sum((1, 2, 3)).max()
+    return [half + (first * 2.0 ** -(program.input_bits + 1) if n == 0 else 0) for n in range(len(graph.couplings))]
+
+
+def _and_a_step(findings, rung: Rung, machine: Machine, scene: Scene, graph, allowed) -> list[Finding]:
+    """The findings and, where the program is without fault, those of a step that its machine takes."""
+    if any(f.fault for f in findings):
+        return findings
+    program, starts, top = rung.program, scene.starts, 1.0
+    if program.target.quantises_states:
+        starts, top = [on_grid(program, states) for states in starts], program.top * 2.0**-program.state_bits
+    return findings + step_findings(rung.name, machine, graph, scene.images, starts, allowed, top=top,
+                                    name=lambda: _machine_fault(rung, machine, scene, starts))
+
+
+def _machine_fault(rung: Rung, machine: Machine, scene: Scene, starts) -> str | None:
+    found = reproduce(rung.program, machine, scene.images, starts, "synchronous", schedule="synchronous")
+    return found and f"{found[1]} (in {found[0]}, where it runs; the program is right)"
+
+
+def _layers(program: LoihiProgram) -> tuple[IntegerLayer, ...]:
+    return (*program.layers, program.readout)

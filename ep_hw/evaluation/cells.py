@@ -1,0 +1,280 @@
+"""Cells: the unit of work of an evaluation, written once and never computed twice.
+
+A cell is one shard of images under one threat on one machine (and chip). Its key is the hash of everything that
+decides its outcome: configuration, program, the pixels and labels themselves, and the versions of the code that makes
+it (`ep_hw.versions`). Its files are checked when they are read (`ep_hw.evaluation.stored`); damaged ones are computed
+again.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ep_hw.data.splits import Split
+from ep_hw.evaluation.stored import Stored
+from ep_hw.threats.attacks import TRANSFER, AttackSettings, attack, fools, majority, noise_like, perturbation, read
+from ep_hw.threats.corruptions import corrupt
+from ep_hw.threats.corruptions.official import OfficialSet
+from ep_hw.threats.threat import Threat
+from mapping.errors import Refusal
+from simulators.machine import Machine
+
+SCHEMA = pa.schema([
+    ("key", pa.string()), ("model", pa.string()), ("dataset", pa.string()), ("machine", pa.string()),
+    ("threat", pa.string()), ("strength", pa.float64()), ("chip_seed", pa.int64()), ("image_id", pa.int64()),
+    ("pixels", pa.string()), ("label", pa.int64()), ("prediction", pa.int64()), ("reference_prediction", pa.int64()),
+    ("reference_correct_clean", pa.bool_()), ("logit_rms", pa.float64()), ("norm", pa.float64()),
+    ("broken_by", pa.string()), ("fooled_by", pa.list_(pa.string())), ("read_accuracy", pa.float64()),
+    ("noise_correct", pa.bool_()), ("zero_gradient", pa.float64()), ("queries", pa.float64()), ("steps", pa.float64()),
+    ("converged", pa.bool_())])
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What decides a cell's outcome, besides its images.
+
+    `program` is the digest of the compiled program (weights, ranges, bounds), `reference` of the reference's, which
+    rows are compared with; `code` the versions of what makes the cell; `chip_seed` None for machines without chips;
+    `settings` those of the attack, None where the threat needs none; `source` what made a transfer's images, or the
+    last attempt of a white box; `published` the digest of published images; `joined` what a white box is put together
+    from: its own attack, then the same on other machines.
+    """
+
+    model: str
+    dataset: str
+    machine: str
+    program: str
+    reference: str
+    code: dict[str, int | str]
+    threat: Threat
+    chip_seed: int | None
+    seed: int
+    settings: AttackSettings | None
+    votes: int
+    device: str = "cpu"
+    source: "Configuration | None" = None
+    published: str | None = None
+    joined: "tuple[Configuration, ...]" = ()
+
+    @property
+    def needs(self) -> "tuple[Configuration, ...]":
+        """Whose images this one takes."""
+        return (*filter(None, [self.source]), *self.joined)
+
+    @property
+    def depth(self) -> int:
+        """How many cells must be done, one after another, before this one."""
+        return max((1 + one.depth for one in self.needs), default=0)
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of the sha256 of the canonical configuration."""
+        content = {"code": self.code, "model": self.model, "dataset": self.dataset, "machine": self.machine,
+                   "program": self.program, "reference": self.reference, "threat": str(self.threat),
+                   "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
+                   "device": self.device, "source": self.source and self.source.key, "published": self.published,
+                   "joined": [one.key for one in self.joined],
+                   "settings": self.settings and self.settings.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A configuration on one shard of images, and its files.
+
+    `official` is where published images are read. `shown`: it is a result, not only a part of others.
+    """
+
+    configuration: Configuration
+    images: Split
+    folder: Path
+    official: OfficialSet | None = None
+    shown: bool = True
+
+    @property
+    def ids(self) -> bytes:
+        return self.images.ids.numpy().tobytes()
+
+    @property
+    def stem(self) -> str:
+        """Keys of the configuration and of the images, so that runs share the shards that hold the same images."""
+        return f"{self.configuration.key}-{self.images.digest[:16]}"
+
+    @property
+    def stored(self) -> Stored:
+        return Stored(self.folder, self.stem)
+
+    @property
+    def source(self) -> "Cell":
+        """The cell that makes the images of a transfer, or of a white box's last attempt."""
+        return Cell(self.configuration.source, self.images, self.folder)
+
+    @property
+    def joined(self) -> "list[Cell]":
+        """The cells that a white box is put together from, its own attack first."""
+        return [Cell(one, self.images, self.folder, shown=False) for one in self.configuration.joined]
+
+    def done(self) -> bool:
+        """Whether its files are there and whole; says so where they are damaged."""
+        try:
+            if found := self.stored.record_path.exists():
+                self._check()
+        except Refusal as damage:
+            logging.getLogger(__name__).warning("%s: computed again", damage)
+            return False
+        return found
+
+    def _check(self):
+        """Raises Refusal."""
+        record, table = self.stored.record(), self.read()
+        own = table.schema.equals(SCHEMA) and table["image_id"].to_pylist() == self.images.ids.tolist() and \
+            set(table["key"].to_pylist()) == {self.configuration.key}
+        if not own or (record.images and self.adversarial().shape != self.images.images.shape):
+            raise Refusal("a stored cell is damaged", where=str(self.stored.table_path), got="another cell",
+                          allowed="a row for each of its images", remedy="run the same command again")
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Torch generator of this cell for one purpose: the same key gives the same numbers."""
+        return torch.Generator().manual_seed(_number(f"{self.stem} {purpose}".encode()))
+
+    def attack_generator(self, machine: Machine) -> torch.Generator:
+        """Torch generator of an attack: on machines without noise the same for every strength, machine and model.
+
+        Random searches then try the same directions, and larger steps; what differs is not their luck. Noise must be
+        read afresh, so a noisy machine has one for each cell.
+        """
+        if not machine.deterministic:
+            return self.generator("attack")
+        c = self.configuration
+        return torch.Generator().manual_seed(_number(f"{c.dataset} {c.threat.name} {c.seed}".encode() + self.ids))
+
+    def read(self) -> pa.Table:
+        """A row an image, as in `SCHEMA`."""
+        return self.stored.table()
+
+    def adversarial(self) -> torch.Tensor:
+        """Images (N, C, H, W) that an attack made."""
+        return torch.from_numpy(self.stored.images())
+
+    def seconds(self) -> float:
+        """What it took, its own attack included."""
+        return self.stored.record().seconds + sum(own.seconds() for own in self.joined[:1])
+
+    def circuit(self) -> dict:
+        """What the machine's circuit met at the verdict: `Machine.counts`, and `asymmetry`; {} for other machines."""
+        return self.stored.record().circuit
+
+
+def run_cell(cell: Cell, machine: Machine, reference: Machine):
+    """Compute a cell and write its files. Its source must be done.
+
+    Args:
+        machine: the machine under test, opened with the cell's chip seed. reference: the digital reference.
+    """
+    started = time.perf_counter()
+    threat, labels, own = cell.configuration.threat, cell.images.labels, machine is reference
+    if threat.is_unclipped:
+        machine, reference = machine.unclipped, reference.unclipped
+    images, detail = _threatened(cell, machine)
+    before = machine.counts()
+    ends = read(machine, images, cell.configuration.votes, cell.generator("verdict"))
+    circuit, prediction = _circuit(machine, before), majority(ends)
+    theirs = ends[0] if own else reference.relax(images)
+    columns = {
+        "image_id": cell.images.ids, "pixels": [_digest(image) for image in cell.images.images], "label": labels,
+        "prediction": prediction,
+        "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
+        "reference_prediction": theirs.prediction,
+        "reference_correct_clean": reference.relax(cell.images.images).prediction == labels,
+        "logit_rms": (ends[0].logits - theirs.logits).double().square().mean(1).sqrt(),
+        "norm": perturbation(cell.images.images, images, threat.norm if threat.is_attack else "l2").double(),
+        "steps": ends[0].steps.double(), "converged": ends[0].converged,
+        "noise_correct": _noise_correct(cell, machine, images), **detail}
+    made = images.numpy() if threat.is_attack and threat.source is None else None
+    cell.stored.write(_table(cell, columns), made, time.perf_counter() - started, circuit)
+
+
+def _digest(image: torch.Tensor) -> str:
+    """16 hex digits of the sha256 of a clean image's pixels."""
+    return hashlib.sha256(image.contiguous().numpy().data).hexdigest()[:16]
+
+
+def _circuit(machine: Machine, before: dict) -> dict:
+    """What a machine's circuit met since `before`, an earlier `Machine.counts`."""
+    met = {name: [now - then for now, then in zip(count, before[name])] for name, count in machine.counts().items()}
+    return met if machine.asymmetry is None else {**met, "asymmetry": machine.asymmetry}
+
+
+def _threatened(cell: Cell, machine: Machine):
+    """The images as the threat leaves them, and what is known of each attack."""
+    threat, clean = cell.configuration.threat, cell.images
+    blank = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
+             "queries": torch.zeros(len(clean)), "fooled_by": [None] * len(clean)}
+    if threat.is_official:
+        return cell.official.corrupted(threat.corruption, int(threat.strength), clean), blank
+    if threat.is_corruption:
+        changed = corrupt(clean.images.numpy(), threat.kind, int(threat.strength), cell_noise(cell))
+        return torch.from_numpy(changed), blank
+    if threat.source is not None:
+        return cell.source.adversarial(), blank
+    if cell.configuration.joined:
+        return _joined(cell, machine)
+    if threat.is_attack:
+        outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
+                         cell.attack_generator(machine), cell.configuration.source and cell.source.adversarial())
+        return outcome.images, blank | {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
+                                        "queries": outcome.queries}
+    return clean.images, blank
+
+
+def _joined(cell: Cell, machine: Machine):
+    """A white box's own images; where these left one standing, that of the first other machine that fools this one."""
+    (own, *others), clean = cell.joined, cell.images
+    settings, generator, rows = cell.configuration.settings, cell.attack_generator(machine), own.read().to_pydict()
+    made = [own.adversarial(), *(other.adversarial() for other in others)]
+    fooling = [fools(machine, images, clean.images, clean.labels, settings, generator).tolist() for images in made[1:]]
+    names = [other.configuration.machine for other in others]
+    images, broken_by, fooled_by = made[0].clone(), list(rows["broken_by"]), []
+    for n, fooled in enumerate(zip(*fooling)):
+        fooled_by.append([name for name, by in zip(names, fooled) if by])
+        if not broken_by[n] and fooled_by[n]:
+            images[n], broken_by[n] = made[1 + fooled.index(True)][n], TRANSFER + fooled_by[n][0]
+    return images, {"broken_by": broken_by, "fooled_by": fooled_by,
+                    **{name: torch.tensor(rows[name]) for name in ("zero_gradient", "queries")}}
+
+
+def _noise_correct(cell: Cell, machine: Machine, images) -> list[bool | None]:
+    """Whether the machine is right on noise as large as the attack; None where there is no attack on it."""
+    threat, clean = cell.configuration.threat, cell.images
+    if not threat.is_attack or threat.source is not None:
+        return [None] * len(clean)
+    generator = cell.generator("noise")
+    noisy = noise_like(clean.images, images, threat.norm, generator)
+    return (majority(read(machine, noisy, cell.configuration.votes, generator)) == clean.labels).tolist()
+
+
+def cell_noise(cell: Cell) -> np.random.Generator:
+    """Generator of a corruption: the same for every machine and chip, so that all see the same images."""
+    c = cell.configuration
+    return np.random.default_rng(_number(f"{c.dataset} {c.threat} {c.seed}".encode() + cell.ids, 8))
+
+
+def _number(content: bytes, size: int = 7) -> int:
+    """A seed of `size` bytes."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:size], "big")
+
+
+def _table(cell: Cell, columns: dict) -> pa.Table:
+    c, n = cell.configuration, len(cell.images)
+    fixed = {"key": c.key, "model": c.model, "dataset": c.dataset, "machine": c.machine, "threat": c.threat.name,
+             "strength": float(c.threat.strength), "chip_seed": c.chip_seed}
+    data = {k: [v] * n for k, v in fixed.items()} | {
+        k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in columns.items()}
+    return pa.table(data, schema=SCHEMA)

@@ -1,0 +1,109 @@
+"""Running cells: in this process, or shared out to workers of one thread each.
+
+A task is one attack cell, or all other cells of one model's machine and chip: attacks are long, and opening a machine
+costs.
+Cells depend on nothing but their configuration, so any number of workers gives the same bytes.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import simulators
+from ep_hw.evaluation.cells import Cell, run_cell
+from ep_hw.evaluation.workers import workers
+from ep_hw.threads import threads
+from mapping.program import Program
+from mapping.targets import REFERENCE
+
+Run = Callable[[list[Cell]], Iterator[Cell]]
+Programs = dict[str, dict[str, Program]]   # model -> machine -> compiled program
+
+
+class Machines:
+    """Opens machines when first asked for, keeps one besides the reference, closes them all in the end."""
+
+    def __init__(self, programs: dict[str, Program], device: str):
+        self.programs, self.device, self.opened = programs, device, {}
+
+    def get(self, name: str, chip: int | None = None):
+        """The machine of that name, programmed with that chip seed."""
+        if (name, chip) not in self.opened:
+            for other in [key for key in self.opened if REFERENCE not in (key[0], name)]:
+                self.opened.pop(other).close()
+            self.opened[name, chip] = simulators.open(self.programs[name], chip_seed=chip or 0, device=self.device)
+        return self.opened[name, chip]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for machine in self.opened.values():
+            machine.close()
+
+
+@contextmanager
+def runner(programs: Programs, device: str, jobs: int) -> Iterator[Run]:
+    """A function that runs cells which do not depend on each other and yields each when it is finished.
+
+    Args:
+        jobs: worker processes; with 1 everything runs in this process.
+    """
+    if jobs == 1:
+        with threads(1):
+            yield lambda cells: (cell for task in _tasks(cells) for cell in run_task(task, programs, device))
+        return
+    with workers(jobs) as pool:
+        pool.everywhere(partial(_share, programs, device))
+        yield lambda cells: (cell for done in pool.each(partial(_run_shared, task) for task in _tasks(cells))
+                             for cell in done)
+
+
+def call_all(calls: Sequence[Callable[[], None]], jobs: int):
+    """Make calls that do not depend on each other.
+
+    Args:
+        calls: may be pickled. jobs: worker processes; with 1 everything runs in this process.
+    """
+    jobs = min(jobs, len(calls))
+    if jobs <= 1:
+        with threads(1):
+            for call in calls:
+                call()
+        return
+    with workers(jobs) as pool:
+        for _ in pool.each(calls):
+            pass
+
+
+def run_task(cells: list[Cell], programs: Programs, device: str) -> Iterator[Cell]:
+    """Run the cells of one machine of one model, in this process."""
+    with Machines(programs[cells[0].configuration.model], device) as machines:
+        for cell in cells:
+            c = cell.configuration
+            run_cell(cell, machines.get(c.machine, c.chip_seed), machines.get(REFERENCE))
+            yield cell
+
+
+def _tasks(cells: list[Cell]) -> list[list[Cell]]:
+    """Attack cells alone and first, from the costliest machine; the rest by model, machine and chip."""
+    attacks, rest = [], defaultdict(list)
+    for cell in cells:
+        c = cell.configuration
+        if c.threat.is_attack and c.threat.source is None and not c.joined:
+            attacks.insert(0, [cell])
+        else:
+            rest[c.model, c.machine, c.chip_seed].append(cell)
+    return [*attacks, *rest.values()]
+
+
+_shared: dict[str, object] = {}
+
+
+def _share(programs: Programs, device: str):
+    _shared["programs"], _shared["device"] = programs, device
+
+
+def _run_shared(task: list[Cell]) -> list[Cell]:
+    return list(run_task(task, **_shared))

@@ -1,0 +1,302 @@
+"""Evaluation: every machine under every threat, cell by cell, compared with the reference image by image.
+
+    plan -> cells (skipped when present) -> results.parquet, summary.json -> report
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ep_hw.analysis.results import write_results
+from ep_hw.analysis.statistics import paired_bootstrap, wilson
+from ep_hw.data.splits import Split
+from ep_hw.evaluation.cells import Cell, Configuration
+from ep_hw.evaluation.execution import runner
+from ep_hw.evaluation.suites import Temporal
+from ep_hw.networks.baselines import Baseline
+from ep_hw.networks.network import EPNetwork
+from ep_hw.threats.attacks import TRANSFER, UNAWARE, AttackSettings
+from ep_hw.threats.attacks.square import BLACK_BOX
+from ep_hw.threats.corruptions.official import OfficialSet
+from ep_hw.threats.threat import CLEAN, Threat
+from ep_hw.versions import code_of
+from mapping.files import check_writable
+from mapping.program import Program
+from mapping.targets import REFERENCE
+
+RESAMPLES = 2000   # of the paired bootstrap of a row
+Progress = Callable[[Cell, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What to evaluate.
+
+    Attributes:
+        model: the network's name in the results. images: the images to use, in order.
+        programs: machine name -> compiled program, `reference` first.
+        threats: besides `clean`, which always comes first. extra: (machine, threat) pairs beyond the full product,
+            e.g. the rungs of a waterfall.
+        chips: chip seeds 0 .. chips - 1 for machines that have chips.
+        seed: of corruptions, attacks and read noise. shard: images in a cell.
+        provenance: what the model says of itself. temporal: attack times to measure beside the cells, or None.
+        labels: (attack, strength) -> how published tables name the strength.
+        probed: how many of the images white-box attacks are probed on, see ep_hw.evaluation.probes; 0 for none.
+        baseline: the machine or other model among the programs that the mCE is relative to.
+        official: where published corruptions are read, None where no threat is one.
+        fewer: (machine, attack) -> how many of the images meet it there, the first ones and no more than on the
+            reference; pairs that are not named meet all. Transfers meet what their source made.
+        left_out: (machine, attack) pairs that are not run, whatever the strength.
+        own_settings: of attacks that are not made as `settings` say, and of transfers of their images.
+        joined: white boxes try last what the same attack made on the other machines.
+    """
+
+    model: str
+    images: Split
+    programs: dict[str, Program]
+    threats: tuple[Threat, ...]
+    machines: tuple[str, ...]
+    extra: tuple[tuple[str, Threat], ...] = ()
+    chips: int = 5
+    seed: int = 0
+    shard: int = 250
+    device: str = "cpu"
+    settings: AttackSettings = field(default_factory=AttackSettings)
+    provenance: dict = field(default_factory=dict)
+    temporal: Temporal | None = None
+    labels: dict[tuple[str, float], str] = field(default_factory=dict)
+    probed: int = 64
+    baseline: str = REFERENCE
+    official: OfficialSet | None = None
+    fewer: dict[tuple[str, str], int] = field(default_factory=dict)
+    left_out: frozenset[tuple[str, str]] = frozenset()
+    own_settings: dict[Threat, AttackSettings] = field(default_factory=dict)
+    joined: bool = False
+
+    def pairs(self) -> list[tuple[str, Threat]]:
+        """(machine, threat) in running order: the sources of images before those who take them."""
+        wanted = [(m, t) for m in self.machines for t in (CLEAN, *self.threats)] + list(self.extra)
+        sources = [(t.source or REFERENCE, Threat(t.kind, t.strength)) for _, t in wanted if t.source or t.is_white_box]
+        sources += [(REFERENCE, t) for _, t in sources if t.is_white_box]
+        ordered = dict.fromkeys([(REFERENCE, CLEAN), *sources, *wanted])
+        ordered = [(m, t) for m, t in ordered if m != t.source  # an attack on itself is no transfer
+                   and (t.source or (m, t.kind) not in self.left_out)]
+        return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
+
+    def others(self, machine: str, threat: Threat) -> list[str]:
+        """Machines whose images of a white box are tried on another machine: those that meet all that it meets.
+
+        What was made on the reference is the last attempt of every attack, and needs no mention.
+        """
+        joined = self.machines if self.joined and threat.is_white_box else ()
+        return [name for name in joined if name not in (machine, REFERENCE) and (name, threat.kind) not in self.left_out
+                and self._met(name, threat.kind) >= self._met(machine, threat.kind)]
+
+    def _met(self, machine: str, kind: str) -> int:
+        """How many of the images meet a threat of some kind on a machine."""
+        return min(self.fewer.get((machine, kind), len(self.images)), len(self.images))
+
+    def shards(self, machine: str, threat: Threat) -> list[Split]:
+        """The images that meet a threat on a machine, in order, a cell each; cut alike on every machine."""
+        met = self._met(threat.source or machine, threat.kind)
+        cuts = {len(self.images), *(self._met(*case) for case in self.fewer if case[1] == threat.kind)}
+        return [self._cut(start, min(start + self.shard, end)) for first, end in pairwise([0, *sorted(cuts)])
+                if end <= met for start in range(first, end, self.shard)]
+
+    def coverage_notes(self) -> list[str]:
+        """What is not run in full, in words."""
+        met: dict[str, dict[str, int]] = {}
+        for (machine, kind), count in self.fewer.items():
+            if (machine, kind) not in self.left_out:
+                met.setdefault(kind, {})[machine] = count
+        limited = [f"{kind} met the first {', '.join(f'{n} ({machine})' for machine, n in counts.items())} of "
+                   f"{len(self.images)} images." for kind, counts in met.items()]
+        skipped = [f"{kind} was not run on {machine} (too dear for the budget)."
+                   for machine, kind in sorted(self.left_out)]
+        return limited + skipped
+
+    @cached_property
+    def _cut(self) -> Callable[[int, int], Split]:
+        """Images from start to stop; the same object for the same places, so that it is hashed once."""
+        return cache(lambda start, stop: self.images.take(slice(start, stop)))
+
+
+def compile_all(net: EPNetwork | Baseline, names, *, loaded: dict[str, Program] | None = None) -> dict[str, Program]:
+    """Compile the network for every machine named; programs already `loaded` are used as they are."""
+    loaded = loaded or {}
+    names = tuple(dict.fromkeys(names))
+    compiled = net.programs([name for name in names if name not in loaded])
+    return {name: loaded.get(name) or compiled[name] for name in names}
+
+
+def cells_of(plan: Plan, folder: Path) -> list[Cell]:
+    """Every cell of a plan, sources of transfers before their targets; last those that are only parts of others."""
+    digests: dict[str | Threat, str] = {name: program.digest() for name, program in plan.programs.items()}
+    digests |= {t: plan.official.digest(t.corruption, int(t.strength), plan.images)
+                for t in dict.fromkeys(threat for _, threat in plan.pairs()) if t.is_official}
+    cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells", plan.official)
+             for name, threat in plan.pairs() for chip in chips_of(plan, name)
+             for shard in plan.shards(name, threat))
+    shown = {cell.stem: cell for cell in cells}
+    parts = {part.stem: part for cell in shown.values() for part in cell.joined}
+    return list((shown | {stem: part for stem, part in parts.items() if stem not in shown}).values())
+
+
+def chips_of(plan: Plan, name: str) -> list[int | None]:
+    """Chip seeds of a machine; [None] where it has no chips."""
+    return plan.programs[name].chip_seeds(plan.chips)
+
+
+def evaluate(plan: Plan, folder: str | Path, progress: Progress = lambda *a: None, jobs: int = 1):
+    """Run what is missing of a plan and write `results.parquet` and `summary.json`.
+
+    Args:
+        progress: called as progress(last cell finished, how many are, of how many).
+        jobs: worker processes, one thread each; with 1 everything runs in this process. The bytes are the same.
+
+    Returns:
+        The summary (a list of rows, as in summary.json), and the cells.
+
+    Raises:
+        Refusal: the folder cannot be written, or a machine cannot be opened.
+    """
+    return evaluate_all([(plan, folder)], progress, jobs)[0]
+
+
+def evaluate_all(parts: Sequence[tuple[Plan, str | Path]], progress: Progress = lambda *a: None, jobs: int = 1):
+    """`evaluate` for several models, each into a folder of its own, shared out to the same workers.
+
+    Args:
+        parts: plans of one device whose models have different names.
+
+    Returns:
+        What `evaluate` returns, a part each.
+
+    Raises:
+        Refusal: see `evaluate`.
+    """
+    cells = {Path(folder): _cells_in(plan, Path(folder)) for plan, folder in parts}
+    every = [cell for found in cells.values() for cell in found]
+    missing = [cell for cell in every if not cell.done()]
+    finished, programs = len(every) - len(missing), {plan.model: plan.programs for plan, _ in parts}
+    with runner(programs, parts[0][0].device, min(jobs, max(1, len(missing)))) as run:
+        for depth in sorted({cell.configuration.depth for cell in missing}):
+            for cell in run([cell for cell in missing if cell.configuration.depth == depth]):
+                finished += 1
+                progress(cell, finished, len(every))
+    shown = {folder: [cell for cell in found if cell.shown] for folder, found in cells.items()}
+    return [(_collect(found, folder), found) for folder, found in shown.items()]
+
+
+def _cells_in(plan: Plan, folder: Path) -> list[Cell]:
+    check_writable(folder)
+    return cells_of(plan, folder)
+
+
+def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Threat, str]) -> Configuration:
+    """Args: digests: of programs by machine, and of published images by threat."""
+    own = _alone(plan, name, threat, chip, digests)
+    others = [_alone(plan, other, threat, chips_of(plan, other)[0], digests) for other in plan.others(name, threat)]
+    return replace(own, source=None, joined=(own, *others)) if others else own
+
+
+def _alone(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Threat, str]) -> Configuration:
+    """What makes a cell without the images of machines other than the reference; see `_configuration`."""
+    made_on = REFERENCE if threat.is_white_box and name != REFERENCE else threat.source
+    source, made = None, Threat(threat.kind, threat.strength)
+    if made_on:  # adversarial images come from the source's first chip
+        source = _alone(plan, made_on, made, chips_of(plan, made_on)[0], digests)
+    settings = plan.own_settings.get(made, plan.settings) if threat.is_attack else None
+    code = code_of([plan.programs[name], plan.programs[REFERENCE]], threat)
+    return Configuration(plan.model, plan.images.data, name, digests[name], digests[REFERENCE], code, threat, chip,
+                         plan.seed, settings, plan.settings.votes, plan.device, source, digests.get(threat))
+
+
+def _collect(cells: list[Cell], folder: Path) -> list[dict]:
+    table = pa.concat_tables([cell.read() for cell in cells])
+    summary = summarise(table, cells)
+    write_results(folder, table, summary)
+    return summary
+
+
+def summarise(table: pa.Table, cells: list[Cell]) -> list[dict]:
+    """One row a configuration, its shards pooled, in running order."""
+    shards: dict[str, list[Cell]] = {}
+    for cell in cells:
+        shards.setdefault(cell.configuration.key, []).append(cell)
+    keys = np.array(table["key"].to_pylist())
+    return [_row(table.filter(keys == key), shards[key]) for key in dict.fromkeys(keys.tolist())]
+
+
+def _circuit(shards: list[Cell]) -> dict:
+    """Clipped conversions and changed pool winners as shares of all, and asymmetry; None where there is no such thing.
+    """
+    met = [shard.circuit() for shard in shards]
+
+    def share(name):
+        events, of = (sum(one.get(name, (0, 0))[i] for one in met) for i in range(2))
+        return events / of if of else None
+
+    return {"saturation": share("saturation"), "winner_flips": share("winner_flips"),
+            "asymmetry": met[0].get("asymmetry")}
+
+
+def _row(rows: pa.Table, shards: list[Cell]) -> dict:
+    label, predicted, reference = (rows[k].to_numpy() for k in ("label", "prediction", "reference_prediction"))
+    right, reference_right = predicted == label, reference == label
+    known, rms = (rows[k].to_numpy() for k in ("reference_correct_clean", "logit_rms"))
+    low, high = wilson(int(right.sum()), len(label))
+    gap = paired_bootstrap(reference_right, right, np.random.default_rng(0), RESAMPLES)
+    names = ("model", "dataset", "machine", "threat", "strength", "chip_seed")
+    return {k: rows[k][0].as_py() for k in names} | {
+        "n": len(label), "accuracy": float(right.mean()), "ci_low": low, "ci_high": high,
+        "agreement": float((predicted == reference).mean()),
+        "flips_to_wrong": int((reference_right & ~right).sum()),
+        "flips_to_right": int((~reference_right & right).sum()),
+        "gap": float(right.mean() - reference_right.mean()), "gap_low": gap.low, "gap_high": gap.high,
+        "logit_rmse": _rms(rms), "logit_rmse_clean_correct": _rms(rms[known]),
+        "read_accuracy": float(rows["read_accuracy"].to_numpy().mean()),
+        "zero_gradient": _mean_known(rows["zero_gradient"].to_numpy()),
+        "noise_accuracy": _share(rows["noise_correct"], True),
+        "unaware_only": _share(rows["broken_by"], UNAWARE), **_others(rows, shards[0]),
+        "black_box_only": _share(rows["broken_by"], BLACK_BOX) if max(rows["queries"].to_pylist()) else None,
+        "unconverged": float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
+        **_circuit(shards), "seconds": round(sum(shard.seconds() for shard in shards), 3),
+        "key": rows["key"][0].as_py()}
+
+
+def _others(rows: pa.Table, cell: Cell) -> dict:
+    """What images that the same attack made on other machines did, besides those made on the reference.
+
+    `others_only`: share of images that they alone broke. `others`: machine -> [images that those made there broke and
+    the own attack did not, the reverse]; an attack leaves alone what is misclassified clean.
+    """
+    broken, fooled = (rows[name].to_pylist() for name in ("broken_by", "fooled_by"))
+    attacked, counts = [n for n, by in enumerate(broken) if by != "clean"], {}
+    own = [broken[n] != "" and not broken[n].startswith(TRANSFER) for n in attacked]
+    for name in (one.machine for one in cell.configuration.joined[1:]):
+        theirs = [name in fooled[n] for n in attacked]
+        counts[name] = [sum(b > a for a, b in zip(own, theirs)), sum(a > b for a, b in zip(own, theirs))]
+    alone = sum(by.startswith(TRANSFER) and by != UNAWARE for by in broken)
+    return {"others_only": alone / len(broken), "others": counts}
+
+
+def _rms(values: np.ndarray) -> float | None:
+    return float(np.sqrt(np.mean(values**2))) if len(values) else None
+
+
+def _mean_known(values: np.ndarray) -> float:
+    """Mean of those that are not NaN; 0 where there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def _share(column: pa.ChunkedArray, value) -> float | None:
+    """Fraction of a column that equals `value`; None where nothing is known."""
+    known = column.drop_null().to_pylist()
+    return sum(v == value for v in known) / len(known) if known else None

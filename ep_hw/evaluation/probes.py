@@ -1,0 +1,130 @@
+"""Probes: what an attack must be able to do if its failures are to be believed.
+
+    unbounded  gradients that lead an image wherever they will leave nothing standing
+    harder     twice the iterations and one restart more never help the defender, nor find much that was missed
+    slice      the loss rises faster along the gradient than in a random direction
+
+They are an evaluation of their own, on some of the plan's images and one chip a machine; ep_hw.evaluation.checks does
+the rest. Source: Carlini et al. 2019, sections 3.6 and 4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import simulators
+from ep_hw.analysis.statistics import wilson
+from ep_hw.evaluation.cells import Cell
+from ep_hw.evaluation.checks import Verdict, aware, half_interval, judged, slack
+from ep_hw.evaluation.plan import Plan, chips_of, evaluate_all
+from ep_hw.threats.attacks import TRANSFER, possible_gradients
+from ep_hw.threats.attacks.masking import aimed
+from ep_hw.threats.threat import CLEAN, Threat
+
+UNBOUNDED = Threat("pgd_linf", 1.0)
+AIMED = 0.75   # of images, at least; a masked gradient is better than a random direction on half of them
+FOLDER = "probes"   # in the folder of the evaluation that they check
+
+
+def probe_plan(plan: Plan) -> Plan | None:
+    """The unbounded attack, and of each PGD of the plan the middle strength tried harder; None without white boxes.
+
+    A machine on which PGD was too dear is not probed.
+    """
+    white = [threat for threat in plan.threats if threat.is_white_box]
+    if not white or not plan.probed:
+        return None
+    ladders = [sorted((t for t in white if t.kind == kind), key=lambda t: t.strength)
+               for kind in dict.fromkeys(t.kind for t in white if t.kind.startswith("pgd"))]
+    settings = plan.settings.model_copy(update={"iterations": 2 * plan.settings.iterations,
+                                                "restarts": plan.settings.restarts + 1})
+    threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
+    own_settings = {UNBOUNDED: settings.model_copy(update={"restarts": 1, "gradients": _led(settings.gradients)})}
+    met = min(plan.probed, *plan.fewer.values(), len(plan.images))
+    dear = {machine for machine, kind in plan.left_out if kind.startswith("pgd")}
+    return replace(plan, images=plan.images.take(slice(met)), threats=threats, extra=(), chips=1, settings=settings,
+                   temporal=None, fewer={}, left_out=frozenset((m, t.kind) for m in dear for t in threats),
+                   own_settings=own_settings, joined=False)
+
+
+def _led(gradients: Sequence[str]) -> tuple[str, ...]:
+    """Gradients climbed from the image itself: Auto-PGD begins at random, and a random image fools by itself."""
+    return tuple(dict.fromkeys(name.replace("apgd@", "bptt@") for name in gradients))
+
+
+def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: int) -> list[list[Verdict]]:
+    """Run the probes of finished evaluations, each into its folder/probes; what became of them, for each evaluation.
+
+    Args:
+        parts: plan, folder and cells of each evaluation. progress, jobs: see `evaluate_all`.
+    """
+    chosen = [(plan, folder / FOLDER) for plan, folder in ((probe_plan(p), folder) for p, folder, _ in parts) if plan]
+    found = {plan.model: (plan, *outcome) for (plan, _), outcome in
+             zip(chosen, evaluate_all(chosen, progress, jobs) if chosen else [])}
+    return [_verdicts(cells, *found[plan.model]) if plan.model in found else [] for plan, _, cells in parts]
+
+
+def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes: Sequence[Cell]) -> list[Verdict]:
+    before, after = (_accuracies(group, chosen.images.ids.tolist()) for group in (cells, probes))
+    found = [verdict for row in rows for name, comparisons in (
+                 ("an attack without any bound leaves nothing standing", _unbounded(row)),
+                 ("more iterations and restarts change little", _harder(row, before, after)))
+             for verdict in judged(row["machine"], row["chip_seed"], name, comparisons)]
+    return found + [verdict for name in chosen.machines if (threat := telling(before, name))
+                    for verdict in _slice(chosen, name, threat)]
+
+
+def telling(accuracies: dict[tuple[str, str, float], float], machine: str) -> Threat | None:
+    """The PGD that leaves a machine closest to half its clean accuracy: far from it, noise or clipping decide."""
+    attacked = {(kind, eps): accuracy for (name, kind, eps), accuracy in accuracies.items()
+                if name == machine and kind in ("pgd_l2", "pgd_linf") and eps > 0}
+    half = accuracies.get((machine, CLEAN.name, 0.0), 1.0) / 2
+    return Threat(*min(attacked, key=lambda case: abs(attacked[case] - half))) if attacked else None
+
+
+def _slice(plan: Plan, name: str, threat: Threat) -> list[Verdict]:
+    """The loss as far away as an attack goes, along its first gradient and in a random direction."""
+    chip = chips_of(plan, name)[0]
+    with simulators.open(plan.programs[name], chip_seed=chip or 0, device=plan.device) as machine:
+        gradient, draws = possible_gradients(machine, plan.settings)[0], plan.settings.eot
+        hits = aimed(machine, plan.images, gradient, threat.norm, threat.strength,
+                     torch.Generator().manual_seed(plan.seed), draws=1 if machine.deterministic else draws)
+    n, right = len(hits), int(hits.sum())
+    finding = (f"{threat.strength:g} away the loss is higher along {gradient} than in a random direction on "
+               f"{right} of {n} images only: the gradient may be masked.")
+    return judged(name, chip, "the loss rises faster along the gradient than in a random direction",
+                  [(n, finding if wilson(right, n).high < AIMED else None)])
+
+
+def _unbounded(row: dict):
+    if _is_unbounded(row):
+        finding = (f"an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is masked, not "
+                   "robust.")
+        yield row["n"], finding if aware(row) > slack(row) else None
+
+
+def _is_unbounded(row: dict) -> bool:
+    return (row["threat"], row["strength"]) == (UNBOUNDED.name, UNBOUNDED.strength)
+
+
+def _harder(row: dict, before: dict, after: dict):
+    case = row["machine"], row["threat"], row["strength"]
+    if case in before and row["threat"].startswith("pgd") and not _is_unbounded(row):
+        gained = after[case] - before[case]
+        finding = (f"more iterations and restarts {'raise' if gained > 0 else 'lower'} the accuracy under "
+                   f"{case[1]}@{case[2]:g} from {before[case]:.3f} to {after[case]:.3f}: the attack is not to be "
+                   "trusted as it is.")
+        yield row["n"], finding if abs(gained) > half_interval(row) else None
+
+
+def _accuracies(cells: Sequence[Cell], ids: list[int]) -> dict[tuple[str, str, float], float]:
+    """(machine, threat, strength) -> accuracy on the images `ids`, of first chips; see `trust.aware`."""
+    right: dict[tuple, list[bool]] = {}
+    chosen = set(ids)
+    for c, cell in ((cell.configuration, cell) for cell in cells if not cell.configuration.chip_seed):
+        rows = [row for row in cell.read().to_pylist() if row["image_id"] in chosen]
+        right.setdefault((c.machine, c.threat.name, float(c.threat.strength)), []).extend(
+            row["prediction"] == row["label"] or row["broken_by"].startswith(TRANSFER) for row in rows)
+    return {case: sum(values) / len(values) for case, values in right.items() if values}

@@ -1,0 +1,109 @@
+"""What a cell leaves on disk: STEM.parquet (a row an image), STEM.npy (adversarial images), STEM.json (its record).
+
+The record is written last and vouches for the others by their sha256, and for itself: a cell without one is not done,
+and nothing is parsed that it does not vouch for.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from ep_hw.analysis.results import parquet
+from mapping.arrays import map_array
+from mapping.files import parse_signed, read_bytes, refusing, sign, write_atomically
+
+LARGEST = 2**32   # bytes of a cell's table or images
+Sum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    """Seconds that a cell took, what its circuit met (`Machine.counts` and asymmetry), sha256 of its files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    seconds: float = Field(ge=0)
+    circuit: dict[str, list[float] | float]
+    table: Sum
+    images: Sum | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The files of one cell."""
+
+    folder: Path
+    stem: str
+
+    @property
+    def table_path(self) -> Path:
+        return self.folder / f"{self.stem}.parquet"
+
+    @property
+    def images_path(self) -> Path:
+        """Adversarial images, float32 (N, C, H, W)."""
+        return self.folder / f"{self.stem}.npy"
+
+    @property
+    def record_path(self) -> Path:
+        return self.folder / f"{self.stem}.json"
+
+    def write(self, table: pa.Table, images: np.ndarray | None, seconds: float, circuit: dict):
+        """Write all files, the record last.
+
+        Raises:
+            Refusal: one of them cannot be written.
+        """
+        blobs = {self.table_path: parquet(table)} | ({} if images is None else {self.images_path: _npy(images)})
+        for path, blob in blobs.items():
+            write_atomically(path, blob)
+        sums = [hashlib.sha256(blob).hexdigest() for blob in blobs.values()] + [None]
+        record = Record(seconds=round(seconds, 3), circuit=circuit, table=sums[0], images=sums[1])
+        write_atomically(self.record_path, sign(record.model_dump(mode="json")))
+
+    def record(self) -> Record:
+        """The record.
+
+        Raises:
+            Refusal: there is none, or it was altered.
+        """
+        with self._reading(self.record_path):
+            return Record.model_validate(parse_signed(read_bytes(self.record_path)))
+
+    def table(self) -> pa.Table:
+        """The rows. Raises Refusal where they are not those of the record."""
+        content = self._vouched(self.table_path, self.record().table)
+        with self._reading(self.table_path):
+            return pq.read_table(BytesIO(content))
+
+    def images(self) -> np.ndarray:
+        """The adversarial images. Raises Refusal where they are not those of the record."""
+        self._vouched(self.images_path, self.record().images)
+        with self._reading(self.images_path):
+            images = map_array(self.images_path)
+            if images.dtype != np.float32:
+                raise ValueError(f"images of {images.dtype}")
+            return np.array(images)
+
+    def _vouched(self, path: Path, checksum: str | None) -> bytes:
+        with self._reading(path):
+            content = read_bytes(path, LARGEST)
+            if hashlib.sha256(content).hexdigest() != checksum:
+                raise ValueError("its checksum is not the record's")
+        return content
+
+    def _reading(self, path: Path):
+        return refusing("a stored cell is damaged", where=path, allowed="a file as it was written",
+                        remedy="run the same command again")
+
+
+def _npy(images: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, images, allow_pickle=False)
+    return buffer.getvalue()

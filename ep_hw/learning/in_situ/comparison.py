@@ -1,0 +1,148 @@
+"""What tuning in situ wins back and what it costs: digital, mapped, noise-aware and tuned, on the same chips.
+
+    E_write = pulses E_pulse,    E_read = epochs images E_relaxation(free + 2 pairs nudged steps)         (1)
+
+with E_relaxation of `simulators.crossbar.cost`. The two reads of the readout that each nudged step takes besides are
+left out, and so is everything digital. The chip does not age while it is tuned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ep_hw.analysis.points import estimate
+from ep_hw.analysis.statistics import student, unpaired_interval, wilson
+from ep_hw.data.splits import Split
+from ep_hw.learning.in_situ.course import Course, Task, accuracy
+from mapping.crossbar.program import CrossbarProgram
+from mapping.crossbar.tuned import TunedProgram
+from mapping.files import write_atomically
+from mapping.program import Table
+from simulators.crossbar.cost import relaxation_cost
+from simulators.crossbar.programmed import program_chip
+from simulators.machine import Machine
+
+VARIANTS = ("digital", "mapped", "noise-aware", "tuned")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A variant over its chips: mean accuracy with its interval, and its gain over mapped on the same chips.
+
+    Intervals of accuracies are the wider of Wilson's over images and Student's over chips; those of gains the wider of
+    Student's over chips and Newcombe's over images, as if they did not pair up. Without two chips, and for the network
+    that has none, there is no interval of a gain.
+    """
+
+    variant: str
+    accuracy: float
+    low: float
+    high: float
+    gain: float
+    gain_low: float | None
+    gain_high: float | None
+
+
+def digital_row(machine: Machine, test: Split) -> dict:
+    """The reference's accuracy."""
+    right = int((machine.relax(test.images).prediction == test.labels).sum())
+    return _row("digital", machine.name, None, right / len(test), len(test))
+
+
+def mapped_rows(variant: str, program: CrossbarProgram, chips: Sequence[int], test: Split, seed: int) -> list[dict]:
+    """Accuracy of each chip as it was programmed."""
+    return [_row(variant, str(program.target), chip, accuracy(program, program_chip(program, chip), test, seed),
+                 len(test)) for chip in chips]
+
+
+def tuned_rows(task: Task, courses: Sequence[Course], test: Split) -> list[dict]:
+    """Accuracy of each tuned chip, and what tuning it cost."""
+    name = str(tuned_program(task.program, courses).target)
+    return [_row("tuned", name, c.progress.chip.seed, accuracy(task.program, c.progress.chip, test, task.seed),
+                 len(test), costs(task, c)) for c in courses]
+
+
+def costs(task: Task, course: Course) -> dict:
+    """Pulses, wear and energy of a chip's tuning, equation (1); None where no source says how much."""
+    s, pulses = task.settings, course.progress.pulses
+    total, most = int(pulses.sum()), int(pulses.max())
+    per_pulse, endurance = task.writing.pulse_energy_j, task.writing.endurance
+    phases = s.free_steps + 2 * s.pairs * s.nudged_steps
+    longer = replace(task.program, target=replace(task.program.target, steps=phases))
+    return {"pulses": total, "devices": len(pulses), "devices_written": float((pulses > 0).double().mean()),
+            "most_pulses": most, "endurance_used": endurance and most / endurance,
+            "write_energy_j": per_pulse and total * per_pulse,
+            "read_energy_j": s.epochs * len(task.train) * relaxation_cost(longer).energy_j,
+            "image_energy_j": relaxation_cost(task.program).energy_j}
+
+
+def summarise(rows: Sequence[dict]) -> list[Summary]:
+    """A line a variant that has rows."""
+    found = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
+    before = {row["chip"]: row["accuracy"] for row in found["mapped"]}
+    return [_summary(name, mine, before) for name, mine in found.items() if mine]
+
+
+def comparison_table(title: str, rows: Sequence[dict], notes: Sequence[str] = ()) -> Table:
+    """A line a variant; what tuning cost below."""
+    lines = []
+    for s in summarise(rows):
+        gain = f"{100 * s.gain:+.1f}" + ("" if s.gain_low is None
+                                         else f" ({100 * s.gain_low:+.1f} to {100 * s.gain_high:+.1f})")
+        chips = sum(row["variant"] == s.variant and row["chip"] is not None for row in rows)
+        lines.append((s.variant, chips or "", f"{100 * s.accuracy:.1f}", f"{100 * s.low:.1f} to {100 * s.high:.1f}",
+                      "" if s.variant in ("digital", "mapped") else gain))
+    return Table(title, ("", "chips", "accuracy, %", "95 %", "gain over mapped, points"), tuple(lines),
+                 (*_cost_notes([row for row in rows if row["variant"] == "tuned"]), *notes))
+
+
+def tuned_program(program: CrossbarProgram, courses: Sequence[Course]) -> TunedProgram:
+    """The program with its tuned chips: what `ep-hw evaluate --on` takes."""
+    chips = {c.progress.chip.seed: {k: t.numpy() for k, t in c.progress.chip.tensors().items()} for c in courses}
+    return TunedProgram(replace(program.target, tuned=True), program.graph, program.layers, chips)
+
+
+def save_tuned(program: TunedProgram, out: Path):
+    """Write a tuned program's files into an existing folder, each whole or not at all, the one that vouches last."""
+    for name, blob in program.files().items():
+        write_atomically(out / name, blob)
+
+
+def _row(variant: str, machine: str, chip: int | None, share: float, images: int, cost: dict | None = None) -> dict:
+    low, high = wilson(round(share * images), images)
+    return {"variant": variant, "machine": machine, "chip": chip, "images": images, "accuracy": share, "ci_low": low,
+            "ci_high": high, **(cost or dict.fromkeys(_COSTS))}
+
+
+_COSTS = ("pulses", "devices", "devices_written", "most_pulses", "endurance_used", "write_energy_j", "read_energy_j",
+          "image_energy_j")
+
+
+def _summary(name: str, rows: Sequence[dict], before: dict) -> Summary:
+    n = rows[0]["images"]
+    share = estimate([row["accuracy"] for row in rows], n)
+    mapped = float(np.mean(list(before.values())))
+    gains = [row["accuracy"] - before[row["chip"]] for row in rows if row["chip"] in before]
+    low = high = None
+    if len(gains) > 1:
+        images, chips = unpaired_interval(round(mapped * n), n, round(share.value * n), n), student(gains)
+        low, high = min(images.low, chips.low), max(images.high, chips.high)
+    return Summary(name, share.value, share.low, share.high, share.value - mapped, low, high)
+
+
+def _cost_notes(tuned: Sequence[dict]) -> list[str]:
+    def mean(key):
+        values = [row[key] for row in tuned]
+        return None if None in values else float(np.mean(values))
+
+    written = f"pulses: {mean('pulses'):.4g} a chip, on {100 * mean('devices_written'):.1f} % of its devices, " \
+              f"{max(row['most_pulses'] for row in tuned)} at most on one"
+    if (used := mean("endurance_used")) is not None:
+        written += f", {used:.1g} of its endurance"
+    energy = f"energy: {1e3 * mean('read_energy_j'):.3g} mJ of reads, as much as " \
+             f"{mean('read_energy_j') / mean('image_energy_j'):.3g} images"
+    if (write := mean("write_energy_j")) is not None:
+        energy += f"; {1e9 * write:.3g} nJ of pulses"
+    return [written, energy]

@@ -1,0 +1,136 @@
+"""The course of a chip's tuning, kept in one file after every epoch: a killed run goes on where it was."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from ep_hw.data.splits import Split
+from ep_hw.learning.in_situ.settings import TuningSettings
+from ep_hw.learning.in_situ.tuner import Progress, begin, tune_epoch
+from ep_hw.threads import threads
+from ep_hw.versions import TUNING, libraries
+from mapping.crossbar.chips import ARRAYS, arrays_of, chip_layout, chip_ranges
+from mapping.crossbar.program import CrossbarProgram
+from mapping.crossbar.writing import Writing
+from mapping.errors import Refusal
+from mapping.fields import Fraction, Sha256, Stated
+from mapping.files import write_atomically
+from mapping.sealed import Layout, open_sealed, seal
+from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.programmed import ProgrammedChip
+from simulators.crossbar.programming import seeded
+from simulators.crossbar.writing import Written
+
+FORM = "ep-hw unfinished tuning 2"
+
+
+class _Header(Stated):
+    """The tuning's `Task.fingerprint`, and `Course.watched`."""
+
+    fingerprint: Sha256
+    watched: tuple[Fraction, ...] = Field(min_length=2, max_length=2**16)
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """A chip on its way, and its accuracy on watched images before tuning and after each epoch."""
+
+    progress: Progress
+    watched: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to tune by: the program, training images and those to watch, settings, write model, seed of all draws."""
+
+    program: CrossbarProgram
+    train: Split
+    watch: Split
+    settings: TuningSettings
+    writing: Writing
+    seed: int
+
+    def fingerprint(self, chip_seed: int) -> str:
+        """sha256 of everything that decides the course of a chip."""
+        data = [split.digest for split in (self.train, self.watch)]
+        content = [TUNING, libraries(), self.program.digest(), chip_seed, data, self.settings.model_dump(mode="json"),
+                   self.writing.name, self.writing.spelled(), self.seed]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@threads(1)
+def tune_chip(task: Task, chip_seed: int, path: str | Path,
+              log: Callable[[int, Course], None] = lambda chip, course: None) -> Course:
+    """Tune a chip, or go on with it.
+
+    Args:
+        path: where its course is kept. log: called with the chip's seed and its course so far after each epoch.
+
+    Raises:
+        Refusal: `path` holds another course, or cells that cannot be tuned.
+    """
+    fingerprint, path = task.fingerprint(chip_seed), Path(path)
+    if path.exists():
+        course = _load(path, task, chip_seed, fingerprint)
+    else:
+        begun = begin(task.program, chip_seed)
+        course = Course(begun, (accuracy(task.program, begun.chip, task.watch, task.seed),))
+    while course.progress.epochs < task.settings.epochs:
+        progress = tune_epoch(task.program, course.progress, task.train, task.settings, task.writing, task.seed)
+        seen = accuracy(task.program, progress.chip, task.watch, task.seed)
+        course = Course(progress, (*course.watched, seen))
+        _save(path, course, fingerprint)
+        log(chip_seed, course)
+    return course
+
+
+def accuracy(program: CrossbarProgram, chip: ProgrammedChip, split: Split, seed: int) -> float:
+    """Fraction of the images that one read of the chip classifies correctly."""
+    machine, generator = CrossbarMachine(program, chip=chip), seeded(chip.seed, "tuned reads", str(seed))
+    right = [(machine.relax(images, generator=generator).prediction == labels).sum().item()
+             for images, labels in zip(split.images.split(120), split.labels.split(120))]
+    return sum(right) / len(split)
+
+
+def _save(path: Path, course: Course, fingerprint: str):
+    progress = course.progress
+    tensors = progress.chip.tensors()
+    for n, written in enumerate(progress.written):
+        for name, record in zip(ARRAYS, written):
+            tensors |= {f"{n}.{name}.owed_us": record.owed_us, f"{n}.{name}.pulses": record.pulses}
+    header = _Header(fingerprint=fingerprint, watched=course.watched).model_dump()
+    write_atomically(path, seal(FORM, header, {name: tensor.numpy() for name, tensor in tensors.items()}))
+
+
+def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
+    sealed = open_sealed(path, FORM, remedy="remove it and tune again")
+    header, program = sealed.read_as(_Header), task.program
+    if header.fingerprint != fingerprint:
+        raise Refusal("another tuning is in the way", where=str(path), got=header.fingerprint[:12],
+                      allowed=fingerprint[:12], remedy="choose another --out, or its own model, machine and settings")
+    layout = chip_layout(program.device_shapes(), program.target, {"0.bias", *sealed.layout}) | _records(program)
+    arrays = sealed.arrays(layout, chip_ranges(layout, program.target))
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    written = tuple(tuple(_record(tensors, f"{n}.{name}") for name in arrays_of(program.target))
+                    for n in range(len(program.layers)))
+    chip = ProgrammedChip.of(chip_seed, program, tensors)
+    return Course(Progress(chip, written, len(header.watched) - 1), header.watched)
+
+
+def _records(program: CrossbarProgram) -> Layout:
+    """Type and shape of what is recorded of each array's devices, see `Written`."""
+    found: Layout = {}
+    for n, (devices, outputs) in enumerate(program.device_shapes()):
+        for name in arrays_of(program.target):
+            found |= {f"{n}.{name}.owed_us": ("float32", (outputs, *devices[3:])),
+                      f"{n}.{name}.pulses": ("int32", devices)}
+    return found
+
+
+def _record(tensors: dict[str, torch.Tensor], prefix: str) -> Written:
+    return Written(*(tensors[f"{prefix}.{name}"] for name in ("conductance_us", "owed_us", "pulses")))

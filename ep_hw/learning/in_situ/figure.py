@@ -1,0 +1,54 @@
+"""The figure of a comparison: accuracy of each variant, and how it came about epoch by epoch."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ep_hw.learning.in_situ.comparison import VARIANTS, summarise
+from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, PAPER, RC
+
+
+def tuning_figure(rows: Sequence[dict], watched: dict[int, Sequence[float]]) -> Figure:
+    """Args: rows: of the comparison. watched: chip -> accuracy on validation images before and after each epoch."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.08)
+        left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
+        _variants_panel(left, rows)
+        _epochs_panel(right, watched)
+    return figure
+
+
+def _variants_panel(axes, rows):
+    summaries = summarise(rows)
+    for y, s in enumerate(summaries):
+        chips = [100 * row["accuracy"] for row in rows if row["variant"] == s.variant]
+        colour = INK if s.variant == "digital" else COLOURS[VARIANTS.index(s.variant) - 1]
+        axes.plot([100 * s.low, 100 * s.high], [y, y], color=colour, lw=1)
+        axes.plot([100 * s.accuracy] * 2, [y - 0.3, y + 0.3], color=colour, lw=2)
+        if len(chips) > 1:
+            axes.plot(chips, y + np.linspace(-0.2, 0.2, len(chips)), "o", ms=3.4, markerfacecolor=PAPER,
+                      markeredgecolor=colour, markeredgewidth=0.7)
+        axes.annotate(f"{100 * s.accuracy:.1f}", (1, y), (32, 0), xycoords=axes.get_yaxis_transform(), va="center",
+                      textcoords="offset points", ha="right", annotation_clip=False)
+    axes.set_yticks(range(len(summaries)), [s.variant for s in summaries])
+    axes.set_ylim(len(summaries) - 0.5, -0.5)
+    axes.set_xlabel("accuracy on test images, %")
+    axes.set_title("mean over chips, 95 %", loc="left", fontsize=10, weight="bold")
+    axes.grid(axis="x")
+    axes.tick_params(length=0)
+
+
+def _epochs_panel(axes, watched):
+    for n, (chip, line) in enumerate(watched.items()):
+        axes.plot(range(len(line)), [100 * value for value in line], marker=MARKERS[n % len(MARKERS)], markersize=4,
+                  color=COLOURS[n % len(COLOURS)], label=f"chip {chip}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epochs of tuning")
+    axes.set_ylabel("accuracy on validation images, %")
+    axes.set_title("tuning in situ", loc="left", fontsize=10, weight="bold")
+    axes.grid()
+    axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -1,0 +1,124 @@
+"""`ep-hw tune` from a model's name to files: the comparison, its figure, and a program that brings the tuned chips."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import simulators
+from ep_hw.data.splits import Split, draw, load_data
+from ep_hw.learning.in_situ.comparison import (
+    comparison_table,
+    digital_row,
+    mapped_rows,
+    save_tuned,
+    tuned_program,
+    tuned_rows,
+)
+from ep_hw.learning.in_situ.course import Course, Task, tune_chip
+from ep_hw.learning.in_situ.figure import tuning_figure
+from ep_hw.learning.in_situ.settings import TuningSettings
+from ep_hw.networks.calibration import calibrated
+from ep_hw.networks.checkpoint import load, packaged_models
+from ep_hw.networks.network import EPNetwork
+from ep_hw.networks.programs import program_of
+from ep_hw.report.exports import write_measurement
+from ep_hw.threads import threads
+from mapping.crossbar.program import CrossbarProgram
+from mapping.crossbar.tuned import TunedProgram
+from mapping.crossbar.writing import parse_writing, writing_of
+from mapping.errors import Refusal
+from mapping.program import Table
+from simulators.crossbar.writing import check_writable_cells
+
+WATCHED = 120   # validation images that each epoch's line is about
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """What one command does.
+
+    Attributes:
+        net: the network to map and tune. task: how. chips: seeds of the chips.
+        test: images of the comparison. noisy: name and program of the noise-aware network beside it, or None.
+    """
+
+    net: EPNetwork
+    task: Task
+    chips: tuple[int, ...]
+    test: Split
+    noisy: tuple[str, CrossbarProgram] | None
+
+    def title(self) -> str:
+        how = "only digital biases learn" if self.task.settings.biases_only else f"written as {self.task.writing}"
+        return f"{self.net.name} on {self.task.program.target}, {how}"
+
+
+def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: TuningSettings, *, write: str | None = None,
+                beside: str | None = None, images: int | None = None, seed: int = 0, root=None,
+                download: bool = False) -> Tuning:
+    """Everything decided before anything runs.
+
+    Args:
+        write: a write model; the device's own if None.
+        beside: a noise-aware network of the same data; the packaged one where there is one, if None.
+        images: how many test images, drawn by `seed`; all if None.
+
+    Raises:
+        Refusal: any of these is unknown, or the machine is not a crossbar whose cells can be tuned.
+    """
+    net = _ep_network(model, root, download)
+    data = net.provenance["data"]["name"]
+    train, validation, test = (load_data(data, split, root, download) for split in ("train", "validation", "test"))
+    program = program_of(machine, net.lower())
+    if not isinstance(program, CrossbarProgram) or isinstance(program, TunedProgram):
+        raise Refusal("only programmed chips can be tuned", where="--on", got=machine, allowed="crossbar:PRESET",
+                      remedy="choose a crossbar of 'ep-hw machines'")
+    writing = parse_writing(write) if write else writing_of(program.target.device)
+    check_writable_cells(program.target, writing)
+    task = Task(program, train, validation.take(slice(WATCHED)), settings, writing, seed)
+    shown = draw(test, images or len(test), seed)
+    return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noisy(net, program, beside, root))
+
+
+@threads(1)
+def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None]) -> Table:
+    """Tune what is not yet tuned, compare, and write everything into the existing folder `out`."""
+    task, test = tuning.task, tuning.test
+    courses = [tune_chip(task, chip, out / "chips" / f"chip-{chip}.safetensors", log) for chip in tuning.chips]
+    with simulators.open(tuning.net.programs(["reference"])["reference"]) as reference:
+        rows = [digital_row(reference, test)]
+    rows += mapped_rows("mapped", task.program, tuning.chips, test, task.seed)
+    if tuning.noisy:
+        rows += mapped_rows("noise-aware", tuning.noisy[1], tuning.chips, test, task.seed)
+    rows += tuned_rows(task, courses, test)
+    save_tuned(tuned_program(task.program, courses), out)
+    watched = {course.progress.chip.seed: course.watched for course in courses}
+    write_measurement(out, "tuning", _settings(tuning, watched), rows, tuning_figure(rows, watched))
+    return comparison_table(tuning.title(), rows, (f"write model: {task.writing.source}",))
+
+
+def _settings(tuning: Tuning, watched: dict) -> dict:
+    task = tuning.task
+    return {"model": tuning.net.name, "machine": str(task.program.target), "writing": str(task.writing),
+            "source": task.writing.source, "seed": task.seed, "settings": task.settings.model_dump(mode="json"),
+            "training_images": len(task.train), "noise_aware": tuning.noisy and tuning.noisy[0],
+            "watched": {str(chip): line for chip, line in watched.items()}}
+
+
+def _noisy(net: EPNetwork, program: CrossbarProgram, beside: str | None, root) -> tuple[str, CrossbarProgram] | None:
+    name = beside or next((name for name in packaged_models() if name.startswith(f"{net.name}-noise-")), None)
+    if name is None:
+        return None
+    other = _ep_network(name, root)
+    if other.provenance["data"]["name"] != net.provenance["data"]["name"]:
+        raise Refusal("another data set", where="--beside", got=other.provenance["data"]["name"],
+                      allowed=net.provenance["data"]["name"], remedy="choose a network trained on the same data")
+    return other.name, other.programs([str(program.target)])[str(program.target)]
+
+
+def _ep_network(model: str, root, download: bool = False) -> EPNetwork:
+    net = calibrated(load(model), root, download)
+    if not isinstance(net, EPNetwork):
+        raise Refusal("only EP networks learn from their own states", where="MODEL", got=model,
+                      allowed="a network trained by equilibrium propagation", remedy="see 'ep-hw models'")
+    return net

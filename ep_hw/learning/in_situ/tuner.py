@@ -1,0 +1,132 @@
+"""One chip that learns: free and nudged phases on the machine, a contrast of its states, pulses on its devices.
+
+    u_n = -rate dLoss/dw_n us_per_weight / (compensation scale_n)                                        (1)
+
+is the change asked of the conductances of layer n's weights, with dLoss/dw_n from the machine's own states
+(ep_hw.learning.rule) and the factors those by which its periphery multiplies what it senses. Devices are written by
+simulators.crossbar.writing; biases are digital and take their update as it is. The network that the chip was compiled
+from is not asked for anything. Arrays of their own for feedback get the same updates, as pulses of their own.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ep_hw.data.splits import Split
+from ep_hw.learning.in_situ.settings import TuningSettings
+from ep_hw.learning.rule import ep_gradient
+from mapping.crossbar.chips import ARRAYS
+from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
+from mapping.crossbar.target import CrossbarTarget
+from mapping.crossbar.writing import Writing
+from simulators.crossbar.array import Array
+from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.devices import clipped_sigma_us
+from simulators.crossbar.models import model_of
+from simulators.crossbar.programmed import ProgrammedChip, program_chip
+from simulators.crossbar.programming import array_of, seeded, stuck_cells
+from simulators.crossbar.writing import Written, unwritten, write
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """A chip on its way.
+
+    Attributes:
+        chip: as it is now, with its digital biases.
+        written: the record of each layer's devices, (forward, feedback); once the same object where they share them.
+        epochs: done so far.
+    """
+
+    chip: ProgrammedChip
+    written: tuple[tuple[Written, ...], ...]
+    epochs: int = 0
+
+    @property
+    def pulses(self) -> torch.Tensor:
+        """(devices,) pulses that each device of the chip has taken."""
+        return torch.cat([w.pulses.flatten() for arrays in self.written for w in arrays])
+
+
+def begin(program: CrossbarProgram, chip_seed: int) -> Progress:
+    """A chip as programming left it."""
+    chip = program_chip(program, chip_seed)
+    machine = CrossbarMachine(program, chip=chip)
+    biases = tuple(arm.bias.flatten().clone() for arm in machine.arms)
+    written = tuple(tuple(unwritten(array.conductance_us, len(bias)) for array in _distinct(pair))
+                    for pair, bias in zip(chip.arrays, biases))
+    return Progress(replace(chip, biases=biases), written)
+
+
+def tune_epoch(program: CrossbarProgram, progress: Progress, train: Split, settings: TuningSettings, writing: Writing,
+               seed: int) -> Progress:
+    """One pass over the training images, in an order of its own; every draw follows from chip, seed and epoch.
+
+    Args:
+        program: what the chip holds. writing: what a pulse does to its devices. seed: of this tuning.
+
+    Raises:
+        Refusal: cells that are not written pulse by pulse.
+    """
+    epoch = progress.epochs
+    generator = seeded(progress.chip.seed, "tuning", str(seed), str(epoch))
+    for index in torch.randperm(len(train), generator=generator).split(settings.batch):
+        gradient = chip_gradient(program, progress.chip, train.images[index], train.labels[index], settings, generator)
+        if settings.biases_only:
+            gradient = [(torch.zeros_like(weight), bias) for weight, bias in gradient]
+        progress = learn(program, progress, gradient, settings.rate_at(epoch), writing, generator)
+    return replace(progress, epochs=epoch + 1)
+
+
+def chip_gradient(program: CrossbarProgram, chip: ProgrammedChip, images, labels, settings: TuningSettings, generator):
+    """(weight, bias) gradient pairs of the loss, readout last, from phases run on the chip.
+
+    Args:
+        images: (B, C, H, W) in [0, 1]. labels: (B,). generator: of read noise.
+    """
+    machine = CrossbarMachine(program, chip=chip)
+    return ep_gradient(machine.substrate, images, labels, schedule=program.graph.schedule,
+                       free_steps=settings.free_steps, nudged_steps=settings.nudged_steps, beta=settings.beta,
+                       pairs=1 if machine.deterministic else settings.pairs, generator=generator)[0]
+
+
+def learn(program: CrossbarProgram, progress: Progress, gradient, rate: float, writing: Writing,
+          generator) -> Progress:
+    """The chip after an update against a gradient, equation (1).
+
+    Args:
+        gradient: (weight, bias) pairs, readout last. rate: learning rate. generator: of write noise.
+    """
+    chip, pairs, records = progress.chip, [], []
+    for layer, pair, record, (weight, _) in zip(program.layers, chip.arrays, progress.written, gradient):
+        arrays, written = [], []
+        for name, array, before in zip(ARRAYS, _distinct(pair), record):
+            stuck = torch.stack(stuck_cells(layer, program.target, chip.seed, name)).any(0)
+            after = write(before, -rate * us_per_gradient(layer, array) * weight, writing, program.target, stuck,
+                          generator)
+            arrays.append(_rewritten(layer, program.target, array, before, after))
+            written.append(after)
+        pairs.append((arrays[0], arrays[-1]))
+        records.append(tuple(written))
+    biases = tuple(bias - rate * step for bias, (_, step) in zip(chip.biases, gradient))
+    return replace(progress, chip=replace(chip, arrays=tuple(pairs), biases=biases), written=tuple(records))
+
+
+def us_per_gradient(layer: CrossbarLayer, array: Array) -> torch.Tensor:
+    """(C_out, 1, 1, 1) microsiemens that change what the layer multiplies by by one."""
+    scale = torch.tensor(layer.stored.column_scale)[:, None, None, None]
+    return array.us_per_weight / (array.compensation * scale)
+
+
+def _rewritten(layer: CrossbarLayer, target: CrossbarTarget, array: Array, before: Written, after: Written) -> Array:
+    """The array as it is read from now on: what was written carries the read noise of its new conductance."""
+    fresh_us = array.fresh_us
+    if fresh_us is not None:
+        now_us, moved, model = after.conductance_us, after.conductance_us != before.conductance_us, model_of(target)
+        sigma_us = model.fresh_sigma_us(now_us, now_us, target.relaxation_time)
+        fresh_us = torch.where(moved, clipped_sigma_us(now_us, sigma_us, *model.limits_us), fresh_us)
+    return array_of(layer, target, after.conductance_us, fresh_us, array.compensation)
+
+
+def _distinct(pair: tuple[Array, Array]) -> tuple[Array, ...]:
+    return pair[:1] if pair[0] is pair[1] else pair

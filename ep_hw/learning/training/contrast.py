@@ -1,0 +1,75 @@
+"""The EP gradient of a batch as a recipe asks for it: precision, stopping, and on CUDA one captured graph a shape.
+
+The products of the phases may be rounded; weights, states and the contrast, a small difference of large numbers, are
+float32. See ep_hw.learning.rule for the rule.
+"""
+
+from contextlib import contextmanager
+
+import torch
+
+from ep_hw.learning.rule import ep_gradient
+from ep_hw.learning.training.recipe import Recipe
+from simulators.reference import FloatSubstrate
+from simulators.relaxation import Residual
+
+WARM_UP = 3   # passes before a capture, in which cuDNN chooses its algorithms
+
+
+class Contrast:
+    """Gradient pairs of a batch, on the substrate's device; the substrate's weights are read afresh each time."""
+
+    def __init__(self, recipe: Recipe, substrate: FloatSubstrate):
+        self.recipe, self.substrate, self.device = recipe, substrate, substrate.mean.device
+        self._captured = {}
+
+    def __call__(self, images, labels):
+        """(weight, bias) gradient pairs, readout last, of (B, C, H, W) images and (B,) labels."""
+        images, labels = images.to(self.device), labels.to(self.device)
+        if self.device.type == "cuda" and self.recipe.free_tolerance is None:
+            return self._replay(images, labels)
+        return self._gradient(images, labels)
+
+    def _gradient(self, images, labels):
+        recipe = self.recipe
+        stop = None if recipe.free_tolerance is None else Residual(recipe.free_tolerance)
+        return ep_gradient(self.substrate, images, labels, schedule=recipe.schedule, free_steps=recipe.free_steps,
+                           nudged_steps=recipe.nudged_steps, beta=recipe.beta, stop=stop,
+                           phases=lambda: rounded(recipe.precision, self.device.type))[0]
+
+    def _replay(self, images, labels):
+        """Every step of a batch launched at once: a sweep's kernels are too short to be launched one by one."""
+        if images.shape not in self._captured:
+            self._captured[images.shape] = self._capture(images.clone(), labels.clone())
+        graph, inputs, gradient = self._captured[images.shape]
+        for held, new in zip(inputs, (images, labels)):
+            held.copy_(new)
+        graph.replay()
+        return gradient
+
+    def _capture(self, images, labels):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                self._gradient(images, labels)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            gradient = self._gradient(images, labels)
+        return graph, (images, labels), gradient
+
+
+@contextmanager
+def rounded(precision: str, device: str):
+    """Let products of float32 numbers be rounded within as "tf32" (on CUDA) or "bfloat16" do; "float32" does not."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        for backend, allowed in zip(backends, before):
+            backend.allow_tf32 = allowed

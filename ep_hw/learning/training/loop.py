@@ -1,0 +1,214 @@
+"""The training loop, one for every kind of recipe, with checkpoints that survive a kill.
+
+Every epoch draws from its own generator, whose state is kept with the rest, so that a resumed run and an uninterrupted
+one give the same bytes.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from ep_hw.data.splits import SPLIT_SEED, Split, load_data
+from ep_hw.learning.training.augmentation import augment
+from ep_hw.learning.training.learners import Learner, learner_of
+from ep_hw.learning.training.recipe import AnyRecipe
+from ep_hw.networks.accuracy import hits
+from ep_hw.networks.calibration import CALIBRATION_IMAGES
+from ep_hw.networks.checkpoint import load, save_checkpoint
+from ep_hw.threads import threads
+from ep_hw.versions import TRAINING, libraries
+from mapping.errors import Refusal
+from mapping.fields import Sha256, Stated, check_named
+from mapping.files import check_new, check_writable, refusing, write_atomically
+from mapping.sealed import describe, open_sealed, seal
+from simulators.registry import check_device
+
+WATCHED = 500   # held-out images that each epoch's line is about
+SAVE_EVERY_S = 120.0
+FORM = "ep-hw unfinished training 2"
+Done = Annotated[int, Field(ge=0, le=2**32)]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the training log, about the first held-out images: validation's where they are kept, else test's.
+
+    `residual` is the largest last-sweep change over them, `steps` the mean number of steps until they settled.
+    """
+
+    number: int
+    of: int
+    rate: float
+    accuracy: float
+    residual: float
+    steps: float
+    seconds: float
+
+
+def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None, download: bool = False,
+          device: str = "cpu", log: Callable[[Epoch], None] = lambda epoch: None):
+    """Train a network and write its checkpoint to `out`.
+
+    `out`.part, written every few minutes and after each epoch, holds everything needed to go on; a run with the same
+    recipe and seed continues it.
+
+    Returns:
+        The `EPNetwork` or `Baseline`, read back from `out`.
+
+    Raises:
+        Refusal: `out` exists, `out`.part belongs to another recipe, seed or data, or the data or the device are
+            missing.
+    """
+    check_device(device)
+    check_named(name, out)
+    check_writable(Path(out).parent)
+    check_new(out)
+    with threads(recipe.threads):
+        _train(recipe, seed, out, name, _splits(recipe, root, download), device, log)
+    return load(out)
+
+
+def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, splits, device: str, log):
+    train_split, held_out = splits
+    learner = learner_of(recipe, recipe.spec(train_split), seed, device)
+    part = _Part(Path(f"{out}.part"), learner, _run_of(recipe, seed, train_split))
+    watched = next(iter(held_out.values())).take(slice(WATCHED))
+    at = part.resume()
+    for epoch in range(at.epoch, recipe.epochs):
+        started = time.perf_counter()
+        _train_epoch(learner, recipe, train_split, seed, at if epoch == at.epoch else _Place(epoch), part)
+        part.save(_Place(epoch + 1))
+        log(_epoch_line(learner, recipe, watched, epoch, time.perf_counter() - started))
+    net = learner.finished(train_split.images[:CALIBRATION_IMAGES])
+    net.name = name
+    save_checkpoint(net, out, recipe={**recipe.model_dump(mode="json"), "seed": seed},
+                    data={"name": recipe.data, "split_seed": SPLIT_SEED, "train": len(train_split),
+                          "test": len(held_out["test"])},
+                    accuracy={split: hits(net.machine(), images) for split, images in held_out.items()})
+    part.path.unlink(missing_ok=True)
+
+
+def _run_of(recipe: AnyRecipe, seed: int, split: Split) -> str:
+    """sha256 of everything that decides the outcome of a run: recipe, seed, images and code."""
+    content = [recipe.fingerprint(seed), split.digest, TRAINING, libraries()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def rate_at(recipe: AnyRecipe, rate: float, epoch: int) -> float:
+    """A learning rate in an epoch: half a cosine from `rate` to the recipe's last one, where it stays or restarts."""
+    decay = recipe.decay_epochs or recipe.epochs
+    if recipe.restart and epoch >= decay:
+        rate, epoch, decay = recipe.restart * rate, epoch - decay, recipe.epochs - decay
+    fraction = 0.5 * (1 + math.cos(math.pi * min(epoch, decay) / decay))
+    return recipe.last_rate + (rate - recipe.last_rate) * fraction
+
+
+def _splits(recipe: AnyRecipe, root, download: bool) -> tuple[Split, dict[str, Split]]:
+    """Training images, and the held-out splits by name."""
+    train_split = load_data(recipe.data, "train", root, download)
+    validation, test = (load_data(recipe.data, name, root) for name in ("validation", "test"))
+    if recipe.keep_validation:
+        return train_split, {"validation": validation, "test": test}
+    return _join(train_split, validation), {"test": test}
+
+
+def _train_epoch(learner: Learner, recipe: AnyRecipe, split: Split, seed: int, at: "_Place", part: "_Part"):
+    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + at.epoch)
+    if recipe.restart and (at.epoch, at.batches) == (recipe.decay_epochs, 0):
+        learner.optimiser.state.clear()
+    for group, rate in zip(learner.optimiser.param_groups, learner.rates):
+        group["lr"] = rate_at(recipe, rate, at.epoch)
+    batches = torch.randperm(len(split), generator=generator).split(recipe.batch)
+    if at.generator is not None:
+        generator.set_state(at.generator)
+    saved = time.monotonic()
+    for done, index in enumerate(batches[at.batches:], at.batches + 1):
+        learner.step(augment(split.images[index], recipe, generator), split.labels[index], generator)
+        if time.monotonic() > saved + SAVE_EVERY_S:
+            part.save(_Place(at.epoch, done, generator.get_state()))
+            saved = time.monotonic()
+
+
+def _epoch_line(learner: Learner, recipe, watched: Split, epoch: int, seconds: float) -> Epoch:
+    end = learner.machine().relax(watched.images)
+    right = (end.prediction == watched.labels).float().mean().item()
+    factor = rate_at(recipe, 1.0, epoch)
+    return Epoch(epoch + 1, recipe.epochs, factor, right, end.residual.max().item(), end.steps.float().mean().item(),
+                 seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """How far a run has come: whole epochs, batches of the next one, and the state of that one's generator."""
+
+    epoch: int
+    batches: int = 0
+    generator: torch.Tensor | None = None
+
+
+class _Unfinished(Stated):
+    """The fingerprint of a run (`_run_of`), and how far it has come (`_Place`)."""
+
+    fingerprint: Sha256
+    epoch: Done
+    batches: Done
+
+
+class _Part:
+    """The file of an unfinished run: `learner` at some place of the run that `fingerprint` names."""
+
+    def __init__(self, path: Path, learner: Learner, fingerprint: str):
+        self.path, self.learner, self.fingerprint = path, learner, fingerprint
+
+    def save(self, place: _Place):
+        arrays = {key: value.detach().cpu().numpy() for key, value in self.learner.tensors().items()}
+        if place.generator is not None:
+            arrays["generator"] = place.generator.numpy()
+        header = _Unfinished(fingerprint=self.fingerprint, epoch=place.epoch, batches=place.batches)
+        write_atomically(self.path, seal(FORM, header.model_dump(), arrays))
+
+    def resume(self) -> _Place:
+        """Load an unfinished run, if there is one, into the learner: the place where it stopped."""
+        if not self.path.exists():
+            return _Place(0)
+        sealed = open_sealed(self.path, FORM, remedy="remove it and train again")
+        header = sealed.read_as(_Unfinished)
+        if header.fingerprint != self.fingerprint:
+            raise Refusal("an unfinished run of another recipe, seed or data is in the way", where=str(self.path),
+                          got=header.fingerprint[:12], allowed=self.fingerprint[:12],
+                          remedy="finish it with its own recipe, seed and data, or remove the file")
+        layout = self.learner.layout(sealed.layout)
+        ranges = self.learner.ranges(layout)
+        if header.batches:
+            layout["generator"] = describe(torch.Generator().get_state().numpy())
+        arrays = sealed.arrays(layout, ranges)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        generator = tensors.pop("generator", None)
+        self.learner.restore(tensors)
+        with refusing("values out of range", where=f"{self.path}, generator", allowed="a generator's state",
+                      remedy=sealed.remedy):
+            return _Place(header.epoch, header.batches, generator if generator is None else _valid(generator))
+
+
+def _valid(state: torch.Tensor) -> torch.Tensor:
+    """The state of a generator.
+
+    Raises:
+        ValueError: it is that of none.
+    """
+    try:
+        return torch.Generator().set_state(state).get_state()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _join(a: Split, b: Split) -> Split:
+    return Split(a.data, *(torch.cat([getattr(a, k), getattr(b, k)]) for k in ("images", "labels", "ids")))

@@ -1,0 +1,220 @@
+"""Recipes: how a network is trained, as typed TOML. `kind` says by which rule; a file without one means "ep".
+
+| kind  | network                        | rule                                                      |
+| ----- | ------------------------------ | --------------------------------------------------------- |
+| `ep`  | EP-CNN                         | equilibrium propagation, symmetric nudges                 |
+| `bp`  | CNN with batch norm            | backpropagation                                           |
+| `adv` | the same                       | backpropagation on images that l2 PGD has just found      |
+| `vit` | vision transformer             | backpropagation                                           |
+"""
+
+import hashlib
+import json
+from abc import abstractmethod
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, ValidationError, model_serializer, model_validator
+
+from ep_hw.data.splits import CLASSES, SHAPES, DataName, Split
+from ep_hw.networks.baselines import CNNSpec, ViTSpec
+from ep_hw.networks.checkpoint import provenance_of
+from ep_hw.networks.network import NetworkSpec
+from ep_hw.networks.shapes import Chain, ImageSpec
+from mapping.fields import Count, Depth, Fraction, PerLayer, Positive, Stated, Steps, read_as
+from mapping.files import parse_toml, read_bytes, reason, refusing
+
+_NEWER = ("restart", "weight_noise", "start", "feedback_norm")   # fields that older recipes did not have
+Rate = Annotated[float, Field(gt=0, le=1000)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Pixels = Annotated[float, Field(ge=0, le=64)]
+
+
+class BaseRecipe(Stated):
+    """What every recipe says: data, batches, rates over time, augmentation.
+
+    Training images are drawn anew each epoch: `shift` translates by up to so many whole pixels, `flip` mirrors half of
+    them, `affine` gives the largest rotation (degrees), zoom (fraction) and translation (pixels), all bilinear; edges
+    are repeated. Rates fall along half a cosine to `last_rate` over `decay_epochs` (all epochs if None) and stay there;
+    with `restart` they begin again at that fraction of the first ones, with new momenta, and fall over the epochs left
+    (warm restart: Loshchilov and Hutter, ICLR 2017).
+    `threads` is torch's, on which the last bits depend. Without `keep_validation` the validation images are trained on
+    as well: for final runs of a recipe that was chosen on them.
+    """
+
+    data: DataName
+    batch: Count
+    epochs: Count
+    decay_epochs: Count | None = None
+    last_rate: float = Field(0.0, ge=0, le=1000)
+    restart: Fraction = 0.0
+    weight_decay: float = Field(3e-4, ge=0, le=1000)
+    shift: int = Field(0, ge=0, le=64)
+    flip: bool = False
+    affine: tuple[Annotated[float, Field(ge=0, le=180)], Share, Pixels] = (0.0, 0.0, 0.0)
+    keep_validation: bool = True
+    threads: int = Field(1, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _restart(self):
+        if self.restart and not (self.decay_epochs and self.decay_epochs < self.epochs):
+            raise ValueError("a restart needs decay_epochs, fewer than epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_data(self):
+        """A network that its data's images do not fit is refused before they are read."""
+        channels, *_ = shape = SHAPES[self.data]
+        try:
+            self.network(image_shape=shape, classes=CLASSES[self.data], mean=(0.0,) * channels, scale=(1.0,) * channels)
+        except ValidationError as error:
+            raise ValueError(f"on images of {self.data}: {reason(error)}") from None
+        return self
+
+    @abstractmethod
+    def network(self, **images) -> ImageSpec:
+        """The spec of the network for images as `ImageSpec` describes them."""
+
+    def spec(self, train: Split) -> ImageSpec:
+        """The spec of the network for these training images."""
+        return self.network(**images_of(train))
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler):
+        """A recipe that leaves the newer fields at zero is written as before there were any: older runs stay valid."""
+        return {key: value for key, value in handler(self).items() if value or key not in _NEWER}
+
+    def fingerprint(self, seed: int) -> str:
+        """sha256 of everything that decides the outcome of a run."""
+        content = json.dumps([self.model_dump(mode="json"), seed], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+class Recipe(Chain, BaseRecipe):
+    """Equilibrium propagation. Steps count time steps (an alternating sweep is two); one rate a layer, readout last.
+
+    `gain` multiplies the initial weights below the readout, one number for all or one a layer. With `free_tolerance` a
+    batch's free phase stops at that residual instead of after `free_steps` steps. `precision` is that of the phases'
+    convolutions; weights, states and contrasts are floats.
+    With `start`, a network's name or file, training begins at its weights (times `gain`) instead of drawn ones. With
+    `feedback_norm` every layer that feeds back is drawn towards an operator norm of at most that after each batch
+    (ep_hw.learning.training.feedback).
+    With `weight_noise` every batch sees weights with normal errors of that standard deviation, in units of each layer's
+    largest weight: training for chips whose weights are not quite what was asked for.
+    """
+
+    kind: Literal["ep"] = "ep"
+    schedule: Literal["synchronous", "alternating"] = "alternating"
+    steps: Steps = 200
+    tolerance: Positive = 1e-3
+    free_steps: Steps
+    nudged_steps: Steps
+    free_tolerance: Positive | None = None
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    beta: Rate
+    rates: PerLayer[Annotated[float, Field(ge=0, le=1000)]]
+    momentum: Share = 0.9
+    gain: Positive | PerLayer[Positive] = 1.0
+    weight_noise: Fraction = 0.0
+    start: str = Field("", max_length=1000)
+    feedback_norm: float = Field(0.0, ge=0, le=1e6)
+
+    @model_validator(mode="after")
+    def _rates(self):
+        if len(self.rates) != len(self.channels) + 1:
+            raise ValueError("one rate a layer is needed, and one for the readout")
+        if isinstance(self.gain, tuple) and len(self.gain) != len(self.channels):
+            raise ValueError("one gain a layer is needed, or one for all")
+        return self
+
+    def fingerprint(self, seed):
+        if not self.start:
+            return super().fingerprint(seed)
+        _, begun_at = provenance_of(self.start)
+        return hashlib.sha256((super().fingerprint(seed) + begun_at).encode()).hexdigest()
+
+    def network(self, **images):
+        return NetworkSpec(**images, channels=self.channels, paddings=self.paddings, pools=self.pools,
+                           schedule=self.schedule, steps=self.steps, tolerance=self.tolerance)
+
+
+class BackpropRecipe(Chain, BaseRecipe):
+    """Backpropagation by SGD with Nesterov's momentum through a CNN with batch norm."""
+
+    kind: Literal["bp"]
+    rate: Rate
+    momentum: Share = 0.9
+
+    def network(self, **images):
+        return CNNSpec(**images, channels=self.channels, paddings=self.paddings, pools=self.pools)
+
+
+class AdversarialRecipe(BackpropRecipe):
+    """The same on images perturbed by l2 PGD of size `eps` (units of [0, 1] pixels) in `attack_steps` steps."""
+
+    kind: Literal["adv"]
+    eps: Rate
+    attack_steps: Count
+
+
+class TransformerRecipe(BaseRecipe):
+    """Backpropagation by AdamW through a vision transformer."""
+
+    kind: Literal["vit"]
+    rate: Rate
+    patch: Count
+    layers: Depth
+    heads: Count
+    dim: Count
+    hidden: Count
+
+    def network(self, **images):
+        return ViTSpec(**images, patch=self.patch, layers=self.layers, heads=self.heads, dim=self.dim,
+                       hidden=self.hidden)
+
+
+AnyRecipe = Annotated[
+    Annotated[Recipe, Tag("ep")] | Annotated[BackpropRecipe, Tag("bp")] | Annotated[AdversarialRecipe, Tag("adv")]
+    | Annotated[TransformerRecipe, Tag("vit")], Discriminator(lambda content: str(content.get("kind", "ep")))]
+KINDS = {"ep": Recipe, "bp": BackpropRecipe, "adv": AdversarialRecipe, "vit": TransformerRecipe}
+
+
+def images_of(train: Split) -> dict:
+    """Image shape, classes, mean and three standard deviations of training images."""
+    dims = (0, 2, 3)
+    mean, std = train.images.double().mean(dims), train.images.double().std(dims)
+    return {"image_shape": tuple(train.images.shape[1:]), "classes": int(train.labels.max()) + 1,
+            "mean": tuple(mean.tolist()), "scale": tuple((3 * std).tolist())}
+
+
+def recipes() -> dict[str, Path]:
+    """Name -> file of the recipes that the package ships."""
+    folder = Path(str(resources.files(__package__) / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def parse_recipe(content: dict) -> AnyRecipe:
+    """A recipe from TOML or a checkpoint's header, by its `kind`.
+
+    Raises:
+        ValidationError: a field that is missing, unknown or out of range.
+    """
+    return read_as(AnyRecipe, content)
+
+
+def load_recipe(name: str | Path) -> AnyRecipe:
+    """A packaged recipe by name, or a TOML file.
+
+    Raises:
+        Refusal: no such recipe, a field that is missing, unknown or out of range, or a network that does not fit its
+            data.
+    """
+    path = recipes().get(str(name), Path(name))
+    with refusing("no readable recipe", where=path, allowed=", ".join(recipes()),
+                  remedy="name a packaged recipe or a TOML file"):
+        content = parse_toml(read_bytes(path))
+    kind = KINDS.get(str(content.get("kind", "ep")))
+    with refusing("not a recipe", where=path, allowed=", ".join(kind.model_fields if kind else KINDS),
+                  remedy="correct the recipe"):
+        return parse_recipe(content)

@@ -1,0 +1,16 @@
+"""How many images of a split a network classifies correctly."""
+
+from ep_hw.data.splits import Split
+from simulators.machine import Machine
+
+
+def accuracy(net, split: Split) -> float:
+    """Fraction of the split that a network's own machine classifies correctly."""
+    return hits(net.machine(), split)
+
+
+def hits(machine: Machine, split: Split) -> float:
+    """Fraction of the split that a machine classifies correctly."""
+    right = [(machine.relax(images).prediction == labels).sum().item()
+             for images, labels in zip(split.images.split(500), split.labels.split(500))]
+    return sum(right) / len(split)

@@ -1,0 +1,127 @@
+"""A trained feed-forward network: what a checkpoint of kind bp, adv or vit holds."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import model_validator
+from torch import nn
+
+from ep_hw.networks.baselines.layouts import convolutional_layout, transformer_layout
+from ep_hw.networks.baselines.modules import VisionTransformer, convolutional
+from ep_hw.networks.shapes import ConvolutionalSpec, ImageSpec, count_weights
+from mapping.errors import Refusal
+from mapping.fields import Count, Depth, check_size
+from mapping.sealed import Layout
+from simulators.module import Interface, ModuleMachine, ModuleProgram
+
+
+class CNNSpec(ConvolutionalSpec):
+    """A convolutional network with batch norm, layer by layer as large as an EP-CNN of the same channels."""
+
+    architecture: Literal["cnn"] = "cnn"
+
+    def layout(self) -> Layout:
+        return convolutional_layout(self)
+
+    def build(self) -> nn.Module:
+        return convolutional(self)
+
+
+class ViTSpec(ImageSpec):
+    """A vision transformer: `layers` blocks of `heads` heads on tokens of `dim`, `hidden` units in each block's MLP."""
+
+    architecture: Literal["vit"] = "vit"
+    patch: Count
+    layers: Depth
+    heads: Count
+    dim: Count
+    hidden: Count
+
+    @model_validator(mode="after")
+    def _sizes(self):
+        if self.dim % self.heads or any(side % self.patch for side in self.image_shape[1:]):
+            raise ValueError("dim must be a multiple of heads, and the image's sides of patch")
+        values = self.tokens * (4 * self.dim + self.hidden + self.heads * self.tokens)
+        check_size(count_weights(self.layout()), self.layers * values)
+        return self
+
+    @property
+    def tokens(self) -> int:
+        """Patches, and the class token."""
+        return 1 + (self.image_shape[1] // self.patch) * (self.image_shape[2] // self.patch)
+
+    def layout(self) -> Layout:
+        return transformer_layout(self)
+
+    @property
+    def size(self) -> str:
+        return f"{self.layers} layers, {self.heads} heads, dim {self.dim}"
+
+    def build(self) -> nn.Module:
+        return VisionTransformer(self)
+
+
+@dataclass(eq=False)
+class Baseline:
+    """A feed-forward network under the interface of `EPNetwork`, as far as one without a fixed point has it."""
+
+    machines: ClassVar[tuple[str, ...]] = ("reference",)
+
+    spec: CNNSpec | ViTSpec
+    module: nn.Module = field(repr=False)
+    name: str = "network"
+    provenance: dict = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def initialise(cls, spec, seed: int) -> "Baseline":
+        """torch's own initial weights, drawn from `seed` alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(spec, spec.build())
+
+    @classmethod
+    def of(cls, spec, tensors: dict[str, torch.Tensor], name: str, provenance: dict) -> "Baseline":
+        """From a checkpoint's tensors.
+
+        Raises:
+            Refusal: weights that are not finite, naming the tensor.
+        """
+        for key, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise Refusal("tensor is not finite", where=f"layer {key}", got="NaN or infinite values",
+                              allowed="finite numbers", remedy="train again or load an earlier checkpoint")
+        net = cls.initialise(spec, 0)
+        net.module.load_state_dict(tensors)
+        net.module.eval()
+        net.name, net.provenance = name, provenance
+        return net
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint keeps."""
+        return dict(self.module.state_dict())
+
+    def machine(self, device: str = "cpu") -> ModuleMachine:
+        """The module itself as a machine."""
+        return ModuleMachine(self.module, self.spec.image_shape, self.spec.classes, device=device)
+
+    def programs(self, names) -> dict[str, ModuleProgram]:
+        """See `EPNetwork.programs`.
+
+        Raises:
+            Refusal: any machine but the reference.
+        """
+        for name in names:
+            if name != "reference":
+                self.lower()
+        return {name: ModuleProgram(self.module, Interface(self.spec.image_shape, self.spec.classes)) for name in names}
+
+    def lower(self):
+        """Never: there is no EPGraph of a feed-forward network.
+
+        Raises:
+            Refusal: always.
+        """
+        raise Refusal("a feed-forward network has no fixed point to map", where=self.name,
+                      got=f"{self.spec.architecture}, {self.spec.size}", allowed="EP networks; this one runs on the "
+                      "machine reference only", remedy="leave --on out, or name an EP network ('ep-hw models')")

@@ -1,0 +1,151 @@
+"""Checkpoints: sealed files (mapping.sealed) whose header says what the weights are. Nothing is ever unpickled."""
+
+from importlib import resources
+from os.path import isfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from ep_hw.data.splits import CLASSES, SHAPES
+from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
+from ep_hw.networks.network import EPNetwork, NetworkSpec
+from ep_hw.networks.random import DRAWN, SEED, draw
+from mapping.errors import Refusal
+from mapping.fields import Fraction, Name, Seed, Stated, check_named
+from mapping.files import check_new, refusing, write_atomically
+from mapping.sealed import Layout, Sealed, checksum, open_sealed, seal
+
+FORM = "ep-hw checkpoint 2"
+MOST_IMAGES = 4096   # that a checkpoint keeps to calibrate converters with
+_REMEDY = "train it again, or restore the file"
+_OLDER = ("train it again; an EP network can also be exported by the version that wrote it ('ep-hw export') and "
+          "brought in by this one ('ep-hw import NAME.pt --map NAME.toml --loss cross-entropy --readout outside --pool "
+          "max --stride 1')")
+Images = Annotated[int, Field(ge=0, lt=2**40)]
+
+
+class TrainedOn(Stated):
+    """The data set, the seed of its split, and the numbers of training and test images."""
+
+    name: Name
+    split_seed: Seed
+    train: Images
+    test: Images
+
+
+def _architecture(spec) -> str:
+    """Which network a header's spec is of; those of EP networks do not say."""
+    return str(spec.get("architecture", "ep") if isinstance(spec, dict) else getattr(spec, "architecture", "ep"))
+
+
+class Header(Stated):
+    """What a checkpoint says of itself; `accuracy` is a fraction of a split, `recipe` is kept as it was."""
+
+    name: Name
+    spec: Annotated[Annotated[NetworkSpec, Tag("ep")] | Annotated[CNNSpec, Tag("cnn")] | Annotated[ViTSpec, Tag("vit")],
+                    Discriminator(_architecture)]
+    recipe: dict
+    data: TrainedOn
+    accuracy: dict[Literal["validation", "test"], Fraction]
+
+    @model_validator(mode="after")
+    def _made_for(self):
+        """Images or classes of other data would be shown to the network, or its labels counted wrong."""
+        data, own = self.data.name, (self.spec.image_shape, self.spec.classes)
+        if data in SHAPES and own != (SHAPES[data], CLASSES[data]):
+            raise ValueError(f"{data} has images {SHAPES[data]} of {CLASSES[data]} classes, not {own[0]} of {own[1]}")
+        return self
+
+
+def save_checkpoint(net: EPNetwork | Baseline, path: str | Path, *, recipe: dict, data: dict,
+                    accuracy: dict[str, float]):
+    """Write a network; the file appears whole or not at all.
+
+    Raises:
+        Refusal: the file exists, the folder cannot be written, or the network's name is none.
+    """
+    check_named(net.name, path)
+    with refusing("a network that no checkpoint holds", where=path, allowed="an accuracy and counts in their ranges",
+                  remedy="correct what is said of it"):
+        header = Header(name=net.name, spec=net.spec, recipe=recipe, data=data, accuracy=accuracy)
+    check_new(path)
+    write_atomically(path, seal(FORM, header.model_dump(mode="json"), _arrays(net)))
+
+
+def load(model: str | Path) -> EPNetwork | Baseline:
+    """A packaged model ("digits") or a drawn one ("cifar10-paper-random") by name, or a checkpoint file.
+
+    Raises:
+        Refusal: unknown name, missing, truncated or altered file, wrong shapes, weights that are not finite.
+    """
+    if str(model) in DRAWN:
+        return _drawn(str(model))
+    sealed, header = _open(model)
+    arrays = sealed.arrays(_layout(header.spec, sealed))
+    network = EPNetwork if isinstance(header.spec, NetworkSpec) else Baseline
+    return network.of(header.spec, {name: torch.from_numpy(array) for name, array in arrays.items()}, header.name,
+                      _provenance(header, sealed.sha256))
+
+
+def provenance_of(model: str | Path) -> tuple[Header, str]:
+    """A model's header and the sha256 of its tensors, which are not read.
+
+    Raises:
+        Refusal: see `load`.
+    """
+    if str(model) in DRAWN:
+        return _header_of_drawn(net := draw(str(model))), checksum(_arrays(net))
+    sealed, header = _open(model)
+    return header, sealed.sha256
+
+
+def model_names() -> list[str]:
+    """Names that `load` knows."""
+    return [*packaged_models(), *DRAWN]
+
+
+def packaged_models() -> dict[str, Path]:
+    """Name -> file of the models that the package ships."""
+    folder = Path(str(resources.files(__package__) / "models"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def _drawn(name: str) -> EPNetwork:
+    """A network drawn from a seed, with the provenance of one that saw no image."""
+    net = draw(name)
+    net.provenance = _provenance(_header_of_drawn(net), checksum(_arrays(net)))
+    return net
+
+
+def _header_of_drawn(net: EPNetwork) -> Header:
+    seen = TrainedOn(name=DRAWN[net.name].data, split_seed=0, train=0, test=0)
+    return Header(name=net.name, spec=net.spec, recipe={"seed": SEED}, data=seen, accuracy={})
+
+
+def _provenance(header: Header, sha256: str) -> dict:
+    return {**header.model_dump(mode="json"), "sha256": sha256}
+
+
+def _arrays(net: EPNetwork | Baseline) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in net.tensors().items()}
+
+
+def _open(model: str | Path) -> tuple[Sealed, Header]:
+    path = packaged_models().get(str(model), Path(model))
+    if not isfile(path):
+        raise Refusal("no such model", where="MODEL", got=str(path),
+                      allowed=f"{', '.join(model_names())} or a checkpoint file",
+                      remedy="train one with 'ep-hw train'")
+    sealed = open_sealed(path, FORM, _REMEDY, _OLDER)
+    return sealed, sealed.read_as(Header)
+
+
+def _layout(spec, sealed: Sealed) -> Layout:
+    """What a spec needs, and of calibration images, which are optional, any number up to `MOST_IMAGES`."""
+    _, shape = sealed.layout.get("calibration", ("", ()))
+    if isinstance(spec, NetworkSpec) and shape:
+        return {**spec.layout(), "calibration": ("float32", (min(shape[0], MOST_IMAGES), *spec.image_shape))}
+    return spec.layout()

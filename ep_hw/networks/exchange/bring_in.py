@@ -1,0 +1,112 @@
+"""Importing: a state dict becomes a checkpoint, if the dynamics that its key map states are ours.
+
+The map says of the network what its tensors do not (`KeyMap`). What no machine here computes is refused by name. The
+check then runs the stated dynamics on the file's own tensors (`Source`) and compares states and logits. It finds
+weights that were read wrongly, not a map that says another slope or normalisation than they were trained with: that
+shows in accuracy alone (`trial`).
+"""
+
+import os
+from pathlib import Path
+
+import torch
+
+from ep_hw.data.splits import CLASSES, SPLIT_SEED, load_data
+from ep_hw.networks.accuracy import accuracy
+from ep_hw.networks.calibration import calibrated
+from ep_hw.networks.checkpoint import load, save_checkpoint
+from ep_hw.networks.exchange.archive import read_archive
+from ep_hw.networks.exchange.keys import KeyMap, load_map
+from ep_hw.networks.exchange.layers import Layer, read_layers
+from ep_hw.networks.exchange.recorded import recorded
+from ep_hw.networks.exchange.source import Source
+from ep_hw.networks.network import EPNetwork, NetworkSpec
+from mapping.errors import Refusal
+from mapping.files import refusing
+from simulators.reference import ReferenceMachine
+
+CHECKED_STEPS, CHECKED_IMAGES = 20, 4
+CHECKED_TO = 1e-9   # float64; states are at most 1
+TRIED_IMAGES = 100
+
+
+def import_checkpoint(file: str | Path, keys: str, out: str | Path, *, root=None,
+                      **stated: object) -> tuple[EPNetwork, float]:
+    """Turn a file of torch.save into a checkpoint, with calibration images of its data where these are there.
+
+    Args:
+        keys: "laborieux", "advep", or a TOML file of the fields of `KeyMap`.
+        root: folder of the data, see `load_data`.
+        stated: fields that the map leaves open; `stride` is that of every convolution.
+
+    Returns:
+        The network, and the largest difference of states and logits from the stated dynamics on random images.
+
+    Raises:
+        Refusal: no such file, a network that is not described or cannot be represented, or the check fails.
+    """
+    for source in filter(os.path.exists, (file, keys)):
+        if os.path.exists(out) and os.path.samefile(source, out):
+            raise Refusal("the import would be written over its source", where=str(out), got="one file",
+                          allowed="a file of its own", remedy="choose another --out")
+    archive = read_archive(file)
+    key_map = load_map(keys, stated, recorded(archive.content))
+    _check_representable(key_map, file)
+    layers = read_layers(archive, key_map)
+    net = _network(key_map, layers, file)
+    net.name = Path(out).stem
+    difference = compare(net, Source(key_map, layers))
+    if not difference <= CHECKED_TO:
+        raise Refusal("the imported network moves differently from its source", where=str(file),
+                      got=f"a difference of {difference:.1e}", allowed=f"up to {CHECKED_TO:g}",
+                      remedy="report this: a file that was read rightly cannot do so")
+    save_checkpoint(calibrated(net, root), out, data=net.provenance["data"], accuracy={},
+                    recipe={"imported": Path(file).name, "keys": key_map.model_dump(mode="json")})
+    return load(out), difference
+
+
+def trial(net: EPNetwork, root=None) -> tuple[int, int] | None:
+    """Right answers on the first `TRIED_IMAGES` test images of the data that a key map named, and how many these are.
+
+    Returns:
+        None where the data are not there.
+    """
+    try:
+        test = load_data(net.provenance["data"]["name"], "test", root).take(slice(TRIED_IMAGES))
+    except Refusal:
+        return None
+    return round(accuracy(net, test) * len(test)), len(test)
+
+
+def compare(net: EPNetwork, source: Source) -> float:
+    """Largest difference between our reference's states and logits and those of the source, float64."""
+    images = torch.rand((CHECKED_IMAGES, *net.spec.image_shape), dtype=torch.float64,
+                        generator=torch.Generator().manual_seed(0))
+    ours = ReferenceMachine(net.lower(), dtype=torch.float64).relax(images, CHECKED_STEPS, schedule="synchronous")
+    states, logits = source.relax(images, CHECKED_STEPS)
+    return max((a - b).abs().max().item() for a, b in zip((*ours.states, ours.logits), (*states, logits)))
+
+
+def _check_representable(keys: KeyMap, file):
+    if found := keys.foreign():
+        raise Refusal("a network that cannot be represented", where=str(file), got=", ".join(found),
+                      allowed="the cross-entropy, a readout outside the energy, max-pools, strides of 1",
+                      remedy="train such a network (--loss cel --softmax --pools m... --strides 1 ... in the code of "
+                             "Laborieux et al.)")
+
+
+def _network(keys: KeyMap, layers: list[Layer], file) -> EPNetwork:
+    *hidden, (readout, bias) = layers
+    if len(readout) != CLASSES[keys.data]:
+        raise Refusal("the network tells other classes apart than its data", where=str(file),
+                      got=f"{len(readout)} classes", allowed=f"the {CLASSES[keys.data]} of {keys.data}",
+                      remedy="choose the --map of the data that it was trained on")
+    settings = keys.model_dump(include={"image_shape", "paddings", "pools", "slope", "mean", "scale", "schedule",
+                                        "steps", "tolerance"})
+    with refusing("the tensors make no network", where=file, allowed="a network that a checkpoint holds",
+                  remedy="correct --map"):
+        spec = NetworkSpec(**settings, channels=tuple(len(weight) for weight, _ in hidden), classes=len(readout),
+                           kernel=hidden[0][0].shape[-1])
+    weights = [*(weight for weight, _ in hidden), readout.view(-1, *spec.geometry()[-1][2])]
+    return EPNetwork(spec, weights, [*(b for _, b in hidden), bias], provenance={
+        "data": {"name": keys.data, "split_seed": SPLIT_SEED, "train": 0, "test": 0}})

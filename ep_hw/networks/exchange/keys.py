@@ -1,0 +1,161 @@
+"""Key maps: where a state dict keeps its layers, and what it does not say of its network."""
+
+import logging
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ep_hw.data.splits import SHAPES, DataName
+from mapping.errors import Refusal
+from mapping.fields import (
+    LONGEST_NAME,
+    Count,
+    Finite,
+    ImageShape,
+    Padding,
+    PerChannel,
+    PerLayer,
+    Positive,
+    Scale,
+    Stated,
+    Steps,
+    read_as,
+)
+from mapping.files import parse_toml, read_bytes, refusing
+
+PACKAGED = {"laborieux": "laborieux.toml", "advep": "laborieux.toml",   # the fork kept names and settings on CIFAR-10
+            "advep-cifar100": "advep-cifar100.toml"}
+ASKED = {"loss": "--loss cross-entropy or mse", "readout": "--readout outside or inside (the energy)",
+         "pool": "--pool max or average", "strides": "--stride N (1: every pixel)",
+         "slope": "--slope A (the activation is clamp(A x, 0, 1))"}
+_SPELLED = ("state what it was trained with: in the code of Laborieux et al. --loss cel is cross-entropy, --softmax a "
+            "readout outside, --act my_hard_sig slope 0.5, hard_sigmoid slope 1")
+
+
+def _pattern(text: str) -> str:
+    if text.count("{n}") != 1 or set(text.replace("{n}", "")) & set("{}") or not text.isprintable():
+        raise ValueError(f"{text!r} must hold {{n}} once, where the layer's number stands, and no other braces")
+    return text
+
+
+Pattern = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_pattern)]
+
+
+class KeyMap(Stated):
+    """Names of the tensors of layer n = 0, 1, ..., the readout last, and the settings of the network.
+
+    `state_dict` is the entry that holds the state dict, where the file holds more than that. `loss` and `readout` are
+    those of training: a readout inside the energy feeds back, one outside only reads the top layer. `pool` is the kind
+    of all pools, `pools` their sides, which are also how far they move; `strides` are those of the convolutions. See
+    `NetworkSpec` for the rest. Channels, kernel and classes follow from the tensors.
+    """
+
+    data: DataName
+    image_shape: ImageShape
+    state_dict: str | None = Field(None, max_length=LONGEST_NAME)
+    weight: Pattern = "synapses.{n}.weight"
+    bias: Pattern = "synapses.{n}.bias"
+    loss: Literal["cross-entropy", "mse"]
+    readout: Literal["outside", "inside"]
+    paddings: PerLayer[Padding]
+    strides: PerLayer[Count]
+    pool: Literal["max", "average"]
+    pools: PerLayer[Count]
+    slope: Positive
+    mean: PerChannel[Finite]
+    scale: PerChannel[Scale]
+    schedule: Literal["synchronous", "alternating"]
+    steps: Steps
+    tolerance: Positive = 1e-3
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.image_shape != SHAPES[self.data]:
+            raise ValueError(f"images of {self.data} have shape {SHAPES[self.data]}")
+        if not len(self.paddings) == len(self.strides) == len(self.pools):
+            raise ValueError("paddings, strides and pools must have one entry a convolution each")
+        if not len(self.mean) == len(self.scale) == self.image_shape[0]:
+            raise ValueError("mean and scale must have one entry per image channel each")
+        if self.weight == self.bias:
+            raise ValueError("weights and biases have one name")
+        return self
+
+    def key(self, kind: Literal["weight", "bias"], n: int) -> str:
+        """The name of layer n's weight or bias."""
+        return getattr(self, kind).replace("{n}", str(n))
+
+    def foreign(self) -> list[str]:
+        """What it states that no machine here computes."""
+        stated = {"the mean squared error": self.loss == "mse",
+                  "a readout inside the energy": self.readout == "inside",
+                  "average pools": self.pool == "average" and max(self.pools) > 1,
+                  "convolutions with a stride": max(self.strides) > 1}
+        return [name for name, found in stated.items() if found]
+
+    def sentence(self) -> str:
+        """What is assumed of the network's dynamics."""
+        return (f"{self.loss} on a readout {self.readout} the energy, {self.pool} pools, strides "
+                f"{', '.join(map(str, self.strides))}, activation clamp({self.slope:g} x, 0, 1), no dilation, zeros as "
+                "padding")
+
+
+def load_map(name: str, stated: Mapping[str, object] | None = None,
+             recorded: Mapping[str, object] | None = None) -> KeyMap:
+    """A packaged map by name, or a TOML file, completed by what else is known of the network.
+
+    Args:
+        stated: fields on the command line; a `stride` is that of every convolution.
+        recorded: fields that the imported file itself records.
+
+    What a packaged map assumes, because its code's files do not say it, is said in a warning.
+
+    Raises:
+        Refusal: no such file, a field that is unknown or out of range, or of which two things are said, or nothing is.
+    """
+    path = Path(str(resources.files(__package__) / PACKAGED[name])) if name in PACKAGED else Path(name)
+    with refusing("no readable key map", where=f"--map {name}", remedy="correct it, or what is stated beside it",
+                  allowed=f"{', '.join(PACKAGED)} or a TOML file as 'ep-hw export' writes it"):
+        fields = parse_toml(read_bytes(path))
+        assumed = fields.pop("assumed", {}) if name in PACKAGED else {}
+        merged = _agreed({f"--map {name}": fields, "the command line": _spread(stated or {}, fields),
+                          "the arguments in the file": recorded or {}})
+        missing = [field for field in ASKED if field not in merged]
+        if missing and not assumed:
+            raise Refusal("it is not stated how the network was trained", where=f"--map {name}",
+                          got=f"nothing on {', '.join(missing)}", allowed=", ".join(map(ASKED.get, missing)),
+                          remedy=_SPELLED)
+        read = read_as(KeyMap, merged | {field: assumed[field] for field in missing})
+    if missing:
+        logging.getLogger(__name__).warning(
+            "--map %s: how the network was trained is not stated; assumed is %s. If that is wrong (mse is this code's "
+            "default), what comes out is another network: state %s", name, read.sentence(),
+            ", ".join(map(ASKED.get, missing)))
+    return read
+
+
+def _spread(stated: Mapping[str, object], fields: dict) -> dict:
+    """What is stated, with a stride for each convolution that the map has a padding for."""
+    found = {name: value for name, value in stated.items() if value is not None}
+    if "stride" in found and isinstance(fields.get("paddings"), list):
+        found["strides"] = [found.pop("stride")] * len(fields["paddings"])
+    return found
+
+
+def _agreed(sources: dict[str, Mapping[str, object]]) -> dict:
+    """The fields of all sources together.
+
+    Raises:
+        Refusal: two of them disagree.
+    """
+    found: dict[str, tuple[str, object]] = {}
+    for source, fields in sources.items():
+        for name, value in fields.items():
+            if name in found and found[name][1] != value:
+                first, other = found[name]
+                raise Refusal("two things are said of the network", where=name, got=f"{other} ({first}) and {value} "
+                              f"({source})", allowed="one", remedy="correct the one that is wrong")
+            found[name] = source, value
+    return {name: value for name, (_, value) in found.items()}

@@ -1,0 +1,134 @@
+"""The layers of a network in a state dict: that they are all there, and make a network, before any is read."""
+
+import logging
+import math
+
+import torch
+
+from ep_hw.data.pickles import Call
+from ep_hw.networks.exchange.archive import Archive, is_tensor
+from ep_hw.networks.exchange.formats import SAVE, not_tensors
+from ep_hw.networks.exchange.keys import KeyMap
+from mapping.errors import Refusal, printable
+
+Layer = tuple[torch.Tensor, torch.Tensor]
+Size = tuple[int, ...]
+
+
+def read_layers(archive: Archive, keys: KeyMap) -> list[Layer]:
+    """(weight, bias) of each layer in float32, the readout (classes, numbers in the last map) last.
+
+    Raises:
+        Refusal: tensors are missing, unknown or unreadable, or make no network in the map's terms.
+    """
+    state = state_dict(archive, keys.state_dict)
+    names = [(keys.key("weight", n), keys.key("bias", n)) for n in range(len(keys.paddings) + 1)]
+    _check_depth(archive, state, keys)
+    _check_names(archive, state, names)
+    stored = [[archive.stored(name, state[name]) for name in pair] for pair in names]
+    for (weight, bias), (_, name) in zip(stored, names):
+        if bias.size != weight.size[:1]:
+            raise _unfit(archive, name, f"a bias of size {bias.size} for a weight of {weight.size}",
+                         f"one of size {weight.size[:1]}", "name the layers in --map")
+    *convolutions, (readout, _) = zip([weight.size for weight, _ in stored], [name for name, _ in names])
+    last = _last_map(archive, keys, convolutions)
+    if len(readout) != 2 or readout[1] != math.prod(last):
+        raise _unfit(archive, names[-1][0], f"a readout of size {readout}, above a last map of {last}",
+                     f"one of size (classes, {math.prod(last)})", "correct paddings, strides and pools in --map; a "
+                     "network with dilation or other padding than zeros cannot be represented")
+    if any(tensor.dtype is torch.float64 for tensors in stored for tensor in tensors):
+        logging.getLogger(__name__).warning("%s: weights in float64 are rounded to float32",
+                                            printable(str(archive.path)))
+    return [tuple(map(archive.tensor, pair, tensors)) for pair, tensors in zip(names, stored)]
+
+
+def state_dict(archive: Archive, entry: str | None) -> dict[str, Call]:
+    """The state dict in a file: the whole of it, or one of its entries.
+
+    Raises:
+        Refusal: there is none.
+    """
+    content = archive.content
+    if isinstance(content, Call):
+        raise not_tensors(archive.path, f"a pickled {content.function!r}, which only its own code can open",
+                          f"{SAVE} instead of the model itself")
+    state = content.get(entry, content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(name, str) and is_tensor(t) for name, t in state.items()):
+        got = f"entries {', '.join(map(repr, list(state)[:6]))}" if isinstance(state, dict) else type(state).__name__
+        raise Refusal("not a state dict", where=str(archive.path), got=got, allowed="names with their tensors",
+                      remedy=f"{SAVE}, and name its entry as state_dict in --map where it is one of several")
+    return state
+
+
+def _check_depth(archive: Archive, state: dict, keys: KeyMap):
+    """As many weights in a row as the map has layers, none of them dense but the readout's."""
+    depth = next(n for n in range(len(state) + 1) if keys.key("weight", n) not in state)
+    names = [keys.key("weight", n) for n in range(depth)]
+    for name in names[:-1]:
+        if len(size := archive.stored(name, state[name]).size) == 2:
+            raise _unable(archive, name, f"a dense layer of size {size} below the readout",
+                          "convolutions, then one dense readout", "without hidden dense layers")
+    if depth and depth != len(keys.paddings) + 1:
+        raise _unfit(archive, "state dict", f"{depth} layers", f"{len(keys.paddings) + 1}: one for each of the "
+                     "paddings in --map, and a readout", "name by --map a TOML file whose paddings, strides and pools "
+                     "have an entry for each convolution")
+
+
+def _check_names(archive: Archive, state: dict, names: list[tuple[str, str]]):
+    """Exactly the tensors of the map."""
+    wanted = [name for pair in names for name in pair]
+    missing, more = [name for name in wanted if name not in state], [name for name in state if name not in wanted]
+    weights, biases = zip(*names)
+    if missing and not more and set(missing) <= set(biases):
+        bias, weight = missing[0], weights[biases.index(missing[0])]
+        raise _unable(archive, bias, f"no bias, as in {len(missing)} layers", "a bias in every layer",
+                      f"with biases, or add zeros: state[{bias!r}] = torch.zeros(len(state[{weight!r}])) and so on")
+    if missing or more:
+        raise _unfit(archive, "state dict", _some(more) or f"no {_some(missing)}", _some(wanted),
+                     "name the layers as weight and bias in --map; a network with other tensors, of normalisation or "
+                     "of feedback, cannot be represented")
+
+
+def _last_map(archive: Archive, keys: KeyMap, convolutions: list[tuple[Size, str]]) -> Size:
+    """Shape (C, H, W) of the map that the readout reads."""
+    kernel, shape = convolutions[0][0][-1], keys.image_shape
+    for (size, name), padding, stride, pool in zip(convolutions, keys.paddings, keys.strides, keys.pools):
+        _check_convolution(archive, name, size, shape[0], kernel)
+        sides = [(max(side + 2 * padding - kernel, -1) // stride + 1) // pool for side in shape[1:]]
+        if min(sides) < 1:
+            raise _unfit(archive, name, f"nothing left of a map of {shape[1]}x{shape[2]}",
+                         f"kernel {kernel}, padding {padding}, stride {stride} and pool {pool} that fit",
+                         "correct paddings, strides and pools in --map")
+        shape = (size[0], *sides)
+    return shape
+
+
+def _check_convolution(archive: Archive, name: str, size: Size, channels: int, kernel: int):
+    if len(size) != 4 or size[2] != size[3]:
+        raise _unable(archive, name, f"a weight of size {size}", "square kernels, (C_out, C_in, k, k)",
+                      "with such layers")
+    if size[2] != kernel:
+        raise _unable(archive, name, f"a kernel of {size[2]}x{size[2]}, above one of {kernel}x{kernel}",
+                      "one size of kernels in all layers", "with one size of kernels")
+    if size[1] != channels and channels % size[1] == 0:
+        raise _unable(archive, name, f"{size[1]} of {channels} channels below: a convolution in "
+                      f"{channels // size[1]} groups", "convolutions that read every channel", "without groups")
+    if size[1] != channels:
+        raise _unfit(archive, name, f"{size[1]} channels to read", f"the {channels} of the map below",
+                     "name the layers in their order in --map")
+
+
+def _unfit(archive: Archive, where: str, got: str, allowed: str, remedy: str) -> Refusal:
+    """Of tensors that the map does not describe."""
+    return Refusal("the state dict does not fit the key map", where=f"{archive.path}, {where}", got=got,
+                   allowed=allowed, remedy=remedy)
+
+
+def _unable(archive: Archive, where: str, got: str, allowed: str, training: str) -> Refusal:
+    """Of tensors of a network that no checkpoint holds."""
+    return Refusal("a network that cannot be represented", where=f"{archive.path}, {where}", got=got, allowed=allowed,
+                   remedy=f"train one {training}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")

@@ -1,0 +1,160 @@
+"""An EP-CNN with trainable tensors, and its lowering to an EPGraph."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+import mapping
+from ep_hw.networks.shapes import ConvolutionalSpec
+from ep_hw.threads import threads
+from mapping.errors import Refusal
+from mapping.fields import Positive, Steps
+from mapping.graph import Activity, Coupling, EPGraph, Population
+from mapping.program import Program
+from mapping.sealed import Layout
+from simulators.reference import FloatArm, FloatSubstrate, ReferenceMachine
+
+
+class NetworkSpec(ConvolutionalSpec):
+    """Shape and dynamics of an EP-CNN, as the checkpoint's header keeps them.
+
+    `scale` is three standard deviations in the paper's recipe; `steps` is the longest free phase, in time steps (an
+    alternating sweep is two).
+    """
+
+    slope: Positive = 0.5
+    schedule: Literal["synchronous", "alternating"] = "alternating"
+    steps: Steps = 200
+    tolerance: Positive = 1e-3
+
+    def layout(self) -> Layout:
+        layers = list(enumerate(layer_shapes(self)))
+        return {f"weight{n}": ("float32", shape) for n, shape in layers} | {
+            f"bias{n}": ("float32", shape[:1]) for n, shape in layers}
+
+
+@dataclass(eq=False)
+class EPNetwork:
+    """Weights of an EP-CNN: `weights[n]` (C_out, C_in, k, k) and `biases[n]` (C_out,) for layers n, readout last.
+
+    `calibration` holds some training images (N, C, H, W) that size a machine's converters when it is compiled.
+    `provenance` is the checkpoint's header (spec, recipe, data, accuracy) and the sha256 of its tensors, empty for a
+    network made here.
+    """
+
+    machines: ClassVar[tuple[str, ...]] = ("reference", "loihi", "crossbar:pcm")  # evaluated where none is named
+
+    spec: NetworkSpec
+    weights: list[torch.Tensor] = field(repr=False)
+    biases: list[torch.Tensor] = field(repr=False)
+    calibration: torch.Tensor | None = field(default=None, repr=False)
+    name: str = "network"
+    provenance: dict = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def initialise(cls, spec: NetworkSpec, seed: int, dtype=torch.float32) -> "EPNetwork":
+        """Uniform in +-1/sqrt(fan-in), torch's default for convolutions."""
+        generator = torch.Generator().manual_seed(seed)
+        weights, biases = [], []
+        for shape in layer_shapes(spec):
+            bound = 1 / math.sqrt(math.prod(shape[1:]))
+            for store, size in ((weights, shape), (biases, shape[:1])):
+                store.append((torch.rand(size, generator=generator, dtype=dtype) * 2 - 1) * bound)
+        return cls(spec, weights, biases)
+
+    @classmethod
+    def of(cls, spec: NetworkSpec, tensors: dict[str, torch.Tensor], name: str, provenance: dict) -> "EPNetwork":
+        """From a checkpoint's tensors.
+
+        Raises:
+            Refusal: weights that are not finite, naming the layer, or calibration images that are none.
+        """
+        _check_images(tensors.get("calibration"))
+        depth = len(layer_shapes(spec))
+        net = cls(spec, *([tensors[f"{kind}{n}"] for n in range(depth)] for kind in ("weight", "bias")),
+                  tensors.get("calibration"), name, provenance)
+        net._graph()
+        return net
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint keeps."""
+        named = {f"{kind}{n}": tensor for kind, tensors in (("weight", self.weights), ("bias", self.biases))
+                 for n, tensor in enumerate(tensors)}
+        return named if self.calibration is None else {**named, "calibration": self.calibration}
+
+    def to(self, device: str) -> "EPNetwork":
+        """Itself, with weights on that device, laid out as its convolutions like them."""
+        layout = torch.channels_last if device == "cuda" else torch.preserve_format
+        self.weights = [w.to(device, memory_format=layout) for w in self.weights]
+        self.biases = [b.to(device) for b in self.biases]
+        return self
+
+    def machine(self, device: str = "cpu") -> ReferenceMachine:
+        """The digital reference."""
+        return ReferenceMachine(self._graph(), device)
+
+    def programs(self, names) -> dict[str, Program]:
+        """The network compiled for each of the machines named.
+
+        Raises:
+            Refusal: an unknown machine, or one that cannot hold the network.
+        """
+        graph = self.lower()
+        return {name: mapping.compile(graph, name) for name in names}
+
+    def substrate(self) -> FloatSubstrate:
+        """Float arithmetic on this network's own tensors: an update of the weights is seen at once."""
+        geometry = self.spec.geometry()
+        arms = [FloatArm(w, b, p, s, unpooled) for w, b, p, s, (_, unpooled, _) in
+                zip(self.weights, self.biases, self.spec.paddings, self.spec.pools, geometry)]
+        readout = FloatArm(self.weights[-1], self.biases[-1], 0, 1, (self.spec.classes, 1, 1))
+        like = self.weights[0]
+        return FloatSubstrate(arms, readout, [self.spec.slope] * len(arms), [post for *_, post in geometry],
+                              like.new_tensor(self.spec.mean), like.new_tensor(self.spec.scale))
+
+    @threads(1)
+    def lower(self) -> EPGraph:
+        """The EPGraph of this network (equations 1 to 4 of mapping.graph), copied to numpy float32.
+
+        Raises:
+            Refusal: weights that are not finite or whose shapes do not chain, naming the layer.
+        """
+        graph = self._graph()
+        return graph if self.calibration is None else replace(graph, activity=_record(graph, self.calibration))
+
+    def _graph(self) -> EPGraph:
+        """What `lower` gives, without the record of its calibration images."""
+        spec, geometry = self.spec, self.spec.geometry()
+        arrays = [(_numpy(w), _numpy(b)) for w, b in zip(self.weights, self.biases)]
+        couplings = tuple(
+            Coupling(f"conv{n + 1}", w, b, spec.paddings[n], spec.pools[n], geometry[n][0])
+            for n, (w, b) in enumerate(arrays[:-1]))
+        populations = tuple(Population(f"layer{n + 1}", post, spec.slope) for n, (*_, post) in enumerate(geometry))
+        readout = Coupling("readout", *arrays[-1], 0, 1, geometry[-1][2])
+        return EPGraph(spec.image_shape, np.float32(spec.mean), np.float32(spec.scale), populations, couplings,
+                       readout, spec.schedule, spec.steps, spec.tolerance)
+
+
+def layer_shapes(spec: NetworkSpec) -> list[tuple[int, int, int, int]]:
+    """Weight shapes (C_out, C_in, k_h, k_w) of all layers, the readout last."""
+    inputs = (spec.image_shape[0], *spec.channels[:-1])
+    shapes = [(c_out, c_in, spec.kernel, spec.kernel) for c_out, c_in in zip(spec.channels, inputs)]
+    return [*shapes, (spec.classes, *spec.geometry()[-1][2])]
+
+
+def _check_images(images: torch.Tensor | None):
+    if images is not None and not (len(images) and ((images >= 0) & (images <= 1)).all()):
+        raise Refusal("calibration images are none", where="calibration", got=f"{len(images)}, not all in [0, 1]",
+                      allowed="one or more, with values in [0, 1]", remedy="train again or load an earlier checkpoint")
+
+
+def _record(graph: EPGraph, images) -> Activity:
+    states = ReferenceMachine(graph).relax(images).states
+    return Activity(_numpy(images), tuple(map(_numpy, states)))
+
+
+def _numpy(tensor) -> np.ndarray:
+    return tensor.detach().cpu().float().contiguous().numpy().copy()

@@ -1,0 +1,95 @@
+"""The programs that names of machines, of folders and of other models stand for."""
+
+from collections.abc import Sequence
+from os.path import isdir
+from pathlib import Path
+
+import mapping
+from ep_hw.data.splits import draw, load_data
+from ep_hw.networks.baselines import Baseline
+from ep_hw.networks.calibration import calibrated
+from ep_hw.networks.checkpoint import load
+from ep_hw.networks.network import EPNetwork
+from mapping.errors import Refusal
+from mapping.graph import EPGraph
+from mapping.program import FloatProgram, Program, load_program
+from mapping.targets import REFERENCE, REGISTRY
+
+
+def network_and_images(model: str, images: int, seed: int, root=None, download: bool = False):
+    """A network, and `images` test images of the data it was trained on, drawn by `seed`; see `draw`."""
+    net = calibrated(load(model), root, download)
+    return net, draw(load_data(net.provenance["data"]["name"], "test", root, download), images, seed)
+
+
+def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequence[str]) -> dict[str, Program]:
+    """name -> program: the machines of a network, then other models on their reference under their own names.
+
+    Raises:
+        Refusal: see `named_programs`; or another model that was trained on other data.
+    """
+    named = named_programs(net, machines)
+    for other in map(load, others):
+        check_same_data(other, net.provenance["data"]["name"])
+        named[other.name] = other.programs([REFERENCE])[REFERENCE]
+    return named
+
+
+def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[str, Program]:
+    """name -> program: machines named are compiled, folders of compiled programs loaded.
+
+    Raises:
+        Refusal: see `program_of`; or two different programs of one name, as a tuned chip's and its machine's are.
+    """
+    named = net.programs([machine for machine in machines if not _is_folder(machine)])
+    named = {str(program.target): program for program in named.values()}
+    for folder in filter(_is_folder, machines):
+        program = program_of(folder, net.lower())
+        if named.setdefault(str(program.target), program).digest() != program.digest():
+            raise Refusal("two different programs have one name", where=folder, got=program.target,
+                          allowed="a program of each name", remedy="evaluate them in two runs and 'ep-hw compare' them")
+    return named
+
+
+def program_of(machine: str, graph: EPGraph) -> Program:
+    """The program of this network that a machine's name or the folder of a compiled program stands for.
+
+    Raises:
+        Refusal: the machine is unknown, or the folder holds another network.
+    """
+    program = program_like(machine, graph)
+    if FloatProgram(program.target, graph).digest() != FloatProgram(program.target, program.graph).digest():
+        raise _other_network(program)
+    return program
+
+
+def program_like(machine: str, graph: EPGraph) -> Program:
+    """`program_of`, or the program of another network of the same shapes: what `why` compares.
+
+    Raises:
+        Refusal: the machine is unknown, or the folder holds a network of other shapes.
+    """
+    if not _is_folder(machine):
+        return mapping.compile(graph, machine)
+    program = load_program(Path(machine))
+    shapes = [[(c.pre, c.post) for c in g.couplings] for g in (program.graph, graph)]
+    if shapes[0] != shapes[1]:
+        raise _other_network(program)
+    return program
+
+
+def _is_folder(machine: str) -> bool:
+    """Whether a machine is named by its compiled program; the registry's names come first."""
+    return machine.partition("[")[0] not in REGISTRY and isdir(machine)
+
+
+def check_same_data(net: EPNetwork | Baseline, data: str):
+    if (own := net.provenance["data"]["name"]) != data:
+        raise Refusal("another data set", where=net.name, got=own, allowed=data,
+                      remedy="choose models that were trained on the same data")
+
+
+def _other_network(program: Program) -> Refusal:
+    return Refusal("the program was compiled from another network", where=str(program.target),
+                   got="other shapes or arrays", allowed="a program compiled from MODEL",
+                   remedy="compile MODEL again, or name its own checkpoint")

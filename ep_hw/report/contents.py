@@ -1,0 +1,178 @@
+"""From a finished evaluation to everything that its report shows."""
+
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ep_hw.analysis.points import pool
+from ep_hw.analysis.worst import WorstCase, worst_cases
+from ep_hw.evaluation.cells import Cell
+from ep_hw.evaluation.checks import Verdict
+from ep_hw.evaluation.plan import Plan
+from ep_hw.evaluation.rungs import rungs_of
+from ep_hw.evaluation.stored_times import stored_times
+from ep_hw.networks.family import EP, KINDS
+from ep_hw.report import Exhibit, GalleryItem, RunRecord
+from ep_hw.report.cards import card
+from ep_hw.report.figures.temporal import temporal_figure
+from ep_hw.report.models import Entry, Models, Right, models
+from ep_hw.report.resources import circuit_table, resource_tables
+from ep_hw.threats.threat import CLEAN
+from mapping.program import Program, Table
+from mapping.targets import REFERENCE
+
+REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
+GALLERY_ITEMS = 2  # a machine and attack
+Outcome = tuple[list[dict], list[Cell]]   # of an evaluation: summary rows, cells
+
+
+def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], checks: list[Verdict], *, command: str,
+              title: str, jobs: int = 1) -> RunRecord:
+    """The record of an evaluation, with what is measured beside its cells.
+
+    Args:
+        folder: of the run; measurements that are found there are not made again.
+        checks: what became of the trust checks. jobs: see `ep_hw.evaluation.execution.call_all`.
+    """
+    worst = worst_cases(_images(plan, cells))
+    mapping = [table for name in plan.machines for table in _mapping(name, plan.programs[name])]
+    circuit = circuit_table([row for row in summary if row["machine"] in plan.machines])
+    return RunRecord(
+        title, command, summary, gallery(plan, cells), [*mapping, *resource_tables(plan), *circuit], waterfalls(plan),
+        versions(), {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
+                     "attack settings": plan.settings.model_dump(mode="json")},
+        notes(plan, summary), checks, worst, temporal_exhibits(plan, folder, jobs), plan.labels, plan.settings.ensemble,
+        plan.baseline, cards(plan, summary, worst, checks))
+
+
+def cards(plan: Plan, summary: list[dict], worst: Sequence[WorstCase], checks: list[Verdict]) -> list[tuple[str, dict]]:
+    """(file name, content) of the card of each machine of a plan."""
+    return [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions())) for name in plan.machines]
+
+
+def cards_beside(plan: Plan, outcome: Outcome, checks: list[Verdict]) -> list[tuple[str, dict]]:
+    """The cards of a member of the family, see `cards`."""
+    return cards(plan, outcome[0], worst_cases(_images(plan, outcome[1])), checks)
+
+
+def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Outcome]]) -> Models:
+    """A plan's model and the other members of its family: kind by kind over their seeds, then its machines.
+
+    Where the family has no EP networks of other seeds, the model itself on the reference stands for them.
+
+    Args:
+        outcome: summary and cells. members: kind and outcome of each, see `ep_hw.networks.family`.
+    """
+    own = pool(outcome[0])
+    networks = {kind: [found for k, found in members if k == kind] for kind in KINDS.values()}
+    machines = [name for name in plan.machines if name != REFERENCE or networks[EP]]
+    networks[EP] = networks[EP] or [outcome]
+    entries = [Entry(kind, REFERENCE, tuple(pool(rows) for rows, _ in found),
+                     tuple(_right(cells) for _, cells in found)) for kind, found in networks.items() if found]
+    entries += [Entry(f"{plan.model} on {name}", name, (own,)) for name in machines]
+    return models(plan.model, plan.images.data, entries, plan.settings.ensemble, plan.coverage_notes())
+
+
+def _right(cells: Sequence[Cell]) -> Right:
+    """Which images a network gets right on the reference, threat by threat, in the order of its plan."""
+    found: dict[tuple[str, float], list[bool]] = {}
+    for cell in cells:
+        if cell.configuration.machine == REFERENCE:
+            threat, rows = cell.configuration.threat, cell.read()
+            answers = rows["prediction"].to_numpy() == rows["label"].to_numpy()
+            found.setdefault((threat.name, float(threat.strength)), []).extend(answers.tolist())
+    return {case: np.array(answers) for case, answers in found.items()}
+
+
+def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
+    """Target -> rungs, for every machine of the plan that has a ladder."""
+    ladders = {name: rungs_of(plan.programs[name].target) for name in plan.machines}
+    return {name: rungs for name, rungs in ladders.items() if len(rungs) > 1}
+
+
+def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
+    """For each attack and machine the first images broken, at the smallest strength that broke some.
+
+    Attacks in the order of the plan, machines side by side; of machines with chips the first chip.
+    """
+    clean = {(c.configuration.machine, row["image_id"]): row["prediction"] for c in _first_chips(cells)
+             if c.configuration.threat == CLEAN for row in c.read().to_pylist()}
+    attacked = {}
+    for cell in sorted(_first_chips(cells), key=lambda c: c.configuration.threat.strength):
+        if cell.stored.images_path.exists():
+            attacked.setdefault((cell.configuration.threat.kind, cell.configuration.machine), []).append(cell)
+    return [item for kind in dict.fromkeys(threat.kind for threat in plan.threats) for name in plan.machines
+            for item in _first_broken(attacked.get((kind, name), []), clean)]
+
+
+def temporal_exhibits(plan: Plan, folder: Path, jobs: int = 1) -> list[Exhibit]:
+    """Attack time against prediction time for every machine that relaxes, where the plan's suite asks for it."""
+    if plan.temporal is None:
+        return []
+    exhibits = []
+    relaxing = {name: plan.programs[name] for name in plan.machines   # a feed-forward module has no time
+                if isinstance(plan.programs[name], Program)}
+    times = stored_times(folder / "temporal", relaxing, plan.images, plan.temporal, plan.seed, plan.device, jobs)
+    for name, points in times.items():
+        rows = [row for point in points for row in point.rows()]
+        alt = "; ".join(f"T = {r['attack_time']}, step {r['steps']}: {r['accuracy']:.3f}" for r in rows)
+        exhibits.append(Exhibit(f"{plan.model}-temporal-{name}", name,
+                                f"pgd_l2 at {plan.temporal.eps:.3g}, {plan.temporal.iterations} iterations, "
+                                f"{len(plan.images)} images.", f"Accuracy of {name}. {alt}.", temporal_figure(points)))
+    return exhibits
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}}
+
+
+def notes(plan: Plan, summary: list[dict]) -> list[str]:
+    """Remarks a reader of the numbers needs."""
+    votes = f"Noisy machines are judged by majority over {plan.settings.votes} reads."
+    worst = f"White-box results are the worst case for each image over {', '.join(plan.settings.gradients)}."
+    noisy = {name for name, program in plan.programs.items() if program.target.is_noisy}
+    late = dict.fromkeys(row["machine"] for row in summary if row["machine"] not in noisy
+                         and row["threat"] == "clean" and row["unconverged"] > 0.01)
+    stuck = f"More than 1 % of clean images had not settled when {', '.join(late)} reached the step limit."
+    fixed = f"Read noise never settles: {', '.join(sorted(noisy))} run a fixed number of steps."
+    return [worst, votes, *([stuck] if late else []), *([fixed] if noisy else []), *plan.coverage_notes()]
+
+
+def _mapping(name: str, program) -> tuple[Table, ...]:
+    if isinstance(program, Program):
+        return program.tables()
+    table = program.report()   # of a module, which does not know what it is called here
+    return (replace(table, title=f"{name}: {table.title}"),)
+
+
+def _images(plan: Plan, cells: Iterable[Cell]) -> Iterator[dict]:
+    """A row an image and cell, of the machines that were asked for."""
+    columns = ["machine", "chip_seed", "threat", "strength", "image_id", "label", "prediction"]
+    for cell in cells:
+        if cell.configuration.machine in plan.machines and cell.configuration.threat.is_attack:
+            yield from cell.read().select(columns).to_pylist()
+
+
+def _first_chips(cells: Iterable[Cell]) -> list[Cell]:
+    return [cell for cell in cells if not cell.configuration.chip_seed]
+
+
+def _first_broken(cells: list[Cell], clean: dict[tuple, int]) -> list[GalleryItem]:
+    for cell in cells:
+        if broken := _broken(cell, clean):
+            return broken[:GALLERY_ITEMS]
+    return []
+
+
+def _broken(cell: Cell, clean: dict[tuple, int]) -> list[GalleryItem]:
+    rows, adversarial, c = cell.read().to_pylist(), cell.adversarial().numpy(), cell.configuration
+    before = [clean[c.machine, row["image_id"]] for row in rows]
+    return [GalleryItem(c.machine, c.threat.name, c.threat.strength, row["image_id"], row["label"],
+                        cell.images.images[i].numpy(), adversarial[i], before[i], row["prediction"],
+                        row["reference_prediction"])
+            for i, row in enumerate(rows) if before[i] == row["label"] != row["prediction"]]

@@ -1,0 +1,112 @@
+"""What a relaxation takes on each machine, and what the machines say of themselves after a few images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import simulators
+from ep_hw.evaluation.plan import Plan
+from mapping.loihi.program import LoihiProgram
+from mapping.program import Program, Table
+from simulators.crossbar.chip import CrossbarMachine
+from simulators.loihi.energy import mean_cost
+from simulators.loihi.events import count_events
+from simulators.loihi.twin import twin_of
+from simulators.machine import Cost
+
+IMAGES = 16   # counted and relaxed: means over images settle fast, and every step of theirs is held at once
+COLUMNS = ("machine", "counted", "operations, M", "energy, uJ", "energy, range", "latency, ms", "latency, range",
+           "area, mm2", "area, range")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one machine takes for an image. counted: which work the figures are of."""
+
+    machine: str
+    counted: str
+    cost: Cost
+
+
+def resource_tables(plan: Plan) -> list[Table]:
+    """Energy and latency of all machines side by side with their sources, then a report of every crossbar's first chip.
+    """
+    images = plan.images.take(slice(IMAGES)).images
+    found = [_relaxed(name, plan.programs[name], images) for name in plan.machines]
+    taken = [one for some, _ in found for one in some]
+    return [cost_table(taken), *(table for _, tables in found for table in tables)]
+
+
+def _relaxed(name: str, program: Program, images) -> tuple[list[Taken], list[Table]]:
+    """What a machine takes, and its tables. Programs that run on Lava are counted on their twin, to the same bits."""
+    if isinstance(program, LoihiProgram) and program.target.is_whole:
+        return _loihi(name, program, images), []
+    if name.startswith("lava"):
+        return [], []
+    with simulators.open(program) as machine:
+        taken = [Taken(name, "the longest relaxation", machine.cost())]
+        if not isinstance(machine, CrossbarMachine):
+            return taken, []
+        machine.relax(images)
+        return taken, [machine.report()]
+
+
+def _loihi(name: str, program: LoihiProgram, images) -> list[Taken]:
+    with twin_of(program) as twin:
+        count = count_events(twin, images)
+        return [Taken(name, f"events of {len(images)} images", mean_cost(program, count)),
+                Taken(name, "every unit at every step", twin.cost())]
+
+
+def cost_table(taken: list[Taken]) -> Table:
+    """Operations, energy and latency of one image's free phase, and silicon, with the sources as notes."""
+    rows = tuple((t.machine, t.counted, round(t.cost.operations / 1e6, 3),
+                  *_figures(t.cost.energy_j, t.cost.energy_range_j, 1e6),
+                  *_figures(t.cost.latency_s, t.cost.latency_range_s, 1e3),
+                  *_figures(t.cost.area_mm2, t.cost.area_range_mm2, 1)) for t in taken)
+    sources = {}
+    for t in taken:
+        sources.setdefault(t.cost.source, []).append(t.machine)
+    notes = (f"{', '.join(dict.fromkeys(names))}: {source.rstrip('.')}." for source, names in sources.items())
+    return Table("What an image takes: published figures, not measurements", COLUMNS, rows, tuple(notes))
+
+
+def _figures(value: float | None, ends: tuple[float, float] | None, scale: float) -> tuple[str, str]:
+    if value is None:
+        return "none published", ""
+    return _short(value * scale), f"{_short(ends[0] * scale)} to {_short(ends[1] * scale)}" if ends else "see source"
+
+
+def _short(value: float) -> str:
+    """Two significant digits, written out: the sources support no more."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
+def circuit_table(summary: Sequence[dict]) -> list[Table]:
+    """What the circuits met on clean images, and where most conversions clipped; none without circuits.
+
+    Args:
+        summary: rows with saturation, winner_flips and asymmetry, None where a machine has no such thing.
+    """
+    met = {}
+    for row in summary:
+        if row["winner_flips"] is not None:
+            met.setdefault(row["machine"], {}).setdefault((row["threat"], row["strength"]), []).append(row)
+    rows = []
+    for machine, threats in met.items():
+        clipping = {threat: _mean(chips, "saturation") for threat, chips in threats.items()}
+        worst = max(clipping, key=lambda threat: clipping[threat] or 0.0)
+        rows += [_circuit_row(machine, threat, threats[threat])
+                 for threat in dict.fromkeys([("clean", 0.0), worst]) if threat in threats]
+    columns = ("machine", "threat", "conversions clipped", "pool winners changed", "|W_f - W_b| / |W_f|")
+    return [Table("What the circuits met, mean over chips", columns, tuple(rows))] if rows else []
+
+
+def _circuit_row(machine: str, threat: tuple[str, float], chips: list[dict]) -> tuple:
+    values = (_mean(chips, name) for name in ("saturation", "winner_flips", "asymmetry"))
+    return machine, "@".join((threat[0], f"{threat[1]:g}")) if threat[1] else threat[0], *(
+        "none" if value is None else f"{value:.2%}" for value in values)
+
+
+def _mean(rows: list[dict], name: str) -> float | None:
+    known = [row[name] for row in rows if row[name] is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,104 @@
+"""The members of AutoAttack, run by pyautoattack on a machine's differentiable model, judged on the machine itself.
+
+    standard: APGD on the cross-entropy, targeted APGD on the DLR loss, targeted FAB, Square
+    rand:     APGD on the cross-entropy and on the DLR loss, each gradient a mean over reads (for noisy machines)
+    paper:    APGD on the cross-entropy and on the DLR loss, DeepFool, Square (what the paper's library ran)
+
+Square asks the device and is ep_hw.threats.attacks.square. The DLR loss ranks three classes, its targeted form four: of
+fewer classes the untargeted form stands in for the targeted one, and of two, where the cross-entropy and any margin
+climb alike, both are left out. Source: Croce and Hein 2020.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from pyautoattack.fab_pt import FABAttack_PT
+
+from ep_hw.threats.attacks.attempt import Attempt, Candidate
+from ep_hw.threats.attacks.deepfool import DeepFool
+from ep_hw.threats.attacks.gradients import unrolled
+from ep_hw.threats.attacks.square import Square
+from simulators.machine import Machine
+
+_MEMBERS = {"standard": ("apgd-ce", "apgd-t", "fab-t", "square"), "rand": ("apgd-ce", "apgd-dlr"),
+            "paper": ("apgd-ce", "apgd-dlr", "deepfool", "square")}
+ENSEMBLES = tuple(_MEMBERS)
+_NORMS = {"l2": "L2", "linf": "Linf"}
+
+
+def ensemble(name: str, norm: str, eps: float, *, classes: int, unroll: int | None, iterations: int, queries: int,
+             eot: int = 1, average: int = 1, votes: int = 1) -> list[Attempt]:
+    """The attempts of an ensemble of `ENSEMBLES`.
+
+    Args:
+        classes: of the machine. unroll: steps through which the model is differentiated, see `unrolled`.
+        iterations: of APGD and FAB (100 in the source). queries: of Square (5000 in the source). eot: reads averaged
+            for a gradient of APGD (20 in the source). average, votes: of Square and DeepFool on noisy machines.
+    """
+    others = {"deepfool": DeepFool(norm, eps, unroll, votes=votes), "square": Square(norm, eps, queries, average)}
+    return [others.get(kind) or Member(kind, norm, eps, unroll, iterations, eot) for kind in _possible(name, classes)]
+
+
+def _possible(name: str, classes: int) -> list[str]:
+    """The members that rank no more classes than there are."""
+    kinds = ("apgd-dlr" if kind == "apgd-t" and classes < 4 else kind for kind in _MEMBERS[name])
+    return [kind for kind in kinds if kind != "apgd-dlr" or classes > 2]
+
+
+@dataclass(frozen=True)
+class Member(Attempt):
+    """One gradient attack of the ensemble. Targeted ones need as many wrong classes as there are, up to nine."""
+
+    kind: str
+    norm: str
+    eps: float
+    unroll: int | None
+    iterations: int
+    reads: int = 1
+
+    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+        """pyautoattack draws from torch's global generator: it is seeded from `generator` and put back afterwards."""
+        if self.eps == 0:
+            return Candidate.of(images.clone())
+        model = _Model(machine.gradient_model, self.unroll, generator)
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), warnings.catch_warnings():
+            warnings.simplefilter("ignore")   # about zero gradients, which are counted here
+            found = self._attack(model, seed, images.device, machine.graph.classes).perturb(images, labels)
+        return Candidate.of(found.detach().clamp(0, 1), model.zeros(len(images)))
+
+    def _attack(self, model, seed: int, device, classes: int):
+        common = {"n_iter": self.iterations, "norm": _NORMS[self.norm], "eps": self.eps, "seed": seed,
+                  "device": device}
+        if self.kind == "fab-t":
+            return FABAttack_PT(model, n_restarts=1, targeted=True, n_target_classes=min(9, classes - 1), **common)
+        if self.kind == "apgd-t":
+            return APGDAttack_targeted(model, n_restarts=1, n_target_classes=min(9, classes - 1), eot_iter=self.reads,
+                                       **common)
+        return APGDAttack(model, n_restarts=1, loss=self.kind.removeprefix("apgd-"), eot_iter=self.reads, **common)
+
+    def __str__(self):
+        return self.kind
+
+
+class _Model:
+    """A machine's differentiable model as a function of images, watching the gradients that come back."""
+
+    def __init__(self, machine: Machine, unroll: int | None, generator):
+        self.machine, self.unroll, self.generator = machine, unroll, generator
+        self.gradients = self.flat = 0
+
+    def __call__(self, images):
+        if images.requires_grad:
+            images.register_hook(self._look)
+        return unrolled(self.machine, images, self.unroll, self.generator).logits
+
+    def _look(self, gradient):
+        self.gradients += len(gradient)
+        self.flat += int((gradient.flatten(1).abs().amax(1) == 0).sum())
+
+    def zeros(self, batch: int):
+        """(B,) fraction of zero gradients, a mean over the batch."""
+        return torch.full((batch,), self.flat / max(self.gradients, 1))

@@ -1,0 +1,124 @@
+"""The attack of Carlini and Wagner 2017 in l2: the smallest perturbation that wins, for a price c on losing.
+
+    minimise |x' - x|^2 + c max(-m(x'), 0),    m = max_{j != y} z_j - z_y,    x' = (1 + tanh(w) / (1 - e)) / 2   (12)
+
+by Adam in w, cut off at [0, 1], its rate along half a cosine to zero: wide steps first, then ever finer ones. Without
+e, black and white pixels would stand where tanh is flat, and stay. A step that wins lies beyond the boundary, so the
+nearest winner is drawn back to it by halving the way to its image. It counts if it is worth its price, at most what
+the image itself costs: |x' - x|^2 <= c max(-m(x), 0). So c bounds this attack as eps bounds others; else its wide
+steps would win at any price. On a linear model of slope s and distance r to its boundary the minimum lies at
+min(c s / 2, r): the attack wins if c s / 2 reaches r, and never while c s falls short of it, so at a fixed c steep
+logits lose. On noisy machines m is what is left of it beyond the noise: less twice its standard deviation over reads of
+the image. With a search, c is c's first value, raised tenfold until it wins and then halved in between.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ep_hw.threats.attacks.attempt import Attempt, Candidate, read, surely_wrong
+from ep_hw.threats.attacks.gradients import Gradient, loss_of
+from simulators.machine import Machine
+
+_EDGE = 0.02   # e of equation (12)
+_HALVINGS = 8   # of the way back from a winner to its image
+_DECAYS, _TINY = (0.9, 0.999), 1e-8   # of Adam, as in its paper
+
+
+@dataclass(frozen=True)
+class CarliniWagner(Attempt):
+    """Args: c; gradient: of the margin loss; searches: values of c tried, 1 keeps it fixed; rate: Adam's first, in w;
+    votes: reads of a noisy machine that must all be wrong where it wins.
+    """
+
+    c: float
+    gradient: Gradient
+    iterations: int = 100
+    searches: int = 1
+    rate: float = 0.05
+    eot: int = 1
+    votes: int = 1
+
+    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+        best, norms = images.clone(), images.new_full((len(images),), torch.inf)
+        price, low, high = (images.new_full((len(images),), v) for v in (self.c, 0.0, torch.inf))
+        zeros = images.new_zeros(len(images))
+        sway = self._sway(machine, images, labels, generator)
+        for _ in range(self.searches):
+            found, found_norms = self._descend(machine, images, labels, price, sway, generator, zeros)
+            won = found_norms < torch.inf
+            better = (found_norms < norms) | norms.isinf()
+            best[better], norms[better] = found[better], found_norms[better]
+            high, low = torch.where(won, price, high), torch.where(won, low, price)
+            price = torch.where(high.isinf(), 10 * price, (low + high) / 2)
+        return Candidate.of(best, zeros / self.searches)
+
+    def _sway(self, machine, images, labels, generator):
+        """(B,) twice the margin's standard deviation over reads, at least two; zero on deterministic machines."""
+        if machine.deterministic:
+            return images.new_zeros(len(images))
+        ends = read(machine, images, max(2, self.votes), generator)
+        return 2 * torch.stack([loss_of(end.logits, labels, "margin") for end in ends]).std(0)
+
+    def _descend(self, machine, images, labels, price, sway, generator, zeros):
+        """Minimise (12) for each image's own price: its nearest winner, and how far off, or its best loser and inf."""
+        w = torch.atanh((1 - _EDGE) * (2 * images - 1))
+        adam = Adam(w)
+        winner, norms = images.clone(), images.new_full((len(images),), torch.inf)
+        loser, least, worth = images.clone(), norms.clone(), None
+        for done in range(self.iterations):
+            bent = torch.tanh(w)
+            x = ((1 + bent / (1 - _EDGE)) / 2).clamp(0, 1)
+            distance = (x - images).flatten(1).norm(dim=1)
+            lacking, won = self._judge(machine, x, labels, sway, distance < norms, generator)
+            cost = distance.square() + price * lacking
+            worth = cost if worth is None else worth
+            winner[won], norms[won] = x[won], distance[won]
+            cheaper = (lacking > 0) & (cost < least)
+            loser[cheaper], least[cheaper] = x[cheaper], cost[cheaper]
+            gradient = self.gradient(machine, x, labels, generator, self.eot)
+            zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
+            losing = ((lacking > 0) * price).view(-1, 1, 1, 1)
+            rate = self.rate * (1 + math.cos(math.pi * done / self.iterations)) / 2
+            w = w - rate * adam.step((2 * (x - images) - losing * gradient) * (1 - bent**2))
+        winner, norms = self._draw_back(machine, images, labels, winner, norms, sway, generator)
+        worthy = norms.square() <= worth
+        return torch.where(worthy.view(-1, 1, 1, 1), winner, loser), torch.where(worthy, norms, torch.inf)
+
+    def _draw_back(self, machine, images, labels, winner, norms, sway, generator):
+        """Winners, halfway back to their images as often as halving finds a nearer one that still wins."""
+        near, far = torch.zeros_like(norms), torch.ones_like(norms)
+        for _ in range(_HALVINGS):
+            part = (near + far) / 2
+            x = images.lerp(winner, part.view(-1, 1, 1, 1))
+            _, won = self._judge(machine, x, labels, sway, norms < torch.inf, generator)
+            near, far = torch.where(won, near, part), torch.where(won, part, far)
+        return images.lerp(winner, far.view(-1, 1, 1, 1)), far * norms
+
+    def _judge(self, machine, x, labels, sway, asked, generator):
+        """(B,) what is lacking of the margin, 0 on the far side, and which of the images asked about surely win."""
+        margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin") - sway
+        won = (margin > 0) & asked
+        if not machine.deterministic and won.any():
+            won[won.clone()] = surely_wrong(machine, x[won], labels[won], self.votes, generator)
+        return (-margin).clamp(min=0), won
+
+    def __str__(self):
+        return f"cw:{self.gradient}"
+
+
+class Adam:
+    """Steps of Adam, Kingma and Ba 2015, algorithm 1: torch.optim would load a compiler first, seconds in each worker.
+    """
+
+    def __init__(self, like: torch.Tensor):
+        self.mean, self.square, self.steps = torch.zeros_like(like), torch.zeros_like(like), 0
+
+    def step(self, gradient: torch.Tensor) -> torch.Tensor:
+        """The step's direction, to be gone against, for the next gradient."""
+        self.steps += 1
+        self.mean.lerp_(gradient, 1 - _DECAYS[0])
+        self.square.lerp_(gradient.square(), 1 - _DECAYS[1])
+        mean, square = (m / (1 - decay**self.steps) for m, decay in zip((self.mean, self.square), _DECAYS))
+        return mean / (square.sqrt() + _TINY)

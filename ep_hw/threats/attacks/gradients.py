@@ -1,0 +1,243 @@
+"""Where an attacker's image gradient comes from.
+
+Unrolled:  backpropagation through T synchronous steps from the zero state, on the machine's differentiable model
+           (straight-through rounding, the chip's frozen errors); or through that model's own relaxation, which
+           is what a machine computes that answers before it has settled.
+Adjoint:   implicit differentiation at the machine's free equilibrium s, by K transposed products with the Jacobian of
+           one synchronous step s' = G(s, x) of that model:
+
+    lambda <- G_s^T (l + lambda),    dL/dx = G_x^T (l + lambda),    l = dL/ds',  lambda = 0 at first         (8)
+
+Nudged:    the EP-type gradient, measured on the machine from states alone; exact as beta -> 0:
+
+    dL/dx = -F_1(s_1(+beta) - s_1(-beta)) / (2 beta scale)                                      (9)
+
+           with F_1 the first layer's feedback at the image's own winners.
+Adaptive:  the gradient of Unrolled, climbed by Auto-PGD, whose step shrinks where the loss no longer rises.
+The fixed point's own gradient is the weaker attack (Yang et al. 2022), so no one of them is ever used alone.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from mapping.errors import Refusal
+from mapping.loihi.integers import LOSSES
+from mapping.options import number, spell_number, whole
+from simulators.machine import Equilibrium, Machine
+from simulators.reference import FloatSubstrate
+from simulators.relaxation import Nudge
+
+MOST_STEPS = 100_000   # of a gradient: time steps, iterations or pairs
+WEAKEST_NUDGE, STRONGEST_NUDGE = 1e-6, 1e6
+OWN = "own"   # in a gradient's name: through the machine's own relaxation
+
+
+class Gradient(ABC):
+    """A source of dL/dx; `str()` is its name in results, and `parse_gradient` reads it.
+
+    Attributes:
+        loss: "cross_entropy" or "margin".
+    """
+
+    loss: str
+
+    @abstractmethod
+    def __call__(self, machine: Machine, images, labels, generator, draws: int = 1):
+        """Gradient of the loss with respect to the images, (B, C, H, W), a mean over `draws` of the noise."""
+
+    @property
+    def _suffix(self) -> str:
+        return "" if self.loss == "cross_entropy" else f":{self.loss}"
+
+
+def unrolled(model: Machine, images, steps: int | None, generator, states=None) -> Equilibrium:
+    """A differentiable model after `steps` synchronous iterations, or, with None, after every step of its own schedule.
+
+    Args:
+        states: where to start; zeros if None.
+    """
+    schedule = None if steps is None else "synchronous"
+    return model.relax(images, steps, generator=generator, states=states, schedule=schedule)
+
+
+def loss_of(logits, labels, loss: str):
+    """(B,) cross-entropy, or margin max_{j != y} z_j - z_y (positive where the classifier is wrong)."""
+    if loss == "cross_entropy":
+        return F.cross_entropy(logits, labels, reduction="none")
+    own = F.one_hot(labels, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
+
+
+@dataclass(frozen=True)
+class Unrolled(Gradient):
+    """Backpropagation through `steps` synchronous iterations, or through the `last` of them; None: see `unrolled`."""
+
+    steps: int | None
+    loss: str = "cross_entropy"
+    last: int | None = None
+
+    def __call__(self, machine, images, labels, generator, draws=1):
+        return sum(self._draw(machine.gradient_model, images, labels, generator) for _ in range(draws)) / draws
+
+    def _draw(self, model, images, labels, generator):
+        images, states, steps = images.detach(), None, self.steps
+        if self.last is not None:
+            states, steps = self._before_last(model, images, generator), self.last
+        images.requires_grad_()
+        with torch.enable_grad():
+            end = unrolled(model, images, steps, generator, states)
+            loss = loss_of(end.logits, labels, self.loss).sum()
+            reached = loss.requires_grad   # not where `last` is less than the layers that an image must pass
+            return torch.autograd.grad(loss, images)[0] if reached else torch.zeros_like(images)
+
+    def _before_last(self, model, images, generator):
+        first = self.steps - self.last
+        return unrolled(model, images, first, generator).states if first else None
+
+    @property
+    def _time(self) -> str:
+        return OWN if self.steps is None else str(self.steps)
+
+    def __str__(self):
+        return f"bptt@{self._time}{'' if self.last is None else f'x{self.last}'}{self._suffix}"
+
+
+@dataclass(frozen=True)
+class Adaptive(Unrolled):
+    """The same gradient of the cross-entropy, for an attack that chooses its own steps (threats.attacks.auto)."""
+
+    def __str__(self):
+        return f"apgd@{self._time}{self._suffix}"
+
+
+@dataclass(frozen=True)
+class Adjoint(Gradient):
+    """Equation (8) with `iterations` products; each draw of a noisy machine is one step from the same equilibrium.
+
+    With `steps` the free phase stops there, before it has settled: a gradient of the states that an attacker's image
+    passes through, at a fraction of the price.
+    """
+
+    iterations: int
+    loss: str = "cross_entropy"
+    steps: int | None = None
+
+    def __call__(self, machine, images, labels, generator, draws=1):
+        states = machine.relax(images, self.steps, generator=generator).states
+        return sum(self._draw(machine.gradient_model, images, labels, states, generator)
+                   for _ in range(draws)) / draws
+
+    def _draw(self, model, images, labels, states, generator):
+        images, *states = (t.detach().requires_grad_() for t in (images, *states))
+        with torch.enable_grad():
+            end = model.relax(images, 1, generator=generator, states=tuple(states), schedule="synchronous")
+            outputs = (loss_of(end.logits, labels, self.loss).sum(), *end.states)
+        back = [torch.zeros_like(s) for s in states]
+        for _ in range(self.iterations):
+            back = self._transposed(outputs, states, back)
+        return self._transposed(outputs, [images], back)[0]
+
+    def _transposed(self, outputs, inputs, back):
+        """G^T (l + back) with respect to `inputs`."""
+        ones = torch.ones_like(outputs[0])
+        return torch.autograd.grad(outputs, inputs, (ones, *back), retain_graph=True)
+
+    def __str__(self):
+        return f"adjoint@{self.iterations}{'' if self.steps is None else f'x{self.steps}'}{self._suffix}"
+
+
+@dataclass(frozen=True)
+class Nudged(Gradient):
+    """Equation (9) from one free phase and `draws` times `pairs` nudged pairs of `steps` time steps, averaged.
+
+    `beta` is lowered to the strongest nudge that the machine takes. A deterministic machine, all of whose pairs are
+    the same, is asked for one.
+    """
+
+    beta: float
+    loss: str = "cross_entropy"
+    pairs: int = 1
+    steps: int = 20
+
+    def __call__(self, machine, images, labels, generator, draws=1):
+        target = F.one_hot(labels, machine.graph.classes).to(images.dtype)
+        free = machine.relax(images, generator=generator)
+        contrast, strength = torch.zeros_like(free.states[0]), min(self.beta, machine.largest_beta)
+        pairs = 1 if machine.deterministic else self.pairs * draws
+        for beta in (strength, -strength) * pairs:
+            end = machine.relax(images, self.steps, Nudge(target, beta, self.loss), generator, states=free.states)
+            contrast += end.states[0] / (2 * beta * pairs)
+        return -input_feedback(machine, images, contrast)
+
+    def __str__(self):
+        return f"ep@{spell_number(self.beta)}{'' if self.pairs == 1 else f'x{self.pairs}'}{self._suffix}"
+
+
+def input_feedback(machine: Machine, images, z):
+    """F_1(z) in units of the image: unpool at the image's winners, transposed convolution, normalisation."""
+    with torch.no_grad():
+        digital = FloatSubstrate.of(machine.graph, images.device, images.dtype)
+        winners = digital.arms[0].forward(digital.encode(images))[1]
+        return digital.arms[0].backward(z, winners) / digital.scale
+
+
+def parse_gradient(text: str) -> Gradient:
+    """`bptt@10`, `bptt@70x10` (through the last 10 of 70 steps), `bptt@own` (through the machine's own relaxation),
+    `apgd@15`, `apgd@own`, `adjoint@100`, `adjoint@10x20` (a free phase of 20 steps), `ep@0.5`, `ep@0.5x4` (four pairs).
+
+    Each with `:margin` for the margin loss.
+
+    Raises:
+        Refusal: anything else.
+    """
+    name, colon, loss = text.partition(":")
+    kind, _, value = name.partition("@")
+    try:
+        gradient = _PARSERS[kind](value, loss if colon else LOSSES[0])
+        if gradient.loss in LOSSES:
+            return gradient
+    except (KeyError, ValueError):
+        pass
+    raise Refusal("unknown gradient", where="gradient", got=repr(text),
+                  allowed="bptt@STEPS or bptt@STEPSxLAST, adjoint@ITERATIONS or adjoint@ITERATIONSxSTEPS, ep@BETA or "
+                  "ep@BETAxPAIRS, with :margin or without; apgd@STEPS; own for STEPS",
+                  remedy="write it as bptt@10, adjoint@100 or ep@0.5")
+
+
+def _count(text: str) -> int:
+    if not 1 <= whole(text) <= MOST_STEPS:
+        raise ValueError(text)
+    return whole(text)
+
+
+def _nudged(text: str, loss: str) -> Nudged:
+    beta, x, pairs = text.partition("x")
+    if not WEAKEST_NUDGE <= number(beta) <= STRONGEST_NUDGE:
+        raise ValueError(text)
+    return Nudged(number(beta), loss, _count(pairs) if x else 1)
+
+
+def _adjoint(text: str, loss: str) -> Adjoint:
+    iterations, x, steps = text.partition("x")
+    return Adjoint(_count(iterations), loss, _count(steps) if x else None)
+
+
+def _adaptive(text: str, loss: str) -> Adaptive:
+    if loss != LOSSES[0]:
+        raise ValueError(loss)
+    return Adaptive(None if text == OWN else _count(text))
+
+
+def _unrolled(text: str, loss: str) -> Unrolled:
+    if text == OWN:
+        return Unrolled(None, loss)
+    steps, x, last = text.partition("x")
+    if x and _count(last) > _count(steps):
+        raise ValueError(text)
+    return Unrolled(_count(steps), loss, _count(last) if x else None)
+
+
+_PARSERS = {"bptt": _unrolled, "apgd": _adaptive, "adjoint": _adjoint, "ep": _nudged}

@@ -1,0 +1,92 @@
+"""Projected gradient descent in the l2 and linf ball, within [0, 1]. Source: Madry et al. 2018.
+
+    x <- clip(P_eps(x + step direction(grad)), 0, 1),   direction = grad/|grad|_2 (l2), sign(grad) (linf)       (10)
+
+Unclipped, the images stay in the ball only; machines that can be shown such images are few (`Machine.unclipped`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ep_hw.threats.attacks.attempt import Attempt, Candidate
+from ep_hw.threats.attacks.gradients import Gradient, loss_of
+from simulators.machine import Machine
+
+
+@dataclass(frozen=True)
+class PGD(Attempt):
+    """Steps of 2.5 eps/iterations: the paper's eps/8 with its 20 iterations, and far enough with fewer.
+
+    `eot` draws of a noisy machine's gradient are averaged. Restart 0 begins at the image, the others at random in the
+    ball; of all restarts the image of largest loss is kept.
+    """
+
+    norm: str
+    eps: float
+    gradient: Gradient
+    iterations: int = 20
+    eot: int = 1
+    restarts: int = 1
+    clipped: bool = True
+
+    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+        zeros = images.new_zeros(len(images))
+        if self.eps == 0:
+            return Candidate.of(images.clone())
+        best, largest = images.clone(), images.new_full((len(images),), -torch.inf)
+        for restart in range(self.restarts):
+            start = self._random(images, generator) if restart else images
+            found = self._climb(machine, images, start, labels, generator, zeros)
+            if self.restarts == 1:
+                return Candidate.of(found, zeros)
+            loss = loss_of(machine.relax(found, generator=generator).logits, labels, self.gradient.loss)
+            better = loss > largest
+            best[better], largest[better] = found[better], loss[better]
+        return Candidate.of(best, zeros / self.restarts)
+
+    def _climb(self, machine, images, start, labels, generator, zeros):
+        """Equation (10) from `start`; adds to `zeros` the fraction of iterations (B,) that saw a zero gradient."""
+        adversarial, step = start.clone(), 2.5 * self.eps / self.iterations
+        for _ in range(self.iterations):
+            gradient = self.gradient(machine, adversarial, labels, generator, self.eot)
+            zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
+            moved = adversarial + step * direction(gradient, self.norm)
+            adversarial = self._boxed(images + project(moved - images, self.eps, self.norm))
+        return adversarial
+
+    def _random(self, images, generator):
+        """Images at random in the ball: uniform in linf, in l2 uniform in direction and in radius."""
+        shape = images.shape
+        if self.norm == "linf":
+            return self._boxed(images + self.eps * (2 * torch.rand(shape, generator=generator) - 1).to(images))
+        towards = direction(torch.randn(shape, generator=generator).to(images), "l2")
+        radius = self.eps * torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
+        return self._boxed(images + radius * towards)
+
+    def _boxed(self, images):
+        return images.clamp(0, 1) if self.clipped else images
+
+    def __str__(self):
+        return str(self.gradient)
+
+
+def direction(gradient, norm: str):
+    """Steepest ascent of unit norm; zero where the gradient is zero."""
+    if norm == "linf":
+        return gradient.sign()
+    return gradient / size(gradient, "l2").clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+def project(delta, eps: float, norm: str):
+    """The nearest point to `delta` in the ball of radius eps."""
+    if norm == "linf":
+        return delta.clamp(-eps, eps)
+    return delta * (eps / size(delta, "l2").clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
+
+
+def size(delta, norm: str):
+    """(B, 1, 1, 1) norm of each perturbation."""
+    flat = delta.flatten(1)
+    norms = flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
+    return norms.view(-1, 1, 1, 1)

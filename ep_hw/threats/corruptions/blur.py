@@ -1,0 +1,52 @@
+"""Blurs. Widths are in pixels of a 32 x 32 image (see ep_hw.threats.corruptions.sampling)."""
+
+import numpy as np
+from scipy import ndimage
+
+from ep_hw.threats.corruptions import sampling
+
+
+def gaussian_blur(x, sigma: float, rng):
+    """Gaussian of `sigma` pixels."""
+    return sampling.gaussian_filter(x, sigma * sampling.blur_size(x))
+
+
+def defocus_blur(x, constants: tuple[float, float], rng):
+    """Average over a disk, its edge softened by a 3 x 3 Gaussian. Constants: radius, sigma of the edge, in pixels."""
+    radius, sigma = np.array(constants) * sampling.blur_size(x)
+    reach = int(np.ceil(radius)) + 1
+    offsets = np.arange(-reach, reach + 1)
+    disk = (offsets[:, None]**2 + offsets**2 <= radius**2).astype(float)
+    edge = np.exp(-np.arange(-1, 2)**2 / (2 * sigma**2))
+    kernel = ndimage.convolve(disk / disk.sum(), np.outer(edge, edge) / edge.sum()**2, mode="constant")
+    return sampling.correlate(x, kernel)
+
+
+def glass_blur(x, constants: tuple[float, int, int], rng):
+    """Each pixel takes the value of a near one, in place, between two Gaussian blurs.
+
+    Constants: sigma of the blurs; largest displacement d in pixels (at least 1), drawn from -d .. d - 1; how often.
+    """
+    sigma, reach, times = constants[0] * sampling.blur_size(x), constants[1], constants[2]
+    reach = max(1, round(reach * sampling.blur_size(x)))
+    x = np.floor(sampling.gaussian_filter(x, sigma) * 255) / 255
+    n, _, h, w = x.shape
+    image, pixels = np.arange(n), np.ascontiguousarray(x.transpose(2, 3, 0, 1))
+    for _ in range(times):
+        for r in range(h - reach, reach, -1):
+            moves = rng.integers(-reach, reach, (w - 2 * reach, 2, n))
+            for c, (down, across) in zip(range(w - reach, reach, -1), moves):
+                pixels[r, c] = pixels[r + down, c + across, image]
+    return sampling.gaussian_filter(pixels.transpose(2, 3, 0, 1), sigma)
+
+
+def motion_blur(x, constants: tuple[float, float], rng):
+    """A streak at an angle within 45 degrees of the horizontal. Constants: radius and sigma in pixels."""
+    radius, sigma = np.array(constants) * sampling.blur_size(x)
+    return sampling.motion_blur(x, radius, sigma, rng.uniform(-45, 45, len(x)))
+
+
+def zoom_blur(x, end: float, rng):
+    """Mean of the image and of its enlargements by 1, 1.01, ... below `end`."""
+    zooms = np.arange(1, end, 0.01)
+    return (x + sum(sampling.centre_zoom(x, zoom) for zoom in zooms)) / (len(zooms) + 1)

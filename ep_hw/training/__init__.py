@@ -1,7 +1,0 @@
-"""Training by recipe: `train(load_recipe("digits"), seed=1, out="mine.safetensors", name="mine")`."""
-
-from ep_hw.training.augmentation import augment
-from ep_hw.training.loop import Epoch, accuracy, rate_at, train
-from ep_hw.training.recipe import Recipe, load_recipe, parse_recipe, recipes
-
-__all__ = ["Epoch", "Recipe", "accuracy", "augment", "load_recipe", "parse_recipe", "rate_at", "recipes", "train"]

@@ -1,0 +1,1 @@
+"""Analog crossbars: a network on tiles of devices, with converters and wires."""

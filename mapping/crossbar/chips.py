@@ -1,0 +1,48 @@
+"""What a programmed chip is kept as: the names, types, shapes and ranges of its arrays.
+
+    0.forward.conductance_us    as a relaxation finds them         0.forward.fresh_us     of a read, where there is any
+    0.forward.compensation      digital factor                     0.bias                 digital, where it was learnt
+
+and 0.feedback.* where the feedback reads devices of its own; 1 and so on for the layers above, the readout last.
+`simulators.crossbar.programmed.ProgrammedChip` makes and reads them.
+"""
+
+from collections.abc import Container, Sequence
+
+from mapping.crossbar.target import CrossbarTarget
+from mapping.sealed import Layout, Ranges
+
+ARRAYS = ("forward", "feedback")
+HIGHEST = 100   # conductances over the device's largest: no error of programming comes near it
+
+
+def arrays_of(target: CrossbarTarget) -> tuple[str, ...]:
+    """Names of a layer's arrays of devices."""
+    return ARRAYS if target.arrays == "separate" else ARRAYS[:1]
+
+
+def chip_layout(shapes: Sequence[tuple[tuple, int]], target: CrossbarTarget, present: Container[str]) -> Layout:
+    """Type and shape of each array of a chip.
+
+    Args:
+        shapes: of each layer's conductances, and its number of output channels.
+        present: names of the arrays that are there: says which of the optional ones must be.
+    """
+    found: Layout = {}
+    for n, (devices, outputs) in enumerate(shapes):
+        for name in arrays_of(target):
+            found[f"{n}.{name}.conductance_us"] = ("float32", devices)
+            found[f"{n}.{name}.compensation"] = ("float64", (1,))
+            if f"{n}.{name}.fresh_us" in present and target.includes("read"):
+                found[f"{n}.{name}.fresh_us"] = ("float32", devices)
+        if "0.bias" in present:
+            found[f"{n}.bias"] = ("float32", (outputs,))
+    return found
+
+
+def chip_ranges(layout: Layout, target: CrossbarTarget) -> Ranges:
+    """Lowest and highest value of each array."""
+    highest_us = HIGHEST * target.g_max_us
+    ranges = {"conductance_us": (0, highest_us), "fresh_us": (0, highest_us), "compensation": (0, 1e9),
+              "bias": (-1e30, 1e30), "owed_us": (-highest_us, highest_us), "pulses": (0, 2**31 - 1)}
+    return {name: ranges[name.rpartition(".")[2]] for name in layout}

@@ -1,0 +1,294 @@
+"""Compiles an EPGraph to analog tiles: conductances of unit cells, where they are cut, what their converters span.
+
+A layer unrolls to C_in k_h k_w rows and C_out columns (mapping.crossbar.encoding says how many cells a weight takes);
+both directions use the same cells. A tile holds rows x columns unit cells, and a cell the two devices of a differential
+pair on common row and column lines, so that a pair takes no second column. Tiles are cut at input channels (rows) and
+anywhere between output channels (columns).
+
+Source: unit cell and tile size of HERMES, Le Gallo et al., Nat. Electron. 6, 680 (2023).
+"""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from mapping.crossbar.encoding import Cuts, Stored, difference, outputs_per_tile, slices_of, store
+from mapping.crossbar.ranges import PERCENTILE, Placed, Span, calibrate
+from mapping.crossbar.target import CrossbarTarget, Tile
+from mapping.errors import Refusal
+from mapping.fields import Count, Name, PerLayer, Positive, Stated
+from mapping.graph import Coupling, EPGraph
+from mapping.program import Program, Table
+from mapping.sealed import Layout
+
+NOISY_STEPS = 60
+ROUNDING, TINY = 1e-6, 1e-45   # of float32
+Cut = tuple[int, int]
+DIRECTIONS = ("up", "down")
+
+
+@dataclass(frozen=True, eq=False)
+class CrossbarLayer:
+    """One coupling on tiles.
+
+    Attributes:
+        stored: its weights as target conductances.
+        row_cuts: (first, past the last) input channel of each row tile.
+        column_cuts: the same for the output channels of each column tile.
+        spans: what the converters reach (upwards, downwards), None on machines without converters.
+    """
+
+    name: str
+    stored: Stored
+    row_cuts: Cuts
+    column_cuts: Cuts
+    spans: tuple[Span, Span] | None
+
+    @property
+    def rows(self) -> int:
+        return int(np.prod(self.stored.g_us.shape[3:]))
+
+    @property
+    def tiles(self) -> int:
+        return len(self.row_cuts) * len(self.column_cuts)
+
+
+class SpanRow(Stated):
+    """What a file says of a `Span` beside its ADCs."""
+
+    dac: Positive
+    signed: bool
+
+
+class LayerRow(Stated):
+    """What a file says of a `CrossbarLayer` beside its arrays; `up` and `down` where there are converters."""
+
+    name: Name
+    us_per_weight: Annotated[float, Field(gt=0, le=1e30)]
+    base: Count
+    row_cuts: tuple[Cut, ...]
+    column_cuts: tuple[Cut, ...]
+    up: SpanRow | None = None
+    down: SpanRow | None = None
+
+
+class CrossbarSettings(Stated):
+    """What a file says of a `CrossbarProgram`."""
+
+    layers: PerLayer[LayerRow]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossbarProgram(Program):
+    """A network on tiles: `layers` are the graph's couplings from the image upwards, then the readout."""
+
+    layers: tuple[CrossbarLayer, ...]
+    kind: ClassVar[str] = "crossbar"
+    settings: ClassVar[type[Stated]] = CrossbarSettings
+
+    @property
+    def steps(self) -> int:
+        """Time steps of a free phase: the checkpoint's most, or NOISY_STEPS where read noise lets no state rest."""
+        return _steps(self.graph, self.target)
+
+    def device_shapes(self) -> list[tuple[tuple, int]]:
+        """Of each layer, the shape of its conductances and its number of output channels."""
+        return [(layer.stored.g_us.shape, len(layer.stored.column_scale)) for layer in self.layers]
+
+    def pack(self):
+        arrays, settings = {}, []
+        for layer in self.layers:
+            arrays[f"tiles.{layer.name}.g_us"] = layer.stored.g_us
+            arrays[f"tiles.{layer.name}.column_scale"] = layer.stored.column_scale
+            entry = {"name": layer.name, "us_per_weight": layer.stored.us_per_weight, "base": layer.stored.base,
+                     "row_cuts": layer.row_cuts, "column_cuts": layer.column_cuts}
+            for direction, span in zip(DIRECTIONS, layer.spans or ()):
+                arrays[f"tiles.{layer.name}.{direction}.adc"] = span.adc
+                entry[direction] = {"dac": span.dac, "signed": span.signed}
+            settings.append(entry)
+        return arrays, {"layers": settings}
+
+    @classmethod
+    def unpack(cls, target, graph, arrays, settings):
+        return cls(target, graph, tuple(_unpack_layer(entry, arrays) for entry in settings["layers"]))
+
+    @classmethod
+    def takes(cls, target):
+        return isinstance(target, CrossbarTarget) and not target.tuned
+
+    @classmethod
+    def layout(cls, target, weights, settings, present):
+        if [row.name for row in settings.layers] != list(weights):
+            raise ValueError("other layers than those of the network")
+        return {f"tiles.{row.name}.{key}": part for row in settings.layers
+                for key, part in _layer_layout(row, weights[row.name], target).items()}
+
+    @classmethod
+    def ranges(cls, target, layout):
+        room = target.g_max_us * ROUNDING
+        own = {"g_us": (target.g_min_us - room, target.g_max_us + room), "column_scale": (TINY, 1 + ROUNDING),
+               "adc": (TINY, 1e30)}
+        return {name: own[name.rpartition(".")[2]] for name in layout}
+
+    def report(self):
+        columns = ("layer", "rows", "columns", "tiles", "largest tile", "allowed", "utilisation", "weights", "devices",
+                   "uS per weight", "ADC up", "ADC down", "DAC up")
+        return Table(f"{self.target}: analog tiles", columns, tuple(_row(c, layer, self.target) for c, layer in zip(
+            (*self.graph.couplings, self.graph.readout), self.layers)), _notes(self))
+
+
+def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
+    """Put every coupling and the readout on tiles.
+
+    Args:
+        graph: the network; its activity sizes the converters.
+        target: device, rung and options.
+
+    Raises:
+        Refusal: a channel that does not fit a tile, converters without recorded activity, or a tuned chip, which no
+            compiler makes.
+    """
+    if target.tuned:
+        raise Refusal("a chip is tuned while it runs, not compiled", where=target.name, got="tuned=on",
+                      allowed="tuned=off, or a folder of 'ep-hw tune'", remedy="tune it, then name that folder")
+    converted = target.includes("converters")
+    if converted and graph.activity is None:
+        raise Refusal("no activity to size the converters with", where=f"{target.name}, converters",
+                      got="a network without calibration images", allowed="states recorded on calibration images",
+                      remedy="name a folder with its training data by --data-root or EP_HW_DATA, or choose a rung "
+                             "without converters, as crossbar:pcm/read")
+    _check_steps(graph, target)
+    layers = [_place(c, target) for c in (*graph.couplings, graph.readout)]
+    spans = (calibrate(graph, [placed(layer) for layer in layers], target.adc_margin, target.two_phase) if converted
+             else [None] * len(layers))
+    return CrossbarProgram(target, graph, tuple(replace(layer, spans=pair) for layer, pair in zip(layers, spans)))
+
+
+def stored_slices(layer: CrossbarLayer) -> np.ndarray:
+    """(slices, C_out, C_in, k_h, k_w) weights that the target conductances stand for, before column scaling."""
+    significance = np.float32(layer.stored.us_per_weight) * np.float32(layer.stored.base) ** np.arange(
+        len(layer.stored.g_us), dtype=np.float32)
+    return difference(layer.stored.g_us, layer.column_cuts) / significance[:, None, None, None, None]
+
+
+def stored_weight(layer: CrossbarLayer) -> np.ndarray:
+    """(C_out, C_in, k_h, k_w) weight that the target conductances stand for."""
+    return stored_slices(layer).sum(0) * layer.stored.column_scale[:, None, None, None]
+
+
+def cut(size: int, most: int) -> Cuts:
+    """Cut `size` into the fewest parts of at most `most`, as equal as they can be."""
+    edges = np.linspace(0, size, -(-size // most) + 1).round().astype(int).tolist()
+    return tuple(pairwise(edges))
+
+
+def _steps(graph: EPGraph, target: CrossbarTarget) -> int:
+    return target.steps or (NOISY_STEPS if target.is_noisy else graph.steps)
+
+
+def _check_steps(graph: EPGraph, target: CrossbarTarget):
+    steps, held = _steps(graph, target), target.winners_held
+    if target.readout_steps > steps:
+        raise Refusal("the read-out averages over more steps than are taken", where=f"{target.name}, readout_steps",
+                      got=target.readout_steps, allowed=f"1 to {steps} steps",
+                      remedy="average over fewer, or set steps")
+    if held is not None and held >= steps and "/" not in target.name:   # rungs keep the options of the whole machine
+        raise Refusal("pools would keep their winners from the last step on", where=f"{target.name}, winners_held",
+                      got=held, allowed=f"below {steps} steps", remedy="keep them earlier, or set steps")
+
+
+def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
+    row_cuts, column_cuts = _cuts(coupling.name, coupling.weight.shape, target)
+    return CrossbarLayer(coupling.name, store(coupling.weight, target, column_cuts), row_cuts, column_cuts, None)
+
+
+def _cuts(name: str, shape: tuple[int, int, int, int], target: CrossbarTarget) -> tuple[Cuts, Cuts]:
+    """Where weights of a shape are cut into tiles: (rows, columns)."""
+    c_out, c_in, k_h, k_w = shape
+    if k_h * k_w > target.tile.rows:
+        taller = Tile(k_h * k_w, target.tile.columns)
+        raise Refusal("an input channel does not fit a tile", where=f"layer {name}",
+                      got=f"{k_h * k_w} rows ({k_h} x {k_w} kernel)", allowed=f"at most {target.tile.rows} rows",
+                      remedy=f"compile with {target.name}[tile={taller}] or more, or pool more before this layer")
+    return cut(c_in, target.tile.rows // (k_h * k_w)), cut(c_out, outputs_per_tile(target))
+
+
+def _layer_layout(row: LayerRow, shape: tuple[int, int, int, int], target: CrossbarTarget) -> Layout:
+    """Type and shape of a layer's arrays.
+
+    Raises:
+        ValueError: cuts, base or converters that do not follow from shape and target.
+    """
+    converters, cuts = target.includes("converters"), _cuts(row.name, shape, target)
+    slices, base = slices_of(target)
+    if (row.row_cuts, row.column_cuts, row.base, row.up is not None, row.down is not None) != (
+            *cuts, base, converters, converters):
+        raise ValueError(f"layer {row.name}: cuts, base or converters that are not those of its shape and target")
+    planes, extra = (1, len(row.column_cuts)) if target.encoding == "offset" else (2, 0)
+    devices = slices, planes, shape[0] + extra, *shape[1:]
+    found = {"g_us": ("float32", devices), "column_scale": ("float32", shape[:1])}
+    adc = ("float32", (slices, len(row.row_cuts), len(row.column_cuts)))
+    return found | {f"{direction}.adc": adc for direction in DIRECTIONS if converters}
+
+
+def placed(layer: CrossbarLayer) -> Placed:
+    """A layer as calibration sees it."""
+    return Placed(layer.row_cuts, layer.column_cuts, stored_slices(layer), layer.stored.column_scale)
+
+
+def _unpack_layer(entry: dict, arrays: dict) -> CrossbarLayer:
+    prefix = f"tiles.{entry['name']}"
+    spans = tuple(Span(**entry[d], adc=arrays[f"{prefix}.{d}.adc"]) for d in DIRECTIONS if d in entry)
+    stored = Stored(arrays[f"{prefix}.g_us"], entry["us_per_weight"], entry["base"], arrays[f"{prefix}.column_scale"])
+    return CrossbarLayer(entry["name"], stored, tuple(map(tuple, entry["row_cuts"])),
+                         tuple(map(tuple, entry["column_cuts"])), spans or None)
+
+
+def _row(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget) -> tuple:
+    g_us, cells = layer.stored.g_us, int(layer.stored.g_us.shape[0] * layer.stored.g_us.shape[2]) * layer.rows
+    tallest = int(np.prod(coupling.weight.shape[2:])) * max(hi - lo for lo, hi in layer.row_cuts)
+    widest = max(hi - lo for lo, hi in layer.column_cuts) * len(g_us) + (target.encoding == "offset")
+    spans = ("none",) * 3 if layer.spans is None else (
+        *(_extent(span.adc) for span in layer.spans), f"{layer.spans[0].dac:.3g}")
+    return (layer.name, layer.rows, coupling.weight.shape[0], f"{len(layer.row_cuts)} x {len(layer.column_cuts)}",
+            f"{tallest} x {widest}", f"{target.tile.rows} x {target.tile.columns}",
+            f"{cells / (layer.tiles * target.tile.rows * target.tile.columns):.1%}", coupling.weight.size, g_us.size,
+            f"{layer.stored.us_per_weight:.4g}", *spans)
+
+
+def _extent(values: np.ndarray) -> str:
+    low, high = f"{values.min():.3g}", f"{values.max():.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
+_CELLS = {"pair": "a cell holds a differential pair (two devices)",
+          "offset": "one device a cell and one reference column a tile",
+          "slices": "a cell holds a differential pair (two devices), a weight one cell a slice"}
+_ARRAYS = {"shared": "both directions read the same cells", "separate": "feedback reads a second array"}
+
+
+def _notes(program: CrossbarProgram) -> tuple[str, ...]:
+    target = program.target
+    levels = f"{target.levels} levels" if target.includes("levels") and target.levels else "any conductance"
+    notes = [f"tiles of {target.tile.rows} x {target.tile.columns} unit cells, {_CELLS[target.encoding]}; "
+             f"{_ARRAYS[target.arrays]}",
+             f"device {target.device}, {target.g_min_us:.3g} to {target.g_max_us:g} uS, {levels}; each "
+             f"{target.scaling} fills this range",
+             f"{program.graph.schedule} schedule, at most {program.steps} time steps"]
+    if target.includes("aged") and "aged" in target.preset.causes:
+        notes.append(f"age {target.age:g} s, drift compensation {'on' if target.drift_compensation else 'off'}")
+    if target.is_noisy:
+        notes.append(f"fresh read noise over a relaxation of {target.relaxation_time:g} s; the image is read "
+                     f"{'at every step' if target.input_read == 'every' else 'once'}")
+    if target.includes("converters"):
+        notes.append(f"DAC {target.dac_bits} bit, ADC {target.adc_bits} bit, one ADC range a tile and direction in "
+                     f"units of weight x state: {target.adc_margin:g} times the {PERCENTILE:g} percentile on "
+                     "calibration images")
+    if target.two_phase:
+        notes.append("the image, and a nudge's errors, are driven in two phases")
+    if target.includes("wires"):
+        notes.append(f"wires of {target.wire_ohm:g} ohm a cell, feedback at the {target.terminals} terminals")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Loihi 2: a network in integers, proven free of overflow, placed on cores."""

@@ -1,0 +1,84 @@
+"""What rounding a coupling's weights does to the drives it makes, on recorded states.
+
+With W the integers, w their exact weights, s the recorded states and z = unpool(s_n, winners of w), coupling n errs by
+
+    e_n = maxpool(2^-q W * s_{n-1}) - maxpool(w * s_{n-1})        in its own layer's drive
+    f_n = conv_transpose(z, 2^-q W - w)                          in the drive of the layer below                (13)
+
+The exponent q that makes sum e^2 + sum f^2 least is kept: with few weight bits it pays to clip some weights. The mean
+of e over images and places, channel by channel, is then taken off the biases; taking off the mean of f as well was
+measured not to help (docs/loihi.md).
+Source of the bias correction: Nagel et al. 2019, Data-free quantization, section 4.2.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mapping.graph import Coupling, EPGraph
+from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
+from mapping.loihi.integers import natural_exponent, quantise
+
+IMAGES = 16   # of the recorded ones: enough for means and sums of squares, bounded in time and memory
+FINER, COARSER = 3, 2   # exponents tried around the natural one; coarser ones only where nothing clips, at one bit
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A coupling at work on calibration images: what it reads and makes in each direction.
+
+    Attributes:
+        below: (N, C_in, H, W) states it reads. drive: (N, C_out, H', W') what it makes of them, pooled.
+        above: (N, C_out, H', W') states it feeds back, unpooled; None where nothing is fed back.
+    """
+
+    coupling: Coupling
+    below: np.ndarray
+    drive: np.ndarray
+    above: np.ndarray | None
+
+    def forward_error(self, weight: np.ndarray) -> np.ndarray:
+        """e of equation (13), shaped as `drive`, for other weights."""
+        return max_pool(convolve(self.below, weight, self.coupling.padding), self.coupling.pool)[0] - self.drive
+
+    def feedback_error(self, weight: np.ndarray) -> np.ndarray:
+        """f of equation (13), (N, C_in, H, W), for other weights; a single zero where nothing is fed back."""
+        if self.above is None:
+            return np.zeros(1, np.float32)
+        return convolve_transpose(self.above, weight - self.coupling.weight, self.coupling.padding)
+
+
+def record(graph: EPGraph) -> list[Record]:
+    """Records of all couplings, the readout last, from the graph's activity."""
+    states = [s[:IMAGES] for s in graph.activity.states]
+    below = (graph.activity.images[:IMAGES] - graph.mean[:, None, None]) / graph.scale[:, None, None]
+    records = []
+    for n, (coupling, state) in enumerate(zip(graph.couplings, states)):
+        drive, winners = max_pool(convolve(below, coupling.weight, coupling.padding), coupling.pool)
+        above = unpool(state, winners, coupling.pool, coupling.unpooled) if n else None
+        records.append(Record(coupling, below, drive, above))
+        below = state
+    return [*records, Record(graph.readout, below, convolve(below, graph.readout.weight, 0), None)]
+
+
+def best_exponent(record: Record, bits: int) -> int:
+    """The exponent that makes the squared error of equation (13) least; the coarsest of equals."""
+    natural = natural_exponent(record.coupling.weight, bits)
+    tried = range(natural - (COARSER if bits == 1 else 0), natural + FINER + 1)
+    return min(tried, key=lambda q: _squared_error(record, bits, q))
+
+
+def mean_error(record: Record, weight: np.ndarray) -> np.ndarray:
+    """(C_out,) mean of e over images and places, in float64."""
+    return record.forward_error(weight).mean((0, 2, 3), dtype=np.float64)
+
+
+def dequantise(integers: np.ndarray, exponent: int) -> np.ndarray:
+    """The exact weights W 2^-q, float32."""
+    return np.float32(integers * 2.0**-exponent)
+
+
+def _squared_error(record: Record, bits: int, exponent: int) -> float:
+    weight = dequantise(quantise(record.coupling.weight, bits, exponent), exponent)
+    errors = record.forward_error(weight), record.feedback_error(weight)
+    return sum(float(np.square(e, dtype=np.float64).sum()) for e in errors)

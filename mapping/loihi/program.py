@@ -1,0 +1,183 @@
+"""A Loihi 2 program: integers for every weight, state and shift.
+
+States are S = 0 .. 2^p - 1 for s = S 2^-p, weights W = w 2^q, the image X = x 2^{p_in} after normalisation. With
+the accumulator of layer n counted in 2^-E_n, E_n the finer of its two drives' scales, a step of equations (1) to (3) is
+
+    A_n = 2^{f_n} maxpool(W_n * S_{n-1}) + 2^{b_n} conv_transpose(unpool(S_{n+1}), W_{n+1}) + B_n         (11)
+    S_n <- clamp((A_n + 2^{shift_n - 1}) >> shift_n, 0, 2^p - 1),    2^-shift_n = slope_n 2^{p - E_n}      (12)
+
+mapping.loihi.compile chooses q, p and p_in so that no accumulator can overflow (mapping.loihi.bound).
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from mapping.fields import Name, PerLayer, Stated
+from mapping.graph import EPGraph
+from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_reach, signed_sums
+from mapping.loihi.integers import BETA_BITS, ERROR_BITS
+from mapping.loihi.report import integer_table, placement_table
+from mapping.program import Program, Table
+from mapping.targets import LoihiTarget
+
+Exponent = Annotated[int, Field(ge=-400, le=400)]
+Shift = Annotated[int, Field(ge=0, le=62)]
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerLayer:
+    """Integers of one coupling and of the population it drives (for the readout: of the logits).
+
+    Attributes:
+        weight: (C_out, C_in, k, k) int8, w = weight 2^-exponent.
+        bias: (C_out,) int64 at the accumulator's scale, b = bias 2^-scale.
+        up, down: left shifts of the forward drive and of the feedback from the layer above.
+        shift: right shift from the accumulator to the state.
+        bound: proven largest magnitude of the accumulator, rounding half and all partial sums included.
+    """
+
+    name: str
+    weight: np.ndarray
+    bias: np.ndarray
+    exponent: int
+    scale: int
+    up: int
+    down: int
+    shift: int
+    bound: int
+
+    @property
+    def half(self) -> int:
+        """What is added before the shift, so that it rounds half up."""
+        return 1 << self.shift >> 1
+
+
+class LayerRow(Stated):
+    """What a file says of an `IntegerLayer` beside its arrays; the proof bounds what they come to together."""
+
+    name: Name
+    exponent: Exponent
+    scale: Exponent
+    up: Shift
+    down: Shift
+    shift: Shift
+    bound: Annotated[int, Field(ge=0, lt=ACCUMULATOR_LIMIT)]
+
+
+class LoihiSettings(Stated):
+    """What a file says of a `LoihiProgram`."""
+
+    layers: PerLayer[LayerRow]
+    state_bits: Annotated[int, Field(ge=4, le=16)]
+    input_bits: Annotated[int, Field(ge=8, le=16)]
+    largest_beta: Annotated[float, Field(ge=0, le=1024)]
+
+
+@dataclass(frozen=True, eq=False)
+class LoihiProgram(Program):
+    """Integers of every layer, for Lava, for the bit-exact twin, and for the rungs between it and the reference.
+
+    Attributes:
+        layers: one a coupling; `readout`: the logits, in units of 2^-readout.scale.
+        state_bits, input_bits: p and p_in.
+        largest_beta: strongest nudge for which the top accumulator is proven safe.
+    """
+
+    kind: ClassVar[str] = "loihi"
+    settings: ClassVar[type[Stated]] = LoihiSettings
+    layers: tuple[IntegerLayer, ...]
+    readout: IntegerLayer
+    state_bits: int
+    input_bits: int
+    largest_beta: float
+
+    @property
+    def top(self) -> int:
+        """Largest state."""
+        return 2**self.state_bits - 1
+
+    @property
+    def worst(self) -> IntegerLayer:
+        """The layer with the largest bound."""
+        return max((*self.layers, self.readout), key=lambda layer: layer.bound)
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether every accumulator stays within 24 bits."""
+        return self.worst.bound < ACCUMULATOR_LIMIT
+
+    @property
+    def held_back(self) -> int | None:
+        """Largest change of a state, in 2^-p, that a population keeps to itself; None where it sends whole states."""
+        return None if self.target.threshold is None else int(self.target.threshold * 2**self.state_bits)
+
+    @property
+    def nudge_shift(self) -> int:
+        """Right shift of beta W_out^T error to the top accumulator's scale."""
+        return self.readout.exponent + ERROR_BITS + BETA_BITS - self.layers[-1].scale
+
+    def dequantised(self) -> EPGraph:
+        """The graph with its weights and biases as the integers have them, w = W 2^-q, b = B 2^-E."""
+        def exact(coupling, layer):
+            return replace(coupling, weight=np.float32(layer.weight * 2.0**-layer.exponent),
+                           bias=np.float32(layer.bias * 2.0**-layer.scale))
+
+        return replace(self.graph, couplings=tuple(map(exact, self.graph.couplings, self.layers)),
+                       readout=exact(self.graph.readout, self.readout))
+
+    def pack(self):
+        arrays, rows = {}, []
+        for layer in (*self.layers, self.readout):
+            row = asdict(layer)
+            arrays |= {f"loihi.{layer.name}.{key}": row.pop(key) for key in ("weight", "bias")}
+            rows.append(row)
+        return arrays, {"layers": rows, "state_bits": self.state_bits, "input_bits": self.input_bits,
+                        "largest_beta": self.largest_beta}
+
+    @classmethod
+    def unpack(cls, target, graph, arrays, settings):
+        rest = dict(settings)
+        layers = [IntegerLayer(**row, **{key: arrays[f"loihi.{row['name']}.{key}"] for key in ("weight", "bias")})
+                  for row in rest.pop("layers")]
+        return cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
+
+    @classmethod
+    def takes(cls, target):
+        return isinstance(target, LoihiTarget) and target.name != "lava:float"
+
+    @classmethod
+    def layout(cls, target, weights, settings, present):
+        names = [row.name for row in settings.layers]
+        if names != list(weights) or target.state_bits not in (None, settings.state_bits):
+            raise ValueError("layers or state bits that are not those of network and target")
+        return {f"loihi.{name}.weight": ("int8", shape) for name, shape in weights.items()} | {
+            f"loihi.{name}.bias": ("int64", shape[:1]) for name, shape in weights.items()}
+
+    @classmethod
+    def ranges(cls, target, layout):
+        most = {"weight": max(2 ** (target.weight_bits - 1) - 1, 1), "bias": ACCUMULATOR_LIMIT}
+        return {name: (-most[name.rpartition(".")[2]], most[name.rpartition(".")[2]]) for name in layout}
+
+    def verify(self):
+        if self.prove() != tuple(layer.bound for layer in (*self.layers, self.readout)) or not self.is_proven:
+            raise ValueError("bounds that do not follow from the weights")
+
+    def prove(self) -> tuple[int, ...]:
+        """Bounds of all accumulators, the readout's last, anew from the integers (equation 10)."""
+        layers, bounds, top = (*self.layers, self.readout), [], len(self.layers) - 1
+        for n, layer in enumerate(layers):
+            feedback = None
+            if n < top:
+                feedback = feedback_reach(layers[n + 1].weight, self.graph.couplings[n + 1].pool) * self.top
+            forward = input_reach(self.graph, n, signed_sums(layer.weight), self.state_bits, self.input_bits)
+            bounds.append(accumulator_bound(forward, layer.up, feedback, layer.down, layer.bias, layer.half))
+        return tuple(bounds)
+
+    def report(self):
+        return integer_table(self)
+
+    def tables(self) -> tuple[Table, ...]:
+        return self.report(), placement_table(self)

@@ -1,0 +1,128 @@
+"""Runs side by side, and corruption errors: against numbers worked out by hand."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ep_hw.analysis.comparison import Run, over_runs, paired
+from ep_hw.analysis.corruption_error import ALL, corruption_error, mce, mean_corruption_error
+from ep_hw.analysis.results import write_results
+from ep_hw.threats.corruptions import MAIN
+from mapping import Refusal
+
+CASES = (("reference", "clean", 0.0, None), ("crossbar:pcm", "fog", 3.0, 0), ("crossbar:pcm", "fog", 3.0, 1))
+
+
+def write_run(folder, correct, ids=None, model="small", pixels="a"):
+    """A run of `CASES` from correctness (cases, images)."""
+    correct = np.asarray(correct, bool)
+    ids = np.arange(correct.shape[1]) if ids is None else ids
+    folder.mkdir()
+    rows, summary = [], []
+    for (machine, threat, strength, chip), right in zip(CASES, correct):
+        named = {"machine": machine, "threat": threat, "strength": strength, "chip_seed": chip}
+        rows += [{**named, "image_id": int(i), "pixels": f"{pixels}{i}", "label": 1, "prediction": int(r)}
+                 for i, r in zip(ids, right)]
+        summary.append({**named, "model": model, "n": len(ids), "accuracy": float(right.mean())})
+    write_results(folder, pa.Table.from_pylist(rows), summary)
+    return folder
+
+
+def draws(seed, n=40):
+    return np.random.default_rng(seed).random((3, n)) < [[0.9], [0.6], [0.5]]
+
+
+def test_the_mean_over_seeds_has_its_student_interval(tmp_path):
+    drawn = [draws(seed) for seed in range(5)]
+    rows = over_runs([Run.of(write_run(tmp_path / str(n), d)) for n, d in enumerate(drawn)])
+    values = np.array([(d[0].mean(), d[1:].mean()) for d in drawn]).T
+    for row, found in zip(rows, values):
+        half = stats.t.ppf(0.975, 4) * found.std(ddof=1) / np.sqrt(5)
+        assert (row["mean"], row["ci_low"], row["ci_high"]) == pytest.approx(
+            (found.mean(), found.mean() - half, found.mean() + half))
+    assert [(row["machine"], row["threat"]) for row in rows] == [("reference", "clean"), ("crossbar:pcm", "fog")]
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 10**6))
+def test_two_runs_are_paired_by_image_whatever_their_order(tmp_path_factory, seed):
+    folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(seed)
+    a, b, order = draws(seed), draws(seed + 1), rng.permutation(40)
+    first = Run.of(write_run(folder / "a", a))
+    second = Run.of(write_run(folder / "b", b[:, order], ids=order))
+    clean = paired(first, second)[0]
+    only = int((a[0] & ~b[0]).sum()), int((b[0] & ~a[0]).sum())
+    assert clean["difference"] == pytest.approx(b[0].mean() - a[0].mean())
+    assert clean["mcnemar"] == pytest.approx(stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1)
+    assert clean["ci_low"] <= clean["difference"] <= clean["ci_high"]
+    noisy = paired(first, second)[1]
+    assert noisy["difference"] == pytest.approx(b[1:].mean() - a[1:].mean())
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path):
+    one = write_run(tmp_path / "a", draws(0))
+    other = write_run(tmp_path / "b", draws(0), ids=np.arange(40) + 1)
+    recoloured = write_run(tmp_path / "c", draws(0), pixels="b")
+    for different in (other, recoloured):
+        with pytest.raises(Refusal, match="different images"):
+            paired(Run.of(one), Run.of(different))
+    with pytest.raises(Refusal, match="nothing to compare"):
+        over_runs([Run.of(one)])
+    with pytest.raises(Refusal, match="not a finished evaluation"):
+        Run.of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "summary.json", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", [lambda blob: b"", lambda blob: blob[:len(blob) // 2], lambda blob: blob + b"\n",
+                                    lambda blob: blob[:40] + bytes([blob[40] ^ 1]) + blob[41:]])
+def test_an_altered_run_is_refused(tmp_path, name, damage):
+    file = write_run(tmp_path / "run", draws(0)) / name
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(Refusal, match="an evaluation cannot be read"):
+        Run.of(tmp_path / "run")
+
+
+def corrupted(errors, machine="reference"):
+    """Accuracies with the given error for every corruption, at all severities."""
+    return {(machine, name, float(s)): 1 - error * s / 3 for name, error in errors.items() for s in range(1, 6)}
+
+
+def test_corruption_errors_are_means_over_severities():
+    errors = {name: 0.1 + 0.01 * n for n, name in enumerate(ALL)}
+    rows, base = corrupted(errors), corrupted(dict.fromkeys(ALL, 0.2), "digits-bp")
+    for name, error in errors.items():
+        assert corruption_error(rows, "reference", name) == pytest.approx(error)
+    for names in (MAIN, ALL):
+        mean = np.mean([errors[name] for name in names])
+        assert mean_corruption_error(rows, "reference", names) == pytest.approx(mean)
+        assert mce(rows, "reference", base, "digits-bp", names) == pytest.approx(mean / 0.2)
+    assert mce(rows, "reference", rows, "reference") == pytest.approx(1)
+
+
+def test_an_incomplete_set_is_refused_by_name():
+    rows = corrupted(dict.fromkeys(ALL, 0.2))
+    short = {case: rows[case] for case in rows if case[1:] not in (("fog", 2.0), ("fog", 5.0))}
+    with pytest.raises(Refusal, match="no fog@2, fog@5"):
+        mean_corruption_error(short, "reference", MAIN)
+    with pytest.raises(Refusal, match="no error"):
+        mce(rows, "reference", dict.fromkeys(rows, 1.0), "reference")
+
+
+def test_the_command_prints_both_tables_and_keeps_the_numbers(ep_hw, tmp_path):
+    for n in range(2):
+        write_run(tmp_path / f"s{n}", draws(n))
+    code, out, err = ep_hw("compare", "s0", "s1", "--out", "numbers.json")
+    assert code == 0, err
+    assert "McNemar p" in out
+    assert "accuracy over 2 runs" in out
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert [row["images"] for row in numbers["paired"]] == [40, 40]
+    assert [row["runs"] for row in numbers["over_runs"]] == [2, 2]
+    code, _, err = ep_hw("compare", "s0", "--baseline", "s1")
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+    assert "no gaussian_noise@1" in err

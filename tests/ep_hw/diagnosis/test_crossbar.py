@@ -1,0 +1,213 @@
+"""Why crossbars part: honest chips are never accused, a fault of each rung is named with its layer."""
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from networks import random_images, small_network
+
+import mapping
+import simulators
+from ep_hw.diagnosis import explain
+from mapping.crossbar.program import compile_crossbar
+from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.devices import Device
+from simulators.crossbar.models import model_of
+from simulators.crossbar.programmed import program_chip
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return small_network(3, channels=(8, 20)).lower()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return random_images(6)
+
+
+def told(graph, images, program, opener=None, chip=0):
+    return explain(graph, mapping.compile(graph, "reference"), program, images, steps=4, opener=opener, chip=chip)
+
+
+@pytest.mark.parametrize("target", [
+    "crossbar:ideal[tile=18]", "crossbar:pcm", "crossbar:pcm[tile=64,age=1y,levels=16]",
+    "crossbar:pcm[drift_compensation=off]", "crossbar:pcm[encoding=slices,levels=4]",
+    "crossbar:pcm[encoding=offset,levels=9,stuck_on=0.02]", "crossbar:pcm[wire_ohm=1,scaling=column]",
+    "crossbar:hermes_2", "crossbar:reram_cmo[age=1s,stuck_on=0.05,stuck_off=0.1]"])
+def test_an_honest_chip_is_not_accused(graph, images, target):
+    found = told(graph, images, mapping.compile(graph, target), chip=1)
+    assert not found.faults, found.sentence()
+    assert {f.rung for f in found.findings} == {c.after for c in found.contributions}
+
+
+def with_layer(program, n, change):
+    """The program with one layer changed."""
+    layers = list(program.layers)
+    layers[n] = change(layers[n])
+    return replace(program, layers=tuple(layers))
+
+
+def with_cells(program, n, change):
+    """The program with the target conductances of one layer changed."""
+    return with_layer(program, n, lambda layer: replace(layer, stored=replace(
+        layer.stored, g_us=np.ascontiguousarray(change(layer.stored.g_us)))))
+
+
+def columns(*order):
+    """Output channels in another order."""
+    return lambda g_us: g_us[:, :, list(order)]
+
+
+CELLS = {
+    "columns": ("crossbar:pcm", columns(0, 7, 2, 3, 4, 5, 6, 1, *range(8, 20)),
+                "crossbar:ideal: output channels 1 and 7 of its weights are swapped"),
+    "column tiles": ("crossbar:pcm/aged[tile=72x16]", columns(*range(10, 20), *range(10)),
+                     "output channels of its weights are in another order: 0-9 hold 10-19, 10-19 hold 0-9"),
+    "rows": ("crossbar:pcm", lambda g_us: g_us[:, :, :, [3, 1, 2, 0, 4, 5, 6, 7]],
+             "input channels 0 and 3 of its weights are swapped"),
+    "pairs": ("crossbar:pcm", lambda g_us: g_us[:, ::-1], "its weights are the checkpoint's, with the sign inverted"),
+    "kernels": ("crossbar:pcm/levels[levels=16]", lambda g_us: g_us[..., ::-1],
+                "crossbar:pcm/levels[levels=16]: its weights are the checkpoint's, flipped left to right"),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_wrong_cells_are_named(graph, images, name):
+    target, change, sentence = CELLS[name]
+    found = told(graph, images, with_cells(mapping.compile(graph, target), 1, change))
+    assert found.faults[0].sentence().startswith("conv2 of crossbar:")
+    assert sentence in found.faults[0].sentence()
+
+
+@dataclass(frozen=True)
+class Scaled(Device):
+    """A preset's device with one of its causes stronger."""
+
+    right: Device = None
+    programming: float = 1.0
+    reading: float = 1.0
+    exponent: float = 1.0
+
+    def programming_sigma_us(self, target_us):
+        return self.programming * self.right.programming_sigma_us(target_us)
+
+    def drift(self, programmed_us, target_us, age_s, frozen):
+        return programmed_us * (self.right.drift(programmed_us, target_us, age_s, frozen)
+                                / programmed_us.clamp(min=1e-9)) ** self.exponent
+
+    def slow_sigma_us(self, *args):
+        return self.right.slow_sigma_us(*args)
+
+    def fresh_sigma_us(self, *args):
+        return self.reading * self.right.fresh_sigma_us(*args)
+
+
+def on(target, **factors):
+    """Opens chips whose device is not the preset's."""
+    right = model_of(mapping.parse(target))
+
+    def opener(program):
+        if not program.target.name.startswith("crossbar:pcm"):
+            return simulators.open(program)
+        device = Scaled(right.g_max_us, right.g_min_us, right, **factors)
+        return CrossbarMachine(program, chip=program_chip(program, 0, model=device))
+
+    return opener
+
+
+@pytest.mark.parametrize(("factors", "sentence"), [
+    ({"programming": 2.0}, r"conv1 of crossbar:pcm/programmed: its programming errors are (1\.[89]|2\.[012])\d times"),
+    ({"programming": 0.0}, "conv1 of crossbar:pcm/programmed: its programming errors are 0.00 times those of pcm"),
+    ({"exponent": 3.0}, "conv1 of crossbar:pcm/aged: its cells have moved"),
+    ({"reading": 2.0}, r"conv1 of crossbar:pcm/read: its read noise is (1\.[89]|2\.[012])\d times"),
+], ids=["noisy programming", "no programming noise", "strong drift", "noisy reads"])
+def test_a_device_that_is_not_the_presets_is_named(graph, images, factors, sentence):
+    found = told(graph, images, mapping.compile(graph, "crossbar:pcm"), on("crossbar:pcm", **factors))
+    assert re.match(sentence, found.faults[0].sentence())
+
+
+def altered(kind, change):
+    """Opens machines, those of one rung and later with all their arrays changed."""
+    def opener(program):
+        machine = simulators.open(program)
+        if kind in str(program.target):
+            for arm in (*machine.substrate.arms, machine.substrate.readout):
+                arm.forward_array = arm.feedback_array = change(arm.forward_array)
+        return machine
+
+    return opener
+
+
+def test_drift_that_nothing_compensates_is_named(graph, images):
+    opener = altered("aged", lambda array: replace(array, compensation=1.0))
+    found = told(graph, images, mapping.compile(graph, "crossbar:pcm/aged"), opener)
+    named = "conv1 of crossbar:pcm/aged: its drift is not compensated: its weights have 0.7"
+    assert found.faults[0].sentence().startswith(named)
+    twice = altered("aged", lambda array: replace(array, compensation=array.compensation**2))
+    found = told(graph, images, mapping.compile(graph, "crossbar:pcm/aged"), twice)
+    assert "its drift is compensated twice" in found.faults[0].sentence()
+
+
+def test_cells_that_change_between_rungs_are_named(graph, images):
+    opener = altered("/read", lambda array: replace(array, conductance_us=array.conductance_us * 1.01))
+    found = told(graph, images, mapping.compile(graph, "crossbar:pcm/read"), opener)
+    named = "conv1 of crossbar:pcm/read: its frozen cells are not those of the rung below"
+    assert found.faults[0].sentence() == named
+
+
+def test_a_range_that_saturates_is_named(graph, images):
+    program = compile_crossbar(graph, mapping.parse("crossbar:pcm"))
+    narrow = with_layer(program, 1, lambda layer: replace(layer, spans=(
+        replace(layer.spans[0], adc=layer.spans[0].adc / 50), layer.spans[1])))
+    found = told(graph, images, narrow)
+    assert found.faults[0].sentence() == ("conv2 of crossbar:pcm: its converters' range (up) is 0.02 times what "
+                                          "calibration images need")
+    assert any("its ADCs (up) clip" in f.fault for f in found.faults)
+
+
+def test_a_lost_bias_of_the_digital_side_is_named(images):
+    net = small_network(3, channels=(8, 20))
+    net.biases[1].fill_(0.6)
+    graph = net.lower()
+
+    def opener(program):
+        machine = simulators.open(program)
+        if program.target.name == "crossbar:ideal":
+            machine.substrate.arms[1].bias = machine.substrate.arms[1].bias * 0
+        return machine
+
+    found = told(graph, images, mapping.compile(graph, "crossbar:ideal"), opener)
+    assert "its biases are the program's, lost (all zero) (in conv2" in found.faults[0].sentence()
+
+
+def test_stuck_cells_are_a_cause_of_their_own_and_not_programming_noise(graph, images):
+    """1 % of the devices stuck off part the machines farther than a programming error of 2 % does."""
+    program = mapping.compile(graph, "crossbar:generic[proportional=0.02,stuck_off=0.01]")
+    found = told(graph, images, program)
+    causes = {c.cause: c for c in found.contributions}
+    assert list(causes) == ["mapping to tiles", "stuck cells", "programming noise", "DAC and ADC"]
+    assert causes["stuck cells"].after == "crossbar:generic/stuck[stuck_off=0.01,proportional=0.02]"
+    assert causes["stuck cells"].gaps[1] > causes["programming noise"].gaps[1]
+    assert not found.faults
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    (lambda g_us: torch.where(torch.rand(g_us.shape, generator=torch.Generator().manual_seed(0)) < 0.2, 25.0, g_us),
+     r"conv1 of crossbar:pcm/stuck\[stuck_on=0\.05\]: 2\d\.\d% of its cells are stuck on"),
+    (lambda g_us: g_us * 0.99, r"conv1 of crossbar:pcm/stuck\[stuck_on=0\.05\]: cells that are not stuck are not"),
+], ids=["too many", "others moved"])
+def test_cells_that_are_not_stuck_as_told_are_named(graph, images, change, sentence):
+    opener = altered("/stuck", lambda array: replace(array, conductance_us=change(array.conductance_us)))
+    found = told(graph, images, mapping.compile(graph, "crossbar:pcm/programmed[stuck_on=0.05]"), opener)
+    assert re.match(sentence, found.faults[0].sentence())
+
+
+def test_programming_noise_is_judged_beside_stuck_cells(graph, images):
+    """Stuck cells are far from their targets, and yet no excuse for twice the programming error."""
+    program = mapping.compile(graph, "crossbar:pcm[stuck_on=0.05]")
+    found = told(graph, images, program, on("crossbar:pcm", programming=2.0))
+    assert "/programmed" in found.faults[0].rung
+    assert re.search(r"programming errors are (1\.[89]|2\.[012])", found.faults[0].fault)

@@ -1,0 +1,75 @@
+"""A planted fault for rungs that stand on no other ladder: rounded states, Lava in floats, changes held back, wires."""
+
+from dataclasses import replace
+
+import numpy as np
+from networks import random_images
+
+import mapping
+import simulators
+from ep_hw.diagnosis import explain
+from simulators.reference import ReferenceMachine
+
+
+def flipped(graph):
+    """The network with the kernels of its second layer flipped left to right."""
+    first, second = graph.couplings
+    return replace(graph, couplings=(first, replace(second, weight=np.ascontiguousarray(second.weight[..., ::-1]))))
+
+
+def told(graph, target, opener):
+    return explain(graph, mapping.compile(graph, "reference"), mapping.compile(graph, target), random_images(6),
+                   steps=6, opener=opener)
+
+
+def test_a_flipped_kernel_under_rounded_states_is_named(graph):
+    def opener(program):
+        wrong = program.target.name == "loihi:states"
+        return simulators.open(replace(program, graph=flipped(graph)) if wrong else program)
+
+    found = told(graph, "loihi:states", opener)
+    assert "flipped left to right (in conv2, where it runs" in found.faults[0].sentence()
+
+
+def test_a_flipped_kernel_where_integer_weights_run_is_named(graph):
+    def opener(program):
+        if program.target.name == "loihi:weights":
+            first, second = program.layers
+            wrong = replace(second, weight=np.ascontiguousarray(second.weight[..., ::-1]))
+            program = replace(program, layers=(first, wrong))
+        return simulators.open(program)
+
+    found = told(graph, "loihi:weights", opener)
+    assert "flipped left to right (in conv2, where it runs" in found.faults[0].sentence()
+
+
+def test_a_flipped_kernel_in_floats_on_lava_is_named(graph):
+    def opener(program):
+        return ReferenceMachine(flipped(graph)) if program.target.name == "lava:float" else simulators.open(program)
+
+    found = told(graph, "lava:float", opener)
+    assert found.faults[0].sentence() == "conv2 of lava:float: its weights are the program's, flipped left to right"
+
+
+def test_a_population_that_holds_back_too_much_is_named(graph):
+    def opener(program):
+        if getattr(program.target, "threshold", None):
+            program = replace(program, target=replace(program.target, threshold=0.3))
+        return simulators.open(program)
+
+    found = told(graph, "loihi[threshold=0.05]", opener)
+    assert "change held back" in found.faults[0].sentence()
+    assert found.faults[0].rung == "loihi[threshold=0.05]"
+
+
+def test_wires_that_add_current_are_named(graph):
+    """No resistance makes a weight larger: what is sensed behind these wires is three times what there is."""
+    def opener(program):
+        machine = simulators.open(program)
+        if "/wires" in program.target.name:
+            for arm in machine.substrate.arms:
+                arm.forward_array.up_weight.mul_(3)
+        return machine
+
+    found = told(graph, "crossbar:generic/wires", opener)
+    assert "its wires make weights" in found.faults[0].sentence()

@@ -1,0 +1,93 @@
+"""Budgets: what is chosen fits by the measured rates, says what it can show, and is chosen once."""
+
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import small_network
+
+from ep_hw.analysis.statistics import smallest_detectable
+from ep_hw.evaluation.budget import FEWEST, LEAST_QUERIES, TRIAL, TRIAL_QUERIES, Choice, Rates, choose, kept_choice
+from ep_hw.networks.checkpoint import save_checkpoint
+from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.threat import parse_threat
+from ep_hw.workflow import plan_evaluation
+from mapping.files import parse_signed, sign
+
+DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
+RATES = st.builds(Rates, others=st.floats(0.01, 50), square=st.floats(0, 50), probes=st.floats(0, 50),
+                  probed=st.integers(0, 64))
+
+
+@given(rates=RATES, budget_s=st.floats(1, 1e6), asked=st.integers(LEAST_QUERIES, 5000), jobs=st.integers(1, 8))
+@settings(max_examples=80)
+def test_the_choice_fits_or_is_the_least_and_no_more_would_fit(rates, budget_s, asked, jobs):
+    queries = rates.most_queries(budget_s, asked, jobs)
+    images = rates.most_images(budget_s, queries, jobs)
+    assert images >= FEWEST
+    assert LEAST_QUERIES <= queries <= asked
+    spent = rates.seconds(images, queries, jobs)
+    assert spent <= budget_s * (1 + 1e-9) or images == FEWEST
+    assert rates.seconds(images + 1, queries, jobs) > budget_s * (1 - 1e-9)
+    if queries < asked and spent <= budget_s:
+        assert rates.seconds(FEWEST, queries + 1, jobs) > budget_s * (1 - 1e-9)
+
+
+def test_seconds_are_the_sum_of_what_cells_take():
+    rates = Rates(others=4.0, square=2.0, probes=8.0, probed=16)
+    assert rates.seconds(TRIAL, TRIAL_QUERIES, 1) == 4 + 2 + 8
+    assert rates.seconds(10 * TRIAL, 5 * TRIAL_QUERIES, 2) == (10 * (4 + 10) + 2 * 8) / 2
+
+
+@pytest.fixture(scope="module")
+def plan_of(tmp_path_factory):
+    net = small_network(5)
+    net.name = "small"
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_checkpoint(net, path, recipe={}, data=DIGITS, accuracy={})
+    threats = [parse_threat("pgd_l2@0.5"), parse_threat("square_l2@0.5")]
+    quick = AttackSettings(gradients=("bptt@5",), iterations=2)
+    return lambda images, queries: plan_evaluation(str(path), ["reference"], threats, images=images,
+                                                   settings=quick.model_copy(update={"queries": queries}))
+
+
+def test_a_budget_is_measured_once_and_printed_with_what_it_can_show(plan_of, tmp_path):
+    choice = choose(plan_of, 300, 360, 1e4, tmp_path, lambda *a: None, 1)
+    assert (choice.images, choice.queries) == (360, 300), "nothing more than the data set and what was asked"
+    assert choice.detectable == smallest_detectable(360)
+    assert f"{100 * choice.detectable:.1f} points" in choice.sentence()
+    file = tmp_path / "budget/choice.json"
+    file.write_bytes(sign({**parse_signed(file.read_bytes()), "images": 99}))
+    assert choose(plan_of, 300, 360, 1e4, tmp_path, lambda *a: None, 1).images == 99
+    fewer = replace(plan_of(8, 100), threats=(parse_threat("pgd_l2@0.5"),))
+    assert choose(lambda images, queries: fewer, 300, 360, 1e4, tmp_path, lambda *a: None, 1).images == 360
+    assert choose(plan_of, 200, 360, 1e4, tmp_path, lambda *a: None, 1).images == 360, "another question"
+    tight = choose(plan_of, 300, 360, 0.01, tmp_path, lambda *a: None, 1)
+    assert (tight.images, tight.queries) == (FEWEST, LEAST_QUERIES)
+    assert "more than the budget" in tight.sentence()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda blob: b"", lambda blob: blob[:50], lambda blob: blob.replace(b'"images": 9', b'"images": 8'),
+    lambda blob: b"[" * 9999, lambda blob: sign({**parse_signed(blob), "images": "9"}),
+    lambda blob: sign({})])
+def test_a_damaged_choice_is_measured_again_and_a_whole_one_is_kept(tmp_path, caplog, damage):
+    file, choice = tmp_path / "choice.json", Choice("question", 9, 8, 7.0, 0.5, 60.0)
+    assert kept_choice(file, "question", Choice) is None
+    file.write_bytes(sign(asdict(choice)))
+    assert kept_choice(file, "question", Choice) == choice
+    assert kept_choice(file, "another", Choice) is None
+    assert not caplog.messages
+    file.write_bytes(damage(file.read_bytes()))
+    assert kept_choice(file, "question", Choice) is None
+    assert "a stored choice is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("extra", [("--budget", "soon"), ("--budget", "0s"), ("--budget", "5parsecs"),
+                                   ("--budget", "30m", "--images", "70")])
+def test_an_impossible_budget_is_refused(ep_hw, tmp_path, extra):
+    code, _, err = ep_hw("evaluate", "digits", "--on", "reference", *extra)
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+    assert "no such budget" in err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,483 @@
+"""Evaluation: cells are written once, the same command gives the same bytes, a kill loses at most a cell."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from memory import abandoned_memory
+from networks import small_network
+from processes import all_end, descendants
+
+import simulators
+from ep_hw import versions, workflow
+from ep_hw.analysis.statistics import wilson
+from ep_hw.evaluation.checks import verdicts
+from ep_hw.evaluation.plan import cells_of, chips_of, evaluate
+from ep_hw.evaluation.rungs import rungs_of
+from ep_hw.networks import programs
+from ep_hw.networks.checkpoint import load, save_checkpoint
+from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.threat import parse_threat
+from mapping import Refusal, compile, load_program
+
+FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
+DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
+FIELDS = {"model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low", "ci_high",
+          "agreement", "flips_to_wrong", "flips_to_right", "seconds", "key"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    net = small_network(5)
+    net.name = "small"
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_checkpoint(net, path, recipe={}, data=DIGITS, accuracy={})
+    return str(path)
+
+
+def small_plan(model, machines=("loihi", "crossbar:pcm"), threats=("pgd_l2@0.5", "contrast@3"), **changes):
+    settings = {"images": 12, "chips": 2, "settings": FAST, **changes}
+    plan = workflow.plan_evaluation(model, machines, [parse_threat(t) for t in threats], **settings)
+    return replace(plan, probed=2)
+
+
+def run(plan, folder):
+    return workflow.run(plan, folder, command="ep-hw evaluate", title="test")[0]
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return small_plan(model), folder, run(small_plan(model), folder)
+
+
+def test_a_run_writes_its_three_files_and_a_row_a_cell(finished):
+    _, folder, summary = finished
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+    for row in summary:
+        assert set(row) >= FIELDS
+        assert row["n"] == 12
+        assert row["ci_low"] <= row["accuracy"] <= row["ci_high"]
+    seen = {(r["machine"], r["chip_seed"], r["threat"], r["strength"]) for r in summary}
+    assert len(seen) == len(summary)
+    unaware = "transfer:reference:pgd_l2"
+    assert seen >= {("reference", None, "clean", 0.0), ("loihi", None, "pgd_l2", 0.5),
+                    ("crossbar:pcm", 1, unaware, 0.5), ("crossbar:pcm/aged", 0, unaware, 0.5)}
+
+
+def test_summary_is_counted_from_the_images(finished):
+    _, folder, summary = finished
+    table = pq.read_table(folder / "results.parquet").to_pylist()
+    for row in summary:
+        rows = [r for r in table if r["key"] == row["key"]]
+        right = [r["prediction"] == r["label"] for r in rows]
+        reference_right = [r["reference_prediction"] == r["label"] for r in rows]
+        assert row["accuracy"] == np.mean(right)
+        assert row["flips_to_wrong"] - row["flips_to_right"] == sum(reference_right) - sum(right)
+        assert row["agreement"] == np.mean([r["prediction"] == r["reference_prediction"] for r in rows])
+
+
+def test_the_summary_says_how_far_a_machine_is_from_the_reference_on_the_same_images(finished):
+    plan, _, summary = finished
+    rows = {(r["machine"], r["threat"]): r for r in summary}
+    images = plan.images.images
+    reference, loihi = (simulators.open(plan.programs[name]).relax(images) for name in ("reference", "loihi"))
+    distance = (loihi.logits - reference.logits).double()
+    right = reference.prediction == plan.images.labels
+    assert 0 < right.sum() < len(right)
+    for name, found in (("logit_rmse", distance), ("logit_rmse_clean_correct", distance[right])):
+        assert rows["loihi", "clean"][name] == pytest.approx(found.square().mean().sqrt().item())
+    for row in summary:
+        assert row["gap"] == pytest.approx((row["flips_to_right"] - row["flips_to_wrong"]) / row["n"])
+        assert row["gap_low"] <= row["gap"] <= row["gap_high"]
+        assert (row["logit_rmse"] > 0) == (row["machine"] != "reference")
+
+
+def test_the_summary_says_what_each_circuit_met(finished, model, tmp_path):
+    """Shares of the summary against a machine asked directly; only crossbars clip and have two directions to compare.
+    """
+    _, _, summary = finished
+    for row in summary:
+        analog = row["machine"].startswith("crossbar:")
+        assert (row["winner_flips"] is not None, row["asymmetry"] is not None) == (analog, analog)
+        assert (row["saturation"] is not None) == (row["machine"] == "crossbar:pcm")
+    name = "crossbar:pcm[arrays=separate,adc_margin=0.2]"
+    plan = small_plan(model, machines=(name,), threats=(), chips=1, settings=FAST.model_copy(update={"votes": 1}))
+    row = next(r for r in run(plan, tmp_path) if r["machine"] == name)
+    machine, cell = simulators.open(plan.programs[name]), next(
+        c for c in cells_of(plan, tmp_path) if c.configuration.machine == name)
+    machine.relax(plan.images.images, generator=cell.generator("verdict"))
+    clipped = machine.saturation()
+    assert row["saturation"] == sum(s.clipped for s in clipped) / sum(s.conversions for s in clipped) > 0.001
+    assert row["asymmetry"] == max(arm.asymmetry for arm in machine.arms) > 0.01
+    flips = machine.substrate.flips
+    assert row["winner_flips"] == sum(int(f.flips) for f in flips) / sum(f.windows for f in flips)
+
+
+def test_same_command_same_bytes_for_any_number_of_workers(finished, model, tmp_path):
+    _, folder, _ = finished
+    workflow.run(small_plan(model), tmp_path / "again", command="ep-hw evaluate", title="test", jobs=2)
+    assert (tmp_path / "again/results.parquet").read_bytes() == (folder / "results.parquet").read_bytes()
+    run(small_plan(model, seed=1), tmp_path / "other")
+    assert (tmp_path / "other/results.parquet").read_bytes() != (folder / "results.parquet").read_bytes()
+
+
+def test_finished_cells_are_not_computed_again(finished):
+    plan, folder, _ = finished
+    cells = cells_of(plan, folder)
+    lost = cells[len(cells) // 2]
+    before = {c.stem: c.stored.table_path.stat().st_mtime_ns for c in cells}
+    results = (folder / "results.parquet").read_bytes()
+    lost.stored.record_path.unlink()
+    run(plan, folder)
+    rewritten = [c for c in cells if c.stored.table_path.stat().st_mtime_ns != before[c.stem]]
+    assert rewritten == [lost]
+    assert (folder / "results.parquet").read_bytes() == results
+
+
+DAMAGE = {"empty": lambda blob: b"", "cut": lambda blob: blob[:len(blob) // 2], "longer": lambda blob: blob + b"0",
+          "flipped": lambda blob: blob[:99] + bytes([blob[99] ^ 1]) + blob[100:], "gone": None}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("path", ["table_path", "images_path", "record_path"])
+def test_a_damaged_cell_is_seen_and_computed_again(finished, tmp_path, caplog, path, damage):
+    plan, folder, _ = finished
+    cell = next(c for c in cells_of(plan, folder) if c.stored.images_path.exists())
+    copied = replace(cell, folder=tmp_path)
+    for name in ("table_path", "images_path", "record_path"):
+        getattr(copied.stored, name).write_bytes(getattr(cell.stored, name).read_bytes())
+    assert copied.done()
+    file = getattr(copied.stored, path)
+    file.write_bytes(damage(file.read_bytes())) if damage else file.unlink()
+    assert not copied.done()
+    if path == "record_path" and damage is None:
+        assert not caplog.messages, "a cell without a record was never finished"
+    else:
+        assert "a stored cell is damaged" in caplog.text
+        assert "computed again" in caplog.text
+
+
+@pytest.mark.parametrize("images", [np.zeros((12, 1, 8, 8)), np.array(b"x"), np.zeros(0, np.float32)])
+def test_images_of_another_type_are_not_believed(finished, tmp_path, caplog, images):
+    plan, folder, _ = finished
+    cell = next(c for c in cells_of(plan, folder) if c.stored.images_path.exists())
+    forged = replace(cell, folder=tmp_path)
+    forged.stored.write(cell.read(), images, 1.0, {})
+    assert not forged.done()
+    assert "a stored cell is damaged" in caplog.text
+
+
+def test_a_cell_of_other_images_in_its_place_is_not_believed(finished, tmp_path, caplog):
+    plan, folder, _ = finished
+    cells = [c for c in cells_of(plan, folder) if c.configuration.machine == "loihi"]
+    for name in ("table_path", "record_path"):
+        getattr(replace(cells[0], folder=tmp_path).stored, name).write_bytes(
+            getattr(cells[1].stored, name).read_bytes())
+    assert not replace(cells[0], folder=tmp_path).done()
+    assert "got another cell" in caplog.text
+
+
+def test_shards_pool_into_one_row_and_corruptions_are_the_same_on_every_machine(model, tmp_path):
+    plan = small_plan(model, machines=("reference", "loihi"), threats=("gaussian_noise@5",))
+    sharded = replace(plan, shard=5)
+    summary = run(sharded, tmp_path)
+    assert {r["n"] for r in summary} == {12}
+    assert len({c.configuration.key for c in cells_of(sharded, tmp_path)}) == len(summary)
+    assert len(cells_of(sharded, tmp_path)) == 3 * len(summary)
+    rows = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    norms = [[x["norm"] for x in rows if x["machine"] == machine and x["threat"] == "gaussian_noise"]
+             for machine in ("loihi", "reference")]
+    assert norms[0] == norms[1]
+    assert min(norms[0]) > 0
+
+
+def test_a_compiled_program_runs_again_to_the_same_bytes(model, tmp_path):
+    for name in ("loihi", "crossbar:pcm"):
+        program = compile(workflow.load(model).lower(), name)
+        program.save(tmp_path / name)
+        run(small_plan(model, machines=(str(tmp_path / name),)), tmp_path / "saved" / name)
+        run(small_plan(model, machines=(name,)), tmp_path / "named" / name)
+        saved, named = ((tmp_path / way / name / "results.parquet").read_bytes() for way in ("saved", "named"))
+        assert saved == named
+
+
+def test_a_program_of_another_network_is_refused_wherever_a_machine_is_named(model, tmp_path):
+    """Of equal shapes: an evaluation, a transfer, and what the measurements run; only `why` may compare two."""
+    folder, net = str(tmp_path / "other"), workflow.load(model)
+    compile(small_network(6).lower(), "loihi").save(Path(folder))
+    for run_it in (lambda: small_plan(model, machines=(folder,)), lambda: programs.programs_of(net, [folder], []),
+                   lambda: programs.program_of(folder, net.lower())):
+        with pytest.raises(Refusal, match="another network"):
+            run_it()
+    assert programs.program_like(folder, net.lower()).digest() == load_program(folder).digest()
+
+
+def test_two_programs_of_one_name_are_refused_and_one_twice_is_one(model, tmp_path):
+    """A program that was calibrated on other images bears its machine's name; run in its place it would be a lie."""
+    net = workflow.load(model)
+    compile(net.lower(), "crossbar:pcm").save(tmp_path / "same")
+    net.calibration = net.calibration.flip(0)[:7] * 0.5
+    compile(net.lower(), "crossbar:pcm").save(tmp_path / "calibrated")
+    same, calibrated = (str(tmp_path / name) for name in ("same", "calibrated"))
+    assert list(programs.named_programs(workflow.load(model), ["crossbar:pcm", same, same])) == ["crossbar:pcm"]
+    for machines in (["crossbar:pcm", calibrated], [same, calibrated]):
+        with pytest.raises(Refusal, match="two different programs have one name"):
+            programs.named_programs(workflow.load(model), machines)
+
+
+def test_chips_are_programmed_only_where_there_are_chips(finished):
+    plan, _, _ = finished
+    assert chips_of(plan, "crossbar:pcm") == [0, 1]
+    assert chips_of(plan, "crossbar:ideal") == chips_of(plan, "loihi") == [None]
+
+
+def test_everything_that_decides_an_outcome_is_in_the_key(finished):
+    plan, folder, _ = finished
+    cell = next(c for c in cells_of(plan, folder) if c.configuration.source and c.configuration.chip_seed == 1)
+    base, data = cell.configuration, cell.images
+    changes = {"model": "x", "dataset": "x", "machine": "x", "program": "x", "reference": "x", "code": {"pgd": 0},
+               "threat": replace(base.threat, strength=9), "chip_seed": 2, "seed": 7,
+               "settings": FAST.model_copy(update={"iterations": 4}), "votes": 9, "device": "cuda",
+               "source": replace(base.source, program="x"), "published": "x", "joined": (base.source,)}
+    assert set(changes) == {f.name for f in fields(base)}
+    keys = {replace(base, **{name: value}).key for name, value in changes.items()}
+    assert len(keys | {base.key}) == len(changes) + 1
+    others = {"data": "x", "images": data.images + 2**-20, "labels": data.labels.roll(1), "ids": data.ids + 1}
+    assert set(others) == {f.name for f in fields(data)}
+    stems = {replace(cell, images=replace(data, **{name: value})).stem for name, value in others.items()}
+    assert len(stems | {cell.stem}) == len(others) + 1
+
+
+def test_a_white_box_takes_over_what_the_same_attack_made_on_the_other_machines(finished):
+    """No image that any machine of the run made for another fools that one, and its final row says otherwise."""
+    plan, folder, summary = finished
+    cells = cells_of(plan, folder)
+    ends = {(c.configuration.machine, c.configuration.chip_seed): c for c in cells if c.configuration.joined}
+    assert [(m, chip, [one.configuration.machine for one in cell.joined]) for (m, chip), cell in ends.items()] == [
+        ("reference", None, ["reference", "loihi", "crossbar:pcm"]), ("loihi", None, ["loihi", "crossbar:pcm"]),
+        ("crossbar:pcm", 0, ["crossbar:pcm", "loihi"]), ("crossbar:pcm", 1, ["crossbar:pcm", "loihi"])]
+    assert {c.configuration.depth for c in cells} == {0, 1, 2}
+    for name in ("reference", "loihi"):
+        cell, machine = ends[name, None], simulators.open(plan.programs[name])
+        made = torch.stack([part.adversarial() for part in cell.joined])
+        fooled = torch.stack([machine.relax(images).prediction != cell.images.labels for images in made])
+        first = fooled.int().argmax(0)   # the own where none does
+        assert torch.equal(cell.adversarial(), made[first, torch.arange(len(first))])
+        rows, own = (one.read().to_pydict() for one in (cell, cell.joined[0]))
+        assert [p == label for p, label in zip(rows["prediction"], rows["label"])] == (~fooled.any(0)).tolist()
+        names = [f"transfer:{part.configuration.machine}" for part in cell.joined]
+        assert rows["broken_by"] == [names[k] if k else by for k, by in zip(first.tolist(), own["broken_by"])]
+        found = next(r for r in summary if (r["machine"], r["threat"]) == (name, "pgd_l2"))
+        assert [lost for lost, _ in found["others"].values()] == (fooled[1:] & ~fooled[0]).sum(1).tolist()
+        assert found["others_only"] * found["n"] == pytest.approx((first > 0).sum().item())
+    assert {c.stem for c in cells if not c.shown} == {part.stem for c in cells for part in c.joined}
+    assert {r["key"] for r in summary} == {c.configuration.key for c in cells if c.shown}
+
+
+def test_the_key_holds_the_code_of_the_machine_of_the_reference_and_of_the_threat(finished, monkeypatch):
+    """A version raised changes the cells of its kind, those made from them, and no others."""
+    plan, folder, _ = finished
+    kinds = {(c.configuration.machine, c.configuration.threat.name): c.stem for c in cells_of(plan, folder)}
+    on = {"crossbar": lambda machine, _: machine.startswith("crossbar"),
+          "loihi": lambda machine, _: machine.startswith("loihi"), "reference": lambda *_: True,
+          "pgd": lambda _, threat: "pgd" in threat, "corruption": lambda _, threat: threat == "contrast"}
+    for name, changed in on.items():
+        table = versions.MACHINES if name in versions.MACHINES else versions.THREATS
+        with monkeypatch.context() as raised:
+            raised.setitem(table, name, 99)
+            after = {(c.configuration.machine, c.configuration.threat.name): c.stem for c in cells_of(plan, folder)}
+        assert {case for case in kinds if kinds[case] != after[case]} == {case for case in kinds if changed(*case)}
+
+
+def test_each_purpose_of_a_cell_draws_its_own_numbers(finished):
+    plan, folder, _ = finished
+    cells = [c for c in cells_of(plan, folder) if c.configuration.machine == "crossbar:pcm"]
+    seeds = [c.generator(purpose).initial_seed() for c in cells for purpose in ("attack", "verdict")]
+    assert len(set(seeds)) == len(seeds) == 2 * len(cells)
+
+
+def test_attacks_draw_alike_at_every_strength_of_machines_without_noise(model, tmp_path):
+    """Noisy machines draw anew in every cell, and every machine for another attack or seed."""
+    plan = small_plan(model, threats=("square_linf@0.1", "square_linf@0.2", "square_l2@0.2"))
+    machines = {name: simulators.open(program) for name, program in plan.programs.items()}
+    seeds = defaultdict(list)
+    for cell in (c for seed in (0, 1) for c in cells_of(replace(plan, seed=seed), tmp_path)):
+        c = cell.configuration
+        if c.threat.is_attack and c.threat.source is None:
+            machine = machines[c.machine]
+            own = "" if machine.deterministic else cell.stem
+            seeds[c.threat.kind, c.seed, own].append(cell.attack_generator(machine).initial_seed())
+    assert all(len(set(alike)) == 1 for alike in seeds.values())
+    assert len({alike[0] for alike in seeds.values()}) == len(seeds)
+    assert {len(alike) for alike in seeds.values()} == {1, 2, 4}, "two strengths or one, on reference and loihi"
+    for machine in machines.values():
+        machine.close()
+
+
+def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_path):
+    threats = [parse_threat("contrast@3"), parse_threat("square_l2@0.5")]
+    ask = {"images": 4, "settings": FAST}
+    plan = workflow.plan_evaluation("digits", ["reference"], threats, baseline="digits-bp-s11", **ask)
+    rows = {(r["machine"], r["threat"]): r for r in evaluate(plan, tmp_path)[0]}
+    assert set(rows) == {("reference", "clean"), ("reference", "contrast"), ("reference", "square_l2"),
+                         ("digits-bp-s11", "clean"), ("digits-bp-s11", "contrast")}
+    other = load("digits-bp-s11").programs(["reference"])["reference"]
+    with simulators.open(other) as machine:
+        right = machine.relax(plan.images.images).prediction == plan.images.labels
+    assert rows["digits-bp-s11", "clean"]["accuracy"] == float(right.float().mean())
+    assert (plan.machines, plan.baseline) == (("reference",), "digits-bp-s11")
+    same = workflow.plan_evaluation("digits", ["loihi"], threats, baseline="loihi[weight_bits=8]", **ask)
+    assert (same.baseline, "digits-bp-s11" in same.programs) == ("loihi", False)
+    with pytest.raises(Refusal, match="allowed: reference, loihi;"):
+        workflow.plan_evaluation("digits", ["loihi"], threats, baseline="crossbar:pcm", **ask)
+
+
+def test_a_torch_module_meets_what_the_machines_meet(model, tmp_path):
+    plan = workflow.plan_evaluation(model, ["reference"], [parse_threat("contrast@3")], images=6, settings=FAST)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(plan.images.images[0].numel(), 10))
+    rows = {(r["machine"], r["threat"]): r for r in evaluate(workflow.with_module(plan, "mine", module), tmp_path)[0]}
+    assert set(rows) == {(machine, threat) for machine in ("reference", "mine") for threat in ("clean", "contrast")}
+    right = module(plan.images.images).argmax(1) == plan.images.labels
+    assert rows["mine", "clean"]["accuracy"] == float(right.double().mean())
+    for name in ("reference", "loihi[weight_bits=4]"):
+        with pytest.raises(Refusal, match="another machine"):
+            workflow.with_module(plan, name, module)
+
+
+def test_modules_without_parameters_have_a_report_and_tables_of_their_own(model, tmp_path):
+    plan = workflow.plan_evaluation(model, ["reference"], [parse_threat("square_linf@0.1")], images=4, settings=FAST)
+    pixels = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.AdaptiveAvgPool1d(10))
+    dense = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10)) for _ in range(2)]
+    for name, module in (("pixels", pixels), ("first", dense[0]), ("second", dense[1])):
+        plan = workflow.with_module(plan, name, module)
+    workflow.run(plan, tmp_path, command="", title="")
+    written = {path.stem for path in (tmp_path / "tables").iterdir()}
+    assert {"first-float-feed-forward", "second-float-feed-forward"} <= written
+    assert "pixels-float-feed-forward" not in written
+    assert {f"{plan.model}-{name}" for name in ("pixels", "first", "second")} <= {
+        path.stem for path in (tmp_path / "cards").iterdir()}
+
+
+def test_a_module_that_cannot_meet_the_plan_is_refused_before_any_work(model):
+    ask = {"images": 4, "settings": FAST}
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10), Detach())
+    black = workflow.plan_evaluation(model, ["reference"], [parse_threat("square_l2@0.1")], **ask)
+    assert "mine" in workflow.with_module(black, "mine", module).machines
+    white = workflow.plan_evaluation(model, ["reference"], [parse_threat("pgd_l2@0.1")], **ask)
+    with pytest.raises(Refusal, match=r"mine: the module carries no gradient.*pgd_l2@0.1"):
+        workflow.with_module(white, "mine", module)
+    with pytest.raises(Refusal, match=r"mine: the module gives no logits"):
+        workflow.with_module(white, "mine", torch.nn.Flatten())
+
+
+class Detach(torch.nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
+def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
+    threat, other = parse_threat("pgd_l2@0.5"), parse_threat("contrast@3")
+    plan = workflow.plan_evaluation(model, ["loihi"], [other], explained=[threat], images=4, settings=FAST)
+    rungs = [name for name, _ in rungs_of(plan.programs["loihi"].target)]
+    assert len(rungs) == 3
+    assert [(name, threat) in plan.pairs() for name in rungs] == [True] * 3
+    assert [name for name in rungs if (name, other) in plan.pairs()] == ["reference", "loihi"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, ending):
+    """With workers, and Lava in one of them: nothing of it outlives the command."""
+    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:pcm", "--on", "lava", "--images",
+               "12", "--chips", "2", "--corruption", "contrast@3", "--jobs", "2", "--out", str(tmp_path / "cut")]
+    blocks = abandoned_memory()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment,
+                               start_new_session=True)
+    cells, deadline = tmp_path / "cut" / "cells", time.monotonic() + 120
+    while len(list(cells.glob("*.json"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    family = descendants(process.pid)
+    assert len(family) >= 3
+    os.killpg(process.pid, ending) if ending == signal.SIGINT else process.send_signal(ending)   # as a terminal does
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGKILL)
+    assert b"Traceback" not in errors
+    assert all_end(family)
+    assert abandoned_memory() <= blocks
+    assert not (tmp_path / "cut/summary.json").exists()
+    kept = {p: p.stat().st_mtime_ns for p in cells.glob("*.json")}   # written last
+    assert len(kept) >= 3
+    subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True)
+    assert all(p.stat().st_mtime_ns == time_ns for p, time_ns in kept.items())
+    run(small_plan(model, machines=("crossbar:pcm", "lava"), threats=("contrast@3",),
+                   settings=AttackSettings()), tmp_path / "whole")
+    assert (tmp_path / "cut/results.parquet").read_bytes() == (tmp_path / "whole/results.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_workers_that_are_still_starting_die_with_the_command(model, tmp_path):
+    """One that asks to die with its parent after the parent died would wait for work for ever."""
+    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:pcm", "--images", "4", "--chips",
+               "2", "--jobs", "2", "--out", str(tmp_path / "cut")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(descendants(process.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=30)   # their standard error is the command's: it closes when the last of them is gone
+    assert process.returncode == -signal.SIGKILL
+
+
+def row(threat, strength, accuracy, machine="loihi", zero_gradient=0.0):
+    return {"machine": machine, "chip_seed": None, "threat": threat, "strength": strength, "accuracy": accuracy,
+            "n": 100, "ci_low": accuracy - 0.05, "ci_high": accuracy + 0.05, "zero_gradient": zero_gradient}
+
+
+HONEST = [row("clean", 0, 0.9), row("pgd_l2", 0.5, 0.5), row("pgd_l2", 1, 0.2), row("square_l2", 1, 0.6),
+          row("transfer:reference:pgd_l2", 0.5, 0.7), row("contrast", 1, 0.1), row("contrast", 3, 0.8)]
+
+
+def test_an_honest_evaluation_raises_no_flag():
+    made = {verdict.check: (verdict.made, verdict.findings) for verdict in verdicts(HONEST)}
+    assert made == {"a larger budget never helps the defender": (3, ()),
+                    "the black box (Square) is no stronger than the white box": (1, ()),
+                    "the unaware attacker is no stronger than the aware one": (1, ()),
+                    "the aware attacker's own gradients are as strong as the unaware attacker's images": (1, ()),
+                    "most gradients are not zero": (2, ())}
+
+
+def test_images_made_elsewhere_may_harm_less_where_they_went_further():
+    rows = [*HONEST, row("transfer:reference:pgd_l2", 1, 0.8)]
+    assert not any("rises" in finding for verdict in verdicts(rows) for finding in verdict.findings)
+
+
+def test_attackers_who_met_other_images_are_compared_within_half_an_interval():
+    """As in a family's budget: 7 of the first 11 images stand before the aware attacker, 14 of 28 before the other."""
+    white, unaware = row("pgd_l2", 0.5, 7 / 11), row("transfer:reference:pgd_l2", 0.5, 0.5)
+    low, high = wilson(7, 11)
+    few = [{**white, "n": 11, "ci_low": low, "ci_high": high}, {**unaware, "n": 28}]
+    found = [verdict for verdict in verdicts(few) if "unaware" in verdict.check]
+    assert [(verdict.images, verdict.findings) for verdict in found] == [(11, ()), (11, ())]
+    assert any(verdict.findings for verdict in verdicts([white, unaware]))
+
+
+@pytest.mark.parametrize(("planted", "words"), [
+    (row("pgd_l2", 1, 0.7), "rises"), (row("square_l2", 1, 0.1), "black-box"),
+    (row("transfer:reference:pgd_l2", 0.5, 0.3), "unaware"), (row("pgd_l2", 0.5, 0.5, zero_gradient=0.8), "80%"),
+    (row("pgd_l2", 0.5, 0.95), "rises")])
+def test_a_planted_fault_raises_its_flag(planted, words):
+    same = [r for r in HONEST if (r["threat"], r["strength"]) != (planted["threat"], planted["strength"])]
+    assert any(words in finding for verdict in verdicts([*same, planted]) for finding in verdict.findings)

@@ -1,0 +1,60 @@
+"""Noise-aware training: what is disturbed, that it comes back, and that recipes without noise are what they were."""
+
+import pytest
+import torch
+from networks import random_images, small_spec
+
+from ep_hw.learning.training import Recipe, load_recipe, parse_recipe
+from ep_hw.learning.training.learners import disturbed, learner_of
+
+PLAIN = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
+               rates=(0.25, 0.15, 0.1), batch=12, epochs=1)
+NOISY = PLAIN.model_copy(update={"weight_noise": 0.05})
+
+
+def draws():
+    return torch.Generator().manual_seed(0)
+
+
+def test_each_layer_is_disturbed_by_a_share_of_its_largest_weight_for_one_batch():
+    weights = [torch.linspace(-1, 3, 40_000), torch.full((40_000,), 0.2)]
+    before = [w.clone() for w in weights]
+    with disturbed(weights, 0.1, draws()):
+        errors = [w - kept for w, kept in zip(weights, before)]
+    assert all(torch.equal(w, kept) for w, kept in zip(weights, before))
+    for error, largest in zip(errors, (3.0, 0.2)):
+        assert error.std().item() == pytest.approx(0.1 * largest, rel=5 / (2 * 40_000) ** 0.5)
+    assert abs(torch.corrcoef(torch.stack(errors))[0, 1]) < 5 / 40_000**0.5
+
+
+def test_without_noise_nothing_is_drawn():
+    generator, weights = draws(), [torch.ones(3)]
+    with disturbed(weights, 0.0, generator):
+        assert torch.equal(weights[0], torch.ones(3))
+    assert torch.equal(generator.get_state(), draws().get_state())
+
+
+def test_weights_come_back_even_where_a_batch_fails():
+    weights = [torch.ones(3)]
+    with pytest.raises(ZeroDivisionError), disturbed(weights, 0.5, draws()):
+        raise ZeroDivisionError
+    assert torch.equal(weights[0], torch.ones(3))
+
+
+def test_a_learner_takes_the_gradient_of_the_disturbed_weights_and_updates_its_own():
+    learners = [learner_of(recipe, small_spec(), 1, "cpu") for recipe in (PLAIN, NOISY)]
+    start = [w.clone() for w in learners[0].net.weights]
+    with disturbed(learners[0].net.weights, 0.05, draws()):
+        expected = learners[0]._contrast(random_images(12), torch.arange(12) % 10)
+    learners[1].step(random_images(12), torch.arange(12) % 10, draws())
+    for weight, before, (gradient, _), rate in zip(learners[1].net.weights, start, expected, PLAIN.rates):
+        step = gradient + PLAIN.weight_decay * before
+        assert torch.allclose(weight, before - rate * step, atol=1e-6)
+
+
+def test_recipes_without_noise_are_what_they_were_before_there_was_any():
+    """The fingerprint of runs begun by an earlier version; their checkpoints' headers are made of the same content."""
+    assert load_recipe("digits").fingerprint(11).startswith("d99dc23e8f49652a2cab59d1bd46d200")
+    assert "weight_noise" not in PLAIN.model_dump(mode="json")
+    assert parse_recipe(NOISY.model_dump(mode="json")) == NOISY
+    assert NOISY.fingerprint(1) != PLAIN.fingerprint(1)

@@ -1,0 +1,101 @@
+"""The EP rule against backpropagation, and the image gradient against both."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import random_images, small_network
+
+from ep_hw.learning.rule import ep_gradient, phi_gradient
+from ep_hw.threats.attacks import Nudged, Unrolled
+from simulators.reference import FloatSubstrate, ReferenceMachine
+from simulators.relaxation import Nudge, relax
+
+LABELS = torch.tensor([3, 1, 4, 1, 5, 9])
+
+
+def double_network():
+    net = small_network(2, gain=2.0)
+    net.weights = [w.double() for w in net.weights]
+    net.biases = [b.double() for b in net.biases]
+    return net
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+def backpropagated(net, images):
+    """(weight, bias) gradients of the mean loss through a long relaxation, by autograd."""
+    for p in (*net.weights, *net.biases):
+        p.requires_grad_()
+    substrate = net.substrate()
+    end = relax(substrate, images, schedule="alternating", steps=400)
+    F.cross_entropy(substrate.logits(end.states[-1]), LABELS).backward()
+    return [(w.grad, b.grad) for w, b in zip(net.weights, net.biases)]
+
+
+def largest_error(gradient, exact):
+    return max(relative(a, b) for pair, truth in zip(gradient, exact) for a, b in zip(pair, truth))
+
+
+def test_ep_gradient_is_backpropagation_at_the_fixed_point_as_beta_vanishes():
+    """Symmetric rule, beta = 0.001, float64, converged: relative error 2e-5 as in the theory (O(beta^2))."""
+    net, images = double_network(), random_images(6, dtype=torch.float64)
+    gradient, _ = ep_gradient(net.substrate(), images, LABELS, schedule="alternating", free_steps=400,
+                              nudged_steps=400, beta=1e-3)
+    assert largest_error(gradient, backpropagated(net, images)) < 2e-5
+
+
+def test_one_nudge_alone_is_off_by_the_first_order_of_beta():
+    """One-sided rule, equation (6) with the free phase for -beta: 4e-3 at beta = 0.001, a tenth of it at a tenth."""
+    net, images = double_network(), random_images(6, dtype=torch.float64)
+    substrate, target = net.substrate(), F.one_hot(LABELS, 10).double()
+    image, errors = substrate.encode(images), []
+    exact = backpropagated(double_network(), images)
+    with torch.no_grad():
+        free = relax(substrate, images, schedule="alternating", steps=400).states
+        for beta in (1e-3, 1e-4):
+            nudged = relax(substrate, images, schedule="alternating", steps=400, states=free, nudge=Nudge(target, beta))
+            pairs = [phi_gradient(substrate, image, states, Nudge(target, strength))
+                     for states, strength in ((nudged.states, beta), (free, 0.0))]
+            gradient = [[(a - b) / (-beta * len(images)) for a, b in zip(*layer)] for layer in zip(*pairs)]
+            errors.append(largest_error(gradient, exact))
+    assert errors[0] < 4e-3
+    assert errors[1] == pytest.approx(errors[0] / 10, rel=0.2)
+
+
+def test_nudged_image_gradient_is_backpropagation_as_beta_vanishes():
+    """Equation (9) at the fixed point that the machine's own schedule finds: they are not unique."""
+    machine = ReferenceMachine(small_network(2, gain=2.0).lower(), dtype=torch.float64, steps=600)
+    machine.stop = None
+    images = random_images(6, dtype=torch.float64).requires_grad_()
+    loss = F.cross_entropy(machine.relax(images).logits, LABELS, reduction="sum")
+    exact = torch.autograd.grad(loss, images)[0]
+    images = images.detach()
+    measured = Nudged(1e-3, steps=400)(machine, images, LABELS, None)
+    assert relative(measured, exact) < 1e-3
+    worse = Nudged(1.0, steps=400)(machine, images, LABELS, None)
+    assert relative(worse, exact) > relative(measured, exact)
+
+
+def test_unrolled_gradient_is_the_finite_difference_of_the_loss():
+    machine = ReferenceMachine(small_network(2, gain=2.0).lower(), dtype=torch.float64)
+    images = random_images(6, dtype=torch.float64) * 0.9 + 0.05
+    gradient = Unrolled(10)(machine, images, LABELS, None)
+    along = torch.randn(images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    h = 1e-6
+
+    def loss(x):
+        return F.cross_entropy(machine.relax(x, steps=10, schedule="synchronous").logits, LABELS, reduction="sum")
+
+    slope = (loss(images + h * along) - loss(images - h * along)) / (2 * h)
+    assert abs(float(slope - (gradient * along).sum())) < 1e-6 * float(gradient.norm() * along.norm())
+
+
+def test_learning_sees_the_network_itself():
+    """The substrate for learning holds the network's own tensors, not copies."""
+    net = small_network()
+    substrate = net.substrate()
+    net.weights[0].zero_()
+    assert substrate.arms[0].weight.abs().max() == 0
+    assert FloatSubstrate.of(net.lower()).arms[0].weight is not net.weights[0]

@@ -1,0 +1,455 @@
+"""The report of a realistic record: one file, every number, honest pooling, and the laws of a waterfall."""
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ep_hw.analysis.points import change, pool, waterfall
+from ep_hw.analysis.series import ladders, panels, telling, threats, without_rungs
+from ep_hw.analysis.statistics import mcnemar, paired_interval, student, wilson
+from ep_hw.evaluation.checks import Verdict
+from ep_hw.report import GalleryItem, RunRecord, write_report
+from ep_hw.report import page as page_module
+from ep_hw.report.figures.inline import amplified, png
+from ep_hw.report.figures.plots import curves_figure, shared_limits, styles, waterfall_figure
+from ep_hw.report.page import SUMMARY_COLUMNS
+from ep_hw.report.study import studies
+from ep_hw.report.wording import findings, largest_loss
+from mapping import Refusal
+from mapping.program import Table
+
+few = settings(max_examples=25)
+N = 200
+PCM = "crossbar:pcm"
+CAUSES = {PCM + "/levels": "conductance levels", PCM + "/programmed": "programming noise",
+          PCM + "/aged": "drift", PCM + "/read": "read noise", PCM: "converters"}
+WATERFALLS = {
+    "loihi": [("reference", "digital reference"), ("loihi:weights", "8-bit weights"), ("loihi", "integer states")],
+    PCM: [("reference", "digital reference"), ("crossbar:ideal", "mapping"), *CAUSES.items()]}
+CHIPS = (0, 1, 2, 3, 4)
+MASKED = Verdict(PCM, 3, "no black box is stronger", 4, 11, ("the black box beats the white box.",))
+
+
+def row(machine, threat="clean", strength=0.0, chip=None, *, to_wrong=0, to_right=0, reference_right=194, n=N):
+    """A summary row that is true of some predictions: the reference right on `reference_right` images of n."""
+    correct = reference_right - to_wrong + to_right
+    low, high = wilson(correct, n)
+    return {"model": "digits", "dataset": "digits", "machine": machine, "threat": threat, "strength": strength,
+            "chip_seed": chip, "n": n, "accuracy": correct / n, "ci_low": low, "ci_high": high,
+            "agreement": 1 - (to_wrong + to_right) / n, "flips_to_wrong": to_wrong, "flips_to_right": to_right,
+            "gap_low": -0.1, "gap_high": 0.05, "logit_rmse": 0.25, "logit_rmse_clean_correct": None,
+            "zero_gradient": 0.0, "seconds": 0.137 + len(machine), "key": f"{machine}|{threat}|{strength}|{chip}"}
+
+
+def rows_under(threat, strength, severity, reference_right):
+    """All machines under one threat; `severity` 0 to 1 scales how many images the hardware loses."""
+    flips = {"reference": (0, 0), "loihi:weights": (1, 1), "loihi": (2 + round(6 * severity), 1),
+             "crossbar:ideal": (0, 0), PCM + "/levels": (1, 0)}
+    rows = [row(name, threat, strength, to_wrong=a, to_right=b, reference_right=reference_right)
+            for name, (a, b) in flips.items()]
+    for step, name in enumerate((PCM + "/programmed", PCM + "/aged", PCM + "/read", PCM)):
+        rows += [row(name, threat, strength, chip, to_wrong=4 + step + (3 * chip + step) % 4 + round(20 * severity),
+                     to_right=chip % 2, reference_right=reference_right) for chip in CHIPS]
+    return rows
+
+
+def rungless(rows):
+    return [r for r in rows if r["machine"] in ("reference", "loihi", PCM)]
+
+
+def realistic_summary():
+    rows = rows_under("clean", 0.0, 0.0, 194)
+    for attack, budgets in (("pgd_l2", (0.25, 0.5, 1.0)), ("square_linf", (0.05, 0.1))):
+        for k, eps in enumerate(budgets):
+            aware = rows_under(attack, eps, 0.3 * k, 150 - 45 * k)
+            unaware = rows_under(f"transfer:reference:{attack}", eps, 0.1, 165 - 35 * k)
+            rows += aware if (attack, eps) == ("pgd_l2", 0.5) else rungless(aware)
+            rows += [r for r in rungless(unaware) if r["machine"] != "reference"]
+    for name, drop in (("gaussian_noise", 4), ("contrast", 9), ("jpeg_compression", 6)):
+        for severity in (1, 2, 3, 4, 5):
+            rows += rungless(rows_under(name, float(severity), severity / 10, 194 - drop * severity))
+    return rows
+
+
+def realistic_gallery():
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[:8, :8]
+    items = []
+    for k, (machine, eps) in enumerate([("loihi", 0.5), (PCM, 0.5), (PCM, 1.0)]):
+        clean = np.exp(-((x - 3.5) ** 2 + (y - 2.0 - k) ** 2) / 6)[None]
+        noise = rng.normal(size=clean.shape)
+        adversarial = np.clip(clean + eps * noise / np.linalg.norm(noise), 0, 1)
+        items.append(GalleryItem(machine, "pgd_l2", eps, 1400 + k, 3, clean, adversarial, 3, 8 - k, 3))
+    return items
+
+
+def realistic_record():
+    table = Table("crossbar:pcm: tiles", ("layer", "tiles", "rows", "columns", "weights", "used of tile"),
+                  (("conv1", 1, 9, 32, 288, 0.0176), ("conv2", 2, 288, 64, 18432, 0.5625),
+                   ("readout", 1, 256, 10, 2560, 0.1563)), ("Tiles of 256 x 256 devices, two devices a weight.",))
+    return RunRecord("Digits on simulated hardware", "ep-hw evaluate digits --on loihi --on crossbar:pcm --chips 5",
+                     realistic_summary(), realistic_gallery(), [table], WATERFALLS,
+                     {"ep-hw": "0.1.0", "python": "3.10.14", "torch": "2.6.0"},
+                     {"evaluation": 0, "chips": "0 1 2 3 4", "attack": {"steps": 20, "restarts": 1}},
+                     ["Noisy machines are judged by the majority of 5 reads."], [])
+
+
+def small_record():
+    """Every section once: clean images, one attack, one corruption, the Loihi waterfall."""
+    rows = [r for r in realistic_summary() if r["machine"] in ("reference", "loihi:weights", "loihi")]
+    rows = [r for r in rows if (r["threat"], r["strength"]) in (("clean", 0), ("square_linf", 0.1), ("contrast", 5))]
+    return replace(realistic_record(), summary=rows, gallery=realistic_gallery()[:1])
+
+
+def render(record):
+    return page_module.render(record, studies(record))
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: its references, ids, tables, text and unclosed elements."""
+
+    VOID = ("meta", "br", "img", "link", "hr", "input", "wbr")
+
+    def __init__(self, html):
+        super().__init__()
+        self.references, self.ids, self.texts, self.tags, self.open, self.images = [], [], [], [], [], []
+        self.cells, self.in_cells = [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.references += [v for k, v in attrs.items() if k in ("src", "href", "xlink:href", "action", "data")]
+        self.references += re.findall(r"url\((.*?)\)", attrs.get("style", "") + attrs.get("clip-path", ""))
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.images += [attrs] if tag in ("img", "svg") else []
+        self.in_cells = attrs.get("id") == "cells" or (self.in_cells and tag != "table")
+        if self.in_cells and tag == "tr":
+            self.cells.append([])
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.in_cells = self.in_cells and tag != "table"
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self.in_cells and self.open[-1] == "td":
+            self.cells[-1].append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def html():
+    return render(realistic_record())
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_the_page_is_one_file_with_its_figures_and_tables_beside_it(tmp_path):
+    folder = tmp_path / "new"
+    write_report(folder, replace(small_record(), cards=[("digits-loihi", {"model": "digits"})]))
+    assert (folder / "report.html").read_text("utf-8") == render(small_record())
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    assert files == {"report.html", "cards/digits-loihi.json", "figures/digits-square_linf.png",
+                     "figures/digits-square_linf.svg", "figures/digits-waterfall-loihi-clean.png",
+                     "figures/digits-waterfall-loihi-clean.svg", "tables/digits-accuracy.csv",
+                     "tables/digits-corruption_means.csv", "tables/crossbar-pcm-tiles.csv"}
+
+
+def test_the_page_refers_to_nothing_outside(html, page):
+    assert len(page.references) > 20
+    assert all(r.startswith(("data:", "#")) for r in page.references)
+    assert not re.search(r"https?://|@import|//[a-z]+\.[a-z]", re.sub(r"base64,[^\"]*", "", html))
+    assert "script" not in page.tags
+
+
+def test_the_page_is_well_formed_and_every_fragment_leads_somewhere(page):
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert {r[1:] for r in page.references if r.startswith("#")} <= set(page.ids)
+    assert all(image.get("alt") or image.get("aria-label") for image in page.images)
+
+
+def test_identical_records_give_identical_bytes(html):
+    assert render(realistic_record()) == html
+
+
+def test_every_number_of_the_summary_is_in_the_page(page):
+    summary = realistic_summary()
+    rows = [cells for cells in page.cells if cells]
+    assert len(rows) == len(summary)
+    for cells, expected in zip(rows, summary):
+        for cell, column in zip(cells, SUMMARY_COLUMNS, strict=True):
+            value = expected[column]
+            if isinstance(value, (int, float)):
+                assert float(cell) == pytest.approx(value, rel=1e-5)
+            else:
+                assert cell == ("\u2013" if value is None else value)
+
+
+def test_the_json_in_the_page_is_the_summary(page):
+    uri = next(r for r in page.references if r.startswith("data:application/json"))
+    assert json.loads(base64.b64decode(uri.partition(",")[2])) == realistic_summary()
+
+
+def test_sections_without_data_are_left_out():
+    full = Page(render(replace(small_record(), checks=[MASKED])))
+    sections = {"s0-waterfalls", "s0-curves", "s0-corruptions", "gallery", "mapping", "flags", "checks"}
+    assert sections <= set(full.ids)
+    bare = replace(small_record(), summary=[row("reference"), row("loihi", to_wrong=2)], gallery=[], mapping=[])
+    page = Page(render(bare))
+    assert not sections & set(page.ids)
+    assert {"s0-answer", "provenance"} <= set(page.ids)
+    assert Page(render(replace(bare, summary=[]))).open == []
+
+
+def test_budgets_over_decades_are_plain_numbers_beside_zero():
+    points = pool([row("reference"), *(row("reference", "pgd_linf", eps, to_wrong=9) for eps in (0.003, 0.02, 0.4))])
+    (panel,) = panels(points, attacks=True)
+    axes = curves_figure(panel, styles(["reference"]), shared_limits([panel])).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "0.01", "0.1"]
+
+
+def test_an_attack_of_strength_zero_is_drawn_at_zero_alone():
+    rows = rungless([*rows_under("clean", 0.0, 0.0, 194), *rows_under("pgd_l2", 0.0, 0.0, 194)])
+    panel, = panels(pool(rows), attacks=True)
+    figure = curves_figure(panel, styles(["reference", "loihi", PCM]), shared_limits([panel]))
+    assert {float(x) for line in figure.axes[0].lines[:1] for x in line.get_xdata()} == {0.0}
+    assert "budget eps" in figure.axes[0].get_xlabel()
+
+
+def test_flags_stand_above_the_answer():
+    html = render(replace(small_record(), checks=[MASKED]))
+    assert html.index(str(MASKED.flags[0])) < html.index("s0-answer")
+    assert "1 trust check violated" in Page(html).text
+
+
+def test_checks_that_held_are_listed_with_how_often_they_were_made():
+    held = [Verdict(name, None, "larger budgets never help", 5, 64, ()) for name in ("reference", "loihi")]
+    page = Page(render(replace(small_record(), checks=[MASKED, *held])))
+    assert "no black box is stronger 1 4 11 1" in page.text
+    assert "larger budgets never help 2 10 64 0" in page.text
+    assert "flags" not in Page(render(replace(small_record(), checks=held))).ids
+
+
+def test_text_from_outside_is_escaped():
+    name = "<b>x & 'y' $z$"
+    record = replace(small_record(), title=name, command=name, notes=[name],
+                     checks=[Verdict(name, None, name, 1, 8, (name,))],
+                     summary=[{**r, "model": name, "machine": r["machine"].replace("loihi", name)}
+                              for r in small_record().summary],
+                     waterfalls={name: [("reference", name), (f"{name}:weights", name), (name, name)]})
+    html = render(record)
+    assert "<b>" not in html
+    assert Page(html).text.count("<b>x & 'y' $z$") > 20
+
+
+def test_models_are_never_pooled_together():
+    summary = small_record().summary
+    page = Page(render(replace(small_record(), summary=summary + [{**r, "model": "other"} for r in summary])))
+    assert {"s0-answer", "s1-answer"} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_an_unwritable_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refusal, match="file"):
+        write_report(tmp_path / "file", replace(small_record(), summary=[], gallery=[]))
+
+
+flips = st.tuples(st.integers(0, 40), st.integers(0, 6))
+
+
+@few
+@given(st.lists(flips, min_size=1, max_size=6), st.lists(st.lists(flips, min_size=3, max_size=3), max_size=3))
+def test_the_changes_of_a_waterfall_add_up_to_the_whole_gap(single, chips):
+    rows = [row("reference")] + [row(f"m{k}", to_wrong=a, to_right=b) for k, (a, b) in enumerate(single)]
+    for k, flips_of_chips in enumerate(chips):
+        rows += [row(f"c{k}", chip=c, to_wrong=a, to_right=b) for c, (a, b) in enumerate(flips_of_chips)]
+    points = pool(rows)
+    rungs = [(name, f"cause {name}") for name, *_ in points]
+    steps = waterfall(rungs, points, "clean", 0.0)
+    total = steps[-1].point.accuracy.value - steps[0].point.accuracy.value
+    assert sum(step.change.value for step in steps[1:]) == pytest.approx(total, abs=1e-12)
+    assert all(s.change.low - 1e-9 <= s.change.value <= s.change.high + 1e-9 for s in steps[1:])
+
+
+def test_the_waterfall_plots_the_changes_it_computes():
+    points = pool(realistic_summary())
+    ladder = next(fall for fall in ladders(points, WATERFALLS) if fall.target == PCM)
+    figure = waterfall_figure(ladder, styles(["reference", PCM])[PCM])
+    bars = list(figure.axes[0].patches)
+    assert [bar.get_width() for bar in bars] == pytest.approx([100 * abs(s.change.value) for s in ladder.steps[1:]])
+    left = 100 * ladder.steps[0].point.accuracy.value
+    assert bars[0].get_x() + bars[0].get_width() == pytest.approx(left)
+    labels = [float(t.get_text().replace("\u2212", "-")) for t in figure.axes[0].texts if t.get_weight() == "bold"]
+    assert labels == pytest.approx([100 * s.change.value for s in ladder.steps[1:]], abs=0.0501)
+
+
+def test_a_waterfall_needs_every_rung():
+    points = pool([r for r in realistic_summary() if r["machine"] != PCM + "/aged"])
+    assert {fall.target for fall in ladders(points, WATERFALLS)} == {"loihi"}
+
+
+def test_waterfalls_cover_every_threat_with_all_rungs_clean_first():
+    found = [(f.target, f.threat, f.strength) for f in ladders(pool(realistic_summary()), WATERFALLS)]
+    assert found == [("loihi", "clean", 0.0), (PCM, "clean", 0.0), ("loihi", "pgd_l2", 0.5), (PCM, "pgd_l2", 0.5)]
+
+
+def test_a_waterfall_of_transferred_images_starts_from_the_attack_that_made_them():
+    unaware = "transfer:reference:pgd_l2"
+    transferred = [r for r in rows_under(unaware, 0.5, 0.2, 90) if r["machine"] != "reference"]
+    points = pool([*transferred, row("reference", "pgd_l2", 0.5, reference_right=90)])
+    shown = ladders(points, WATERFALLS)
+    assert [(f.target, f.threat) for f in shown] == [("loihi", unaware), (PCM, unaware)]
+    assert shown[0].steps[0].point.accuracy.value == 90 / N
+    assert all(machine in ("reference", "loihi", PCM) for machine, *_ in without_rungs(points, shown))
+
+
+def test_waterfalls_show_each_threat_where_the_reference_keeps_half():
+    summary = rows_under("clean", 0.0, 0.0, 194) + rows_under("contrast", 5.0, 0.5, 150) + rows_under(
+        "contrast", 1.0, 0.1, 190)
+    shown = telling(ladders(pool(summary), WATERFALLS), 194 / N)
+    assert [(f.target, f.threat, f.strength) for f in shown] == [
+        ("loihi", "clean", 0), (PCM, "clean", 0), ("loihi", "contrast", 5), (PCM, "contrast", 5)]
+
+
+def test_the_sentence_names_the_largest_cause():
+    ladder = next(f for f in ladders(pool(realistic_summary()), WATERFALLS) if f.target == PCM)
+    worst = min(ladder.steps[1:], key=lambda s: s.change.value)
+    assert worst.cause == "programming noise"
+    cost = f"{-100 * worst.change.value:.1f} points ["
+    assert f"the largest cause is programming noise, which costs {cost}" in largest_loss(ladder)
+
+
+def hull(*intervals):
+    return min(low for low, _ in intervals), max(high for _, high in intervals)
+
+
+def test_intervals_hold_the_images_and_where_there_are_chips_the_chips_too():
+    points = pool(realistic_summary())
+    chips = [r["accuracy"] for r in realistic_summary() if r["machine"] == PCM and r["threat"] == "clean"]
+    pooled, single = points[PCM, "clean", 0.0].accuracy, points["loihi", "clean", 0.0].accuracy
+    expected = hull(student(chips), wilson(round(np.mean(chips) * N), N))
+    assert (pooled.low, pooled.high) == pytest.approx(expected)
+    scattered = pool([row("c", chip=k, to_wrong=40 * k) for k in range(3)])["c", "clean", 0.0].accuracy
+    assert (scattered.low, scattered.high) == pytest.approx((max(0, student([.97, .77, .57]).low), 1.0))
+    assert pooled.value == pytest.approx(np.mean(chips))
+    assert (single.low, single.high) == pytest.approx(wilson(round(single.value * N), N))
+    one_chip = pool([row(PCM, chip=3, to_wrong=4)])[PCM, "clean", 0.0]
+    assert (one_chip.accuracy.low, one_chip.accuracy.high) == pytest.approx(wilson(190, N))
+    assert one_chip.p_value == mcnemar(4, 0)
+
+
+def test_one_chip_reported_twice_is_refused():
+    with pytest.raises(ValueError, match="one row a cell"):
+        pool([row(PCM, chip=1), row(PCM, chip=1)])
+
+
+def test_a_change_pairs_chips_and_images_and_widens_where_it_cannot():
+    reference, weights = (pool([r])["m", "clean", 0.0] for r in (row("m"), row("m", to_wrong=5, to_right=1)))
+    exact = change(reference, weights)
+    assert (exact.low, exact.high) == pytest.approx(paired_interval(5, 1, N))
+    chips = [pool([row("c", chip=k, to_wrong=a) for k, a in enumerate(lost)])["c", "clean", 0.0]
+             for lost in ([3, 9, 6], [5, 11, 8])]
+    steady = change(*chips)
+    assert steady.value == pytest.approx(-2 / N)
+    assert steady.low < -2 / N < steady.high, "chips that agree say nothing of other images"
+    before, after = (pool([row("c", chip=k, to_wrong=a) for k, a in enumerate(lost)])["c", "clean", 0.0]
+                     for lost in ([0, 0, 0], [0, 60, 120]))
+    scattered, by_chip = change(before, after), student([0, -60 / N, -120 / N])
+    assert (scattered.low, scattered.high) == pytest.approx((by_chip.low, by_chip.high))
+    own = [pool([row("m", "pgd_l2", 0.5, to_wrong=a)])["m", "pgd_l2", 0.5] for a in (0, 5)]
+    transferred = [pool([row("m", "transfer:r:pgd_l2", 0.5, to_wrong=a)])["m", "transfer:r:pgd_l2", 0.5]
+                   for a in (0, 5)]
+    wide, narrow = change(*own), change(*transferred)
+    assert wide.value == narrow.value
+    assert wide.high - wide.low > narrow.high - narrow.low
+
+
+def test_aware_and_unaware_attackers_share_a_panel_from_the_clean_point():
+    points = without_rungs(pool(realistic_summary()), ladders(pool(realistic_summary()), WATERFALLS))
+    panel = panels(points, attacks=True)[0]
+    assert panel.name == "pgd_l2"
+    assert [(line.machine, line.crafted_on) for line in panel.lines] == [
+        ("reference", None), ("loihi", None), ("loihi", "reference"), (PCM, None), (PCM, "reference")]
+    assert all([p.strength for p in line.points] == [0, 0.25, 0.5, 1.0] for line in panel.lines)
+    assert [p.name for p in panels(points, attacks=False)] == ["contrast", "gaussian_noise", "jpeg_compression"]
+    low, high = shared_limits(panels(points, attacks=True))
+    assert low < min(100 * p.accuracy.low for line in panel.lines for p in line.points)
+    assert high > 97
+
+
+def test_transfers_stand_beside_their_aware_form():
+    names = [t for t, s in threats(pool(realistic_summary())) if s == 0.5]
+    assert names == ["pgd_l2", "transfer:reference:pgd_l2"]
+
+
+def test_findings_refuse_to_flatter():
+    rows = [row("reference"), row("loihi", to_wrong=1), row("loihi", "transfer:reference:pgd_l2", 0.5, to_wrong=50),
+            row("loihi", "pgd_l2", 0.5, to_wrong=80)]
+    refused = re.compile(r"15\.0 points \[\d.*\] that an unaware attacker misses are not robustness")
+    assert any(map(refused.search, findings(pool(rows))))
+    rows[-1] = row("loihi", "pgd_l2", 0.5, to_wrong=20)
+    assert any("no evidence of robustness" in s for s in findings(pool(rows)))
+
+
+def test_attackers_on_unequal_samples_are_told_apart_by_their_interval_alone():
+    unaware = row("loihi", "transfer:reference:pgd_l2", 0.5, n=10, reference_right=6)
+    for right, words in ((6, "9 and 10 images cannot tell these apart"), (0, "an unaware attacker misses")):
+        rows = [row("reference"), row("loihi"), unaware, row("loihi", "pgd_l2", 0.5, n=9, reference_right=right)]
+        assert any(words in s for s in findings(pool(rows))), findings(pool(rows))
+
+
+def test_a_machine_keeps_its_colour():
+    look = styles(["reference", "loihi", PCM])
+    assert len({style.colour for style in look.values()}) == 3
+    assert styles(["loihi", "reference", PCM]) == look
+
+
+@few
+@given(st.integers(1, 4), st.integers(0, 2**32))
+def test_images_survive_the_data_uri(channels, seed):
+    image = np.random.default_rng(seed).random((channels, 5, 7))
+    decoded = np.asarray(Image.open(BytesIO(base64.b64decode(png(image).partition(",")[2]))), dtype=float) / 255
+    expected = image.transpose(1, 2, 0) if channels == 3 else image.mean(0)
+    assert np.abs(decoded - expected).max() <= 1 / 255
+
+
+@few
+@given(st.floats(1e-4, 0.9), st.integers(0, 2**32))
+def test_the_drawn_difference_is_the_difference(size, seed):
+    rng = np.random.default_rng(seed)
+    clean, adversarial = rng.random((1, 4, 4)), rng.random((1, 4, 4))
+    adversarial = clean + size * (adversarial - clean)
+    drawn, factor = amplified(clean, adversarial)
+    assert (drawn - 0.5) / factor == pytest.approx(adversarial - clean, abs=1e-12)
+    assert factor == 1 or (drawn.min() >= 0 and drawn.max() <= 1)
+
+
+def test_the_template_ships_beside_the_code():
+    import ep_hw.report
+
+    assert (Path(ep_hw.report.__file__).parent / "template.html").is_file()

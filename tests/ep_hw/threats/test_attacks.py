@@ -1,0 +1,429 @@
+"""Attacks against closed forms, and the invariants that no attack may break."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear import LinearMachine
+from networks import random_images, small_network
+
+import mapping
+import simulators
+from ep_hw.data.splits import load_data
+from ep_hw.evaluation.suites import SUITES
+from ep_hw.networks.checkpoint import load
+from ep_hw.threats.attacks import (
+    DEFAULT_UNROLL,
+    PGD,
+    AttackSettings,
+    CarliniWagner,
+    DeepFool,
+    Unrolled,
+    attack,
+    attempts,
+    majority,
+    parse_gradient,
+    perturbation,
+    possible_gradients,
+    read,
+)
+from ep_hw.threats.attacks.auto import Member
+from ep_hw.threats.attacks.carlini_wagner import Adam
+from ep_hw.threats.attacks.gradients import loss_of
+from ep_hw.threats.threat import ATTACKS, Threat, parse_threat
+from mapping import Refusal
+from simulators.module import ModuleMachine
+from simulators.reference import ReferenceMachine
+
+SHAPE = (1, 6, 6)
+SETTINGS = AttackSettings(gradients=("bptt@5",), iterations=20, queries=300)
+
+
+def linear(seed=0, classes=2, sigma=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(classes, 36, generator=generator)
+    return LinearMachine(weight, torch.zeros(classes), SHAPE, sigma)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def middle_images(batch, seed=0):
+    """Images near 1/2, so that the box [0, 1] does not bind at small eps."""
+    return 0.4 + 0.2 * torch.rand(batch, *SHAPE, generator=seeded(seed))
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_pgd_breaks_a_binary_linear_model_exactly_beyond_its_margin(norm):
+    """Minimal perturbation dz/|dw|_dual, closed form; 1 % either side of it decides."""
+    machine, images = linear(), middle_images(20)
+    logits = machine.relax(images).logits
+    labels = logits.argmax(1)
+    normal = (machine.weight[0] - machine.weight[1]).abs()
+    radii = (logits[:, 0] - logits[:, 1]).abs() / (normal.norm() if norm == "l2" else normal.sum())
+    for i in range(20):
+        for factor, broken in ((0.99, False), (1.01, True)):
+            eps = float(radii[i]) * factor
+            result = attack(machine, Threat(f"pgd_{norm}", eps), images[i:i + 1], labels[i:i + 1], SETTINGS, seeded())
+            assert (result.broken_by[0] == "bptt@5") is broken
+
+
+BOUNDED = [kind for kind in ATTACKS if kind != "cw_l2" and "unclipped" not in kind]
+
+
+@given(seed=st.integers(0, 10**6), eps=st.floats(0, 2), kind=st.sampled_from(BOUNDED))
+@settings(max_examples=25)
+def test_adversarial_images_stay_in_the_ball_and_in_the_box(seed, eps, kind):
+    machine, images, threat = linear(seed, 10), random_images(4, SHAPE, seed), Threat(kind, eps)
+    labels = machine.relax(images).prediction
+    fast = SETTINGS.model_copy(update={"queries": 30, "iterations": 3, "restarts": 2})
+    if kind.startswith("auto") and eps == 0:
+        threat = Threat(kind, 0.01)
+    result = attack(machine, threat, images, labels, fast, seeded(seed))
+    assert perturbation(images, result.images, threat.norm).max() <= threat.strength + 1e-6
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+
+
+def test_eps_zero_is_the_identity():
+    machine, images = linear(classes=10), random_images(5, SHAPE)
+    labels = machine.relax(images).prediction
+    result = attack(machine, Threat("pgd_l2", 0.0), images, labels, SETTINGS, seeded())
+    assert torch.equal(result.images, images)
+    assert result.broken_by == [""] * 5
+
+
+def test_robust_accuracy_falls_with_eps_and_reaches_zero():
+    machine = ReferenceMachine(small_network(3, gain=3.0).lower())
+    images = random_images(30)
+    labels = machine.relax(images).prediction
+    standing = []
+    for eps in (0.0, 0.05, 0.2, 1.0, 8.0):
+        result = attack(machine, Threat("pgd_l2", eps), images, labels, AttackSettings(), seeded())
+        standing.append(sum(by == "" for by in result.broken_by))
+        verdict = majority(read(machine, result.images, 1, None)) == labels
+        assert int(verdict.sum()) == standing[-1]
+    assert standing == sorted(standing, reverse=True)
+    assert standing[0] == 30
+    assert standing[-1] == 0
+
+
+def test_images_already_wrong_are_left_alone():
+    machine, images = linear(classes=10), random_images(6, SHAPE)
+    wrong = (machine.relax(images).prediction + 1) % 10
+    result = attack(machine, Threat("square_linf", 0.3), images, wrong, SETTINGS, seeded())
+    assert result.broken_by == ["clean"] * 6
+    assert torch.equal(result.images, images)
+
+
+@pytest.mark.parametrize("kind", ["pgd_l2", "square_linf"])
+def test_same_generator_same_bits(kind):
+    machine, images = linear(classes=10, sigma=0.3), random_images(6, SHAPE)
+    labels = LinearMachine(machine.weight, machine.bias, SHAPE).relax(images).prediction
+    before = torch.random.get_rng_state()
+    runs = [attack(machine, Threat(kind, 0.2), images, labels, SETTINGS, seeded(5)).images for _ in range(2)]
+    assert torch.equal(*runs)
+    assert torch.equal(before, torch.random.get_rng_state()), "the global generator must be left as it was"
+
+
+def test_a_vote_beats_a_single_read_of_a_noisy_machine():
+    machine = linear(classes=2, sigma=1.0)
+    images = random_images(400, SHAPE)
+    truth = LinearMachine(machine.weight, machine.bias, SHAPE).relax(images).prediction
+    once = (majority(read(machine, images, 1, seeded())) == truth).float().mean()
+    often = (majority(read(machine, images, 25, seeded())) == truth).float().mean()
+    assert often > once
+
+
+def test_a_masked_gradient_is_counted():
+    """Saturated logits: the loss is flat, every iteration sees a zero gradient, and the count says so."""
+    images = random_images(4, SHAPE)
+    machine = linear(classes=2)
+    machine.weight = machine.weight * 1e6
+    labels = machine.relax(images).prediction
+    for attempt in (PGD("l2", 0.01, Unrolled(5), iterations=7), Member("apgd-ce", "l2", 0.01, 5, 7)):
+        assert torch.allclose(attempt.run(machine, images, labels, seeded()).zeros, torch.ones(4))
+        other = linear(classes=2)
+        assert attempt.run(other, images, other.relax(images).prediction, seeded()).zeros.max() == 0
+
+
+def least_perturbations(machine, images, norm):
+    """min_k (z_y - z_k) / |w_y - w_k|_dual of a linear model: the closed form, image by image."""
+    logits = machine.relax(images).logits
+    top = logits.argmax(1)
+    normals = machine.weight[top][:, None] - machine.weight
+    dual = normals.norm(dim=2) if norm == "l2" else normals.abs().sum(2)
+    gaps = (logits.gather(1, top[:, None]) - logits) / dual
+    return gaps.masked_fill(dual == 0, torch.inf).amin(1)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("kind", ["pgd", "deepfool", "autoattack"])
+def test_ten_classes_fall_exactly_beyond_their_least_perturbation(kind, norm):
+    machine, images = linear(3, classes=10), middle_images(2 if kind == "autoattack" else 12)
+    labels, radii = machine.relax(images).prediction, least_perturbations(machine, images, norm)
+    hard = AttackSettings(gradients=("bptt@5:margin", "bptt@5"), iterations=10, queries=50)
+    for factor, broken in ((0.97, False), (1.06, True)):
+        for i in range(len(images)):
+            threat = Threat(f"{kind}_{norm}", float(radii[i]) * factor)
+            result = attack(machine, threat, images[i:i + 1], labels[i:i + 1], hard, seeded())
+            assert bool(result.broken_by[0]) is broken, (i, factor)
+
+
+@pytest.mark.parametrize(("name", "members"), [
+    ("standard", ["apgd-ce", "apgd-t", "fab-t", "square"]), ("rand", ["apgd-ce", "apgd-dlr"]),
+    ("paper", ["apgd-ce", "apgd-dlr", "deepfool", "square"])])
+def test_every_member_of_an_ensemble_breaks_a_weak_model(name, members):
+    machine, images = linear(3, classes=10), middle_images(5)
+    labels, eps = machine.relax(images).prediction, 2 * float(least_perturbations(machine, images, "linf").max())
+    found = attempts(machine, Threat("autoattack_linf", eps), SETTINGS.model_copy(update={"ensemble": name}))
+    assert list(map(str, found)) == members
+    for attempt in found:
+        assert (machine.relax(attempt.run(machine, images, labels, seeded()).images).prediction != labels).all()
+
+
+@pytest.mark.parametrize(("classes", "name", "members"), [
+    (2, "standard", ["apgd-ce", "fab-t", "square"]), (2, "rand", ["apgd-ce"]),
+    (2, "paper", ["apgd-ce", "deepfool", "square"]), (3, "standard", ["apgd-ce", "apgd-dlr", "fab-t", "square"]),
+    (3, "rand", ["apgd-ce", "apgd-dlr"]), (4, "standard", ["apgd-ce", "apgd-t", "fab-t", "square"])])
+def test_of_few_classes_the_members_that_rank_no_more_are_run(classes, name, members):
+    machine, images = linear(3, classes=classes), middle_images(3)
+    labels, eps = machine.relax(images).prediction, 2 * float(least_perturbations(machine, images, "linf").max())
+    found = attempts(machine, Threat("autoattack_linf", eps), SETTINGS.model_copy(update={"ensemble": name}))
+    assert list(map(str, found)) == members
+    made = [attempt.run(machine, images, labels, seeded()).images for attempt in found]
+    assert all(float((x - images).abs().max()) <= eps + 1e-6 for x in made)
+    assert torch.stack([machine.relax(x).prediction != labels for x in made]).any(0).all()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ATTACKS if "unclipped" not in kind])
+def test_two_classes_fall_to_every_attack(kind):
+    machine, images = linear(1), middle_images(3)
+    labels, norm = machine.relax(images).prediction, kind.rpartition("_")[2]
+    far = 3 * float(least_perturbations(machine, images, norm).max())
+    gradients = ("bptt@2", "bptt@2:margin", "apgd@2")
+    result = attack(machine, Threat(kind, 100.0 if kind == "cw_l2" else far), images, labels,
+                    SETTINGS.model_copy(update={"gradients": gradients}), seeded())
+    assert all(result.broken_by)
+
+
+def test_noisy_machines_meet_the_ensemble_for_noisy_machines():
+    noisy = attempts(linear(classes=10, sigma=0.1), Threat("autoattack_l2", 1.0), SETTINGS)
+    assert [(str(member), member.reads) for member in noisy] == [("apgd-ce", SETTINGS.eot), ("apgd-dlr", SETTINGS.eot)]
+
+
+@pytest.mark.parametrize(("sigma", "reads", "average"), [(0.0, 1, 1), (0.1, 6, 7)])
+def test_a_named_ensemble_averages_reads_of_noisy_machines_alone(sigma, reads, average):
+    asked = SETTINGS.model_copy(update={"ensemble": "paper", "eot": 6, "average": 7, "votes": 9})
+    ce, dlr, deepfool, square = attempts(linear(classes=10, sigma=sigma), Threat("autoattack_l2", 1.0), asked)
+    assert (ce.reads, dlr.reads, deepfool.votes, square.average) == (reads, reads, 9, average)
+
+
+def test_every_suite_pushes_every_kind_of_network_by_cross_entropy_and_by_margin():
+    """A network without feedback loses the gradients that nudges measure, and must not lose a loss with them."""
+    module = ModuleMachine(torch.nn.Flatten(), SHAPE, 36)
+    for asked in (AttackSettings(), *(suite.settings for suite in SUITES.values())):
+        for machine in (module, ReferenceMachine(small_network(1).lower())):
+            losses = [gradient.loss for gradient in possible_gradients(machine, asked)]
+            assert {"cross_entropy", "margin"} <= set(losses), (asked, machine.name)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.3])
+@pytest.mark.parametrize("kind", ["cw_l2", "deepfool_l2"])
+def test_attacks_that_stop_at_a_boundary_are_not_fooled_by_a_lucky_read(kind, sigma):
+    """Where the first wrong read of many counted, the least perturbation would be the luckiest one."""
+    machine, exact = linear(1, sigma=sigma), linear(1)
+    images = middle_images(24)
+    labels = exact.relax(images).prediction
+    far = least_perturbations(exact, images, "l2").amax()
+    slope = (exact.weight[0] - exact.weight[1]).norm()
+    strength = float(2 * (far + 4 * sigma / slope) / slope) if kind == "cw_l2" else float(far + 4 * sigma / slope)
+    found = attack(machine, Threat(kind, 1.5 * strength), images, labels, SETTINGS, seeded())
+    assert found.broken_by.count("") <= 3
+
+
+def test_carlini_wagner_moves_black_and_white_pixels():
+    machine = linear(1)
+    images = torch.randint(0, 2, (8, *SHAPE), generator=seeded(3)).float()
+    labels = machine.relax(images).prediction
+    slope = (machine.weight[0] - machine.weight[1]).norm()
+    strong = CarliniWagner(float(40 / slope), Unrolled(5, "margin"), iterations=150)
+    found = strong.run(machine, images, labels, seeded())
+    near = least_perturbations(machine, images, "l2") < 1
+    assert near.sum() >= 3
+    assert (machine.relax(found.images).prediction != labels)[near].all()
+    still = CarliniWagner(0.0, Unrolled(5, "margin"), iterations=1).run(machine, images, labels, seeded()).images
+    assert torch.allclose(still, images, atol=1e-6), "it starts at the image"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("eps", "images", "bound"), [(0.5, 140, 0.61), (1.0, 40, 0.13), (5.0, 20, 0.0)])
+def test_the_packaged_network_stands_no_longer_than_was_measured(eps, images, bound):
+    """Worst cases over gradients of a network of its size, found before these attacks were written."""
+    split = load_data("digits", "test").take(slice(images))
+    machine = simulators.open(mapping.compile(load("digits").lower(), "reference"))
+    found = attack(machine, Threat("pgd_l2", eps), split.images, split.labels, AttackSettings(), seeded())
+    assert found.broken_by.count("") <= bound * images
+
+
+def test_auto_pgd_joins_where_images_stay_in_the_box():
+    machine = linear(classes=10)
+    asked = SETTINGS.model_copy(update={"gradients": ("bptt@5", "apgd@7")})
+    clipped, free = (attempts(machine, Threat(kind, 0.3), asked) for kind in ("pgd_l2", "pgd_unclipped_l2"))
+    assert clipped[1] == Member("apgd-ce", "l2", 0.3, 7, 2 * SETTINGS.iterations)
+    assert [str(attempt) for attempt in free] == ["bptt@5", "apgd@7"]
+    assert [str(attempt) for attempt in attempts(machine, Threat("cw_l2", 1.0), asked)] == ["cw:bptt@5:margin"]
+
+
+def test_a_machine_that_answers_early_is_attacked_through_its_own_relaxation():
+    early, late = (ReferenceMachine(replace(small_network(0).lower(), steps=steps, schedule="alternating"))
+                   for steps in (2 * DEFAULT_UNROLL, 2 * DEFAULT_UNROLL + 2))
+    asked = AttackSettings(gradients=("bptt@5", "bptt@own:margin", "apgd@7", "apgd@own"))
+    names = {machine: [str(a) for a in attempts(machine, Threat("cw_l2", 1.0), asked)] for machine in (early, late)}
+    assert names == {early: ["cw:bptt@5:margin", "cw:bptt@own:margin"], late: ["cw:bptt@5:margin"]}
+    for kind in ("autoattack_linf", "deepfool_l2"):
+        ways = [attempts(machine, Threat(kind, 0.1), asked)[0].unroll for machine in (early, late)]
+        assert ways == [None, 7]
+    only = AttackSettings(gradients=("apgd@own",))
+    assert [str(g) for g in possible_gradients(early, only)] == ["apgd@own"]
+    with pytest.raises(Refusal, match="no such gradient"):
+        possible_gradients(late, only)
+
+
+def test_adam_takes_the_steps_of_torch():
+    """Gradients of sizes from 1e-6 to 1e6, fifty steps."""
+    start, generator = torch.randn(13, generator=seeded()), seeded(1)
+    theirs, ours = start.clone().requires_grad_(), start.clone()
+    optimiser, adam = torch.optim.Adam([theirs], 0.01), Adam(ours)
+    for _ in range(50):
+        theirs.grad = torch.randn(13, generator=generator) * torch.logspace(-6, 6, 13)
+        optimiser.step()
+        ours = ours - 0.01 * adam.step(theirs.grad)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    assert (ours - start).abs().min() > 0
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.15])
+def test_carlini_wagner_wins_if_half_c_times_the_slope_reaches_the_boundary(factor):
+    """c s / 2 >= r, its closed form on a linear model; a search for c wins either way, near the least distance."""
+    machine, images = linear(1), middle_images(3)
+    labels, radii = machine.relax(images).prediction, least_perturbations(machine, images, "l2")
+    slope = (machine.weight[0] - machine.weight[1]).norm()
+    for image, label, radius in zip(images.split(1), labels.split(1), radii):
+        c = float(2 * factor * radius / slope)
+        fixed = CarliniWagner(c, Unrolled(5, "margin"), iterations=150).run(machine, image, label, seeded()).images
+        won = bool(machine.relax(fixed).prediction != label)
+        assert won is (factor > 1)
+        search = CarliniWagner(c, Unrolled(5, "margin"), iterations=80, searches=4)
+        found = search.run(machine, image, label, seeded()).images
+        assert machine.relax(found).prediction != label
+        assert radius <= perturbation(image, found, "l2") <= 1.1 * radius + 0.01
+
+
+def test_carlini_wagner_comes_back_to_a_boundary_that_its_first_step_crosses_by_far():
+    """However dear losing is, for a step several times longer than the way is worth no such price."""
+    machine, images = linear(1), middle_images(3)
+    labels = machine.relax(images).prediction
+    images = images.lerp(DeepFool("l2", 9.0, 5).run(machine, images, labels, seeded()).images, 0.98)
+    radii = least_perturbations(machine, images, "l2")
+    slope = (machine.weight[0] - machine.weight[1]).norm()
+    assert (machine.relax(images).prediction == labels).all()
+    assert (radii < 0.002).all()
+    for image, label, radius in zip(images.split(1), labels.split(1), radii):
+        for factor in (1.15, 10, 100):
+            carlini_wagner = CarliniWagner(float(2 * factor * radius / slope), Unrolled(5, "margin"))
+            found = carlini_wagner.run(machine, image, label, seeded()).images
+            assert machine.relax(found).prediction != label
+
+
+def test_carlini_wagner_pays_no_more_than_its_price():
+    """A winner's squared distance is at most c times the margin it overcomes, and dearer prices win more images."""
+    machine = ReferenceMachine(small_network(3, gain=3.0).lower())
+    images = random_images(24)
+    start = machine.relax(images)
+    margins = loss_of(start.logits, start.prediction, "margin")
+    wins = []
+    for c in (0.01, 0.1, 1.0):
+        carlini_wagner = CarliniWagner(c, Unrolled(8, "margin"), iterations=50)
+        found = carlini_wagner.run(machine, images, start.prediction, seeded()).images
+        won = machine.relax(found).prediction != start.prediction
+        paid = perturbation(images, found, "l2").square()
+        assert (paid <= -c * margins + 1e-6)[won].all()
+        wins.append(won.sum())
+    assert 0 < wins[0] < wins[1] < wins[2]
+
+
+def test_restarts_begin_elsewhere_and_never_lose():
+    machine = ReferenceMachine(small_network(3, gain=3.0).lower())
+    images = random_images(12)
+    labels = machine.relax(images).prediction
+    losses = []
+    for restarts in (1, 3):
+        found = PGD("linf", 0.05, Unrolled(5), 4, restarts=restarts).run(machine, images, labels, seeded()).images
+        losses.append(loss_of(machine.relax(found).logits, labels, "cross_entropy"))
+    assert (losses[1] >= losses[0]).all()
+    assert (losses[1] > losses[0]).any()
+
+
+def test_an_attack_on_the_predicted_label_flees_what_the_machine_says():
+    """Images that the machine gets wrong are attacked too: that is how robust accuracy can exceed clean accuracy."""
+    machine, images = linear(classes=10), middle_images(8)
+    said = machine.relax(images).prediction
+    settings_ = SETTINGS.model_copy(update={"label": "predicted"})
+    result = attack(machine, Threat("pgd_l2", 3.0), images, (said + 1) % 10, settings_, seeded())
+    assert (machine.relax(result.images).prediction != said).all()
+    spared = attack(machine, Threat("pgd_l2", 3.0), images, (said + 1) % 10, SETTINGS, seeded())
+    assert spared.broken_by == ["clean"] * 8
+
+
+@pytest.mark.parametrize("text", ["pgd_l2@0.5", "clean", "jpeg_compression@3", "transfer:reference:pgd_linf@0.03",
+                                  "transfer:crossbar:pcm:square_l2@1", f"pgd_linf@{8 / 255!r}"])
+def test_a_threat_is_rebuilt_from_its_text(text):
+    assert str(parse_threat(text)) == text
+    assert parse_threat(str(parse_threat(text))) == parse_threat(text)
+
+
+def test_threats_have_fractions_and_aliases():
+    assert parse_threat("pgd_linf@8/255").strength == pytest.approx(8 / 255)
+    assert parse_threat("jpeg@2").name == "jpeg_compression"
+    assert str(parse_threat("pgd_l2@-0")) == "pgd_l2@0"
+
+
+@pytest.mark.parametrize("text", ["pgd@1", "pgd_l2", "pgd_l2@x", "jpeg@6", "jpeg@2.5", "pgd_l2@-1", "pgd_l2@nan",
+                                  "transfer:nowhere:pgd_l2@1", "transfer:reference:clean", "pgd_l2@1/0", "clean@3",
+                                  "clean@", "pgd_l2@1e400", "pgd_l2@inf", "pgd_l2@0x1", "pgd_l2@1_0", "pgd_l2@\u0663",
+                                  "pgd_l2@ 1", " pgd_l2@1", "pgd_l2@1\n", "pgd_l2@+1", "pgd_l2@1/", "pgd_l2@/2",
+                                  "pgd_l2@1/2/3", "pgd_l2@1e-400", "pgd_l2@1e-7", "pgd_l2@101", "pgd_l2@1@2",
+                                  "jpeg@nan", "jpeg@3_0", "official:clean@1", "transfer:reference:clean@1", ""])
+def test_bad_threats_are_refused(text):
+    with pytest.raises(Refusal, match="allowed: "):
+        parse_threat(text)
+
+
+@pytest.mark.parametrize("text", ["bptt", "bptt@0", "bptt@1.5", "ep@0", "ep@x", "adjoint@0", "adjoint@5x", "ep@1x0",
+                                  "ep@1x", "ep@inf", "ep@1:hinge", "bptt@5:", "apgd@5:margin", "apgd@0", "bptt@5x6",
+                                  "bptt@5x", "spsa@3", "bptt@ownx3", "ep@own", "ep@nan", "ep@1e400", "ep@1_0",
+                                  "bptt@1_0", "bptt@\u0663", "bptt@ 5", " bptt@5", "bptt@0x5", "bptt@+5", "bptt@-5",
+                                  "bptt@1000000", "adjoint@1e3", "ep@1e-9", "ep@1e9", "ep@-1", "apgd@9999999999"])
+def test_bad_gradients_are_refused(text):
+    with pytest.raises(Refusal, match="bptt@STEPS"):
+        parse_gradient(text)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, 2]), torch.tensor([0, -1]), torch.tensor([0.0, 1.0]),
+                                    torch.tensor([0]), torch.tensor([[0], [1]]), [0, 1],
+                                    torch.tensor([0, 1]).numpy(), torch.tensor([0, 1]).int()])
+def test_labels_of_something_else_are_refused(labels):
+    with pytest.raises(Refusal, match="labels are not those of the images"):
+        attack(linear(), Threat("pgd_l2", 0.1), middle_images(2), labels, SETTINGS, seeded())
+
+
+def test_an_empty_batch_is_attacked_without_ado():
+    nobody = middle_images(0)
+    for kind in ATTACKS:
+        if "unclipped" not in kind:
+            found = attack(linear(classes=10), Threat(kind, 0.1), nobody, torch.zeros(0).long(), SETTINGS, seeded())
+            assert (found.images.shape, found.broken_by) == (nobody.shape, [])

@@ -1,0 +1,118 @@
+"""Energy and latency of Loihi from a placement and counts that are small enough to add up by hand."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+import mapping
+import simulators
+from mapping.loihi.limits import limit
+from mapping.loihi.placement import place
+from simulators.loihi import energy
+from simulators.loihi.energy import DESIGNED, MEASURED, STATED, Rates, mean_cost
+from simulators.loihi.events import count_events, full_activity
+from simulators.loihi.twin import open_twin
+from simulators.relaxation import active_layers
+
+NOTHING = Rates(**{field.name: 0.0 for field in fields(Rates)})
+
+
+@pytest.fixture(params=["synchronous", "alternating"])
+def program(request, random_graph):
+    return mapping.compile(random_graph(3, 7, (2, 2), request.param, gain=0.5), "loihi[threshold=0.01]")
+
+
+@pytest.fixture
+def count(program):
+    images = torch.rand(6, *program.graph.image_shape, generator=torch.Generator().manual_seed(0))
+    return count_events(open_twin(program), images, torch.tensor([9, 11, 3, 6, 11, 1]))
+
+
+def cost_at(monkeypatch, program, count, **rates):
+    """Mean cost where only the given rates are not zero."""
+    for name in ("STATED", "DESIGNED", "MEASURED"):
+        monkeypatch.setattr(energy, name, replace(NOTHING, **rates))
+    return mean_cost(program, count)
+
+
+def neurons(program, layer, part):
+    return sum(block.need.neurons for block in place(program.graph, program.target).of(layer, part))
+
+
+def test_energy_is_that_of_each_operation(monkeypatch, program, count):
+    operations = (count.forward.sum() + count.feedback.sum() + count.readout.sum()) / 6
+    assert cost_at(monkeypatch, program, count, e_syn=1.0).energy_j == pytest.approx(operations)
+    image, first, top = (count.events[:, :, n].sum() for n in range(3))   # each is heard by one neighbour only
+    assert cost_at(monkeypatch, program, count, e_msg=1.0).energy_j == pytest.approx((image + first + top) / 6)
+
+
+def test_every_neuron_is_updated_or_idle_at_every_step(monkeypatch, program, count):
+    steps = (count.units[:, 1:].sum(2) > 0).sum(1)
+    both = cost_at(monkeypatch, program, count, e_update=1.0, e_idle=1.0).energy_j
+    total = sum(block.need.neurons for block in place(program.graph, program.target).blocks)
+    assert both == pytest.approx(total * (steps + 1).mean())
+    first = neurons(program, "conv1", "forward") + neurons(program, "conv2", "feedback")
+    second = neurons(program, "conv2", "forward")
+    turns = [(steps + 1) // 2, steps // 2] if program.graph.schedule == "alternating" else [steps, steps]
+    updates = cost_at(monkeypatch, program, count, e_update=1.0).energy_j
+    assert updates == pytest.approx((first * turns[0] + second * turns[1]).mean())
+
+
+def busiest_cores(program, count, rates) -> float:
+    """Mean latency, by loops over images, steps, cores and the blocks on them."""
+    graph, placement, total = program.graph, place(program.graph, program.target), 0.0
+    sums = {key: sum(block.need.synapses for block in placement.of(*key))
+            for key in {(block.layer, block.part) for block in placement.blocks}}
+    senders = {("conv1", "forward"): count.forward[:, :, 0], ("conv2", "forward"): count.forward[:, :, 1],
+               ("conv2", "feedback"): count.feedback[:, :, 2]}
+    layers = {("conv1", "forward"): 0, ("conv2", "forward"): 1, ("conv2", "feedback"): 0}
+    for image, steps in enumerate((count.units[:, 1:].sum(2) > 0).sum(1)):
+        for t in range(steps + 1):
+            busy = np.zeros(placement.cores)
+            for block in placement.blocks:
+                key = block.layer, block.part
+                work = senders[key][image, t] if key in senders else count.readout[image] * (t == steps)
+                busy[block.core] += rates.t_syn * work * block.need.synapses / sums[key]
+                updated = t > 0 and layers.get(key) in active_layers(graph.schedule, t - 1, 2)
+                busy[block.core] += block.need.neurons * (rates.t_update if updated else rates.t_idle)
+            total += busy.max() + rates.t_step
+    return total / len(count.readout)
+
+
+@pytest.mark.parametrize("memory", [192 * 1024, 900])
+def test_the_busiest_core_ends_a_step(monkeypatch, program, count, memory):
+    monkeypatch.setattr("mapping.loihi.placement.limit", lambda n: memory if n == "memory a core" else limit(n))
+    assert (place(program.graph, program.target).cores > 2) is (memory == 900)
+    cost = mean_cost(program, count)
+    assert cost.latency_s == pytest.approx(busiest_cores(program, count, DESIGNED))
+    assert cost.latency_range_s == pytest.approx((busiest_cores(program, count, STATED),
+                                                  busiest_cores(program, count, MEASURED)))
+
+
+def test_the_cores_in_use_leak_as_long_as_it_takes(monkeypatch, program, count):
+    cost = cost_at(monkeypatch, program, count, t_step=1.0, p_core=3.0)
+    steps = (count.units[:, 1:].sum(2) > 0).sum(1)
+    assert cost.latency_s == pytest.approx((steps + 1).mean())
+    assert cost.energy_j == pytest.approx(3 * place(program.graph, program.target).cores * cost.latency_s)
+
+
+def test_the_range_holds_the_estimate_and_comes_from_the_published_figures(program, count):
+    cost = mean_cost(program, count)
+    for value, (low, high) in ((cost.energy_j, cost.energy_range_j), (cost.latency_s, cost.latency_range_s)):
+        assert 0 < low < value < high
+    assert all(getattr(STATED, f.name) < getattr(DESIGNED, f.name) for f in fields(Rates))
+    assert (DESIGNED.e_syn, DESIGNED.e_update, DESIGNED.t_step) == (23.6e-12, 81e-12, 465e-9)
+    assert MEASURED.e_syn > DESIGNED.e_syn
+    assert "Davies et al. 2018" in cost.source
+
+
+def test_a_machine_costs_at_most_full_activity(program, count):
+    machine = simulators.open(program)
+    most, measured = machine.cost(), mean_cost(program, count)
+    assert measured.energy_j < most.energy_j
+    assert measured.latency_s < most.latency_s
+    assert np.isclose(most.operations, full_activity(program, program.graph.steps).operations[0])
+    rung = simulators.open(mapping.compile(program.graph, "loihi:states")).cost()
+    assert (rung.energy_j, rung.latency_s, rung.operations) == (None, None, most.operations)

@@ -1,0 +1,119 @@
+"""Lava against the twin bit for bit, against the reference in floats, and what is and is not wired."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import ep_hw
+import mapping
+import simulators
+from ep_hw.data.splits import load_data
+from mapping.errors import Refusal
+from simulators.loihi.lava import LavaMachine
+from simulators.loihi.session import LavaError
+from simulators.relaxation import Nudge
+
+CASES = [(0, 7, (2, 1), "synchronous", "lava"), (1, 8, (2, 2), "alternating", "lava[model=structural]"),
+         (2, 5, (1, 2), "alternating", "lava[threshold=0.02,model=structural]"),
+         (3, 6, (1, 1), "synchronous", "lava[threshold=0.005]")]
+
+
+def images_for(graph, count, seed=0):
+    return torch.rand((count, *graph.image_shape), generator=torch.Generator().manual_seed(seed))
+
+
+def nudge_for(graph, count, beta, loss="cross_entropy"):
+    return Nudge(F.one_hot(torch.arange(count) % graph.classes, graph.classes).float(), beta, loss)
+
+
+def compare(lava, other, images, tolerance=0.0, **phase):
+    """Both machines' relaxations, step by step and at their ends, agree within a tolerance. Returns both ends."""
+    traces, ends = ([], []), []
+    for machine, trace in zip((lava, other), traces):
+        machine.relax(images, 11, trace=lambda t, states, trace=trace: trace.append((t, states)), **phase)
+        ends.append(machine.relax(images, **phase))
+    for (t, ours), (u, theirs) in zip(*traces, strict=True):
+        assert t == u
+        for a, b in zip(ours, theirs, strict=True):
+            assert (a - b).abs().max() <= tolerance
+    assert (ends[0].logits - ends[1].logits).abs().max() <= 10 * tolerance
+    return ends
+
+
+@pytest.mark.parametrize(("seed", "side", "pools", "schedule", "target"), CASES)
+def test_lava_equals_the_twin_bit_for_bit(random_graph, seed, side, pools, schedule, target):
+    graph = random_graph(seed, side, pools, schedule, gain=0.5)
+    images = images_for(graph, 7, seed)
+    with LavaMachine(mapping.compile(graph, target), batch=3) as lava:   # 7 images: two full batches and a padded one
+        ours, theirs = compare(lava, lava.gradient_model, images)
+        for name in ("residual", "converged", "steps", "logits"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name))
+        for a, b in zip(ours.states, theirs.states):
+            assert torch.equal(a, b)
+        for steps in (2, 4, 6, 8):   # unlike a state, what was sent of it may still move far in the last sweep
+            ends = [machine.relax(images, steps) for machine in (lava, lava.gradient_model)]
+            assert torch.equal(ends[0].residual, ends[1].residual)
+        for beta, loss in ((0.25, "cross_entropy"), (-0.25, "margin")):
+            compare(lava, lava.gradient_model, images, nudge=nudge_for(graph, 7, beta, loss), states=ours.states)
+
+
+@pytest.mark.parametrize(("schedule", "target"), [("synchronous", "lava:float"),
+                                                  ("alternating", "lava:float[model=structural]")])
+def test_lava_in_floats_is_the_reference(random_graph, schedule, target):
+    graph = random_graph(4, 7, (2, 1), schedule, gain=0.5)
+    images = images_for(graph, 6)
+    with simulators.open(mapping.compile(graph, target)) as lava:
+        ours, theirs = compare(lava, lava.gradient_model, images, tolerance=1e-5)
+        assert torch.equal(ours.steps, theirs.steps)
+        compare(lava, lava.gradient_model, images, tolerance=1e-5, nudge=nudge_for(graph, 6, -0.5), states=ours.states)
+        compare(lava, lava.gradient_model, images, tolerance=1e-5, nudge=nudge_for(graph, 6, 0.5, "margin"))
+
+
+@pytest.mark.slow
+def test_lava_runs_the_digits_model_bit_for_bit():
+    graph = ep_hw.load("digits").lower()
+    images = load_data("digits", "test").images[:16]
+    with LavaMachine(mapping.compile(graph, "lava"), batch=8) as lava:
+        ours, theirs = compare(lava, lava.gradient_model, images)
+        assert torch.equal(ours.logits, theirs.logits)
+        assert torch.equal(ours.steps, theirs.steps)
+    with LavaMachine(mapping.compile(graph, "lava:float"), batch=16) as lava:
+        compare(lava, lava.gradient_model, images, tolerance=1e-5)
+
+
+def test_digits_lose_at_most_a_point_on_integers():
+    graph, split = ep_hw.load("digits").lower(), load_data("digits", "test")
+    right = [(simulators.open(mapping.compile(graph, name)).relax(split.images).prediction == split.labels)
+             .float().mean().item() for name in ("reference", "loihi")]
+    assert abs(right[0] - right[1]) <= 0.01
+
+
+def test_another_schedule_is_refused(random_graph):
+    with LavaMachine(mapping.compile(random_graph(0), "lava"), batch=2) as lava:
+        with pytest.raises(Refusal, match="the processes run another schedule"):
+            lava.relax(images_for(lava.graph, 1), schedule="synchronous")
+        with pytest.raises(Refusal, match="out of range"):
+            lava.relax(images_for(lava.graph, 1) + 1)
+        assert not lava.differentiable
+
+
+def test_changes_held_back_at_threshold_zero_are_whole_states(random_graph):
+    graph = random_graph(5, 6, (2, 1), "alternating", gain=0.5)
+    images = images_for(graph, 3)
+    with LavaMachine(mapping.compile(graph, "lava[threshold=0]"), batch=3) as lava:
+        ours, dense = compare(lava, simulators.open(mapping.compile(graph, "loihi")), images)
+        assert torch.equal(ours.steps, dense.steps)
+
+
+@pytest.mark.parametrize("target", ["loihi[model=structural]", "loihi:weights[model=structural]"])
+def test_models_of_connections_are_lavas_only(target):
+    with pytest.raises(Refusal, match="model=structural; allowed: on lava, lava:float"):
+        mapping.parse(target)
+
+
+def test_a_closed_machine_says_so(random_graph):
+    lava = LavaMachine(mapping.compile(random_graph(0), "lava"), batch=1)
+    lava.close()
+    lava.close()
+    with pytest.raises(LavaError, match="closed"):
+        lava.relax(images_for(lava.graph, 1))

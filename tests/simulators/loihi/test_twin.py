@@ -1,0 +1,194 @@
+"""Ladder of the Loihi twin: numpy integers step by step, the rungs against the reference, early stops, gradients."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mapping
+from ep_hw.networks.network import EPNetwork, NetworkSpec
+from mapping.errors import Refusal
+from mapping.graph import Coupling, EPGraph, Population
+from mapping.loihi.integers import LOSSES
+from simulators.loihi.arithmetic import arithmetic_of
+from simulators.loihi.twin import open_twin
+from simulators.reference import ReferenceMachine
+from simulators.relaxation import Nudge, active_layers
+
+SOME = settings(max_examples=15)
+SCHEDULES = ("synchronous", "alternating")
+
+
+def trained_size_graph(schedule="alternating", seed=0) -> EPGraph:
+    """An untrained network whose weights have the size that training starts from: its relaxation contracts."""
+    spec = NetworkSpec(image_shape=(1, 8, 8), channels=(4, 6), paddings=(1, 1), pools=(2, 2), classes=10, mean=(0.3,),
+                       scale=(1.1,), schedule=schedule)
+    return EPNetwork.initialise(spec, seed).lower()
+
+
+def images_for(graph, count=5, seed=0):
+    return torch.rand((count, *graph.image_shape), generator=torch.Generator().manual_seed(seed))
+
+
+def nudge_for(graph, count=5, beta=0.25, loss="cross_entropy"):
+    return Nudge(F.one_hot(torch.arange(count) % graph.classes, graph.classes).float(), beta, loss)
+
+
+def numpy_steps(program, image, nudge, steps):
+    """The program's integers, step by step, in numpy: what Lava's processes compute."""
+    graph, arithmetic = program.graph, arithmetic_of(program)
+    states = [np.zeros((len(image), *p.shape), np.int32) for p in graph.populations]
+    for t in range(steps):
+        reads = [s.ascend(x) for s, x in zip(arithmetic.synapses, [image, *states[:-1]])]
+        drives = [u for u, _ in reads]
+        for n in range(1, len(states)):
+            drives[n - 1] = drives[n - 1] + arithmetic.synapses[n].descend(states[n], reads[n][1])
+        if nudge:
+            target = np.floor(nudge.target.numpy() * 2.0**15 + 0.5).astype(np.int64)
+            logits = arithmetic.readout.logits(states[-1])
+            pull = arithmetic.readout.pull(logits, target, round(nudge.beta * 2**16), nudge.loss)
+            drives[-1] = (drives[-1] + pull).astype(np.int32)
+        new = [arithmetic.activations[n](drive) for n, drive in enumerate(drives)]
+        states = [new[n] if n in active_layers(graph.schedule, t, len(new)) else s for n, s in enumerate(states)]
+        yield states
+
+
+@SOME
+@given(seed=st.integers(0, 10**6), side=st.integers(4, 9), pools=st.sampled_from([(1, 1), (2, 1), (1, 2), (2, 2)]),
+       schedule=st.sampled_from(SCHEDULES), beta=st.sampled_from([None, 0.25, -0.25]), loss=st.sampled_from(LOSSES))
+def test_twin_equals_numpy_integers_at_every_step(random_graph, seed, side, pools, schedule, beta, loss):
+    graph = random_graph(seed, side, pools, schedule)
+    program = mapping.compile(graph, "loihi")
+    twin, images = open_twin(program), images_for(graph, seed=seed)
+    nudge = beta and nudge_for(graph, beta=min(abs(beta), program.largest_beta) * np.sign(beta), loss=loss)
+    trace = []
+    end = twin.relax(images, 12, nudge, trace=lambda t, states: trace.append(states))
+    image = twin.substrate.encode(images).numpy().astype(np.int32)
+    for ours, theirs in zip(trace, numpy_steps(program, image, nudge, 12), strict=True):
+        for a, b in zip(ours, theirs):
+            assert np.array_equal(a.numpy() * 2.0**program.state_bits, b)
+    readout = arithmetic_of(program).readout
+    assert np.array_equal(end.logits.numpy(), readout.logits(theirs[-1]) * 2.0**-readout.scale)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_early_stop_changes_no_bit(random_graph, schedule):
+    graph = random_graph(5, schedule=schedule, gain=0.3)
+    twin, images = open_twin(mapping.compile(graph, "loihi")), images_for(graph, 20)
+    stopped, full = twin.relax(images), twin.relax(images, graph.steps)
+    assert stopped.steps.min() < graph.steps
+    for a, b in zip((*stopped.states, stopped.logits), (*full.states, full.logits)):
+        assert torch.equal(a, b)
+
+
+def ping_pong_graph(steps: int) -> EPGraph:
+    """Two neurons that excite each other and nothing else: synchronously they swap their states for ever."""
+    def link(name, weight):
+        return Coupling(name, np.float32(weight).reshape(1, 1, 1, 1), np.float32([0]), 0, 1, (1, 1, 1))
+
+    readout = Coupling("readout", np.float32([1, -1]).reshape(2, 1, 1, 1), np.float32([0, 0]), 0, 1, (1, 1, 1))
+    populations = tuple(Population(f"layer{n}", (1, 1, 1), 0.5) for n in (1, 2))
+    couplings = (link("conv1", 0), link("conv2", 4))
+    return EPGraph((1, 1, 1), np.float32([0]), np.float32([1]), populations, couplings, readout,
+                   schedule="synchronous", steps=steps, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("steps", [20, 21])
+def test_a_two_cycle_is_stopped_early_in_its_right_phase_and_has_not_converged(steps):
+    graph = ping_pong_graph(steps)
+    twin = open_twin(mapping.compile(graph, "loihi"))
+    start = (torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    stopped, full = (twin.relax(torch.zeros(1, 1, 1, 1), n, states=start) for n in (None, steps))
+    assert stopped.steps.item() < 10
+    assert not stopped.converged
+    assert (full.states[0] > 0.5).item() == (steps % 2 == 0)
+    assert all(torch.equal(a, b) for a, b in zip(stopped.states, full.states))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_states_rung_is_within_a_few_grid_steps_of_the_reference(schedule):
+    graph = replace(trained_size_graph(schedule), tolerance=1e-6)
+    images = images_for(graph, 10)
+    reference = ReferenceMachine(graph).relax(images)
+    for bits in (4, 6, 8, 10, 12):
+        end = open_twin(mapping.compile(graph, f"loihi:states[state_bits={bits}]")).relax(images)
+        for a, b in zip(end.states, reference.states):
+            assert torch.quantile((a - b).abs(), 0.95) <= 2.0**-bits
+            assert torch.equal(a, (a * 2**bits).round() / 2**bits)
+
+
+def test_weights_rung_approaches_the_reference_as_bits_grow():
+    graph = replace(trained_size_graph(), tolerance=1e-6)
+    images = images_for(graph, 10)
+    reference = ReferenceMachine(graph).relax(images)
+    errors = []
+    for bits in (2, 4, 6, 8):
+        end = open_twin(mapping.compile(graph, f"loihi:weights[weight_bits={bits}]")).relax(images)
+        errors.append(max((a - b).abs().mean().item() for a, b in zip(end.states, reference.states)))
+    assert all(fine < coarse / 2 for coarse, fine in pairwise(errors))
+
+
+def test_gradient_points_where_the_reference_gradient_does():
+    graph = trained_size_graph()
+    gradients = []
+    for machine in (ReferenceMachine(graph), open_twin(mapping.compile(graph, "loihi"))):
+        images = images_for(graph).requires_grad_()
+        F.cross_entropy(machine.relax(images, 20).logits, torch.arange(5)).backward()
+        gradients.append(images.grad.flatten())
+    assert F.cosine_similarity(*gradients, 0) > 0.9
+
+
+def test_nudge_pulls_the_integer_network_as_it_pulls_the_reference():
+    graph = trained_size_graph()
+    images, machines = images_for(graph), (ReferenceMachine(graph), open_twin(mapping.compile(graph, "loihi")))
+    shifts = []
+    for machine in machines:
+        free = machine.relax(images)
+        nudged = machine.relax(images, 20, nudge_for(graph, beta=0.5), states=free.states)
+        shifts.append((nudged.states[-1] - free.states[-1]).flatten())
+    assert F.cosine_similarity(*shifts, 0) > 0.99
+
+
+def test_a_nudge_beyond_the_proof_is_refused():
+    program = mapping.compile(trained_size_graph(), "loihi")
+    for beta in (2 * program.largest_beta, -2 * program.largest_beta, 1e-9):
+        with pytest.raises(Refusal, match="nudge strength out of range"):
+            open_twin(program).relax(images_for(program.graph), 4, nudge_for(program.graph, beta=beta))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_gives_the_bits_of_the_cpu(random_graph):
+    graph = random_graph(3)
+    program, images = mapping.compile(graph, "loihi"), images_for(graph)
+    here, there = open_twin(program).relax(images), open_twin(program, "cuda").relax(images.cuda())
+    for a, b in zip((*here.states, here.logits), (*there.states, there.logits)):
+        assert torch.equal(a, b.cpu())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_sending_every_change_is_sending_every_state(schedule):
+    graph = trained_size_graph(schedule)
+    images = images_for(graph)
+    dense, events = (open_twin(mapping.compile(graph, name)) for name in ("loihi", "loihi[threshold=0]"))
+    for a, b in zip(dense.relax(images, 15).states, events.relax(images, 15).states, strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(dense.relax(images).steps, events.relax(images).steps)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_states_err_by_about_the_threshold_that_is_held_back(schedule):
+    graph = replace(trained_size_graph(schedule), tolerance=1e-6)
+    images = images_for(graph, 10)
+    exact = open_twin(mapping.compile(graph, "loihi")).relax(images).states
+    gaps = []
+    for threshold in (0.02, 0.005, 0.00125):
+        end = open_twin(mapping.compile(graph, f"loihi[threshold={threshold}]")).relax(images)
+        assert end.converged.all()
+        gaps.append(max((a - b).abs().mean().item() for a, b in zip(end.states, exact)))
+        assert 0 < gaps[-1] < threshold
+    assert all(fine < coarse / 2 for coarse, fine in pairwise(gaps))
