@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save
 
 import ep_hw
 from ep_hw.data.splits import load_data
-from ep_hw.learning.training import Recipe, augment, load_recipe, loop, parse_recipe, train
+from ep_hw.learning.training import Recipe, augment, load_recipe, loop, parse_recipe, recipes, train
 from ep_hw.learning.training.learners import EPLearner, learner_of
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.checkpoint import packaged_models
@@ -236,4 +236,4 @@ def test_absurd_recipes_are_refused_before_any_work(tmp_path, was, written):
 
 
 def load_recipe_text() -> str:
-    return (Path(ep_hw.__file__).parent / "recipes" / "digits.toml").read_text()
+    return recipes()["digits"].read_text()

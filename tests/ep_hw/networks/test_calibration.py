@@ -8,7 +8,6 @@ from networks import small_network
 
 import ep_hw
 import mapping
-from ep_hw import workflow
 from ep_hw.networks import programs
 from ep_hw.networks.calibration import _first_images, calibrated
 from ep_hw.networks.exchange import export_checkpoint, import_checkpoint
@@ -33,7 +32,7 @@ def test_an_imported_network_is_calibrated_on_what_training_kept(tmp_path):
 def test_calibration_images_are_taken_when_a_model_is_opened_and_said_once(tmp_path, monkeypatch, caplog):
     _first_images.cache_clear()
     digits = ep_hw.load("digits")
-    monkeypatch.setattr(workflow, "load", lambda name: EPNetwork(digits.spec, digits.weights, digits.biases,
+    monkeypatch.setattr(programs, "load", lambda name: EPNetwork(digits.spec, digits.weights, digits.biases,
                                                                  provenance=digits.provenance))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 SETUP = """
     import sys
     import numpy as np
-    from mapping.loihi import LoihiProgram
+    from mapping.loihi.program import LoihiProgram
     from mapping.program import load_program
     from simulators.loihi import guard, lifeline, worker
     from simulators.loihi.arena import Arena
