@@ -19,9 +19,9 @@ from benchmarks.turns import HEADER, Row, cpu_seconds
 from mapping.crossbar.encoding import store
 from mapping.crossbar.program import cut
 from mapping.targets import parse
-from simulators.crossbar.arm import CrossbarArm, Periphery
 from simulators.crossbar.array import Array, normal_like
 from simulators.crossbar.periphery import Converter
+from simulators.crossbar.projection import CrossbarProjection, Periphery
 from simulators.crossbar.wires import transfer
 
 BATCH, CHANNELS, OUTPUTS, SIDE, KERNEL = 32, 64, 128, 16, 3
@@ -35,7 +35,7 @@ def convolutions(repeats: int) -> list[Row]:
     weight = torch.randn(OUTPUTS, CHANNELS, KERNEL, KERNEL, generator=generator) / 24
     dense = weight.contiguous(memory_format=torch.channels_last)
     images, above = (_maps(channels, generator) for channels in (CHANNELS, OUTPUTS))
-    output_noise, device_noise = _arm(weight, 0.0), _arm(weight, 0.3)
+    output_noise, device_noise = _projection(weight, 0.0), _projection(weight, 0.3)
 
     def noisy_outputs(read):
         """Converters, and one normal an output of every read: noise that does not depend on the drive."""
@@ -60,7 +60,7 @@ def _maps(channels: int, generator) -> torch.Tensor:
     return maps.contiguous(memory_format=torch.channels_last)
 
 
-def _arm(weight: torch.Tensor, noise_us: float) -> CrossbarArm:
+def _projection(weight: torch.Tensor, noise_us: float) -> CrossbarProjection:
     """The layer on tiles of 256 x 256, with 8-bit converters."""
     rows, columns = cut(CHANNELS, 256 // KERNEL**2), cut(OUTPUTS, 256)
     stored = store(weight.numpy(), parse("crossbar:ideal"), columns)
@@ -70,7 +70,7 @@ def _arm(weight: torch.Tensor, noise_us: float) -> CrossbarArm:
     dac, adc = (Converter(torch.tensor(scale), 8, signed) for scale, signed in ((1.0, False), (2.0, True)))
     up, down = Periphery(dac, (adc,) * len(array.lines_up)), Periphery(dac, (adc,) * len(array.lines_down))
     ones = torch.ones(OUTPUTS)
-    return CrossbarArm(array, array, up, down, 0 * ones, ones, 1, 1, (OUTPUTS, SIDE, SIDE))
+    return CrossbarProjection(array, array, up, down, 0 * ones, ones, 1, 1, (OUTPUTS, SIDE, SIDE))
 
 
 def wires(repeats: int) -> list[Row]:

@@ -39,14 +39,14 @@ def step_over_convolutions(repeats: int) -> Row:
     images = torch.rand((BATCH, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     run = partial(relax, substrate, images, schedule="synchronous")
     states = run(steps=STEPS).states
-    pairs = [(arm, below, unpool(above, arm.forward(below)[1], arm.unpooled))
-             for arm, below, above in zip(substrate.arms[1:], states, states[1:])]
+    pairs = [(projection, below, unpool(above, projection.forward(below)[1], projection.unpooled))
+             for projection, below, above in zip(substrate.projections[1:], states, states[1:])]
 
     def convolutions():
         for _ in range(STEPS):
-            for arm, below, z in pairs:
-                F.conv2d(below, arm.weight, arm.bias, padding=arm.padding)
-                F.conv_transpose2d(z, arm.weight, padding=arm.padding)
+            for projection, below, z in pairs:
+                F.conv2d(below, projection.weight, projection.bias, padding=projection.padding)
+                F.conv_transpose2d(z, projection.weight, padding=projection.padding)
 
     longer, shorter, bare = cpu_seconds(repeats, lambda: run(steps=STEPS + 1, states=states),
                                        lambda: run(steps=1, states=states), convolutions)

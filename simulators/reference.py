@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 from mapping.graph import Coupling, EPGraph
 from simulators.machine import ANY, Cost, InProcessMachine
-from simulators.relaxation import Arm, Decided, Nudge, Residual, Substrate
+from simulators.relaxation import Decided, Nudge, Projection, Residual, Substrate
 
 
-class FloatArm(Arm):
+class FloatProjection(Projection):
     """Convolution with max-pool upwards, unpool with transposed convolution downwards, in floats.
 
     Drives have the type of the states they come from, so that autocast rounds products but not their sum.
@@ -23,7 +23,7 @@ class FloatArm(Arm):
         self.weight, self.bias, self.padding, self.pool, self.unpooled = weight, bias, padding, pool, unpooled
 
     @classmethod
-    def of(cls, coupling: Coupling, device, dtype) -> "FloatArm":
+    def of(cls, coupling: Coupling, device, dtype) -> "FloatProjection":
         weight = torch.tensor(coupling.weight, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
         bias = torch.tensor(coupling.bias, device=device, dtype=dtype)
         return cls(weight, bias, coupling.padding, coupling.pool, coupling.unpooled)
@@ -53,13 +53,14 @@ class FloatSubstrate(Substrate):
     """Equations (1) to (4) of mapping.graph in floats.
 
     Args:
-        arms, readout: as tensors, possibly shared with a network that is being trained.
+        projections, readout: as tensors, possibly shared with a network that is being trained.
         slopes: one a population. mean, scale: (C,), the image's normalisation.
         shapes: (C, H, W) of each population.
     """
 
-    def __init__(self, arms, readout: FloatArm, slopes, shapes, mean, scale):
-        self.arms, self.readout, self.slopes, self.shapes = tuple(arms), readout, tuple(slopes), tuple(shapes)
+    def __init__(self, projections, readout: FloatProjection, slopes, shapes, mean, scale):
+        self.projections, self.readout = tuple(projections), readout
+        self.slopes, self.shapes = tuple(slopes), tuple(shapes)
         self.mean, self.scale = mean.view(-1, 1, 1), scale.view(-1, 1, 1)
 
     @classmethod
@@ -67,8 +68,8 @@ class FloatSubstrate(Substrate):
         def tensor(array):
             return torch.tensor(array, device=device, dtype=dtype)
 
-        return cls([FloatArm.of(c, device, dtype) for c in graph.couplings], FloatArm.of(graph.readout, device, dtype),
-                   [p.slope for p in graph.populations], [p.shape for p in graph.populations],
+        *projections, readout = (FloatProjection.of(c, device, dtype) for c in (*graph.couplings, graph.readout))
+        return cls(projections, readout, [p.slope for p in graph.populations], [p.shape for p in graph.populations],
                    tensor(graph.mean), tensor(graph.scale))
 
     def encode(self, images):

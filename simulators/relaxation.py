@@ -67,7 +67,7 @@ def one_hot_like(scores: torch.Tensor) -> torch.Tensor:
     return F.one_hot(scores.argmax(1), scores.shape[1]).to(scores)
 
 
-class Arm(ABC):
+class Projection(ABC):
     """A coupling on some machine: the same weights read in two directions."""
 
     @abstractmethod
@@ -80,23 +80,23 @@ class Arm(ABC):
 
 
 class Substrate(ABC):
-    """The arithmetic of a machine: its arms, its activation, its nudge. States are in its own number format.
+    """The arithmetic of a machine: its projections, its activation, its nudge. States are in its own number format.
 
     Attributes:
-        arms: one `Arm` a coupling; arms[0] reads the image.
+        projections: one `Projection` a coupling; projections[0] reads the image.
         mean: the image's normalisation, (C, 1, 1); its type and device are the substrate's.
         state_scale: states in the substrate's format are this many times the real ones.
         fresh_input: the image's drive is read again at every step (noisy machines), not once.
     """
 
-    arms: tuple[Arm, ...]
+    projections: tuple[Projection, ...]
     mean: torch.Tensor
     state_scale: float = 1.0
     fresh_input: bool = False
 
     @abstractmethod
     def encode(self, images):
-        """The image as arms[0] takes it."""
+        """The image as projections[0] takes it."""
 
     @abstractmethod
     def start(self, images) -> tuple[torch.Tensor, ...]:
@@ -112,7 +112,7 @@ class Substrate(ABC):
 
     def read(self, n: int, below, before, t: int, generator=None):
         """Forward read of coupling n after step t; `before` is what it gave last, (drive, winners)."""
-        return self.arms[n].forward(below, generator)
+        return self.projections[n].forward(below, generator)
 
     def emit(self, n: int, state, sent):
         """What the other layers see of layer n from now on, given what they saw before: the state itself.
@@ -235,7 +235,7 @@ def relax(substrate: Substrate, images, *, schedule: str, steps: int, stop=None,
     ended = None
     taken = torch.full((batch,), steps, device=images.device)
     for t in range(steps):
-        live = _step(substrate, live, active_layers(schedule, t, len(substrate.arms)), t, generator)
+        live = _step(substrate, live, active_layers(schedule, t, len(substrate.projections)), t, generator)
         if trace:
             trace(t + 1, live.states)
         if (t + 1) % period:
@@ -265,25 +265,25 @@ def _begin(substrate, images, states, nudge, generator) -> _Live:
     image = substrate.encode(images)
     states = substrate.start(images) if states is None else tuple(states)
     inputs = (image, *states[:-1])
-    reads = tuple(arm.forward(s, generator) for arm, s in zip(substrate.arms, inputs))
+    reads = tuple(projection.forward(s, generator) for projection, s in zip(substrate.projections, inputs))
     sent = tuple(substrate.emit(n, s, s) for n, s in enumerate(states))
     return _Live(torch.arange(len(images), device=images.device), image, states, sent, reads, nudge)
 
 
 def _step(substrate, live: _Live, active, t, generator) -> _Live:
-    arms, states, sent, reads = substrate.arms, list(live.states), list(live.sent), list(live.reads)
+    projections, states, sent, reads = substrate.projections, list(live.states), list(live.sent), list(live.reads)
     if substrate.fresh_input and 0 in active and t > 0:
         reads[0] = substrate.read(0, live.image, reads[0], t, generator)
     for n in active:
         drive = reads[n][0]
-        if n + 1 < len(arms):
-            drive = drive + arms[n + 1].backward(live.sent[n + 1], reads[n + 1][1], generator)
+        if n + 1 < len(projections):
+            drive = drive + projections[n + 1].backward(live.sent[n + 1], reads[n + 1][1], generator)
         elif live.nudge is not None:
             drive = drive + substrate.pull(live.sent[n], live.nudge, generator)
         states[n] = substrate.move(n, states[n], drive)
         sent[n] = substrate.emit(n, states[n], live.sent[n])
     for n in active:
-        if n + 1 < len(arms):
+        if n + 1 < len(projections):
             reads[n + 1] = substrate.read(n + 1, sent[n], reads[n + 1], t, generator)
     return replace(live, states=tuple(states), sent=tuple(sent), reads=tuple(reads))
 

@@ -253,24 +253,24 @@ def _clipped(rung: Rung, machine: CrossbarMachine, scene: Scene) -> list[Finding
 def _half_steps(rung: Rung, machine: CrossbarMachine, scene: Scene) -> list[Finding]:
     """A quiet read upwards with converters and without, in half steps of everything it passes; where nothing clips."""
     findings = []
-    arms = (*machine.substrate.arms, machine.substrate.readout)
-    for coupling, arm, state in zip(scene.layers, arms, _inputs(machine, scene)):
-        used = (arm.up.dac, *arm.up.adcs)
+    projections = (*machine.substrate.projections, machine.substrate.readout)
+    for coupling, projection, state in zip(scene.layers, projections, _inputs(machine, scene)):
+        used = (projection.up.dac, *projection.up.adcs)
         clipped = sum(int(c.clipped) for c in used)
-        ratio = _in_half_steps(arm, state, coupling.padding)
+        ratio = _in_half_steps(projection, state, coupling.padding)
         if sum(int(c.clipped) for c in used) == clipped:
             findings.append(judged(rung.name, coupling.name, "converted drive, off by half steps", ratio, 1 + _SLACK))
     return findings
 
 
-def _in_half_steps(arm, state, padding: int) -> float:
-    quiet, drives, allowed = replace(arm.forward_array, fresh_us=None), arm.up.drives(state), []
-    exact = reduce(torch.add, (quiet.read_up(line, state, padding) for line in range(len(arm.up.adcs))))
-    for line, adc in enumerate(arm.up.adcs):
+def _in_half_steps(projection, state, padding: int) -> float:
+    quiet, drives, allowed = replace(projection.forward_array, fresh_us=None), projection.up.drives(state), []
+    exact = reduce(torch.add, (quiet.read_up(line, state, padding) for line in range(len(projection.up.adcs))))
+    for line, adc in enumerate(projection.up.adcs):
         s, r = quiet.lines_up[line]
         reach = quiet.up_weight[s][:, slice(*quiet.row_cuts[r])].abs().sum((1, 2, 3))
-        allowed.append(len(drives) * (adc.step / 2 + (reach * arm.up.dac.step / 2).view(-1, 1, 1)))
-    error = arm.up.sums(drives, lambda line, drive: quiet.read_up(line, drive, padding)) - exact
+        allowed.append(len(drives) * (adc.step / 2 + (reach * projection.up.dac.step / 2).view(-1, 1, 1)))
+    error = projection.up.sums(drives, lambda line, drive: quiet.read_up(line, drive, padding)) - exact
     return float((error.abs() / reduce(torch.add, allowed)).max())
 
 

@@ -19,7 +19,7 @@ from mapping.program import FloatProgram, Program
 from simulators.loihi.twin import open_twin
 from simulators.machine import InProcessMachine, Machine
 from simulators.reference import ReferenceMachine
-from simulators.relaxation import Arm, period_of
+from simulators.relaxation import Projection, period_of
 
 EXACT = 1e-5   # of the states' largest difference between a machine and the variant that explains it
 _SHIFTS = (-3, -2, -1, 1, 2, 3)
@@ -36,10 +36,10 @@ class Variant:
     schedule: str
 
 
-class SplitArm(Arm):
-    """Reads upwards as one arm and downwards as another."""
+class SplitProjection(Projection):
+    """Reads upwards as one projection and downwards as another."""
 
-    def __init__(self, up: Arm, down: Arm):
+    def __init__(self, up: Projection, down: Projection):
         self.up, self.down = up, down
 
     def forward(self, s_pre, generator=None):
@@ -127,11 +127,11 @@ def _shift_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
 
 
 def _one_way(program: Program, changed: Program, n: int, way: int) -> InProcessMachine:
-    """The program's model, whose arm n is that of another program in one of its ways (0 forward, 1 feedback)."""
+    """The program's model, whose projection n is that of another program in one of its ways (0 forward, 1 feedback)."""
     model = model_of(program)
-    arms, wrong = list(model.substrate.arms), model_of(changed).substrate.arms[n]
-    arms[n] = SplitArm(arms[n], wrong) if way else SplitArm(wrong, arms[n])
-    model.substrate.arms = tuple(arms)
+    projections, wrong = list(model.substrate.projections), model_of(changed).substrate.projections[n]
+    projections[n] = SplitProjection(projections[n], wrong) if way else SplitProjection(wrong, projections[n])
+    model.substrate.projections = tuple(projections)
     return model
 
 

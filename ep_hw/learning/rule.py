@@ -25,8 +25,8 @@ from simulators.relaxation import Nudge, Relaxed, Residual, relax
 def energy(substrate: FloatSubstrate, images, states):
     """(B,) energy E = sum_n |s_n|^2 / (2 slope_n) - <s_n, u_n> of each image (beta = 0)."""
     inputs = (substrate.encode(images), *states[:-1])
-    terms = [s.square() / (2 * slope) - s * arm.forward(pre)[0]
-             for arm, slope, pre, s in zip(substrate.arms, substrate.slopes, inputs, states)]
+    terms = [s.square() / (2 * slope) - s * projection.forward(pre)[0]
+             for projection, slope, pre, s in zip(substrate.projections, substrate.slopes, inputs, states)]
     return sum(term.flatten(1).sum(1) for term in terms)
 
 
@@ -38,9 +38,10 @@ def phi_gradient(substrate: FloatSubstrate, image, states, nudge: Nudge, generat
         generator: of the noise of reading winners and logits, where the substrate has any.
     """
     pairs = []
-    for arm, pre, s in zip(substrate.arms, (image, *states[:-1]), states):
-        z = unpool(s, arm.forward(pre, generator)[1], arm.unpooled)
-        pairs.append((conv2d_weight(pre, _weight_shape(arm, pre), z, padding=arm.padding), z.sum((0, 2, 3))))
+    for projection, pre, s in zip(substrate.projections, (image, *states[:-1]), states):
+        z = unpool(s, projection.forward(pre, generator)[1], projection.unpooled)
+        weights = conv2d_weight(pre, _weight_shape(projection, pre), z, padding=projection.padding)
+        pairs.append((weights, z.sum((0, 2, 3))))
     error = nudge.beta * (nudge.target - F.softmax(substrate.logits(states[-1], generator), 1))
     pairs.append((torch.einsum("bk,bchw->kchw", error, states[-1]), error.sum(0)))
     return pairs
@@ -86,7 +87,7 @@ def _sum(pairs):
     return tuple(sum(parts[1:], start=parts[0]) for parts in zip(*pairs))
 
 
-def _weight_shape(arm, pre) -> tuple[int, int, int, int]:
-    """(C_out, C_in, k_h, k_w) of the weights that lead from maps like `pre` to an arm's unpooled ones."""
-    outputs, *above = arm.unpooled
-    return outputs, pre.shape[1], *(n + 2 * arm.padding - m + 1 for n, m in zip(pre.shape[2:], above))
+def _weight_shape(projection, pre) -> tuple[int, int, int, int]:
+    """(C_out, C_in, k_h, k_w) of the weights that lead from maps like `pre` to a projection's unpooled ones."""
+    outputs, *above = projection.unpooled
+    return outputs, pre.shape[1], *(n + 2 * projection.padding - m + 1 for n, m in zip(pre.shape[2:], above))

@@ -15,7 +15,7 @@ from mapping.fields import Positive, Steps
 from mapping.graph import Activity, Coupling, EPGraph, Population
 from mapping.program import Program
 from mapping.sealed import Layout
-from simulators.reference import FloatArm, FloatSubstrate, ReferenceMachine
+from simulators.reference import FloatProjection, FloatSubstrate, ReferenceMachine
 
 
 class NetworkSpec(ConvolutionalSpec):
@@ -108,11 +108,12 @@ class EPNetwork:
     def substrate(self) -> FloatSubstrate:
         """Float arithmetic on this network's own tensors: an update of the weights is seen at once."""
         geometry = self.spec.geometry()
-        arms = [FloatArm(w, b, p, s, unpooled) for w, b, p, s, (_, unpooled, _) in
+        projections = [FloatProjection(w, b, p, s, unpooled) for w, b, p, s, (_, unpooled, _) in
                 zip(self.weights, self.biases, self.spec.paddings, self.spec.pools, geometry)]
-        readout = FloatArm(self.weights[-1], self.biases[-1], 0, 1, (self.spec.classes, 1, 1))
+        readout = FloatProjection(self.weights[-1], self.biases[-1], 0, 1, (self.spec.classes, 1, 1))
         like = self.weights[0]
-        return FloatSubstrate(arms, readout, [self.spec.slope] * len(arms), [post for *_, post in geometry],
+        return FloatSubstrate(projections, readout, [self.spec.slope] * len(projections),
+                              [post for *_, post in geometry],
                               like.new_tensor(self.spec.mean), like.new_tensor(self.spec.scale))
 
     @threads(1)

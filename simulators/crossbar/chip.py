@@ -10,12 +10,12 @@ from mapping.crossbar.ranges import Span
 from mapping.crossbar.target import CrossbarTarget
 from mapping.graph import Coupling
 from mapping.program import Table
-from simulators.crossbar.arm import CrossbarArm, Periphery
 from simulators.crossbar.array import Array
 from simulators.crossbar.cost import relaxation_cost
 from simulators.crossbar.periphery import Converter, Saturation
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from simulators.crossbar.programming import seeded
+from simulators.crossbar.projection import CrossbarProjection, Periphery
 from simulators.machine import InProcessMachine
 from simulators.reference import FloatSubstrate
 from simulators.relaxation import Nudge, Residual
@@ -37,20 +37,20 @@ class FlipCount:
 
 
 class CrossbarSubstrate(FloatSubstrate):
-    """Digital neurons between analog arms: the readout's array is read upwards for logits, downwards for a nudge.
+    """Digital neurons between analog projections: the readout's array is read forward for logits, backward for a nudge.
 
     Args:
         fresh_input: the image is read again at every step.
         dt: share of the way to its new value that a state takes in a step, s <- s + dt (clamp(slope g) - s).
         winners_held: steps after which pools keep their winners, None to find them anew at every read.
-        others: as for `FloatSubstrate`, the arms and the readout being `CrossbarArm`s.
+        others: as for `FloatSubstrate`, the projections and the readout being `CrossbarProjection`s.
     """
 
-    def __init__(self, arms, readout, slopes, shapes, mean, scale, *, fresh_input: bool, dt: float = 1.0,
+    def __init__(self, projections, readout, slopes, shapes, mean, scale, *, fresh_input: bool, dt: float = 1.0,
                  winners_held: int | None = None):
-        super().__init__(arms, readout, slopes, shapes, mean, scale)
+        super().__init__(projections, readout, slopes, shapes, mean, scale)
         self.fresh_input, self.dt, self.winners_held = fresh_input, dt, winners_held
-        self.flips = [FlipCount() for _ in self.arms]
+        self.flips = [FlipCount() for _ in self.projections]
 
     def move(self, n, state, drive):
         wanted = self.activate(n, drive)
@@ -58,8 +58,8 @@ class CrossbarSubstrate(FloatSubstrate):
 
     def read(self, n, below, before, t, generator=None):
         if self.winners_held is not None and t >= self.winners_held:
-            return self.arms[n].forward_at(below, before[1], generator)
-        value, winners = self.arms[n].forward(below, generator)
+            return self.projections[n].forward_at(below, before[1], generator)
+        value, winners = self.projections[n].forward(below, generator)
         if winners is not None:
             self.flips[n].add(winners, before[1])
         return value, winners
@@ -88,15 +88,11 @@ class CrossbarMachine(InProcessMachine):
         target, graph = program.target, program.graph
         self.chip = chip or program_chip(program, chip_seed, device)
         self.program, self.chip_seed, self.device = program, self.chip.seed, torch.device(device)
-        couplings = (*graph.couplings, graph.readout)
-        biases = self.chip.biases or [torch.tensor(c.bias, device=device) for c in couplings]
-        arms = [_arm(c, layer, target, *pair, bias, device)
-                for c, layer, pair, bias in zip(couplings, program.layers, self.chip.arrays, biases)]
-        if target.two_phase:   # the image has a sign, and the error that a nudge drives down the readout
-            arms[0].up, arms[-1].down = (replace(one, two_phase=True) for one in (arms[0].up, arms[-1].down))
-        self.deterministic = all(arm.forward_array.fresh_us is None for arm in arms)
+        projections = _projections(program, self.chip, device)
+        self.deterministic = all(projection.forward_array.fresh_us is None for projection in projections)
         substrate = CrossbarSubstrate(
-            arms[:-1], arms[-1], [p.slope for p in graph.populations], [p.shape for p in graph.populations],
+            projections[:-1], projections[-1],
+            [p.slope for p in graph.populations], [p.shape for p in graph.populations],
             torch.tensor(graph.mean, device=device), torch.tensor(graph.scale, device=device),
             fresh_input=not self.deterministic and target.input_read == "every", dt=target.dt,
             winners_held=target.winners_held)
@@ -135,8 +131,9 @@ class CrossbarMachine(InProcessMachine):
         clipped, rows = {}, []
         for s in self.saturation():
             clipped.setdefault(s.layer, []).append(f"{s.fraction:.2%}")
-        for layer, arm, flips in zip(self.program.layers, self.arms, (*self.flip_rates(), 0.0)):
-            rows.append((layer.name, f"{arm.asymmetry:.2%}", f"{flips:.2%}", *clipped.get(layer.name, ["none"] * 4)))
+        for layer, projection, flips in zip(self.program.layers, self.projections, (*self.flip_rates(), 0.0)):
+            rows.append((layer.name, f"{projection.asymmetry:.2%}", f"{flips:.2%}",
+                         *clipped.get(layer.name, ["none"] * 4)))
         columns = ("layer", "|W_f - W_b| / |W_f|", "winners flipped", "DAC up", "ADC up", "DAC down", "ADC down")
         return Table(f"{self.name}, chip {self.chip_seed}", columns, tuple(rows),
                      ("flipped: of pool windows, from one read to the next; converters: share of codes clipped",))
@@ -149,7 +146,7 @@ class CrossbarMachine(InProcessMachine):
 
     @property
     def asymmetry(self):
-        return max(arm.asymmetry for arm in self.arms)
+        return max(projection.asymmetry for projection in self.projections)
 
     def flip_rates(self) -> tuple[float, ...]:
         """For each coupling, the share of pool windows whose winner changed from one read to the next."""
@@ -158,18 +155,18 @@ class CrossbarMachine(InProcessMachine):
     @property
     def arrays(self) -> tuple[Array, ...]:
         """The cells read upwards, layer by layer, the readout last."""
-        return tuple(arm.forward_array for arm in self.arms)
+        return tuple(projection.forward_array for projection in self.projections)
 
     @property
-    def arms(self) -> tuple[CrossbarArm, ...]:
+    def projections(self) -> tuple[CrossbarProjection, ...]:
         """Both directions of every layer, the readout last."""
-        return (*self.substrate.arms, self.substrate.readout)
+        return (*self.substrate.projections, self.substrate.readout)
 
     def saturation(self) -> tuple[Saturation, ...]:
         """Clipped conversions since the machine was opened; empty without converters."""
         rows = []
-        for layer, arm in zip(self.program.layers, self.arms):
-            for direction, periphery in zip(DIRECTIONS, (arm.up, arm.down)):
+        for layer, projection in zip(self.program.layers, self.projections):
+            for direction, periphery in zip(DIRECTIONS, (projection.up, projection.down)):
                 rows += _count(layer.name, direction, periphery) if layer.spans else []
         return tuple(rows)
 
@@ -177,24 +174,43 @@ class CrossbarMachine(InProcessMachine):
         return relaxation_cost(self.program)
 
 
-def _arm(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, forward: Array, feedback: Array, bias,
-         device) -> CrossbarArm:
+def _projections(program: CrossbarProgram, chip: ProgrammedChip, device) -> list[CrossbarProjection]:
+    """Every layer's, the readout's last. What has a sign is the image, and the error that a nudge sends backward."""
+    couplings = (*program.graph.couplings, program.graph.readout)
+    biases = chip.biases or [torch.tensor(c.bias, device=device) for c in couplings]
+    first, last = program.layers[0], program.layers[-1]
+    made = []
+    for coupling, layer, pair, bias in zip(couplings, program.layers, chip.arrays, biases):
+        twice = (program.target.two_phase and layer is first, program.target.two_phase and layer is last)
+        peripheries = _peripheries(coupling, layer, program.target, pair, twice, device)
+        scale = torch.tensor(layer.stored.column_scale, device=device)
+        made.append(CrossbarProjection(*pair, *peripheries, bias, scale, coupling.padding, coupling.pool,
+                                       coupling.unpooled))
+    return made
+
+
+def _peripheries(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, pair: tuple[Array, Array],
+                 twice: tuple[bool, bool], device) -> list[Periphery]:
+    """What stands between the digital side and the lines, forward and backward.
+
+    Args:
+        twice: whether drives of a direction are read in two phases.
+    """
     if layer.spans is None:
-        up, down = (Periphery(_wire, (_wire,) * len(lines)) for lines in (forward.lines_up, feedback.lines_down))
-    else:
-        up, down = _converters(coupling, layer, target, device)
-    return CrossbarArm(forward, feedback, up, down, bias, torch.tensor(layer.stored.column_scale, device=device),
-                       coupling.padding, coupling.pool, coupling.unpooled)
+        lines = pair[0].lines_up, pair[1].lines_down
+        return [Periphery(_wire, (_wire,) * len(own), phases) for own, phases in zip(lines, twice)]
+    return [Periphery(*converters, phases) for converters, phases in zip(
+        _converters(coupling, layer, target, device), twice)]
 
 
 def _converters(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, device):
-    """Peripheries upwards and downwards; a range a tile is spread to a range a channel, or a row."""
+    """DAC and ADCs of both directions; a range a tile is spread to a range a channel, or a row."""
     places = coupling.weight.shape[2] * coupling.weight.shape[3]
     column_tile, row_tile = (torch.tensor(owners(cuts)) for cuts in (layer.column_cuts, layer.row_cuts))
     up, down = (torch.tensor(span.adc) for span in layer.spans)
     scales_up = [row[column_tile][:, None, None] for row in up.flatten(0, 1)]
     scales_down = [column[row_tile].repeat(places) for column in down.mT.flatten(0, 1)]
-    return tuple(_periphery(span, scales, target, device)
+    return tuple(_converters_of(span, scales, target, device)
                  for span, scales in zip(layer.spans, (scales_up, scales_down)))
 
 
@@ -203,9 +219,9 @@ def _wire(values):
     return values
 
 
-def _periphery(span: Span, full_scales, target: CrossbarTarget, device) -> Periphery:
+def _converters_of(span: Span, full_scales, target: CrossbarTarget, device):
     dac = Converter(torch.tensor(span.dac, device=device), target.dac_bits, span.signed and not target.two_phase)
-    return Periphery(dac, tuple(Converter(scale.to(device), target.adc_bits, signed=True) for scale in full_scales))
+    return dac, tuple(Converter(scale.to(device), target.adc_bits, signed=True) for scale in full_scales)
 
 
 def _count(layer: str, direction: str, periphery: Periphery) -> list[Saturation]:

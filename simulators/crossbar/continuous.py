@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from mapping.errors import Refusal
-from simulators.crossbar.arm import CrossbarArm
 from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.projection import CrossbarProjection
 from simulators.relaxation import relax
 
 _US = 1e-6
@@ -115,25 +115,25 @@ def _pull(machine: CrossbarMachine, images, states):
 def _conductances_us(machine: CrossbarMachine):
     """G of every neuron, a (C, H, W) map a population, and G_row of every pixel."""
     shapes = machine.graph.image_shape, *machine.substrate.shapes
-    columns = [_column_us(arm, shape) for arm, shape in zip(machine.substrate.arms, shapes)]
-    rows = [_row_us(arm) for arm in machine.arms]
+    columns = [_column_us(projection, shape) for projection, shape in zip(machine.substrate.projections, shapes)]
+    rows = [_row_us(projection) for projection in machine.projections]
     return [column + row for column, row in zip(columns, rows[1:])], rows[0]
 
 
-def _column_us(arm: CrossbarArm, pre: tuple[int, int, int]):
+def _column_us(projection: CrossbarProjection, pre: tuple[int, int, int]):
     """Conductance from below into each neuron of the layer above, (C, H, W); the mean over a pool window."""
-    cells = _cells_us(arm)
-    full = F.conv2d(cells.new_ones(1, *pre), cells, padding=arm.padding)
-    return (F.avg_pool2d(full, arm.pool) if arm.pool > 1 else full)[0]
+    cells = _cells_us(projection)
+    full = F.conv2d(cells.new_ones(1, *pre), cells, padding=projection.padding)
+    return (F.avg_pool2d(full, projection.pool) if projection.pool > 1 else full)[0]
 
 
-def _row_us(arm: CrossbarArm):
+def _row_us(projection: CrossbarProjection):
     """Conductance of the rows that each neuron below drives, (C, H, W)."""
-    cells = _cells_us(arm)
-    return F.conv_transpose2d(cells.new_ones(1, *arm.unpooled), cells, padding=arm.padding)[0]
+    cells = _cells_us(projection)
+    return F.conv_transpose2d(cells.new_ones(1, *projection.unpooled), cells, padding=projection.padding)[0]
 
 
-def _cells_us(arm: CrossbarArm):
+def _cells_us(projection: CrossbarProjection):
     """(C_out, C_in, k_h, k_w) devices of each weight together."""
-    g_us, outputs = arm.forward_array.conductance_us, len(arm.bias)
+    g_us, outputs = projection.forward_array.conductance_us, len(projection.bias)
     return g_us[:, :, :outputs].sum((0, 1))

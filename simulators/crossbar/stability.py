@@ -87,7 +87,7 @@ def energy(substrate: CrossbarSubstrate, image, states) -> torch.Tensor:
         image: as `substrate.encode` gives it. states: one (B, C, H, W) tensor a population.
     """
     total = image.new_zeros(len(image), dtype=torch.float64)
-    for arm, slope, below, state in zip(substrate.arms, substrate.slopes, (image, *states[:-1]), states):
-        drive = arm.forward(below)[0]
+    for projection, slope, below, state in zip(substrate.projections, substrate.slopes, (image, *states[:-1]), states):
+        drive = projection.forward(below)[0]
         total += (state.double() * (state.double() / (2 * slope) - drive)).sum((1, 2, 3))
     return total

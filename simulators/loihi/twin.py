@@ -17,7 +17,7 @@ from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import full_activity
 from simulators.loihi.grid import QuantisedStates, on_grid, quantise_image, straight_through
 from simulators.machine import Cost, InProcessMachine
-from simulators.reference import FloatArm, FloatSubstrate
+from simulators.reference import FloatProjection, FloatSubstrate
 from simulators.relaxation import Nudge, Repeat, Residual, Substrate
 
 
@@ -29,7 +29,7 @@ def exact_convolutions(device: str):
     return torch.backends.cudnn.flags(enabled=False)
 
 
-class IntegerArm(FloatArm):
+class IntegerProjection(FloatProjection):
     """A coupling in integers: equation (11) of mapping.loihi.program without its bias, which belongs to the population.
 
     Args:
@@ -60,9 +60,9 @@ class IntegerSubstrate(Substrate):
 
         downs = (0, *(layer.down for layer in program.layers))
         self.program, self.state_scale = program, float(2**program.state_bits)
-        self.arms = tuple(IntegerArm(layer, coupling, down, device) for layer, coupling, down in
+        self.projections = tuple(IntegerProjection(layer, coupling, down, device) for layer, coupling, down in
                           zip(program.layers, program.graph.couplings, downs))
-        self.readout = IntegerArm(program.readout, program.graph.readout, 0, device)
+        self.readout = IntegerProjection(program.readout, program.graph.readout, 0, device)
         self.biases = tuple(column(layer.bias + layer.half) for layer in program.layers)
         self.readout_bias = column(program.readout.bias).flatten()
         self.mean, self.scale = column(program.graph.mean), column(program.graph.scale)

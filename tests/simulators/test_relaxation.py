@@ -24,7 +24,8 @@ def substrate64(seed=0, **changes) -> FloatSubstrate:
 
 def phi(substrate, images, states):
     inputs = (substrate.encode(images), *states[:-1])
-    return sum((arm.forward(pre)[0] * s).sum() for arm, pre, s in zip(substrate.arms, inputs, states))
+    parts = zip(substrate.projections, inputs, states)
+    return sum((projection.forward(pre)[0] * s).sum() for projection, pre, s in parts)
 
 
 @pytest.mark.parametrize("changes", [{}, {"pools": (1, 2)}, {"paddings": (0, 1)}, {"image_shape": (2, 9, 7),
@@ -75,7 +76,7 @@ def test_an_alternating_sweep_updates_odd_layers_then_even_ones_with_the_new():
     relax(substrate, images, schedule="alternating", steps=2, trace=lambda t, s: seen.__setitem__(t, s))
     assert seen[1][1].abs().max() == 0
     assert torch.equal(seen[1][0], seen[2][0])
-    by_hand = (substrate.arms[1].forward(seen[1][0])[0] * 0.5).clamp(0, 1)
+    by_hand = (substrate.projections[1].forward(seen[1][0])[0] * 0.5).clamp(0, 1)
     assert torch.allclose(seen[2][1], by_hand, atol=1e-12)
 
 

@@ -52,7 +52,7 @@ def begin(program: CrossbarProgram, chip_seed: int) -> Progress:
     """A chip as programming left it."""
     chip = program_chip(program, chip_seed)
     machine = CrossbarMachine(program, chip=chip)
-    biases = tuple(arm.bias.flatten().clone() for arm in machine.arms)
+    biases = tuple(projection.bias.flatten().clone() for projection in machine.projections)
     written = tuple(tuple(unwritten(array.conductance_us, len(bias)) for array in _distinct(pair))
                     for pair, bias in zip(chip.arrays, biases))
     return Progress(replace(chip, biases=biases), written)

@@ -180,8 +180,8 @@ def input_feedback(machine: Machine, images, z):
     """F_1(z) in units of the image: unpool at the image's winners, transposed convolution, normalisation."""
     with torch.no_grad():
         digital = FloatSubstrate.of(machine.graph, images.device, images.dtype)
-        winners = digital.arms[0].forward(digital.encode(images))[1]
-        return digital.arms[0].backward(z, winners) / digital.scale
+        winners = digital.projections[0].forward(digital.encode(images))[1]
+        return digital.projections[0].backward(z, winners) / digital.scale
 
 
 def parse_gradient(text: str) -> Gradient:

@@ -134,8 +134,8 @@ def altered(kind, change):
     def opener(program):
         machine = simulators.open(program)
         if kind in str(program.target):
-            for arm in (*machine.substrate.arms, machine.substrate.readout):
-                arm.forward_array = arm.feedback_array = change(arm.forward_array)
+            for projection in (*machine.substrate.projections, machine.substrate.readout):
+                projection.forward_array = projection.feedback_array = change(projection.forward_array)
         return machine
 
     return opener
@@ -176,7 +176,7 @@ def test_a_lost_bias_of_the_digital_side_is_named(images):
     def opener(program):
         machine = simulators.open(program)
         if program.target.name == "crossbar:ideal":
-            machine.substrate.arms[1].bias = machine.substrate.arms[1].bias * 0
+            machine.substrate.projections[1].bias = machine.substrate.projections[1].bias * 0
         return machine
 
     found = told(graph, images, mapping.compile(graph, "crossbar:ideal"), opener)

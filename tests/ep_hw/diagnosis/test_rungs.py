@@ -67,8 +67,8 @@ def test_wires_that_add_current_are_named(graph):
     def opener(program):
         machine = simulators.open(program)
         if "/wires" in program.target.name:
-            for arm in machine.substrate.arms:
-                arm.forward_array.up_weight.mul_(3)
+            for projection in machine.substrate.projections:
+                projection.forward_array.up_weight.mul_(3)
         return machine
 
     found = told(graph, "crossbar:generic/wires", opener)

@@ -120,7 +120,7 @@ def test_the_summary_says_what_each_circuit_met(finished, model, tmp_path):
     machine.relax(plan.images.images, generator=cell.generator("verdict"))
     clipped = machine.saturation()
     assert row["saturation"] == sum(s.clipped for s in clipped) / sum(s.conversions for s in clipped) > 0.001
-    assert row["asymmetry"] == max(arm.asymmetry for arm in machine.arms) > 0.01
+    assert row["asymmetry"] == max(projection.asymmetry for projection in machine.projections) > 0.01
     flips = machine.substrate.flips
     assert row["winner_flips"] == sum(int(f.flips) for f in flips) / sum(f.windows for f in flips)
 

@@ -65,11 +65,12 @@ def test_an_exact_update_is_a_step_down_the_gradient(target):
     program = small_program(target)
     begun = begin(program, 0)
     gradient = chip_gradient(program, begun.chip, IMAGES, LABELS, SHORT, draws())
-    arms = CrossbarMachine(program, chip=begun.chip).arms
-    rate = 0.01 * min(arm.up_weight.abs().max().item() / w.abs().max().item() for arm, (w, _) in zip(arms, gradient))
+    projections = CrossbarMachine(program, chip=begun.chip).projections
+    rate = 0.01 * min(old.up_weight.abs().max().item() / w.abs().max().item()
+                      for old, (w, _) in zip(projections, gradient))
     learned = learn(program, begun, gradient, rate, WRITINGS["exact"], draws())
-    for layer, old, new, (weight, bias) in zip(program.layers, arms, CrossbarMachine(
-            program, chip=learned.chip).arms, gradient):
+    for layer, old, new, (weight, bias) in zip(program.layers, projections, CrossbarMachine(
+            program, chip=learned.chip).projections, gradient):
         inside = torch.tensor(np.abs(layer.stored.g_us).max((0, 1)) < 0.8 * program.target.g_max_us)   # no end is met
         wanted = -rate * weight[inside]
         assert torch.allclose((new.up_weight - old.up_weight)[inside], wanted, atol=1e-3 * wanted.abs().max().item())
@@ -112,7 +113,7 @@ def test_separate_arrays_learn_with_pulses_of_their_own_and_stuck_cells_stay():
     program = small_program("crossbar:reram_wan[arrays=separate,stuck_on=0.1,stuck_off=0.1]")
     begun = begin(program, 4)
     gradient = [(torch.full_like(w.up_weight, -1.0), torch.zeros(len(w.bias))) for w in
-                CrossbarMachine(program, chip=begun.chip).arms]
+                CrossbarMachine(program, chip=begun.chip).projections]
     learned = learn(program, begun, gradient, 0.5, WRITINGS["reram"], draws())
     for layer, old, new, written in zip(program.layers, begun.chip.arrays, learned.chip.arrays, learned.written):
         assert torch.equal(written[0].pulses, written[1].pulses)

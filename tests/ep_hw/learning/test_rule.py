@@ -97,5 +97,5 @@ def test_learning_sees_the_network_itself():
     net = small_network()
     substrate = net.substrate()
     net.weights[0].zero_()
-    assert substrate.arms[0].weight.abs().max() == 0
-    assert FloatSubstrate.of(net.lower()).arms[0].weight is not net.weights[0]
+    assert substrate.projections[0].weight.abs().max() == 0
+    assert FloatSubstrate.of(net.lower()).projections[0].weight is not net.weights[0]

@@ -48,7 +48,7 @@ def test_a_sum_of_all_but_one_of_two_to_the_23_is_proven_and_reached(sign, bias,
     half = layer.half if sign > 0 else 0   # downwards the sum is farthest before the half is added
     assert drive.item() + layer.bias.item() + half == reached
     substrate = open_twin(program).substrate
-    twin = substrate.arms[1].forward(torch.tensor(full, dtype=torch.float32))[0]
+    twin = substrate.projections[1].forward(torch.tensor(full, dtype=torch.float32))[0]
     assert (twin + substrate.biases[1]).item() == reached + layer.half - half
     assert substrate.activate(1, twin).item() == (program.top if sign > 0 else 0)
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from mapping.crossbar.encoding import difference, store
 from mapping.crossbar.program import cut
 from mapping.targets import parse
-from simulators.crossbar.arm import CrossbarArm, Periphery, overlap_add
 from simulators.crossbar.array import Array
 from simulators.crossbar.periphery import Converter
+from simulators.crossbar.projection import CrossbarProjection, Periphery, overlap_add
 from simulators.crossbar.wires import transfer
-from simulators.reference import FloatArm, pool
+from simulators.reference import FloatProjection, pool
 
 SOME = settings(max_examples=25)
 
@@ -33,13 +33,13 @@ def random_array(generator, c_out, c_in, kernel, rows=2, columns=2, noise=0.0, t
     return Array(g_us, fresh, stored.us_per_weight, 1.0, cut(c_in, rows), column_cuts, stored.base), weight
 
 
-def random_arm(array, padding, side, pool=1, up=None, down=None, bias=None):
+def random_projection(array, padding, side, pool=1, up=None, down=None, bias=None):
     c_out, k = array.column_cuts[-1][1], array.conductance_us.shape[-1]
     out = side + 2 * padding - k + 1
     up = up or Periphery(wire, (wire,) * len(array.lines_up))
     down = down or Periphery(wire, (wire,) * len(array.lines_down))
     bias = torch.zeros(c_out, dtype=torch.float64) if bias is None else bias
-    return CrossbarArm(array, array, up, down, bias, torch.ones_like(bias), padding, pool, (c_out, out, out))
+    return CrossbarProjection(array, array, up, down, bias, torch.ones_like(bias), padding, pool, (c_out, out, out))
 
 
 geometry = st.tuples(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]),
@@ -58,19 +58,19 @@ def test_both_directions_equal_the_reference_however_weights_are_stored_and_cut(
     generator = torch.Generator().manual_seed(seed)
     array, weight = random_array(generator, c_out, c_in, kernel, rows, columns, target=target)
     bias = torch.randn(c_out, generator=generator, dtype=torch.float64)
-    arm = random_arm(array, padding, side, pool=2, bias=bias)
-    reference = FloatArm(weight, bias, padding, 2, arm.unpooled)
+    projection = random_projection(array, padding, side, pool=2, bias=bias)
+    reference = FloatProjection(weight, bias, padding, 2, projection.unpooled)
     x = torch.rand(2, c_in, side, side, generator=generator, dtype=torch.float64)
-    assume(min(arm.unpooled[1:]) > 1)
-    (u, winners), (u_ref, winners_ref) = arm.forward(x), reference.forward(x)
+    assume(min(projection.unpooled[1:]) > 1)
+    (u, winners), (u_ref, winners_ref) = projection.forward(x), reference.forward(x)
     assert torch.allclose(u, u_ref, atol=1e-5)
     assert torch.equal(winners, winners_ref)
     held = winners.flip(0)
-    u_held, kept = arm.forward_at(x, held)
+    u_held, kept = projection.forward_at(x, held)
     exact = F.conv2d(x, weight, bias, padding=padding)
     assert kept is held
     assert torch.allclose(u_held, exact.flatten(2).gather(2, held.flatten(2)).view_as(held), atol=1e-5)
-    assert torch.allclose(arm.backward(u, winners), reference.backward(u, winners), atol=1e-5)
+    assert torch.allclose(projection.backward(u, winners), reference.backward(u, winners), atol=1e-5)
 
 
 @pytest.mark.parametrize("wire_ohm", [None, 100.0])
@@ -82,10 +82,10 @@ def test_the_two_directions_are_adjoint_on_non_square_layers(target, wire_ohm, c
     seed, c_out, c_in, kernel, padding, side, rows, columns = case
     generator = torch.Generator().manual_seed(seed)
     array = random_array(generator, c_out, c_in, kernel, rows, columns, target=target)[0]
-    arm = random_arm(replace(array, wire_ohm=wire_ohm), padding, side)
+    projection = random_projection(replace(array, wire_ohm=wire_ohm), padding, side)
     x = torch.randn(2, c_in, side, side, generator=generator, dtype=torch.float64)
-    z = torch.randn(2, *arm.unpooled, generator=generator, dtype=torch.float64)
-    up, down = arm.forward(x)[0], arm.backward(z, None)
+    z = torch.randn(2, *projection.unpooled, generator=generator, dtype=torch.float64)
+    up, down = projection.forward(x)[0], projection.backward(z, None)
     assert torch.allclose((up * z).sum(), (x * down).sum(), rtol=1e-10, atol=1e-10)
 
 
@@ -97,8 +97,8 @@ def test_one_device_that_changes_changes_both_directions_alike():
     touched = Array(g_us, None, array.us_per_weight, 1.0, array.row_cuts, array.column_cuts)
     x, z = torch.zeros(1, 3, 3, 3, dtype=torch.float64), torch.zeros(1, 4, 1, 1, dtype=torch.float64)
     x[0, 1, 0, 2], z[0, 2] = 1.0, 1.0
-    up = [random_arm(a, 0, 3).forward(x)[0][0, 2, 0, 0] for a in (array, touched)]
-    down = [random_arm(a, 0, 3).backward(z, None)[0, 1, 0, 2] for a in (array, touched)]
+    up = [random_projection(a, 0, 3).forward(x)[0][0, 2, 0, 0] for a in (array, touched)]
+    down = [random_projection(a, 0, 3).backward(z, None)[0, 1, 0, 2] for a in (array, touched)]
     assert (up[1] - up[0]).item() == pytest.approx(5.0 / array.us_per_weight)
     assert (down[1] - down[0]).item() == pytest.approx(5.0 / array.us_per_weight)
 
@@ -179,8 +179,8 @@ def test_both_directions_are_differentiable_in_drives_and_conductances(target, w
     cells = (array.conductance_us + 1).requires_grad_()
 
     def through(cells, x, z):
-        arm = random_arm(replace(array, conductance_us=cells, wire_ohm=wire_ohm), 0, 3)
-        return arm.forward(x)[0], arm.backward(z, None)
+        projection = random_projection(replace(array, conductance_us=cells, wire_ohm=wire_ohm), 0, 3)
+        return projection.forward(x)[0], projection.backward(z, None)
 
     assert torch.autograd.gradcheck(through, (cells, x.requires_grad_(), z.requires_grad_()))
 
@@ -248,8 +248,8 @@ def test_rows_are_converted_before_they_overlap():
     array = Array(g_us, None, 25.0, 1.0, ((0, 1),), ((0, 1),))
     adc = Converter(torch.tensor(1.0, dtype=torch.float64), 4, signed=True)
     z = torch.full((1, 1, 4, 4), 0.3 * adc.step.item(), dtype=torch.float64)
-    assert not random_arm(array, 1, 4, down=Periphery(wire, (adc,))).backward(z, None).any()
-    after = adc(random_arm(array, 1, 4).backward(z, None))
+    assert not random_projection(array, 1, 4, down=Periphery(wire, (adc,))).backward(z, None).any()
+    after = adc(random_projection(array, 1, 4).backward(z, None))
     assert after[0, 0, 1, 1].item() == pytest.approx(3 * adc.step.item())
 
 
@@ -261,10 +261,10 @@ def test_every_tile_has_its_own_converter(direction):
     one, two, ones = ((0, 1),), ((0, 1), (1, 2)), torch.ones(1, 2, 1, 1, dtype=torch.float64)
     if direction == "up":
         array = Array(g_us.view(1, 2, 1, 2, 1, 1), None, 25.0, 1.0, two, one)
-        out = random_arm(array, 0, 1, up=Periphery(wire, adcs)).forward(ones)[0]
+        out = random_projection(array, 0, 1, up=Periphery(wire, adcs)).forward(ones)[0]
     else:
         array = Array(g_us.view(1, 2, 2, 1, 1, 1), None, 25.0, 1.0, one, two)
-        out = random_arm(array, 0, 1, down=Periphery(wire, adcs)).backward(ones, None)
+        out = random_projection(array, 0, 1, down=Periphery(wire, adcs)).backward(ones, None)
     assert out.item() == pytest.approx(-0.5)
     assert [adc.clipped.item() for adc in adcs] == [1, 0]
 
@@ -272,8 +272,8 @@ def test_every_tile_has_its_own_converter(direction):
 def test_pooling_is_digital_and_keeps_the_first_of_equal_codes():
     array = Array(torch.tensor([25.0, 0.0]).view(1, 2, 1, 1, 1, 1), None, 25.0, 1.0, ((0, 1),), ((0, 1),))
     coarse = Converter(torch.tensor(1.0), 2, signed=True)
-    arm = random_arm(array, 0, 2, pool=2, up=Periphery(wire, (coarse,)), bias=torch.zeros(1))
+    projection = random_projection(array, 0, 2, pool=2, up=Periphery(wire, (coarse,)), bias=torch.zeros(1))
     x = torch.tensor([[[[0.6, 0.7], [0.9, 0.8]]]])
-    value, winner = arm.forward(x)
+    value, winner = projection.forward(x)
     assert (value.item(), winner.item()) == (1.0, 0)
     assert pool(x, 2)[1].item() == 2

@@ -58,11 +58,11 @@ def test_ideal_gradients_equal_the_references(graph, images):
     assert torch.allclose(*gradients, atol=1e-5 * gradients[0].abs().max().item())
 
 
-def test_both_arms_of_a_layer_share_one_conductance_tensor(graph):
+def test_both_projections_of_a_layer_share_one_conductance_tensor(graph):
     """Zeroing the tensor's copy in a new array silences both directions: neither has another source."""
     m = machine(graph, "crossbar:pcm/aged")
-    for arm, array in zip((*m.substrate.arms, m.substrate.readout), m.arrays):
-        assert arm.forward_array is arm.feedback_array is array
+    for projection, array in zip((*m.substrate.projections, m.substrate.readout), m.arrays):
+        assert projection.forward_array is projection.feedback_array is array
         dark = replace(array, conductance_us=torch.zeros_like(array.conductance_us))
         c_out, c_in, k, _ = dark.conductance_us.shape[2:]
         assert not dark.read_up(0, torch.ones(1, c_in, k, k), 0).any()
@@ -166,8 +166,8 @@ def test_more_bits_bring_the_machine_closer_to_the_unconverted_one(graph, images
 
     def quiet(target):
         m = machine(full_range, target)
-        for arm in (*m.substrate.arms, m.substrate.readout):
-            arm.forward_array = arm.feedback_array = replace(arm.forward_array, fresh_us=None)
+        for projection in (*m.substrate.projections, m.substrate.readout):
+            projection.forward_array = projection.feedback_array = replace(projection.forward_array, fresh_us=None)
         return m.relax(images, steps=3).logits
 
     exact = quiet("crossbar:pcm/read")
@@ -202,11 +202,11 @@ def test_each_range_belongs_to_its_tile(direction):
     adc[0, 1, 0] *= 1e-4
     spans[direction] = replace(spans[direction], adc=adc)
     closed = replace(program, layers=(program.layers[0], replace(conv2, spans=tuple(spans)), program.layers[2]))
-    open_arm, closed_arm = (simulators.open(p).substrate.arms[1] for p in (program, closed))
+    held_open, closed_one = (simulators.open(p).substrate.projections[1] for p in (program, closed))
     x, z = random_images(2, (4, 4, 4)), random_images(2, (20, 2, 2))
-    (u, winners), (u_closed, _) = (arm.forward(x, reads(0)) for arm in (open_arm, closed_arm))
+    (u, winners), (u_closed, _) = (projection.forward(x, reads(0)) for projection in (held_open, closed_one))
     if direction:
-        u, u_closed = (arm.backward(z, winners, reads(0)) for arm in (open_arm, closed_arm))
+        u, u_closed = (projection.backward(z, winners, reads(0)) for projection in (held_open, closed_one))
     moved = (u != u_closed).any(3).any(2).any(0).nonzero().flatten().tolist()
     assert moved == ([1] if direction else list(range(10)))
 

@@ -31,10 +31,10 @@ def images():
 
 def test_separate_arrays_have_errors_of_their_own_and_shared_ones_none(graph):
     shared, separate = (machine(graph, f"crossbar:pcm/programmed[arrays={how}]") for how in ("shared", "separate"))
-    for one, two in zip(shared.arms, separate.arms):
+    for one, two in zip(shared.projections, separate.projections):
         assert one.asymmetry == 0
         assert torch.equal(one.up_weight, two.up_weight)
-        forward, feedback, exact = two.up_weight, two.down_weight, machine(graph, "crossbar:ideal").arms
+        forward, feedback, exact = two.up_weight, two.down_weight, machine(graph, "crossbar:ideal").projections
         errors = [w - next(a.up_weight for a in exact if a.up_weight.shape == w.shape) for w in (forward, feedback)]
         assert abs(torch.corrcoef(torch.stack([e.flatten() for e in errors]))[0, 1]) < 5 / errors[0].numel() ** 0.5
         assert two.asymmetry == pytest.approx(2**0.5 * (errors[0].norm() / forward.norm()).item(), rel=0.35)
@@ -42,15 +42,15 @@ def test_separate_arrays_have_errors_of_their_own_and_shared_ones_none(graph):
 
 def test_feedback_reads_its_own_array(graph):
     m = machine(graph, "crossbar:pcm/programmed[arrays=separate]")
-    arm = m.arms[-1]
+    projection = m.projections[-1]
     z = torch.eye(10).view(10, 10, 1, 1)
-    assert torch.allclose(arm.backward(z, None), arm.down_weight, atol=1e-6)
-    assert not torch.allclose(arm.backward(z, None), arm.up_weight, atol=1e-3)
+    assert torch.allclose(projection.backward(z, None), projection.down_weight, atol=1e-6)
+    assert not torch.allclose(projection.backward(z, None), projection.up_weight, atol=1e-3)
 
 
 def test_terminals_matter_only_with_wires_and_only_to_the_feedback(graph):
     same, other = (machine(graph, f"crossbar:pcm/wires[wire_ohm=50,terminals={ends}]") for ends in ("same", "opposite"))
-    for a, b in zip(same.arms, other.arms):
+    for a, b in zip(same.projections, other.projections):
         assert torch.equal(a.up_weight, b.up_weight)
         assert a.asymmetry == 0
         assert b.asymmetry > 1e-3
@@ -59,7 +59,7 @@ def test_terminals_matter_only_with_wires_and_only_to_the_feedback(graph):
 def test_wires_are_the_last_rung_of_the_same_chip(graph):
     without, perfect, poor = (machine(graph, t) for t in (
         "crossbar:pcm/converters", "crossbar:pcm/wires[wire_ohm=0.001]", "crossbar:pcm[wire_ohm=20]"))
-    for a, b, c in zip(without.arms, perfect.arms, poor.arms):
+    for a, b, c in zip(without.projections, perfect.projections, poor.projections):
         assert torch.allclose(a.up_weight, b.up_weight, atol=1e-4)
         assert c.up_weight.abs().sum() < 0.999 * a.up_weight.abs().sum()
 
@@ -144,7 +144,7 @@ def test_column_scaling_shrinks_errors_by_each_columns_own_factor():
     graph = replace(graph, couplings=(graph.couplings[0], replace(graph.couplings[1], weight=quiet)))
     by_layer, by_column = (machine(graph, f"crossbar:generic/programmed[additive=0.02,scaling={how}]")
                            for how in ("layer", "column"))
-    wrong = [(m.arms[1].up_weight - torch.tensor(quiet)).flatten(1).std(1) for m in (by_layer, by_column)]
+    wrong = [(m.projections[1].up_weight - torch.tensor(quiet)).flatten(1).std(1) for m in (by_layer, by_column)]
     scale = torch.tensor(by_column.program.layers[1].stored.column_scale)
     assert scale.min() < 0.2
     assert torch.allclose(wrong[1] / wrong[0], scale, rtol=0.15)
@@ -189,7 +189,7 @@ def test_a_saved_chip_runs_to_the_same_bits(graph, images, tmp_path):
     again = CrossbarMachine(program, chip=ProgrammedChip.load(tmp_path / "chip.safetensors", program))
     assert again.chip_seed == 4
     assert torch.equal(first.relax(images).logits, again.relax(images).logits)
-    for a, b in zip(first.arms, again.arms):
+    for a, b in zip(first.projections, again.projections):
         assert torch.equal(a.down_weight, b.down_weight)
     with pytest.raises(Refusal, match="another program"):
         ProgrammedChip.load(tmp_path / "chip.safetensors", mapping.compile(graph, "crossbar:pcm"))
@@ -271,7 +271,7 @@ def test_the_report_names_every_layer_and_what_its_converters_clipped(graph, ima
     table = m.report()
     assert [row[0] for row in table.rows] == [layer.name for layer in m.program.layers]
     assert all(len(row) == len(table.columns) for row in (*table.rows, *machine(graph, "crossbar:ideal").report().rows))
-    assert table.rows[0][1] == f"{m.arms[0].asymmetry:.2%}"
+    assert table.rows[0][1] == f"{m.projections[0].asymmetry:.2%}"
 
 
 @pytest.mark.parametrize(("target", "words"), [

@@ -9,9 +9,9 @@ from networks import random_images
 
 import mapping
 from mapping.crossbar.ranges import image_peak
-from simulators.crossbar.arm import Periphery
 from simulators.crossbar.cost import relaxation_cost
 from simulators.crossbar.periphery import Converter
+from simulators.crossbar.projection import Periphery
 from simulators.relaxation import Nudge
 
 
@@ -43,11 +43,11 @@ def test_converters_come_closer_to_the_unconverted_image(graph):
     image = (random_images(40) - 0.5) * 2 * image_peak(graph)
     errors = []
     for m in both(graph, "crossbar:pcm[without=programmed+aged+read,dac_bits=4,adc_bits=8,adc_margin=3]"):
-        arm = m.arms[0]
-        exact = replace(arm.up, dac=lambda x: x, adcs=(lambda x: x,) * len(arm.up.adcs))
-        with_converters = arm.forward(image)[0]
-        arm.up = exact
-        errors.append((with_converters - arm.forward(image)[0]).square().mean().sqrt().item())
+        projection = m.projections[0]
+        exact = replace(projection.up, dac=lambda x: x, adcs=(lambda x: x,) * len(projection.up.adcs))
+        with_converters = projection.forward(image)[0]
+        projection.up = exact
+        errors.append((with_converters - projection.forward(image)[0]).square().mean().sqrt().item())
     assert errors[1] < 0.7 * errors[0], "half the DAC's step, two ADC conversions in place of one"
 
 
@@ -56,7 +56,7 @@ def test_noise_of_two_reads_has_the_variance_of_one(graph):
     image = random_images(1).expand(3000, -1, -1, -1)
     spread = []
     for m in both(graph, "crossbar:pcm/read[steps=2]"):
-        values = m.arms[0].forward(m.substrate.encode(image), reads(1))[0]
+        values = m.projections[0].forward(m.substrate.encode(image), reads(1))[0]
         spread.append(values.var(0))
     assert (spread[0] > 0).all()
     assert (spread[1] / spread[0]).mean().item() == pytest.approx(1, abs=0.02)
@@ -65,13 +65,13 @@ def test_noise_of_two_reads_has_the_variance_of_one(graph):
 def test_a_signed_error_is_driven_down_the_readout_in_two_phases(graph):
     error = torch.randn(5, 10, 1, 1, generator=reads(2))
     quiet = "crossbar:pcm[without=programmed+aged+read,dac_bits=10,adc_bits=12,adc_margin=5]"
-    plain, phased = (m.arms[-1] for m in both(graph, quiet))
+    plain, phased = (m.projections[-1] for m in both(graph, quiet))
     assert phased.down.two_phase
     assert not plain.down.two_phase
     assert not phased.up.two_phase
     exact = torch.einsum("bk,kchw->bchw", error[:, :, 0, 0].clamp(-1, 1), plain.down_weight)
-    for arm in (plain, phased):
-        assert (arm.backward(error.clamp(-1, 1), None) - exact).abs().max() < 0.02 * exact.abs().max()
+    for projection in (plain, phased):
+        assert (projection.backward(error.clamp(-1, 1), None) - exact).abs().max() < 0.02 * exact.abs().max()
 
 
 def test_the_image_is_read_twice_and_the_cost_says_so(graph):

@@ -53,9 +53,9 @@ def pooled_places(drive: np.ndarray, coupling) -> np.ndarray:
 
 def winning_places(machine, sent) -> list[np.ndarray | None]:
     """`pooled_places` of every layer but the first, from what the layers below last sent."""
-    couplings, arms = machine.graph.couplings, machine.substrate.arms
-    drives = [F.conv2d(torch.tensor(s)[None].float(), arm.weight, padding=c.padding)[0].numpy()
-              for s, arm, c in zip(sent, arms[1:], couplings[1:])]
+    couplings, projections = machine.graph.couplings, machine.substrate.projections
+    drives = [F.conv2d(torch.tensor(s)[None].float(), projection.weight, padding=c.padding)[0].numpy()
+              for s, projection, c in zip(sent, projections[1:], couplings[1:])]
     return [None, *map(pooled_places, drives, couplings[1:])]
 
 

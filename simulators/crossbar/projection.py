@@ -15,7 +15,7 @@ import torch
 
 from simulators.crossbar.array import Array
 from simulators.reference import pool, unpool
-from simulators.relaxation import Arm
+from simulators.relaxation import Projection
 
 SENSED_AT_ONCE = 2**19   # values that all lines sense for as many images as are read together
 
@@ -65,7 +65,7 @@ def _images(sensed: int) -> int:
     return max(1, SENSED_AT_ONCE // sensed)
 
 
-class CrossbarArm(Arm):
+class CrossbarProjection(Projection):
     """A coupling on tiles: bias, pooling, compensation, column scales and sums over tiles and slices are digital.
 
     Args:
