@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.checks import Flag, verdicts
 from ep_hw.evaluation.folders import Question, claim
@@ -42,7 +43,7 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
                     suite: Suite = BARE, images: int | None = None, chips: int | None = None, seed: int = 0,
                     settings: AttackSettings | None = None, device: str = "cpu",
                     extra: Iterable[tuple[str, Threat]] = (), explained: Iterable[Threat] = (),
-                    baseline: str = REFERENCE, root=None, download: bool = False) -> Plan:
+                    baseline: str = REFERENCE, data_source: DataSource = DEFAULT_SOURCE) -> Plan:
     """Everything an evaluation will do, decided before anything runs.
 
     Each white-box attack is joined by its transfer from the reference, so that aware and unaware attackers stand side
@@ -64,13 +65,13 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
         Refusal: any of these is unknown, or a program was compiled from another network.
     """
     check_device(device)
-    net, test = network_and_images(model, images or suite.images, seed, root, download)
+    net, test = network_and_images(model, images or suite.images, seed, data_source)
     explained = [*suite.explained, *explained]
     threats = [*suite.threats, *threats, *explained]
     named = named_programs(net, machines or net.machines)
     names = tuple(dict.fromkeys([REFERENCE, *named]))
     _check_possible(threats, names)
-    official = _official(threats, test, root)
+    official = _official(threats, test, data_source)
     threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if t.is_white_box)]))
     traced = [CLEAN, *(t for t in threats if t.source), *explained]
     rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in traced]
@@ -196,7 +197,7 @@ def _check_possible(threats: Sequence[Threat], machines: Sequence[str]):
                           got=", ".join(closed), allowed=REFERENCE, remedy="evaluate it with --on reference alone")
 
 
-def _official(threats: Sequence[Threat], test: Split, root) -> OfficialSet | None:
+def _official(threats: Sequence[Threat], test: Split, data_source: DataSource) -> OfficialSet | None:
     """The published set that threats read, tried on one image of each; None where they read none.
 
     Raises:
@@ -205,7 +206,7 @@ def _official(threats: Sequence[Threat], test: Split, root) -> OfficialSet | Non
     published = [threat for threat in threats if threat.is_official]
     if not published:
         return None
-    official = OfficialSet.of(test.data, root)
+    official = OfficialSet.of(test.data, data_source)
     for threat in published:
         official.corrupted(threat.corruption, int(threat.strength), test.take(slice(1)))
     return official

@@ -43,6 +43,7 @@ def transfer(context: typer.Context, model: Model,
              out: Out = None,
              jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Show what adversarial images made on each machine do to every other one."""
+    from ep_hw.data.source import DataSource
     from ep_hw.evaluation.plan import evaluate
     from ep_hw.measurements.adversary_figures import transfer_figure
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
@@ -51,7 +52,7 @@ def transfer(context: typer.Context, model: Model,
     from ep_hw.threats.threat import parse_threat
     from ep_hw.workflow import keys
 
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     programs = programs_of(net, on or ["reference", "loihi", "crossbar:pcm"], other or [])
     chosen = {"gradients": tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))} if gradient else {}
     settings, threat = AttackSettings(iterations=iterations, **chosen), parse_threat(attack)
@@ -77,12 +78,13 @@ def eot(context: typer.Context,
         data_root: DataRoot = None, download: Download = False):
     """Show how many noisy gradients an attacker must average: their direction and the accuracy they leave."""
     import simulators
+    from ep_hw.data.source import DataSource
     from ep_hw.measurements.adversary_figures import eot_figure
     from ep_hw.measurements.eot import DRAWS, check_noisy, eot_table, measure_eot
     from ep_hw.networks.programs import network_and_images, program_of
     from ep_hw.threats.attacks import Unrolled
 
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     program, draws = program_of(on, net.lower()), draws or DRAWS
     check_noisy(str(program.target), program.target.is_noisy)
     out = claimed(context, net.name, asked(context, split.digest, program.digest()))
@@ -104,12 +106,13 @@ def slice_(context: typer.Context, model: Model,
            data_root: DataRoot = None, download: Download = False):
     """Show the loss around images, along an attacker's gradient and along a random direction."""
     import simulators
+    from ep_hw.data.source import DataSource
     from ep_hw.measurements.adversary_figures import slice_figure
     from ep_hw.measurements.landscape import measure_slice, slice_table
     from ep_hw.networks.programs import network_and_images, program_of
     from ep_hw.threats.attacks import parse_gradient
 
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     chosen = parse_gradient(gradient)
     programs = [program_of(name, net.lower()) for name in on or ["reference", "loihi"]]
     out = claimed(context, net.name, asked(context, split.digest, *(program.digest() for program in programs)))

@@ -20,10 +20,11 @@ def cost(context: typer.Context,
          model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
          download: Download = False):
     """Estimate energy, latency and area of one image on crossbars, next to Loihi."""
+    from ep_hw.data.source import DataSource
     from ep_hw.measurements.analog import cost_table, measure_cost
     from ep_hw.networks.programs import network_and_images
 
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     claim_if_named(context, net, split)
     rows = list(measure_cost(net.lower(), on or ["crossbar:pcm", "crossbar:pcm[arrays=separate]", "loihi"],
                              split.images))
@@ -37,10 +38,11 @@ def symmetry(context: typer.Context, model: Model, on: On = None, images: Images
              sweeps: Annotated[int, counted("sweeps to watch", 25, MOST_STEPS)] = 200,
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Show what arrays of their own for feedback cost: asymmetry, rising energy, limit cycles."""
+    from ep_hw.data.source import DataSource
     from ep_hw.measurements.analog import SYMMETRY_NOTE, measure_symmetry, plain_table
     from ep_hw.networks.programs import network_and_images
 
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     claim_if_named(context, net, split)
     rows = list(measure_symmetry(net.lower(), on or ["crossbar:pcm/aged", "crossbar:pcm/aged[arrays=separate]"],
                                  split.images, chips, sweeps))
@@ -55,12 +57,13 @@ def settling(context: typer.Context, model: Model, on: On = None, images: Images
              tolerance: Annotated[float, measured("of a settled state", 1e-6, 0.1)] = 1e-3,
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Let a chip relax in continuous time: settling time and heat of its devices, and where it ends."""
+    from ep_hw.data.source import DataSource
     from ep_hw.measurements.analog import SETTLING_NOTE, measure_settling, plain_table
     from ep_hw.networks.programs import network_and_images
     from simulators.crossbar.continuous import Circuit
 
     circuit = Circuit(capacitance, volts)
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     claim_if_named(context, net, split)
     rows = list(measure_settling(net.lower(), on or ["crossbar:pcm/aged"], split, circuit, chip, tolerance))
     print_table(plain_table("continuous time", rows, ("run_as", "images"), SETTLING_NOTE))
@@ -77,10 +80,11 @@ def readout(context: typer.Context,
             images: Images = 50, chip: Chip = 0, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
             download: Download = False):
     """Show what leaky steps and an averaged read-out do to the variance and the bias of noisy logits."""
+    from ep_hw.data.source import DataSource
     from ep_hw.measurements.analog import READOUT_NOTE, measure_readout, plain_table
     from ep_hw.networks.programs import network_and_images
 
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     claim_if_named(context, net, split)
     rows = list(measure_readout(net.lower(), on, split.images, dt or [1.0, 0.5, 0.25], average or [1, 5, 20], reads,
                                 chip, seed))

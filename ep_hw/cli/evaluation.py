@@ -88,6 +88,7 @@ def evaluate(
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
     from ep_hw import workflow
+    from ep_hw.data.source import DataSource
     from ep_hw.evaluation import suites
     from ep_hw.networks.checkpoint import packaged_models
     from ep_hw.networks.family import members, one_of_each
@@ -109,7 +110,7 @@ def evaluate(
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
                                         settings=settings.model_copy(update={"queries": queries}), device=device,
                                         explained=list(map(parse_threat, explain or [])), baseline=baseline,
-                                        root=data_root, download=download)
+                                        data_source=DataSource(data_root, download))
 
     seconds, queries = budget and _seconds(budget, images), settings.queries
     first = plan_of(1 if budget else images, queries)

@@ -21,13 +21,14 @@ def events(context: typer.Context,
            out: Out = None,
            data_root: DataRoot = None, download: Download = False):
     """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
+    from ep_hw.data.source import DataSource
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
     from ep_hw.networks.programs import network_and_images
     from mapping.program import FloatProgram
     from simulators.relaxation import period_of
 
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     targets = event_targets(on, threshold or THRESHOLDS)
     graph = net.lower()
     out = claimed(context, net.name, asked(context, split.digest, FloatProgram(targets[0], graph).digest()))
@@ -51,12 +52,13 @@ def gradients(context: typer.Context, model: Model,
               out: Out = None,
               data_root: DataRoot = None, download: Download = False):
     """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
+    from ep_hw.data.source import DataSource
     from ep_hw.measurements.figures import gradients_figure
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
     from ep_hw.networks.programs import network_and_images
 
     betas = check_betas(beta or BETAS)
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     programs = gradient_programs(net.lower(), on or ["reference", "loihi"], state_bits or [])
     out = claimed(context, net.name, asked(context, split.digest, *(program.digest() for program in programs)))
     points = (point for program in programs

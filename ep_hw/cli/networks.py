@@ -19,11 +19,12 @@ def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOM
           seed: Annotated[int, seeded("of weights, order and noise")] = 1, data_root: DataRoot = None,
           download: Download = False, device: Device = "cpu"):
     """Train a network by a recipe; a killed run goes on where it was."""
+    from ep_hw.data.source import DataSource
     from ep_hw.learning.training import load_recipe
     from ep_hw.learning.training import train as fit
 
     chosen = load_recipe(recipe)
-    net = fit(chosen, seed, out, name=out.stem, root=data_root, download=download, device=device,
+    net = fit(chosen, seed, out, name=out.stem, data_source=DataSource(data_root, download), device=device,
               log=lambda epoch: say(
                   f"epoch {epoch.number:3d}/{epoch.of}  accuracy {epoch.accuracy:.4f}  residual {epoch.residual:.1e}  "
                   f"steps {epoch.steps:5.1f}  rate x{epoch.rate:.3f}  {epoch.seconds:.1f} s"))
@@ -72,13 +73,15 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
     accuracy where the data are there. What neither --map nor the file says of its training is asked for.
     """
     from ep_hw.analysis.statistics import wilson
+    from ep_hw.data.source import DataSource
     from ep_hw.networks.exchange import KeyMap, import_checkpoint, trial
 
-    net, difference = import_checkpoint(file, keys, out, root=data_root, loss=loss, readout=readout, pool=pool,
+    source = DataSource(data_root)
+    net, difference = import_checkpoint(file, keys, out, data_source=source, loss=loss, readout=readout, pool=pool,
                                         stride=stride, slope=slope)
     assumed = KeyMap.model_validate(net.provenance["recipe"]["keys"]).sentence()
     say(f"{out}: {net.spec.size}; differs by {difference:.1e} at most from {assumed}")
-    if (found := trial(net, data_root)) is None:
+    if (found := trial(net, source)) is None:
         say("its data are not there: whether it was trained as --map and the options say is not known", err=True)
         return
     low, high = wilson(*found)

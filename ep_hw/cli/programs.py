@@ -22,9 +22,10 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
     """Compile a model for a machine, print the mapping report, save the program."""
     import mapping
     from ep_hw import load
+    from ep_hw.data.source import DataSource
     from ep_hw.networks.calibration import calibrated
 
-    program = mapping.compile(calibrated(load(model), data_root, download).lower(), target)
+    program = mapping.compile(calibrated(load(model), DataSource(data_root, download)).lower(), target)
     program.save(out)
     for table in program.tables():
         print_table(table)
@@ -44,15 +45,17 @@ def why(context: typer.Context,
         data_root: DataRoot = None):
     """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""
     from ep_hw import load
+    from ep_hw.data.source import DataSource
     from ep_hw.data.splits import load_data
     from ep_hw.diagnosis import explain
     from ep_hw.networks.calibration import calibrated
     from ep_hw.networks.programs import program_like
 
-    net = calibrated(load(model), data_root)
+    source = DataSource(data_root)
+    net = calibrated(load(model), source)
     graph = net.lower()
     programs = program_like(first, graph), program_like(second, graph)
-    shown = load_data(net.provenance["data"]["name"], "test", data_root).take(slice(images))
+    shown = load_data(net.provenance["data"]["name"], "test", source).take(slice(images))
     if out is not None:
         claimed(context, net.name, asked(context, shown.digest, *(program.digest() for program in programs)))
     found = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=chip, seed=seed)

@@ -34,12 +34,13 @@ def uncertainty(context: typer.Context, model: Model,
                 data_root: DataRoot = None, download: Download = False):
     """Show how the chance that a random perturbation changes a prediction grows with its size, and its exponent."""
     import simulators
+    from ep_hw.data.source import DataSource
     from ep_hw.measurements.figures import uncertainty_figure
     from ep_hw.measurements.uncertainty import SIZES, check_quiet, check_sizes, measure_uncertainty, uncertainty_table
     from ep_hw.networks.programs import network_and_images, program_of
 
     sizes = check_sizes(size or SIZES)
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     programs = [program_of(name, net.lower()) for name in on or ["reference", "loihi"]]
     for program in programs:
         check_quiet(str(program.target), program.target.is_noisy)
@@ -67,11 +68,12 @@ def temporal(context: typer.Context,
              data_root: DataRoot = None, download: Download = False):
     """Show accuracy against an attacker's time and the machine's own: how long each of them relaxes."""
     import simulators
+    from ep_hw.data.source import DataSource
     from ep_hw.evaluation.temporal import ATTACK_TIMES, PREDICTION_STEPS, measure_times, temporal_table
     from ep_hw.networks.programs import network_and_images, program_of
     from ep_hw.report.figures.temporal import temporal_figure
 
-    net, split = network_and_images(model, images, seed, data_root, download)
+    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
     program = program_of(on, net.lower())
     out = claimed(context, net.name, asked(context, split.digest, program.digest()))
     times = time or ATTACK_TIMES

@@ -22,13 +22,14 @@ def study(context: typer.Context,
           out: Out = None,
           jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""
+    from ep_hw.data.source import DataSource
     from ep_hw.studies.execution import estimate, plan_study
     from ep_hw.studies.outcome import run_study, study_table
     from ep_hw.studies.study import load_study, with_numbers
     from ep_hw.workflow import keys
 
     wanted = with_numbers(load_study(name), images=images, chips=chips)
-    plan = plan_study(wanted, device=device, root=data_root, download=download)
+    plan = plan_study(wanted, device=device, data_source=DataSource(data_root, download))
     question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
     if dry_run:
         found = estimate(plan, place(context, Path(name).stem, question))

@@ -31,13 +31,14 @@ def tune(context: typer.Context, model: Model,
          seed: Annotated[int, seeded("of order, read noise and write noise")] = 0,
          out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Let programmed chips learn in situ by equilibrium propagation, from their own states, and compare."""
+    from ep_hw.data.source import DataSource
     from ep_hw.learning.in_situ.run import plan_tuning, run_tuning
     from ep_hw.learning.in_situ.settings import TuningSettings
 
     settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs, biases_only=biases_only)
     seeds = list(dict.fromkeys(chip_seed or range(chips)))
     tuning = plan_tuning(model, on, seeds, settings, write=write, beside=beside, images=images, seed=seed,
-                         root=data_root, download=download)
+                         data_source=DataSource(data_root, download))
     task = tuning.task
     images = (split.digest for split in (task.train, task.watch, tuning.test))
     out = claimed(context, tuning.net.name, asked(context, "".join(images), task.program.digest()))

@@ -6,7 +6,6 @@ environment variable EP_HW_DATA.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from pydantic import AfterValidator
 
 from ep_hw.data.batches import read_batch
 from ep_hw.data.fetching import Archive
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from mapping.errors import Refusal
 from mapping.files import read_bytes, refusing
 
@@ -63,13 +63,13 @@ class Split:
         return Split(self.data, self.images[index], self.labels[index], self.ids[index])
 
 
-def load_data(name: str, split: str, root: str | Path | None = None, download: bool = False) -> Split:
+def load_data(name: str, split: str, data_source: DataSource = DEFAULT_SOURCE) -> Split:
     """One split of a data set.
 
     Args:
-        name: "digits", "cifar10" or "cifar100". split: "train", "validation" or "test".
-        root: folder that holds the data set's own; the environment variable EP_HW_DATA if None.
-        download: fetch a missing data set from where it was published into `root`.
+        name: "digits", "cifar10" or "cifar100".
+        split: "train", "validation" or "test".
+        data_source: where data sets lie.
 
     Raises:
         Refusal: unknown name or split, missing or damaged files.
@@ -77,7 +77,7 @@ def load_data(name: str, split: str, root: str | Path | None = None, download: b
     if name not in LOADERS or split not in SPLITS:
         raise Refusal("unknown data set or split", where="data", got=f"{name}, {split}",
                       allowed=f"{', '.join(LOADERS)}; {', '.join(SPLITS)}", remedy="choose one of each")
-    return LOADERS[name](split, root, download)
+    return LOADERS[name](split, data_source)
 
 
 def draw(data: Split, images: int, seed: int) -> Split:
@@ -86,7 +86,7 @@ def draw(data: Split, images: int, seed: int) -> Split:
     return data.take(torch.from_numpy(order))
 
 
-def _digits(split, root, download) -> Split:
+def _digits(split: str, data_source: DataSource) -> Split:
     # read from its package, which is not imported: that takes a second, and a semaphore where there may be none
     table = np.loadtxt(Path(find_spec("sklearn").origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
     pixels, labels = table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1]
@@ -110,8 +110,8 @@ class _Cifar:
     labels: str
     archive: Archive
 
-    def load(self, split, root, download) -> Split:
-        folder = self._found(root, download)
+    def load(self, split: str, data_source: DataSource) -> Split:
+        folder = self._found(data_source)
         names = (self.test,) if split == "test" else self.train
         batches = [self._batch(folder / name) for name in names]
         pixels, labels = (np.concatenate(parts) for parts in zip(*batches))
@@ -119,15 +119,14 @@ class _Cifar:
         images = torch.from_numpy(pixels[part].reshape(-1, 3, 32, 32)).float() / 255
         return Split(self.name, images, torch.from_numpy(labels[part]), torch.arange(len(labels))[part])
 
-    def _found(self, root, download: bool) -> Path:
-        root = root or os.environ.get("EP_HW_DATA")
+    def _found(self, data_source: DataSource) -> Path:
         remedy = "give --data-root or EP_HW_DATA, or --download with a folder to fetch it into"
-        if root is None:
+        if data_source.folder is None:
             raise Refusal("no data folder named", where=self.name, got="neither --data-root nor EP_HW_DATA",
                           allowed=f"a folder that holds {self.folder}", remedy=remedy)
-        folder = Path(root) / self.folder
-        if download and not isdir(folder):
-            self.archive.fetch(self.folder, (*self.train, self.test), Path(root))
+        folder = data_source.folder / self.folder
+        if data_source.download and not isdir(folder):
+            self.archive.fetch(self.folder, (*self.train, self.test), data_source.folder)
         if not isdir(folder):
             raise Refusal("data set not found", where=self.name, got=str(folder), allowed="an existing folder",
                           remedy=remedy)

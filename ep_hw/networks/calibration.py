@@ -1,13 +1,12 @@
 """Calibration images of a network that brings none: the first training images of its data, as training keeps them."""
 
 import logging
-import os
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import torch
 
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import load_data
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.network import EPNetwork
@@ -16,7 +15,7 @@ from mapping.errors import Refusal
 CALIBRATION_IMAGES = 64
 
 
-def calibrated(net: EPNetwork | Baseline, root: str | Path | None = None, download: bool = False):
+def calibrated(net: EPNetwork | Baseline, data_source: DataSource = DEFAULT_SOURCE):
     """The network with calibration images: its own, or training images of its data, which is said once.
 
     Returns:
@@ -25,15 +24,15 @@ def calibrated(net: EPNetwork | Baseline, root: str | Path | None = None, downlo
     if isinstance(net, Baseline) or net.calibration is not None:
         return net
     try:
-        images = _first_images(net.provenance["data"]["name"], root or os.environ.get("EP_HW_DATA"), download)
+        images = _first_images(net.provenance["data"]["name"], replace(data_source, root=data_source.folder))
     except Refusal:
         return net
     return replace(net, calibration=images)
 
 
 @cache
-def _first_images(data: str, root: str | Path | None, download: bool) -> torch.Tensor:
-    images = load_data(data, "train", root, download).images[:CALIBRATION_IMAGES].clone()
+def _first_images(data: str, data_source: DataSource) -> torch.Tensor:
+    images = load_data(data, "train", data_source).images[:CALIBRATION_IMAGES].clone()
     logging.getLogger(__name__).warning("calibration: the first %d training images of %s, since the model brings none",
                                         len(images), data)
     return images

@@ -5,6 +5,7 @@ from os.path import isdir
 from pathlib import Path
 
 import mapping
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import draw, load_data
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.calibration import calibrated
@@ -16,10 +17,10 @@ from mapping.program import FloatProgram, Program, load_program
 from mapping.targets import REFERENCE, REGISTRY
 
 
-def network_and_images(model: str, images: int, seed: int, root=None, download: bool = False):
+def network_and_images(model: str, images: int, seed: int, data_source: DataSource = DEFAULT_SOURCE):
     """A network, and `images` test images of the data it was trained on, drawn by `seed`; see `draw`."""
-    net = calibrated(load(model), root, download)
-    return net, draw(load_data(net.provenance["data"]["name"], "test", root, download), images, seed)
+    net = calibrated(load(model), data_source)
+    return net, draw(load_data(net.provenance["data"]["name"], "test", data_source), images, seed)
 
 
 def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequence[str]) -> dict[str, Program]:

@@ -11,6 +11,7 @@ import torch
 
 from ep_hw.analysis.points import Points
 from ep_hw.analysis.statistics import student
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import draw, load_data
 from ep_hw.evaluation.cells import Cell, run_cell
 from ep_hw.evaluation.execution import Machines
@@ -29,7 +30,7 @@ from simulators.registry import check_device
 FEW, MORE = 8, 32   # images of measured cells
 
 
-def plan_study(study: Study, *, device: str = "cpu", root=None, download: bool = False) -> Plan:
+def plan_study(study: Study, *, device: str = "cpu", data_source: DataSource = DEFAULT_SOURCE) -> Plan:
     """Every machine of a study under every threat, and the rungs of its technologies under those that make no images
     of their own for each machine.
 
@@ -37,12 +38,12 @@ def plan_study(study: Study, *, device: str = "cpu", root=None, download: bool =
         Refusal: an unknown model, machine, option or threat, or missing data.
     """
     check_device(device)
-    net, threats = calibrated(load(study.model), root, download), study.threats_named()
+    net, threats = calibrated(load(study.model), data_source), study.threats_named()
     machines = tuple(point.machine for point in points_of(study))
     shared = [CLEAN, *(t for t in threats if t.source or not t.is_attack)]
     extra = tuple((rung, threat) for rung in rungs_of_study(study) for threat in shared)
     names = [REFERENCE, *machines, *(rung for rung, _ in extra), *(t.source for t in threats if t.source)]
-    data = load_data(net.provenance["data"]["name"], "test", root, download)
+    data = load_data(net.provenance["data"]["name"], "test", data_source)
     return Plan(net.name, draw(data, study.images, study.seed), compile_all(net, names), threats, machines, extra,
                 study.chips, study.seed, device=device, settings=study.attack)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import simulators
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split, draw, load_data
 from ep_hw.learning.in_situ.comparison import (
     comparison_table,
@@ -54,8 +55,8 @@ class Tuning:
 
 
 def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: TuningSettings, *, write: str | None = None,
-                beside: str | None = None, images: int | None = None, seed: int = 0, root=None,
-                download: bool = False) -> Tuning:
+                beside: str | None = None, images: int | None = None, seed: int = 0,
+                data_source: DataSource = DEFAULT_SOURCE) -> Tuning:
     """Everything decided before anything runs.
 
     Args:
@@ -66,9 +67,9 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     Raises:
         Refusal: any of these is unknown, or the machine is not a crossbar whose cells can be tuned.
     """
-    net = _ep_network(model, root, download)
+    net = _ep_network(model, data_source)
     data = net.provenance["data"]["name"]
-    train, validation, test = (load_data(data, split, root, download) for split in ("train", "validation", "test"))
+    train, validation, test = (load_data(data, split, data_source) for split in ("train", "validation", "test"))
     program = program_of(machine, net.lower())
     if not isinstance(program, CrossbarProgram) or isinstance(program, TunedProgram):
         raise Refusal("only programmed chips can be tuned", where="--on", got=machine, allowed="crossbar:PRESET",
@@ -77,7 +78,7 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     check_writable_cells(program.target, writing)
     task = Task(program, train, validation.take(slice(WATCHED)), settings, writing, seed)
     shown = draw(test, images or len(test), seed)
-    return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noisy(net, program, beside, root))
+    return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noisy(net, program, beside, data_source))
 
 
 @threads(1)
@@ -105,19 +106,20 @@ def _settings(tuning: Tuning, watched: dict) -> dict:
             "watched": {str(chip): line for chip, line in watched.items()}}
 
 
-def _noisy(net: EPNetwork, program: CrossbarProgram, beside: str | None, root) -> tuple[str, CrossbarProgram] | None:
+def _noisy(net: EPNetwork, program: CrossbarProgram, beside: str | None,
+           data_source: DataSource) -> tuple[str, CrossbarProgram] | None:
     name = beside or next((name for name in packaged_models() if name.startswith(f"{net.name}-noise-")), None)
     if name is None:
         return None
-    other = _ep_network(name, root)
+    other = _ep_network(name, data_source)
     if other.provenance["data"]["name"] != net.provenance["data"]["name"]:
         raise Refusal("another data set", where="--beside", got=other.provenance["data"]["name"],
                       allowed=net.provenance["data"]["name"], remedy="choose a network trained on the same data")
     return other.name, other.programs([str(program.target)])[str(program.target)]
 
 
-def _ep_network(model: str, root, download: bool = False) -> EPNetwork:
-    net = calibrated(load(model), root, download)
+def _ep_network(model: str, data_source: DataSource) -> EPNetwork:
+    net = calibrated(load(model), data_source)
     if not isinstance(net, EPNetwork):
         raise Refusal("only EP networks learn from their own states", where="MODEL", got=model,
                       allowed="a network trained by equilibrium propagation", remedy="see 'ep-hw models'")

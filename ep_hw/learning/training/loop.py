@@ -16,6 +16,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import SPLIT_SEED, Split, load_data
 from ep_hw.learning.training.augmentation import augment
 from ep_hw.learning.training.learners import Learner, learner_of
@@ -53,7 +54,7 @@ class Epoch:
     seconds: float
 
 
-def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None, download: bool = False,
+def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, data_source: DataSource = DEFAULT_SOURCE,
           device: str = "cpu", log: Callable[[Epoch], None] = lambda epoch: None):
     """Train a network and write its checkpoint to `out`.
 
@@ -72,7 +73,7 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, root=None
     check_writable(Path(out).parent)
     check_new(out)
     with threads(recipe.threads):
-        _train(recipe, seed, out, name, _splits(recipe, root, download), device, log)
+        _train(recipe, seed, out, name, _splits(recipe, data_source), device, log)
     return load(out)
 
 
@@ -111,10 +112,10 @@ def rate_at(recipe: AnyRecipe, rate: float, epoch: int) -> float:
     return recipe.last_rate + (rate - recipe.last_rate) * fraction
 
 
-def _splits(recipe: AnyRecipe, root, download: bool) -> tuple[Split, dict[str, Split]]:
+def _splits(recipe: AnyRecipe, data_source: DataSource) -> tuple[Split, dict[str, Split]]:
     """Training images, and the held-out splits by name."""
-    train_split = load_data(recipe.data, "train", root, download)
-    validation, test = (load_data(recipe.data, name, root) for name in ("validation", "test"))
+    train_split = load_data(recipe.data, "train", data_source)
+    validation, test = (load_data(recipe.data, name, data_source) for name in ("validation", "test"))
     if recipe.keep_validation:
         return train_split, {"validation": validation, "test": test}
     return _join(train_split, validation), {"test": test}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import CLASSES, SPLIT_SEED, load_data
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.calibration import calibrated
@@ -30,13 +31,13 @@ CHECKED_TO = 1e-9   # float64; states are at most 1
 TRIED_IMAGES = 100
 
 
-def import_checkpoint(file: str | Path, keys: str, out: str | Path, *, root=None,
-                      **stated: object) -> tuple[EPNetwork, float]:
+def import_checkpoint(file: str | Path, keys: str, out: str | Path, *,
+                      data_source: DataSource = DEFAULT_SOURCE, **stated: object) -> tuple[EPNetwork, float]:
     """Turn a file of torch.save into a checkpoint, with calibration images of its data where these are there.
 
     Args:
         keys: "laborieux", "advep", or a TOML file of the fields of `KeyMap`.
-        root: folder of the data, see `load_data`.
+        data_source: where its data lie, of which it keeps calibration images.
         stated: fields that the map leaves open; `stride` is that of every convolution.
 
     Returns:
@@ -60,19 +61,19 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path, *, root=None
         raise Refusal("the imported network moves differently from its source", where=str(file),
                       got=f"a difference of {difference:.1e}", allowed=f"up to {CHECKED_TO:g}",
                       remedy="report this: a file that was read rightly cannot do so")
-    save_checkpoint(calibrated(net, root), out, data=net.provenance["data"], accuracy={},
+    save_checkpoint(calibrated(net, data_source), out, data=net.provenance["data"], accuracy={},
                     recipe={"imported": Path(file).name, "keys": key_map.model_dump(mode="json")})
     return load(out), difference
 
 
-def trial(net: EPNetwork, root=None) -> tuple[int, int] | None:
+def trial(net: EPNetwork, data_source: DataSource = DEFAULT_SOURCE) -> tuple[int, int] | None:
     """Right answers on the first `TRIED_IMAGES` test images of the data that a key map named, and how many these are.
 
     Returns:
         None where the data are not there.
     """
     try:
-        test = load_data(net.provenance["data"]["name"], "test", root).take(slice(TRIED_IMAGES))
+        test = load_data(net.provenance["data"]["name"], "test", data_source).take(slice(TRIED_IMAGES))
     except Refusal:
         return None
     return round(accuracy(net, test) * len(test)), len(test)

@@ -6,7 +6,6 @@ Source: Hendrycks and Dietterich 2019.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from os.path import isdir
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ep_hw.data.source import DataSource
 from ep_hw.data.splits import Split
 from mapping.arrays import map_array
 from mapping.errors import Refusal
@@ -32,8 +32,8 @@ class OfficialSet:
     folder: Path
 
     @classmethod
-    def of(cls, data: str, root: str | Path | None) -> "OfficialSet":
-        """The set that belongs to a data set, below `root` (the environment variable EP_HW_DATA if None).
+    def of(cls, data: str, data_source: DataSource) -> "OfficialSet":
+        """The set that belongs to a data set, below the folder of a data source.
 
         Raises:
             Refusal: a data set without a published set, or no such folder.
@@ -41,9 +41,8 @@ class OfficialSet:
         if data not in FOLDERS:
             raise Refusal("no corruptions were published", where=data, got="official:...", allowed=", ".join(FOLDERS),
                           remedy="leave 'official:' out: the corruptions are then made here")
-        root = root or os.environ.get("EP_HW_DATA")
-        folder = Path(root or ".") / FOLDERS[data]
-        if root is None or not isdir(folder):
+        folder = (data_source.folder or Path()) / FOLDERS[data]
+        if data_source.folder is None or not isdir(folder):
             raise Refusal("the published corruptions are not there", where=data, got=str(folder),
                           allowed="an existing folder", remedy=f"put {FOLDERS[data]} below --data-root or EP_HW_DATA")
         return cls(folder)

@@ -13,6 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from ep_hw.data.fetching import Archive
+from ep_hw.data.source import DataSource
 from ep_hw.data.splits import CIFAR10, LOADERS, load_data
 from mapping import Refusal
 
@@ -39,7 +40,7 @@ def test_digits_are_scikit_learns():
 
 def test_real_cifar_has_the_published_statistics(cifar_root):
     """Published train mean 125.307, 122.950, 113.865; here 5000 images are held out for validation."""
-    parts = [load_data("cifar10", name, cifar_root) for name in ("train", "validation", "test")]
+    parts = [load_data("cifar10", name, DataSource(cifar_root)) for name in ("train", "validation", "test")]
     assert [len(p) for p in parts] == [45000, 5000, 10000]
     mean = (parts[0].images.mean((0, 2, 3)) * 9 + parts[1].images.mean((0, 2, 3))) / 10 * 255
     assert np.allclose(mean, [125.307, 122.950, 113.865], atol=0.02)
@@ -56,7 +57,7 @@ def batch_folder(tmp_path, content: bytes):
 def test_a_batch_in_the_official_layout_is_read(tmp_path):
     pixels = np.arange(2 * 3072, dtype=np.int64).astype(np.uint8).reshape(2, 3072)
     root = batch_folder(tmp_path, pickle.dumps({"data": pixels, "labels": [3, 7]}, protocol=2))
-    split = load_data("cifar10", "test", root)
+    split = load_data("cifar10", "test", DataSource(root))
     assert split.labels.tolist() == [3, 7]
     assert np.array_equal((split.images.numpy() * 255).round().reshape(2, -1), pixels)
 
@@ -67,14 +68,14 @@ def test_cifar100_is_read_by_its_fine_labels_and_the_last_5000_images_are_held_o
     pixels, fine = np.zeros((5003, 3072), np.uint8), [n % 100 for n in range(5003)]
     batch = {"data": pixels, "fine_labels": fine, "coarse_labels": [n % 20 for n in range(5003)]}
     (folder / "train").write_bytes(pickle.dumps(batch, protocol=2))
-    train, validation = (load_data("cifar100", name, tmp_path) for name in ("train", "validation"))
+    train, validation = (load_data("cifar100", name, DataSource(tmp_path)) for name in ("train", "validation"))
     assert train.labels.tolist() == fine[:3]
     assert validation.labels.tolist() == fine[3:]
     with pytest.raises(Refusal, match="not a CIFAR batch"):
-        load_data("cifar100", "test", tmp_path)
+        load_data("cifar100", "test", DataSource(tmp_path))
     (folder / "train").write_bytes(official_batch(5000, "fine_labels"))
     with pytest.raises(Refusal, match="too few training images"):
-        load_data("cifar100", "train", tmp_path)
+        load_data("cifar100", "train", DataSource(tmp_path))
 
 
 def official_batch(images: int, key: str = "labels", label: int = 7) -> bytes:
@@ -92,7 +93,7 @@ def test_anything_but_a_batch_is_refused_in_one_line_and_nothing_is_executed(tmp
     monkeypatch.chdir(tmp_path)
     root = batch_folder(tmp_path, content)
     with pytest.raises(Refusal, match=r"test_batch: not a CIFAR batch.*; remedy"):
-        load_data("cifar10", "test", root)
+        load_data("cifar10", "test", DataSource(root))
     assert not (tmp_path / "planted").exists()
 
 
@@ -107,7 +108,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
      "device": lambda: path.symlink_to("/dev/zero"), "dangling link": lambda: path.symlink_to("gone"),
      "nothing": lambda: None, "too large": lambda: os.truncate(os.open(path, os.O_CREAT | os.O_RDWR), 2**40)}[kind]()
     with pytest.raises(Refusal, match="not a CIFAR batch"):
-        load_data("cifar10", "test", root)
+        load_data("cifar10", "test", DataSource(root))
 
 
 def test_a_linked_folder_and_file_are_read(tmp_path):
@@ -118,7 +119,7 @@ def test_a_linked_folder_and_file_are_read(tmp_path):
     path.unlink()
     path.symlink_to(tmp_path / "disk/kept")
     (tmp_path / "root").symlink_to(tmp_path / "disk")
-    assert load_data("cifar10", "test", tmp_path / "root").labels.tolist() == [7, 7]
+    assert load_data("cifar10", "test", DataSource(tmp_path / "root")).labels.tolist() == [7, 7]
 
 
 def archive(members: dict[str, bytes | str]) -> bytes:
@@ -156,7 +157,7 @@ def published(tmp_path, monkeypatch):
 def test_a_download_takes_out_the_batches_and_nothing_else(tmp_path, published):
     published(archive(BATCHES | {"../escaped": b"x", "cifar-10-batches-py/../../escaped": b"x", "/tmp/escaped-ep": b"x",
                                  "cifar-10-batches-py/batches.meta": pickle.dumps(Dangerous())}))
-    split = load_data("cifar10", "train", tmp_path / "new/root", download=True)
+    split = load_data("cifar10", "train", DataSource(tmp_path / "new/root", download=True))
     assert split.labels.tolist() == [7] * 5
     assert [str(p.relative_to(tmp_path / "new")) for p in sorted((tmp_path / "new").rglob("*")) if p.is_file()] == [
         f"root/{name}" for name in sorted(BATCHES)]
@@ -181,7 +182,7 @@ def test_a_download_that_is_something_else_leaves_nothing(tmp_path, published, f
     if fault == "no server":
         path.unlink()
     with pytest.raises(Refusal, match="download failed"):
-        load_data("cifar10", "test", tmp_path / "root", download=True)
+        load_data("cifar10", "test", DataSource(tmp_path / "root", download=True))
     assert not list((tmp_path / "root").iterdir())
 
 
@@ -190,6 +191,14 @@ def test_missing_data_and_unknown_names_are_refused(tmp_path, monkeypatch):
     with pytest.raises(Refusal, match="--data-root"):
         load_data("cifar10", "test")
     with pytest.raises(Refusal, match="data set not found"):
-        load_data("cifar10", "test", tmp_path)
+        load_data("cifar10", "test", DataSource(tmp_path))
     with pytest.raises(Refusal, match="digits, cifar10, cifar100"):
         load_data("mnist", "test")
+
+
+def test_a_source_names_its_own_folder_or_else_the_environments(tmp_path, monkeypatch):
+    monkeypatch.setenv("EP_HW_DATA", str(tmp_path))
+    assert DataSource().folder == tmp_path
+    assert DataSource(tmp_path / "own").folder == tmp_path / "own"
+    monkeypatch.setenv("EP_HW_DATA", "")
+    assert DataSource().folder is None

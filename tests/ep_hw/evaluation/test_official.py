@@ -10,6 +10,7 @@ import torch
 from networks import small_network
 
 import simulators
+from ep_hw.data.source import DataSource
 from ep_hw.data.splits import load_data
 from ep_hw.evaluation.plan import cells_of, evaluate
 from ep_hw.networks.checkpoint import save_checkpoint
@@ -53,8 +54,8 @@ def model(tmp_path_factory):
 
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_images_are_found_by_severity_and_id(root, severity):
-    clean = load_data("cifar10", "test", root).take(torch.tensor([7, 0, 29]))
-    found = OfficialSet.of("cifar10", root).corrupted("fog", severity, clean)
+    clean = load_data("cifar10", "test", DataSource(root)).take(torch.tensor([7, 0, 29]))
+    found = OfficialSet.of("cifar10", DataSource(root)).corrupted("fog", severity, clean)
     assert found.shape == (3, 3, 32, 32)
     assert (found[:, 0, 0, 0] * 255).round().tolist() == [7, 0, 29]
     assert (found[:, 1, 0, 0] * 255).round().tolist() == [severity - 1] * 3
@@ -64,7 +65,7 @@ def test_images_are_found_by_severity_and_id(root, severity):
 
 def test_an_evaluation_shows_the_published_images_to_every_machine(root, model, tmp_path):
     plan = plan_evaluation(model, ["loihi"], [parse_threat("official:fog@2"), parse_threat("official:frost@5")],
-                           images=8, root=root)
+                           images=8, data_source=DataSource(root))
     summary, _ = evaluate(plan, tmp_path)
     rows = {(row["machine"], row["threat"], row["strength"]): row["accuracy"] for row in summary}
     for name, severity in (("fog", 2), ("frost", 5)):
@@ -75,7 +76,8 @@ def test_an_evaluation_shows_the_published_images_to_every_machine(root, model, 
 
 
 def test_other_published_images_are_another_cell(root, model, tmp_path):
-    plan = plan_evaluation(model, ["reference"], [parse_threat("official:fog@2")], images=8, root=root)
+    plan = plan_evaluation(model, ["reference"], [parse_threat("official:fog@2")], images=8,
+                           data_source=DataSource(root))
     before = {cell.stem for cell in cells_of(plan, tmp_path)}
     path = root / FOLDERS["cifar10"] / "fog.npy"
     kept = np.load(path)
@@ -93,7 +95,7 @@ def test_other_published_images_are_another_cell(root, model, tmp_path):
     ("official:pgd_l2@1", "unknown threat")])
 def test_what_is_not_there_is_refused_before_any_work(root, model, text, words):
     with pytest.raises(Refusal, match=words):
-        plan_evaluation(model, ["reference"], [parse_threat(text)], images=4, root=root)
+        plan_evaluation(model, ["reference"], [parse_threat(text)], images=4, data_source=DataSource(root))
 
 
 def zipped(array) -> bytes:
@@ -106,7 +108,7 @@ def zipped(array) -> bytes:
 @pytest.mark.parametrize("damage", ["labels", "shape", "length", "type", "junk", "empty", "zip", "negative", "large",
                                     "floats", "objects", "pipe", "folder"])
 def test_a_set_of_something_else_is_refused(root, tmp_path, damage):
-    clean = load_data("cifar10", "test", root)
+    clean = load_data("cifar10", "test", DataSource(root))
     folder = tmp_path / FOLDERS["cifar10"]
     folder.mkdir()
     labels, fog = np.tile(clean.labels.numpy(), 5), np.zeros((5 * IMAGES, 32, 32, 3), np.uint8)
@@ -120,7 +122,7 @@ def test_a_set_of_something_else_is_refused(root, tmp_path, damage):
         (folder / "fog.npy").unlink()
         (os.mkfifo if damage == "pipe" else os.mkdir)(folder / "fog.npy")
     with pytest.raises(Refusal, match="not a published set"):
-        OfficialSet.of("cifar10", tmp_path).corrupted("fog", 1, clean)
+        OfficialSet.of("cifar10", DataSource(tmp_path)).corrupted("fog", 1, clean)
 
 
 def test_without_a_folder_or_for_other_data_they_are_refused(tmp_path, monkeypatch):
@@ -128,7 +130,7 @@ def test_without_a_folder_or_for_other_data_they_are_refused(tmp_path, monkeypat
     for data, root, words in (("cifar10", tmp_path, "not there"), ("cifar100", None, "not there"),
                               ("digits", tmp_path, "no corruptions were published")):
         with pytest.raises(Refusal, match=words):
-            OfficialSet.of(data, root)
+            OfficialSet.of(data, DataSource(root))
 
 
 def test_the_name_reads_back():

@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import load_file, save
 
 import ep_hw
+from ep_hw.data.source import DataSource
 from ep_hw.data.splits import load_data
 from ep_hw.learning.training import Recipe, augment, load_recipe, loop, parse_recipe, recipes, train
 from ep_hw.learning.training.learners import EPLearner, learner_of
@@ -162,7 +163,7 @@ def test_a_packaged_digits_model_is_what_its_header_says(name):
 @pytest.mark.parametrize("name", [name for name in packaged_models() if name.startswith("cifar10")])
 def test_a_packaged_cifar_model_is_what_its_header_says(name, cifar_root):
     """Within four standard errors of its whole test's accuracy on the first images."""
-    net, test = ep_hw.load(name), load_data("cifar10", "test", cifar_root).take(slice(300))
+    net, test = ep_hw.load(name), load_data("cifar10", "test", DataSource(cifar_root)).take(slice(300))
     made_by = dict(net.provenance["recipe"])
     assert made_by.pop("seed") == 11
     assert parse_recipe(made_by) == load_recipe(name)

@@ -10,6 +10,7 @@ from networks import random_images, small_network
 from torch import nn
 
 import ep_hw
+from ep_hw.data.source import DataSource
 from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.networks.exchange import bring_in, export_checkpoint, import_checkpoint, load_map, trial
 from ep_hw.networks.exchange.keys import ASKED, PACKAGED
@@ -207,7 +208,7 @@ def test_a_map_that_says_other_dynamics_shows_in_accuracy(tmp_path):
     assert found["0.1"] < 30 < 95 < found["0.5"]
     nowhere = net.spec.model_copy(update={"image_shape": (3, 32, 32)})
     stranger = EPNetwork(nowhere, net.weights, net.biases, provenance={"data": {"name": "cifar10"}})
-    assert trial(stranger, tmp_path) is None
+    assert trial(stranger, DataSource(tmp_path)) is None
 
 
 def test_the_command_says_what_it_assumes_and_asks_a_map_of_ones_own(ep_hw, checkpoint, monkeypatch, caplog, tmp_path):

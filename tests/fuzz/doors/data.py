@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ep_hw.data.fetching import Archive
+from ep_hw.data.source import DataSource
 from ep_hw.data.splits import Split, load_data
 from ep_hw.networks.exchange import import_checkpoint
 from ep_hw.networks.exchange.give_out import _toml, key_map, state_dict
@@ -50,7 +51,7 @@ class Cifar(Door):
         return [{self.file: pickle.dumps(self._batch(), protocol)} for protocol in (2, 4)]
 
     def open(self, folder):
-        return load_data(self.data, "test", folder)
+        return load_data(self.data, "test", DataSource(folder))
 
     def _batch(self, **changes):
         batch = {"data": _pixels(COUNT, 3072), "labels": LABELS, **changes}
@@ -114,7 +115,7 @@ class CifarC(Door):
     def open(self, folder):
         ids = torch.arange(0, COUNT, 2)
         clean = Split("cifar10", torch.zeros(len(ids), 3, 32, 32), torch.tensor(LABELS)[ids], ids)
-        return OfficialSet.of("cifar10", folder).corrupted("fog", 3, clean)
+        return OfficialSet.of("cifar10", DataSource(folder)).corrupted("fog", 3, clean)
 
 
 class Download(Door):
