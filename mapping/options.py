@@ -2,9 +2,14 @@
 
 import math
 import re
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, ClassVar, TypedDict, TypeVar
 
 from mapping.errors import Refusal
+
+T = TypeVar("T")
+N = TypeVar("N", bound="Named")
 
 _LONGEST = 40   # characters of a number
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "y": 31557600.0}
@@ -71,59 +76,110 @@ def switch(text: str) -> bool:
     return {"on": True, "off": False}[text]
 
 
-def option(default, parse, meaning: str, allowed: str, low=None, high=None):
+class Rule(TypedDict, total=False):
+    """What the field of an option says of it: how it is read, what it means, its range or its names."""
+
+    parse: Callable[[str], Any]
+    meaning: str
+    allowed: str
+    low: float | None
+    high: float | None
+    names: tuple[str, ...]
+
+
+def option(default: T, parse: Callable[[str], Any], meaning: str, allowed: str, low: float | None = None,
+           high: float | None = None) -> T:
     """A dataclass field that users may set as `name=text`.
 
     Args:
-        meaning: what it sets, and what None stands for, as `ep-hw machines` says it. allowed: its range, with its unit.
+        default: its value where nothing is set; MISSING where that depends on the machine.
+        parse: its value from what a user wrote; ValueError and KeyError refuse the text.
+        meaning: what it sets, and what None stands for, as `ep-hw machines` says it.
+        allowed: its range, with its unit.
+        low: least value, None for any.
+        high: largest value.
     """
-    return field(default=default, metadata={"parse": parse, "meaning": meaning, "allowed": allowed, "low": low,
-                                            "high": high})
+    rule = Rule(parse=parse, meaning=meaning, allowed=allowed, low=low, high=high)
+    return field(default=default, metadata=rule)
 
 
-def choice(default: str, meaning: str, names: tuple[str, ...]):
+def choice(default: str, meaning: str, names: tuple[str, ...]) -> str:
     """A dataclass field that users may set to one of some names."""
-    return field(default=default, metadata={"parse": str, "meaning": meaning, "allowed": ", ".join(names),
-                                            "names": names})
+    return field(default=default, metadata=Rule(parse=str, meaning=meaning, allowed=", ".join(names), names=names))
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that belong together, held by a `Named`, which checks them."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """A name with options, written name[option=value,...]; `name` is a registry's, the other fields are options."""
+    """A name with options, written name[option=value,...]; `name` is a registry's, the other fields are options.
+
+    A field may also be `Options`: users then set each of its fields as if it were the target's own.
+    """
 
     name: str
+    order: ClassVar[tuple[str, ...]] = ()   # in which options are written; that of the fields if empty
 
-    def plain(self) -> "Named":
-        """What the name alone stands for."""
-        return type(self)(self.name)
+    @classmethod
+    def named(cls: type[N], name: str) -> N:
+        """What a name alone stands for."""
+        return cls(name)
+
+    @property
+    def options(self) -> dict[str, Field]:
+        """Option -> its field, in the order in which they are written."""
+        found = {f.name: f for holder in self._holders for f in fields(holder) if f.metadata}
+        return {name: found[name] for name in self.order or found}
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Option -> its value."""
+        found = {f.name: getattr(holder, f.name) for holder in self._holders for f in fields(holder)}
+        return {name: found[name] for name in self.options}
+
+    @property
+    def _holders(self) -> tuple["Named | Options", ...]:
+        return (self, *(part for f in fields(self) if isinstance(part := getattr(self, f.name), Options)))
+
+    def having(self: N, **chosen: object) -> N:
+        """The same with other options, or another name."""
+        def chosen_of(holder: Named | Options) -> dict[str, Any]:
+            return {f.name: chosen[f.name] for f in fields(holder) if f.name in chosen}
+
+        parts = {f.name: part for f in fields(self) if isinstance(part := getattr(self, f.name), Options)}
+        return replace(self, **chosen_of(self), **{name: replace(p, **chosen_of(p)) for name, p in parts.items()})
 
     def spelled(self) -> dict[str, str]:
         """Every option as a user writes it; "auto" for one left to the compiler."""
-        return {f.name: _spell(getattr(self, f.name), f.metadata["parse"]) for f in fields(self) if f.metadata}
+        values = self.values
+        return {name: _spell(values[name], f.metadata["parse"]) for name, f in self.options.items()}
 
     def idle(self) -> dict[str, str]:
         """Options that could change nothing here, and where they could."""
         return {}
 
-    def usual(self, option: str):
+    def usual(self, option: str) -> object:
         """Value of an option where none is set."""
-        return type(self).__dataclass_fields__[option].default
+        return self.options[option].default
 
     def __post_init__(self):
-        for f in fields(self):
-            value = getattr(self, f.name)
-            low, high = f.metadata.get("low"), f.metadata.get("high")
-            names = f.metadata.get("names", (value,))
-            if value not in names or (value is not None and low is not None and not low <= value <= high):
+        values = self.values
+        for name, f in self.options.items():
+            value, low, high = values[name], f.metadata.get("low"), f.metadata.get("high")
+            if value not in f.metadata.get("names", (value,)) or (
+                    value is not None and low is not None and not low <= value <= high):
                 raise bad_option(self.name, f, _spell(value, f.metadata["parse"]))
-        for option, elsewhere in self.idle().items():
-            if getattr(self, option) != self.usual(option):
-                raise Refusal("option has no meaning here", where=self.name, got=f"{option}={self.spelled()[option]}",
+        for name, elsewhere in self.idle().items():
+            if values[name] != self.usual(name):
+                raise Refusal("option has no meaning here", where=self.name, got=f"{name}={self.spelled()[name]}",
                               allowed=elsewhere, remedy="leave it out")
 
     def __str__(self):
-        default = self.plain()
-        changed = [f"{k}={text}" for k, text in self.spelled().items() if getattr(self, k) != getattr(default, k)]
+        values = self.values
+        changed = [f"{name}={text}" for name, text in self.spelled().items() if values[name] != self.usual(name)]
         return self.name + (f"[{','.join(changed)}]" if changed else "")
 
 
@@ -142,7 +198,7 @@ class Target(Named):
         return False
 
 
-def parse_options(plain: Named, text: str) -> Named:
+def parse_options(plain: N, text: str) -> N:
     """`plain` with the options of "name=value,name=value".
 
     Raises:
@@ -155,11 +211,11 @@ def parse_options(plain: Named, text: str) -> Named:
             raise Refusal("an option is given twice", where=f"{plain.name}, {key}", got=value, allowed="each once",
                           remedy="leave one of them out")
         chosen[key] = _parse_option(plain, key, value)
-    return replace(plain, **chosen)
+    return plain.having(**chosen)
 
 
-def _parse_option(plain: Named, key: str, text: str):
-    by_name = {f.name: f for f in fields(plain) if f.metadata}
+def _parse_option(plain: Named, key: str, text: str) -> object:
+    by_name = plain.options
     if key not in by_name:
         raise Refusal("unknown option", where=plain.name, got=repr(key), allowed=", ".join(by_name),
                       remedy="write options as name=value, separated by commas")
@@ -169,12 +225,13 @@ def _parse_option(plain: Named, key: str, text: str):
         raise bad_option(plain.name, by_name[key], text or "nothing") from None
 
 
-def bad_option(name: str, f, got) -> Refusal:
+def bad_option(name: str, f: Field, got: object) -> Refusal:
+    """The refusal of an option's value."""
     return Refusal("option out of range", where=f"{name}, {f.name}", got=got, allowed=f.metadata["allowed"],
                    remedy="choose a value in the allowed range")
 
 
-def _spell(value, parse) -> str:
+def _spell(value: object, parse: Callable[[str], object]) -> str:
     if value is None:
         return "auto"
     if isinstance(value, bool):

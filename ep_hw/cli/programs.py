@@ -1,6 +1,6 @@
 """Commands about models, the machines they are compiled for, and the programs that come of it."""
 
-from dataclasses import fields
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated
 
@@ -75,13 +75,14 @@ def machines():
     print_table(Table("machines", ("name", "meaning"), rows + rungs, ("options: as crossbar:pcm[age=1d,adc_bits=6]",)))
     families = {type(target): target for target, _ in reversed(REGISTRY.values())}
     for target in reversed(families.values()):
-        print_table(_options_of(target))
+        general = [families[base].options for base in type(target).__mro__[1:] if base in families]
+        print_table(_options_of(target, {name for options in general for name in options}))
 
 
-def _options_of(target: Target) -> Table:
-    """A line an option that the target's own class declares."""
-    spelled, own = target.spelled(), type(target).__annotations__
-    rows = tuple((f.name, "auto" if f.default is None else spelled[f.name], f.metadata["allowed"],
-                  f.metadata["meaning"]) for f in fields(target) if f.name in own)
+def _options_of(target: Target, known: set[str]) -> Table:
+    """A line an option, those left out that are `known` of a more general family."""
+    spelled = target.spelled()
+    rows = tuple((name, "auto" if f.default in (None, MISSING) else spelled[name], f.metadata["allowed"],
+                  f.metadata["meaning"]) for name, f in target.options.items() if name not in known)
     family = type(target).__name__.removesuffix("Target").lower()
     return Table(f"options of {family} machines", ("option", "default", "allowed", "meaning"), rows)

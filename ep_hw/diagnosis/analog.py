@@ -84,12 +84,12 @@ def _cells(rung: Rung, coupling: Coupling, held: np.ndarray, others) -> Finding:
 
 def _half_level(target: CrossbarTarget) -> float:
     """Largest rounding of a weight to the device's levels, relative to the largest weight."""
-    if target.levels is None or not target.includes("levels"):
+    levels, array = target.device.levels, target.array
+    if levels is None or not target.includes("levels"):
         return 0.0
-    if target.encoding == "offset":   # half of the levels for each sign
-        return 0.5 / ((target.levels - 1) // 2)
-    digits = target.slices if target.encoding == "slices" else 1
-    return 0.5 / (target.levels**digits - 1)
+    if array.encoding == "offset":   # half of the levels for each sign
+        return 0.5 / ((levels - 1) // 2)
+    return 0.5 / (levels ** (array.slices if array.encoding == "slices" else 1) - 1)
 
 
 def _stored(weight: np.ndarray, target: CrossbarTarget) -> np.ndarray:
@@ -119,7 +119,7 @@ def _other_chips(rung: Rung, layer: CrossbarLayer) -> list[Array]:
 def stuck(rung: Rung, machine: CrossbarMachine, below: CrossbarMachine, scene: Scene) -> list[Finding]:
     """Equation (7)."""
     findings, target = [], rung.program.target
-    ends = ((target.stuck_on, target.g_max_us, "on"), (target.stuck_off, target.g_min_us, "off"))
+    ends = ((target.device.stuck_on, target.g_max_us, "on"), (target.device.stuck_off, target.g_min_us, "off"))
     for (layer, array), before in zip(_pairs(rung, machine), below.arrays):
         now = array.conductance_us
         loose = (now != before.conductance_us) & (now != target.g_max_us) & (now != target.g_min_us)
@@ -145,8 +145,8 @@ def programmed(rung: Rung, machine: CrossbarMachine, below: CrossbarMachine, sce
         ratio, allowed = _against(_rms((array.conductance_us - before.conductance_us).cpu() / unit),
                                   [_rms((now.conductance_us - then.conductance_us) / unit) for then, now in chips])
         findings.append(judged(rung.name, layer.name, "programming error against other chips, ratio less 1",
-                               abs(ratio - 1), allowed, lambda r=ratio: (
-                                   f"its programming errors are {r:.2f} times those of {rung.program.target.device}")))
+                               abs(ratio - 1), allowed, lambda r=ratio, name=rung.program.target.preset.name: (
+                                   f"its programming errors are {r:.2f} times those of {name}")))
     return findings
 
 
@@ -169,7 +169,7 @@ def _magnitude(rung: Rung, layer: CrossbarLayer, array: Array, before: Array, ch
     """Summed magnitude of the weights after drift, relative to before; equal where drift is compensated."""
     kept = [_ratio(layer, replace(now, compensation=1.0), then) for then, now in chips]
     mean, spread = float(np.mean(kept)), float(np.std(kept)) * _DEVIATIONS + _SLACK
-    ratio, compensated = _ratio(layer, array, before), rung.program.target.drift_compensation
+    ratio, compensated = _ratio(layer, array, before), rung.program.target.array.drift_compensation
     wanted, allowed = (1.0, 10 * _FLOAT32) if compensated else (mean, spread)
 
     def name():

@@ -21,12 +21,12 @@ def rungs_of(target: Target) -> list[tuple[str, str]]:
     if isinstance(target, CrossbarTarget):
         programmed = _crossbar_rungs(replace(target, tuned=False))
         return [*programmed, (str(target), "tuning in situ")] if target.tuned else programmed
-    return _from_reference(target) + (_loihi_rungs(target) if isinstance(target, LoihiTarget) else [])
+    return _from_reference(target.steps) + (_loihi_rungs(target) if isinstance(target, LoihiTarget) else [])
 
 
-def _from_reference(target: Target) -> list[tuple[str, str]]:
+def _from_reference(steps: int | None) -> list[tuple[str, str]]:
     """The reference, and again with the target's own number of steps where a user set one."""
-    shorter = [(f"{REFERENCE}[steps={target.steps}]", f"{target.steps} steps")] if target.steps else []
+    shorter = [(f"{REFERENCE}[steps={steps}]", f"{steps} steps")] if steps else []
     return [(REFERENCE, "digital reference"), *shorter]
 
 
@@ -43,11 +43,12 @@ def _loihi_rungs(target: LoihiTarget) -> list[tuple[str, str]]:
 
 
 def _crossbar_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
-    ideal = CrossbarTarget("crossbar:ideal", tile=target.tile, steps=target.steps)
-    rungs, last = [*_from_reference(target), (str(ideal), _CROSSBAR_CAUSES["mapped"])], (target.rung, *target.rungs)[-1]
+    ideal = CrossbarTarget.named("crossbar:ideal").having(tile=target.array.tile, steps=target.dynamics.steps)
+    rungs = [*_from_reference(target.dynamics.steps), (str(ideal), _CROSSBAR_CAUSES["mapped"])]
+    last = (target.rung, *target.rungs)[-1]
     for rung in target.rungs:
         if rung != last:
-            rungs.append((str(replace(target, name=f"crossbar:{target.device}/{rung}")), _CROSSBAR_CAUSES[rung]))
+            rungs.append((str(replace(target, name=f"crossbar:{target.preset.name}/{rung}")), _CROSSBAR_CAUSES[rung]))
     return rungs if str(target) == str(ideal) else [*rungs, (str(target), _CROSSBAR_CAUSES[last])]
 
 
@@ -82,7 +83,7 @@ def _at(target: Target, program: Program, graph: EPGraph) -> Program:
         return replace(program, target=target)
     if target.tuned:
         return program
-    if program.target.levels and program.target.includes("levels") and not target.includes("levels"):
+    if program.target.device.levels and program.target.includes("levels") and not target.includes("levels"):
         return compile_crossbar(graph, target)
     converted = target.includes("converters")
     layers = (layer if converted else replace(layer, spans=None) for layer in program.layers)

@@ -125,7 +125,7 @@ def measure_readout(graph: EPGraph, machine: str, images, dts: Sequence[float], 
     """
     target = crossbar_target(machine)
     for dt, window in product(dts, windows):
-        noisy = replace(target, dt=dt, readout_steps=window)
+        noisy = target.having(dt=dt, readout_steps=window)
         program = mapping.compile(graph, noisy)
         silent = mapping.compile(graph, replace(quiet(noisy), steps=program.steps))
         with simulators.open(silent, chip_seed=chip) as still:

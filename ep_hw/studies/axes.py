@@ -1,7 +1,7 @@
 """One swept option as an axis: its values in order, and where each lies."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from mapping.options import duration
 from mapping.targets import parse
@@ -46,4 +46,4 @@ class Axis:
 def _parser(option: str, rows: Sequence[dict]):
     """How the first machine that has the option reads it."""
     targets = (parse(row["machine"]) for row in rows)
-    return next(f.metadata["parse"] for target in targets for f in fields(target) if f.name == option)
+    return next(target.options[option].metadata["parse"] for target in targets if option in target.options)

@@ -18,7 +18,7 @@ HIGHEST = 100   # conductances over the device's largest: no error of programmin
 
 def arrays_of(target: CrossbarTarget) -> tuple[str, ...]:
     """Names of a layer's arrays of devices."""
-    return ARRAYS if target.arrays == "separate" else ARRAYS[:1]
+    return ARRAYS if target.array.separate else ARRAYS[:1]
 
 
 def chip_layout(shapes: Sequence[tuple[tuple, int]], target: CrossbarTarget, present: Container[str]) -> Layout:

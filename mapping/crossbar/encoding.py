@@ -45,13 +45,13 @@ def store(weight: np.ndarray, target: CrossbarTarget, column_cuts: Cuts) -> Stor
     """Encode a layer's weights (C_out, C_in, k_h, k_w) by the target's encoding, levels, range and scaling."""
     w_max = float(np.abs(weight).max()) or 1.0
     scale = np.ones(len(weight), np.float32)
-    if target.scaling == "column":
+    if target.array.scaling == "column":
         scale = np.abs(weight).reshape(len(weight), -1).max(1) / np.float32(w_max)
         scale[scale == 0] = 1
     x = np.clip(weight / (np.float32(w_max) * scale[:, None, None, None]), -1, 1)   # rounding may pass 1
-    levels = target.levels if target.includes("levels") else None
+    levels = target.device.levels if target.includes("levels") else None
     slices, base = slices_of(target)
-    encode = _offset if target.encoding == "offset" else _pairs
+    encode = _offset if target.array.encoding == "offset" else _pairs
     fractions, gain = encode(x, levels, slices, column_cuts)
     span_us = np.float32(target.g_max_us - target.g_min_us)
     g_us = np.float32(target.g_min_us) + span_us * fractions
@@ -60,8 +60,8 @@ def store(weight: np.ndarray, target: CrossbarTarget, column_cuts: Cuts) -> Stor
 
 def slices_of(target: CrossbarTarget) -> tuple[int, int]:
     """How many cells one after the other hold a weight, and the significance of one over the next."""
-    sliced = target.encoding == "slices" and target.includes("levels")
-    return (target.slices, target.levels) if sliced else (1, 1)
+    sliced = target.array.encoding == "slices" and target.includes("levels")
+    return (target.array.slices, target.device.levels) if sliced else (1, 1)
 
 
 def difference(planes, column_cuts: Cuts):
@@ -79,9 +79,9 @@ def owners(column_cuts: Cuts) -> list[int]:
 
 def outputs_per_tile(target: CrossbarTarget) -> int:
     """Output channels that the columns of a tile hold; a pair takes one column of unit cells."""
-    if target.encoding == "offset":
-        return target.tile.columns - 1
-    return target.tile.columns // (target.slices if target.encoding == "slices" else 1)
+    if target.array.encoding == "offset":
+        return target.array.tile.columns - 1
+    return target.array.tile.columns // (target.array.slices if target.array.encoding == "slices" else 1)
 
 
 def _pairs(x, levels, slices, column_cuts):

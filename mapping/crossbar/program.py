@@ -162,9 +162,11 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
                              "without converters, as crossbar:pcm/read")
     _check_steps(graph, target)
     layers = [_place(c, target) for c in (*graph.couplings, graph.readout)]
-    spans = (calibrate(graph, [placed(layer) for layer in layers], target.adc_margin, target.two_phase) if converted
-             else [None] * len(layers))
-    return CrossbarProgram(target, graph, tuple(replace(layer, spans=pair) for layer, pair in zip(layers, spans)))
+    if converted:
+        spans = calibrate(graph, [placed(layer) for layer in layers], target.converters.adc_margin,
+                          target.converters.two_phase)
+        layers = [replace(layer, spans=pair) for layer, pair in zip(layers, spans)]
+    return CrossbarProgram(target, graph, tuple(layers))
 
 
 def stored_slices(layer: CrossbarLayer) -> np.ndarray:
@@ -186,14 +188,14 @@ def cut(size: int, most: int) -> Cuts:
 
 
 def _steps(graph: EPGraph, target: CrossbarTarget) -> int:
-    return target.steps or (NOISY_STEPS if target.is_noisy else graph.steps)
+    return target.dynamics.steps or (NOISY_STEPS if target.is_noisy else graph.steps)
 
 
 def _check_steps(graph: EPGraph, target: CrossbarTarget):
-    steps, held = _steps(graph, target), target.winners_held
-    if target.readout_steps > steps:
+    steps, held = _steps(graph, target), target.dynamics.winners_held
+    if target.dynamics.readout_steps > steps:
         raise Refusal("the read-out averages over more steps than are taken", where=f"{target.name}, readout_steps",
-                      got=target.readout_steps, allowed=f"1 to {steps} steps",
+                      got=target.dynamics.readout_steps, allowed=f"1 to {steps} steps",
                       remedy="average over fewer, or set steps")
     if held is not None and held >= steps and "/" not in target.name:   # rungs keep the options of the whole machine
         raise Refusal("pools would keep their winners from the last step on", where=f"{target.name}, winners_held",
@@ -208,12 +210,12 @@ def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
 def _cuts(name: str, shape: tuple[int, int, int, int], target: CrossbarTarget) -> tuple[Cuts, Cuts]:
     """Where weights of a shape are cut into tiles: (rows, columns)."""
     c_out, c_in, k_h, k_w = shape
-    if k_h * k_w > target.tile.rows:
-        taller = Tile(k_h * k_w, target.tile.columns)
+    if k_h * k_w > target.array.tile.rows:
+        taller = Tile(k_h * k_w, target.array.tile.columns)
         raise Refusal("an input channel does not fit a tile", where=f"layer {name}",
-                      got=f"{k_h * k_w} rows ({k_h} x {k_w} kernel)", allowed=f"at most {target.tile.rows} rows",
+                      got=f"{k_h * k_w} rows ({k_h} x {k_w} kernel)", allowed=f"at most {target.array.tile.rows} rows",
                       remedy=f"compile with {target.name}[tile={taller}] or more, or pool more before this layer")
-    return cut(c_in, target.tile.rows // (k_h * k_w)), cut(c_out, outputs_per_tile(target))
+    return cut(c_in, target.array.tile.rows // (k_h * k_w)), cut(c_out, outputs_per_tile(target))
 
 
 def _layer_layout(row: LayerRow, shape: tuple[int, int, int, int], target: CrossbarTarget) -> Layout:
@@ -227,7 +229,7 @@ def _layer_layout(row: LayerRow, shape: tuple[int, int, int, int], target: Cross
     if (row.row_cuts, row.column_cuts, row.base, row.up is not None, row.down is not None) != (
             *cuts, base, converters, converters):
         raise ValueError(f"layer {row.name}: cuts, base or converters that are not those of its shape and target")
-    planes, extra = (1, len(row.column_cuts)) if target.encoding == "offset" else (2, 0)
+    planes, extra = (1, len(row.column_cuts)) if target.array.encoding == "offset" else (2, 0)
     devices = slices, planes, shape[0] + extra, *shape[1:]
     found = {"g_us": ("float32", devices), "column_scale": ("float32", shape[:1])}
     adc = ("float32", (slices, len(row.row_cuts), len(row.column_cuts)))
@@ -249,13 +251,14 @@ def _unpack_layer(entry: dict, arrays: dict) -> CrossbarLayer:
 
 def _row(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget) -> tuple:
     g_us, cells = layer.stored.g_us, int(layer.stored.g_us.shape[0] * layer.stored.g_us.shape[2]) * layer.rows
+    tile = target.array.tile
     tallest = int(np.prod(coupling.weight.shape[2:])) * max(hi - lo for lo, hi in layer.row_cuts)
-    widest = max(hi - lo for lo, hi in layer.column_cuts) * len(g_us) + (target.encoding == "offset")
+    widest = max(hi - lo for lo, hi in layer.column_cuts) * len(g_us) + (target.array.encoding == "offset")
     spans = ("none",) * 3 if layer.spans is None else (
         *(_extent(span.adc) for span in layer.spans), f"{layer.spans[0].dac:.3g}")
     return (layer.name, layer.rows, coupling.weight.shape[0], f"{len(layer.row_cuts)} x {len(layer.column_cuts)}",
-            f"{tallest} x {widest}", f"{target.tile.rows} x {target.tile.columns}",
-            f"{cells / (layer.tiles * target.tile.rows * target.tile.columns):.1%}", coupling.weight.size, g_us.size,
+            f"{tallest} x {widest}", f"{tile.rows} x {tile.columns}",
+            f"{cells / (layer.tiles * tile.rows * tile.columns):.1%}", coupling.weight.size, g_us.size,
             f"{layer.stored.us_per_weight:.4g}", *spans)
 
 
@@ -272,23 +275,24 @@ _ARRAYS = {"shared": "both directions read the same cells", "separate": "feedbac
 
 def _notes(program: CrossbarProgram) -> tuple[str, ...]:
     target = program.target
-    levels = f"{target.levels} levels" if target.includes("levels") and target.levels else "any conductance"
-    notes = [f"tiles of {target.tile.rows} x {target.tile.columns} unit cells, {_CELLS[target.encoding]}; "
-             f"{_ARRAYS[target.arrays]}",
-             f"device {target.device}, {target.g_min_us:.3g} to {target.g_max_us:g} uS, {levels}; each "
-             f"{target.scaling} fills this range",
+    device, array, converters, dynamics = target.device, target.array, target.converters, target.dynamics
+    levels = f"{device.levels} levels" if target.includes("levels") and device.levels else "any conductance"
+    notes = [f"tiles of {array.tile.rows} x {array.tile.columns} unit cells, {_CELLS[array.encoding]}; "
+             f"{_ARRAYS[array.arrays]}",
+             f"device {target.preset.name}, {target.g_min_us:.3g} to {target.g_max_us:g} uS, {levels}; each "
+             f"{array.scaling} fills this range",
              f"{program.graph.schedule} schedule, at most {program.steps} time steps"]
     if target.includes("aged") and "aged" in target.preset.causes:
-        notes.append(f"age {target.age:g} s, drift compensation {'on' if target.drift_compensation else 'off'}")
+        notes.append(f"age {device.age:g} s, drift compensation {'on' if array.drift_compensation else 'off'}")
     if target.is_noisy:
-        notes.append(f"fresh read noise over a relaxation of {target.relaxation_time:g} s; the image is read "
-                     f"{'at every step' if target.input_read == 'every' else 'once'}")
+        notes.append(f"fresh read noise over a relaxation of {dynamics.relaxation_time:g} s; the image is read "
+                     f"{'at every step' if dynamics.input_read == 'every' else 'once'}")
     if target.includes("converters"):
-        notes.append(f"DAC {target.dac_bits} bit, ADC {target.adc_bits} bit, one ADC range a tile and direction in "
-                     f"units of weight x state: {target.adc_margin:g} times the {PERCENTILE:g} percentile on "
-                     "calibration images")
-    if target.two_phase:
+        notes.append(f"DAC {converters.dac_bits} bit, ADC {converters.adc_bits} bit, one ADC range a tile and "
+                     f"direction in units of weight x state: {converters.adc_margin:g} times the {PERCENTILE:g} "
+                     "percentile on calibration images")
+    if converters.two_phase:
         notes.append("the image, and a nudge's errors, are driven in two phases")
     if target.includes("wires"):
-        notes.append(f"wires of {target.wire_ohm:g} ohm a cell, feedback at the {target.terminals} terminals")
+        notes.append(f"wires of {array.wire_ohm:g} ohm a cell, feedback at the {array.terminals} terminals")
     return tuple(notes)

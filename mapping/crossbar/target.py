@@ -4,12 +4,14 @@
 """
 
 import math
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass
+from typing import ClassVar, NamedTuple, TypedDict
 
 from mapping.crossbar.presets import CAUSES, PRESETS, Preset
 from mapping.errors import Refusal
 from mapping.options import (
+    Options,
     Target,
     bad_option,
     choice,
@@ -66,37 +68,74 @@ def tile(text: str) -> Tile:
 
 
 @dataclass(frozen=True)
-class CrossbarTarget(Target):
-    """Analog tiles. Times in seconds; `steps` counts time steps (an alternating sweep is two), see CrossbarProgram."""
+class DeviceOptions(Options):
+    """Of the devices; ages in seconds."""
 
-    age: float | None = option(None, duration, "since programming; auto: 1 h, or what of the device's data is next",
-                               "a time of 0 s or more, as 25s, 1h, 1d, 1y", 0.0, math.inf)
+    age: float = option(MISSING, duration, "since programming; auto: 1 h, or what of the device's data is next",
+                        "a time of 0 s or more, as 25s, 1h, 1d, 1y", 0.0, math.inf)
     levels: int | None = option(None, whole, "conductances a device can be given; auto: any", "2 to 65536", 2, 65536)
+    on_off: float | None = option(None, number, "largest over smallest conductance used; auto: the device's own",
+                                  "1.5 to 1e9", 1.5, 1e9)
+    stuck_on: float = option(0.0, number, "devices stuck at the largest conductance", "0 to 0.5 of all", 0.0, 0.5)
+    stuck_off: float = option(0.0, number, "devices stuck at the smallest conductance", "0 to 0.5 of all", 0.0, 0.5)
+
+    def largest_us(self, preset: Preset) -> float:
+        """Largest conductance that a weight may be stored as."""
+        return preset.g_max_us
+
+    @property
+    def asked(self) -> dict[str, bool]:
+        """Causes of error that are there if options ask for them -> whether they do."""
+        return {"levels": self.levels is not None, "stuck": bool(self.stuck_on or self.stuck_off)}
+
+
+@dataclass(frozen=True)
+class ArrayOptions(Options):
+    """Of the tiles, and of how they hold weights."""
+
     encoding: str = choice("pair", "a weight as a differential pair, one device less its tile's offset column, or bit "
                            "slices", ENCODINGS)
     slices: int = option(2, whole, "cells that hold one weight with encoding=slices", "2 to 8 cells", 2, 8)
     scaling: str = choice("layer", "what fills the device's range: a layer, or each of its columns",
                           ("layer", "column"))
-    on_off: float | None = option(None, number, "largest over smallest conductance used; auto: the device's own",
-                                  "1.5 to 1e9", 1.5, 1e9)
-    stuck_on: float = option(0.0, number, "devices stuck at the largest conductance", "0 to 0.5 of all", 0.0, 0.5)
-    stuck_off: float = option(0.0, number, "devices stuck at the smallest conductance", "0 to 0.5 of all", 0.0, 0.5)
     tile: Tile = option(DEFAULT_TILE, tile, "rows and columns of a tile",  # noqa: RUF009 - a field
                         "16 to 1024 unit cells, or rows x columns as 256x128")
     arrays: str = choice("shared", "whether feedback reads the forward devices or others of its own",
                          ("shared", "separate"))
     drift_compensation: bool = option(True, switch, "a digital factor a layer that restores its mean weight", "on, off")
-    adc_bits: int = option(8, whole, "of what senses a line", "2 to 16 bits", 2, 16)
-    dac_bits: int = option(8, whole, "of what drives a line", "2 to 16 bits", 2, 16)
-    adc_margin: float = option(1.5, number, "how far ADCs reach",
-                               "0.1 to 100 times what calibration images cause", 0.1, 100.0)
     wire_ohm: float | None = option(None, number, "resistance of a line from one cell to the next; auto: none, 0.35 on "
                                     "/wires", "0.001 to 100 ohm a cell", 1e-3, 100.0)
     terminals: str = choice("same", "at which ends of resistive lines the feedback drives and senses",
                             ("same", "opposite"))
+
+    @property
+    def separate(self) -> bool:
+        """Whether each direction has an array of its own."""
+        return self.arrays == "separate"
+
+
+@dataclass(frozen=True)
+class ConverterOptions(Options):
+    """Of what drives and senses the lines of a tile."""
+
+    adc_bits: int = option(8, whole, "of what senses a line", "2 to 16 bits", 2, 16)
+    dac_bits: int = option(8, whole, "of what drives a line", "2 to 16 bits", 2, 16)
+    adc_margin: float = option(1.5, number, "how far ADCs reach",
+                               "0.1 to 100 times what calibration images cause", 0.1, 100.0)
     signed_drive: str = choice("bipolar", "how lines are driven by what has a sign, the image and a nudge's error: at "
                                "once, or its positive and negative parts one after the other",
                                ("bipolar", "two_phase"))
+
+    @property
+    def two_phase(self) -> bool:
+        """Whether the parts of a signed drive are read one after the other."""
+        return self.signed_drive == "two_phase"
+
+
+@dataclass(frozen=True)
+class DynamicsOptions(Options):
+    """Of the relaxation; times in seconds. `steps` counts time steps (an alternating sweep is two)."""
+
     input_read: str = choice("every", "whether noisy machines read the image once or at every step",
                              ("once", "every"))
     relaxation_time: float = option(1e-3, duration, "of a free phase: slower noise is frozen, faster is fresh",
@@ -106,58 +145,76 @@ class CrossbarTarget(Target):
     readout_steps: int = option(1, whole, "last steps over which the logits are averaged", "1 to 1000 steps", 1, 1000)
     winners_held: int | None = option(None, whole, "steps after which pools keep their winners; auto: never",
                                       "1 to 100000 steps", 1, 100_000)
-    without: Causes = option(Causes(), causes, "causes of error left out, whatever the rung",  # noqa: RUF009
-                             f"nothing, or {'+'.join(CROSSBAR_RUNGS)} or some of these")
     steps: int | None = option(None, whole, "time steps of a free phase; auto: 60 under read noise, else the "
                                "checkpoint's most", "1 to 100000 steps", 1, 100_000)
+
+
+@dataclass(frozen=True)
+class CrossbarTarget(Target):
+    """Analog tiles of a device; `CrossbarTarget.named` has every option as it is where a user sets none.
+
+    Attributes:
+        device: age, levels, range and defects of the devices.
+        array: how tiles hold weights, their size and their wires.
+        converters: what drives and senses the tiles.
+        dynamics: steps, times and averages of the relaxation.
+    """
+
+    device: DeviceOptions
+    array: ArrayOptions
+    converters: ConverterOptions
+    dynamics: DynamicsOptions
+    without: Causes = option(Causes(), causes, "causes of error left out, whatever the rung",  # noqa: RUF009
+                             f"nothing, or {'+'.join(CROSSBAR_RUNGS)} or some of these")
     tuned: bool = option(False, switch, "chips that 'ep-hw tune' tuned: a folder of it, never compiled", "on, off")
+    order: ClassVar[tuple[str, ...]] = (   # names of machines are parts of keys: it stays
+        "age", "levels", "encoding", "slices", "scaling", "on_off", "stuck_on", "stuck_off", "tile", "arrays",
+        "drift_compensation", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "terminals", "signed_drive",
+        "input_read", "relaxation_time", "dt", "readout_steps", "winners_held", "without", "steps", "tuned")
+    devices: ClassVar[type[DeviceOptions]] = DeviceOptions
+
+    @classmethod
+    def named(cls, name: str) -> "CrossbarTarget":
+        usual = _by_name(name)
+        return cls(name, cls.devices(age=usual["age"]), ArrayOptions(wire_ohm=usual["wire_ohm"]), ConverterOptions(),
+                   DynamicsOptions())
 
     def __post_init__(self):
-        for name in ("age", "wire_ohm"):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, self.usual(name))
         super().__post_init__()
-        if not all(16 <= size <= 1024 for size in self.tile):
-            raise bad_option(self.name, next(f for f in fields(self) if f.name == "tile"), self.tile)
+        if not all(16 <= size <= 1024 for size in self.array.tile):
+            raise bad_option(self.name, self.options["tile"], self.array.tile)
         _check_domain(self)
         _check_encoding(self)
 
-    def usual(self, option):
-        if option == "age":
-            first, last = self.preset.age_domain_s
-            return min(max(DEFAULT_AGE_S, first), last)
-        on_wires = option == "wire_ohm" and self.name.endswith("/wires")
-        return DEFAULT_WIRE_OHM if on_wires else super().usual(option)
+    def usual(self, option: str) -> object:
+        by_name = _by_name(self.name)
+        return by_name[option] if option in by_name else super().usual(option)
 
-    def idle(self):
+    def idle(self) -> dict[str, str]:
         """Of a rung, what does nothing on the machine that it leads to either: rungs keep that one's options."""
         return {name: elsewhere for names, matter, elsewhere in _NEEDS if not matter(self) for name in names}
 
     @property
-    def device(self) -> str:
-        """Name of the preset: "ideal", "pcm", ..."""
-        return self.name.split(":")[1].split("/")[0]
-
-    @property
     def preset(self) -> Preset:
-        return PRESETS[self.device]
+        """The technology: "ideal", "pcm", ..."""
+        return _preset_of(self.name)
 
     @property
     def g_max_us(self) -> float:
         """Largest conductance that a weight may be stored as."""
-        return self.preset.g_max_us
+        return self.device.largest_us(self.preset)
 
     @property
     def g_min_us(self) -> float:
         """Smallest conductance that a weight may be stored as."""
-        return self.preset.g_min_us if self.on_off is None else self.g_max_us / self.on_off
+        return self.preset.g_min_us if self.device.on_off is None else self.g_max_us / self.device.on_off
 
     @property
     def rung(self) -> str:
         """The last cause of error that is switched on; "mapped" for the ideal crossbar."""
-        if self.device == "ideal":
+        if self.preset.name == "ideal":
             return "mapped"
-        last = "converters" if self.wire_ohm is None else "wires"
+        last = "converters" if self.array.wire_ohm is None else "wires"
         return self.name.split("/")[1] if "/" in self.name else last
 
     @property
@@ -166,23 +223,17 @@ class CrossbarTarget(Target):
         return tuple(r for r in rungs_of_preset(self.preset) if self.includes(r) and self.has(r))
 
     @property
-    def is_noisy(self):
+    def is_noisy(self) -> bool:
         return "read" in self.rungs
 
     @property
-    def two_phase(self) -> bool:
-        """Whether the parts of a signed drive are read one after the other."""
-        return self.signed_drive == "two_phase"
-
-    @property
-    def has_chips(self):
+    def has_chips(self) -> bool:
         return not {"stuck", "programmed", "aged"}.isdisjoint(self.rungs)
 
     def has(self, cause: str) -> bool:
         """Whether this device and its options give a cause anything to do."""
-        asked = {"levels": self.levels is not None, "stuck": self.stuck_on or self.stuck_off,
-                 "wires": self.wire_ohm is not None}
-        return cause in rungs_of_preset(self.preset) and bool(asked.get(cause, True))
+        asked = {**self.device.asked, "wires": self.array.wire_ohm is not None}
+        return cause in rungs_of_preset(self.preset) and asked.get(cause, True)
 
     def includes(self, rung: str) -> bool:
         """Whether the error `rung` is part of this machine: each rung adds one cause to those before it."""
@@ -191,7 +242,7 @@ class CrossbarTarget(Target):
 
 
 @dataclass(frozen=True)
-class GenericTarget(CrossbarTarget):
+class GenericOptions(DeviceOptions):
     """A device with normal errors: of programming, `additive` g_max + `proportional` g; of a read, `read_noise` g."""
 
     g_max_us: float = option(25.0, number, "largest conductance", "0.001 to 1000 uS", 1e-3, 1e3)
@@ -200,9 +251,38 @@ class GenericTarget(CrossbarTarget):
                                  0.0, 1.0)
     read_noise: float = option(0.0, number, "new at every read", "0 to 1 of the conductance", 0.0, 1.0)
 
-    def has(self, cause):
-        asked = {"programmed": self.additive or self.proportional, "read": self.read_noise}
-        return super().has(cause) and bool(asked.get(cause, True))
+    def largest_us(self, preset: Preset) -> float:
+        return self.g_max_us
+
+    @property
+    def asked(self) -> dict[str, bool]:
+        return {**super().asked, "programmed": bool(self.additive or self.proportional), "read": bool(self.read_noise)}
+
+
+@dataclass(frozen=True)
+class GenericTarget(CrossbarTarget):
+    """Tiles of a device whose errors are options."""
+
+    device: GenericOptions
+    order: ClassVar[tuple[str, ...]] = (*CrossbarTarget.order, "g_max_us", "additive", "proportional", "read_noise")
+    devices: ClassVar[type[DeviceOptions]] = GenericOptions
+
+
+def _preset_of(name: str) -> Preset:
+    return PRESETS[name.split(":")[1].split("/")[0]]
+
+
+class _ByName(TypedDict):
+    """Values of the options that differ from machine to machine where no user sets them."""
+
+    age: float
+    wire_ohm: float | None
+
+
+def _by_name(name: str) -> _ByName:
+    first, last = _preset_of(name).age_domain_s
+    return {"age": min(max(DEFAULT_AGE_S, first), last),
+            "wire_ohm": DEFAULT_WIRE_OHM if name.endswith("/wires") else None}
 
 
 def rungs_of_preset(preset: Preset) -> tuple[str, ...]:
@@ -211,13 +291,13 @@ def rungs_of_preset(preset: Preset) -> tuple[str, ...]:
     return tuple(r for r in CROSSBAR_RUNGS if preset.name != "ideal" and (r in circuit or r in preset.causes))
 
 
-def crossbar_targets():
+def crossbar_targets() -> Iterator[tuple[CrossbarTarget, str]]:
     """Every registered crossbar: presets, then their rungs."""
     for name, preset in PRESETS.items():
         make = GenericTarget if name == "generic" else CrossbarTarget
-        yield make(f"crossbar:{name}"), preset.title
+        yield make.named(f"crossbar:{name}"), preset.title
         for rung in rungs_of_preset(preset):
-            yield make(f"crossbar:{name}/{rung}"), RUNG_MEANINGS[rung]
+            yield make.named(f"crossbar:{name}/{rung}"), RUNG_MEANINGS[rung]
 
 
 RUNG_MEANINGS = {
@@ -234,28 +314,30 @@ RUNG_MEANINGS = {
 def _check_domain(target: CrossbarTarget):
     preset = target.preset
     first, last = preset.age_domain_s
-    if not first <= target.age <= last:
+    if not first <= target.device.age <= last:
         raise Refusal("age outside the data of this device", where=f"{target.name}, age",
-                      got=spell_duration(target.age), allowed=f"{first:g} to {last:g} s" if last else "0 s",
+                      got=spell_duration(target.device.age), allowed=f"{first:g} to {last:g} s" if last else "0 s",
                       remedy="choose an age that its source covers, see 'ep-hw devices'" if last else
                       "leave it out, or choose a device that ages, see 'ep-hw devices'")
     if target.g_min_us < preset.g_min_us:
         raise Refusal("conductance outside the data of this device", where=f"{target.name}, on_off",
-                      got=f"{target.on_off:g} (down to {target.g_min_us:.3g} uS)",
+                      got=f"{target.device.on_off:g} (down to {target.g_min_us:.3g} uS)",
                       allowed=f"at most {preset.g_max_us / preset.g_min_us:.3g} ({preset.g_min_us:g} to "
                       f"{preset.g_max_us:g} uS)", remedy="choose a smaller ratio, or leave it out")
 
 
 # Options, when they can change anything, and where they could where they cannot.
-_NEEDS = (
+_Need = tuple[tuple[str, ...], Callable[[CrossbarTarget], bool], str]
+_NEEDS: tuple[_Need, ...] = (
     (("levels", "stuck_on", "stuck_off", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "on_off"),
-     lambda t: t.device != "ideal", "on crossbar:generic, whose devices are as ideal unless its options say otherwise"),
+     lambda t: t.preset.name != "ideal",
+     "on crossbar:generic, whose devices are as ideal unless its options say otherwise"),
     (("drift_compensation",), lambda t: t.has("aged"), "on devices that age, see 'ep-hw devices'"),
     (("relaxation_time",), lambda t: "t_read_s" in t.preset.constants,
      "on devices with slow and fast noise, as crossbar:pcm"),
     (("input_read",), lambda t: t.has("read"), "on devices with read noise, as crossbar:pcm"),
     (("terminals",), lambda t: t.has("wires"), "with wire_ohm"),
-    (("slices",), lambda t: t.encoding == "slices", "with encoding=slices"),
+    (("slices",), lambda t: t.array.encoding == "slices", "with encoding=slices"),
     (("without",), lambda t: set(t.without) <= set(rungs_of_preset(t.preset)) and all(
         t.has(cause) for cause in t.without if cause in CAUSES),
      "causes that the device has"),
@@ -263,13 +345,14 @@ _NEEDS = (
 
 
 def _check_encoding(target: CrossbarTarget):
-    if target.encoding == "slices" and target.levels is None:
+    array, levels = target.array, target.device.levels
+    if array.encoding == "slices" and levels is None:
         raise Refusal("slices need a number of levels", where=f"{target.name}, encoding", got="slices, levels=auto",
                       allowed="slices with levels=2 or more", remedy="add levels, as in encoding=slices,levels=4")
-    if target.encoding == "slices" and target.levels**target.slices > 2**24:
+    if array.encoding == "slices" and levels**array.slices > 2**24:
         raise Refusal("slices hold more than a float32 weight does", where=f"{target.name}, slices",
-                      got=f"{target.levels}^{target.slices}", allowed="levels^slices up to 2^24",
+                      got=f"{levels}^{array.slices}", allowed="levels^slices up to 2^24",
                       remedy="choose fewer levels or slices")
-    if target.encoding == "offset" and target.levels == 2:
+    if array.encoding == "offset" and levels == 2:
         raise Refusal("two levels leave no middle for an offset column", where=f"{target.name}, levels", got=2,
                       allowed="3 or more with encoding=offset", remedy="choose more levels, or encoding=pair")

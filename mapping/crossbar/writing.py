@@ -30,13 +30,10 @@ class Writing(Named):
     pulse_energy_j: float | None = option(None, number, "joules a pulse", "0 to 1e-6 J", 0.0, 1e-6)
     endurance: float | None = option(None, number, "pulses that a device lives for", "1 to 1e15", 1.0, 1e15)
 
-    def plain(self):
-        return WRITINGS.get(self.name, self)
+    def usual(self, option: str) -> object:
+        return WRITINGS.get(self.name, self).values[option]
 
-    def usual(self, option):
-        return getattr(self.plain(), option)
-
-    def idle(self):
+    def idle(self) -> dict[str, str]:
         of_pulses = ("asymmetry", "saturation", "noise", "pulse_energy_j", "endurance")
         return {} if self.step else dict.fromkeys(of_pulses, "with a step above 0")
 

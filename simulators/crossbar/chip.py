@@ -94,14 +94,14 @@ class CrossbarMachine(InProcessMachine):
             projections[:-1], projections[-1],
             [p.slope for p in graph.populations], [p.shape for p in graph.populations],
             torch.tensor(graph.mean, device=device), torch.tensor(graph.scale, device=device),
-            fresh_input=not self.deterministic and target.input_read == "every", dt=target.dt,
-            winners_held=target.winners_held)
+            fresh_input=not self.deterministic and target.dynamics.input_read == "every", dt=target.dynamics.dt,
+            winners_held=target.dynamics.winners_held)
         own_steps = graph.steps if self.deterministic else NOISY_STEPS
-        super().__init__(graph, str(target), substrate, steps=target.steps or own_steps,
+        super().__init__(graph, str(target), substrate, steps=target.dynamics.steps or own_steps,
                          stop=Residual(graph.tolerance) if self.deterministic else None)
 
     def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
-        generator, averaged = self._reads(generator), self.program.target.readout_steps
+        generator, averaged = self._reads(generator), self.program.target.dynamics.readout_steps
         if averaged == 1:
             return super().relax(images, steps, nudge, generator, states=states, schedule=schedule, trace=trace)
         last, logits = steps or self.steps, []
@@ -178,10 +178,10 @@ def _projections(program: CrossbarProgram, chip: ProgrammedChip, device) -> list
     """Every layer's, the readout's last. What has a sign is the image, and the error that a nudge sends backward."""
     couplings = (*program.graph.couplings, program.graph.readout)
     biases = chip.biases or [torch.tensor(c.bias, device=device) for c in couplings]
-    first, last = program.layers[0], program.layers[-1]
+    first, last, two_phase = program.layers[0], program.layers[-1], program.target.converters.two_phase
     made = []
     for coupling, layer, pair, bias in zip(couplings, program.layers, chip.arrays, biases):
-        twice = (program.target.two_phase and layer is first, program.target.two_phase and layer is last)
+        twice = (two_phase and layer is first, two_phase and layer is last)
         peripheries = _peripheries(coupling, layer, program.target, pair, twice, device)
         scale = torch.tensor(layer.stored.column_scale, device=device)
         made.append(CrossbarProjection(*pair, *peripheries, bias, scale, coupling.padding, coupling.pool,
@@ -220,8 +220,9 @@ def _wire(values):
 
 
 def _converters_of(span: Span, full_scales, target: CrossbarTarget, device):
-    dac = Converter(torch.tensor(span.dac, device=device), target.dac_bits, span.signed and not target.two_phase)
-    return dac, tuple(Converter(scale.to(device), target.adc_bits, signed=True) for scale in full_scales)
+    own = target.converters
+    dac = Converter(torch.tensor(span.dac, device=device), own.dac_bits, span.signed and not own.two_phase)
+    return dac, tuple(Converter(scale.to(device), own.adc_bits, signed=True) for scale in full_scales)
 
 
 def _count(layer: str, direction: str, periphery: Periphery) -> list[Saturation]:

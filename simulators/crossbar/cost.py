@@ -45,11 +45,11 @@ ONE_PHASE, FOUR_PHASE = Read(13.4e-9, 133e-9), Read(52.9e-9, 521e-9)
 def relaxation_cost(program: CrossbarProgram) -> Cost:
     """Equations (1) to (3) for the free phase of one image, and its multiply-accumulates."""
     graph, target = program.graph, program.target
-    work, separate = _work(program), target.arrays == "separate"
+    work, separate = _work(program), target.array.separate
     energy, latency = ([quantity(work, target, read) for read in (ONE_PHASE, FOUR_PHASE)]
                        for quantity in (_energy_j, _latency_s))
     tiles = sum(layer.tiles for layer in program.layers) * (1 + separate)
-    area = [mm2 * tiles * target.tile.rows * target.tile.columns / TILE**2 for mm2 in MM2]
+    area = [mm2 * tiles * target.array.tile.rows * target.array.tile.columns / TILE**2 for mm2 in MM2]
     operations = sweep_operations(graph) * program.steps / period_of(graph.schedule) + graph.readout.weight.size
     return Cost(operations, energy[0], latency[0], SOURCE, tuple(energy), tuple(latency), area[0], tuple(area))
 
@@ -64,7 +64,7 @@ class _Work:
 
 
 def _work(program: CrossbarProgram) -> _Work:
-    readout, separate = program.layers[-1], program.target.arrays == "separate"
+    readout, separate = program.layers[-1], program.target.array.separate
     tile_reads, conversions, serial = readout.tiles, _outputs(readout)[0], 1
     for t in range(program.steps):
         reads = _reads(program, active_layers(program.graph.schedule, t, len(program.graph.couplings)), t)
@@ -76,7 +76,7 @@ def _work(program: CrossbarProgram) -> _Work:
 
 
 def _energy_j(work: _Work, target, read: Read) -> float:
-    rest = (1 - CONVERSION_SHARE) * read.energy_j * target.tile.rows * target.tile.columns / TILE**2
+    rest = (1 - CONVERSION_SHARE) * read.energy_j * target.array.tile.rows * target.array.tile.columns / TILE**2
     conversion = CONVERSION_SHARE * read.energy_j / TILE * 2.0 ** (_bits(target) - BITS)
     return work.tile_reads * rest + work.conversions * conversion
 
@@ -88,7 +88,7 @@ def _latency_s(work: _Work, target, read: Read) -> float:
 
 def _bits(target) -> int:
     """Resolution of the ADCs; where a rung has none, HERMES' own."""
-    return target.adc_bits if target.includes("converters") else BITS
+    return target.converters.adc_bits if target.includes("converters") else BITS
 
 
 def _outputs(layer: CrossbarLayer) -> tuple[int, int]:
@@ -100,6 +100,7 @@ def _outputs(layer: CrossbarLayer) -> tuple[int, int]:
 def _reads(program: CrossbarProgram, active, t: int) -> dict[int, tuple[int, int]]:
     """Positions (upwards, downwards) that step t reads in each layer: both above an active layer, one at the image."""
     positions = [c.unpooled[1] * c.unpooled[2] for c in program.graph.couplings]
-    again, phases = program.target.is_noisy and program.target.input_read == "every", 1 + program.target.two_phase
+    target, phases = program.target, 1 + program.target.converters.two_phase
+    again = target.is_noisy and target.dynamics.input_read == "every"
     reads = {n + 1: (positions[n + 1],) * 2 for n in active if n + 1 < len(positions)}
     return reads | ({0: (phases * positions[0], 0)} if 0 in active and (again or t == 0) else {})

@@ -1,7 +1,7 @@
 """From a target to the model of its device: which equations each preset's `model` names."""
 
 from mapping.crossbar.presets import Preset
-from mapping.crossbar.target import CrossbarTarget, GenericTarget
+from mapping.crossbar.target import CrossbarTarget, GenericOptions
 from simulators.crossbar.devices import Device, Generic, Ideal
 from simulators.crossbar.phase_change import PhaseChange
 from simulators.crossbar.resistive import Polynomial, Relaxing, Spreading
@@ -13,9 +13,9 @@ MODELS = {"ideal": Ideal, "generic": Generic, "phase_change": PhaseChange.of, "p
 
 def model_of(target: CrossbarTarget) -> Device:
     """The device model of a target: its preset's, or what the options of a generic one ask for."""
-    if isinstance(target, GenericTarget):
-        return Generic(target.preset.g_max_us, target.preset.g_min_us, target.additive, target.proportional,
-                       target.read_noise)
+    own = target.device
+    if isinstance(own, GenericOptions):
+        return Generic(target.preset.g_max_us, target.preset.g_min_us, own.additive, own.proportional, own.read_noise)
     return preset_model(target.preset)
 
 

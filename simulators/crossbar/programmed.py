@@ -112,7 +112,7 @@ def program_chip(program: CrossbarProgram, chip_seed: int, device="cpu", model: 
 
     def pair(layer):
         forward = program_array(layer, target, model, chip_seed, device)
-        if target.arrays == "shared":
+        if not target.array.separate:
             return forward, forward
         return forward, program_array(layer, target, model, chip_seed, device, "feedback")
 

@@ -28,7 +28,7 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     Raises:
         Refusal: a device model that gives what is no conductance.
     """
-    wanted, where = torch.tensor(layer.stored.g_us), _where(layer, array)
+    wanted, where, relaxation_s = torch.tensor(layer.stored.g_us), _where(layer, array), target.dynamics.relaxation_time
 
     def normal(cause):
         return torch.randn(wanted.shape, generator=seeded(chip_seed, *where, cause))
@@ -41,17 +41,17 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     programmed = held(model.program(wanted, frozen) if target.includes("programmed") else wanted, "program")
     drifted = noisy = programmed
     if target.includes("aged"):
-        drifted = held(model.drift(programmed, wanted, target.age, frozen), "drift")
-        slow_us = model.slow_sigma_us(drifted, programmed, target.age, target.relaxation_time)
+        drifted = held(model.drift(programmed, wanted, target.device.age, frozen), "drift")
+        slow_us = model.slow_sigma_us(drifted, programmed, target.device.age, relaxation_s)
         noisy = drifted + _physical(slow_us, model, "slow_sigma_us") * normal("slow noise")
     fresh_us = None
     if target.includes("read"):
-        fresh_us = _physical(model.fresh_sigma_us(drifted, programmed, target.relaxation_time), model, "fresh_sigma_us")
+        fresh_us = _physical(model.fresh_sigma_us(drifted, programmed, relaxation_s), model, "fresh_sigma_us")
         fresh_us = clipped_sigma_us(noisy, fresh_us, *model.limits_us).to(device) if fresh_us.any() else None
     if not target.includes("aged"):
         return array_of(layer, target, programmed.to(device), fresh_us)
     now = array_of(layer, target, noisy.clamp(*model.limits_us).to(device), fresh_us)
-    if not target.drift_compensation:
+    if not target.array.drift_compensation:
         return now
     return now.compensated(drift_compensation(array_of(layer, target, programmed.to(device)), now))
 
@@ -67,9 +67,9 @@ def _physical(g_us, model: Device, method: str):
 def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us, fresh_us=None,
              compensation: float = 1.0) -> Array:
     """A layer's array from what its devices came to."""
-    wires = target.wire_ohm if target.includes("wires") else None
+    wires = target.array.wire_ohm if target.includes("wires") else None
     return Array(conductance_us, fresh_us, layer.stored.us_per_weight, compensation, layer.row_cuts,
-                 layer.column_cuts, layer.stored.base, wires, target.terminals == "opposite")
+                 layer.column_cuts, layer.stored.base, wires, target.array.terminals == "opposite")
 
 
 def drift_compensation(programmed: Array, aged: Array) -> float:
@@ -88,7 +88,7 @@ def stuck_cells(layer: CrossbarLayer, target: CrossbarTarget, chip_seed: int,
     A larger rate sticks more of the same devices; arguments as for `program_array`.
     """
     luck = torch.rand(layer.stored.g_us.shape, generator=seeded(chip_seed, *_where(layer, array), "stuck"))
-    rates = (target.stuck_on, target.stuck_off) if target.includes("stuck") else (0.0, 0.0)
+    rates = (target.device.stuck_on, target.device.stuck_off) if target.includes("stuck") else (0.0, 0.0)
     return luck < rates[0], luck > 1 - rates[1]
 
 

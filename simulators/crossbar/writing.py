@@ -97,10 +97,10 @@ def check_writable_cells(target: CrossbarTarget, writing: Writing):
     Raises:
         Refusal: see `write`.
     """
-    if target.encoding == "slices":
+    if target.array.encoding == "slices":
         raise Refusal("bit slices cannot be tuned", where=str(target), got="encoding=slices", allowed="pair, offset",
                       remedy="compile for another encoding")
-    if target.encoding == "offset" and not writing.depresses:
+    if target.array.encoding == "offset" and not writing.depresses:
         raise Refusal("a weight on one device must be lowered too", where=f"{target}, {writing}",
                       got="encoding=offset with pulses up only", allowed="encoding=pair, or devices that depress",
                       remedy="leave the encoding out")

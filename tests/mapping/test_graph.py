@@ -79,12 +79,12 @@ def test_a_target_is_rebuilt_from_its_text(text):
 
 @given(st.floats(0, 3.2e7) | st.integers(0, 10**7).map(float))
 def test_any_age_is_rebuilt_from_its_text(age):
-    target = replace(parse("crossbar:pcm"), age=float(f"{age:.12g}"))
+    target = parse("crossbar:pcm").having(age=float(f"{age:.12g}"))
     assert parse(str(target)) == target
 
 
 def test_durations_have_units():
-    ages = [parse(f"crossbar:pcm[age={text}]").age for text in ("90", "25s", "2h", "1d")]
+    ages = [parse(f"crossbar:pcm[age={text}]").device.age for text in ("90", "25s", "2h", "1d")]
     assert ages == [90, 25, 7200, 86400]
 
 

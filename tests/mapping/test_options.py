@@ -1,7 +1,6 @@
 """Numbers as users write them: plain digits, finite, each option once; whatever is written back reads the same."""
 
 import re
-from dataclasses import fields, replace
 from functools import cache
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from networks import random_images, small_network
 
 import mapping
-from mapping import REGISTRY, Refusal
+from mapping import Refusal
 from mapping.crossbar.target import Causes, Tile
 from mapping.crossbar.writing import WRITINGS, parse_writing
 from mapping.options import duration, number, spell_duration, spell_number, whole
@@ -54,12 +53,12 @@ def test_a_time_that_is_none_is_refused(text):
 
 @given(st.floats(60.0, 1e6), st.floats(0.1, 100), st.floats(1e-6, 0.5))
 def test_a_machine_of_any_options_is_rebuilt_from_its_name(age, margin, stuck):
-    target = replace(parse("crossbar:pcm"), age=age, adc_margin=margin, stuck_on=stuck)
+    target = parse("crossbar:pcm").having(age=age, adc_margin=margin, stuck_on=stuck)
     assert parse(str(target)) == target
 
 
-NUMERIC = [(name, f.name) for name in ("reference", "loihi", "lava", "crossbar:pcm", "crossbar:generic")
-           for f in fields(REGISTRY[name][0]) if f.metadata.get("low") is not None]
+NUMERIC = [(name, option) for name in ("reference", "loihi", "lava", "crossbar:pcm", "crossbar:generic")
+           for option, f in parse(name).options.items() if f.metadata.get("low") is not None]
 
 
 @pytest.mark.parametrize(("name", "option"), NUMERIC)
@@ -89,7 +88,7 @@ OTHER = {"age": 86400.0, "levels": 4, "encoding": "offset", "scaling": "column",
 MACHINES = ("crossbar:ideal", "crossbar:generic", "crossbar:generic[additive=0.05,read_noise=0.1]", "crossbar:pcm",
             "crossbar:pcm[wire_ohm=5,levels=9,encoding=slices,stuck_on=0.1]", "crossbar:reram_wan",
             "crossbar:reram_milo", "crossbar:reram_cmo", "crossbar:sonos")
-CHOICES = [(name, f.name) for name in MACHINES for f in fields(parse(name)) if f.metadata and f.name != "tuned"]
+CHOICES = [(name, option) for name in MACHINES for option in parse(name).options if option != "tuned"]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +113,7 @@ def effect():
 def test_an_option_changes_something_or_is_refused(effect, name, option):
     target = parse(name)
     try:
-        changed = replace(target, **{option: OTHER[option]})
+        changed = target.having(**{option: OTHER[option]})
     except Refusal as refusal:
         words = str(refusal)
     else:

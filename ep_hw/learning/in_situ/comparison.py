@@ -70,7 +70,7 @@ def costs(task: Task, course: Course) -> dict:
     total, most = int(pulses.sum()), int(pulses.max())
     per_pulse, endurance = task.writing.pulse_energy_j, task.writing.endurance
     phases = s.free_steps + 2 * s.pairs * s.nudged_steps
-    longer = replace(task.program, target=replace(task.program.target, steps=phases))
+    longer = replace(task.program, target=task.program.target.having(steps=phases))
     return {"pulses": total, "devices": len(pulses), "devices_written": float((pulses > 0).double().mean()),
             "most_pulses": most, "endurance_used": endurance and most / endurance,
             "write_energy_j": per_pulse and total * per_pulse,

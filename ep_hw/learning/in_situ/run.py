@@ -74,7 +74,7 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     if not isinstance(program, CrossbarProgram) or isinstance(program, TunedProgram):
         raise Refusal("only programmed chips can be tuned", where="--on", got=machine, allowed="crossbar:PRESET",
                       remedy="choose a crossbar of 'ep-hw machines'")
-    writing = parse_writing(write) if write else writing_of(program.target.device)
+    writing = parse_writing(write) if write else writing_of(program.target.preset.name)
     check_writable_cells(program.target, writing)
     task = Task(program, train, validation.take(slice(WATCHED)), settings, writing, seed)
     shown = draw(test, images or len(test), seed)

@@ -123,7 +123,7 @@ def _rewritten(layer: CrossbarLayer, target: CrossbarTarget, array: Array, befor
     fresh_us = array.fresh_us
     if fresh_us is not None:
         now_us, moved, model = after.conductance_us, after.conductance_us != before.conductance_us, model_of(target)
-        sigma_us = model.fresh_sigma_us(now_us, now_us, target.relaxation_time)
+        sigma_us = model.fresh_sigma_us(now_us, now_us, target.dynamics.relaxation_time)
         fresh_us = torch.where(moved, clipped_sigma_us(now_us, sigma_us, *model.limits_us), fresh_us)
     return array_of(layer, target, after.conductance_us, fresh_us, array.compensation)
 

@@ -65,7 +65,7 @@ def test_a_tuned_chip_does_not_depend_on_threads(tmp_path):
     program = mapping.compile(small_network(channels=(24, 48), **WIDE).lower(), "crossbar:reram_wan[age=1d]")
     images = Split("digits", random_images(64, WIDE["image_shape"]), torch.arange(64) % 10, torch.arange(64))
     task = Task(program, images, images, TuningSettings(epochs=1, batch=64, free_steps=4, nudged_steps=2),
-                writing_of(program.target.device), 0)
+                writing_of(program.target.preset.name), 0)
 
     def tuned(count):
         tune_chip(task, 3, tmp_path / str(count))

@@ -50,7 +50,7 @@ def test_the_gradient_of_an_ideal_chip_is_the_references(target):
     expected, _ = ep_gradient(net.substrate(), IMAGES, LABELS, schedule="alternating", free_steps=12, nudged_steps=6,
                               beta=1.0)
     target = mapping.parse(target)
-    if target.device == "generic":   # its converters left out
+    if target.preset.name == "generic":   # its converters left out
         target = replace(target, name="crossbar:generic/read")
     program = mapping.compile(net.lower(), target)
     measured = chip_gradient(program, begin(program, 0).chip, IMAGES, LABELS, SHORT, draws())
@@ -155,7 +155,7 @@ def test_a_spoiled_chip_of_digits_wins_back_accuracy(target):
     train, test = load_data("digits", "train").take(slice(240)), load_data("digits", "test").take(slice(60))
     begun = begin(program, 0)
     before = accuracy(program, begun.chip, test, 0)
-    learned = tune_epoch(program, begun, train, TuningSettings(epochs=1), writing_of(program.target.device), 0)
+    learned = tune_epoch(program, begun, train, TuningSettings(epochs=1), writing_of(program.target.preset.name), 0)
     after = accuracy(program, learned.chip, test, 0)
     assert before < 0.7
     assert after > wilson(round(before * len(test)), len(test)).high

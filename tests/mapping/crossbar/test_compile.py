@@ -32,7 +32,7 @@ def any_weight(seed, size=1.0):
 
 
 def target_of(device="pcm", levels=None, **options):
-    return mapping.CrossbarTarget(f"crossbar:{device}/levels", levels=levels, **options)
+    return mapping.parse(f"crossbar:{device}/levels").having(levels=levels, **options)
 
 
 @SOME

@@ -300,5 +300,5 @@ def test_every_machine_of_the_registry_runs(graph, images, preset):
     assert torch.isfinite(end.logits).all()
     assert m.deterministic == (not m.program.target.is_noisy)
     assert mapping.parse(str(m.program.target)) == m.program.target
-    quiet = replace(m.program.target, age=m.program.target.preset.age_domain_s[1])
+    quiet = m.program.target.having(age=m.program.target.preset.age_domain_s[1])
     assert mapping.parse(str(quiet)) == quiet

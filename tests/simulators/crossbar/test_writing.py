@@ -22,7 +22,7 @@ def draws(seed=0):
 
 def devices(target, seed=0, outputs=5):
     """Conductances anywhere in the range: a pair each, or one each and two reference columns."""
-    shape = (1, 2, *SHAPE) if target.encoding == "pair" else (1, 1, outputs + 2, *SHAPE[1:])
+    shape = (1, 2, *SHAPE) if target.array.encoding == "pair" else (1, 1, outputs + 2, *SHAPE[1:])
     span = target.g_max_us - target.g_min_us
     return target.g_min_us + span * torch.rand(shape, generator=draws(seed))
 
