@@ -24,7 +24,7 @@ import ep_hw
 import mapping
 import simulators
 from benchmarks.turns import cpu_seconds
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from ep_hw.threats.attacks import PGD, Adjoint, Unrolled
 from ep_hw.threats.corruptions import CORRUPTIONS, corrupt
 from simulators.machine import Machine

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 import ep_hw
 from benchmarks.turns import HEADER, Row, cpu_seconds
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from ep_hw.networks.random import draw
 from simulators.reference import FloatSubstrate, ReferenceMachine, unpool
 from simulators.relaxation import relax

@@ -45,8 +45,8 @@ def why(context: typer.Context,
         data_root: DataRoot = None):
     """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""
     from ep_hw import load
+    from ep_hw.data.registry import load_data
     from ep_hw.data.source import DataSource
-    from ep_hw.data.splits import load_data
     from ep_hw.diagnosis import explain
     from ep_hw.networks.calibration import calibrated
     from ep_hw.networks.programs import program_like

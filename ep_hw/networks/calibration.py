@@ -6,8 +6,8 @@ from functools import cache
 
 import torch
 
+from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import load_data
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.network import EPNetwork
 from mapping.errors import Refusal

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from ep_hw.data.splits import CLASSES, SHAPES
+from ep_hw.data.registry import DATA_SETS
 from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.networks.network import EPNetwork, NetworkSpec
 from ep_hw.networks.random import DRAWN, SEED, draw
@@ -54,9 +54,10 @@ class Header(Stated):
     @model_validator(mode="after")
     def _made_for(self):
         """Images or classes of other data would be shown to the network, or its labels counted wrong."""
-        data, own = self.data.name, (self.spec.image_shape, self.spec.classes)
-        if data in SHAPES and own != (SHAPES[data], CLASSES[data]):
-            raise ValueError(f"{data} has images {SHAPES[data]} of {CLASSES[data]} classes, not {own[0]} of {own[1]}")
+        data_set, own = DATA_SETS.get(self.data.name), (self.spec.image_shape, self.spec.classes)
+        if data_set and own != (data_set.image_shape, data_set.classes):
+            raise ValueError(f"{data_set.name} has images {data_set.image_shape} of {data_set.classes} classes, not "
+                             f"{own[0]} of {own[1]}")
         return self
 
 

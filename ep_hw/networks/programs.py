@@ -5,8 +5,8 @@ from os.path import isdir
 from pathlib import Path
 
 import mapping
+from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import draw, load_data
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
@@ -18,9 +18,9 @@ from mapping.targets import REFERENCE, REGISTRY
 
 
 def network_and_images(model: str, images: int, seed: int, data_source: DataSource = DEFAULT_SOURCE):
-    """A network, and `images` test images of the data it was trained on, drawn by `seed`; see `draw`."""
+    """A network, and `images` test images of the data it was trained on, chosen at random by `seed`."""
     net = calibrated(load(model), data_source)
-    return net, draw(load_data(net.provenance["data"]["name"], "test", data_source), images, seed)
+    return net, load_data(net.provenance["data"]["name"], "test", data_source).random_images(images, seed)
 
 
 def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequence[str]) -> dict[str, Program]:

@@ -11,8 +11,8 @@ import torch
 
 from ep_hw.analysis.points import Points
 from ep_hw.analysis.statistics import student
+from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import draw, load_data
 from ep_hw.evaluation.cells import Cell, run_cell
 from ep_hw.evaluation.execution import Machines
 from ep_hw.evaluation.plan import Plan, cells_of, compile_all
@@ -43,9 +43,9 @@ def plan_study(study: Study, *, device: str = "cpu", data_source: DataSource = D
     shared = [CLEAN, *(t for t in threats if t.source or not t.is_attack)]
     extra = tuple((rung, threat) for rung in rungs_of_study(study) for threat in shared)
     names = [REFERENCE, *machines, *(rung for rung, _ in extra), *(t.source for t in threats if t.source)]
-    data = load_data(net.provenance["data"]["name"], "test", data_source)
-    return Plan(net.name, draw(data, study.images, study.seed), compile_all(net, names), threats, machines, extra,
-                study.chips, study.seed, device=device, settings=study.attack)
+    data = load_data(net.provenance["data"]["name"], "test", data_source).random_images(study.images, study.seed)
+    return Plan(net.name, data, compile_all(net, names), threats, machines, extra, study.chips, study.seed,
+                device=device, settings=study.attack)
 
 
 def rungs_of_study(study: Study) -> list[str]:

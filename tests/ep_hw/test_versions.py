@@ -16,7 +16,7 @@ from networks import random_images, small_network
 import mapping
 import simulators
 from ep_hw import versions
-from ep_hw.data.splits import Split
+from ep_hw.data import Split
 from ep_hw.evaluation.cells import Cell, Configuration, run_cell
 from ep_hw.evaluation.temporal import measure_time
 from ep_hw.threats.attacks import AttackSettings

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from networks import random_images, small_network
 
 import ep_hw
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from ep_hw.learning.rule import energy
 from mapping import Refusal
 from mapping.loihi.integers import LOSSES

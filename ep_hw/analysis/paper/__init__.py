@@ -71,8 +71,8 @@ def printed() -> tuple[Printed, ...]:
 @cache
 def mean_robustness() -> dict[tuple[str, str], float]:
     """Table 1: (data set, model) -> mean robustness."""
-    return {(dataset, row["model"]): float(row[f"{dataset}_mean_robustness"])
-            for row in _rows("table_1.csv") for dataset in ("cifar10", "cifar100")}
+    return {(column.removesuffix("_mean_robustness"), row["model"]): float(value)
+            for row in _rows("table_1.csv") for column, value in row.items() if column.endswith("_mean_robustness")}
 
 
 def recomputed_mean(dataset: str, model: str) -> float:

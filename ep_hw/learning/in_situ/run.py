@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import simulators
+from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import Split, draw, load_data
+from ep_hw.data.splits import Split
 from ep_hw.learning.in_situ.comparison import (
     comparison_table,
     digital_row,
@@ -77,7 +78,7 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     writing = parse_writing(write) if write else writing_of(program.target.preset.name)
     check_writable_cells(program.target, writing)
     task = Task(program, train, validation.take(slice(WATCHED)), settings, writing, seed)
-    shown = draw(test, images or len(test), seed)
+    shown = test.random_images(images or len(test), seed)
     return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noisy(net, program, beside, data_source))
 
 

@@ -16,8 +16,9 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
+from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import SPLIT_SEED, Split, load_data
+from ep_hw.data.splits import SPLIT_SEED, Split
 from ep_hw.learning.training.augmentation import augment
 from ep_hw.learning.training.learners import Learner, learner_of
 from ep_hw.learning.training.recipe import AnyRecipe

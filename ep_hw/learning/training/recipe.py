@@ -17,7 +17,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_serializer, model_validator
 
-from ep_hw.data.splits import CLASSES, SHAPES, DataName, Split
+from ep_hw.data.registry import DATA_SETS, DataName
+from ep_hw.data.splits import Split
 from ep_hw.networks.baselines import CNNSpec, ViTSpec
 from ep_hw.networks.checkpoint import provenance_of
 from ep_hw.networks.network import NetworkSpec
@@ -65,9 +66,10 @@ class BaseRecipe(Stated):
     @model_validator(mode="after")
     def _fits_its_data(self):
         """A network that its data's images do not fit is refused before they are read."""
-        channels, *_ = shape = SHAPES[self.data]
+        data_set = DATA_SETS[self.data]
+        channels, *_ = shape = data_set.image_shape
         try:
-            self.network(image_shape=shape, classes=CLASSES[self.data], mean=(0.0,) * channels, scale=(1.0,) * channels)
+            self.network(image_shape=shape, classes=data_set.classes, mean=(0.0,) * channels, scale=(1.0,) * channels)
         except ValidationError as error:
             raise ValueError(f"on images of {self.data}: {reason(error)}") from None
         return self

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from ep_hw.data.registry import DATA_SETS, load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import CLASSES, SPLIT_SEED, load_data
+from ep_hw.data.splits import SPLIT_SEED
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load, save_checkpoint
@@ -98,9 +99,10 @@ def _check_representable(keys: KeyMap, file):
 
 def _network(keys: KeyMap, layers: list[Layer], file) -> EPNetwork:
     *hidden, (readout, bias) = layers
-    if len(readout) != CLASSES[keys.data]:
+    classes = DATA_SETS[keys.data].classes
+    if len(readout) != classes:
         raise Refusal("the network tells other classes apart than its data", where=str(file),
-                      got=f"{len(readout)} classes", allowed=f"the {CLASSES[keys.data]} of {keys.data}",
+                      got=f"{len(readout)} classes", allowed=f"the {classes} of {keys.data}",
                       remedy="choose the --map of the data that it was trained on")
     settings = keys.model_dump(include={"image_shape", "paddings", "pools", "slope", "mean", "scale", "schedule",
                                         "steps", "tolerance"})

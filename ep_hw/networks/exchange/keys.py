@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ep_hw.data.splits import SHAPES, DataName
+from ep_hw.data.registry import DATA_SETS, DataName
 from mapping.errors import Refusal
 from mapping.fields import (
     LONGEST_NAME,
@@ -73,8 +73,8 @@ class KeyMap(Stated):
 
     @model_validator(mode="after")
     def _fits(self):
-        if self.image_shape != SHAPES[self.data]:
-            raise ValueError(f"images of {self.data} have shape {SHAPES[self.data]}")
+        if self.image_shape != (shape := DATA_SETS[self.data].image_shape):
+            raise ValueError(f"images of {self.data} have shape {shape}")
         if not len(self.paddings) == len(self.strides) == len(self.pools):
             raise ValueError("paddings, strides and pools must have one entry a convolution each")
         if not len(self.mean) == len(self.scale) == self.image_shape[0]:

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ep_hw.data.registry import DATA_SETS
 from ep_hw.data.source import DataSource
 from ep_hw.data.splits import Split
 from mapping.arrays import map_array
 from mapping.errors import Refusal
 from mapping.files import refusing
 
-FOLDERS = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
 SEVERITIES = 5
 _WHAT, _REMEDY = "not a published set of corruptions", "fetch the set again"
 _ALLOWED = "five severities of the test images, uint8 (N, 32, 32, 3), and their labels"
@@ -38,13 +38,15 @@ class OfficialSet:
         Raises:
             Refusal: a data set without a published set, or no such folder.
         """
-        if data not in FOLDERS:
-            raise Refusal("no corruptions were published", where=data, got="official:...", allowed=", ".join(FOLDERS),
+        name = data in DATA_SETS and DATA_SETS[data].corruptions
+        if not name:
+            published = ", ".join(data_set.name for data_set in DATA_SETS.values() if data_set.corruptions)
+            raise Refusal("no corruptions were published", where=data, got="official:...", allowed=published,
                           remedy="leave 'official:' out: the corruptions are then made here")
-        folder = (data_source.folder or Path()) / FOLDERS[data]
+        folder = (data_source.folder or Path()) / name
         if data_source.folder is None or not isdir(folder):
             raise Refusal("the published corruptions are not there", where=data, got=str(folder),
-                          allowed="an existing folder", remedy=f"put {FOLDERS[data]} below --data-root or EP_HW_DATA")
+                          allowed="an existing folder", remedy=f"put {name} below --data-root or EP_HW_DATA")
         return cls(folder)
 
     def corrupted(self, name: str, severity: int, clean: Split) -> torch.Tensor:

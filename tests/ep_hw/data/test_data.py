@@ -12,9 +12,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from ep_hw.data import DataSource, load_data
+from ep_hw.data.cifar import CIFAR10
 from ep_hw.data.fetching import Archive
-from ep_hw.data.source import DataSource
-from ep_hw.data.splits import CIFAR10, LOADERS, load_data
 from mapping import Refusal
 
 
@@ -141,23 +141,23 @@ BATCHES = {f"cifar-10-batches-py/{name}": official_batch(1001)
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
-    """Publishes an archive as CIFAR-10's, below a file's address; returns where it lies."""
+def published(tmp_path):
+    """Publishes an archive below a file's address; returns CIFAR-10 as it is published there, and where that is."""
     def publish(content: bytes):
         path = tmp_path / "server/cifar.tar.gz"
         path.parent.mkdir()
         path.write_bytes(content)
         archive = Archive(path.as_uri(), hashlib.md5(content).hexdigest(), 2**24)
-        monkeypatch.setitem(LOADERS, "cifar10", replace(CIFAR10, archive=archive).load)
-        return path
+        return replace(CIFAR10, archive=archive), path
 
     return publish
 
 
 def test_a_download_takes_out_the_batches_and_nothing_else(tmp_path, published):
-    published(archive(BATCHES | {"../escaped": b"x", "cifar-10-batches-py/../../escaped": b"x", "/tmp/escaped-ep": b"x",
-                                 "cifar-10-batches-py/batches.meta": pickle.dumps(Dangerous())}))
-    split = load_data("cifar10", "train", DataSource(tmp_path / "new/root", download=True))
+    data_set, _ = published(archive(BATCHES | {
+        "../escaped": b"x", "cifar-10-batches-py/../../escaped": b"x", "/tmp/escaped-ep": b"x",
+        "cifar-10-batches-py/batches.meta": pickle.dumps(Dangerous())}))
+    split = data_set.load("train", DataSource(tmp_path / "new/root", download=True))
     assert split.labels.tolist() == [7] * 5
     assert [str(p.relative_to(tmp_path / "new")) for p in sorted((tmp_path / "new").rglob("*")) if p.is_file()] == [
         f"root/{name}" for name in sorted(BATCHES)]
@@ -176,13 +176,13 @@ def test_a_download_that_is_something_else_leaves_nothing(tmp_path, published, f
     name = "cifar-10-batches-py/test_batch"
     content = {"missing": archive({k: v for k, v in BATCHES.items() if k != name}), "no archive": b"<html>",
                "link": archive(BATCHES | {name: "../../secret"})}.get(fault, archive(BATCHES))
-    path = published(content)
+    data_set, path = published(content)
     if fault in ("md5", "too large"):
         path.write_bytes(content + b"x" * (1 if fault == "md5" else 2**24))
     if fault == "no server":
         path.unlink()
     with pytest.raises(Refusal, match="download failed"):
-        load_data("cifar10", "test", DataSource(tmp_path / "root", download=True))
+        data_set.load("test", DataSource(tmp_path / "root", download=True))
     assert not list((tmp_path / "root").iterdir())
 
 

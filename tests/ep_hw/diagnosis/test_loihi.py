@@ -12,7 +12,7 @@ from networks import random_images, small_network
 import ep_hw
 import mapping
 import simulators
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from ep_hw.diagnosis import explain
 from ep_hw.diagnosis.parting import compare
 from ep_hw.diagnosis.transformations import BIAS_FAULTS, SCALES, WEIGHT_FAULTS

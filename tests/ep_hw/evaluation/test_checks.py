@@ -9,7 +9,7 @@ from linear import LinearMachine
 from scipy.stats import binom
 
 from ep_hw.analysis.statistics import wilson
-from ep_hw.data.splits import Split
+from ep_hw.data import Split
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.plan import Plan, cells_of, evaluate
 from ep_hw.evaluation.probes import probe, probe_plan, telling

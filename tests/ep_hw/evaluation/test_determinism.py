@@ -12,7 +12,7 @@ from networks import random_images, small_network
 from threadpoolctl import threadpool_limits
 
 import mapping
-from ep_hw.data.splits import Split
+from ep_hw.data import Split
 from ep_hw.learning.in_situ.course import Task, tune_chip
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.learning.training import Recipe, train

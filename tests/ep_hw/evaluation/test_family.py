@@ -19,7 +19,7 @@ from ep_hw.analysis import paper
 from ep_hw.analysis.corruption_error import SEVERITIES
 from ep_hw.analysis.points import Estimate, pool
 from ep_hw.analysis.statistics import difference_interval, smallest_detectable, student, wilson
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from ep_hw.evaluation.allocation import CAUTION, LEAST, Price, allot, share_out, with_kinds
 from ep_hw.evaluation.budget import LEAST_QUERIES, TRIAL_QUERIES
 from ep_hw.evaluation.plan import cells_of

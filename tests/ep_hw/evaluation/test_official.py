@@ -10,11 +10,10 @@ import torch
 from networks import small_network
 
 import simulators
-from ep_hw.data.source import DataSource
-from ep_hw.data.splits import load_data
+from ep_hw.data import DataSource, load_data
 from ep_hw.evaluation.plan import cells_of, evaluate
 from ep_hw.networks.checkpoint import save_checkpoint
-from ep_hw.threats.corruptions.official import FOLDERS, OfficialSet
+from ep_hw.threats.corruptions.official import OfficialSet
 from ep_hw.threats.threat import parse_threat
 from ep_hw.workflow import plan_evaluation
 from mapping import Refusal
@@ -29,7 +28,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, IMAGES)
-    for folder in ("cifar-10-batches-py", FOLDERS["cifar10"]):
+    for folder in ("cifar-10-batches-py", "CIFAR-10-C"):
         (root / folder).mkdir()
     batch = {"data": rng.integers(0, 256, (IMAGES, 3072), dtype=np.uint8), "labels": labels.tolist()}
     (root / "cifar-10-batches-py/test_batch").write_bytes(pickle.dumps(batch, protocol=2))
@@ -38,8 +37,8 @@ def root(tmp_path_factory):
         published[place] = 10 * (place // IMAGES + 1)
         published[place, 0, 0] = (place % IMAGES, place // IMAGES, 255)
     for name in ("fog", "frost"):
-        np.save(root / FOLDERS["cifar10"] / f"{name}.npy", published)
-    np.save(root / FOLDERS["cifar10"] / "labels.npy", np.tile(labels, 5))
+        np.save(root / "CIFAR-10-C" / f"{name}.npy", published)
+    np.save(root / "CIFAR-10-C" / "labels.npy", np.tile(labels, 5))
     return root
 
 
@@ -79,7 +78,7 @@ def test_other_published_images_are_another_cell(root, model, tmp_path):
     plan = plan_evaluation(model, ["reference"], [parse_threat("official:fog@2")], images=8,
                            data_source=DataSource(root))
     before = {cell.stem for cell in cells_of(plan, tmp_path)}
-    path = root / FOLDERS["cifar10"] / "fog.npy"
+    path = root / "CIFAR-10-C" / "fog.npy"
     kept = np.load(path)
     np.save(path, kept + np.uint8(1))
     try:
@@ -109,7 +108,7 @@ def zipped(array) -> bytes:
                                     "floats", "objects", "pipe", "folder"])
 def test_a_set_of_something_else_is_refused(root, tmp_path, damage):
     clean = load_data("cifar10", "test", DataSource(root))
-    folder = tmp_path / FOLDERS["cifar10"]
+    folder = tmp_path / "CIFAR-10-C"
     folder.mkdir()
     labels, fog = np.tile(clean.labels.numpy(), 5), np.zeros((5 * IMAGES, 32, 32, 3), np.uint8)
     known = {"labels": (labels + 1) % 10, "negative": np.where(labels, labels, -1), "large": labels + 2**40,

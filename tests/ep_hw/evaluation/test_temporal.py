@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import random_images, small_network
 
-from ep_hw.data.splits import Split
+from ep_hw.data import Split
 from ep_hw.evaluation.temporal import measure_times, temporal_table, worst_over_times
 from ep_hw.report.figures.temporal import temporal_figure
 from simulators.reference import ReferenceMachine

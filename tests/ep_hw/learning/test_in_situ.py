@@ -12,7 +12,7 @@ import ep_hw
 import mapping
 import simulators
 from ep_hw.analysis.statistics import unpaired_interval, wilson
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from ep_hw.diagnosis import explain
 from ep_hw.evaluation.rungs import ladder
 from ep_hw.learning.in_situ import TuningSettings, begin, tune_epoch

@@ -14,8 +14,7 @@ import torch
 from safetensors.numpy import load_file, save
 
 import ep_hw
-from ep_hw.data.source import DataSource
-from ep_hw.data.splits import load_data
+from ep_hw.data import DataSource, load_data
 from ep_hw.learning.training import Recipe, augment, load_recipe, loop, parse_recipe, recipes, train
 from ep_hw.learning.training.learners import EPLearner, learner_of
 from ep_hw.networks.accuracy import accuracy

@@ -11,7 +11,7 @@ from networks import random_images, small_network
 
 import mapping
 import simulators
-from ep_hw.data.splits import Split
+from ep_hw.data import Split
 from ep_hw.evaluation.plan import cells_of, evaluate
 from ep_hw.measurements.adversary_figures import transfer_figure
 from ep_hw.measurements.eot import measure_eot

@@ -12,7 +12,7 @@ from networks import random_images, small_network
 import ep_hw
 import mapping
 import simulators
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from ep_hw.threats.attacks.gradients import Adjoint, Nudged, Unrolled, loss_of, parse_gradient
 from mapping.graph import EPGraph
 from mapping.loihi.integers import LOSSES

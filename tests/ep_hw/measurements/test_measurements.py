@@ -11,7 +11,7 @@ from PIL import Image
 import ep_hw as package
 import mapping
 from ep_hw.analysis.statistics import median_interval
-from ep_hw.data.splits import Split, load_data
+from ep_hw.data import Split, load_data
 from ep_hw.measurements.events import event_targets, measure_events
 from ep_hw.measurements.figures import events_figure
 from ep_hw.measurements.gradients import gradient_programs, measure_gradients

@@ -5,7 +5,7 @@ import pytest
 import torch
 from linear import LinearMachine
 
-from ep_hw.data.splits import Split
+from ep_hw.data import Split
 from ep_hw.measurements.uncertainty import exponent, measure_uncertainty
 from mapping import Refusal
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import ep_hw
-from ep_hw.data.splits import Split, load_data
+from ep_hw.data import Split, load_data
 from ep_hw.learning.training import load_recipe, parse_recipe, rate_at, recipes, train
 from ep_hw.learning.training.learners import learner_of
 from ep_hw.networks.accuracy import accuracy

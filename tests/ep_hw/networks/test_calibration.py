@@ -8,7 +8,7 @@ from networks import small_network
 
 import ep_hw
 import mapping
-from ep_hw.data.source import DataSource
+from ep_hw.data import DataSource
 from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.networks.exchange import export_checkpoint, import_checkpoint

@@ -10,7 +10,7 @@ from networks import random_images, small_network
 from torch import nn
 
 import ep_hw
-from ep_hw.data.source import DataSource
+from ep_hw.data import DataSource
 from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.networks.exchange import bring_in, export_checkpoint, import_checkpoint, load_map, trial
 from ep_hw.networks.exchange.keys import ASKED, PACKAGED

@@ -11,7 +11,7 @@ from networks import random_images, small_network
 
 import mapping
 import simulators
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from ep_hw.evaluation.suites import SUITES
 from ep_hw.networks.checkpoint import load
 from ep_hw.threats.attacks import (

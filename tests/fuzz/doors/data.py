@@ -13,9 +13,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from ep_hw.data import DataSource, Split, load_data
 from ep_hw.data.fetching import Archive
-from ep_hw.data.source import DataSource
-from ep_hw.data.splits import Split, load_data
 from ep_hw.networks.exchange import import_checkpoint
 from ep_hw.networks.exchange.give_out import _toml, key_map, state_dict
 from ep_hw.threats.corruptions.official import OfficialSet

@@ -9,7 +9,7 @@ import torch
 import ep_hw
 import mapping
 import simulators
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from ep_hw.learning.in_situ import TuningSettings
 from ep_hw.learning.in_situ.course import Task, tune_chip
 from ep_hw.learning.training.learners import learner_of

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ep_hw
 import mapping
 import simulators
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from mapping.loihi.calibration import COARSER, FINER, best_exponent, record
 from mapping.loihi.integers import natural_exponent, quantise, round_half_up, round_to_power
 

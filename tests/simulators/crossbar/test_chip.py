@@ -11,7 +11,7 @@ from networks import random_images, small_network
 import ep_hw
 import mapping
 import simulators
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from mapping.targets import CROSSBAR_RUNGS
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.models import model_of

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import ep_hw
 import mapping
 import simulators
-from ep_hw.data.splits import load_data
+from ep_hw.data import load_data
 from mapping.errors import Refusal
 from simulators.loihi.lava import LavaMachine
 from simulators.loihi.session import LavaError
