@@ -18,7 +18,7 @@ from scipy.sparse.linalg import splu
 from benchmarks.turns import HEADER, Row, cpu_seconds
 from mapping.crossbar.encoding import store
 from mapping.crossbar.program import cut
-from mapping.targets import parse
+from mapping.registry import parse
 from simulators.crossbar.array import Array, normal_like
 from simulators.crossbar.periphery import Converter
 from simulators.crossbar.projection import CrossbarProjection, Periphery

@@ -8,10 +8,12 @@ from importlib.metadata import version
 
 import ep_hw
 from ep_hw.threats.threat import Threat
+from mapping import registry
+from mapping.program import Program
 from simulators.module import ModuleProgram
 
 VERDICT = 2      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other machines
-MACHINES = {"reference": 1, "module": 1, "loihi": 1, "lava": 1, "crossbar": 2}
+MODULE = 1       # of machines that are modules; that of others is registered with them
 THREATS = {"clean": 1, "corruption": 1, "pgd": 1, "cw": 1, "deepfool": 1, "square": 1, "autoattack": 1}
 TRAINING, TUNING = 1, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
@@ -23,8 +25,13 @@ def kind_of(threat: Threat) -> str:
     return threat.kind.partition("_")[0] if threat.is_attack else "corruption" if threat.is_corruption else "clean"
 
 
-def machine_kind(program) -> str:
-    """The entry of `MACHINES` that runs a program."""
+def machines() -> dict[str, int]:
+    """Kind of machine -> version of the code that decides what it answers."""
+    return {"module": MODULE, **registry.versions()}
+
+
+def machine_kind(program: Program | ModuleProgram) -> str:
+    """The entry of `machines` that runs a program."""
     return "module" if isinstance(program, ModuleProgram) else program.target.name.partition(":")[0]
 
 
@@ -34,15 +41,15 @@ def code_of(programs, threat: Threat) -> dict[str, int | str]:
     Args:
         programs: of the machine under test and of those that it is compared with.
     """
-    kinds = {machine_kind(program) for program in programs}
-    return {"verdict": VERDICT, **{kind: MACHINES[kind] for kind in sorted(kinds)},
+    kinds, known = {machine_kind(program) for program in programs}, machines()
+    return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)},
             kind_of(threat): THREATS[kind_of(threat)], **libraries()}
 
 
 def all_code() -> dict[str, int | str]:
     """Every version there is."""
     return {"ep_hw": ep_hw.__version__, "verdict": VERDICT, "temporal": TEMPORAL, "training": TRAINING,
-            "tuning": TUNING, **MACHINES, **THREATS, **libraries()}
+            "tuning": TUNING, **machines(), **THREATS, **libraries()}
 
 
 def libraries() -> dict[str, str]:

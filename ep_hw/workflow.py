@@ -34,7 +34,8 @@ from ep_hw.threats.threat import CLEAN, Threat
 from mapping.errors import Refusal
 from mapping.fields import check_named
 from mapping.program import Program
-from mapping.targets import REFERENCE, REGISTRY, ReferenceTarget, parse
+from mapping.registry import REGISTRY, parse
+from mapping.targets import REFERENCE, ReferenceTarget
 from simulators.module import Interface, ModuleMachine, ModuleProgram
 from simulators.registry import check_device
 

@@ -5,12 +5,16 @@
 
 from threadpoolctl import threadpool_limits
 
-from mapping.crossbar.program import compile_crossbar
+import mapping.machines  # noqa: F401 - registers what comes with the project
+from mapping.crossbar.devices import register_devices
+from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
 from mapping.graph import Activity, Coupling, EPGraph, Population
-from mapping.loihi.compile import compile_loihi
-from mapping.program import FloatProgram, Program, Table, load_program
-from mapping.targets import REGISTRY, CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
+from mapping.loading import load_program
+from mapping.loihi.target import LoihiTarget
+from mapping.program import Program, Table
+from mapping.registry import REGISTRY, parse, register_machine
+from mapping.targets import ReferenceTarget, Target
 
 __all__ = [
     "REGISTRY",
@@ -28,6 +32,8 @@ __all__ = [
     "compile",
     "load_program",
     "parse",
+    "register_devices",
+    "register_machine",
 ]
 
 
@@ -36,14 +42,11 @@ def compile(graph: EPGraph, target: Target | str) -> Program:
     """Compile a graph for a target.
 
     Args:
+        graph: the network.
         target: a `Target`, or its text, e.g. "loihi" or "crossbar:pcm[age=1d]".
 
     Raises:
         Refusal: an unknown target, or a network that the target cannot hold, naming the layer.
     """
     target = parse(target) if isinstance(target, str) else target
-    if isinstance(target, CrossbarTarget):
-        return compile_crossbar(graph, target)
-    if isinstance(target, LoihiTarget) and target.name != "lava:float":
-        return compile_loihi(graph, target)
-    return FloatProgram(target, graph)
+    return REGISTRY[target.name].compile(graph, target)

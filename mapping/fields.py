@@ -5,7 +5,7 @@ mistake or a forgery: it is refused before anything is built or allocated from i
 """
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, overload
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -19,13 +19,24 @@ MOST_VALUES = 2**15       # of one header, recipe or study
 LONGEST_NAME = 80         # characters, so that a file's name can hold it with a machine's beside it
 
 
+T = TypeVar("T")
+
+
 class Stated(BaseModel):
     """Something that a user or a file states: no unknown field, no number that is not finite, not to be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def read_as(kind: Any, content: object):
+@overload
+def read_as(kind: type[T], content: object) -> T: ...
+
+
+@overload
+def read_as(kind: object, content: object) -> Any: ...   # a union, or an annotated type
+
+
+def read_as(kind: Any, content: object) -> Any:
     """What parsed JSON or TOML states, as a type of pydantic: strictly, so that no text, float or truth is a count.
 
     Raises:
@@ -66,7 +77,6 @@ def check_named(text: str, where: object):
         TypeAdapter(Name).validate_python(text)
 
 
-T = TypeVar("T")
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(check_name)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(check_printable)]
 Count = Annotated[int, Field(ge=1, le=MOST)]

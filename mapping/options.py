@@ -183,21 +183,6 @@ class Named:
         return self.name + (f"[{','.join(changed)}]" if changed else "")
 
 
-@dataclass(frozen=True)
-class Target(Named):
-    """What to compile for."""
-
-    @property
-    def is_noisy(self) -> bool:
-        """Whether every read draws fresh noise."""
-        return False
-
-    @property
-    def has_chips(self) -> bool:
-        """Whether a chip seed decides anything."""
-        return False
-
-
 def parse_options(plain: N, text: str) -> N:
     """`plain` with the options of "name=value,name=value".
 

@@ -6,25 +6,28 @@ arrays there are follows from these. Nothing in it is ever unpickled.
 
 import hashlib
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from mapping.fields import ImageShape, Name, Padding, PerLayer, Positive, Stated, Steps, check_size, read_as
-from mapping.files import refusing, write_folder
+from mapping.errors import Refusal
+from mapping.fields import ImageShape, Name, Padding, PerLayer, Positive, Stated, Steps
+from mapping.files import write_folder
 from mapping.graph import SCHEDULES, Coupling, EPGraph, Population
-from mapping.sealed import Layout, Ranges, open_sealed, seal
-from mapping.targets import ReferenceTarget, Target, parse
+from mapping.sealed import Layout, Ranges, seal
+from mapping.targets import ReferenceTarget, Target
 
 FORM, FILE = "ep-hw program 3", "program.safetensors"
-_REMEDY = "compile the model again with this version"
-Weights = dict[str, tuple[int, int, int, int]]   # shape of each coupling's weights by name, the readout's last
+REMEDY = "compile the model again with this version"
+Shape = tuple[int, int, int, int]
+Weights = dict[str, Shape]   # shape of each coupling's weights by name, the readout's last
+Arrays = dict[str, np.ndarray]
+T = TypeVar("T", bound=Target)
 
 
 class Link(Stated):
@@ -48,7 +51,7 @@ class Network(Stated):
     couplings: PerLayer[Link]
 
     @model_validator(mode="after")
-    def _chain(self):
+    def _chain(self) -> "Network":
         names = {link.name for link in self.couplings}
         if not len(names) - 1 == len(self.couplings) - 1 == len(self.slopes) == len(self.populations):
             raise ValueError("one population and slope is needed below each coupling, and a name of its own for each")
@@ -86,28 +89,39 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Program(ABC):
+class Program(ABC, Generic[T]):
     """A network compiled for a target. Subclasses add typed arrays and say how to pack them.
 
-    `kind` names them in a file, `settings` is the type of what `pack` gives beside arrays.
+    Attributes:
+        target: what it was compiled for.
+        graph: the network.
+        kind: names the class in a file.
+        settings: type of what `pack` gives beside arrays.
+        kinds: every class by its kind.
+
+    Raises:
+        Refusal: a class of a kind that another class has.
     """
 
-    target: Target
+    target: T
     graph: EPGraph
     kind: ClassVar[str]
     settings: ClassVar[type[Stated]]
     kinds: ClassVar[dict[str, type["Program"]]] = {}
 
     def __init_subclass__(cls):
-        Program.kinds[cls.kind] = cls
+        if (first := Program.kinds.setdefault(cls.kind, cls)) is not cls:
+            raise Refusal("two classes of programs of one kind", where=f"{cls.__module__}.{cls.__name__}, kind",
+                          got=repr(cls.kind), allowed=f"a kind that {first.__name__} has not",
+                          remedy="give the class a kind of its own")
 
     @abstractmethod
-    def pack(self) -> tuple[dict[str, np.ndarray], dict]:
+    def pack(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays and JSON settings beyond target and graph."""
 
     @classmethod
     @abstractmethod
-    def unpack(cls, target: Target, graph: EPGraph, arrays: dict[str, np.ndarray], settings: dict) -> "Program":
+    def unpack(cls, target: T, graph: EPGraph, arrays: Arrays, settings: dict[str, Any]) -> "Program[T]":
         """Inverse of `pack`."""
 
     @classmethod
@@ -117,11 +131,14 @@ class Program(ABC):
 
     @classmethod
     @abstractmethod
-    def layout(cls, target: Target, weights: Weights, settings: Stated, present: Container[str]) -> Layout:
+    def layout(cls, target: T, weights: Weights, settings: Any, present: Container[str]) -> Layout:
         """Type and shape of each array beyond the graph's.
 
         Args:
-            settings: of type `cls.settings`. present: names of the arrays that a file has, of which some are optional.
+            target: one that this kind takes.
+            weights: of the network.
+            settings: of type `cls.settings`.
+            present: names of the arrays that a file has, of which some are optional.
 
         Raises:
             ValueError: settings that do not fit the target or the network.
@@ -129,11 +146,23 @@ class Program(ABC):
 
     @classmethod
     @abstractmethod
-    def ranges(cls, target: Target, layout: Layout) -> Ranges:
+    def ranges(cls, target: T, layout: Layout) -> Ranges:
         """Lowest and highest value of these arrays."""
 
-    def verify(self):  # noqa: B027 - most programs claim nothing that their arrays could belie
+    def verify(self):
         """Check what a file cannot be trusted with. Raises ValueError."""
+
+    def on_rung(self, target: Target, graph: EPGraph) -> "Program":
+        """The program of a machine that leads to this one.
+
+        It holds this program's own arrays, not freshly compiled ones: what is wrong in them then shows at the first
+        rung whose cause it belongs to.
+
+        Args:
+            target: a rung of this program's target.
+            graph: the network as it was lowered.
+        """
+        return replace(self, target=target)
 
     @abstractmethod
     def report(self) -> Table:
@@ -158,7 +187,7 @@ class Program(ABC):
         header = {"kind": self.kind, "target": str(self.target), "network": network, "settings": settings}
         return {FILE: seal(FORM, header, {**graph_arrays, **arrays})}
 
-    def chip_seeds(self, count: int) -> list[int | None]:
+    def chip_seeds(self, count: int) -> list[int] | list[None]:
         """The chips that `count` chips are; [None] where there are no chips to tell apart."""
         return list(range(count)) if self.target.has_chips else [None]
 
@@ -173,62 +202,43 @@ class Program(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class FloatProgram(Program):
+class FloatProgram(Program[T]):
     """The graph as it is, for machines that compute in floats (`reference`, `lava:float`)."""
 
     kind: ClassVar[str] = "float"
     settings: ClassVar[type[Stated]] = Stated
 
-    def pack(self):
+    def pack(self) -> tuple[Arrays, dict[str, Any]]:
         return {}, {}
 
     @classmethod
-    def unpack(cls, target, graph, arrays, settings):
+    def unpack(cls, target: T, graph: EPGraph, arrays: Arrays, settings: dict[str, Any]) -> "FloatProgram[T]":
         return cls(target, graph)
 
     @classmethod
-    def takes(cls, target):
+    def takes(cls, target: Target) -> bool:
         return isinstance(target, ReferenceTarget) or target.name == "lava:float"
 
     @classmethod
-    def layout(cls, target, weights, settings, present):
+    def layout(cls, target: T, weights: Weights, settings: Stated, present: Container[str]) -> Layout:
         return {}
 
     @classmethod
-    def ranges(cls, target, layout):
+    def ranges(cls, target: T, layout: Layout) -> Ranges:
         return {}
 
-    def report(self):
+    def report(self) -> Table:
         rows = tuple((c.name, "x".join(map(str, c.pre)), "x".join(map(str, c.post)), int(np.prod(c.post)),
                       c.weight.size, 32) for c in (*self.graph.couplings, self.graph.readout))
         return Table(f"{self.target}: float", ("layer", "in", "out", "neurons", "weights", "bits"), rows)
 
 
-def load_program(folder: str | Path) -> Program:
-    """Read a program written by `Program.save`.
-
-    Raises:
-        Refusal: a missing, truncated or altered file, or another version.
-    """
-    path = Path(folder) / FILE
-    sealed = open_sealed(path, FORM, _REMEDY)
-    header = sealed.read_as(ProgramHeader)
-    with refusing("not a readable program", where=path, allowed="a folder of 'ep-hw compile'", remedy=_REMEDY):
-        target = parse(header.target)
-        kind = Program.kinds.get(header.kind)
-        if kind is None or not kind.takes(target) or str(target) != header.target:
-            raise ValueError(f"kind {header.kind!r} for {header.target}")
-        weights = header.network.weights(sealed.layout)
-        layout = kind.layout(target, weights, read_as(kind.settings, header.settings), sealed.layout)
-        arrays = sealed.arrays(graph_layout(header.network, weights) | layout, kind.ranges(target, layout))
-        graph = unpack_graph(sealed.header["network"], arrays)
-        check_size(0, sum(math.prod(c.unpooled) for c in graph.couplings))
-        program = kind.unpack(target, graph, arrays, header.settings)
-        program.verify()
-    return program
+def compile_floats(graph: EPGraph, target: T) -> FloatProgram[T]:
+    """Compile for a machine that computes in floats: nothing changes."""
+    return FloatProgram(target, graph)
 
 
-def pack_graph(graph: EPGraph) -> tuple[dict, dict[str, np.ndarray]]:
+def pack_graph(graph: EPGraph) -> tuple[dict[str, Any], Arrays]:
     """A graph as JSON and arrays (its calibration activity left out: programs no longer need it)."""
     layers = (*graph.couplings, graph.readout)
     header = {"image_shape": graph.image_shape, "schedule": graph.schedule, "steps": graph.steps,
@@ -250,7 +260,7 @@ def graph_layout(network: Network, weights: Weights) -> Layout:
     return found
 
 
-def unpack_graph(header: dict, arrays: dict[str, np.ndarray]) -> EPGraph:
+def unpack_graph(header: dict[str, Any], arrays: Arrays) -> EPGraph:
     """Inverse of `pack_graph`."""
     layers = [Coupling(c["name"], arrays[f"graph.{c['name']}.weight"], arrays[f"graph.{c['name']}.bias"],
                        c["padding"], c["pool"], tuple(c["pre"])) for c in header["couplings"]]

@@ -1,6 +1,7 @@
-"""Which simulator runs which program: dispatch by type, unknown types raise."""
+"""Which simulator runs which program: a machine for each type of program, known types registered below."""
 
-from functools import singledispatch
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
@@ -8,6 +9,7 @@ from mapping.crossbar.program import CrossbarProgram
 from mapping.crossbar.tuned import TunedProgram
 from mapping.errors import Refusal
 from mapping.loihi.program import LoihiProgram
+from mapping.loihi.target import LoihiTarget
 from mapping.program import FloatProgram, Program
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import kept_chip
@@ -17,11 +19,34 @@ from simulators.machine import Machine
 from simulators.module import ModuleMachine, ModuleProgram
 from simulators.reference import ReferenceMachine
 
+P = TypeVar("P", bound=Program | ModuleProgram)
+Opener = Callable[[P, int, str], Machine]
+_OPENERS: dict[type, Opener] = {}
 
-def open_machine(program: Program, *, chip_seed: int, device: str) -> Machine:
+
+def register_machine(program: type[P], opens: Opener[P]):
+    """Say which machine runs a type of program, and those that inherit from it and are not registered themselves.
+
+    Args:
+        program: what a compiler makes, see `mapping.register_machine`.
+        opens: the machine of a program, a chip seed, and a device ("cpu" or "cuda").
+
+    Raises:
+        Refusal: the type is known to be run by another machine.
+    """
+    if _OPENERS.setdefault(program, opens) is not opens:
+        raise Refusal("the type of program is registered already, and otherwise", where="register_machine",
+                      got=program.__name__, allowed="a new type, or the same machine again",
+                      remedy="inherit from it, with a kind of its own")
+
+
+def open_machine(program: Program | ModuleProgram, *, chip_seed: int, device: str) -> Machine:
     """See `simulators.open`."""
     check_device(device)
-    return _open(program, chip_seed, device)
+    opens = next((_OPENERS[kind] for kind in type(program).__mro__ if kind in _OPENERS), None)
+    if opens is None:
+        raise TypeError(f"no simulator runs a {type(program).__name__}: see simulators.register_machine")
+    return opens(program, chip_seed, device)
 
 
 def check_device(device: str):
@@ -32,33 +57,26 @@ def check_device(device: str):
                       remedy="leave --device out")
 
 
-@singledispatch
-def _open(program, chip_seed, device) -> Machine:
-    raise TypeError(f"no simulator runs a {type(program).__name__}")
-
-
-@_open.register
-def _(program: FloatProgram, chip_seed, device):
-    if program.target.name == "lava:float":
+def _floats(program: FloatProgram, chip_seed: int, device: str) -> Machine:
+    if isinstance(program.target, LoihiTarget):
         return LavaMachine(program)
     return ReferenceMachine(program.graph, device, steps=program.target.steps)
 
 
-@_open.register
-def _(program: LoihiProgram, chip_seed, device):
+def _integers(program: LoihiProgram, chip_seed: int, device: str) -> Machine:
     return LavaMachine(program) if program.target.on_lava else open_twin(program, device)
 
 
-@_open.register
-def _(program: CrossbarProgram, chip_seed, device):
-    return CrossbarMachine(program, chip_seed, device)
-
-
-@_open.register
-def _(program: TunedProgram, chip_seed, device):
+def _tuned(program: TunedProgram, chip_seed: int, device: str) -> Machine:
     return CrossbarMachine(program, device=device, chip=kept_chip(program, chip_seed, device))
 
 
-@_open.register
-def _(program: ModuleProgram, chip_seed, device):
+def _module(program: ModuleProgram, chip_seed: int, device: str) -> Machine:
     return ModuleMachine(program.module, program.interface.image_shape, program.interface.classes, device=device)
+
+
+register_machine(FloatProgram, _floats)
+register_machine(LoihiProgram, _integers)
+register_machine(CrossbarProgram, CrossbarMachine)
+register_machine(TunedProgram, _tuned)
+register_machine(ModuleProgram, _module)

@@ -12,7 +12,8 @@ from ep_hw.cli.options import MOST_IMAGES, Chip, DataRoot, Download, Model, coun
 from ep_hw.cli.printing import print_table, say
 from mapping.crossbar.target import RUNG_MEANINGS
 from mapping.program import Table
-from mapping.targets import REGISTRY, Target
+from mapping.registry import REGISTRY
+from mapping.targets import Target
 
 
 @app.command()
@@ -70,10 +71,10 @@ def why(context: typer.Context,
 @app.command()
 def machines():
     """List the machines: what each one computes, and the options of each family."""
-    rows = tuple((name, meaning) for name, (_, meaning) in REGISTRY.items() if "/" not in name)
+    rows = tuple((name, entry.meaning) for name, entry in REGISTRY.items() if "/" not in name)
     rungs = tuple((f"crossbar:PRESET/{rung}", meaning) for rung, meaning in RUNG_MEANINGS.items())
     print_table(Table("machines", ("name", "meaning"), rows + rungs, ("options: as crossbar:pcm[age=1d,adc_bits=6]",)))
-    families = {type(target): target for target, _ in reversed(REGISTRY.values())}
+    families = {type(entry.target): entry.target for entry in reversed(REGISTRY.values())}
     for target in reversed(families.values()):
         general = [families[base].options for base in type(target).__mro__[1:] if base in families]
         print_table(_options_of(target, {name for options in general for name in options}))

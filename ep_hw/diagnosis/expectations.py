@@ -5,7 +5,8 @@ from collections.abc import Callable
 from ep_hw.diagnosis import analog, integers
 from ep_hw.diagnosis.finding import Finding, Scene
 from ep_hw.evaluation.rungs import Rung
-from mapping.targets import CrossbarTarget, LoihiTarget
+from mapping.crossbar.target import CrossbarTarget
+from mapping.loihi.target import LoihiTarget
 from simulators.machine import Machine
 
 Expectation = Callable[[Rung, Machine, Machine, Scene], list[Finding]]

@@ -1,55 +1,17 @@
-"""Ladders: the machines from the reference to a target, each adding one cause of error to the one before.
+"""Ladders: the machines from the reference to a target, each adding one cause of error to the one before."""
 
-    reference --8-bit weights--> loihi:weights --integer states--> loihi --Lava processes--> lava
-"""
-
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
-from mapping.crossbar.program import CrossbarProgram, compile_crossbar
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program
-from mapping.targets import REFERENCE, CrossbarTarget, LoihiTarget, ReferenceTarget, Target, parse
-
-_CROSSBAR_CAUSES = {"mapped": "mapping to tiles", "levels": "conductance levels", "stuck": "stuck cells",
-                    "programmed": "programming noise", "aged": "drift and slow noise",
-                    "read": "read noise, fixed steps", "converters": "DAC and ADC", "wires": "resistance of the wires"}
+from mapping.registry import REGISTRY
+from mapping.targets import ReferenceTarget, Target
 
 
 def rungs_of(target: Target) -> list[tuple[str, str]]:
-    """(machine, cause) from the reference to the target, each machine adding one cause."""
-    if isinstance(target, CrossbarTarget):
-        programmed = _crossbar_rungs(replace(target, tuned=False))
-        return [*programmed, (str(target), "tuning in situ")] if target.tuned else programmed
-    return _from_reference(target.steps) + (_loihi_rungs(target) if isinstance(target, LoihiTarget) else [])
-
-
-def _from_reference(steps: int | None) -> list[tuple[str, str]]:
-    """The reference, and again with the target's own number of steps where a user set one."""
-    shorter = [(f"{REFERENCE}[steps={steps}]", f"{steps} steps")] if steps else []
-    return [(REFERENCE, "digital reference"), *shorter]
-
-
-def _loihi_rungs(target: LoihiTarget) -> list[tuple[str, str]]:
-    whole = LoihiTarget("loihi", weight_bits=target.weight_bits, state_bits=target.state_bits, steps=target.steps)
-    rungs = []
-    if target.quantises_weights:
-        rungs.append((str(replace(whole, name="loihi:weights")), f"{target.weight_bits}-bit weights"))
-    if target.quantises_states:
-        rungs.append((str(whole if target.quantises_weights else target), "integer states"))
-    if target.quantises_weights and target.threshold is not None:
-        rungs.append((str(replace(whole, threshold=target.threshold)), "changes held back"))
-    return rungs + ([(str(target), "Lava processes")] if target.on_lava else [])
-
-
-def _crossbar_rungs(target: CrossbarTarget) -> list[tuple[str, str]]:
-    ideal = CrossbarTarget.named("crossbar:ideal").having(tile=target.array.tile, steps=target.dynamics.steps)
-    rungs = [*_from_reference(target.dynamics.steps), (str(ideal), _CROSSBAR_CAUSES["mapped"])]
-    last = (target.rung, *target.rungs)[-1]
-    for rung in target.rungs:
-        if rung != last:
-            rungs.append((str(replace(target, name=f"crossbar:{target.preset.name}/{rung}")), _CROSSBAR_CAUSES[rung]))
-    return rungs if str(target) == str(ideal) else [*rungs, (str(target), _CROSSBAR_CAUSES[last])]
+    """(machine, cause) from the reference to the target, each machine adding one cause; see `register_machine`."""
+    return [(str(machine), cause) for machine, cause in REGISTRY[target.name].rungs(target)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,29 +27,15 @@ class Rung:
 
 
 def ladder(program: Program, graph: EPGraph) -> list[Rung]:
-    """From the reference to a program.
-
-    The rungs between hold the program's own arrays, not freshly compiled ones: what is wrong in the program then shows
-    at the first rung whose cause it belongs to.
+    """From the reference to a program; the rungs between hold the program's own arrays (`Program.on_rung`).
 
     Args:
+        program: the ladder's end.
         graph: the network as it was lowered, which the reference runs.
     """
-    return [Rung(_at(parse(name), program, graph), cause) for name, cause in rungs_of(program.target)]
-
-
-def _at(target: Target, program: Program, graph: EPGraph) -> Program:
-    if isinstance(target, ReferenceTarget):
-        return FloatProgram(target, graph)
-    if not isinstance(program, CrossbarProgram):
-        return replace(program, target=target)
-    if target.tuned:
-        return program
-    if program.target.device.levels and program.target.includes("levels") and not target.includes("levels"):
-        return compile_crossbar(graph, target)
-    converted = target.includes("converters")
-    layers = (layer if converted else replace(layer, spans=None) for layer in program.layers)
-    return CrossbarProgram(target, program.graph, tuple(layers))
+    return [Rung(FloatProgram(machine, graph) if isinstance(machine, ReferenceTarget)
+                 else program.on_rung(machine, graph), cause)
+            for machine, cause in REGISTRY[program.target.name].rungs(program.target)]
 
 
 @dataclass(frozen=True, eq=False)

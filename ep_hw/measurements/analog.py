@@ -15,8 +15,9 @@ from ep_hw.data.splits import Split
 from mapping.crossbar.target import CROSSBAR_RUNGS, Causes, CrossbarTarget
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
+from mapping.loihi.target import LoihiTarget
 from mapping.program import Table
-from mapping.targets import LoihiTarget, parse
+from mapping.registry import parse
 from simulators.crossbar.continuous import Circuit, settle
 from simulators.crossbar.stability import measure_stability
 from simulators.loihi.energy import mean_cost

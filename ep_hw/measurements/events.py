@@ -11,8 +11,9 @@ from ep_hw.analysis.statistics import wilson
 from ep_hw.data.splits import Split
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
+from mapping.loihi.target import LoihiTarget
 from mapping.program import Table
-from mapping.targets import LoihiTarget, parse
+from mapping.registry import parse
 from simulators.loihi.energy import SOURCE, mean_cost
 from simulators.loihi.events import EventCount, count_events
 from simulators.machine import Cost

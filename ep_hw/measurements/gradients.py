@@ -20,8 +20,9 @@ from ep_hw.threats.attacks.gradients import Adjoint, Gradient, Nudged
 from mapping.graph import EPGraph
 from mapping.loihi.integers import LOSSES
 from mapping.loihi.program import LoihiProgram
+from mapping.loihi.target import LoihiTarget
 from mapping.program import Program, Table
-from mapping.targets import LoihiTarget, parse
+from mapping.registry import parse
 from simulators.machine import Machine
 
 BETAS = (0.01, 0.1, 0.5, 1.0, 2.0)

@@ -13,8 +13,10 @@ from ep_hw.networks.checkpoint import load
 from ep_hw.networks.network import EPNetwork
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
-from mapping.program import FloatProgram, Program, load_program
-from mapping.targets import REFERENCE, REGISTRY
+from mapping.loading import load_program
+from mapping.program import FloatProgram, Program
+from mapping.registry import REGISTRY
+from mapping.targets import REFERENCE
 
 
 def network_and_images(model: str, images: int, seed: int, data_source: DataSource = DEFAULT_SOURCE):

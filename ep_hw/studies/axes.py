@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mapping.options import duration
-from mapping.targets import parse
+from mapping.registry import parse
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from ep_hw.studies.order import reversed_rungs_of
 from ep_hw.studies.study import Point, Study, points_of
 from ep_hw.threads import threads
 from ep_hw.threats.threat import CLEAN
-from mapping.targets import REFERENCE, parse
+from mapping.registry import parse
+from mapping.targets import REFERENCE
 from simulators.machine import Machine
 from simulators.registry import check_device
 

@@ -19,7 +19,7 @@ from ep_hw.studies.order import Interaction, Outcomes, interactions, outcomes_of
 from ep_hw.studies.study import Study
 from mapping.files import slug, write_atomically
 from mapping.program import Table
-from mapping.targets import parse
+from mapping.registry import parse
 
 Caused = tuple[str, str, float, Interaction]
 

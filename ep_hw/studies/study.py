@@ -26,10 +26,11 @@ from pydantic import Field, model_validator
 
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import Threat, parse_threat
+from mapping.crossbar.target import CrossbarTarget
 from mapping.fields import Seed, Stated, Text, read_as
 from mapping.files import parse_toml, read_bytes, refusing
 from mapping.options import duration, parse_options, spell_duration
-from mapping.targets import CrossbarTarget, parse
+from mapping.registry import parse
 
 MOST_POINTS = 10_000   # machines of a study
 Value = bool | int | float | Text

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ep_hw.threats.corruptions import ALIASES, CORRUPTIONS
 from mapping.errors import Refusal
 from mapping.options import number, spell_number
-from mapping.targets import parse as parse_target
+from mapping.registry import parse as parse_target
 
 ATTACKS = ("pgd_l2", "pgd_linf", "pgd_unclipped_l2", "pgd_unclipped_linf", "cw_l2", "deepfool_l2", "square_l2",
            "square_linf", "autoattack_l2", "autoattack_linf")

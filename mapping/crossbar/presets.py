@@ -1,68 +1,71 @@
 """Device presets: what devices.toml says of each technology, typed and checked; simulators hold the equations."""
 
-from dataclasses import dataclass, field
-from importlib import resources
+from typing import Annotated, Literal, get_args
 
-import tomli
+from pydantic import Field, JsonValue, model_validator
 
-from mapping.errors import Refusal
+from mapping.fields import Name, Stated, Text, read_as
+from mapping.files import parse_toml, refusing
 
-CAUSES = ("programmed", "aged", "read")
+Cause = Literal["programmed", "aged", "read"]
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+Age = Annotated[float, Field(ge=0, le=1e12)]
 
 
-@dataclass(frozen=True, eq=False)
-class Preset:
+class Preset(Stated):
     """One technology.
 
     Attributes:
-        name: as in crossbar:NAME. title: what it is. source: where its numbers come from.
-        model: which equations, see `simulators.crossbar.devices.MODELS`. constants: their parameters.
-        g_max_us, g_min_us: conductances that the source covers, in microsiemens.
+        name: as in crossbar:NAME.
+        title: what it is.
+        source: where its numbers come from.
+        model: which equations, see `simulators.register_device_model`.
+        g_max_us: largest conductance that the source covers, in microsiemens.
         age_domain_s: (first, last) age that the source covers, in seconds.
         causes: the errors that the source measured, of CAUSES.
-
-    Raises:
-        Refusal: a conductance or an age that is not physical, or an unknown cause.
+        g_min_us: smallest conductance that the source covers, in microsiemens.
+        constants: parameters of the equations.
     """
 
-    name: str
-    title: str
-    source: str
-    model: str
-    g_max_us: float
-    age_domain_s: tuple[float, float]
-    causes: tuple[str, ...]
-    g_min_us: float = 0.0
-    constants: dict = field(default_factory=dict)
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
+    title: Text
+    source: Text
+    model: Name
+    g_max_us: Annotated[float, Field(gt=0, le=1e6)]
+    age_domain_s: tuple[Age, Age]
+    causes: tuple[Cause, ...]
+    g_min_us: Annotated[float, Field(ge=0)] = 0.0
+    constants: dict[str, JsonValue] = Field(default_factory=dict)
 
-    def __post_init__(self):
-        first, last = self.age_domain_s
-        _check(self.g_max_us > 0, self.name, "g_max_us", self.g_max_us, "above 0 uS")
-        _check(0 <= self.g_min_us < self.g_max_us, self.name, "g_min_us", self.g_min_us,
-               f"0 to below {self.g_max_us:g} uS")
-        _check(0 <= first <= last, self.name, "age_domain_s", (first, last), "0 <= first <= last, in seconds")
-        _check(set(self.causes) <= set(CAUSES), self.name, "causes", self.causes, ", ".join(CAUSES))
+    @model_validator(mode="after")
+    def _ranges(self) -> "Preset":
+        if not self.g_min_us < self.g_max_us:
+            raise ValueError(f"g_min_us {self.g_min_us:g}, not below g_max_us {self.g_max_us:g}")
+        if not self.age_domain_s[0] <= self.age_domain_s[1]:
+            raise ValueError(f"age_domain_s {self.age_domain_s}, the last before the first")
+        return self
+
+
+_ALLOWED = ("title, source and model as texts, g_max_us above 0 uS, g_min_us from 0 uS to below it, age_domain_s as "
+            f"the first and last age from 0 s on, causes of {', '.join(CAUSES)}, constants as a table; a name in small "
+            "letters, digits and _")
 
 
 def load_presets(text: str) -> dict[str, Preset]:
     """Presets by name from the text of a TOML file.
 
     Raises:
-        Refusal: a field that is unknown, missing or out of range.
+        Refusal: no TOML, or a field that is unknown, missing or out of range.
     """
+    with refusing("no readable devices", where="device file", allowed="TOML, a table a device", remedy="correct it"):
+        tables = parse_toml(text.encode())
     presets = {}
-    for name, fields in tomli.loads(text).items():
-        try:
-            presets[name] = Preset(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-        except TypeError as error:
-            _check(False, name, "fields", str(error), ", ".join(Preset.__dataclass_fields__))
+    for name, table in tables.items():
+        with refusing("not a device", where=f"preset {name}", allowed=_ALLOWED, remedy="correct the device file"):
+            if not isinstance(table, dict):
+                raise ValueError(f"{name} = {table!r}, no table")
+            presets[name] = read_as(Preset, {"name": name, **table})
     return presets
 
 
-def _check(holds: bool, name: str, field_name: str, got, allowed: str):
-    if not holds:
-        raise Refusal("not a device", where=f"preset {name}, {field_name}", got=got, allowed=allowed,
-                      remedy="correct the device file")
-
-
-PRESETS = load_presets(resources.files(__package__).joinpath("devices.toml").read_text("utf-8"))
+PRESETS: dict[str, Preset] = {}   # those registered, see mapping.crossbar.devices

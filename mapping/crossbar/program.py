@@ -8,9 +8,10 @@ anywhere between output channels (columns).
 Source: unit cell and tile size of HERMES, Le Gallo et al., Nat. Electron. 6, 680 (2023).
 """
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -21,8 +22,9 @@ from mapping.crossbar.target import CrossbarTarget, Tile
 from mapping.errors import Refusal
 from mapping.fields import Count, Name, PerLayer, Positive, Stated
 from mapping.graph import Coupling, EPGraph
-from mapping.program import Program, Table
-from mapping.sealed import Layout
+from mapping.program import Arrays, Program, Shape, Table, Weights
+from mapping.sealed import Layout, Ranges
+from mapping.targets import Target
 
 NOISY_STEPS = 60
 ROUNDING, TINY = 1e-6, 1e-45   # of float32
@@ -82,7 +84,7 @@ class CrossbarSettings(Stated):
 
 
 @dataclass(frozen=True, eq=False)
-class CrossbarProgram(Program):
+class CrossbarProgram(Program[CrossbarTarget]):
     """A network on tiles: `layers` are the graph's couplings from the image upwards, then the readout."""
 
     layers: tuple[CrossbarLayer, ...]
@@ -98,13 +100,15 @@ class CrossbarProgram(Program):
         """Of each layer, the shape of its conductances and its number of output channels."""
         return [(layer.stored.g_us.shape, len(layer.stored.column_scale)) for layer in self.layers]
 
-    def pack(self):
-        arrays, settings = {}, []
+    def pack(self) -> tuple[Arrays, dict[str, Any]]:
+        arrays: Arrays = {}
+        settings = []
         for layer in self.layers:
             arrays[f"tiles.{layer.name}.g_us"] = layer.stored.g_us
             arrays[f"tiles.{layer.name}.column_scale"] = layer.stored.column_scale
-            entry = {"name": layer.name, "us_per_weight": layer.stored.us_per_weight, "base": layer.stored.base,
-                     "row_cuts": layer.row_cuts, "column_cuts": layer.column_cuts}
+            entry: dict[str, Any] = {
+                "name": layer.name, "us_per_weight": layer.stored.us_per_weight, "base": layer.stored.base,
+                "row_cuts": layer.row_cuts, "column_cuts": layer.column_cuts}
             for direction, span in zip(DIRECTIONS, layer.spans or ()):
                 arrays[f"tiles.{layer.name}.{direction}.adc"] = span.adc
                 entry[direction] = {"dac": span.dac, "signed": span.signed}
@@ -112,28 +116,40 @@ class CrossbarProgram(Program):
         return arrays, {"layers": settings}
 
     @classmethod
-    def unpack(cls, target, graph, arrays, settings):
+    def unpack(cls, target: CrossbarTarget, graph: EPGraph, arrays: Arrays,
+               settings: dict[str, Any]) -> "CrossbarProgram":
         return cls(target, graph, tuple(_unpack_layer(entry, arrays) for entry in settings["layers"]))
 
     @classmethod
-    def takes(cls, target):
+    def takes(cls, target: Target) -> bool:
         return isinstance(target, CrossbarTarget) and not target.tuned
 
     @classmethod
-    def layout(cls, target, weights, settings, present):
+    def layout(cls, target: CrossbarTarget, weights: Weights, settings: CrossbarSettings,
+               present: Container[str]) -> Layout:
         if [row.name for row in settings.layers] != list(weights):
             raise ValueError("other layers than those of the network")
         return {f"tiles.{row.name}.{key}": part for row in settings.layers
                 for key, part in _layer_layout(row, weights[row.name], target).items()}
 
     @classmethod
-    def ranges(cls, target, layout):
+    def ranges(cls, target: CrossbarTarget, layout: Layout) -> Ranges:
         room = target.g_max_us * ROUNDING
         own = {"g_us": (target.g_min_us - room, target.g_max_us + room), "column_scale": (TINY, 1 + ROUNDING),
                "adc": (TINY, 1e30)}
         return {name: own[name.rpartition(".")[2]] for name in layout}
 
-    def report(self):
+    def on_rung(self, target: Target, graph: EPGraph) -> Program:
+        """See `Program.on_rung`; weights are encoded anew where the rung's devices have no levels."""
+        if not isinstance(target, CrossbarTarget):
+            return super().on_rung(target, graph)
+        if self.target.device.levels and self.target.includes("levels") and not target.includes("levels"):
+            return compile_crossbar(graph, target)
+        converted = target.includes("converters")
+        layers = (layer if converted else replace(layer, spans=None) for layer in self.layers)
+        return CrossbarProgram(target, self.graph, tuple(layers))
+
+    def report(self) -> Table:
         columns = ("layer", "rows", "columns", "tiles", "largest tile", "allowed", "utilisation", "weights", "devices",
                    "uS per weight", "ADC up", "ADC down", "DAC up")
         return Table(f"{self.target}: analog tiles", columns, tuple(_row(c, layer, self.target) for c, layer in zip(
@@ -188,7 +204,7 @@ def cut(size: int, most: int) -> Cuts:
 
 
 def _steps(graph: EPGraph, target: CrossbarTarget) -> int:
-    return target.dynamics.steps or (NOISY_STEPS if target.is_noisy else graph.steps)
+    return target.steps or (NOISY_STEPS if target.is_noisy else graph.steps)
 
 
 def _check_steps(graph: EPGraph, target: CrossbarTarget):
@@ -207,7 +223,7 @@ def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
     return CrossbarLayer(coupling.name, store(coupling.weight, target, column_cuts), row_cuts, column_cuts, None)
 
 
-def _cuts(name: str, shape: tuple[int, int, int, int], target: CrossbarTarget) -> tuple[Cuts, Cuts]:
+def _cuts(name: str, shape: Shape, target: CrossbarTarget) -> tuple[Cuts, Cuts]:
     """Where weights of a shape are cut into tiles: (rows, columns)."""
     c_out, c_in, k_h, k_w = shape
     if k_h * k_w > target.array.tile.rows:
@@ -218,7 +234,7 @@ def _cuts(name: str, shape: tuple[int, int, int, int], target: CrossbarTarget) -
     return cut(c_in, target.array.tile.rows // (k_h * k_w)), cut(c_out, outputs_per_tile(target))
 
 
-def _layer_layout(row: LayerRow, shape: tuple[int, int, int, int], target: CrossbarTarget) -> Layout:
+def _layer_layout(row: LayerRow, shape: Shape, target: CrossbarTarget) -> Layout:
     """Type and shape of a layer's arrays.
 
     Raises:

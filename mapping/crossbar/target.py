@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass
 from typing import ClassVar, NamedTuple, TypedDict
 
@@ -12,7 +12,6 @@ from mapping.crossbar.presets import CAUSES, PRESETS, Preset
 from mapping.errors import Refusal
 from mapping.options import (
     Options,
-    Target,
     bad_option,
     choice,
     duration,
@@ -22,6 +21,7 @@ from mapping.options import (
     switch,
     whole,
 )
+from mapping.targets import Target
 
 CROSSBAR_RUNGS = ("levels", "stuck", "programmed", "aged", "read", "converters", "wires")
 ENCODINGS = ("pair", "offset", "slices")
@@ -195,6 +195,10 @@ class CrossbarTarget(Target):
         return {name: elsewhere for names, matter, elsewhere in _NEEDS if not matter(self) for name in names}
 
     @property
+    def steps(self) -> int | None:
+        return self.dynamics.steps
+
+    @property
     def preset(self) -> Preset:
         """The technology: "ideal", "pcm", ..."""
         return _preset_of(self.name)
@@ -289,15 +293,6 @@ def rungs_of_preset(preset: Preset) -> tuple[str, ...]:
     """Rungs of a device's ladder: those of the circuit, and of the device those that its source measured."""
     circuit = ("levels", "stuck", "converters", "wires")
     return tuple(r for r in CROSSBAR_RUNGS if preset.name != "ideal" and (r in circuit or r in preset.causes))
-
-
-def crossbar_targets() -> Iterator[tuple[CrossbarTarget, str]]:
-    """Every registered crossbar: presets, then their rungs."""
-    for name, preset in PRESETS.items():
-        make = GenericTarget if name == "generic" else CrossbarTarget
-        yield make.named(f"crossbar:{name}"), preset.title
-        for rung in rungs_of_preset(preset):
-            yield make.named(f"crossbar:{name}/{rung}"), RUNG_MEANINGS[rung]
 
 
 RUNG_MEANINGS = {

@@ -1,15 +1,19 @@
 """A program with the chips that were tuned while it ran on them: it is opened on these chips and on no others."""
 
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from mapping.crossbar.chips import chip_layout, chip_ranges
 from mapping.crossbar.program import CrossbarProgram, CrossbarSettings
 from mapping.crossbar.target import CrossbarTarget
 from mapping.fields import Seed, Stated
+from mapping.graph import EPGraph
+from mapping.program import Arrays, Program, Weights
+from mapping.sealed import Layout, Ranges
+from mapping.targets import Target
 
 
 class TunedSettings(CrossbarSettings):
@@ -26,26 +30,27 @@ class TunedProgram(CrossbarProgram):
         chips: seed -> arrays of that chip by name, as `simulators.crossbar.programmed.ProgrammedChip.tensors` has them.
     """
 
-    chips: dict[int, dict[str, np.ndarray]]
+    chips: dict[int, Arrays]
     kind: ClassVar[str] = "tuned crossbar"
     settings: ClassVar[type[Stated]] = TunedSettings
 
-    def pack(self):
+    def pack(self) -> tuple[Arrays, dict[str, Any]]:
         arrays, settings = super().pack()
         kept = {f"chip.{seed}.{name}": array for seed, chip in self.chips.items() for name, array in chip.items()}
         return {**arrays, **kept}, {**settings, "chips": list(self.chips)}
 
     @classmethod
-    def unpack(cls, target, graph, arrays, settings):
+    def unpack(cls, target: CrossbarTarget, graph: EPGraph, arrays: Arrays, settings: dict[str, Any]) -> "TunedProgram":
         plain = CrossbarProgram.unpack(target, graph, arrays, settings)
         return cls(target, graph, plain.layers, {seed: _chip(seed, arrays) for seed in settings["chips"]})
 
     @classmethod
-    def takes(cls, target):
+    def takes(cls, target: Target) -> bool:
         return isinstance(target, CrossbarTarget) and target.tuned
 
     @classmethod
-    def layout(cls, target, weights, settings, present):
+    def layout(cls, target: CrossbarTarget, weights: Weights, settings: TunedSettings,
+               present: Container[str]) -> Layout:
         found = CrossbarProgram.layout(target, weights, settings, present)
         shapes = [(found[f"tiles.{name}.g_us"][1], shape[0]) for name, shape in weights.items()]
         for seed in settings.chips:
@@ -54,16 +59,20 @@ class TunedProgram(CrossbarProgram):
         return found
 
     @classmethod
-    def ranges(cls, target, layout):
+    def ranges(cls, target: CrossbarTarget, layout: Layout) -> Ranges:
         kept = {name: part for name, part in layout.items() if name.startswith("chip.")}
         plain = {name: part for name, part in layout.items() if name not in kept}
         return CrossbarProgram.ranges(target, plain) | chip_ranges(kept, target)
 
-    def chip_seeds(self, count: int):
+    def on_rung(self, target: Target, graph: EPGraph) -> Program:
+        """See `Program.on_rung`: only the last rung has these chips."""
+        return self if isinstance(target, CrossbarTarget) and target.tuned else super().on_rung(target, graph)
+
+    def chip_seeds(self, count: int) -> list[int]:
         """The first `count` chips that were tuned."""
         return list(self.chips)[:count]
 
 
-def _chip(seed: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _chip(seed: int, arrays: Arrays) -> Arrays:
     prefix = f"chip.{seed}."
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -18,7 +18,7 @@ from mapping.loihi.calibration import Record, best_exponent, dequantise, mean_er
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up
 from mapping.loihi.placement import place
 from mapping.loihi.program import IntegerLayer, LoihiProgram
-from mapping.targets import LoihiTarget
+from mapping.loihi.target import LoihiTarget
 
 STATE_BITS = range(16, 3, -1)
 INPUT_BITS = range(16, 7, -1)

@@ -15,7 +15,7 @@ from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.loihi.limits import limit
 from mapping.loihi.parts import SHARED, Axis, Need, Part, parts_of
-from mapping.targets import LoihiTarget
+from mapping.loihi.target import LoihiTarget
 
 
 @dataclass(frozen=True)

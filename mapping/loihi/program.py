@@ -9,19 +9,22 @@ the accumulator of layer n counted in 2^-E_n, E_n the finer of its two drives' s
 mapping.loihi.compile chooses q, p and p_in so that no accumulator can overflow (mapping.loihi.bound).
 """
 
+from collections.abc import Container
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from mapping.fields import Name, PerLayer, Stated
-from mapping.graph import EPGraph
+from mapping.graph import Coupling, EPGraph
 from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_reach, signed_sums
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS
 from mapping.loihi.report import integer_table, placement_table
-from mapping.program import Program, Table
-from mapping.targets import LoihiTarget
+from mapping.loihi.target import LoihiTarget
+from mapping.program import Arrays, Program, Table, Weights
+from mapping.sealed import Layout, Ranges
+from mapping.targets import Target
 
 Exponent = Annotated[int, Field(ge=-400, le=400)]
 Shift = Annotated[int, Field(ge=0, le=62)]
@@ -77,7 +80,7 @@ class LoihiSettings(Stated):
 
 
 @dataclass(frozen=True, eq=False)
-class LoihiProgram(Program):
+class LoihiProgram(Program[LoihiTarget]):
     """Integers of every layer, for Lava, for the bit-exact twin, and for the rungs between it and the reference.
 
     Attributes:
@@ -121,15 +124,16 @@ class LoihiProgram(Program):
 
     def dequantised(self) -> EPGraph:
         """The graph with its weights and biases as the integers have them, w = W 2^-q, b = B 2^-E."""
-        def exact(coupling, layer):
+        def exact(coupling: Coupling, layer: IntegerLayer) -> Coupling:
             return replace(coupling, weight=np.float32(layer.weight * 2.0**-layer.exponent),
                            bias=np.float32(layer.bias * 2.0**-layer.scale))
 
         return replace(self.graph, couplings=tuple(map(exact, self.graph.couplings, self.layers)),
                        readout=exact(self.graph.readout, self.readout))
 
-    def pack(self):
-        arrays, rows = {}, []
+    def pack(self) -> tuple[Arrays, dict[str, Any]]:
+        arrays: Arrays = {}
+        rows = []
         for layer in (*self.layers, self.readout):
             row = asdict(layer)
             arrays |= {f"loihi.{layer.name}.{key}": row.pop(key) for key in ("weight", "bias")}
@@ -138,18 +142,19 @@ class LoihiProgram(Program):
                         "largest_beta": self.largest_beta}
 
     @classmethod
-    def unpack(cls, target, graph, arrays, settings):
+    def unpack(cls, target: LoihiTarget, graph: EPGraph, arrays: Arrays, settings: dict[str, Any]) -> "LoihiProgram":
         rest = dict(settings)
         layers = [IntegerLayer(**row, **{key: arrays[f"loihi.{row['name']}.{key}"] for key in ("weight", "bias")})
                   for row in rest.pop("layers")]
         return cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
 
     @classmethod
-    def takes(cls, target):
+    def takes(cls, target: Target) -> bool:
         return isinstance(target, LoihiTarget) and target.name != "lava:float"
 
     @classmethod
-    def layout(cls, target, weights, settings, present):
+    def layout(cls, target: LoihiTarget, weights: Weights, settings: LoihiSettings,
+               present: Container[str]) -> Layout:
         names = [row.name for row in settings.layers]
         if names != list(weights) or target.state_bits not in (None, settings.state_bits):
             raise ValueError("layers or state bits that are not those of network and target")
@@ -157,7 +162,7 @@ class LoihiProgram(Program):
             f"loihi.{name}.bias": ("int64", shape[:1]) for name, shape in weights.items()}
 
     @classmethod
-    def ranges(cls, target, layout):
+    def ranges(cls, target: LoihiTarget, layout: Layout) -> Ranges:
         most = {"weight": max(2 ** (target.weight_bits - 1) - 1, 1), "bias": ACCUMULATOR_LIMIT}
         return {name: (-most[name.rpartition(".")[2]], most[name.rpartition(".")[2]]) for name in layout}
 
@@ -176,7 +181,7 @@ class LoihiProgram(Program):
             bounds.append(accumulator_bound(forward, layer.up, feedback, layer.down, layer.bias, layer.half))
         return tuple(bounds)
 
-    def report(self):
+    def report(self) -> Table:
         return integer_table(self)
 
     def tables(self) -> tuple[Table, ...]:

@@ -15,7 +15,7 @@ from importlib import import_module
 from mapping.graph import EPGraph
 from mapping.loihi.program import LoihiProgram
 from mapping.program import FloatProgram, Program, unpack_graph
-from mapping.targets import parse
+from mapping.registry import parse
 from simulators.loihi.arena import Arena
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.lifeline import bind_children, die_with_host, end_group

@@ -14,7 +14,7 @@ from mapping import Refusal
 from mapping.crossbar.target import Causes, Tile
 from mapping.crossbar.writing import WRITINGS, parse_writing
 from mapping.options import duration, number, spell_duration, spell_number, whole
-from mapping.targets import parse
+from mapping.registry import parse
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.relaxation import Nudge
 

@@ -12,8 +12,8 @@ from networks import small_network
 
 from ep_hw.networks.checkpoint import load, packaged_models, save_checkpoint
 from mapping import REGISTRY, compile, load_program
+from mapping.crossbar.target import CROSSBAR_RUNGS
 from mapping.program import FILE
-from mapping.targets import CROSSBAR_RUNGS
 
 README = Path(__file__).parents[3] / "README.md"
 

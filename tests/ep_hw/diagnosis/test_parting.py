@@ -74,8 +74,8 @@ def test_a_path_goes_down_to_the_last_common_rung_and_up_again(first, second, na
 
 
 def test_every_ladder_starts_at_the_reference_and_ends_at_its_target():
-    for name, (target, _) in mapping.REGISTRY.items():
-        names = [machine for machine, _ in rungs_of(target)]
+    for name, entry in mapping.REGISTRY.items():
+        names = [machine for machine, _ in rungs_of(entry.target)]
         assert (names[0], names[-1]) == ("reference", name)
         assert len(set(names)) == len(names)
 

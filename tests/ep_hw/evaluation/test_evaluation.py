@@ -294,7 +294,7 @@ def test_the_key_holds_the_code_of_the_machine_of_the_reference_and_of_the_threa
           "loihi": lambda machine, _: machine.startswith("loihi"), "reference": lambda *_: True,
           "pgd": lambda _, threat: "pgd" in threat, "corruption": lambda _, threat: threat == "contrast"}
     for name, changed in on.items():
-        table = versions.MACHINES if name in versions.MACHINES else versions.THREATS
+        table = versions.machines() if name in versions.machines() else versions.THREATS
         with monkeypatch.context() as raised:
             raised.setitem(table, name, 99)
             after = {(c.configuration.machine, c.configuration.threat.name): c.stem for c in cells_of(plan, folder)}

@@ -18,7 +18,7 @@ from ep_hw.learning.training.recipe import load_recipe
 from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.networks.checkpoint import save_checkpoint
 from mapping.crossbar.writing import parse_writing
-from mapping.program import load_program
+from mapping.loading import load_program
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from tests.fuzz import safetensors

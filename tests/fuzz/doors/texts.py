@@ -12,7 +12,7 @@ from ep_hw.studies.study import load_study, points_of
 from ep_hw.threats.attacks import parse_gradient
 from ep_hw.threats.threat import parse_threat
 from mapping.crossbar.writing import parse_writing
-from mapping.targets import parse
+from mapping.registry import parse
 from tests.fuzz import texts
 from tests.fuzz.documents import broken_toml, huge_number_in_toml
 from tests.fuzz.door import Door

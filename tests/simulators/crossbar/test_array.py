@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mapping.crossbar.encoding import difference, store
 from mapping.crossbar.program import cut
-from mapping.targets import parse
+from mapping.registry import parse
 from simulators.crossbar.array import Array
 from simulators.crossbar.periphery import Converter
 from simulators.crossbar.projection import CrossbarProjection, Periphery, overlap_add

@@ -12,7 +12,7 @@ import ep_hw
 import mapping
 import simulators
 from ep_hw.data import load_data
-from mapping.targets import CROSSBAR_RUNGS
+from mapping.crossbar.target import CROSSBAR_RUNGS
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.models import model_of
 from simulators.crossbar.phase_change import PhaseChange

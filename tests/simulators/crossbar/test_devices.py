@@ -13,7 +13,7 @@ from mapping.crossbar.presets import PRESETS, load_presets
 from mapping.crossbar.program import CrossbarLayer
 from mapping.errors import Refusal
 from simulators.crossbar.devices import Device, Frozen, clipped_sigma_us, polynomial
-from simulators.crossbar.models import MODELS, model_of, preset_model
+from simulators.crossbar.models import model_of, preset_model
 from simulators.crossbar.programming import program_array
 from simulators.crossbar.resistive import interpolate
 
@@ -270,8 +270,11 @@ def test_a_device_without_a_range_of_conductances_is_refused(low, high):
 
 
 @pytest.mark.parametrize(("line", "words"), [
-    ("g_max_us = 0.0", "g_max_us.*0.0.*above 0 uS"), ("g_min_us = 30.0", "g_min_us.*30.0"),
-    ("age_domain_s = [5.0, 1.0]", "age_domain_s"), ('causes = ["magic"]', "causes.*magic"), ("colour = 3", "colour")])
+    ("g_max_us = 0.0", "preset mine: .*got g_max_us: .*greater than 0; allowed: .*g_max_us above 0 uS"),
+    ("g_min_us = 30.0", "got .*g_min_us 30, not below g_max_us 25"), ("age_domain_s = [5.0, 1.0]", "got .*age_domain"),
+    ('causes = ["magic"]', "got causes.*allowed: .*causes of programmed, aged, read"), ("colour = 3", "got colour"),
+    ("title = 3", "got title: .*string"), ('g_max_us = "25"', "got g_max_us: .*number"), ("g_max_us = inf", "finite"),
+    ("constants = [1.0]", "got constants"), ("age_domain_s = [0.0]", "got age_domain_s")])
 def test_a_preset_that_is_not_physical_is_refused(line, words):
     key = line.split()[0]
     fields = {"title": '"t"', "source": '"s"', "model": '"pcm"', "g_max_us": "25.0", "age_domain_s": "[0.0, 1.0]",
@@ -282,5 +285,5 @@ def test_a_preset_that_is_not_physical_is_refused(line, words):
 
 def test_every_preset_names_its_source_and_its_equations():
     for preset in PRESETS.values():
-        assert preset.model in MODELS
+        assert preset_model(preset).g_max_us == preset.g_max_us
         assert len(preset.source) > 10

@@ -22,7 +22,7 @@ SETUP = """
     import sys
     import numpy as np
     from mapping.loihi.program import LoihiProgram
-    from mapping.program import load_program
+    from mapping.loading import load_program
     from simulators.loihi import guard, lifeline, worker
     from simulators.loihi.arena import Arena
     from simulators.loihi.arithmetic import arithmetic_of

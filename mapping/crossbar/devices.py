@@ -1,0 +1,48 @@
+"""Memory devices as machines: crossbar:NAME and the rungs that lead to it, for each table of a device file.
+
+    mapping.register_devices(Path("mine.toml"))    # in the form of devices.toml; known equations need nothing more
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mapping.crossbar.presets import PRESETS, Preset, load_presets
+from mapping.crossbar.program import compile_crossbar
+from mapping.crossbar.rungs import crossbar_rungs
+from mapping.crossbar.target import RUNG_MEANINGS, CrossbarTarget, GenericTarget, rungs_of_preset
+from mapping.errors import Refusal
+from mapping.files import read_bytes, refusing
+from mapping.registry import register_machine
+
+VERSION = 2   # of the code that decides what crossbars answer
+
+
+def register_devices(devices: Path | str):
+    """Make memory devices known as machines.
+
+    Args:
+        devices: a TOML file, or the text of one, a table a device.
+
+    Raises:
+        Refusal: no such file, a field that is unknown, missing or out of range, or the name of another device.
+    """
+    if isinstance(devices, Path):
+        with refusing("no readable devices", where=devices, allowed="a TOML file", remedy="check the path"):
+            devices = read_bytes(devices).decode()
+    presets = load_presets(devices)
+    for name, preset in presets.items():
+        if PRESETS.get(name, preset) != preset:
+            raise Refusal("the device is registered already, and otherwise", where=f"preset {name}", got=preset.title,
+                          allowed="a new name, or the same device again", remedy="choose another name")
+    PRESETS.update(presets)
+    for preset in presets.values():
+        for target, meaning in _machines_of(preset):
+            register_machine(target, meaning, compile=compile_crossbar, rungs=crossbar_rungs, version=VERSION)
+
+
+def _machines_of(preset: Preset) -> Iterator[tuple[CrossbarTarget, str]]:
+    """The device with all its errors, then its rungs; each with what it means."""
+    make = GenericTarget.named if preset.model == "generic" else CrossbarTarget.named
+    yield make(f"crossbar:{preset.name}"), preset.title
+    for rung in rungs_of_preset(preset):
+        yield make(f"crossbar:{preset.name}/{rung}"), RUNG_MEANINGS[rung]

@@ -1,0 +1,105 @@
+"""The registry of machines: what each name means, how it is compiled, and the ladder of causes that leads to it.
+
+A machine of your own is a `Target`, and a `Program` where none of those here holds what it needs:
+
+    mapping.register_machine(MineTarget("mine"), "what it computes", compile=compile_mine)
+    simulators.register_machine(MineProgram, MineMachine)
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from mapping.errors import Refusal
+from mapping.graph import EPGraph
+from mapping.options import parse_options
+from mapping.program import Program
+from mapping.targets import REFERENCE, ReferenceTarget, Target
+
+T = TypeVar("T", bound=Target)
+Rungs = list[tuple[Target, str]]   # (machine, the cause of error that it adds to the machine before)
+_NAME = re.compile("[a-z][a-z0-9_]*(:[a-z0-9_]+)?(/[a-z0-9_]+)?")
+
+
+def from_reference(target: Target) -> Rungs:
+    """How a ladder begins: the reference, and again with the target's own number of steps where a user set one."""
+    reference, steps = ReferenceTarget(REFERENCE), target.steps
+    shorter: Rungs = [(ReferenceTarget(REFERENCE, steps=steps), f"{steps} steps")] if steps else []
+    return [(reference, "digital reference"), *shorter]
+
+
+def straight(target: Target) -> Rungs:
+    """The ladder of a machine that no others lead to."""
+    return [*from_reference(target), (target, "the machine itself")]
+
+
+@dataclass(frozen=True)
+class Registered(Generic[T]):
+    """What is known of a machine, see `register_machine`."""
+
+    target: T
+    meaning: str
+    compile: Callable[[EPGraph, T], Program[T]]
+    rungs: Callable[[T], Rungs]
+    version: int
+
+    @property
+    def kind(self) -> str:
+        """Machines of one kind are made by the same code: the name up to its colon."""
+        return self.target.name.partition(":")[0]
+
+
+REGISTRY: dict[str, Registered] = {}
+
+
+def register_machine(target: T, meaning: str, *, compile: Callable[[EPGraph, T], Program[T]],
+                     rungs: Callable[[T], Rungs] = straight, version: int = 1):
+    """Make a machine known by its name, on the command line as well.
+
+    Args:
+        target: with its name and every option as it is where a user sets none.
+        meaning: what the machine computes, in a line.
+        compile: from a network and the target with a user's options to the program; Refusal where it does not fit.
+        rungs: the ladder from the reference to the target with a user's options, itself last.
+        version: of the code that decides what machines of this kind answer; cells made by another are made again.
+
+    Raises:
+        Refusal: a name that none could write, or a name or kind that is known by another definition.
+    """
+    entry, name = Registered(target, meaning, compile, rungs, version), target.name
+    if not _NAME.fullmatch(name):
+        raise Refusal("not a machine's name", where="register_machine", got=repr(name),
+                      allowed="small letters, digits and _, as kind, kind:name or kind:name/rung",
+                      remedy="choose another name")
+    if REGISTRY.get(name, entry) != entry or versions().get(entry.kind, version) != version:
+        raise Refusal("the machine is registered already, and otherwise", where="register_machine", got=name,
+                      allowed="a new name, or the same definition again; one version a kind",
+                      remedy="choose another name")
+    REGISTRY[name] = entry
+
+
+def versions() -> dict[str, int]:
+    """Kind of machine -> version of its code."""
+    return {entry.kind: entry.version for entry in REGISTRY.values()}
+
+
+def parse(text: str) -> Target:
+    """The target named by `text`, e.g. "crossbar:pcm[age=1d,adc_bits=6]".
+
+    Raises:
+        Refusal: unknown machine or option, or an option out of range.
+    """
+    name, bracket, rest = text.strip().partition("[")
+    if name not in REGISTRY or (bracket and not rest.endswith("]")):
+        raise Refusal("unknown machine", where="machine", got=repr(text), allowed=_names_near(name),
+                      remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]")
+    return parse_options(REGISTRY[name].target, rest[:-1])
+
+
+def _names_near(name: str) -> str:
+    """The rungs of the device whose rung was named, else every machine without its rungs."""
+    device = name.partition("/")[0]
+    if device != name and (rungs := [known for known in REGISTRY if known.startswith(f"{device}/")]):
+        return ", ".join((device, *rungs))
+    return ", ".join(known for known in REGISTRY if "/" not in known) + ", rungs as crossbar:pcm/aged"
