@@ -20,7 +20,7 @@ import torch.nn.functional as F
 import ep_hw
 from benchmarks.turns import HEADER, Row, cpu_seconds
 from ep_hw.data import load_data
-from ep_hw.networks.random import draw
+from ep_hw.networks.random import random_network
 from simulators.reference import FloatSubstrate, ReferenceMachine, unpool
 from simulators.relaxation import relax
 
@@ -35,7 +35,7 @@ AGREEMENT_GOAL = 0.995
 @torch.inference_mode()
 def step_over_convolutions(repeats: int) -> Row:
     """A step, and its six convolutions."""
-    substrate = FloatSubstrate.of(draw("cifar10-paper-random").lower())
+    substrate = FloatSubstrate.of(random_network("cifar10-paper-random").lower())
     images = torch.rand((BATCH, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     run = partial(relax, substrate, images, schedule="synchronous")
     states = run(steps=STEPS).states

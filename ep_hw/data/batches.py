@@ -1,6 +1,6 @@
 """CIFAR's python batches, which are pickles, read without unpickling.
 
-The notes that `ep_hw.data.pickles` takes must say what numpy says of an array of uint8. Python 2 wrote the published
+What `ep_hw.data.pickles` notes must be what numpy writes of an array of uint8. Python 2 wrote the published
 files (protocol 2); those that today's Python and numpy write have protocols 2 to 5.
 """
 
@@ -30,22 +30,22 @@ def read_batch(content: bytes, key: str, classes: int) -> tuple[np.ndarray, np.n
     return pixels, np.array(labels, np.int64)
 
 
-def _pixels(noted) -> np.ndarray:
+def _pixels(noted: object) -> np.ndarray:
     """The (N, 3072) uint8 array that a call stands for; its memory is that of the file's own bytes."""
     if not isinstance(noted, Call):
         raise ValueError("data that are no array")
-    shape, dtype, order, raw = _array(noted)
-    raw = _raw(raw)
+    shape, dtype, order, noted_raw = _array(noted)
+    raw = _raw(noted_raw)
     if not _is_uint8(dtype) or order not in ("C", "F"):
         raise ValueError("data that are no uint8")
     if not isinstance(shape, tuple) or [type(n) for n in shape] != [int, int] or shape[1] != 3072:
         raise ValueError("data that are not (N, 3072)")
     if shape[0] * 3072 != len(raw):
         raise ValueError(f"{len(raw)} bytes for {shape[0]} images")
-    return np.frombuffer(raw, np.uint8).reshape(shape, order=order)
+    return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if order == "F" else "C")
 
 
-def _array(noted: Call) -> tuple:
+def _array(noted: Call) -> tuple[object, object, str | None, object]:
     """Shape, dtype, order and bytes of an array, in either of numpy's spellings."""
     if noted.function in _RECONSTRUCT and isinstance(noted.state, tuple):
         kind, empty, fill = noted.arguments
@@ -58,7 +58,7 @@ def _array(noted: Call) -> tuple:
     raise ValueError("data that are no array of numpy")
 
 
-def _is_uint8(noted) -> bool:
+def _is_uint8(noted: object) -> bool:
     """Whether a call makes the dtype uint8 and leaves it as it is."""
     if not isinstance(noted, Call) or noted.function != "numpy.dtype" or not isinstance(noted.state, tuple):
         return False
@@ -67,7 +67,7 @@ def _is_uint8(noted) -> bool:
     return word(name) == "u1" and flags == [0, 1] and (version, word(order), *others) == _ENDIAN_FREE
 
 
-def _raw(noted) -> bytes:
+def _raw(noted: object) -> bytes:
     """Bytes, which protocol 2 of Python 3 writes as text that is encoded in latin-1."""
     if not isinstance(noted, Call):
         if type(noted) is not bytes:

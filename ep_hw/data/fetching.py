@@ -1,4 +1,4 @@
-"""Fetching a published data set: an archive at an address, known by its md5, and the files that are wanted of it."""
+"""Fetching a published data set: some files of an archive that is known by its address and md5."""
 
 import hashlib
 import tarfile
@@ -19,14 +19,25 @@ _PIECE = 2**20
 
 @dataclass(frozen=True)
 class Archive:
-    """A gzipped tar archive of at most `limit` bytes."""
+    """A gzipped tar archive.
+
+    Attributes:
+        url: its address.
+        md5: of the whole archive.
+        limit: the most bytes of the archive, and of a file in it.
+    """
 
     url: str
     md5: str
     limit: int
 
     def fetch(self, folder: str, names: Sequence[str], root: Path):
-        """Put the files `names` of the archive's `folder` into root/folder: all of them, or none, and nothing else.
+        """Put files of the archive into root/folder: all of them, or none, and nothing else.
+
+        Args:
+            folder: their folder in the archive.
+            names: of the files wanted.
+            root: where the folder is made.
 
         Raises:
             Refusal: it cannot be downloaded or written, or is not the published archive.
@@ -55,11 +66,13 @@ class Archive:
             raise OSError(f"an archive of md5 {digest.hexdigest()}, not {self.md5}")
 
     def _extract(self, path: Path, folder: Path, names: Sequence[str]):
-        """The files of those names. A member's own name and links of the archive decide nothing."""
+        """Write the files of those names; where they go, neither names nor links of the archive decide."""
         folder.mkdir()
         with tarfile.open(path) as tar:
             for name in names:
                 member = tar.getmember(f"{folder.name}/{name}")
                 if not member.isfile() or member.size > self.limit:
                     raise OSError(f"{member.name} is no file that belongs there")
-                (folder / name).write_bytes(tar.extractfile(member).read())
+                content = tar.extractfile(member)
+                assert content is not None, "a regular file has a content"
+                (folder / name).write_bytes(content.read())

@@ -1,9 +1,9 @@
 """Pickles, read without unpickling.
 
-A pickle is a program for a small stack machine. The few instructions that data are written in run here and only take
-notes: a call becomes a `Call` with its arguments, and nothing is looked up, called or built. Whoever reads the notes
-decides what they stand for. Every instruction adds one item to memory at most, so memory and time are bounded by the
-file's bytes and the number of instructions.
+A pickle is a program for a small stack machine. The few instructions that data are written in run here, and only take
+notes: a call becomes a `Call` with its arguments, and nothing is looked up, called or built. What the notes stand for
+is decided by whoever reads them. Every instruction adds at most one item to memory, so memory and time are bounded by
+the file's bytes and the number of instructions.
 
 Source of the instructions: Python's module pickletools.
 """
@@ -12,14 +12,17 @@ import pickletools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 MOST_INSTRUCTIONS = 300_000   # of published CIFAR batches: 10,000 to 200,000; of a checkpoint, some 20 a tensor
 _CHECKED_TEXT = 2**16
 _LONGEST_WORD = 200   # bytes of a key, or of the name of what a pickle calls
 _ORDERED = "collections.OrderedDict"
+_NAMES = {opcode.code: opcode.name for opcode in pickletools.opcodes}
+T = TypeVar("T")
 
 
-def read_notes(content: bytes):
+def read_notes(content: bytes) -> object:
     """What a pickle of protocol 2 to 5 leaves on the stack: plain values, `Text`, and the notes below.
 
     Raises:
@@ -41,27 +44,37 @@ class Name:
 
 @dataclass(eq=False)
 class Call:
-    """What a pickle calls, with which arguments, and the state it then gives to the result."""
+    """A call in a pickle.
+
+    Attributes:
+        function: name of what is called.
+        arguments: notes.
+        state: what the pickle then gives to the result; None where it gives nothing.
+    """
 
     function: str
-    arguments: tuple
+    arguments: tuple[Any, ...]
     state: object = None
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What a pickle leaves for its reader to find: torch's storages."""
+    """Something that a pickle names and its reader has to find: a storage of torch."""
 
     key: object
 
 
-def _key(noted):
-    """A number as it is, anything else as a short text."""
+def _key(noted: object) -> int | float | str | None:
+    """A key of a dictionary: a number or None as it is, anything else as a short text."""
     return noted if isinstance(noted, int | float | None) else word(noted)
 
 
-def word(noted) -> str:
-    """A short text; Python 2 has bytes for it."""
+def word(noted: object) -> str:
+    """A short text, for which Python 2 wrote bytes.
+
+    Raises:
+        ValueError: anything else.
+    """
     if not isinstance(noted, bytes) or len(noted) > _LONGEST_WORD:
         raise ValueError("no name where one belongs")
     return noted.decode("utf-8" if type(noted) is Text else "latin1")
@@ -71,21 +84,26 @@ class _Notes:
     """The stack machine.
 
     Attributes:
-        place: of the next byte of `content`. stack: the notes. marks: how deep the stack was at each open mark.
+        content: the pickle.
+        place: of the next byte of `content`.
+        running: whether there are instructions to follow.
+        stack: the notes.
+        marks: how deep the stack was at each open mark.
         memo: notes that are referred to again, by number.
     """
 
     def __init__(self, content: bytes):
         self.content, self.place, self.running = memoryview(content), 0, True
-        self.stack, self.marks, self.memo = [], [], {}
+        self.stack: list[object] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, object] = {}
 
-    def read(self):
+    def read(self) -> object:
         """What the pickle leaves on the stack."""
         for _ in range(MOST_INSTRUCTIONS):
-            code = self.take(1)
+            code = bytes(self.take(1))
             if code not in _INSTRUCTIONS:
-                known = pickletools.code2op.get(chr(code[0]))
-                raise ValueError(f"{known.name if known else 'no instruction'} at byte {self.place - 1}")
+                raise ValueError(f"{_NAMES.get(chr(code[0]), 'no instruction')} at byte {self.place - 1}")
             _INSTRUCTIONS[code](self)
             if not self.running:
                 break
@@ -114,11 +132,11 @@ class _Notes:
             raise ValueError("no name where one belongs")
         return word.decode("latin1")
 
-    def push(self, noted):
+    def push(self, noted: object):
         self.stack.append(noted)
 
-    def pop(self, count: int = 1) -> list:
-        """The `count` last notes, none of them below an open mark."""
+    def pop(self, count: int = 1) -> list[object]:
+        """The `count` last notes, none of them below an open mark, taken off the stack."""
         if len(self.stack) - count < (self.marks[-1] if self.marks else 0):
             raise ValueError("an empty stack")
         taken = self.stack[len(self.stack) - count:]
@@ -128,24 +146,24 @@ class _Notes:
     def mark(self):
         self.marks.append(len(self.stack))
 
-    def since_mark(self) -> list:
-        """All notes since the last mark, which is taken away."""
+    def since_mark(self) -> list[object]:
+        """All notes since the last mark, taken off the stack with it."""
         if not self.marks:
             raise ValueError("no mark")
         taken = self.pop(len(self.stack) - self.marks[-1])
         self.marks.pop()
         return taken
 
-    def top(self, kind: type):
-        """The last note, which stays, of a kind."""
-        if not self.stack or type(self.stack[-1]) is not kind:
+    def top(self, kind: type[T]) -> T:
+        """The last note, which stays on the stack, of a kind."""
+        if not self.stack or type(top := self.stack[-1]) is not kind:
             raise ValueError(f"no {kind.__name__.strip('_').lower()} where one belongs")
-        return self.stack[-1]
+        return top
 
-    def extend(self, items: list):
+    def extend(self, items: list[object]):
         self.top(list).extend(items)
 
-    def enter(self, items: list):
+    def enter(self, items: list[object]):
         """Alternating keys and values into a dictionary, each key once."""
         entries = self.top(dict)
         for key, value in zip(map(_key, items[::2]), items[1::2], strict=True):
@@ -158,7 +176,7 @@ class _Notes:
             raise ValueError("another protocol than 2 to 5")
 
     def frame(self):
-        """A part of the file that its writer flushed: all of it must be there."""
+        """The length of a part of the file, all of which must be there."""
         if self.number(8) > len(self.content) - self.place:
             raise ValueError("cut short")
 
@@ -191,12 +209,15 @@ class _Notes:
         self.push(self.memo[number])
 
 
-def _counted(width: int, signed: bool = False) -> Callable:
+Instruction = Callable[[_Notes], None]
+
+
+def _counted(width: int, signed: bool = False) -> Instruction:
     """Pushes as many bytes as the next `width` bytes say."""
     return lambda notes: notes.push(bytes(notes.take(notes.number(width, signed))))
 
 
-def _text(width: int) -> Callable:
+def _text(width: int) -> Instruction:
     """Pushes a text of as many bytes as the next `width` bytes say."""
     def act(notes: _Notes):
         text = Text(notes.take(notes.number(width)))
@@ -207,11 +228,11 @@ def _text(width: int) -> Callable:
     return act
 
 
-def _integer(width: int, signed: bool = False) -> Callable:
+def _integer(width: int, signed: bool = False) -> Instruction:
     return lambda notes: notes.push(notes.number(width, signed))
 
 
-_INSTRUCTIONS: dict[bytes, Callable[[_Notes], None]] = {
+_INSTRUCTIONS: dict[bytes, Instruction] = {
     b"\x80": _Notes.protocol,
     b"\x95": _Notes.frame,
     b".": _Notes.stop,

@@ -1,10 +1,12 @@
 """How many images of a split a network classifies correctly."""
 
 from ep_hw.data.splits import Split
+from ep_hw.networks.baselines import Baseline
+from ep_hw.networks.network import EPNetwork
 from simulators.machine import Machine
 
 
-def accuracy(net, split: Split) -> float:
+def accuracy(net: EPNetwork | Baseline, split: Split) -> float:
     """Fraction of the split that a network's own machine classifies correctly."""
     return hits(net.machine(), split)
 

@@ -1,8 +1,9 @@
-"""Calibration images of a network that brings none: the first training images of its data, as training keeps them."""
+"""Calibration images for a network that brings none: the first training images of its data, which training keeps."""
 
 import logging
 from dataclasses import replace
 from functools import cache
+from typing import overload
 
 import torch
 
@@ -15,7 +16,11 @@ from mapping.errors import Refusal
 CALIBRATION_IMAGES = 64
 
 
-def calibrated(net: EPNetwork | Baseline, data_source: DataSource = DEFAULT_SOURCE):
+@overload
+def calibrated(net: EPNetwork, data_source: DataSource = ...) -> EPNetwork: ...
+@overload
+def calibrated(net: Baseline, data_source: DataSource = ...) -> Baseline: ...
+def calibrated(net: EPNetwork | Baseline, data_source: DataSource = DEFAULT_SOURCE) -> EPNetwork | Baseline:
     """The network with calibration images: its own, or training images of its data, which is said once.
 
     Returns:

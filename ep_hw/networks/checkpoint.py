@@ -1,5 +1,6 @@
 """Checkpoints: sealed files (mapping.sealed) whose header says what the weights are. Nothing is ever unpickled."""
 
+from dataclasses import replace
 from importlib import resources
 from os.path import isfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from ep_hw.data.registry import DATA_SETS
 from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.networks.network import EPNetwork, NetworkSpec
-from ep_hw.networks.random import DRAWN, SEED, draw
+from ep_hw.networks.random import RANDOM_NETWORKS, SEED, random_network
 from mapping.errors import Refusal
 from mapping.fields import Fraction, Name, Seed, Stated, check_named
 from mapping.files import check_new, refusing, write_atomically
@@ -28,7 +29,14 @@ Images = Annotated[int, Field(ge=0, lt=2**40)]
 
 
 class TrainedOn(Stated):
-    """The data set, the seed of its split, and the numbers of training and test images."""
+    """What a network was trained on.
+
+    Attributes:
+        name: of the data set.
+        split_seed: of its splits.
+        train: how many training images.
+        test: how many test images.
+    """
 
     name: Name
     split_seed: Seed
@@ -36,13 +44,21 @@ class TrainedOn(Stated):
     test: Images
 
 
-def _architecture(spec) -> str:
-    """Which network a header's spec is of; those of EP networks do not say."""
+def _architecture(spec: object) -> str:
+    """The kind of network that a header's spec is of; the specs of EP networks do not say."""
     return str(spec.get("architecture", "ep") if isinstance(spec, dict) else getattr(spec, "architecture", "ep"))
 
 
 class Header(Stated):
-    """What a checkpoint says of itself; `accuracy` is a fraction of a split, `recipe` is kept as it was."""
+    """What a checkpoint says of itself.
+
+    Attributes:
+        name: of the network.
+        spec: its shape and dynamics.
+        recipe: that it was trained by, kept as it was.
+        data: that it was trained on.
+        accuracy: the fraction of each split that it classifies correctly.
+    """
 
     name: Name
     spec: Annotated[Annotated[NetworkSpec, Tag("ep")] | Annotated[CNNSpec, Tag("cnn")] | Annotated[ViTSpec, Tag("vit")],
@@ -52,8 +68,8 @@ class Header(Stated):
     accuracy: dict[Literal["validation", "test"], Fraction]
 
     @model_validator(mode="after")
-    def _made_for(self):
-        """Images or classes of other data would be shown to the network, or its labels counted wrong."""
+    def _made_for(self) -> "Header":
+        """A network made for other images or classes than its data set's could not be asked about it."""
         data_set, own = DATA_SETS.get(self.data.name), (self.spec.image_shape, self.spec.classes)
         if data_set and own != (data_set.image_shape, data_set.classes):
             raise ValueError(f"{data_set.name} has images {data_set.image_shape} of {data_set.classes} classes, not "
@@ -77,18 +93,19 @@ def save_checkpoint(net: EPNetwork | Baseline, path: str | Path, *, recipe: dict
 
 
 def load(model: str | Path) -> EPNetwork | Baseline:
-    """A packaged model ("digits") or a drawn one ("cifar10-paper-random") by name, or a checkpoint file.
+    """A packaged model ("digits") or a random one ("cifar10-paper-random") by name, or a checkpoint file.
 
     Raises:
         Refusal: unknown name, missing, truncated or altered file, wrong shapes, weights that are not finite.
     """
-    if str(model) in DRAWN:
-        return _drawn(str(model))
+    if str(model) in RANDOM_NETWORKS:
+        return _random(str(model))
     sealed, header = _open(model)
     arrays = sealed.arrays(_layout(header.spec, sealed))
-    network = EPNetwork if isinstance(header.spec, NetworkSpec) else Baseline
-    return network.of(header.spec, {name: torch.from_numpy(array) for name, array in arrays.items()}, header.name,
-                      _provenance(header, sealed.sha256))
+    tensors, provenance = {name: torch.from_numpy(a) for name, a in arrays.items()}, _provenance(header, sealed.sha256)
+    if isinstance(header.spec, NetworkSpec):
+        return EPNetwork.of(header.spec, tensors, header.name, provenance)
+    return Baseline.of(header.spec, tensors, header.name, provenance)
 
 
 def provenance_of(model: str | Path) -> tuple[Header, str]:
@@ -97,15 +114,15 @@ def provenance_of(model: str | Path) -> tuple[Header, str]:
     Raises:
         Refusal: see `load`.
     """
-    if str(model) in DRAWN:
-        return _header_of_drawn(net := draw(str(model))), checksum(_arrays(net))
+    if str(model) in RANDOM_NETWORKS:
+        return _header_of_random(net := random_network(str(model))), checksum(_arrays(net))
     sealed, header = _open(model)
     return header, sealed.sha256
 
 
 def model_names() -> list[str]:
     """Names that `load` knows."""
-    return [*packaged_models(), *DRAWN]
+    return [*packaged_models(), *RANDOM_NETWORKS]
 
 
 def packaged_models() -> dict[str, Path]:
@@ -114,15 +131,14 @@ def packaged_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def _drawn(name: str) -> EPNetwork:
-    """A network drawn from a seed, with the provenance of one that saw no image."""
-    net = draw(name)
-    net.provenance = _provenance(_header_of_drawn(net), checksum(_arrays(net)))
-    return net
+def _random(name: str) -> EPNetwork:
+    """A network of random weights, with the provenance of one that saw no image."""
+    net = random_network(name)
+    return replace(net, provenance=_provenance(_header_of_random(net), checksum(_arrays(net))))
 
 
-def _header_of_drawn(net: EPNetwork) -> Header:
-    seen = TrainedOn(name=DRAWN[net.name].data, split_seed=0, train=0, test=0)
+def _header_of_random(net: EPNetwork) -> Header:
+    seen = TrainedOn(name=RANDOM_NETWORKS[net.name].data, split_seed=0, train=0, test=0)
     return Header(name=net.name, spec=net.spec, recipe={"seed": SEED}, data=seen, accuracy={})
 
 
@@ -144,8 +160,8 @@ def _open(model: str | Path) -> tuple[Sealed, Header]:
     return sealed, sealed.read_as(Header)
 
 
-def _layout(spec, sealed: Sealed) -> Layout:
-    """What a spec needs, and of calibration images, which are optional, any number up to `MOST_IMAGES`."""
+def _layout(spec: NetworkSpec | CNNSpec | ViTSpec, sealed: Sealed) -> Layout:
+    """The tensors of a spec, and those calibration images that the file has, `MOST_IMAGES` at most."""
     _, shape = sealed.layout.get("calibration", ("", ()))
     if isinstance(spec, NetworkSpec) and shape:
         return {**spec.layout(), "calibration": ("float32", (min(shape[0], MOST_IMAGES), *spec.image_shape))}

@@ -1,4 +1,4 @@
-"""Families: packaged models of one data set and size, of every kind that the paper compares, each of several seeds.
+"""Families: packaged models of one data set and size, of every kind that the paper compares, each from several seeds.
 
     digits    digits-ep-s11 .. s31    digits-bp-s11 .. s31    digits-adv05-s11 ..    digits-vit-s11 .. s31    ...
 """
@@ -16,7 +16,12 @@ KINDS = {"bp": BP, "adv05": ADVERSARIAL[0], "adv10": ADVERSARIAL[1], "vit": VIT,
 
 @dataclass(frozen=True)
 class Member:
-    """A network of a family. model: its name, or its file. kind: what the paper calls networks of its kind."""
+    """A network of a family.
+
+    Attributes:
+        model: its name, or its file.
+        kind: what the paper calls networks of its kind.
+    """
 
     model: str
     kind: str
@@ -26,14 +31,15 @@ def members(model: str, names: Iterable[str]) -> tuple[Member, ...]:
     """The other members of an EP network's family, kind by kind; none where the name stands for itself alone.
 
     Args:
-        model: the name of the EP network that is compiled to hardware. names: of packaged models.
+        model: the name of the EP network that is compiled to hardware.
+        names: of packaged models.
     """
     pattern = re.compile(rf"{re.escape(model)}-({'|'.join(KINDS)})(-s\d+)?")
-    found = [Member(name, KINDS[match[1]]) for name in names if (match := pattern.fullmatch(name))]
-    return tuple(sorted(found, key=lambda member: list(KINDS.values()).index(member.kind)))
+    family = [Member(name, KINDS[match[1]]) for name in names if (match := pattern.fullmatch(name))]
+    return tuple(sorted(family, key=lambda member: list(KINDS.values()).index(member.kind)))
 
 
-def one_of_each(found: Iterable[Member]) -> tuple[Member, ...]:
+def one_of_each(family: Iterable[Member]) -> tuple[Member, ...]:
     """The first baseline of each kind; an EP network stands for itself."""
-    first = {member.kind: member for member in reversed(tuple(found)) if member.kind != EP}
+    first = {member.kind: member for member in reversed(tuple(family)) if member.kind != EP}
     return tuple(reversed(first.values()))

@@ -19,10 +19,13 @@ from simulators.reference import FloatProjection, FloatSubstrate, ReferenceMachi
 
 
 class NetworkSpec(ConvolutionalSpec):
-    """Shape and dynamics of an EP-CNN, as the checkpoint's header keeps them.
+    """Shape and dynamics of an EP-CNN, as the checkpoint's header keeps them; `scale` is three standard deviations.
 
-    `scale` is three standard deviations in the paper's recipe; `steps` is the longest free phase, in time steps (an
-    alternating sweep is two).
+    Attributes:
+        slope: of the activation clamp(slope x, 0, 1).
+        schedule: which layers a time step updates.
+        steps: the longest free phase, in time steps (an alternating sweep is two).
+        tolerance: residual at which an image's free phase ends.
     """
 
     slope: Positive = 0.5
@@ -38,11 +41,16 @@ class NetworkSpec(ConvolutionalSpec):
 
 @dataclass(eq=False)
 class EPNetwork:
-    """Weights of an EP-CNN: `weights[n]` (C_out, C_in, k, k) and `biases[n]` (C_out,) for layers n, readout last.
+    """An EP-CNN: its tensors are what training changes.
 
-    `calibration` holds some training images (N, C, H, W) that size a machine's converters when it is compiled.
-    `provenance` is the checkpoint's header (spec, recipe, data, accuracy) and the sha256 of its tensors, empty for a
-    network made here.
+    Attributes:
+        spec: shape and dynamics.
+        weights: (C_out, C_in, k, k) of each layer, the readout last.
+        biases: (C_out,) of each layer, the readout last.
+        calibration: (N, C, H, W) training images that size a machine's converters when it is compiled.
+        name: in results and files.
+        provenance: the checkpoint's header (spec, recipe, data, accuracy) and the sha256 of its tensors; empty for a
+            network made here.
     """
 
     machines: ClassVar[tuple[str, ...]] = ("reference", "loihi", "crossbar:pcm")  # evaluated where none is named
@@ -55,10 +63,11 @@ class EPNetwork:
     provenance: dict = field(default_factory=dict, repr=False)
 
     @classmethod
-    def initialise(cls, spec: NetworkSpec, seed: int, dtype=torch.float32) -> "EPNetwork":
+    def initialise(cls, spec: NetworkSpec, seed: int, dtype: torch.dtype = torch.float32) -> "EPNetwork":
         """Uniform in +-1/sqrt(fan-in), torch's default for convolutions."""
         generator = torch.Generator().manual_seed(seed)
-        weights, biases = [], []
+        weights: list[torch.Tensor] = []
+        biases: list[torch.Tensor] = []
         for shape in layer_shapes(spec):
             bound = 1 / math.sqrt(math.prod(shape[1:]))
             for store, size in ((weights, shape), (biases, shape[:1])):
@@ -74,8 +83,8 @@ class EPNetwork:
         """
         _check_images(tensors.get("calibration"))
         depth = len(layer_shapes(spec))
-        net = cls(spec, *([tensors[f"{kind}{n}"] for n in range(depth)] for kind in ("weight", "bias")),
-                  tensors.get("calibration"), name, provenance)
+        weights, biases = ([tensors[f"{kind}{n}"] for n in range(depth)] for kind in ("weight", "bias"))
+        net = cls(spec, weights, biases, tensors.get("calibration"), name, provenance)
         net._graph()
         return net
 
@@ -86,11 +95,10 @@ class EPNetwork:
         return named if self.calibration is None else {**named, "calibration": self.calibration}
 
     def to(self, device: str) -> "EPNetwork":
-        """Itself, with weights on that device, laid out as its convolutions like them."""
+        """The network with its weights on that device, in the memory format that is fastest there."""
         layout = torch.channels_last if device == "cuda" else torch.preserve_format
-        self.weights = [w.to(device, memory_format=layout) for w in self.weights]
-        self.biases = [b.to(device) for b in self.biases]
-        return self
+        return replace(self, weights=[w.to(device, memory_format=layout) for w in self.weights],
+                       biases=[b.to(device) for b in self.biases])
 
     def machine(self, device: str = "cpu") -> ReferenceMachine:
         """The digital reference."""
@@ -135,8 +143,8 @@ class EPNetwork:
             for n, (w, b) in enumerate(arrays[:-1]))
         populations = tuple(Population(f"layer{n + 1}", post, spec.slope) for n, (*_, post) in enumerate(geometry))
         readout = Coupling("readout", *arrays[-1], 0, 1, geometry[-1][2])
-        return EPGraph(spec.image_shape, np.float32(spec.mean), np.float32(spec.scale), populations, couplings,
-                       readout, spec.schedule, spec.steps, spec.tolerance)
+        return EPGraph(spec.image_shape, np.array(spec.mean, np.float32), np.array(spec.scale, np.float32),
+                       populations, couplings, readout, spec.schedule, spec.steps, spec.tolerance)
 
 
 def layer_shapes(spec: NetworkSpec) -> list[tuple[int, int, int, int]]:
@@ -152,10 +160,10 @@ def _check_images(images: torch.Tensor | None):
                       allowed="one or more, with values in [0, 1]", remedy="train again or load an earlier checkpoint")
 
 
-def _record(graph: EPGraph, images) -> Activity:
+def _record(graph: EPGraph, images: torch.Tensor) -> Activity:
     states = ReferenceMachine(graph).relax(images).states
     return Activity(_numpy(images), tuple(map(_numpy, states)))
 
 
-def _numpy(tensor) -> np.ndarray:
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().float().contiguous().numpy().copy()

@@ -1,9 +1,9 @@
-"""Untrained networks whose weights are drawn from a fixed seed: to see what a machine makes of a network's size.
+"""Untrained networks with random weights from a fixed seed: to see what a machine makes of a network's size.
 
-They are named like packaged models and every command takes them; nothing they say of an image means anything.
+They are named like packaged models and every command takes them; their answers mean nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,23 +19,24 @@ PAPER = NetworkSpec(image_shape=(3, 32, 32), channels=(128, 256, 512, 512), padd
                     schedule="synchronous", steps=250)
 
 
-
 @dataclass(frozen=True)
-class Drawn:
-    """A network to draw, and the data set whose images fit it."""
+class RandomNetwork:
+    """A network to be given random weights.
+
+    Attributes:
+        spec: its shape.
+        data: the data set whose images fit it.
+    """
 
     spec: NetworkSpec
     data: str
 
 
-DRAWN = {"cifar10-paper-random": Drawn(PAPER, "cifar10")}
+RANDOM_NETWORKS = {"cifar10-paper-random": RandomNetwork(PAPER, "cifar10")}
 
 
-def draw(name: str) -> EPNetwork:
-    """The network of a name in `DRAWN`, without provenance."""
-    spec = DRAWN[name].spec
-    net = EPNetwork.initialise(spec, SEED)
-    net.name = name
-    net.calibration = torch.rand((CALIBRATION_IMAGES, *spec.image_shape),
-                                 generator=torch.Generator().manual_seed(SEED))
-    return net
+def random_network(name: str) -> EPNetwork:
+    """The network of a name in `RANDOM_NETWORKS`, without provenance."""
+    spec, generator = RANDOM_NETWORKS[name].spec, torch.Generator().manual_seed(SEED)
+    images = torch.rand((CALIBRATION_IMAGES, *spec.image_shape), generator=generator)
+    return replace(EPNetwork.initialise(spec, SEED), name=name, calibration=images)

@@ -4,14 +4,33 @@ import math
 
 from pydantic import model_validator
 
-from mapping.fields import Classes, Count, Finite, ImageShape, Padding, PerChannel, PerLayer, Scale, Stated, check_size
+from mapping.fields import (
+    Classes,
+    Count,
+    Depth,
+    Finite,
+    ImageShape,
+    Padding,
+    PerChannel,
+    PerLayer,
+    Scale,
+    Stated,
+    check_size,
+)
 from mapping.sealed import Layout
 
 Shape = tuple[int, int, int]
 
 
 class ImageSpec(Stated):
-    """Images (C, H, W) and how they are normalised: `scale` divides the centred image, (image - mean) / scale."""
+    """Images and how they are normalised: (image - mean) / scale.
+
+    Attributes:
+        image_shape: (C, H, W).
+        classes: how many the network tells apart.
+        mean: subtracted from each channel.
+        scale: divides each channel of the centred image.
+    """
 
     image_shape: ImageShape
     classes: Classes
@@ -19,21 +38,27 @@ class ImageSpec(Stated):
     scale: PerChannel[Scale]
 
     @model_validator(mode="after")
-    def _normalisation(self):
+    def _normalisation(self) -> "ImageSpec":
         if not len(self.mean) == len(self.scale) == self.image_shape[0]:
             raise ValueError("mean and scale must have one entry per image channel each")
         return self
 
 
 class Chain(Stated):
-    """Channels, paddings and pools of convolutional layers, one entry a layer each."""
+    """Convolutional layers, one entry a layer in each field.
+
+    Attributes:
+        channels: that a layer puts out.
+        paddings: pixels of zeros on each side.
+        pools: sides of the max-pools, 1 for none.
+    """
 
     channels: PerLayer[Count]
     paddings: PerLayer[Padding]
     pools: PerLayer[Count]
 
     @model_validator(mode="after")
-    def _lengths(self):
+    def _lengths(self) -> "Chain":
         if not len(self.channels) == len(self.paddings) == len(self.pools):
             raise ValueError("one entry a layer is needed in channels, paddings and pools")
         return self
@@ -45,13 +70,14 @@ class ConvolutionalSpec(ImageSpec, Chain):
     kernel: Count = 3
 
     @model_validator(mode="after")
-    def _sizes(self):
+    def _sizes(self) -> "ConvolutionalSpec":
         units = sum(math.prod(unpooled) for _, unpooled, _ in self.geometry())
         check_size(count_weights(self.layout()), units)
         return self
 
     @property
     def size(self) -> str:
+        """The channels, as in "8x16"."""
         return "x".join(map(str, self.channels))
 
     def layout(self) -> Layout:
@@ -64,16 +90,61 @@ class ConvolutionalSpec(ImageSpec, Chain):
         Raises:
             ValueError: a kernel or a pool that does not fit its map.
         """
-        rows, pre = [], self.image_shape
+        rows: list[tuple[Shape, Shape, Shape]] = []
+        pre = self.image_shape
         for n, (channels, padding, pool) in enumerate(zip(self.channels, self.paddings, self.pools), 1):
-            side = [length + 2 * padding - self.kernel + 1 for length in pre[1:]]
-            unpooled, post = (channels, *side), (channels, *(length // pool for length in side))
+            height, width = (length + 2 * padding - self.kernel + 1 for length in pre[1:])
+            unpooled, post = (channels, height, width), (channels, height // pool, width // pool)
             if min(post) < 1:
                 raise ValueError(f"nothing is left of a map of {pre[1]}x{pre[2]} in layer {n}: kernel {self.kernel}, "
                                  f"padding {padding}, pool {pool}")
             rows.append((pre, unpooled, post))
             pre = post
         return rows
+
+
+class Transformer(Stated):
+    """Blocks of a vision transformer.
+
+    Attributes:
+        patch: side of the square patches that an image is cut into, in pixels.
+        layers: how many blocks there are.
+        heads: of each block's attention.
+        dim: numbers in a token.
+        hidden: units in the hidden layer of each block's MLP.
+    """
+
+    patch: Count
+    layers: Depth
+    heads: Count
+    dim: Count
+    hidden: Count
+
+
+class TransformerSpec(ImageSpec, Transformer):
+    """A vision transformer on images of one shape."""
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "TransformerSpec":
+        if self.dim % self.heads or any(side % self.patch for side in self.image_shape[1:]):
+            raise ValueError("dim must be a multiple of heads, and the image's sides of patch")
+        values = self.tokens * (4 * self.dim + self.hidden + self.heads * self.tokens)
+        check_size(count_weights(self.layout()), self.layers * values)
+        return self
+
+    @property
+    def tokens(self) -> int:
+        """Patches, and the class token."""
+        return 1 + (self.image_shape[1] // self.patch) * (self.image_shape[2] // self.patch)
+
+    @property
+    def size(self) -> str:
+        """Layers, heads and dim in words."""
+        return f"{self.layers} layers, {self.heads} heads, dim {self.dim}"
+
+    def layout(self) -> Layout:
+        """Type and shape of every tensor of the network, by name."""
+        raise NotImplementedError
 
 
 def count_weights(layout: Layout) -> int:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import singledispatch
 
 import torch
@@ -86,7 +87,8 @@ class EPLearner(Learner):
     """Equilibrium propagation by the symmetric rule (ep_hw.learning.rule)."""
 
     def __init__(self, recipe: Recipe, net: EPNetwork, device: str):
-        self.net, self.rates = net.to(device), recipe.rates
+        self.net = net = net.to(device)
+        self.rates = recipe.rates
         groups = [{"params": [w, b], "lr": rate} for w, b, rate in zip(net.weights, net.biases, recipe.rates)]
         self.optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
         self._contrast, self._noise = Contrast(recipe, net.substrate()), recipe.weight_noise
@@ -118,8 +120,7 @@ class EPLearner(Learner):
             vector.copy_(tensors[f"limit.{n}"])
 
     def finished(self, images):
-        self.net.calibration = images.clone()
-        return self.net.to("cpu")
+        return replace(self.net.to("cpu"), calibration=images.clone())
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -89,8 +89,7 @@ def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, splits, dev
         _train_epoch(learner, recipe, train_split, seed, at if epoch == at.epoch else _Place(epoch), part)
         part.save(_Place(epoch + 1))
         log(_epoch_line(learner, recipe, watched, epoch, time.perf_counter() - started))
-    net = learner.finished(train_split.images[:CALIBRATION_IMAGES])
-    net.name = name
+    net = replace(learner.finished(train_split.images[:CALIBRATION_IMAGES]), name=name)
     save_checkpoint(net, out, recipe={**recipe.model_dump(mode="json"), "seed": seed},
                     data={"name": recipe.data, "split_seed": SPLIT_SEED, "train": len(train_split),
                           "test": len(held_out["test"])},

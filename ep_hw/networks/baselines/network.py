@@ -1,17 +1,15 @@
 """A trained feed-forward network: what a checkpoint of kind bp, adv or vit holds."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NoReturn
 
 import torch
-from pydantic import model_validator
 from torch import nn
 
 from ep_hw.networks.baselines.layouts import convolutional_layout, transformer_layout
 from ep_hw.networks.baselines.modules import VisionTransformer, convolutional
-from ep_hw.networks.shapes import ConvolutionalSpec, ImageSpec, count_weights
+from ep_hw.networks.shapes import ConvolutionalSpec, TransformerSpec
 from mapping.errors import Refusal
-from mapping.fields import Count, Depth, check_size
 from mapping.sealed import Layout
 from simulators.module import Interface, ModuleMachine, ModuleProgram
 
@@ -25,38 +23,17 @@ class CNNSpec(ConvolutionalSpec):
         return convolutional_layout(self)
 
     def build(self) -> nn.Module:
+        """The network with initial weights."""
         return convolutional(self)
 
 
-class ViTSpec(ImageSpec):
-    """A vision transformer: `layers` blocks of `heads` heads on tokens of `dim`, `hidden` units in each block's MLP."""
+class ViTSpec(TransformerSpec):
+    """A vision transformer."""
 
     architecture: Literal["vit"] = "vit"
-    patch: Count
-    layers: Depth
-    heads: Count
-    dim: Count
-    hidden: Count
-
-    @model_validator(mode="after")
-    def _sizes(self):
-        if self.dim % self.heads or any(side % self.patch for side in self.image_shape[1:]):
-            raise ValueError("dim must be a multiple of heads, and the image's sides of patch")
-        values = self.tokens * (4 * self.dim + self.hidden + self.heads * self.tokens)
-        check_size(count_weights(self.layout()), self.layers * values)
-        return self
-
-    @property
-    def tokens(self) -> int:
-        """Patches, and the class token."""
-        return 1 + (self.image_shape[1] // self.patch) * (self.image_shape[2] // self.patch)
 
     def layout(self) -> Layout:
         return transformer_layout(self)
-
-    @property
-    def size(self) -> str:
-        return f"{self.layers} layers, {self.heads} heads, dim {self.dim}"
 
     def build(self) -> nn.Module:
         return VisionTransformer(self)
@@ -74,14 +51,14 @@ class Baseline:
     provenance: dict = field(default_factory=dict, repr=False)
 
     @classmethod
-    def initialise(cls, spec, seed: int) -> "Baseline":
-        """torch's own initial weights, drawn from `seed` alone."""
+    def initialise(cls, spec: CNNSpec | ViTSpec, seed: int) -> "Baseline":
+        """torch's own initial weights, which follow from `seed` alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(spec, spec.build())
 
     @classmethod
-    def of(cls, spec, tensors: dict[str, torch.Tensor], name: str, provenance: dict) -> "Baseline":
+    def of(cls, spec: CNNSpec | ViTSpec, tensors: dict[str, torch.Tensor], name: str, provenance: dict) -> "Baseline":
         """From a checkpoint's tensors.
 
         Raises:
@@ -93,9 +70,7 @@ class Baseline:
                               allowed="finite numbers", remedy="train again or load an earlier checkpoint")
         net = cls.initialise(spec, 0)
         net.module.load_state_dict(tensors)
-        net.module.eval()
-        net.name, net.provenance = name, provenance
-        return net
+        return cls(spec, net.module.eval(), name, provenance)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a checkpoint keeps."""
@@ -116,7 +91,7 @@ class Baseline:
                 self.lower()
         return {name: ModuleProgram(self.module, Interface(self.spec.image_shape, self.spec.classes)) for name in names}
 
-    def lower(self):
+    def lower(self) -> NoReturn:
         """Never: there is no EPGraph of a feed-forward network.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Files of torch.save, read without torch's loader: nothing is called, and nothing is believed that was not checked.
+"""Files of torch.save, read without torch's loader: nothing in them is called, and all that they claim is checked.
 
 Such a file is a zip, not compressed: `ROOT/data.pkl` is a pickle that says which numbers of which storage make a
 tensor, `ROOT/data/KEY` holds the bytes of a storage. Every member's checksum is verified before anything else is read,
@@ -9,7 +9,7 @@ import math
 import struct
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +34,12 @@ class StoredTensor:
     """Which numbers of which storage make a tensor.
 
     Attributes:
-        member: the storage's file in the archive. dtype: of its numbers. length: how many there are.
-        offset: of the tensor's first number. size, stride: of the tensor, in numbers.
+        member: the storage's file in the archive.
+        dtype: of its numbers.
+        length: how many numbers it has.
+        offset: place of the tensor's first number.
+        size: of the tensor.
+        stride: of the tensor, in numbers.
     """
 
     member: str
@@ -46,7 +50,14 @@ class StoredTensor:
     stride: tuple[int, ...]
 
     def check(self, stored: int):
-        """Raises ValueError where the tensor does not fit the `stored` bytes of its storage, or overlaps itself."""
+        """Check the tensor against its storage.
+
+        Args:
+            stored: bytes of the storage.
+
+        Raises:
+            ValueError: the tensor does not fit it, or overlaps itself.
+        """
         reach = 1
         for stride, size in sorted((stride, size) for size, stride in zip(self.size, self.stride) if size > 1):
             if stride < reach:
@@ -60,10 +71,12 @@ class StoredTensor:
 
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """A file of torch.save whose members are whole.
+    """A file of torch.save whose checksums were verified.
 
     Attributes:
-        content: what it holds, as `ep_hw.data.pickles` notes it. root: its folder in the zip, with a slash.
+        path: the file.
+        content: what it holds, as `ep_hw.data.pickles` notes it.
+        root: its folder in the zip, with a slash.
         sizes: name of each member -> its bytes.
     """
 
@@ -72,7 +85,7 @@ class Archive:
     root: str
     sizes: dict[str, int]
 
-    def stored(self, name: str, noted) -> StoredTensor:
+    def stored(self, name: str, noted: object) -> StoredTensor:
         """What a tensor of the state dict is made of.
 
         Raises:
@@ -91,12 +104,12 @@ class Archive:
         """
         with self._reading(name), zipfile.ZipFile(self.path) as members:
             numbers = torch.frombuffer(bytearray(members.read(tensor.member)), dtype=tensor.dtype)
-            found = numbers.as_strided(tensor.size, tensor.stride, tensor.offset).to(torch.float32).contiguous()
-            if not found.isfinite().all():
+            read = numbers.as_strided(tensor.size, tensor.stride, tensor.offset).to(torch.float32).contiguous()
+            if not read.isfinite().all():
                 raise ValueError("one with numbers that are NaN, infinite or too large for float32")
-        return found
+        return read
 
-    def _reading(self, name: str):
+    def _reading(self, name: str) -> AbstractContextManager[None]:
         return refusing("a tensor cannot be read", where=f"{self.path}, {name}", allowed=_DENSE,
                         remedy="save the state dict of a model with dense, finite weights")
 
@@ -138,10 +151,10 @@ def _members(path: Path) -> Iterator[zipfile.ZipFile]:
 def _check_directory(path: Path):
     """Raises ValueError where a zip has no end, or is larger than any of torch.save's, or its list of members is."""
     with open(path, "rb") as file:
-        end = zipfile._EndRecData(file)
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # the module's own, which its stubs leave out
     if not end:
         raise ValueError("half of it: a zip archive without its end")
-    size, listed = path.stat().st_size, end[zipfile._ECD_SIZE]
+    size, listed = path.stat().st_size, end[zipfile._ECD_SIZE]  # type: ignore[attr-defined]
     if size > LARGEST_FILE or listed > LARGEST_DIRECTORY:
         raise ValueError(f"{size} bytes, {listed} of them a list of members")
 
@@ -160,12 +173,12 @@ def _check_members(members: zipfile.ZipFile, size: int):
         raise ValueError(f"a wrong checksum of {bad!r}")
 
 
-def is_tensor(noted) -> bool:
+def is_tensor(noted: object) -> bool:
     """Whether a note stands for a tensor of any kind."""
     return isinstance(noted, Call) and noted.function.startswith("torch._utils._rebuild_")
 
 
-def _stored(noted, root: str) -> StoredTensor:
+def _stored(noted: object, root: str) -> StoredTensor:
     """Raises ValueError where a note is none of torch's for a dense tensor."""
     if isinstance(noted, Call) and noted.function == _PARAMETER and noted.arguments:
         noted = noted.arguments[0]
@@ -182,11 +195,18 @@ def _stored(noted, root: str) -> StoredTensor:
     return StoredTensor(f"{root}data/{key}", dtype, length, offset, size, stride)
 
 
-def _storage(reference) -> tuple[torch.dtype, str, object]:
-    """Type, key and length of a storage."""
+def _storage(reference: object) -> tuple[torch.dtype, str, int]:
+    """Type, key and length of a storage.
+
+    Raises:
+        ValueError: there is none.
+    """
     fields = reference.key if isinstance(reference, Reference) else None
     if not isinstance(fields, tuple) or len(fields) != 5 or not isinstance(fields[1], Name):
         raise ValueError("one without a storage")
-    if fields[1].name not in DTYPES:
-        raise ValueError(f"one of {fields[1].name!r}")
-    return DTYPES[fields[1].name], word(fields[2]), fields[4]
+    _, kind, key, _, length = fields
+    if kind.name not in DTYPES:
+        raise ValueError(f"one of {kind.name!r}")
+    if type(length) is not int:
+        raise ValueError("one of impossible sizes")
+    return DTYPES[kind.name], word(key), length

@@ -2,8 +2,8 @@
 
 The map says of the network what its tensors do not (`KeyMap`). What no machine here computes is refused by name. The
 check then runs the stated dynamics on the file's own tensors (`Source`) and compares states and logits. It finds
-weights that were read wrongly, not a map that says another slope or normalisation than they were trained with: that
-shows in accuracy alone (`trial`).
+weights that were read wrongly. It cannot find a map that states another slope or normalisation than those of training:
+only accuracy shows that (`trial`).
 """
 
 import os
@@ -37,7 +37,9 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path, *,
     """Turn a file of torch.save into a checkpoint, with calibration images of its data where these are there.
 
     Args:
+        file: to import.
         keys: "laborieux", "advep", or a TOML file of the fields of `KeyMap`.
+        out: the checkpoint to write.
         data_source: where its data lie, of which it keeps calibration images.
         stated: fields that the map leaves open; `stride` is that of every convolution.
 
@@ -55,8 +57,7 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path, *,
     key_map = load_map(keys, stated, recorded(archive.content))
     _check_representable(key_map, file)
     layers = read_layers(archive, key_map)
-    net = _network(key_map, layers, file)
-    net.name = Path(out).stem
+    net = _network(key_map, layers, file, Path(out).stem)
     difference = compare(net, Source(key_map, layers))
     if not difference <= CHECKED_TO:
         raise Refusal("the imported network moves differently from its source", where=str(file),
@@ -64,14 +65,16 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path, *,
                       remedy="report this: a file that was read rightly cannot do so")
     save_checkpoint(calibrated(net, data_source), out, data=net.provenance["data"], accuracy={},
                     recipe={"imported": Path(file).name, "keys": key_map.model_dump(mode="json")})
-    return load(out), difference
+    written = load(out)
+    assert isinstance(written, EPNetwork)
+    return written, difference
 
 
 def trial(net: EPNetwork, data_source: DataSource = DEFAULT_SOURCE) -> tuple[int, int] | None:
-    """Right answers on the first `TRIED_IMAGES` test images of the data that a key map named, and how many these are.
+    """Try a network on the first `TRIED_IMAGES` test images of its data.
 
     Returns:
-        None where the data are not there.
+        How many answers are right, and of how many; None where the data are not there.
     """
     try:
         test = load_data(net.provenance["data"]["name"], "test", data_source).take(slice(TRIED_IMAGES))
@@ -89,15 +92,15 @@ def compare(net: EPNetwork, source: Source) -> float:
     return max((a - b).abs().max().item() for a, b in zip((*ours.states, ours.logits), (*states, logits)))
 
 
-def _check_representable(keys: KeyMap, file):
-    if found := keys.foreign():
-        raise Refusal("a network that cannot be represented", where=str(file), got=", ".join(found),
+def _check_representable(keys: KeyMap, file: str | Path):
+    if foreign := keys.foreign():
+        raise Refusal("a network that cannot be represented", where=str(file), got=", ".join(foreign),
                       allowed="the cross-entropy, a readout outside the energy, max-pools, strides of 1",
                       remedy="train such a network (--loss cel --softmax --pools m... --strides 1 ... in the code of "
                              "Laborieux et al.)")
 
 
-def _network(keys: KeyMap, layers: list[Layer], file) -> EPNetwork:
+def _network(keys: KeyMap, layers: list[Layer], file: str | Path, name: str) -> EPNetwork:
     *hidden, (readout, bias) = layers
     classes = DATA_SETS[keys.data].classes
     if len(readout) != classes:
@@ -111,5 +114,5 @@ def _network(keys: KeyMap, layers: list[Layer], file) -> EPNetwork:
         spec = NetworkSpec(**settings, channels=tuple(len(weight) for weight, _ in hidden), classes=len(readout),
                            kernel=hidden[0][0].shape[-1])
     weights = [*(weight for weight, _ in hidden), readout.view(-1, *spec.geometry()[-1][2])]
-    return EPNetwork(spec, weights, [*(b for _, b in hidden), bias], provenance={
+    return EPNetwork(spec, weights, [*(b for _, b in hidden), bias], name=name, provenance={
         "data": {"name": keys.data, "split_seed": SPLIT_SEED, "train": 0, "test": 0}})

@@ -47,10 +47,26 @@ Pattern = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_pattern
 class KeyMap(Stated):
     """Names of the tensors of layer n = 0, 1, ..., the readout last, and the settings of the network.
 
-    `state_dict` is the entry that holds the state dict, where the file holds more than that. `loss` and `readout` are
-    those of training: a readout inside the energy feeds back, one outside only reads the top layer. `pool` is the kind
-    of all pools, `pools` their sides, which are also how far they move; `strides` are those of the convolutions. See
-    `NetworkSpec` for the rest. Channels, kernel and classes follow from the tensors.
+    Channels, kernel and classes follow from the tensors.
+
+    Attributes:
+        data: the data set that it was trained on.
+        image_shape: (C, H, W) of its images.
+        state_dict: the entry that holds the state dict, where the file holds more than that.
+        weight: name of layer n's weight, with {n} where the number stands.
+        bias: name of its bias.
+        loss: that it was trained on.
+        readout: "inside" the energy it feeds back, "outside" it only reads the top layer.
+        paddings: of the convolutions.
+        strides: of the convolutions.
+        pool: kind of all pools.
+        pools: their sides, which are also their strides.
+        slope: of the activation, see `NetworkSpec`.
+        mean: see `ImageSpec`.
+        scale: see `ImageSpec`.
+        schedule: see `NetworkSpec`.
+        steps: see `NetworkSpec`.
+        tolerance: see `NetworkSpec`.
     """
 
     data: DataName
@@ -72,7 +88,7 @@ class KeyMap(Stated):
     tolerance: Positive = 1e-3
 
     @model_validator(mode="after")
-    def _fits(self):
+    def _fits(self) -> "KeyMap":
         if self.image_shape != (shape := DATA_SETS[self.data].image_shape):
             raise ValueError(f"images of {self.data} have shape {shape}")
         if not len(self.paddings) == len(self.strides) == len(self.pools):
@@ -93,7 +109,7 @@ class KeyMap(Stated):
                   "a readout inside the energy": self.readout == "inside",
                   "average pools": self.pool == "average" and max(self.pools) > 1,
                   "convolutions with a stride": max(self.strides) > 1}
-        return [name for name, found in stated.items() if found]
+        return [name for name, true in stated.items() if true]
 
     def sentence(self) -> str:
         """What is assumed of the network's dynamics."""
@@ -106,14 +122,16 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
              recorded: Mapping[str, object] | None = None) -> KeyMap:
     """A packaged map by name, or a TOML file, completed by what else is known of the network.
 
+    A packaged map assumes what the files of its code do not say; a warning tells the user.
+
     Args:
+        name: of the packaged map, or its file.
         stated: fields on the command line; a `stride` is that of every convolution.
         recorded: fields that the imported file itself records.
 
-    What a packaged map assumes, because its code's files do not say it, is said in a warning.
-
     Raises:
-        Refusal: no such file, a field that is unknown or out of range, or of which two things are said, or nothing is.
+        Refusal: no such file, a field that is unknown or out of range, one that nothing says, or one that is said
+            twice and differently.
     """
     path = Path(str(resources.files(__package__) / PACKAGED[name])) if name in PACKAGED else Path(name)
     with refusing("no readable key map", where=f"--map {name}", remedy="correct it, or what is stated beside it",
@@ -125,23 +143,23 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
         missing = [field for field in ASKED if field not in merged]
         if missing and not assumed:
             raise Refusal("it is not stated how the network was trained", where=f"--map {name}",
-                          got=f"nothing on {', '.join(missing)}", allowed=", ".join(map(ASKED.get, missing)),
+                          got=f"nothing on {', '.join(missing)}", allowed=", ".join(ASKED[field] for field in missing),
                           remedy=_SPELLED)
         read = read_as(KeyMap, merged | {field: assumed[field] for field in missing})
     if missing:
         logging.getLogger(__name__).warning(
             "--map %s: how the network was trained is not stated; assumed is %s. If that is wrong (mse is this code's "
             "default), what comes out is another network: state %s", name, read.sentence(),
-            ", ".join(map(ASKED.get, missing)))
+            ", ".join(ASKED[field] for field in missing))
     return read
 
 
 def _spread(stated: Mapping[str, object], fields: dict) -> dict:
     """What is stated, with a stride for each convolution that the map has a padding for."""
-    found = {name: value for name, value in stated.items() if value is not None}
-    if "stride" in found and isinstance(fields.get("paddings"), list):
-        found["strides"] = [found.pop("stride")] * len(fields["paddings"])
-    return found
+    spread = {name: value for name, value in stated.items() if value is not None}
+    if "stride" in spread and isinstance(fields.get("paddings"), list):
+        spread["strides"] = [spread.pop("stride")] * len(fields["paddings"])
+    return spread
 
 
 def _agreed(sources: dict[str, Mapping[str, object]]) -> dict:
@@ -150,12 +168,12 @@ def _agreed(sources: dict[str, Mapping[str, object]]) -> dict:
     Raises:
         Refusal: two of them disagree.
     """
-    found: dict[str, tuple[str, object]] = {}
+    agreed: dict[str, tuple[str, object]] = {}
     for source, fields in sources.items():
         for name, value in fields.items():
-            if name in found and found[name][1] != value:
-                first, other = found[name]
+            if name in agreed and agreed[name][1] != value:
+                first, other = agreed[name]
                 raise Refusal("two things are said of the network", where=name, got=f"{other} ({first}) and {value} "
                               f"({source})", allowed="one", remedy="correct the one that is wrong")
-            found[name] = source, value
-    return {name: value for name, (_, value) in found.items()}
+            agreed[name] = source, value
+    return {name: value for name, (_, value) in agreed.items()}

@@ -1,4 +1,4 @@
-"""The layers of a network in a state dict: that they are all there, and make a network, before any is read."""
+"""The layers of a network in a state dict: checked to be all there and to make a network before any is read."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ def read_layers(archive: Archive, keys: KeyMap) -> list[Layer]:
     names = [(keys.key("weight", n), keys.key("bias", n)) for n in range(len(keys.paddings) + 1)]
     _check_depth(archive, state, keys)
     _check_names(archive, state, names)
-    stored = [[archive.stored(name, state[name]) for name in pair] for pair in names]
+    stored = [(archive.stored(weight, state[weight]), archive.stored(bias, state[bias])) for weight, bias in names]
     for (weight, bias), (_, name) in zip(stored, names):
         if bias.size != weight.size[:1]:
             raise _unfit(archive, name, f"a bias of size {bias.size} for a weight of {weight.size}",
@@ -39,7 +39,8 @@ def read_layers(archive: Archive, keys: KeyMap) -> list[Layer]:
     if any(tensor.dtype is torch.float64 for tensors in stored for tensor in tensors):
         logging.getLogger(__name__).warning("%s: weights in float64 are rounded to float32",
                                             printable(str(archive.path)))
-    return [tuple(map(archive.tensor, pair, tensors)) for pair, tensors in zip(names, stored)]
+    return [(archive.tensor(names[0], weight), archive.tensor(names[1], bias))
+            for names, (weight, bias) in zip(names, stored)]
 
 
 def state_dict(archive: Archive, entry: str | None) -> dict[str, Call]:
@@ -91,7 +92,7 @@ def _check_names(archive: Archive, state: dict, names: list[tuple[str, str]]):
 
 def _last_map(archive: Archive, keys: KeyMap, convolutions: list[tuple[Size, str]]) -> Size:
     """Shape (C, H, W) of the map that the readout reads."""
-    kernel, shape = convolutions[0][0][-1], keys.image_shape
+    kernel, shape = convolutions[0][0][-1], tuple(keys.image_shape)
     for (size, name), padding, stride, pool in zip(convolutions, keys.paddings, keys.strides, keys.pools):
         _check_convolution(archive, name, size, shape[0], kernel)
         sides = [(max(side + 2 * padding - kernel, -1) // stride + 1) // pool for side in shape[1:]]

@@ -1,12 +1,14 @@
-"""What a checkpoint records of the options that it was trained with, where it does.
+"""The options that a checkpoint of other code was trained with, where it records them.
 
 The options are those of the training script of Laborieux et al. (main.py), which other EP code took over.
 """
 
+from typing import Any
+
 from ep_hw.data.pickles import Call, Text, word
 
 ENTRIES = ("args", "arguments", "config", "hparams", "hyperparameters", "opt")
-_WORDS = {
+_WORDS: dict[str, tuple[str, dict[Any, str | float]]] = {   # option -> field of a key map, and what its values mean
     "loss": ("loss", {"cel": "cross-entropy", "mse": "mse"}),
     "softmax": ("readout", {True: "outside", False: "inside"}),
     "pool": ("pool", {"max": "max", "avg": "average"}),
@@ -16,15 +18,17 @@ _LISTS = ("strides", "paddings")
 
 
 def recorded(content: object) -> dict[str, object]:
-    """Fields of a `KeyMap` that the arguments in a file speak of.
+    """The fields of a `KeyMap` that follow from the options in a file.
 
     Args:
         content: the file's content as `ep_hw.data.pickles` notes it.
     """
-    found: dict[str, object] = {}
-    for entry in ENTRIES if isinstance(content, dict) else ():
-        found |= _fields(content.get(entry))
-    return found
+    if not isinstance(content, dict):
+        return {}
+    fields: dict[str, object] = {}
+    for entry in ENTRIES:
+        fields |= _fields(content.get(entry))
+    return fields
 
 
 def _fields(noted: object) -> dict[str, object]:
@@ -33,10 +37,11 @@ def _fields(noted: object) -> dict[str, object]:
         return {}
     plain = {name: word(value) if isinstance(value, Text) and len(value) < 80 else value
              for name, value in options.items()}
-    found = {field: known[plain[name]] for name, (field, known) in _WORDS.items()
-             if isinstance(plain.get(name), str | bool) and plain[name] in known}
-    found |= {name: plain[name] for name in _LISTS if _is_integers(plain.get(name))}
-    return found | _pools(plain.get("pools"))
+    words = {field: meanings.get(plain[name]) for name, (field, meanings) in _WORDS.items()
+             if isinstance(plain.get(name), str | bool)}
+    fields: dict[str, object] = {field: meaning for field, meaning in words.items() if meaning is not None}
+    fields |= {name: plain[name] for name in _LISTS if _is_integers(plain.get(name))}
+    return fields | _pools(plain.get("pools"))
 
 
 def _is_integers(value: object) -> bool:

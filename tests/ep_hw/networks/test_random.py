@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 import ep_hw
 from ep_hw.cli.commands import app
-from ep_hw.networks.random import DRAWN
+from ep_hw.networks.random import RANDOM_NETWORKS
 from mapping import load_program
 
 NAME = "cifar10-paper-random"
@@ -13,7 +13,7 @@ NAME = "cifar10-paper-random"
 
 def test_it_is_the_same_network_every_time_and_says_that_it_is_untrained():
     net = ep_hw.load(NAME)
-    assert list(DRAWN) == [NAME]
+    assert list(RANDOM_NETWORKS) == [NAME]
     assert net.provenance["sha256"].startswith("82e29d8709c4")
     assert net.provenance["accuracy"] == {}
     assert net.provenance["data"] == {"name": "cifar10", "split_seed": 0, "train": 0, "test": 0}
