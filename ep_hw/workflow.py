@@ -1,6 +1,6 @@
 """From a model's name to a finished report: the main path of `ep-hw evaluate` and `ep-hw demo`.
 
-    load -> lower -> compile -> evaluate -> report
+    load -> lower -> compile -> plan -> evaluate -> check -> report
 """
 
 import shlex
@@ -13,9 +13,10 @@ import torch
 
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split
-from ep_hw.evaluation.checks import Flag, verdicts
+from ep_hw.evaluation.checks import Flag, Verdict, verdicts
+from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.folders import Question, claim
-from ep_hw.evaluation.plan import Plan, cells_of, compile_all, evaluate_all
+from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Pair, Plan, cells_of, compile_all, evaluate_all, with_sources
 from ep_hw.evaluation.probes import probe
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.evaluation.suites import BARE, Suite
@@ -23,7 +24,13 @@ from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.family import FOLDER, Member
 from ep_hw.networks.network import EPNetwork
-from ep_hw.networks.programs import check_same_data, named_programs, network_and_images, programs_of
+from ep_hw.networks.programs import (
+    check_same_data,
+    named_programs,
+    network_and_images,
+    programs_of,
+    reference_of,
+)
 from ep_hw.report import write_report
 from ep_hw.report.contents import cards_beside, compared, record_of
 from ep_hw.threads import threads
@@ -35,21 +42,21 @@ from mapping.errors import Refusal
 from mapping.fields import check_named
 from mapping.program import Program
 from mapping.registry import REGISTRY, parse
-from mapping.targets import REFERENCE, ReferenceTarget
+from mapping.targets import REFERENCE, ReferenceTarget, Target
 from simulators.module import Interface, ModuleMachine, ModuleProgram
 from simulators.registry import check_device
 
 
 def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequence[Threat], *,
                     suite: Suite = BARE, images: int | None = None, chips: int | None = None, seed: int = 0,
-                    settings: AttackSettings | None = None, device: str = "cpu",
-                    extra: Iterable[tuple[str, Threat]] = (), explained: Iterable[Threat] = (),
-                    baseline: str = REFERENCE, data_source: DataSource = DEFAULT_SOURCE) -> Plan:
+                    settings: AttackSettings | None = None, extra_pairs: Iterable[tuple[Target, Threat]] = (),
+                    explained: Iterable[Threat] = (), baseline: str = REFERENCE,
+                    data_source: DataSource = DEFAULT_SOURCE, run: Run | None = None) -> Plan:
     """Everything an evaluation will do, decided before anything runs.
 
-    Each white-box attack is joined by its transfer from the reference, so that aware and unaware attackers stand side
-    by side; each machine by the rungs that lead to it, on clean and on transferred images, and under attacks of their
-    own where these are to be explained.
+    Each white-box attack is joined by its transfer from the reference, so that adaptive and transfer attackers stand
+    side by side; each machine by the rungs that lead to it, on clean and on transferred images, and under attacks of
+    their own where these are to be explained.
 
     Args:
         model: a packaged name or a checkpoint file.
@@ -58,39 +65,62 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
         threats: besides those of the suite.
         suite: also says what the others are where they are not given.
         images: how many test images, drawn by `seed`.
+        chips: how many of each machine that has chips.
+        seed: of images, corruptions, attacks and read noise.
+        settings: of the attacks.
+        extra_pairs: (machine, threat) beyond every machine under every threat.
         explained: threats besides those of the suite whose toll is traced rung by rung, each rung attacked itself.
         baseline: what the mCE is relative to: one of the machines, or another model of the same data, which is then
             corrupted beside them.
+        run: where the cells will run.
 
     Raises:
         Refusal: any of these is unknown, or a program was compiled from another network.
     """
-    check_device(device)
+    run = run or Run()
+    check_device(run.device)
     net, test = network_and_images(model, images or suite.images, seed, data_source)
-    explained = [*suite.explained, *explained]
-    threats = [*suite.threats, *threats, *explained]
-    named = named_programs(net, machines or net.machines)
-    names = tuple(dict.fromkeys([REFERENCE, *named]))
-    _check_possible(threats, names)
-    official = _official(threats, test, data_source)
-    threats = tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if t.is_white_box)]))
-    traced = [CLEAN, *(t for t in threats if t.source), *explained]
-    rungs = [(rung, threat) for name in names for rung, _ in rungs_of(parse(name)) for threat in traced]
-    against, other = _baseline(baseline, net, names)
-    beside = [(name, threat) for name in other for threat in (CLEAN, *threats) if not threat.is_attack]
-    extra = tuple(dict.fromkeys([*extra, *rungs, *beside]))
-    used = [REFERENCE, *names, *(name for name, _ in extra), *(t.source for t in threats if t.source)]
-    programs = compile_all(net, used, loaded=named | other)
-    return Plan(net.name, test, programs, threats, names, extra, chips or suite.chips, seed, device=device,
-                settings=settings or suite.settings, provenance=net.provenance, temporal=suite.temporal,
-                labels=suite.labels, baseline=against, official=official, joined=True)
+    tested = named_programs(net, machines or net.machines)
+    explained = (*suite.explained, *explained)
+    threats = _with_transfers((*suite.threats, *threats, *explained))
+    _check_possible(threats, tested)
+    against, other = _baseline(baseline, net, tested)
+    pairs = [*extra_pairs, *_rung_pairs(tested, threats, explained)]
+    named = [*((str(target), threat) for target, threat in pairs), *_corrupted_beside(other, threats)]
+    targets = [ReferenceTarget(REFERENCE), *(program.target for program in tested.values()), *(t for t, _ in pairs)]
+    return Plan(
+        model=net.name, provenance=net.provenance, images=test, official=_official(threats, test, data_source), run=run,
+        programs={**compile_all(net, with_sources(targets, threats), tested), **other},
+        asked=Asked(machines=tuple(dict.fromkeys([REFERENCE, *tested])), threats=threats,
+                    extra_pairs=tuple(dict.fromkeys(named)), chips=chips or suite.chips, seed=seed, baseline=against,
+                    temporal=suite.temporal, labels=suite.labels),
+        attacks=Attacks(settings=settings or suite.settings, joined=True))
+
+
+def _with_transfers(threats: Iterable[Threat]) -> tuple[Threat, ...]:
+    """The threats once each, then each white box as it was made on the reference."""
+    threats = tuple(dict.fromkeys(threats))
+    return tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if t.is_white_box)]))
+
+
+def _rung_pairs(tested: dict[str, Program], threats: Iterable[Threat],
+                explained: Iterable[Threat]) -> list[tuple[Target, Threat]]:
+    """The rungs that lead to each machine, under every threat that makes no images of its own there, and explained."""
+    traced = [CLEAN, *(threat for threat in threats if threat.source), *explained]
+    return [(rung, threat) for program in tested.values() for rung, _ in rungs_of(program.target) for threat in traced]
+
+
+def _corrupted_beside(other: Iterable[str], threats: Iterable[Threat]) -> list[Pair]:
+    """Another model that the mCE is relative to, under all that is no attack."""
+    return [(name, threat) for name in other for threat in (CLEAN, *threats) if not threat.is_attack]
 
 
 def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
     """The plan with one more machine, which meets every threat that the others meet.
 
     Args:
-        name: of the machine in the results. module: images (B, C, H, W) in [0, 1] to logits.
+        name: of the machine in the results.
+        module: images (B, C, H, W) in [0, 1] to logits.
 
     Raises:
         Refusal: the name means another machine or is none, or the module cannot be one (see `ModuleMachine`).
@@ -102,20 +132,23 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
     reference = plan.programs[REFERENCE]
     network = reference.graph if isinstance(reference, Program) else reference.interface
     joined = ModuleProgram(module, Interface(tuple(network.image_shape), network.classes))
-    machine = ModuleMachine(module, joined.interface.image_shape, joined.interface.classes, name, plan.device)
-    if not machine.differentiable and (blind := [str(t) for t in plan.threats if t.is_white_box]):
+    machine = ModuleMachine(module, joined.interface.image_shape, joined.interface.classes, name, plan.run.device)
+    if not machine.differentiable and (blind := [str(t) for t in plan.asked.threats if t.is_white_box]):
         raise Refusal("the module carries no gradient back to its images", where=name, got=", ".join(blind),
                       allowed="square_l2, square_linf, corruptions",
                       remedy="let gradients flow: no detach(), numpy() or no_grad() on the way")
-    return replace(plan, programs={**plan.programs, name: joined}, machines=(*plan.machines, name))
+    return replace(plan, programs={**plan.programs, name: joined},
+                   asked=replace(plan.asked, machines=(*plan.asked.machines, name)))
 
 
 @threads(1)
-def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambda *a: None, jobs: int = 1,
-        others: Sequence[tuple[Member, Plan]] = (), question: Question | None = None) -> tuple[list[dict], list[Flag]]:
-    """Evaluate a plan into `out` and write its report: summary rows, failed checks. See `evaluation.evaluate`.
+def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequence[tuple[Member, Plan]] = (),
+        question: Question | None = None) -> tuple[list[dict], list[Flag]]:
+    """Evaluate a plan into `out`, check it and write its report: summary rows, failed checks.
 
     Args:
+        command: the command line that asks for it.
+        title: of the report.
         others: members of the model's family, evaluated beside it into out/family/NAME and compared in the report;
             their failed checks join its own.
         question: what `out` belongs to; the plans themselves if None.
@@ -123,22 +156,25 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, progress=lambd
     Raises:
         Refusal: the folder belongs to another question, or a machine cannot be opened.
     """
-    out = Path(out)
-    claim(out, question or Question.of(command, keys([plan, *(other for _, other in others)]),
-                                       plan.images.digest))
-    parts = [(plan, out), *((other, out / FOLDER / other.model) for _, other in others)]
-    outcomes = evaluate_all(parts, progress, jobs)
-    (summary, cells), *beside = outcomes
-    probed = probe([(p, folder, found) for (p, folder), (_, found) in zip(parts, outcomes)], progress, jobs)
-    own, *theirs = ([*verdicts(rows), *found] for (rows, _), found in zip(outcomes, probed))
+    out, beside = Path(out), [other for _, other in others]
+    claim(out, question or Question.of(command, keys([plan, *beside]), plan.images.digest))
+    parts = [(plan, out), *((other, out / FOLDER / other.model) for other in beside)]
+    outcomes = evaluate_all(parts)
+    (own, *theirs), (summary, cells) = _checked(parts, outcomes), outcomes[0]
     checks = own + [replace(verdict, machine=f"{other.model} on {verdict.machine}")
-                    for (_, other), found in zip(others, theirs) for verdict in found]
-    members = [(member.kind, outcome) for (member, _), outcome in zip(others, beside)]
-    record = record_of(plan, out, summary, cells, checks, command=command, title=title, jobs=jobs)
-    for (_, other), outcome, found in zip(others, beside, theirs):
-        record.cards.extend(cards_beside(other, outcome, found))
+                    for other, more in zip(beside, theirs) for verdict in more]
+    record = record_of(plan, out, summary, cells, checks, command=command, title=title)
+    for other, outcome, more in zip(beside, outcomes[1:], theirs):
+        record.cards.extend(cards_beside(other, outcome, more))
+    members = [(member.kind, outcome) for (member, _), outcome in zip(others, outcomes[1:])]
     write_report(out, record, compared(plan, outcomes[0], members) if members else None)
     return summary, [flag for verdict in checks for flag in verdict.flags]
+
+
+def _checked(parts: Sequence[tuple[Plan, Path]], outcomes: Sequence[Outcome]) -> list[list[Verdict]]:
+    """The trust checks of every part: those of its summary, then its probes."""
+    probed = probe([(plan, folder, cells) for (plan, folder), (_, cells) in zip(parts, outcomes)])
+    return [[*verdicts(rows), *more] for (rows, _), more in zip(outcomes, probed)]
 
 
 def keys(plans: Iterable[Plan]) -> list[str]:
@@ -157,10 +193,12 @@ def plans_beside(plan: Plan, members: Iterable[Member]) -> list[tuple[Member, Pl
 
 def _plan_beside(plan: Plan, net: EPNetwork | Baseline) -> Plan:
     check_same_data(net, plan.images.data)
-    threats = tuple(threat for threat in plan.threats if threat.source is None)
-    return replace(plan, model=net.name, programs=compile_all(net, [REFERENCE]), threats=threats,
-                   machines=(REFERENCE,), extra=(), provenance=net.provenance, temporal=None, baseline=REFERENCE,
-                   fewer={case: n for case, n in plan.fewer.items() if case[0] == REFERENCE})
+    threats = tuple(threat for threat in plan.asked.threats if threat.source is None)
+    limits = {case: n for case, n in plan.limits.image_limits.items() if case[0] == REFERENCE}
+    return replace(plan, model=net.name, provenance=net.provenance, programs={REFERENCE: reference_of(net)},
+                   asked=replace(plan.asked, machines=(REFERENCE,), threats=threats, extra_pairs=(), temporal=None,
+                                 baseline=REFERENCE),
+                   limits=replace(plan.limits, image_limits=limits))
 
 
 def command_line() -> str:
@@ -168,22 +206,22 @@ def command_line() -> str:
     return shlex.join(["ep-hw", *sys.argv[1:]]).encode(errors="backslashreplace").decode()
 
 
-def _baseline(name: str, net: EPNetwork | Baseline, machines: Sequence[str]) -> tuple[str, dict[str, Program]]:
+def _baseline(name: str, net: EPNetwork | Baseline, tested: dict[str, Program]) -> tuple[str, dict[str, Program]]:
     """What the results call the baseline, and its program where it is another model.
 
     Raises:
         Refusal: neither a machine of this evaluation nor a model of its data.
     """
     if name.partition("[")[0] in REGISTRY:
-        if (machine := str(parse(name))) in machines:
+        if (machine := name if name == REFERENCE else str(parse(name))) in (REFERENCE, *tested):
             return machine, {}
-        raise Refusal("the baseline is not evaluated", where="--baseline", got=name, allowed=", ".join(machines),
+        raise Refusal("the baseline is not evaluated", where="--baseline", got=name, allowed=", ".join(tested),
                       remedy="add it with --on, or name another model")
     other = programs_of(net, [], [name])
     return next(iter(other)), other
 
 
-def _check_possible(threats: Sequence[Threat], machines: Sequence[str]):
+def _check_possible(threats: Sequence[Threat], tested: dict[str, Program]):
     """Refuse now what would be refused when its cell is reached.
 
     Raises:
@@ -191,7 +229,7 @@ def _check_possible(threats: Sequence[Threat], machines: Sequence[str]):
     """
     if any(t.kind == "frost" for t in threats):   # published frost brings its own
         frost_photographs()
-    closed = [name for name in machines if not isinstance(parse(name), ReferenceTarget)]
+    closed = [name for name, program in tested.items() if not isinstance(program.target, ReferenceTarget)]
     for threat in threats:
         if threat.is_unclipped and closed:
             raise Refusal("pixels outside [0, 1] cannot be shown to hardware", where=str(threat),

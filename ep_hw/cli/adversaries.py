@@ -44,6 +44,7 @@ def transfer(context: typer.Context, model: Model,
              jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Show what adversarial images made on each machine do to every other one."""
     from ep_hw.data.source import DataSource
+    from ep_hw.evaluation.execution import Run
     from ep_hw.evaluation.plan import evaluate
     from ep_hw.measurements.adversary_figures import transfer_figure
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
@@ -56,10 +57,11 @@ def transfer(context: typer.Context, model: Model,
     programs = programs_of(net, on or ["reference", "loihi", "crossbar:pcm"], other or [])
     chosen = {"gradients": tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))} if gradient else {}
     settings, threat = AttackSettings(iterations=iterations, **chosen), parse_threat(attack)
-    plan = plan_transfer(net, split, programs, threat, chips=chips, seed=seed, settings=settings, device=device)
+    plan = plan_transfer(net, split, programs, threat, chips=chips, seed=seed, settings=settings,
+                         run=Run(device=device, jobs=jobs))
     out = claimed(context, net.name, asked(context, split.digest, *keys([plan])))
     with cell_progress("transferring") as show:
-        summary, _ = evaluate(plan, out, show, jobs)
+        summary, _ = evaluate(plan.showing(show), out)
     rows = transfer_rows(summary, tuple(programs), threat)
     save_measurement(out, "transfer", {"model": net.name, "seed": seed, "settings": settings.model_dump(mode="json")},
                      rows, transfer_table(rows), transfer_figure(rows))

@@ -94,5 +94,7 @@ def readout(context: typer.Context,
 
 def claim_if_named(context: typer.Context, net, split):
     """Take the folder named, if one is; see `claimed`."""
+    from ep_hw.networks.programs import reference_of
+
     if context.params["out"] is not None:
-        claimed(context, net.name, asked(context, split.digest, net.programs(["reference"])["reference"].digest()))
+        claimed(context, net.name, asked(context, split.digest, reference_of(net).digest()))

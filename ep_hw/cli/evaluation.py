@@ -35,12 +35,13 @@ def demo(out: Annotated[Path, placed("where to write")] = Path("ep-hw-demo"), jo
     """Run the main job on the packaged digits network, in about a minute."""
     from ep_hw import workflow
     from ep_hw.demo import demo_plan
+    from ep_hw.evaluation.execution import Run
     from ep_hw.networks.checkpoint import packaged_models
     from ep_hw.networks.family import members, one_of_each
 
-    plan = demo_plan()
+    plan = demo_plan(Run(jobs=jobs))
     others = workflow.plans_beside(plan, one_of_each(members(plan.model, packaged_models())))
-    _evaluate(plan, out, None, jobs, others=others)
+    _evaluate(plan, out, None, others=others)
 
 
 @app.command()
@@ -90,6 +91,7 @@ def evaluate(
     from ep_hw import workflow
     from ep_hw.data.source import DataSource
     from ep_hw.evaluation import suites
+    from ep_hw.evaluation.execution import Run
     from ep_hw.networks.checkpoint import packaged_models
     from ep_hw.networks.family import members, one_of_each
     from ep_hw.threats.attacks import parse_gradient
@@ -108,9 +110,10 @@ def evaluate(
 
     def plan_of(count: int | None, queries: int):
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
-                                        settings=settings.model_copy(update={"queries": queries}), device=device,
+                                        settings=settings.model_copy(update={"queries": queries}),
                                         explained=list(map(parse_threat, explain or [])), baseline=baseline,
-                                        data_source=DataSource(data_root, download))
+                                        data_source=DataSource(data_root, download),
+                                        run=Run(device=device, jobs=jobs))
 
     seconds, queries = budget and _seconds(budget, images), settings.queries
     first = plan_of(1 if budget else images, queries)
@@ -119,15 +122,15 @@ def evaluate(
     out = claimed(context, first.model, question)
     if budget and others and chosen.of_families:
         chosen = suites.tables_only(chosen)
-        plan = _family_within(seconds, plan_of, others, queries, out, jobs)
+        plan = _family_within(seconds, plan_of, others, queries, out)
     elif budget:
-        plan = plan_of(*_within(seconds, plan_of, queries, out, jobs))
+        plan = plan_of(*_within(seconds, plan_of, queries, out))
     else:
         plan = first
-    _evaluate(plan, out, question, jobs, each_chip, workflow.plans_beside(plan, others))
+    _evaluate(plan, out, question, each_chip, workflow.plans_beside(plan, others))
 
 
-def _within(seconds: float, plan_of, queries: int, out: Path, jobs: int) -> tuple[int, int]:
+def _within(seconds: float, plan_of, queries: int, out: Path) -> tuple[int, int]:
     """Images and queries that a budget of `seconds` allows."""
     import sys
 
@@ -135,28 +138,28 @@ def _within(seconds: float, plan_of, queries: int, out: Path, jobs: int) -> tupl
 
     available = len(plan_of(sys.maxsize, queries).images)
     with cell_progress("measuring a trial") as show:
-        choice = choose(plan_of, queries, available, seconds, out, show, jobs)
+        choice = choose(lambda *n: plan_of(*n).showing(show), queries, available, seconds, out)
     say(choice.sentence())
     return choice.images, choice.queries
 
 
-def _family_within(seconds: float, plan_of, others, queries: int, out: Path, jobs: int):
+def _family_within(seconds: float, plan_of, others, queries: int, out: Path):
     """The plan of a family's EP network that a budget allows; those of the others follow from it."""
     import sys
 
-    from ep_hw.evaluation.allocation import allot, with_kinds
+    from ep_hw.evaluation.allocation import allocate, with_kinds
     from ep_hw.workflow import plans_beside
-
-    def parts_of(count: int, queries: int):
-        plan = plan_of(count, queries)
-        return with_kinds(plan, plans_beside(plan, others))
 
     available = len(plan_of(sys.maxsize, queries).images)
     with cell_progress("measuring a trial") as show:
-        allotment = allot(parts_of, queries, available, seconds, out, show, jobs)
-    plan = plan_of(allotment.images, allotment.queries)
-    say(allotment.sentence(plan))
-    return allotment.of(plan)
+        def parts_of(count: int, queries: int):
+            plan = plan_of(count, queries).showing(show)
+            return with_kinds(plan, plans_beside(plan, others))
+
+        allocation = allocate(parts_of, queries, available, seconds, out)
+    plan = plan_of(allocation.images, allocation.queries)
+    say(allocation.sentence(plan))
+    return allocation.of(plan)
 
 
 def _seconds(budget: str, images: int | None) -> float:
@@ -185,12 +188,12 @@ def _expect(threat, kind: str, option: str):
     return threat
 
 
-def _evaluate(plan, out: Path, question, jobs: int, each_chip: bool = False, others=()):
+def _evaluate(plan, out: Path, question, each_chip: bool = False, others=()):
     from ep_hw.workflow import command_line, run
 
-    title = f"{plan.model} on {', '.join(plan.machines)}"
+    title = f"{plan.model} on {', '.join(plan.asked.machines)}"
     with cell_progress("evaluating") as show:
-        summary, flags = run(plan, out, command=command_line(), title=title, progress=show, jobs=jobs, others=others,
+        summary, flags = run(plan.showing(show), out, command=command_line(), title=title, others=others,
                              question=question)
     print_table(_chip_table(plan, summary) if each_chip else _summary_table(plan, summary))
     for flag in flags:
@@ -230,8 +233,8 @@ def as_asked(plan, cases) -> list[tuple[str, str, float]]:
     """Cases by machine and then by threat, both in the order of the plan; an attack before its transferred forms."""
     from ep_hw.analysis.points import family, source
 
-    machines = list(dict.fromkeys([*plan.machines, *(machine for machine, *_ in cases)]))
-    asked = [("clean", 0.0), *((threat.kind, threat.strength) for threat in plan.threats)]
+    machines = list(dict.fromkeys([*plan.asked.machines, *(machine for machine, *_ in cases)]))
+    asked = [("clean", 0.0), *((threat.kind, threat.strength) for threat in plan.asked.threats)]
     threats = list(dict.fromkeys([*asked, *((family(threat), strength) for _, threat, strength in cases)]))
     return sorted(cases, key=lambda case: (machines.index(case[0]), threats.index((family(case[1]), case[2])),
                                            source(case[1]) or ""))

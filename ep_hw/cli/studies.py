@@ -23,23 +23,24 @@ def study(context: typer.Context,
           jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""
     from ep_hw.data.source import DataSource
+    from ep_hw.evaluation.execution import Run
     from ep_hw.studies.execution import estimate, plan_study
     from ep_hw.studies.outcome import run_study, study_table
     from ep_hw.studies.study import load_study, with_numbers
     from ep_hw.workflow import keys
 
     wanted = with_numbers(load_study(name), images=images, chips=chips)
-    plan = plan_study(wanted, device=device, data_source=DataSource(data_root, download))
+    plan = plan_study(wanted, run=Run(device=device, jobs=jobs), data_source=DataSource(data_root, download))
     question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
     if dry_run:
         found = estimate(plan, place(context, Path(name).stem, question))
-        say(f"{wanted.title}: {found.cells} cells of up to {min(plan.shard, len(plan.images))} images, "
+        say(f"{wanted.title}: {found.cells} cells of up to {min(plan.limits.shard, len(plan.images))} images, "
                    f"{found.missing} still to compute; about {duration_of(found.seconds / jobs)} on {jobs} workers "
                    f"(measured on {found.measured} small cells)")
         return
     out = claimed(context, Path(name).stem, question)
     with cell_progress("studying") as show:
-        rows = run_study(wanted, plan, out, show, jobs)
+        rows = run_study(wanted, plan.showing(show), out)
     print_table(study_table(wanted, rows))
     say(f"{out}: study.csv, study.json, and its figures as PNG and SVG")
 

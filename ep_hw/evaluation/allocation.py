@@ -33,7 +33,7 @@ CAUTION = 4          # an image more costs at least this part of an image's shar
 SHARE = 0.75         # of the budget for cells; the rest for probes, figures and the start of workers
 HALVINGS = 50
 YARDSTICK = "pgd_l2"
-Fewer = dict[tuple[str, str], int]        # (machine, attack) -> images, see `Plan`
+ImageLimits = dict[tuple[str, str], int]  # (machine, attack) -> images, see `Limits`
 Parts = list[tuple[str, Plan]]            # kind of network, see ep_hw.networks.family, and its plan
 Case = tuple[str, str, str]               # kind of network, machine, attack ("" for threats that are no attack)
 
@@ -67,26 +67,27 @@ class Price(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Allotment:
-    """What a family's budget allows: see `Plan` for `fewer` and `left_out`; seconds are the estimate."""
+class Allocation:
+    """What a family's budget allows: see `Limits` for `image_limits` and `skipped`; seconds are the estimate."""
 
     question: str
     budget_s: float
     images: int
     queries: int
-    fewer: tuple[tuple[str, str, int], ...]
-    left_out: tuple[tuple[str, str], ...]
+    image_limits: tuple[tuple[str, str, int], ...]
+    skipped: tuple[tuple[str, str], ...]
     seconds: float
 
     def of(self, plan: Plan) -> Plan:
-        """The plan within this allotment."""
-        return replace(plan, fewer={(machine, kind): n for machine, kind, n in self.fewer},
-                       left_out=frozenset(map(tuple, self.left_out)))
+        """The plan within this allocation."""
+        return replace(plan, limits=replace(
+            plan.limits, image_limits={(machine, kind): n for machine, kind, n in self.image_limits},
+            skipped=frozenset((machine, kind) for machine, kind in self.skipped)))
 
     def sentence(self, plan: Plan) -> str:
         """For users."""
         late = ", more than the budget: fewer would say nothing" if self.seconds > self.budget_s else ""
-        attacked = min([n for machine, _, n in self.fewer if machine == REFERENCE], default=self.images)
+        attacked = min([n for machine, _, n in self.image_limits if machine == REFERENCE], default=self.images)
         shown, least = (100 * smallest_detectable(n) for n in (self.images, attacked))
         return " ".join([f"{self.images} images, {self.queries} queries: about {self.seconds / 60:.1f} min{late}.",
                          *self.of(plan).coverage_notes(),
@@ -94,31 +95,32 @@ class Allotment:
                          f"and corrupted images, {least:.1f} under the dearest attack."])
 
 
-def allot(parts_of: Callable[[int, int], Parts], asked: int, available: int, budget_s: float, folder: Path, progress,
-          jobs: int) -> Allotment:
+def allocate(parts_of: Callable[[int, int], Parts], asked: int, available: int, budget_s: float,
+             folder: Path) -> Allocation:
     """Measure a trial and share the budget out; a choice made before for the same question is kept.
 
     Args:
         parts_of: kinds and plans for a number of images and of queries, the EP network first. asked: queries.
-        available: images in the data set. folder: of the evaluation. progress, jobs: see `evaluate`.
+        available: images in the data set. folder: of the evaluation.
     """
-    kept = Path(folder) / FOLDER / "allotment.json"
+    kept = Path(folder) / FOLDER / "allocation.json"
     parts = parts_of(min(FEWEST, available), TRIAL_QUERIES)
+    jobs = parts[0][1].run.jobs
     question = question_of([plan for _, plan in parts], budget_s, asked, available)
-    if found := kept_choice(kept, question, Allotment):
+    if found := kept_choice(kept, question, Allocation):
         return found
-    rates, spent = measure(parts, kept.parent, progress, jobs)
+    rates, spent = measure(parts, kept.parent)
     costs = family_costs(parts, rates)
     seconds = max(0.0, SHARE * budget_s * jobs - spent)
-    images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
-    chosen = Allotment(question, budget_s, images, queries, tuple((*case, n) for case, n in fewer.items()), left_out,
-                       (used / SHARE + spent) / jobs)
+    images, queries, limits, skipped, used = share_out(costs, seconds, asked, available)
+    chosen = Allocation(question, budget_s, images, queries, tuple((*case, n) for case, n in limits.items()), skipped,
+                        (used / SHARE + spent) / jobs)
     write_atomically(kept, sign(asdict(chosen)))
     return chosen
 
 
 def share_out(costs: dict[tuple[str, str], Price], seconds: float, asked: int,
-              available: int) -> tuple[int, int, Fewer, tuple[tuple[str, str], ...], float]:
+              available: int) -> tuple[int, int, ImageLimits, tuple[tuple[str, str], ...], float]:
     """Images, queries, images of attacks that meet fewer, (machine, attack) pairs left out, and the seconds taken.
 
     Args:
@@ -126,23 +128,23 @@ def share_out(costs: dict[tuple[str, str], Price], seconds: float, asked: int,
         seconds: to spend, of one worker. asked: queries. available: images in the data set.
     """
     shown = Price.sum(p for (_, kind), p in costs.items() if not kind)
-    attacks, left_out = {case: p for case, p in costs.items() if case[1]}, []
+    attacks, skipped = {case: p for case, p in costs.items() if case[1]}, []
     left = seconds - shown.of(min(available, FEWEST))
     while Price.sum(attacks.values()).of(LEAST) > left and (hardware := [c for c in attacks if c[0] != REFERENCE]):
-        left_out.append(max(hardware, key=lambda case: attacks[case].of(LEAST)))
-        del attacks[left_out[-1]]
+        skipped.append(max(hardware, key=lambda case: attacks[case].of(LEAST)))
+        del attacks[skipped[-1]]
     queries = _queries(attacks, left, asked)
     attacks = {case: p.times(queries / TRIAL_QUERIES if _is_square(case) else 1) for case, p in attacks.items()}
     together = Price.sum([shown, *attacks.values()])
     everyone = min(available, max(FEWEST, int((seconds - together.fixed) / together.each)))
-    fewer = _images(attacks, seconds - shown.of(everyone), everyone)
-    used = shown.of(everyone) + sum(p.of(fewer[case]) for case, p in attacks.items())
-    return everyone, queries, {case: n for case, n in fewer.items() if n < everyone}, tuple(sorted(left_out)), used
+    limits = _images(attacks, seconds - shown.of(everyone), everyone)
+    used = shown.of(everyone) + sum(p.of(limits[case]) for case, p in attacks.items())
+    return everyone, queries, {case: n for case, n in limits.items() if n < everyone}, tuple(sorted(skipped)), used
 
 
-def _images(attacks: dict[tuple[str, str], Price], seconds: float, most: int) -> Fewer:
+def _images(attacks: dict[tuple[str, str], Price], seconds: float, most: int) -> ImageLimits:
     """Equation (23) between `LEAST` and `most`, no machine more than the reference; s found by halving."""
-    def at(scale: float) -> Fewer:
+    def at(scale: float) -> ImageLimits:
         wanted = {case: min(most, max(LEAST, int(scale / math.sqrt(p.each)))) for case, p in attacks.items()}
         return {(machine, kind): min(n, wanted[REFERENCE, kind]) for (machine, kind), n in wanted.items()}
 
@@ -168,13 +170,13 @@ def _is_square(case: tuple[str, str]) -> bool:
     return case[1].startswith("square")
 
 
-def measure(parts: Parts, folder: Path, progress, jobs: int) -> tuple[dict[Case, Price], float]:
+def measure(parts: Parts, folder: Path) -> tuple[dict[Case, Price], float]:
     """The price of a cell of each case of a trial, and the seconds of the whole trial, both of one worker."""
     # the first of each kind: of EP networks the one with machines
     trial = [(kind, _trial(plan)) for kind, plan in dict(reversed(parts)).items()]
     trials = [(kind, plan, folder / plan.model) for kind, plan in trial]
     trials += [(kind, _fewer(plan), folder / f"{plan.model}-{FEW}") for kind, plan in trial]
-    outcomes = evaluate_all([(plan, out) for _, plan, out in trials], progress, jobs)
+    outcomes = evaluate_all([(plan, out) for _, plan, out in trials])
     found = defaultdict(lambda: defaultdict(list))
     for (kind, *_), (_, cells) in zip(trials, outcomes):
         for cell in cells:
@@ -201,20 +203,22 @@ def family_costs(parts: Parts, prices: dict[Case, Price]) -> dict[tuple[str, str
 
 def _trial(plan: Plan) -> Plan:
     """One strength of each attack, two corruptions, one chip; on machines only attacks that are measured there."""
-    own = {t.kind: t for t in reversed([t for t in plan.threats if t.is_attack and not t.source])}
-    chosen = {CLEAN, *own.values(), *[t for t in plan.threats if not t.is_attack][:2]}
-    attacked = [(machine, kind) for machine in plan.machines for kind in own]
+    own = {t.kind: t for t in reversed([t for t in plan.asked.threats if t.is_attack and not t.source])}
+    chosen = {CLEAN, *own.values(), *[t for t in plan.asked.threats if not t.is_attack][:2]}
+    attacked = [(machine, kind) for machine in plan.asked.machines for kind in own]
     dear = frozenset(case for case in attacked
                      if case[0] != REFERENCE and case[1] != YARDSTICK and not _is_square(case))
-    extra = tuple((m, t) for m, t in plan.extra if _unsourced(t) in chosen)
-    return replace(plan, threats=tuple(t for t in plan.threats if _unsourced(t) in chosen), extra=extra, chips=1,
-                   fewer=dict.fromkeys(attacked, MEASURED), left_out=dear)
+    asked = replace(plan.asked, threats=tuple(t for t in plan.asked.threats if _unsourced(t) in chosen), chips=1,
+                    extra_pairs=tuple((m, t) for m, t in plan.asked.extra_pairs if _unsourced(t) in chosen))
+    return replace(plan, asked=asked, limits=replace(plan.limits, image_limits=dict.fromkeys(attacked, MEASURED),
+                                                     skipped=dear))
 
 
 def _fewer(trial: Plan) -> Plan:
     """The attacks of a trial on `FEW` images."""
-    attacks = tuple(t for t in trial.threats if t.is_attack and not t.source)
-    return replace(trial, images=trial.images.take(slice(FEW)), threats=attacks, extra=(), fewer={})
+    attacks = tuple(t for t in trial.asked.threats if t.is_attack and not t.source)
+    return replace(trial, images=trial.images.take(slice(FEW)), limits=replace(trial.limits, image_limits={}),
+                   asked=replace(trial.asked, threats=attacks, extra_pairs=()))
 
 
 def _unsourced(threat: Threat) -> Threat:

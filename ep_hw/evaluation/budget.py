@@ -77,20 +77,21 @@ class Choice:
                 f"difference they could show is {100 * self.detectable:.1f} points.")
 
 
-def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: int, budget_s: float, folder: Path,
-           progress, jobs: int) -> Choice:
+def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: int, budget_s: float,
+           folder: Path) -> Choice:
     """Measure a trial and choose; a choice made before for the same question is kept, so that a run can be continued.
 
     Args:
         plan_of: the plan for a number of images and of queries. available: images in the data set.
-        folder: of the evaluation. progress, jobs: see `evaluate`.
+        folder: of the evaluation.
     """
     kept = Path(folder) / FOLDER / "choice.json"
     trial = plan_of(TRIAL, TRIAL_QUERIES)
+    jobs = trial.run.jobs
     question = question_of([trial], budget_s, asked_queries, available)
     if found := kept_choice(kept, question, Choice):
         return found
-    rates = measure(trial, kept.parent, progress, jobs)
+    rates = measure(trial, kept.parent)
     queries = rates.most_queries(budget_s, asked_queries, jobs)
     images = min(available, rates.most_images(budget_s, queries, jobs))
     choice = Choice(question, images, queries, rates.seconds(images, queries, jobs), smallest_detectable(images),
@@ -122,13 +123,13 @@ def kept_choice(path: Path, question: str, kind: type[Chosen]) -> Chosen | None:
     return found if found.question == question else None
 
 
-def measure(trial: Plan, folder: Path, progress, jobs: int) -> Rates:
+def measure(trial: Plan, folder: Path) -> Rates:
     """Evaluate and probe a trial of `TRIAL` images, and sum what its cells took."""
-    _, cells = evaluate(trial, folder, progress, jobs)
-    checked = probe_plan(replace(trial, probed=min(TRIAL, trial.probed)))
-    probes = evaluate(checked, folder / PROBES, progress, jobs)[1] if checked else []
+    _, cells = evaluate(trial, folder)
+    checked = probe_plan(replace(trial, limits=replace(trial.limits, probed=min(TRIAL, trial.limits.probed))))
+    probes = evaluate(checked, folder / PROBES)[1] if checked else []
     square = [cell for cell in cells if cell.configuration.threat.kind.startswith("square")]
-    return Rates(_total(cells) - _total(square), _total(square), _total(probes), trial.probed if checked else 0)
+    return Rates(_total(cells) - _total(square), _total(square), _total(probes), trial.limits.probed if checked else 0)
 
 
 def _total(cells: Sequence[Cell]) -> float:

@@ -36,15 +36,24 @@ SCHEMA = pa.schema([
     ("converged", pa.bool_())])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Configuration:
     """What decides a cell's outcome, besides its images.
 
-    `program` is the digest of the compiled program (weights, ranges, bounds), `reference` of the reference's, which
-    rows are compared with; `code` the versions of what makes the cell; `chip_seed` None for machines without chips;
-    `settings` those of the attack, None where the threat needs none; `source` what made a transfer's images, or the
-    last attempt of a white box; `published` the digest of published images; `joined` what a white box is put together
-    from: its own attack, then the same on other machines.
+    Attributes:
+        model, dataset, machine: their names.
+        program: digest of the compiled program (weights, ranges, bounds).
+        reference: digest of the reference's program, which rows are compared with.
+        code: versions of what makes the cell.
+        threat: what is done to the images.
+        chip_seed: None for machines without chips.
+        seed: of corruptions, attacks and read noise.
+        settings: those of the attack, None where the threat needs none.
+        votes: reads whose majority decides on noisy machines.
+        device: that it runs on.
+        source: what made a transfer's images, or the last attempt of a white box.
+        published: digest of published images.
+        joined: what a white box is put together from: its own attack, then the same on other machines.
     """
 
     model: str

@@ -8,6 +8,7 @@ Cells depend on nothing but their configuration, so any number of workers gives 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import simulators
@@ -17,8 +18,28 @@ from ep_hw.threads import threads
 from mapping.program import Program
 from mapping.targets import REFERENCE
 
-Run = Callable[[list[Cell]], Iterator[Cell]]
 Programs = dict[str, dict[str, Program]]   # model -> machine -> compiled program
+Progress = Callable[[Cell, int, int], None]   # hears of the last cell finished, how many are, of how many
+RunCells = Callable[[list[Cell]], Iterator[Cell]]
+
+
+def silent(cell: Cell, finished: int, of: int) -> None:
+    """The progress that nobody watches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where cells run. Of these only the device decides an outcome, and is in the key of every cell.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        jobs: worker processes, one thread each; with 1 everything runs in this process. The bytes are the same.
+        progress: called after each cell.
+    """
+
+    device: str = "cpu"
+    jobs: int = 1
+    progress: Progress = silent
 
 
 class Machines:
@@ -44,18 +65,14 @@ class Machines:
 
 
 @contextmanager
-def runner(programs: Programs, device: str, jobs: int) -> Iterator[Run]:
-    """A function that runs cells which do not depend on each other and yields each when it is finished.
-
-    Args:
-        jobs: worker processes; with 1 everything runs in this process.
-    """
-    if jobs == 1:
+def runner(programs: Programs, run: Run) -> Iterator[RunCells]:
+    """A function that runs cells which do not depend on each other and yields each when it is finished."""
+    if run.jobs == 1:
         with threads(1):
-            yield lambda cells: (cell for task in _tasks(cells) for cell in run_task(task, programs, device))
+            yield lambda cells: (cell for task in _tasks(cells) for cell in run_task(task, programs, run.device))
         return
-    with workers(jobs) as pool:
-        pool.everywhere(partial(_share, programs, device))
+    with workers(run.jobs) as pool:
+        pool.everywhere(partial(_share, programs, run.device))
         yield lambda cells: (cell for done in pool.each(partial(_run_shared, task) for task in _tasks(cells))
                              for cell in done)
 

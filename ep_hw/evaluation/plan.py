@@ -3,7 +3,7 @@
     plan -> cells (skipped when present) -> results.parquet, summary.json -> report
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import pairwise
@@ -16,7 +16,7 @@ from ep_hw.analysis.results import write_results
 from ep_hw.analysis.statistics import paired_bootstrap, wilson
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.cells import Cell, Configuration
-from ep_hw.evaluation.execution import runner
+from ep_hw.evaluation.execution import Programs, Progress, Run, runner
 from ep_hw.evaluation.suites import Temporal
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.network import EPNetwork
@@ -27,65 +27,111 @@ from ep_hw.threats.threat import CLEAN, Threat
 from ep_hw.versions import code_of
 from mapping.files import check_writable
 from mapping.program import Program
-from mapping.targets import REFERENCE
+from mapping.registry import parse
+from mapping.targets import REFERENCE, Target
 
 RESAMPLES = 2000   # of the paired bootstrap of a row
-Progress = Callable[[Cell, int, int], None]
+Pair = tuple[str, Threat]   # a machine's name, and what it meets
+Case = tuple[str, str]      # a machine's name, and the kind of an attack, whatever its strength
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What to evaluate.
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked about a network.
 
     Attributes:
-        model: the network's name in the results. images: the images to use, in order.
-        programs: machine name -> compiled program, `reference` first.
-        threats: besides `clean`, which always comes first. extra: (machine, threat) pairs beyond the full product,
-            e.g. the rungs of a waterfall.
-        chips: chip seeds 0 .. chips - 1 for machines that have chips.
-        seed: of corruptions, attacks and read noise. shard: images in a cell.
-        provenance: what the model says of itself. temporal: attack times to measure beside the cells, or None.
-        labels: (attack, strength) -> how published tables name the strength.
-        probed: how many of the images white-box attacks are probed on, see ep_hw.evaluation.probes; 0 for none.
+        machines: names of those under test.
+        threats: besides `CLEAN`, which always comes first.
+        extra_pairs: beyond every machine under every threat, e.g. the rungs of a waterfall.
+        chips: chip seeds 0 .. chips - 1, of machines that have chips.
+        seed: of corruptions, attacks and read noise.
         baseline: the machine or other model among the programs that the mCE is relative to.
+        temporal: attack times to measure beside the cells, or None.
+        labels: (attack, strength) -> how published tables name the strength.
+    """
+
+    machines: tuple[str, ...]
+    threats: tuple[Threat, ...] = ()
+    extra_pairs: tuple[Pair, ...] = ()
+    chips: int = 5
+    seed: int = 0
+    baseline: str = REFERENCE
+    temporal: Temporal | None = None
+    labels: dict[tuple[str, float], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How many of the images meet what.
+
+    Attributes:
+        image_limits: how many of the images meet an attack on a machine, the first ones and no more than on the
+            reference; cases that are not named meet all. Transfers meet what their source made.
+        skipped: attacks that are not run on a machine at all.
+        probed: images that white-box attacks are probed on, see `ep_hw.evaluation.probes`; 0 for none.
+        shard: images in a cell.
+    """
+
+    image_limits: dict[Case, int] = field(default_factory=dict)
+    skipped: frozenset[Case] = frozenset()
+    probed: int = 64
+    shard: int = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacks:
+    """How attacks are made.
+
+    Attributes:
+        settings: of every attack, and votes on every prediction of a noisy machine.
+        settings_overrides: of attacks that are made otherwise, and of transfers of their images.
+        joined: whether white boxes try last what the same attack made on the other machines.
+    """
+
+    settings: AttackSettings = field(default_factory=AttackSettings)
+    settings_overrides: dict[Threat, AttackSettings] = field(default_factory=dict)
+    joined: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plan:
+    """One evaluation, decided before anything runs.
+
+    Attributes:
+        model: the network's name in the results.
+        provenance: what the model says of itself.
+        images: the images to use, in order.
+        programs: machine name -> compiled program, `reference` first.
         official: where published corruptions are read, None where no threat is one.
-        fewer: (machine, attack) -> how many of the images meet it there, the first ones and no more than on the
-            reference; pairs that are not named meet all. Transfers meet what their source made.
-        left_out: (machine, attack) pairs that are not run, whatever the strength.
-        own_settings: of attacks that are not made as `settings` say, and of transfers of their images.
-        joined: white boxes try last what the same attack made on the other machines.
+        asked: of which machines, under which threats.
+        limits: how many of the images meet what.
+        attacks: how attacks are made.
+        run: where the cells run.
     """
 
     model: str
     images: Split
     programs: dict[str, Program]
-    threats: tuple[Threat, ...]
-    machines: tuple[str, ...]
-    extra: tuple[tuple[str, Threat], ...] = ()
-    chips: int = 5
-    seed: int = 0
-    shard: int = 250
-    device: str = "cpu"
-    settings: AttackSettings = field(default_factory=AttackSettings)
+    asked: Asked
     provenance: dict = field(default_factory=dict)
-    temporal: Temporal | None = None
-    labels: dict[tuple[str, float], str] = field(default_factory=dict)
-    probed: int = 64
-    baseline: str = REFERENCE
     official: OfficialSet | None = None
-    fewer: dict[tuple[str, str], int] = field(default_factory=dict)
-    left_out: frozenset[tuple[str, str]] = frozenset()
-    own_settings: dict[Threat, AttackSettings] = field(default_factory=dict)
-    joined: bool = False
+    limits: Limits = field(default_factory=Limits)
+    attacks: Attacks = field(default_factory=Attacks)
+    run: Run = field(default_factory=Run)
 
-    def pairs(self) -> list[tuple[str, Threat]]:
+    def showing(self, progress: Progress) -> "Plan":
+        """The same plan; `progress` hears of every cell."""
+        return replace(self, run=replace(self.run, progress=progress))
+
+    def pairs(self) -> list[Pair]:
         """(machine, threat) in running order: the sources of images before those who take them."""
-        wanted = [(m, t) for m in self.machines for t in (CLEAN, *self.threats)] + list(self.extra)
+        asked = self.asked
+        wanted = [*((m, t) for m in asked.machines for t in (CLEAN, *asked.threats)), *asked.extra_pairs]
         sources = [(t.source or REFERENCE, Threat(t.kind, t.strength)) for _, t in wanted if t.source or t.is_white_box]
         sources += [(REFERENCE, t) for _, t in sources if t.is_white_box]
         ordered = dict.fromkeys([(REFERENCE, CLEAN), *sources, *wanted])
         ordered = [(m, t) for m, t in ordered if m != t.source  # an attack on itself is no transfer
-                   and (t.source or (m, t.kind) not in self.left_out)]
+                   and (t.source or (m, t.kind) not in self.limits.skipped)]
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
 
     def others(self, machine: str, threat: Threat) -> list[str]:
@@ -93,31 +139,32 @@ class Plan:
 
         What was made on the reference is the last attempt of every attack, and needs no mention.
         """
-        joined = self.machines if self.joined and threat.is_white_box else ()
-        return [name for name in joined if name not in (machine, REFERENCE) and (name, threat.kind) not in self.left_out
+        joined = self.asked.machines if self.attacks.joined and threat.is_white_box else ()
+        return [name for name in joined if name not in (machine, REFERENCE)
+                and (name, threat.kind) not in self.limits.skipped
                 and self._met(name, threat.kind) >= self._met(machine, threat.kind)]
 
     def _met(self, machine: str, kind: str) -> int:
         """How many of the images meet a threat of some kind on a machine."""
-        return min(self.fewer.get((machine, kind), len(self.images)), len(self.images))
+        return min(self.limits.image_limits.get((machine, kind), len(self.images)), len(self.images))
 
     def shards(self, machine: str, threat: Threat) -> list[Split]:
         """The images that meet a threat on a machine, in order, a cell each; cut alike on every machine."""
-        met = self._met(threat.source or machine, threat.kind)
-        cuts = {len(self.images), *(self._met(*case) for case in self.fewer if case[1] == threat.kind)}
-        return [self._cut(start, min(start + self.shard, end)) for first, end in pairwise([0, *sorted(cuts)])
-                if end <= met for start in range(first, end, self.shard)]
+        met, shard = self._met(threat.source or machine, threat.kind), self.limits.shard
+        cuts = {len(self.images), *(self._met(*case) for case in self.limits.image_limits if case[1] == threat.kind)}
+        return [self._cut(start, min(start + shard, end)) for first, end in pairwise([0, *sorted(cuts)])
+                if end <= met for start in range(first, end, shard)]
 
     def coverage_notes(self) -> list[str]:
         """What is not run in full, in words."""
         met: dict[str, dict[str, int]] = {}
-        for (machine, kind), count in self.fewer.items():
-            if (machine, kind) not in self.left_out:
+        for (machine, kind), count in self.limits.image_limits.items():
+            if (machine, kind) not in self.limits.skipped:
                 met.setdefault(kind, {})[machine] = count
         limited = [f"{kind} met the first {', '.join(f'{n} ({machine})' for machine, n in counts.items())} of "
                    f"{len(self.images)} images." for kind, counts in met.items()]
         skipped = [f"{kind} was not run on {machine} (too dear for the budget)."
-                   for machine, kind in sorted(self.left_out)]
+                   for machine, kind in sorted(self.limits.skipped)]
         return limited + skipped
 
     @cached_property
@@ -126,12 +173,19 @@ class Plan:
         return cache(lambda start, stop: self.images.take(slice(start, stop)))
 
 
-def compile_all(net: EPNetwork | Baseline, names, *, loaded: dict[str, Program] | None = None) -> dict[str, Program]:
-    """Compile the network for every machine named; programs already `loaded` are used as they are."""
-    loaded = loaded or {}
-    names = tuple(dict.fromkeys(names))
-    compiled = net.programs([name for name in names if name not in loaded])
-    return {name: loaded.get(name) or compiled[name] for name in names}
+def compile_all(net: EPNetwork | Baseline, targets: Iterable[Target],
+                compiled: Mapping[str, Program] | None = None) -> dict[str, Program]:
+    """name -> program of every target, in their order; those that are `compiled` are used as they are."""
+    targets, compiled = list(dict.fromkeys(targets)), compiled or {}
+    new = net.programs([target for target in targets if str(target) not in compiled])
+    return {name: compiled.get(name) or new[name] for name in map(str, targets)}
+
+
+def with_sources(targets: Iterable[Target], threats: Iterable[Threat]) -> list[Target]:
+    """The targets once each, then the machines that transferred images are made on."""
+    known = {str(target): target for target in targets}
+    sources = dict.fromkeys(threat.source for threat in threats if threat.source)
+    return [*known.values(), *(parse(source) for source in sources if source not in known)]
 
 
 def cells_of(plan: Plan, folder: Path) -> list[Cell]:
@@ -149,48 +203,46 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
 
 def chips_of(plan: Plan, name: str) -> list[int | None]:
     """Chip seeds of a machine; [None] where it has no chips."""
-    return plan.programs[name].chip_seeds(plan.chips)
+    return plan.programs[name].chip_seeds(plan.asked.chips)
 
 
-def evaluate(plan: Plan, folder: str | Path, progress: Progress = lambda *a: None, jobs: int = 1):
+Outcome = tuple[list[dict], list[Cell]]   # rows of the summary, as in summary.json, and the cells
+
+
+def evaluate(plan: Plan, folder: str | Path) -> Outcome:
     """Run what is missing of a plan and write `results.parquet` and `summary.json`.
-
-    Args:
-        progress: called as progress(last cell finished, how many are, of how many).
-        jobs: worker processes, one thread each; with 1 everything runs in this process. The bytes are the same.
-
-    Returns:
-        The summary (a list of rows, as in summary.json), and the cells.
 
     Raises:
         Refusal: the folder cannot be written, or a machine cannot be opened.
     """
-    return evaluate_all([(plan, folder)], progress, jobs)[0]
+    return evaluate_all([(plan, folder)])[0]
 
 
-def evaluate_all(parts: Sequence[tuple[Plan, str | Path]], progress: Progress = lambda *a: None, jobs: int = 1):
+def evaluate_all(parts: Sequence[tuple[Plan, str | Path]]) -> list[Outcome]:
     """`evaluate` for several models, each into a folder of its own, shared out to the same workers.
 
     Args:
-        parts: plans of one device whose models have different names.
-
-    Returns:
-        What `evaluate` returns, a part each.
+        parts: plans whose models have different names; all run where the first one does.
 
     Raises:
         Refusal: see `evaluate`.
     """
     cells = {Path(folder): _cells_in(plan, Path(folder)) for plan, folder in parts}
-    every = [cell for found in cells.values() for cell in found]
-    missing = [cell for cell in every if not cell.done()]
-    finished, programs = len(every) - len(missing), {plan.model: plan.programs for plan, _ in parts}
-    with runner(programs, parts[0][0].device, min(jobs, max(1, len(missing)))) as run:
+    every = [cell for own in cells.values() for cell in own]
+    _run_missing(every, {plan.model: plan.programs for plan, _ in parts}, parts[0][0].run)
+    shown = {folder: [cell for cell in own if cell.shown] for folder, own in cells.items()}
+    return [(_collect(own, folder), own) for folder, own in shown.items()]
+
+
+def _run_missing(cells: list[Cell], programs: Programs, run: Run) -> None:
+    """Run the cells that are not done, those that others take images from before them."""
+    missing = [cell for cell in cells if not cell.done()]
+    finished = len(cells) - len(missing)
+    with runner(programs, replace(run, jobs=min(run.jobs, max(1, len(missing))))) as run_cells:
         for depth in sorted({cell.configuration.depth for cell in missing}):
-            for cell in run([cell for cell in missing if cell.configuration.depth == depth]):
+            for cell in run_cells([cell for cell in missing if cell.configuration.depth == depth]):
                 finished += 1
-                progress(cell, finished, len(every))
-    shown = {folder: [cell for cell in found if cell.shown] for folder, found in cells.items()}
-    return [(_collect(found, folder), found) for folder, found in shown.items()]
+                run.progress(cell, finished, len(cells))
 
 
 def _cells_in(plan: Plan, folder: Path) -> list[Cell]:
@@ -211,10 +263,12 @@ def _alone(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Thre
     source, made = None, Threat(threat.kind, threat.strength)
     if made_on:  # adversarial images come from the source's first chip
         source = _alone(plan, made_on, made, chips_of(plan, made_on)[0], digests)
-    settings = plan.own_settings.get(made, plan.settings) if threat.is_attack else None
+    settings = plan.attacks.settings_overrides.get(made, plan.attacks.settings) if threat.is_attack else None
     code = code_of([plan.programs[name], plan.programs[REFERENCE]], threat)
-    return Configuration(plan.model, plan.images.data, name, digests[name], digests[REFERENCE], code, threat, chip,
-                         plan.seed, settings, plan.settings.votes, plan.device, source, digests.get(threat))
+    return Configuration(model=plan.model, dataset=plan.images.data, machine=name, program=digests[name],
+                         reference=digests[REFERENCE], code=code, threat=threat, chip_seed=chip, seed=plan.asked.seed,
+                         settings=settings, votes=plan.attacks.settings.votes, device=plan.run.device, source=source,
+                         published=digests.get(threat))
 
 
 def _collect(cells: list[Cell], folder: Path) -> list[dict]:

@@ -18,8 +18,8 @@ import simulators
 from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.checks import Verdict, aware, half_interval, judged, slack
-from ep_hw.evaluation.plan import Plan, chips_of, evaluate_all
-from ep_hw.threats.attacks import TRANSFER, possible_gradients
+from ep_hw.evaluation.plan import Attacks, Plan, chips_of, evaluate_all
+from ep_hw.threats.attacks import TRANSFER, AttackSettings, possible_gradients
 from ep_hw.threats.attacks.masking import aimed
 from ep_hw.threats.threat import CLEAN, Threat
 
@@ -33,20 +33,25 @@ def probe_plan(plan: Plan) -> Plan | None:
 
     A machine on which PGD was too dear is not probed.
     """
-    white = [threat for threat in plan.threats if threat.is_white_box]
-    if not white or not plan.probed:
+    white = [threat for threat in plan.asked.threats if threat.is_white_box]
+    if not white or not plan.limits.probed:
         return None
     ladders = [sorted((t for t in white if t.kind == kind), key=lambda t: t.strength)
                for kind in dict.fromkeys(t.kind for t in white if t.kind.startswith("pgd"))]
-    settings = plan.settings.model_copy(update={"iterations": 2 * plan.settings.iterations,
-                                                "restarts": plan.settings.restarts + 1})
+    settings, skipped = _harder_settings(plan.attacks.settings), plan.limits.skipped
     threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
-    own_settings = {UNBOUNDED: settings.model_copy(update={"restarts": 1, "gradients": _led(settings.gradients)})}
-    met = min(plan.probed, *plan.fewer.values(), len(plan.images))
-    dear = {machine for machine, kind in plan.left_out if kind.startswith("pgd")}
-    return replace(plan, images=plan.images.take(slice(met)), threats=threats, extra=(), chips=1, settings=settings,
-                   temporal=None, fewer={}, left_out=frozenset((m, t.kind) for m in dear for t in threats),
-                   own_settings=own_settings, joined=False)
+    unbounded = settings.model_copy(update={"restarts": 1, "gradients": _led(settings.gradients)})
+    met = min(plan.limits.probed, *plan.limits.image_limits.values(), len(plan.images))
+    dear = {machine for machine, kind in skipped if kind.startswith("pgd")}
+    return replace(
+        plan, images=plan.images.take(slice(met)),
+        asked=replace(plan.asked, threats=threats, extra_pairs=(), chips=1, temporal=None),
+        limits=replace(plan.limits, image_limits={}, skipped=frozenset((m, t.kind) for m in dear for t in threats)),
+        attacks=Attacks(settings=settings, settings_overrides={UNBOUNDED: unbounded}))
+
+
+def _harder_settings(settings: AttackSettings) -> AttackSettings:
+    return settings.model_copy(update={"iterations": 2 * settings.iterations, "restarts": settings.restarts + 1})
 
 
 def _led(gradients: Sequence[str]) -> tuple[str, ...]:
@@ -54,15 +59,15 @@ def _led(gradients: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.replace("apgd@", "bptt@") for name in gradients))
 
 
-def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]], progress, jobs: int) -> list[list[Verdict]]:
+def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]]) -> list[list[Verdict]]:
     """Run the probes of finished evaluations, each into its folder/probes; what became of them, for each evaluation.
 
     Args:
-        parts: plan, folder and cells of each evaluation. progress, jobs: see `evaluate_all`.
+        parts: plan, folder and cells of each evaluation.
     """
     chosen = [(plan, folder / FOLDER) for plan, folder in ((probe_plan(p), folder) for p, folder, _ in parts) if plan]
     found = {plan.model: (plan, *outcome) for (plan, _), outcome in
-             zip(chosen, evaluate_all(chosen, progress, jobs) if chosen else [])}
+             zip(chosen, evaluate_all(chosen) if chosen else [])}
     return [_verdicts(cells, *found[plan.model]) if plan.model in found else [] for plan, _, cells in parts]
 
 
@@ -72,7 +77,7 @@ def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes:
                  ("an attack without any bound leaves nothing standing", _unbounded(row)),
                  ("more iterations and restarts change little", _harder(row, before, after)))
              for verdict in judged(row["machine"], row["chip_seed"], name, comparisons)]
-    return found + [verdict for name in chosen.machines if (threat := telling(before, name))
+    return found + [verdict for name in chosen.asked.machines if (threat := telling(before, name))
                     for verdict in _slice(chosen, name, threat)]
 
 
@@ -87,10 +92,10 @@ def telling(accuracies: dict[tuple[str, str, float], float], machine: str) -> Th
 def _slice(plan: Plan, name: str, threat: Threat) -> list[Verdict]:
     """The loss as far away as an attack goes, along its first gradient and in a random direction."""
     chip = chips_of(plan, name)[0]
-    with simulators.open(plan.programs[name], chip_seed=chip or 0, device=plan.device) as machine:
-        gradient, draws = possible_gradients(machine, plan.settings)[0], plan.settings.eot
+    with simulators.open(plan.programs[name], chip_seed=chip or 0, device=plan.run.device) as machine:
+        gradient, draws = possible_gradients(machine, plan.attacks.settings)[0], plan.attacks.settings.eot
         hits = aimed(machine, plan.images, gradient, threat.norm, threat.strength,
-                     torch.Generator().manual_seed(plan.seed), draws=1 if machine.deterministic else draws)
+                     torch.Generator().manual_seed(plan.asked.seed), draws=1 if machine.deterministic else draws)
     n, right = len(hits), int(hits.sum())
     finding = (f"{threat.strength:g} away the loss is higher along {gradient} than in a random direction on "
                f"{right} of {n} images only: the gradient may be masked.")

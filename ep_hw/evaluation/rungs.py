@@ -5,13 +5,18 @@ from itertools import pairwise, takewhile
 
 from mapping.graph import EPGraph
 from mapping.program import FloatProgram, Program
-from mapping.registry import REGISTRY
+from mapping.registry import REGISTRY, Rungs
 from mapping.targets import ReferenceTarget, Target
 
 
-def rungs_of(target: Target) -> list[tuple[str, str]]:
+def rungs_of(target: Target) -> Rungs:
     """(machine, cause) from the reference to the target, each machine adding one cause; see `register_machine`."""
-    return [(str(machine), cause) for machine, cause in REGISTRY[target.name].rungs(target)]
+    return REGISTRY[target.name].rungs(target)
+
+
+def named(rungs: Rungs) -> list[tuple[str, str]]:
+    """The rungs with the names that their machines have in results."""
+    return [(str(machine), cause) for machine, cause in rungs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +40,7 @@ def ladder(program: Program, graph: EPGraph) -> list[Rung]:
     """
     return [Rung(FloatProgram(machine, graph) if isinstance(machine, ReferenceTarget)
                  else program.on_rung(machine, graph), cause)
-            for machine, cause in REGISTRY[program.target.name].rungs(program.target)]
+            for machine, cause in rungs_of(program.target)]
 
 
 @dataclass(frozen=True, eq=False)

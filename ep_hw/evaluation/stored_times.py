@@ -11,7 +11,7 @@ import torch
 
 import simulators
 from ep_hw.data.splits import Split
-from ep_hw.evaluation.execution import call_all
+from ep_hw.evaluation.execution import Run, call_all
 from ep_hw.evaluation.suites import Temporal
 from ep_hw.evaluation.temporal import TemporalPoint, measure_time
 from ep_hw.threats.threat import Threat
@@ -79,15 +79,11 @@ class StoredTime:
 
 
 def stored_times(folder: Path, programs: Mapping[str, Program], split: Split, temporal: Temporal, seed: int,
-                 device: str = "cpu", jobs: int = 1) -> dict[str, list[TemporalPoint]]:
-    """Machine -> its points, see `measure_times`; those that `folder` does not hold are measured, longest first.
-
-    Args:
-        jobs: see `call_all`.
-    """
+                 run: Run) -> dict[str, list[TemporalPoint]]:
+    """Machine -> its points, see `measure_times`; those that `folder` does not hold are measured, longest first."""
     times = (0, *sorted(set(temporal.times)))
-    asked = {name: [StoredTime(program, time, split, temporal, seed, device, folder) for time in times]
+    asked = {name: [StoredTime(program, time, split, temporal, seed, run.device, folder) for time in times]
              for name, program in programs.items()}
     missing = [one for group in asked.values() for one in group if not one.done()]
-    call_all([one.measure for one in sorted(missing, key=lambda one: -one.time)], jobs)
+    call_all([one.measure for one in sorted(missing, key=lambda one: -one.time)], run.jobs)
     return {name: [one.read() for one in group] for name, group in asked.items()}

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 from ep_hw.analysis.statistics import wilson
 from ep_hw.data.splits import Split
-from ep_hw.evaluation.plan import Plan
+from ep_hw.evaluation.execution import Run
+from ep_hw.evaluation.plan import Asked, Attacks, Plan
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.network import EPNetwork
+from ep_hw.networks.programs import reference_of
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
@@ -19,7 +21,8 @@ from mapping.targets import REFERENCE
 
 
 def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str, Program], threat: Threat, *,
-                  chips: int = 1, seed: int = 0, settings: AttackSettings | None = None, device: str = "cpu") -> Plan:
+                  chips: int = 1, seed: int = 0, settings: AttackSettings | None = None,
+                  run: Run | None = None) -> Plan:
     """An evaluation in which every machine is source and target.
 
     Args:
@@ -34,9 +37,10 @@ def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str
         raise Refusal("nothing to transfer", where="--attack", got=str(threat), allowed="an attack made on a machine, "
                       "within [0, 1]", remedy="write it as pgd_l2@0.5")
     threats = (threat, *(replace(threat, source=name) for name in programs))
-    missing = {} if REFERENCE in programs else net.programs([REFERENCE])
-    return Plan(net.name, split, {**programs, **missing}, threats, tuple(programs), chips=chips, seed=seed,
-                device=device, settings=settings or AttackSettings())
+    missing = {} if REFERENCE in programs else {REFERENCE: reference_of(net)}
+    return Plan(model=net.name, images=split, programs={**programs, **missing}, run=run or Run(),
+                asked=Asked(machines=tuple(programs), threats=threats, chips=chips, seed=seed),
+                attacks=Attacks(settings=settings or AttackSettings()))
 
 
 def transfer_rows(summary: Sequence[dict], names: Sequence[str], threat: Threat) -> list[dict]:

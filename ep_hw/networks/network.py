@@ -1,6 +1,7 @@
 """An EP-CNN with trainable tensors, and its lowering to an EPGraph."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -15,6 +16,7 @@ from mapping.fields import Positive, Steps
 from mapping.graph import Activity, Coupling, EPGraph, Population
 from mapping.program import Program
 from mapping.sealed import Layout
+from mapping.targets import Target
 from simulators.reference import FloatProjection, FloatSubstrate, ReferenceMachine
 
 
@@ -104,14 +106,14 @@ class EPNetwork:
         """The digital reference."""
         return ReferenceMachine(self._graph(), device)
 
-    def programs(self, names) -> dict[str, Program]:
-        """The network compiled for each of the machines named.
+    def programs(self, targets: Iterable[Target]) -> dict[str, Program]:
+        """Name -> the network compiled for that target.
 
         Raises:
-            Refusal: an unknown machine, or one that cannot hold the network.
+            Refusal: a machine that cannot hold the network.
         """
         graph = self.lower()
-        return {name: mapping.compile(graph, name) for name in names}
+        return {str(target): mapping.compile(graph, target) for target in targets}
 
     def substrate(self) -> FloatSubstrate:
         """Float arithmetic on this network's own tensors: an update of the weights is seen at once."""

@@ -15,8 +15,8 @@ from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.loading import load_program
 from mapping.program import FloatProgram, Program
-from mapping.registry import REGISTRY
-from mapping.targets import REFERENCE
+from mapping.registry import REGISTRY, parse
+from mapping.targets import REFERENCE, ReferenceTarget
 
 
 def network_and_images(model: str, images: int, seed: int, data_source: DataSource = DEFAULT_SOURCE):
@@ -34,8 +34,13 @@ def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequ
     named = named_programs(net, machines)
     for other in map(load, others):
         check_same_data(other, net.provenance["data"]["name"])
-        named[other.name] = other.programs([REFERENCE])[REFERENCE]
+        named[other.name] = reference_of(other)
     return named
+
+
+def reference_of(net: EPNetwork | Baseline) -> Program:
+    """The program of the machine that every other one is compared with."""
+    return net.programs([ReferenceTarget(REFERENCE)])[REFERENCE]
 
 
 def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[str, Program]:
@@ -44,8 +49,7 @@ def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[s
     Raises:
         Refusal: see `program_of`; or two different programs of one name, as a tuned chip's and its machine's are.
     """
-    named = net.programs([machine for machine in machines if not _is_folder(machine)])
-    named = {str(program.target): program for program in named.values()}
+    named = net.programs([parse(machine) for machine in machines if not _is_folder(machine)])
     for folder in filter(_is_folder, machines):
         program = program_of(folder, net.lower())
         if named.setdefault(str(program.target), program).digest() != program.digest():

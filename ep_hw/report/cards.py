@@ -24,8 +24,8 @@ def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[Wors
         "recipe": header.get("recipe"), "trained_on": header.get("data"), "trained_accuracy": header.get("accuracy"),
         "evaluated_on": {"data": plan.images.data, "split": "test", "images": len(plan.images)},
         "program": plan.programs[machine].digest(),
-        "seeds": {"evaluation": plan.seed, "chips": chips_of(plan, machine)},
-        "settings": plan.settings.model_dump(mode="json"),
+        "seeds": {"evaluation": plan.asked.seed, "chips": chips_of(plan, machine)},
+        "settings": plan.attacks.settings.model_dump(mode="json"),
         "clean": _accuracy(own[machine, "clean", 0.0].accuracy),
         "attacks": [{"threat": threat, "strength": strength, **_accuracy(point.accuracy)}
                     for (_, threat, strength), point in own.items() if is_attack(threat)],
@@ -33,7 +33,7 @@ def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[Wors
                   for w in worst if w.machine == machine],
         "corruptions": [{"corruption": row.name, "severities": [p.strength for p in row.cells[machine]],
                          "mean": row.mean(machine)} for row in corruption_rows(points) if row.cells[machine]],
-        "corruption_means": means(points, machine, plan.baseline),
+        "corruption_means": means(points, machine, plan.asked.baseline),
         "trust": [{"check": v.check, "chip": v.chip, "comparisons": v.made, "images": v.images,
                    "violated": list(v.findings)} for v in checks if v.machine == machine],
         "versions": versions}

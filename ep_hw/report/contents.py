@@ -13,7 +13,7 @@ from ep_hw.analysis.worst import WorstCase, worst_cases
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.checks import Verdict
 from ep_hw.evaluation.plan import Plan
-from ep_hw.evaluation.rungs import rungs_of
+from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.networks.family import EP, KINDS
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
@@ -31,27 +31,31 @@ Outcome = tuple[list[dict], list[Cell]]   # of an evaluation: summary rows, cell
 
 
 def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], checks: list[Verdict], *, command: str,
-              title: str, jobs: int = 1) -> RunRecord:
+              title: str) -> RunRecord:
     """The record of an evaluation, with what is measured beside its cells.
 
     Args:
         folder: of the run; measurements that are found there are not made again.
-        checks: what became of the trust checks. jobs: see `ep_hw.evaluation.execution.call_all`.
+        checks: what became of the trust checks.
     """
     worst = worst_cases(_images(plan, cells))
-    mapping = [table for name in plan.machines for table in _mapping(name, plan.programs[name])]
-    circuit = circuit_table([row for row in summary if row["machine"] in plan.machines])
+    mapping = [table for name in plan.asked.machines for table in _mapping(name, plan.programs[name])]
+    circuit = circuit_table([row for row in summary if row["machine"] in plan.asked.machines])
+    asked, settings = plan.asked, plan.attacks.settings
     return RunRecord(
-        title, command, summary, gallery(plan, cells), [*mapping, *resource_tables(plan), *circuit], waterfalls(plan),
-        versions(), {"seed": plan.seed, "chip seeds": f"0 to {plan.chips - 1}",
-                     "attack settings": plan.settings.model_dump(mode="json")},
-        notes(plan, summary), checks, worst, temporal_exhibits(plan, folder, jobs), plan.labels, plan.settings.ensemble,
-        plan.baseline, cards(plan, summary, worst, checks))
+        title=title, command=command, summary=summary, gallery=gallery(plan, cells),
+        mapping=[*mapping, *resource_tables(plan), *circuit], waterfalls=waterfalls(plan), versions=versions(),
+        seeds={"seed": asked.seed, "chip seeds": f"0 to {asked.chips - 1}",
+               "attack settings": settings.model_dump(mode="json")},
+        notes=notes(plan, summary), checks=checks, worst=worst, measurements=temporal_exhibits(plan, folder),
+        labels=asked.labels, ensemble=settings.ensemble, baseline=asked.baseline,
+        cards=cards(plan, summary, worst, checks))
 
 
 def cards(plan: Plan, summary: list[dict], worst: Sequence[WorstCase], checks: list[Verdict]) -> list[tuple[str, dict]]:
     """(file name, content) of the card of each machine of a plan."""
-    return [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions())) for name in plan.machines]
+    return [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions()))
+            for name in plan.asked.machines]
 
 
 def cards_beside(plan: Plan, outcome: Outcome, checks: list[Verdict]) -> list[tuple[str, dict]]:
@@ -69,12 +73,12 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Outcome]
     """
     own = pool(outcome[0])
     networks = {kind: [found for k, found in members if k == kind] for kind in KINDS.values()}
-    machines = [name for name in plan.machines if name != REFERENCE or networks[EP]]
+    machines = [name for name in plan.asked.machines if name != REFERENCE or networks[EP]]
     networks[EP] = networks[EP] or [outcome]
     entries = [Entry(kind, REFERENCE, tuple(pool(rows) for rows, _ in found),
                      tuple(_right(cells) for _, cells in found)) for kind, found in networks.items() if found]
     entries += [Entry(f"{plan.model} on {name}", name, (own,)) for name in machines]
-    return models(plan.model, plan.images.data, entries, plan.settings.ensemble, plan.coverage_notes())
+    return models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble, plan.coverage_notes())
 
 
 def _right(cells: Sequence[Cell]) -> Right:
@@ -90,7 +94,7 @@ def _right(cells: Sequence[Cell]) -> Right:
 
 def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
     """Target -> rungs, for every machine of the plan that has a ladder."""
-    ladders = {name: rungs_of(plan.programs[name].target) for name in plan.machines}
+    ladders = {name: named(rungs_of(plan.programs[name].target)) for name in plan.asked.machines}
     return {name: rungs for name, rungs in ladders.items() if len(rungs) > 1}
 
 
@@ -105,23 +109,24 @@ def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
     for cell in sorted(_first_chips(cells), key=lambda c: c.configuration.threat.strength):
         if cell.stored.images_path.exists():
             attacked.setdefault((cell.configuration.threat.kind, cell.configuration.machine), []).append(cell)
-    return [item for kind in dict.fromkeys(threat.kind for threat in plan.threats) for name in plan.machines
+    return [item for kind in dict.fromkeys(threat.kind for threat in plan.asked.threats) for name in plan.asked.machines
             for item in _first_broken(attacked.get((kind, name), []), clean)]
 
 
-def temporal_exhibits(plan: Plan, folder: Path, jobs: int = 1) -> list[Exhibit]:
+def temporal_exhibits(plan: Plan, folder: Path) -> list[Exhibit]:
     """Attack time against prediction time for every machine that relaxes, where the plan's suite asks for it."""
-    if plan.temporal is None:
+    temporal = plan.asked.temporal
+    if temporal is None:
         return []
     exhibits = []
-    relaxing = {name: plan.programs[name] for name in plan.machines   # a feed-forward module has no time
+    relaxing = {name: plan.programs[name] for name in plan.asked.machines   # a feed-forward module has no time
                 if isinstance(plan.programs[name], Program)}
-    times = stored_times(folder / "temporal", relaxing, plan.images, plan.temporal, plan.seed, plan.device, jobs)
+    times = stored_times(folder / "temporal", relaxing, plan.images, temporal, plan.asked.seed, plan.run)
     for name, points in times.items():
         rows = [row for point in points for row in point.rows()]
         alt = "; ".join(f"T = {r['attack_time']}, step {r['steps']}: {r['accuracy']:.3f}" for r in rows)
         exhibits.append(Exhibit(f"{plan.model}-temporal-{name}", name,
-                                f"pgd_l2 at {plan.temporal.eps:.3g}, {plan.temporal.iterations} iterations, "
+                                f"pgd_l2 at {temporal.eps:.3g}, {temporal.iterations} iterations, "
                                 f"{len(plan.images)} images.", f"Accuracy of {name}. {alt}.", temporal_figure(points)))
     return exhibits
 
@@ -133,8 +138,8 @@ def versions() -> dict[str, str]:
 
 def notes(plan: Plan, summary: list[dict]) -> list[str]:
     """Remarks a reader of the numbers needs."""
-    votes = f"Noisy machines are judged by majority over {plan.settings.votes} reads."
-    worst = f"White-box results are the worst case for each image over {', '.join(plan.settings.gradients)}."
+    votes = f"Noisy machines are judged by majority over {plan.attacks.settings.votes} reads."
+    worst = f"White-box results are the worst case for each image over {', '.join(plan.attacks.settings.gradients)}."
     noisy = {name for name, program in plan.programs.items() if program.target.is_noisy}
     late = dict.fromkeys(row["machine"] for row in summary if row["machine"] not in noisy
                          and row["threat"] == "clean" and row["unconverged"] > 0.01)
@@ -154,7 +159,7 @@ def _images(plan: Plan, cells: Iterable[Cell]) -> Iterator[dict]:
     """A row an image and cell, of the machines that were asked for."""
     columns = ["machine", "chip_seed", "threat", "strength", "image_id", "label", "prediction"]
     for cell in cells:
-        if cell.configuration.machine in plan.machines and cell.configuration.threat.is_attack:
+        if cell.configuration.machine in plan.asked.machines and cell.configuration.threat.is_attack:
             yield from cell.read().select(columns).to_pylist()
 
 

@@ -52,7 +52,7 @@ class Exhibit:
         self.figure.set_layout_engine("none")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RunRecord:
     """Everything a report shows.
 

@@ -31,7 +31,7 @@ def resource_tables(plan: Plan) -> list[Table]:
     """Energy and latency of all machines side by side with their sources, then a report of every crossbar's first chip.
     """
     images = plan.images.take(slice(IMAGES)).images
-    found = [_relaxed(name, plan.programs[name], images) for name in plan.machines]
+    found = [_relaxed(name, plan.programs[name], images) for name in plan.asked.machines]
     taken = [one for some, _ in found for one in some]
     return [cost_table(taken), *(table for _, tables in found for table in tables)]
 

@@ -14,8 +14,8 @@ from ep_hw.analysis.statistics import student
 from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.evaluation.cells import Cell, run_cell
-from ep_hw.evaluation.execution import Machines
-from ep_hw.evaluation.plan import Plan, cells_of, compile_all
+from ep_hw.evaluation.execution import Machines, Run
+from ep_hw.evaluation.plan import Asked, Attacks, Plan, cells_of, compile_all, with_sources
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
@@ -24,38 +24,39 @@ from ep_hw.studies.study import Point, Study, points_of
 from ep_hw.threads import threads
 from ep_hw.threats.threat import CLEAN
 from mapping.registry import parse
-from mapping.targets import REFERENCE
+from mapping.targets import REFERENCE, ReferenceTarget, Target
 from simulators.machine import Machine
 from simulators.registry import check_device
 
 FEW, MORE = 8, 32   # images of measured cells
 
 
-def plan_study(study: Study, *, device: str = "cpu", data_source: DataSource = DEFAULT_SOURCE) -> Plan:
+def plan_study(study: Study, *, run: Run | None = None, data_source: DataSource = DEFAULT_SOURCE) -> Plan:
     """Every machine of a study under every threat, and the rungs of its technologies under those that make no images
     of their own for each machine.
 
     Raises:
         Refusal: an unknown model, machine, option or threat, or missing data.
     """
-    check_device(device)
+    run = run or Run()
+    check_device(run.device)
     net, threats = calibrated(load(study.model), data_source), study.threats_named()
-    machines = tuple(point.machine for point in points_of(study))
+    swept, rungs = [point.target for point in points_of(study)], rungs_of_study(study)
     shared = [CLEAN, *(t for t in threats if t.source or not t.is_attack)]
-    extra = tuple((rung, threat) for rung in rungs_of_study(study) for threat in shared)
-    names = [REFERENCE, *machines, *(rung for rung, _ in extra), *(t.source for t in threats if t.source)]
-    data = load_data(net.provenance["data"]["name"], "test", data_source).random_images(study.images, study.seed)
-    return Plan(net.name, data, compile_all(net, names), threats, machines, extra, study.chips, study.seed,
-                device=device, settings=study.attack)
+    asked = Asked(machines=tuple(map(str, swept)), threats=threats, chips=study.chips, seed=study.seed,
+                  extra_pairs=tuple((str(rung), threat) for rung in rungs for threat in shared))
+    targets = with_sources([ReferenceTarget(REFERENCE), *swept, *rungs], threats)
+    data = load_data(net.provenance["data"]["name"], "test", data_source)
+    return Plan(model=net.name, images=data.random_images(study.images, study.seed), programs=compile_all(net, targets),
+                asked=asked, attacks=Attacks(settings=study.attack), run=run)
 
 
-def rungs_of_study(study: Study) -> list[str]:
+def rungs_of_study(study: Study) -> list[Target]:
     """The machines of all waterfalls, in both orders."""
-    if not study.waterfalls:
-        return []
-    targets = [parse(name) for name in study.machines]
-    return list(dict.fromkeys(name for t in targets for rungs in (rungs_of(t), reversed_rungs_of(t))
-                              for name, _ in rungs))
+    technologies = map(parse, study.machines if study.waterfalls else ())
+    return list(dict.fromkeys(target for technology in technologies
+                              for rungs in (rungs_of(technology), reversed_rungs_of(technology))
+                              for target, _ in rungs))
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def estimate(plan: Plan, folder: Path) -> Estimate:
     taken: dict[tuple, _Taken] = {}
     with TemporaryDirectory() as scratch, threads(1):
         for kinds, each in (({}, missing[:1]), (taken, missing)):   # the first run of a process is slower than others
-            with Machines(plan.programs, plan.device) as machines:
+            with Machines(plan.programs, plan.run.device) as machines:
                 for cell in each:
                     if _kind(cell, plan) not in kinds:
                         kinds[_kind(cell, plan)] = _measure(cell, machines, Path(scratch))
@@ -142,15 +143,15 @@ def rows_of(study: Study, points: Points, summary: Sequence[dict]) -> list[dict]
     options = study.options()
     for place in points_of(study):
         for threat, strength in threats:
-            rows.append(_row(place, options, points[place.machine, threat, strength], summary))
+            rows.append(_row(place, options, points[str(place.target), threat, strength], summary))
     return rows
 
 
 def _row(place: Point, options: Sequence[str], seen, summary: Sequence[dict]) -> dict:
     chips = [accuracy for _, accuracy in seen.chips]
     low, high = student(chips) if len(chips) > 1 else (None, None)
-    swept = {name: place.options.get(name, parse(place.machine).spelled().get(name)) for name in options}
-    return {"technology": place.technology, **swept, "machine": place.machine, "threat": seen.threat,
+    swept = {name: place.options.get(name, place.target.spelled().get(name)) for name in options}
+    return {"technology": place.technology, **swept, "machine": str(place.target), "threat": seen.threat,
             "strength": seen.strength, "images": seen.n, "chips": len(chips), "accuracy": seen.accuracy.value,
             "ci_low": seen.accuracy.low, "ci_high": seen.accuracy.high,
             "chips_low": low if low is None else max(0.0, low), "chips_high": high if high is None else min(1.0, high),

@@ -19,11 +19,11 @@ import numpy as np
 from ep_hw.analysis.points import Estimate, Points, family, source, waterfall
 from ep_hw.analysis.statistics import difference_interval, student
 from ep_hw.evaluation.cells import Cell
-from ep_hw.evaluation.rungs import rungs_of
+from ep_hw.evaluation.rungs import named, rungs_of
 from mapping.crossbar.target import Causes, CrossbarTarget
+from mapping.registry import Rungs
 from mapping.targets import Target
 
-Rungs = list[tuple[str, str]]
 Outcomes = dict[tuple[str, str, float], np.ndarray]
 
 
@@ -53,10 +53,10 @@ def reversed_rungs_of(target: Target) -> Rungs:
         return []
     forward = rungs_of(target)
     before, names = forward[:-len(target.rungs)], dict(zip(target.rungs, (c for _, c in forward[-len(target.rungs):])))
-    rungs, left_out = list(before), list(target.rungs)
-    while left_out:
-        cause = left_out.pop()
-        rungs.append((str(replace(target, without=Causes((*target.without, *left_out)))), names[cause]))
+    rungs, missing = list(before), list(target.rungs)
+    while missing:
+        cause = missing.pop()
+        rungs.append((replace(target, without=Causes((*target.without, *missing))), names[cause]))
     return rungs
 
 
@@ -76,7 +76,7 @@ def _changes(rungs: Rungs, points: Points, outcomes: Outcomes, threat: str,
         return _met(outcomes, step.machine, threat, strength).astype(float)
 
     return {after.cause: (after.change, right(after) - right(before))
-            for before, after in pairwise(waterfall(rungs, points, threat, strength))}
+            for before, after in pairwise(waterfall(named(rungs), points, threat, strength))}
 
 
 def _met(outcomes: Outcomes, machine: str, threat: str, strength: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ep_hw.analysis.points import Points, pool
 from ep_hw.analysis.series import ladders, strongest
 from ep_hw.evaluation.plan import Plan, evaluate
-from ep_hw.evaluation.rungs import rungs_of
+from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.plots import styles, waterfall_figure
 from ep_hw.studies.axes import Axis
@@ -24,9 +24,9 @@ from mapping.registry import parse
 Caused = tuple[str, str, float, Interaction]
 
 
-def run_study(study: Study, plan: Plan, out: Path, progress=lambda *a: None, jobs: int = 1) -> list[dict]:
+def run_study(study: Study, plan: Plan, out: Path) -> list[dict]:
     """Compute what is missing of a study and write its tables and figures into `out`; the rows."""
-    summary, cells = evaluate(plan, out, progress, jobs)
+    summary, cells = evaluate(plan, out)
     points = pool(summary)
     rows, found = rows_of(study, points, summary), interactions_of(study, points, outcomes_of(cells))
     content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": rows,
@@ -56,7 +56,7 @@ def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
     for technology in study.machines:
         target = parse(technology)
         for order, rungs in (("", rungs_of(target)), ("-reversed", reversed_rungs_of(target))):
-            for ladder in strongest(ladders(points, {technology: rungs})) if len(rungs) > 1 else ():
+            for ladder in strongest(ladders(points, {technology: named(rungs)})) if len(rungs) > 1 else ():
                 name = f"waterfall-{slug(technology)}-{slug(ladder.threat)}{order}"
                 figures[name] = waterfall_figure(ladder, look[technology])
                 figures[name].suptitle(f"{technology}, {name_of((ladder.threat, ladder.strength))}", fontsize=10,

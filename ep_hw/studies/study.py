@@ -31,6 +31,7 @@ from mapping.fields import Seed, Stated, Text, read_as
 from mapping.files import parse_toml, read_bytes, refusing
 from mapping.options import duration, parse_options, spell_duration
 from mapping.registry import parse
+from mapping.targets import Target
 
 MOST_POINTS = 10_000   # machines of a study
 Value = bool | int | float | Text
@@ -83,13 +84,14 @@ class Point:
     """One machine of a study.
 
     Attributes:
-        technology: the machine as the study names it. machine: with the swept options, as it will be evaluated.
+        technology: the machine as the study names it.
+        target: with the swept options, as it will be evaluated.
         options: name -> text of each swept option, as it was run.
         clipped: (asked, run) where the asked age lies outside the data of the device.
     """
 
     technology: str
-    machine: str
+    target: Target
     options: dict[str, str]
     clipped: tuple[str, str] | None = None
 
@@ -102,12 +104,12 @@ def points_of(study: Study) -> list[Point]:
             their end instead, since a study compares devices of different data.
     """
     points = [_point(technology, options) for technology in study.machines for options in study.combinations()]
-    found = {}
+    first: dict[Target, Point] = {}
     for point in points:
-        found.setdefault(point.machine, point)
-        if point.clipped and not found[point.machine].clipped:
-            found[point.machine] = replace(found[point.machine], clipped=point.clipped)
-    return list(found.values())
+        known = first.setdefault(point.target, point)
+        if point.clipped and not known.clipped:
+            first[point.target] = replace(known, clipped=point.clipped)
+    return list(first.values())
 
 
 def studies() -> dict[str, Path]:
@@ -143,7 +145,7 @@ def _point(technology: str, options: dict[str, str]) -> Point:
         clipped = (options["age"], age) if age != options["age"] else None
         options = {**options, "age": age}
     swept = parse_options(target, ",".join(f"{name}={text}" for name, text in options.items()))
-    return Point(technology, str(swept), options, clipped)
+    return Point(technology, swept, options, clipped)
 
 
 def _clip(age: str, target: CrossbarTarget) -> str:

@@ -125,7 +125,8 @@ def test_every_version_has_an_outcome_and_every_threat_and_machine_a_version():
 def cell_of(graph, split, threat, folder, name) -> tuple[dict, np.ndarray]:
     """Columns and adversarial images of a cell run on a machine."""
     settings = SETTINGS if threat.is_attack else None
-    cell = Cell(Configuration("small", "digits", name, "", "", {}, threat, None, 0, settings, 3), split, folder)
+    cell = Cell(Configuration(model="small", dataset="digits", machine=name, program="", reference="", code={},
+                              threat=threat, chip_seed=None, seed=0, settings=settings, votes=3), split, folder)
     with simulators.open(mapping.compile(graph, name), chip_seed=1) as machine:
         clean = reference(graph)
         run_cell(cell, clean if name == "reference" else machine, clean)

@@ -22,7 +22,7 @@ from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load, packaged_models
 from ep_hw.networks.network import EPNetwork
-from ep_hw.networks.programs import program_of
+from ep_hw.networks.programs import program_of, reference_of
 from ep_hw.report.exports import write_measurement
 from ep_hw.threads import threads
 from mapping.crossbar.program import CrossbarProgram
@@ -87,7 +87,7 @@ def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None]) ->
     """Tune what is not yet tuned, compare, and write everything into the existing folder `out`."""
     task, test = tuning.task, tuning.test
     courses = [tune_chip(task, chip, out / "chips" / f"chip-{chip}.safetensors", log) for chip in tuning.chips]
-    with simulators.open(tuning.net.programs(["reference"])["reference"]) as reference:
+    with simulators.open(reference_of(tuning.net)) as reference:
         rows = [digital_row(reference, test)]
     rows += mapped_rows("mapped", task.program, tuning.chips, test, task.seed)
     if tuning.noisy:
@@ -116,7 +116,7 @@ def _noisy(net: EPNetwork, program: CrossbarProgram, beside: str | None,
     if other.provenance["data"]["name"] != net.provenance["data"]["name"]:
         raise Refusal("another data set", where="--beside", got=other.provenance["data"]["name"],
                       allowed=net.provenance["data"]["name"], remedy="choose a network trained on the same data")
-    return other.name, other.programs([str(program.target)])[str(program.target)]
+    return other.name, other.programs([program.target])[str(program.target)]
 
 
 def _ep_network(model: str, data_source: DataSource) -> EPNetwork:

@@ -1,5 +1,6 @@
 """A trained feed-forward network: what a checkpoint of kind bp, adv or vit holds."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NoReturn
 
@@ -11,6 +12,7 @@ from ep_hw.networks.baselines.modules import VisionTransformer, convolutional
 from ep_hw.networks.shapes import ConvolutionalSpec, TransformerSpec
 from mapping.errors import Refusal
 from mapping.sealed import Layout
+from mapping.targets import REFERENCE, Target
 from simulators.module import Interface, ModuleMachine, ModuleProgram
 
 
@@ -80,15 +82,15 @@ class Baseline:
         """The module itself as a machine."""
         return ModuleMachine(self.module, self.spec.image_shape, self.spec.classes, device=device)
 
-    def programs(self, names) -> dict[str, ModuleProgram]:
+    def programs(self, targets: Iterable[Target]) -> dict[str, ModuleProgram]:
         """See `EPNetwork.programs`.
 
         Raises:
             Refusal: any machine but the reference.
         """
-        for name in names:
-            if name != "reference":
-                self.lower()
+        names = [str(target) for target in targets]
+        if any(name != REFERENCE for name in names):
+            self.lower()
         return {name: ModuleProgram(self.module, Interface(self.spec.image_shape, self.spec.classes)) for name in names}
 
     def lower(self) -> NoReturn:

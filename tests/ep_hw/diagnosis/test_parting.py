@@ -8,7 +8,7 @@ import mapping
 import simulators
 from ep_hw.diagnosis.contributions import Window, contributions, window_of
 from ep_hw.diagnosis.parting import compare
-from ep_hw.evaluation.rungs import ladder, path, rungs_of
+from ep_hw.evaluation.rungs import ladder, named, path, rungs_of
 from simulators.reference import ReferenceMachine
 
 
@@ -75,7 +75,7 @@ def test_a_path_goes_down_to_the_last_common_rung_and_up_again(first, second, na
 
 def test_every_ladder_starts_at_the_reference_and_ends_at_its_target():
     for name, entry in mapping.REGISTRY.items():
-        names = [machine for machine, _ in rungs_of(entry.target)]
+        names = [machine for machine, _ in named(rungs_of(entry.target))]
         assert (names[0], names[-1]) == ("reference", name)
         assert len(set(names)) == len(names)
 

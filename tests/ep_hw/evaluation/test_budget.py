@@ -53,17 +53,18 @@ def plan_of(tmp_path_factory):
 
 
 def test_a_budget_is_measured_once_and_printed_with_what_it_can_show(plan_of, tmp_path):
-    choice = choose(plan_of, 300, 360, 1e4, tmp_path, lambda *a: None, 1)
+    choice = choose(plan_of, 300, 360, 1e4, tmp_path)
     assert (choice.images, choice.queries) == (360, 300), "nothing more than the data set and what was asked"
     assert choice.detectable == smallest_detectable(360)
     assert f"{100 * choice.detectable:.1f} points" in choice.sentence()
     file = tmp_path / "budget/choice.json"
     file.write_bytes(sign({**parse_signed(file.read_bytes()), "images": 99}))
-    assert choose(plan_of, 300, 360, 1e4, tmp_path, lambda *a: None, 1).images == 99
-    fewer = replace(plan_of(8, 100), threats=(parse_threat("pgd_l2@0.5"),))
-    assert choose(lambda images, queries: fewer, 300, 360, 1e4, tmp_path, lambda *a: None, 1).images == 360
-    assert choose(plan_of, 200, 360, 1e4, tmp_path, lambda *a: None, 1).images == 360, "another question"
-    tight = choose(plan_of, 300, 360, 0.01, tmp_path, lambda *a: None, 1)
+    assert choose(plan_of, 300, 360, 1e4, tmp_path).images == 99
+    plan = plan_of(8, 100)
+    fewer = replace(plan, asked=replace(plan.asked, threats=(parse_threat("pgd_l2@0.5"),)))
+    assert choose(lambda images, queries: fewer, 300, 360, 1e4, tmp_path).images == 360
+    assert choose(plan_of, 200, 360, 1e4, tmp_path).images == 360, "another question"
+    tight = choose(plan_of, 300, 360, 0.01, tmp_path)
     assert (tight.images, tight.queries) == (FEWEST, LEAST_QUERIES)
     assert "more than the budget" in tight.sentence()
 

@@ -11,7 +11,7 @@ from scipy.stats import binom
 from ep_hw.analysis.statistics import wilson
 from ep_hw.data import Split
 from ep_hw.evaluation.checks import verdicts
-from ep_hw.evaluation.plan import Plan, cells_of, evaluate
+from ep_hw.evaluation.plan import Asked, Attacks, Limits, Plan, cells_of, evaluate
 from ep_hw.evaluation.probes import probe, probe_plan, telling
 from ep_hw.threats.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
 from ep_hw.threats.threat import Threat, parse_threat
@@ -57,11 +57,19 @@ def images():
     return Split("linear", x, labels, torch.arange(IMAGES))
 
 
+PROBED = Limits(probed=24)
+
+
+def plan_of(programs, threats, limits=PROBED):
+    return Plan(model="planted", images=images(), programs=programs, limits=limits,
+                attacks=Attacks(settings=SETTINGS, joined=True),
+                asked=Asked(machines=tuple(programs), threats=tuple(map(parse_threat, threats))))
+
+
 def flags_of(programs, folder, threats=THREATS):
-    plan = Plan("planted", images(), programs, tuple(map(parse_threat, threats)), tuple(programs), settings=SETTINGS,
-                probed=24, joined=True)
+    plan = plan_of(programs, threats)
     summary, cells = evaluate(plan, folder)
-    checks = [*verdicts(summary), *probe([(plan, folder, cells)], lambda *a: None, 1)[0]]
+    checks = [*verdicts(summary), *probe([(plan, folder, cells)])[0]]
     return summary, [flag for verdict in checks for flag in verdict.flags]
 
 
@@ -126,13 +134,14 @@ def test_a_reference_that_masks_its_gradients_is_shown_up_by_the_other_machines(
 
 def test_an_attack_of_fewer_images_is_no_source_for_one_of_more():
     programs = {name: module(honest()) for name in ("reference", "loihi", "crossbar:pcm")}
-    plan = Plan("planted", images(), programs, (parse_threat("pgd_l2@1"),), tuple(programs), joined=True,
-                fewer={("reference", "pgd_l2"): 40, ("loihi", "pgd_l2"): 20, ("crossbar:pcm", "pgd_l2"): 40})
+    met = Limits(image_limits={("reference", "pgd_l2"): 40, ("loihi", "pgd_l2"): 20, ("crossbar:pcm", "pgd_l2"): 40})
+    plan = plan_of(programs, ["pgd_l2@1"], met)
     threat = parse_threat("pgd_l2@1")
     assert {name: plan.others(name, threat) for name in programs} == {
         "reference": ["crossbar:pcm"], "loihi": ["crossbar:pcm"], "crossbar:pcm": []}
-    assert replace(plan, left_out=frozenset({("crossbar:pcm", "pgd_l2")})).others("loihi", threat) == []
-    assert replace(plan, joined=False).others("loihi", threat) == []
+    skipped = replace(met, skipped=frozenset({("crossbar:pcm", "pgd_l2")}))
+    assert replace(plan, limits=skipped).others("loihi", threat) == []
+    assert replace(plan, attacks=Attacks()).others("loihi", threat) == []
     assert plan.others("loihi", parse_threat("square_l2@1")) == []
 
 
@@ -201,24 +210,25 @@ def test_the_unaware_image_is_the_last_attempt_and_only_where_nothing_else_won()
 
 
 def test_a_plan_without_white_boxes_or_probes_is_not_probed():
-    plan = Plan("planted", images(), {"reference": module(honest())}, (parse_threat("square_l2@1"),), ("reference",))
-    assert probe_plan(plan) is None
-    assert probe_plan(Plan(**{**vars(plan), "threats": (parse_threat("pgd_l2@1"),), "probed": 0})) is None
+    programs = {"reference": module(honest())}
+    assert probe_plan(plan_of(programs, ["square_l2@1"])) is None
+    assert probe_plan(plan_of(programs, ["pgd_l2@1"], Limits(probed=0))) is None
+    assert probe_plan(plan_of(programs, ["pgd_l2@1"])) is not None
 
 
 def test_the_middle_strength_of_each_attack_is_tried_harder():
-    threats = tuple(map(parse_threat, ("pgd_l2@1", "pgd_l2@0.1", "pgd_l2@0.5", "pgd_linf@0.1", "cw_l2@1", "fog@3")))
-    plan = Plan("planted", images(), {"reference": module(honest())}, threats, ("reference",), settings=SETTINGS)
+    threats = "pgd_l2@1", "pgd_l2@0.1", "pgd_l2@0.5", "pgd_linf@0.1", "cw_l2@1", "fog@3"
+    plan = plan_of({"reference": module(honest())}, threats)
     chosen = probe_plan(plan)
-    assert list(map(str, chosen.threats)) == ["pgd_linf@1", "pgd_l2@0.5", "pgd_linf@0.1"]
-    assert (chosen.settings.iterations, chosen.settings.restarts) == (20, 2)
+    assert list(map(str, chosen.asked.threats)) == ["pgd_linf@1", "pgd_l2@0.5", "pgd_linf@0.1"]
+    assert (chosen.attacks.settings.iterations, chosen.attacks.settings.restarts) == (20, 2)
     met = {str(cell.configuration.threat): cell.configuration.settings for cell in cells_of(chosen, Path())
            if cell.configuration.threat.is_attack}
     assert (met["pgd_linf@1"].iterations, met["pgd_linf@1"].restarts) == (20, 1)
-    assert met["pgd_l2@0.5"] == met["pgd_linf@0.1"] == chosen.settings
-    both = replace(plan, programs={**plan.programs, "loihi": module(honest())}, machines=("reference", "loihi"))
-    for left_out, machines in (("pgd_l2", {"reference"}), ("cw_l2", {"reference", "loihi"})):
-        chosen = probe_plan(replace(both, left_out=frozenset({("loihi", left_out)})))
+    assert met["pgd_l2@0.5"] == met["pgd_linf@0.1"] == chosen.attacks.settings
+    both = {**plan.programs, "loihi": module(honest())}
+    for kind, machines in (("pgd_l2", {"reference"}), ("cw_l2", {"reference", "loihi"})):
+        chosen = probe_plan(plan_of(both, threats, Limits(skipped=frozenset({("loihi", kind)}))))
         assert {cell.configuration.machine for cell in cells_of(chosen, Path()) if
                 cell.configuration.threat.is_attack} == machines
 

@@ -22,10 +22,12 @@ import simulators
 from ep_hw import versions, workflow
 from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.checks import verdicts
-from ep_hw.evaluation.plan import cells_of, chips_of, evaluate
-from ep_hw.evaluation.rungs import rungs_of
+from ep_hw.evaluation.execution import Run
+from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
+from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.networks import programs
 from ep_hw.networks.checkpoint import load, save_checkpoint
+from ep_hw.networks.programs import reference_of
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat
 from mapping import Refusal, compile, load_program
@@ -48,7 +50,7 @@ def model(tmp_path_factory):
 def small_plan(model, machines=("loihi", "crossbar:pcm"), threats=("pgd_l2@0.5", "contrast@3"), **changes):
     settings = {"images": 12, "chips": 2, "settings": FAST, **changes}
     plan = workflow.plan_evaluation(model, machines, [parse_threat(t) for t in threats], **settings)
-    return replace(plan, probed=2)
+    return replace(plan, limits=Limits(probed=2))
 
 
 def run(plan, folder):
@@ -127,7 +129,7 @@ def test_the_summary_says_what_each_circuit_met(finished, model, tmp_path):
 
 def test_same_command_same_bytes_for_any_number_of_workers(finished, model, tmp_path):
     _, folder, _ = finished
-    workflow.run(small_plan(model), tmp_path / "again", command="ep-hw evaluate", title="test", jobs=2)
+    workflow.run(small_plan(model, run=Run(jobs=2)), tmp_path / "again", command="ep-hw evaluate", title="test")
     assert (tmp_path / "again/results.parquet").read_bytes() == (folder / "results.parquet").read_bytes()
     run(small_plan(model, seed=1), tmp_path / "other")
     assert (tmp_path / "other/results.parquet").read_bytes() != (folder / "results.parquet").read_bytes()
@@ -191,7 +193,7 @@ def test_a_cell_of_other_images_in_its_place_is_not_believed(finished, tmp_path,
 
 def test_shards_pool_into_one_row_and_corruptions_are_the_same_on_every_machine(model, tmp_path):
     plan = small_plan(model, machines=("reference", "loihi"), threats=("gaussian_noise@5",))
-    sharded = replace(plan, shard=5)
+    sharded = replace(plan, limits=Limits(probed=2, shard=5))
     summary = run(sharded, tmp_path)
     assert {r["n"] for r in summary} == {12}
     assert len({c.configuration.key for c in cells_of(sharded, tmp_path)}) == len(summary)
@@ -313,7 +315,7 @@ def test_attacks_draw_alike_at_every_strength_of_machines_without_noise(model, t
     plan = small_plan(model, threats=("square_linf@0.1", "square_linf@0.2", "square_l2@0.2"))
     machines = {name: simulators.open(program) for name, program in plan.programs.items()}
     seeds = defaultdict(list)
-    for cell in (c for seed in (0, 1) for c in cells_of(replace(plan, seed=seed), tmp_path)):
+    for cell in (c for seed in (0, 1) for c in cells_of(replace(plan, asked=replace(plan.asked, seed=seed)), tmp_path)):
         c = cell.configuration
         if c.threat.is_attack and c.threat.source is None:
             machine = machines[c.machine]
@@ -333,11 +335,11 @@ def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_pa
     rows = {(r["machine"], r["threat"]): r for r in evaluate(plan, tmp_path)[0]}
     assert set(rows) == {("reference", "clean"), ("reference", "contrast"), ("reference", "square_l2"),
                          ("digits-bp-s11", "clean"), ("digits-bp-s11", "contrast")}
-    other = load("digits-bp-s11").programs(["reference"])["reference"]
+    other = reference_of(load("digits-bp-s11"))
     with simulators.open(other) as machine:
         right = machine.relax(plan.images.images).prediction == plan.images.labels
     assert rows["digits-bp-s11", "clean"]["accuracy"] == float(right.float().mean())
-    assert (plan.machines, plan.baseline) == (("reference",), "digits-bp-s11")
+    assert (plan.asked.machines, plan.asked.baseline) == (("reference",), "digits-bp-s11")
     same = workflow.plan_evaluation("digits", ["loihi"], threats, baseline="loihi[weight_bits=8]", **ask)
     assert (same.baseline, "digits-bp-s11" in same.programs) == ("loihi", False)
     with pytest.raises(Refusal, match="allowed: reference, loihi;"):
@@ -390,7 +392,7 @@ class Detach(torch.nn.Module):
 def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
     threat, other = parse_threat("pgd_l2@0.5"), parse_threat("contrast@3")
     plan = workflow.plan_evaluation(model, ["loihi"], [other], explained=[threat], images=4, settings=FAST)
-    rungs = [name for name, _ in rungs_of(plan.programs["loihi"].target)]
+    rungs = [name for name, _ in named(rungs_of(plan.programs["loihi"].target))]
     assert len(rungs) == 3
     assert [(name, threat) in plan.pairs() for name in rungs] == [True] * 3
     assert [name for name in rungs if (name, other) in plan.pairs()] == ["reference", "loihi"]

@@ -20,9 +20,10 @@ from ep_hw.analysis.corruption_error import SEVERITIES
 from ep_hw.analysis.points import Estimate, pool
 from ep_hw.analysis.statistics import difference_interval, smallest_detectable, student, wilson
 from ep_hw.data import load_data
-from ep_hw.evaluation.allocation import CAUTION, LEAST, Price, allot, share_out, with_kinds
+from ep_hw.evaluation.allocation import CAUTION, LEAST, Price, allocate, share_out, with_kinds
 from ep_hw.evaluation.budget import LEAST_QUERIES, TRIAL_QUERIES
-from ep_hw.evaluation.plan import cells_of
+from ep_hw.evaluation.execution import silent
+from ep_hw.evaluation.plan import Limits, cells_of
 from ep_hw.networks.baselines import Baseline, CNNSpec
 from ep_hw.networks.checkpoint import packaged_models, save_checkpoint
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
@@ -188,31 +189,31 @@ COSTS = st.fixed_dictionaries({(machine, kind): PRICES for machine in ("referenc
        available=st.integers(64, 500))
 @settings(max_examples=80)
 def test_a_budget_is_kept_or_what_is_least_is_run(costs, seconds, asked, available):
-    images, queries, fewer, left_out, used = share_out(costs, seconds, asked, available)
-    attacks = [case for case in costs if case[1] and case not in left_out]
+    images, queries, limits, skipped, used = share_out(costs, seconds, asked, available)
+    attacks = [case for case in costs if case[1] and case not in skipped]
     assert 64 <= images <= available
     assert LEAST_QUERIES <= queries <= asked
-    assert fewer.keys() <= set(attacks)
-    assert all(LEAST <= n < images for n in fewer.values())
-    assert all(n <= fewer.get(("reference", kind), images) for (_, kind), n in fewer.items())
-    assert all(machine != "reference" and kind for machine, kind in left_out)
-    taken = sum(price.of(fewer.get(case, images)) * (queries / TRIAL_QUERIES if case[1].startswith("square") else 1)
-                for case, price in costs.items() if case not in left_out)
+    assert limits.keys() <= set(attacks)
+    assert all(LEAST <= n < images for n in limits.values())
+    assert all(n <= limits.get(("reference", kind), images) for (_, kind), n in limits.items())
+    assert all(machine != "reference" and kind for machine, kind in skipped)
+    taken = sum(price.of(limits.get(case, images)) * (queries / TRIAL_QUERIES if case[1].startswith("square") else 1)
+                for case, price in costs.items() if case not in skipped)
     assert used == pytest.approx(taken)
     if used > seconds * (1 + 1e-9):
-        assert len(left_out) == 3, "everything that may be left out"
-        assert fewer == dict.fromkeys(attacks, LEAST)
+        assert len(skipped) == 3, "everything that may be left out"
+        assert limits == dict.fromkeys(attacks, LEAST)
     elif images > 64:
-        assert not fewer, "more images only where attacks meet them too"
+        assert not limits, "more images only where attacks meet them too"
 
 
-def test_dear_attacks_meet_fewer_images_by_the_root_of_their_price():
+def test_dear_attacks_meet_limits_images_by_the_root_of_their_price():
     costs = {("reference", ""): Price(0, 1), ("reference", "pgd_l2"): Price(30, 1), ("reference", "cw_l2"): Price(0, 9),
              ("loihi", "pgd_l2"): Price(0, 0.5)}
-    images, _, fewer, left_out, used = share_out(costs, 64 + 30 + 57 + 19 * 9 + 57 / 2, 100, 500)
+    images, _, limits, skipped, used = share_out(costs, 64 + 30 + 57 + 19 * 9 + 57 / 2, 100, 500)
     assert images == 64
-    assert fewer == {("reference", "pgd_l2"): 57, ("reference", "cw_l2"): 19, ("loihi", "pgd_l2"): 57}
-    assert left_out == ()
+    assert limits == {("reference", "pgd_l2"): 57, ("reference", "cw_l2"): 19, ("loihi", "pgd_l2"): 57}
+    assert skipped == ()
     assert used == 64 + 30 + 57 + 19 * 9 + 57 / 2
     dear = costs | {("loihi", "cw_l2"): Price(0, 500)}
     assert share_out(dear, 300, 100, 500)[3] == (("loihi", "cw_l2"),)
@@ -220,7 +221,8 @@ def test_dear_attacks_meet_fewer_images_by_the_root_of_their_price():
 
 def test_machines_that_meet_fewer_images_meet_the_first_of_the_reference_s(tiny):
     """Cells are cut alike, so that a machine's source is always there; transfers meet all that their source made."""
-    plan = replace(family_plan(tiny, 12)[0], fewer={("reference", "pgd_l2"): 9, ("loihi", "pgd_l2"): 5}, shard=4)
+    plan = replace(family_plan(tiny, 12)[0], limits=Limits(
+        image_limits={("reference", "pgd_l2"): 9, ("loihi", "pgd_l2"): 5}, shard=4))
     pgd, contrast = (parse_threat(text) for text in ("pgd_l2@0.5", "contrast@3"))
     sizes = {case: [len(shard) for shard in plan.shards(*case)] for case in (
         ("reference", pgd), ("loihi", pgd), ("loihi", replace(pgd, source="reference")),
@@ -232,7 +234,7 @@ def test_machines_that_meet_fewer_images_meet_the_first_of_the_reference_s(tiny)
     assert sources <= {cell.stem for cell in cells}
     met = plan.shards("reference", pgd)
     assert torch.cat([shard.ids for shard in met]).equal(plan.images.ids[:9])
-    beyond = replace(plan, fewer={("reference", "pgd_l2"): 16})   # of the 12 that there are
+    beyond = replace(plan, limits=Limits(image_limits={("reference", "pgd_l2"): 16}, shard=4))   # of 12 there are
     assert [len(shard) for shard in beyond.shards("reference", pgd)] == [4, 4, 4]
 
 
@@ -266,15 +268,15 @@ def family_plan(folder, images=6):
     threats = [*(parse_threat(f"pgd_l2@{s!r}") for s in PGD.values()), parse_threat("contrast@3")]
     plan = workflow.plan_evaluation(str(folder / "tiny.safetensors"), ["loihi"], threats, images=images,
                                     settings=AttackSettings(gradients=("bptt@3",), iterations=1))
-    plan = replace(plan, probed=0)
+    plan = replace(plan, limits=Limits(probed=0))
     found = members("tiny", [path.stem for path in folder.glob("*.safetensors")])
     assert found == (Member("tiny-bp-s1", BP),)
     return plan, workflow.plans_beside(plan, [Member(str(folder / f"{m.model}.safetensors"), m.kind) for m in found])
 
 
-def evaluated(folder, out, progress=lambda *a: None):
+def evaluated(folder, out, progress=silent):
     plan, others = family_plan(folder)
-    workflow.run(plan, out, command="ep-hw", title="tiny", progress=progress, others=others)
+    workflow.run(plan.showing(progress), out, command="ep-hw", title="tiny", others=others)
 
 
 class Stopped(Exception):
@@ -324,15 +326,16 @@ def test_a_budget_is_measured_once_over_the_family(tiny, tmp_path):
     def parts_of(images, queries):
         return with_kinds(*family_plan(tiny, 12))
 
-    chosen = allot(parts_of, 100, 12, 1e5, tmp_path, lambda *a: None, 1)
-    assert (chosen.images, chosen.fewer, chosen.left_out) == (12, (), ())
-    kept = tmp_path / "budget/allotment.json"
+    chosen = allocate(parts_of, 100, 12, 1e5, tmp_path)
+    assert (chosen.images, chosen.image_limits, chosen.skipped) == (12, (), ())
+    kept = tmp_path / "budget/allocation.json"
     kept.write_bytes(sign(parse_signed(kept.read_bytes()) | {
-        "images": 9, "fewer": [["reference", "pgd_l2", 6], ["loihi", "pgd_l2", 5]], "left_out": [["loihi", "pgd_l2"]]}))
-    again = allot(parts_of, 100, 12, 1e5, tmp_path, lambda *a: None, 1)
+        "images": 9, "image_limits": [["reference", "pgd_l2", 6], ["loihi", "pgd_l2", 5]],
+        "skipped": [["loihi", "pgd_l2"]]}))
+    again = allocate(parts_of, 100, 12, 1e5, tmp_path)
     plan = again.of(parts_of(12, 100)[0][1])
-    assert allot(parts_of, 101, 12, 1e5, tmp_path / "other", lambda *a: None, 1).question != again.question
-    assert (again.images, plan.fewer["reference", "pgd_l2"]) == (9, 6)
+    assert allocate(parts_of, 101, 12, 1e5, tmp_path / "other").question != again.question
+    assert (again.images, plan.limits.image_limits["reference", "pgd_l2"]) == (9, 6)
     assert not any(m == "loihi" and t.is_attack and not t.source for m, t in plan.pairs())
     assert "pgd_l2 met the first 6 (reference) of 12 images" in again.sentence(plan)
     assert "pgd_l2 was not run on loihi" in again.sentence(plan)

@@ -18,6 +18,7 @@ from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.networks.checkpoint import FORM, save_checkpoint
 from mapping import Refusal
+from mapping.registry import parse
 from mapping.sealed import describe, open_sealed, seal
 from simulators.relaxation import Nudge
 
@@ -104,7 +105,7 @@ def test_what_needs_a_fixed_point_is_refused_by_name(net):
     with pytest.raises(Refusal, match="small: a feed-forward network has no fixed point to map"):
         net.lower()
     with pytest.raises(Refusal, match="no fixed point"):
-        net.programs(["reference", "loihi"])
+        net.programs([parse("reference"), parse("loihi")])
     assert machine.cost().operations > 0
 
 

@@ -19,6 +19,8 @@ from ep_hw.analysis.points import pool
 from ep_hw.cli.evaluation import as_asked
 from ep_hw.evaluation import suites
 from ep_hw.evaluation.checks import Verdict
+from ep_hw.evaluation.execution import Run
+from ep_hw.evaluation.plan import Limits
 from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.evaluation.suites import Suite, Temporal
 from ep_hw.evaluation.temporal import measure_times
@@ -49,7 +51,7 @@ def model(tmp_path_factory):
 
 
 def plan_of(model):
-    return replace(workflow.plan_evaluation(model, None, [], suite=TINY), probed=0)
+    return replace(workflow.plan_evaluation(model, None, [], suite=TINY), limits=Limits(probed=0))
 
 
 def run(plan, folder):
@@ -85,13 +87,14 @@ def test_the_same_cells_give_the_same_files_elsewhere(finished, tmp_path):
 
 def test_the_suite_decides_what_is_not_said(finished):
     plan, _, _ = finished
-    assert (len(plan.images), plan.chips, plan.settings, plan.temporal) == (6, 2, TINY.settings, TINY.temporal)
-    assert set(map(str, plan.threats)) == {*THREATS, "transfer:reference:pgd_l2@0.5"}
+    assert (len(plan.images), plan.asked.chips, plan.asked.temporal) == (6, 2, TINY.temporal)
+    assert plan.attacks.settings == TINY.settings
+    assert set(map(str, plan.asked.threats)) == {*THREATS, "transfer:reference:pgd_l2@0.5"}
 
 
 def test_tables_and_page_print_the_summary(finished):
     plan, folder, summary = finished
-    points = {key: p for key, p in pool(summary).items() if key[0] in plan.machines}
+    points = {key: p for key, p in pool(summary).items() if key[0] in plan.asked.machines}
     page = " ".join(re.sub(r"<[^>]+>", " ", (folder / "report.html").read_text()).split())
     rows = rows_of(folder / "tables" / "small-accuracy.csv")
     assert {(r["machine"], r["threat"], float(r["strength"])) for r in rows} == set(points)
@@ -141,7 +144,7 @@ def test_checks_stand_on_the_card_of_their_machine(finished):
     plan, _, summary = finished
     checks = [Verdict(PCM, 1, "falls", 4, 9, ("rises.",)), Verdict(PCM + "/read", 0, "falls", 4, 9, ("rises.",)),
               Verdict("loihi", None, "open", 2, 7, ("masked.", "hidden.")), Verdict("loihi", None, "falls", 3, 8, ())]
-    written = {name: cards.card(plan, name, summary, [], checks, {})["trust"] for name in plan.machines}
+    written = {name: cards.card(plan, name, summary, [], checks, {})["trust"] for name in plan.asked.machines}
     assert written == {
         "reference": [], PCM: [{"check": "falls", "chip": 1, "comparisons": 4, "images": 9, "violated": ["rises."]}],
         "loihi": [{"check": "open", "chip": None, "comparisons": 2, "images": 7, "violated": ["masked.", "hidden."]},
@@ -154,10 +157,10 @@ def test_attack_times_are_measured_once(finished, tmp_path):
     plan, folder, _ = finished
     assert len(list((folder / "temporal").glob("*.safetensors"))) == 3 * 2   # machines, and clean images and one time
     program = plan.programs["loihi"]
-    ask = ({"loihi": program}, plan.images, plan.temporal, plan.seed)
+    ask = ({"loihi": program}, plan.images, plan.asked.temporal, plan.asked.seed, Run())
     fresh, kept, again = (stored_times(where, *ask)["loihi"] for where in (tmp_path, folder / "temporal", tmp_path))
     with simulators.open(program) as machine:
-        measured = list(measure_times(machine, plan.images, 0.5, (3,), (4, 12), 2, plan.seed))
+        measured = list(measure_times(machine, plan.images, 0.5, (3,), (4, 12), 2, plan.asked.seed))
     for points in (fresh, kept, again):
         assert all(torch.equal(a.correct, b.correct) for a, b in zip(points, measured, strict=True))
         assert [(p.machine, p.attack_time, p.steps) for p in points] == [
@@ -167,7 +170,7 @@ def test_attack_times_are_measured_once(finished, tmp_path):
     first.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     stored_times(tmp_path, *ask)
     assert (first.read_bytes(), [path.stat().st_mtime_ns for path in others]) == (whole, made)
-    stored_times(tmp_path, *ask[:3], plan.seed + 1)
+    stored_times(tmp_path, *ask[:3], plan.asked.seed + 1, Run())
     assert len(list(tmp_path.glob("*.safetensors"))) == 4
 
 
@@ -175,11 +178,11 @@ def test_attack_times_are_measured_once(finished, tmp_path):
 def test_attack_times_are_the_same_whoever_measures_them(finished, tmp_path):
     """One worker a time, and none: a machine with chips and read noise among them."""
     plan, folder, _ = finished
-    relaxing = {name: plan.programs[name] for name in plan.machines}
-    shared = stored_times(tmp_path, relaxing, plan.images, plan.temporal, plan.seed, jobs=2)
-    alone = stored_times(folder / "temporal", relaxing, plan.images, plan.temporal, plan.seed)
-    assert list(shared) == list(alone) == list(plan.machines)
-    for name in plan.machines:
+    relaxing = {name: plan.programs[name] for name in plan.asked.machines}
+    shared = stored_times(tmp_path, relaxing, plan.images, plan.asked.temporal, plan.asked.seed, Run(jobs=2))
+    alone = stored_times(folder / "temporal", relaxing, plan.images, plan.asked.temporal, plan.asked.seed, Run())
+    assert list(shared) == list(alone) == list(plan.asked.machines)
+    for name in plan.asked.machines:
         assert all(torch.equal(a.correct, b.correct) for a, b in zip(shared[name], alone[name], strict=True))
 
 
@@ -199,7 +202,7 @@ def test_costs_are_the_machines_own_with_their_sources(finished):
     assert costs.rows[1][2] == pytest.approx(operations / 1e6, abs=1e-3)
     assert costs.rows[1][2] < costs.rows[2][2]
     clean = [r for r in summary if (r["machine"], r["threat"]) == ("crossbar:pcm", "clean")]
-    (table,) = circuit_table([r for r in summary if r["machine"] in plan.machines])
+    (table,) = circuit_table([r for r in summary if r["machine"] in plan.asked.machines])
     assert table.rows[0][:2] == ("crossbar:pcm", "clean")
     assert table.rows[0][3] == f"{np.mean([r['winner_flips'] for r in clean]):.2%}"
     assert cost_table([]).rows == ()

@@ -97,11 +97,12 @@ def realistic_record():
     table = Table("crossbar:pcm: tiles", ("layer", "tiles", "rows", "columns", "weights", "used of tile"),
                   (("conv1", 1, 9, 32, 288, 0.0176), ("conv2", 2, 288, 64, 18432, 0.5625),
                    ("readout", 1, 256, 10, 2560, 0.1563)), ("Tiles of 256 x 256 devices, two devices a weight.",))
-    return RunRecord("Digits on simulated hardware", "ep-hw evaluate digits --on loihi --on crossbar:pcm --chips 5",
-                     realistic_summary(), realistic_gallery(), [table], WATERFALLS,
-                     {"ep-hw": "0.1.0", "python": "3.10.14", "torch": "2.6.0"},
-                     {"evaluation": 0, "chips": "0 1 2 3 4", "attack": {"steps": 20, "restarts": 1}},
-                     ["Noisy machines are judged by the majority of 5 reads."], [])
+    return RunRecord(
+        title="Digits on simulated hardware", command="ep-hw evaluate digits --on loihi --on crossbar:pcm --chips 5",
+        summary=realistic_summary(), gallery=realistic_gallery(), mapping=[table], waterfalls=WATERFALLS,
+        versions={"ep-hw": "0.1.0", "python": "3.10.14", "torch": "2.6.0"},
+        seeds={"evaluation": 0, "chips": "0 1 2 3 4", "attack": {"steps": 20, "restarts": 1}},
+        notes=["Noisy machines are judged by the majority of 5 reads."], checks=[])
 
 
 def small_record():

@@ -48,13 +48,14 @@ def study_of(machines=("crossbar:pcm",), **changes) -> Study:
 
 def test_a_grid_is_every_combination_and_a_list_its_own_points():
     study = study_of(grid={"adc_bits": (4, 6), "drift_compensation": (True, False)}, list=[{"wire_ohm": 1.0}])
-    found = [point.machine for point in points_of(study)]
+    found = [str(point.target) for point in points_of(study)]
     assert found == ["crossbar:pcm[adc_bits=4]", "crossbar:pcm[drift_compensation=off,adc_bits=4]",
                      "crossbar:pcm[adc_bits=6]", "crossbar:pcm[drift_compensation=off,adc_bits=6]",
                      "crossbar:pcm[wire_ohm=1]"]
     assert study.options() == ["adc_bits", "drift_compensation", "wire_ohm"]
-    assert [p.machine for p in points_of(study_of(["loihi[weight_bits=6]"]))] == ["loihi[weight_bits=6]"]
-    assert points_of(study_of(["crossbar:pcm[age=1d]"], grid={"age": ("1y",)}))[0].machine == "crossbar:pcm[age=1y]"
+    assert [str(p.target) for p in points_of(study_of(["loihi[weight_bits=6]"]))] == ["loihi[weight_bits=6]"]
+    assert points_of(study_of(["crossbar:pcm[age=1d]"], grid={"age": ("1y",)}))[0].target == parse(
+        "crossbar:pcm[age=1y]")
 
 
 def test_ages_outside_a_devices_data_are_moved_to_their_end_and_said_so():
@@ -73,9 +74,9 @@ def test_both_orders_add_the_same_causes_one_at_a_time(device, wires, levels):
     forward, reverse = rungs_of(target), reversed_rungs_of(target)
     count = len(target.rungs)
     assert forward[:-count] == reverse[:-count]
-    assert forward[-1][0] == reverse[-1][0] == str(target)
+    assert forward[-1][0] == reverse[-1][0] == target
     assert [cause for _, cause in forward[-count:]] == [cause for _, cause in reverse[-count:]][::-1]
-    held = [{r for r in target.rungs if parse(name).includes(r)} for name, _ in reverse[-count:]]
+    held = [{r for r in target.rungs if rung.includes(r)} for rung, _ in reverse[-count:]]
     assert held == [set(target.rungs[-n:]) for n in range(1, count + 1)]
 
 
@@ -87,7 +88,7 @@ def summary_row(machine, accuracy):
 def test_causes_that_only_hurt_together_show_as_interaction():
     """Programming costs 10 points alone and drift 10 alone, but 40 together: each interacts by +20 or -20."""
     target = parse("crossbar:pcm/aged")
-    (ideal, programmed, both), (_, aged, _) = ([name for name, _ in rungs[1:]] for rungs in (
+    (ideal, programmed, both), (_, aged, _) = ([str(rung) for rung, _ in rungs[1:]] for rungs in (
         rungs_of(target), reversed_rungs_of(target)))
     values = {"reference": 0.9, ideal: 0.9, programmed: 0.8, aged: 0.8, both: 0.5}
     points = pool([summary_row(name, value) for name, value in values.items()])
@@ -104,8 +105,8 @@ def test_causes_that_only_hurt_together_show_as_interaction():
 def test_an_interaction_is_as_uncertain_as_its_images_and_its_chips():
     """Chips that err on other images make it surer; chips that are all alike say nothing new."""
     target = parse("crossbar:pcm/aged")
-    ideal, programmed, both = (name for name, _ in rungs_of(target)[1:])
-    aged = reversed_rungs_of(target)[-2][0]
+    ideal, programmed, both = (str(rung) for rung, _ in rungs_of(target)[1:])
+    aged = str(reversed_rungs_of(target)[-2][0])
     points = pool([summary_row(name, 0.5) for name in ("reference", ideal, programmed, both, aged)])
 
     def interaction(chips, alike):
@@ -189,7 +190,7 @@ def test_packaged_studies_name_machines_that_exist(name):
     points = points_of(study)
     assert set(studies()) == {"age", "converters", "wires"}
     assert len(points) > 20
-    assert all(parse(point.machine) for point in points)
+    assert all(parse(str(point.target)) == point.target for point in points)
     assert study.model == "digits"
     assert with_numbers(study, images=7, chips=None).images == 7
     if name == "converters":

@@ -16,7 +16,7 @@ from ep_hw import workflow
 from ep_hw.analysis.comparison import Run, over_runs, paired
 from ep_hw.analysis.results import RESULTS, SUMMARY, SUMS
 from ep_hw.evaluation import budget
-from ep_hw.evaluation.allocation import Allotment
+from ep_hw.evaluation.allocation import Allocation
 from ep_hw.evaluation.budget import kept_choice
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.folders import Question, claim
@@ -61,7 +61,8 @@ class Evaluated:
     def made(self):
         with TemporaryDirectory() as folder:
             plan = workflow.plan_evaluation("digits", ["reference"], [parse_threat("square_l2@0.3")], images=6)
-            plan = replace(plan, settings=plan.settings.model_copy(update={"queries": 3}))
+            plan = replace(plan, attacks=replace(plan.attacks, settings=plan.attacks.settings.model_copy(
+                update={"queries": 3})))
             evaluate(plan, Path(folder))
             for record in Path(folder).glob("cells/*.json"):   # times would make other cases of the same seed
                 record.write_bytes(sign({**json.loads(record.read_bytes())["content"], "seconds": 0.5}))
@@ -143,7 +144,7 @@ class Signed(Door):
 
 
 class Choice(Signed):
-    """What a budget chose before: choice.json of one network, allotment.json of a family."""
+    """What a budget chose before: choice.json of one network, allocation.json of a family."""
 
     def __init__(self, name: str, kind: type, **content):
         self.name, self.kind, self.content = name, kind, {"question": "ab" * 32, "budget_s": 60.0, **content}
@@ -158,7 +159,7 @@ class Choice(Signed):
 
     def use(self, choice):
         plan, _ = EVALUATED.made
-        choice.of(plan) if self.kind is Allotment else choice.sentence()
+        choice.of(plan) if self.kind is Allocation else choice.sentence()
 
 
 class Claimed(Door):
@@ -203,5 +204,5 @@ def _sum(blob: bytes) -> str:
 
 
 DOORS = (Cells(), Times(), Choice("choice", budget.Choice, images=100, queries=200, seconds=12.5, detectable=0.1),
-         Choice("allotment", Allotment, images=64, queries=100, fewer=[["loihi", "pgd_l2", 9]],
-                left_out=[["lava", "cw_l2"]], seconds=50.5), Claimed(), Compared())
+         Choice("allocation", Allocation, images=64, queries=100, image_limits=[["loihi", "pgd_l2", 9]],
+                skipped=[["lava", "cw_l2"]], seconds=50.5), Claimed(), Compared())
