@@ -68,7 +68,7 @@ def _projection(weight: torch.Tensor, noise_us: float) -> CrossbarProjection:
     fresh_us = noise_us * torch.ones_like(g_us) if noise_us else None
     array = Array(g_us, fresh_us, stored.us_per_weight, 1.0, rows, columns)
     dac, adc = (Converter(torch.tensor(scale), 8, signed) for scale, signed in ((1.0, False), (2.0, True)))
-    up, down = Periphery(dac, (adc,) * len(array.lines_up)), Periphery(dac, (adc,) * len(array.lines_down))
+    up, down = Periphery(dac, (adc,) * len(array.forward_lines)), Periphery(dac, (adc,) * len(array.backward_lines))
     ones = torch.ones(OUTPUTS)
     return CrossbarProjection(array, array, up, down, 0 * ones, ones, 1, 1, (OUTPUTS, SIDE, SIDE))
 

@@ -71,12 +71,12 @@ def lava_against_its_arithmetic(repeats: int) -> list[Row]:
     program = mapping.compile(paper_graph(), "lava")
     image = np.random.default_rng(1).integers(0, 2**program.input_bits, (BATCH, 3, 32, 32)).astype(np.int32)
     session = LavaSession(program, BATCH)
-    session.arena["image"][...] = image
+    session.shared_arrays["image"][...] = image
 
     def on_lava():
         session.clock.begin()
         for n in range(len(CHANNELS)):
-            session.arena[f"history.{n}"][0] = 0
+            session.shared_arrays[f"history.{n}"][0] = 0
         before, start = cpu_of_group(session.leader), time.perf_counter()
         session.run(STEPS, 600)
         return time.perf_counter() - start, cpu_of_group(session.leader) - before
@@ -85,7 +85,8 @@ def lava_against_its_arithmetic(repeats: int) -> list[Row]:
     (wall, cpu), (wall_alone, cpu_alone) = take_turns(
         repeats, on_lava, lambda: timed(lambda: states.append(relax(program, image))))
     for n, state in enumerate(states[-1]):
-        assert np.array_equal(session.arena[f"history.{n}"][STEPS], state), "the two sides computed different things"
+        held = session.shared_arrays[f"history.{n}"][STEPS]
+        assert np.array_equal(held, state), "the two sides computed different things"
     session.close()
     what = f"{STEPS} steps of {BATCH} images on Lava / its arithmetic alone"
     return [Row(f"{what}, wall", wall, wall_alone, 1.2), Row(f"{what}, CPU", cpu, cpu_alone, 1.2)]
@@ -96,10 +97,10 @@ def relax(program, image) -> list[np.ndarray]:
     arithmetic = arithmetic_of(program)
     states = [np.zeros((len(image), *p.shape), np.int32) for p in program.graph.populations]
     for _ in range(STEPS):
-        reads = [s.ascend(below) for s, below in zip(arithmetic.synapses, [image, *states[:-1]])]
+        reads = [s.forward(below) for s, below in zip(arithmetic.synapses, [image, *states[:-1]])]
         drives = [drive for drive, _ in reads]
         for n in range(1, len(states)):
-            drives[n - 1] = drives[n - 1] + arithmetic.synapses[n].descend(states[n], reads[n][1])
+            drives[n - 1] = drives[n - 1] + arithmetic.synapses[n].backward(states[n], reads[n][1])
         arithmetic.readout.logits(states[-1])
         states = [activate(drive) for activate, drive in zip(arithmetic.activations, drives)]
     return states

@@ -11,7 +11,7 @@ from simulators.relaxation import Decided, Nudge, Projection, Residual, Substrat
 
 
 class FloatProjection(Projection):
-    """Convolution with max-pool upwards, unpool with transposed convolution downwards, in floats.
+    """Convolution with max-pool forward, unpool with transposed convolution backward, in floats.
 
     Drives have the type of the states they come from, so that autocast rounds products but not their sum.
 

@@ -62,7 +62,7 @@ def levels(rung: Rung, machine: CrossbarMachine, below, scene: Scene) -> list[Fi
 
 def effective_weight(layer: CrossbarLayer, array: Array) -> np.ndarray:
     """(C_out, C_in, k_h, k_w) weight that a layer multiplies with upwards, digital factors included."""
-    weight = (array.up_weight.sum(0) * array.compensation).cpu().numpy()
+    weight = (array.forward_weight.sum(0) * array.compensation).cpu().numpy()
     return weight * layer.stored.column_scale[:, None, None, None]
 
 
@@ -189,7 +189,7 @@ def _ratio(layer: CrossbarLayer, now: Array, then: Array) -> float:
 
 
 def _sensed(array: Array) -> np.ndarray:
-    return (array.up_weight.sum(0) * array.compensation).cpu().numpy()
+    return (array.forward_weight.sum(0) * array.compensation).cpu().numpy()
 
 
 def read(rung: Rung, machine: CrossbarMachine, below: CrossbarMachine, scene: Scene) -> list[Finding]:
@@ -206,10 +206,11 @@ def read(rung: Rung, machine: CrossbarMachine, below: CrossbarMachine, scene: Sc
 
 
 def _noise_power(array: Array, drive, padding: int, seed: int) -> float:
-    """Sum of squares of the noise of one read upwards of all lines."""
+    """Sum of squares of the noise of one forward read of all lines."""
     generator, quiet = reads(seed), replace(array, fresh_us=None)
-    return float(sum((array.read_up(line, drive, padding, generator) - quiet.read_up(line, drive, padding)).square()
-                     .sum() for line in range(len(array.lines_up))))
+    pairs = ((array.read_forward(line, drive, padding, generator), quiet.read_forward(line, drive, padding))
+             for line in range(len(array.forward_lines)))
+    return float(sum((noisy - clean).square().sum() for noisy, clean in pairs))
 
 
 def _same_cells(rung: Rung, machine: CrossbarMachine, below: CrossbarMachine) -> list[Finding]:
@@ -227,7 +228,7 @@ def converters(rung: Rung, machine: CrossbarMachine, below: CrossbarMachine, sce
     if scene.graph.activity is not None:
         wanted = compile_crossbar(scene.graph, rung.program.target).layers
         findings += [_range(rung.name, layer, way, span, held) for layer, honest in zip(rung.program.layers, wanted)
-                     for way, span, held in zip(("up", "down"), honest.spans, layer.spans)]
+                     for way, span, held in zip(("forward", "backward"), honest.spans, layer.spans)]
     return findings + _clipped(rung, machine, scene) + _half_steps(rung, machine, scene)
 
 
@@ -251,11 +252,11 @@ def _clipped(rung: Rung, machine: CrossbarMachine, scene: Scene) -> list[Finding
 
 
 def _half_steps(rung: Rung, machine: CrossbarMachine, scene: Scene) -> list[Finding]:
-    """A quiet read upwards with converters and without, in half steps of everything it passes; where nothing clips."""
+    """A quiet forward read with converters and without, in half steps of everything it passes; where nothing clips."""
     findings = []
     projections = (*machine.substrate.projections, machine.substrate.readout)
     for coupling, projection, state in zip(scene.layers, projections, _inputs(machine, scene)):
-        used = (projection.up.dac, *projection.up.adcs)
+        used = (projection.forward_periphery.dac, *projection.forward_periphery.adcs)
         clipped = sum(int(c.clipped) for c in used)
         ratio = _in_half_steps(projection, state, coupling.padding)
         if sum(int(c.clipped) for c in used) == clipped:
@@ -264,13 +265,14 @@ def _half_steps(rung: Rung, machine: CrossbarMachine, scene: Scene) -> list[Find
 
 
 def _in_half_steps(projection, state, padding: int) -> float:
-    quiet, drives, allowed = replace(projection.forward_array, fresh_us=None), projection.up.drives(state), []
-    exact = reduce(torch.add, (quiet.read_up(line, state, padding) for line in range(len(projection.up.adcs))))
-    for line, adc in enumerate(projection.up.adcs):
-        s, r = quiet.lines_up[line]
-        reach = quiet.up_weight[s][:, slice(*quiet.row_cuts[r])].abs().sum((1, 2, 3))
-        allowed.append(len(drives) * (adc.step / 2 + (reach * projection.up.dac.step / 2).view(-1, 1, 1)))
-    error = projection.up.sums(drives, lambda line, drive: quiet.read_up(line, drive, padding)) - exact
+    quiet, periphery = replace(projection.forward_array, fresh_us=None), projection.forward_periphery
+    drives, allowed = periphery.drives(state), []
+    exact = reduce(torch.add, (quiet.read_forward(line, state, padding) for line in range(len(periphery.adcs))))
+    for line, adc in enumerate(periphery.adcs):
+        s, r = quiet.forward_lines[line]
+        reach = quiet.forward_weight[s][:, slice(*quiet.row_cuts[r])].abs().sum((1, 2, 3))
+        allowed.append(len(drives) * (adc.step / 2 + (reach * periphery.dac.step / 2).view(-1, 1, 1)))
+    error = periphery.sums(drives, lambda line, drive: quiet.read_forward(line, drive, padding)) - exact
     return float((error.abs() / reduce(torch.add, allowed)).max())
 
 

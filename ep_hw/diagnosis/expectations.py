@@ -15,7 +15,7 @@ EXPECTATIONS: dict[str, Expectation] = {
     "loihi:weights": integers.integer_weights,
     "loihi:states": integers.rounded_states,
     "loihi": integers.integer_states,
-    "held back": integers.held_back,
+    "held back": integers.delta_threshold,
     "lava": integers.lava_processes,
     "lava:float": integers.lava_processes,
     "mapped": analog.mapped,

@@ -66,14 +66,15 @@ def rounded_states(rung: Rung, machine: Machine, below: Machine, scene: Scene) -
                        _rounding(rung.program, graph))
 
 
-def held_back(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+def delta_threshold(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
     """A population keeps back no change larger than the threshold, and none once it is zero."""
     program, findings = rung.program, []
     for n, (states, population) in enumerate(zip(scene.states, program.graph.populations)):
         state = states * 2**program.state_bits
         sent = state.flip(1)   # any other states of the right shape
         kept = (state - machine.substrate.emit(n, state, sent)).abs().max()
-        findings.append(judged(rung.name, population.name, "change held back, units of 2^-p", kept, program.held_back))
+        findings.append(judged(rung.name, population.name, "change held back, units of 2^-p", kept,
+                               program.delta_threshold))
     return findings
 
 
@@ -168,10 +169,10 @@ def _shifts(rung: str, program: LoihiProgram, n: int) -> list[Finding]:
     slope_bits = int(np.log2(population.slope))
     up = layer.scale - layer.exponent - below
     wanted = {"shift": (layer.scale - program.state_bits - slope_bits, "shift to the state", "states are 2^{} times"),
-              "up": (up, "shift of the forward drive", "forward drives are 2^{} times")}
+              "forward_shift": (up, "shift of the forward drive", "forward drives are 2^{} times")}
     if n + 1 < len(program.layers):
         own = layer.scale - program.layers[n + 1].exponent - program.state_bits
-        wanted["down"] = own, "shift of the feedback", "feedback drives are 2^{} times"
+        wanted["backward_shift"] = own, "shift of the feedback", "feedback drives are 2^{} times"
     return [_shift(rung, layer, field, *rest) for field, rest in wanted.items()]
 
 

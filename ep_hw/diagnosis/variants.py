@@ -37,16 +37,16 @@ class Variant:
 
 
 class SplitProjection(Projection):
-    """Reads upwards as one projection and downwards as another."""
+    """Reads forward as one projection and backward as another."""
 
-    def __init__(self, up: Projection, down: Projection):
-        self.up, self.down = up, down
+    def __init__(self, one: Projection, other: Projection):
+        self.one, self.other = one, other
 
     def forward(self, s_pre, generator=None):
-        return self.up.forward(s_pre, generator)
+        return self.one.forward(s_pre, generator)
 
     def backward(self, s_post, winners, generator=None):
-        return self.down.backward(s_post, winners, generator)
+        return self.other.backward(s_post, winners, generator)
 
 
 @singledispatch
@@ -119,7 +119,8 @@ def _shift_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
     whole = isinstance(program, LoihiProgram) and program.target.name in ("loihi", "lava")
     if not whole or n == len(program.layers):
         return
-    for field, words in (("shift", "shift"), ("up", "forward alignment"), ("down", "feedback alignment")):
+    for field, words in (("shift", "shift"), ("forward_shift", "forward alignment"),
+                         ("backward_shift", "feedback alignment")):
         for k in _SHIFTS:
             if getattr(program.layers[n], field) + k >= 0:
                 yield f"its {words} is off by {k:+d}", _changed(

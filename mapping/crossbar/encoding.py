@@ -7,8 +7,8 @@ With x = w / w_max in [-1, 1] and L levels of a device (any number of them where
     slices   |x| (L^S - 1) = sum_s d_s L^(S-1-s),  each digit d_s in a pair;  w ~ sum_s L^-s (g+_s - g-_s)   (3)
 
 m = m' = 1/2, or the middle level and what it leaves above where levels are even. w_max is the layer's largest |w|, or
-with column scaling the column's: its w_max relative to the layer's then multiplies the column digitally, after an
-upward read and before a downward one.
+with column scaling the column's: its w_max relative to the layer's then multiplies the column digitally, after a
+forward read and before a backward one.
 
 Source: unit cells of HERMES (Le Gallo et al. 2023) for (1), biased weights and bit slices of ISAAC (Shafiee et al.,
 ISCA 2016) for (2) and (3), with the bias in a column of devices.

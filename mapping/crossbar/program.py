@@ -29,7 +29,7 @@ from mapping.targets import Target
 NOISY_STEPS = 60
 ROUNDING, TINY = 1e-6, 1e-45   # of float32
 Cut = tuple[int, int]
-DIRECTIONS = ("up", "down")
+DIRECTIONS = ("up", "down")   # forward and backward, as files spell them
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class CrossbarLayer:
         stored: its weights as target conductances.
         row_cuts: (first, past the last) input channel of each row tile.
         column_cuts: the same for the output channels of each column tile.
-        spans: what the converters reach (upwards, downwards), None on machines without converters.
+        spans: what the converters reach (forward, backward), None on machines without converters.
     """
 
     name: str
@@ -66,7 +66,8 @@ class SpanRow(Stated):
 
 
 class LayerRow(Stated):
-    """What a file says of a `CrossbarLayer` beside its arrays; `up` and `down` where there are converters."""
+    """What a file says of a `CrossbarLayer` beside its arrays; `up` (forward) and `down` (backward) where there are
+    converters."""
 
     name: Name
     us_per_weight: Annotated[float, Field(gt=0, le=1e30)]
@@ -85,7 +86,7 @@ class CrossbarSettings(Stated):
 
 @dataclass(frozen=True, eq=False)
 class CrossbarProgram(Program[CrossbarTarget]):
-    """A network on tiles: `layers` are the graph's couplings from the image upwards, then the readout."""
+    """A network on tiles: `layers` are the graph's couplings from the image on, then the readout."""
 
     layers: tuple[CrossbarLayer, ...]
     kind: ClassVar[str] = "crossbar"
@@ -151,7 +152,7 @@ class CrossbarProgram(Program[CrossbarTarget]):
 
     def report(self) -> Table:
         columns = ("layer", "rows", "columns", "tiles", "largest tile", "allowed", "utilisation", "weights", "devices",
-                   "uS per weight", "ADC up", "ADC down", "DAC up")
+                   "uS per weight", "ADC forward", "ADC backward", "DAC forward")
         return Table(f"{self.target}: analog tiles", columns, tuple(_row(c, layer, self.target) for c, layer in zip(
             (*self.graph.couplings, self.graph.readout), self.layers)), _notes(self))
 

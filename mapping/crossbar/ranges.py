@@ -1,10 +1,10 @@
 """How far a tile's converters must reach: DACs by construction, ADCs by what calibration images send through them.
 
-Upwards a tile (r, c) senses, for every output channel of c and every position,
+In a forward read a tile (r, c) senses, for every output channel of c and every position,
 
     p = sum over input channels of r and kernel places of w x                                        (1)
 
-and downwards, for every row (input channel, kernel place) of r and every position, before overlap-add,
+and in a backward one, for every row (input channel, kernel place) of r and every position, before overlap-add,
 
     q = sum over output channels of c of w z,    z = the unpooled state above                         (2)
 
@@ -28,7 +28,7 @@ class Span:
     """Full scales of a layer's converters in one direction.
 
     Attributes:
-        dac: largest magnitude driven, in units of state (of readout error downwards from the logits).
+        dac: largest magnitude driven, in units of state (of the readout's error from the logits).
         signed: drives within [-dac, dac], bipolar or in two phases; else within [0, dac].
         adc: (slices, row tiles, column tiles) float32, R of each tile's ADC in units of weight x state; it spans
             [-R, R].
@@ -61,11 +61,11 @@ class Placed:
 
 def calibrate(graph: EPGraph, layers: list[Placed], margin: float,
               two_phase: bool = False) -> list[tuple[Span, Span]]:
-    """Spans (upwards, downwards) of all layers, the readout last.
+    """Spans (forward, backward) of all layers, the readout last.
 
     Args:
         graph: with activity.
-        layers: couplings from the image upwards, then the readout.
+        layers: couplings from the image on, then the readout.
         margin: how far an ADC reaches beyond the percentile.
         two_phase: what has a sign is driven in two phases.
     """
@@ -78,12 +78,12 @@ def calibrate(graph: EPGraph, layers: list[Placed], margin: float,
         winners = max_pool(drive + coupling.bias[:, None, None], coupling.pool)[1]
         above = unpool(post, winners, coupling.pool, coupling.unpooled)
         below = pre if spans else driven(pre)
-        up, down = _reaches(layer, below, above, coupling.padding, dac, margin)
-        spans.append((Span(dac, signed=not spans, adc=up), Span(1.0, signed=False, adc=down)))
+        forward, backward = _reaches(layer, below, above, coupling.padding, dac, margin)
+        spans.append((Span(dac, signed=not spans, adc=forward), Span(1.0, signed=False, adc=backward)))
         dac = 1.0
     errors = driven(_readout_errors(graph, layers[-1].weight))
-    up, down = _reaches(layers[-1], states[-1], errors, 0, dac, margin)
-    return [*spans, (Span(dac, signed=False, adc=up), Span(1.0, signed=True, adc=down))]
+    forward, backward = _reaches(layers[-1], states[-1], errors, 0, dac, margin)
+    return [*spans, (Span(dac, signed=False, adc=forward), Span(1.0, signed=True, adc=backward))]
 
 
 def _phases(drive: np.ndarray) -> np.ndarray:
@@ -106,16 +106,18 @@ def _readout_errors(graph: EPGraph, weight: np.ndarray) -> np.ndarray:
 
 
 def _reaches(layer: Placed, below, above, padding, dac, margin):
-    """(upwards, downwards) ADC ranges of a layer's tiles, from what drives its rows (`below`) and columns (`above`)."""
+    """(forward, backward) ADC ranges of a layer's tiles, from what drives its rows (`below`) and columns (`above`)."""
     above = above * layer.column_scale[:, None, None]
-    up, down = np.empty((2, len(layer.slices), len(layer.row_cuts), len(layer.column_cuts)), np.float32)
-    for s, r, c in np.ndindex(up.shape):
+    forward, backward = np.empty((2, len(layer.slices), len(layer.row_cuts), len(layer.column_cuts)), np.float32)
+    for s, r, c in np.ndindex(forward.shape):
         (first, last), (left, right) = layer.row_cuts[r], layer.column_cuts[c]
         tile = np.ascontiguousarray(layer.slices[s, left:right, first:last])
         flat = tile.reshape(right - left, -1)
-        up[s, r, c] = _reach(convolve(below[:, first:last], tile, padding), dac * np.abs(flat).sum(1).max(), margin)
-        down[s, r, c] = _reach(above[:, left:right].transpose(0, 2, 3, 1) @ flat, np.abs(flat).sum(0).max(), margin)
-    return up, down
+        sums, largest = convolve(below[:, first:last], tile, padding), dac * np.abs(flat).sum(1).max()
+        forward[s, r, c] = _reach(sums, largest, margin)
+        sums, largest = above[:, left:right].transpose(0, 2, 3, 1) @ flat, np.abs(flat).sum(0).max()
+        backward[s, r, c] = _reach(sums, largest, margin)
+    return forward, backward
 
 
 def _reach(sums: np.ndarray, bound: float, margin: float) -> float:

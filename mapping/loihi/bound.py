@@ -6,7 +6,7 @@ wherever the sum is cut, a partial sum holds some of the positive and some of th
     [-down_c, up_c],    up_c   = 2^f sum W+ S_max + 2^b S_max max_parity sum_windows max_window W'+ + max(B_c, 0) + h
                         down_c = the same with W- in place of W+, -B in place of B, and without h               (10)
 
-W is the coupling below (forward), W' the one above (feedback), f and b the shifts that align them, B the bias and h
+W is the coupling below (forward), W' the one above (backward), f and b the shifts that align them, B the bias and h
 the half that rounds. Feedback reaches a unit through the winner of each pool window only, hence one weight a window,
 for the worst position (parity) of the unit among the windows. Reaches are (2, C) arrays: row 0 up, row 1 down.
 Below 2^23 = `ACCUMULATOR_LIMIT` a 24-bit accumulator is safe and float32 arithmetic on these integers is exact.
@@ -49,7 +49,7 @@ def forward_reach(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nda
     return np.stack([positive @ high + negative @ low, negative @ high + positive @ low])
 
 
-def feedback_reach(weight: np.ndarray, pool: int) -> np.ndarray:
+def backward_reach(weight: np.ndarray, pool: int) -> np.ndarray:
     """Reach (2, C_in) of the transposed convolution for states of size 1 with one winner a pool window."""
     weight = weight.astype(np.int64)
     return np.stack([np.max([_one_a_window(np.maximum(w, 0), pool, parity)
@@ -73,18 +73,20 @@ def input_reach(graph: EPGraph, n: int, sums: np.ndarray, state_bits: int, input
     return forward_reach(sums, *(round_half_up(x * np.float32(2**input_bits)) for x in ends))
 
 
-def accumulator_bound(forward: np.ndarray, up: int, feedback: np.ndarray | None, down: int, bias: np.ndarray,
-                      half: int) -> int:
+def accumulator_bound(forward: np.ndarray, forward_shift: int, backward: np.ndarray | None, backward_shift: int,
+                      bias: np.ndarray, half: int) -> int:
     """Largest magnitude of any partial sum of one layer, over all channels: equation (10).
 
     Args:
-        forward: from `input_reach` of the coupling below; up: its left shift.
-        feedback: from `feedback_reach` of the coupling above times the largest state, None for the top layer and the
-            readout; down: its left shift.
+        forward: from `input_reach` of the coupling below.
+        forward_shift: its left shift.
+        backward: from `backward_reach` of the coupling above times the largest state, None for the top layer and the
+            readout.
+        backward_shift: its left shift.
         bias: (C,) int64. half: what is added to round.
     """
     bias = bias.astype(object)
-    total = np.stack([np.maximum(bias, 0) + half, np.maximum(-bias, 0)]) + (forward << up)
-    if feedback is not None:
-        total = total + (feedback.astype(object) << down)
+    total = np.stack([np.maximum(bias, 0) + half, np.maximum(-bias, 0)]) + (forward << forward_shift)
+    if backward is not None:
+        total = total + (backward.astype(object) << backward_shift)
     return int(total.max())

@@ -41,7 +41,7 @@ class Record:
         """e of equation (13), shaped as `drive`, for other weights."""
         return max_pool(convolve(self.below, weight, self.coupling.padding), self.coupling.pool)[0] - self.drive
 
-    def feedback_error(self, weight: np.ndarray) -> np.ndarray:
+    def backward_error(self, weight: np.ndarray) -> np.ndarray:
         """f of equation (13), (N, C_in, H, W), for other weights; a single zero where nothing is fed back."""
         if self.above is None:
             return np.zeros(1, np.float32)
@@ -80,5 +80,5 @@ def dequantise(integers: np.ndarray, exponent: int) -> np.ndarray:
 
 def _squared_error(record: Record, bits: int, exponent: int) -> float:
     weight = dequantise(quantise(record.coupling.weight, bits, exponent), exponent)
-    errors = record.forward_error(weight), record.feedback_error(weight)
+    errors = record.forward_error(weight), record.backward_error(weight)
     return sum(float(np.square(e, dtype=np.float64).sum()) for e in errors)

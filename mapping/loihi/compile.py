@@ -13,7 +13,7 @@ import numpy as np
 
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph
-from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_reach, signed_sums
+from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, backward_reach, input_reach, signed_sums
 from mapping.loihi.calibration import Record, best_exponent, dequantise, mean_error, record
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up
 from mapping.loihi.placement import place
@@ -35,14 +35,14 @@ class _Weights:
     integers: np.ndarray
     exponent: int
     sums: np.ndarray
-    feedback: np.ndarray
+    backward: np.ndarray
     error: np.ndarray
 
     @classmethod
     def of(cls, coupling: Coupling, bits: int, exponent: int, record: Record | None) -> "_Weights":
         integers = quantise(coupling.weight, bits, exponent)
         error = mean_error(record, dequantise(integers, exponent)) if record else np.zeros(len(integers))
-        return cls(integers, exponent, signed_sums(integers), feedback_reach(integers, coupling.pool), error)
+        return cls(integers, exponent, signed_sums(integers), backward_reach(integers, coupling.pool), error)
 
 
 def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
@@ -105,12 +105,13 @@ def _layer(graph: EPGraph, weights, n: int, state_bits: int, input_bits: int) ->
     if above:
         drives.append(above.exponent + state_bits)
     scale = max(drives)
-    up, shift = scale - drives[0], scale - drives[1]
-    down = scale - drives[2] if above else 0
+    forward_shift, shift = scale - drives[0], scale - drives[1]
+    backward_shift = scale - drives[2] if above else 0
     bias = round_half_up((coupling.bias.astype(np.float64) - own.error) * 2.0**scale)
-    bound = accumulator_bound(input_reach(graph, n, own.sums, state_bits, input_bits), up,
-                              above and above.feedback * (2**state_bits - 1), down, bias, 1 << shift >> 1)
-    return IntegerLayer(coupling.name, own.integers, bias, own.exponent, scale, up, down, shift, bound)
+    bound = accumulator_bound(input_reach(graph, n, own.sums, state_bits, input_bits), forward_shift,
+                              above and above.backward * (2**state_bits - 1), backward_shift, bias, 1 << shift >> 1)
+    return IntegerLayer(coupling.name, own.integers, bias, own.exponent, scale, forward_shift,
+                        backward_shift, shift, bound)
 
 
 def _readout(graph: EPGraph, own: _Weights, state_bits: int) -> IntegerLayer:
@@ -124,9 +125,9 @@ def _readout(graph: EPGraph, own: _Weights, state_bits: int) -> IntegerLayer:
 def _to_coarsen(program: LoihiProgram) -> int | None:
     """The coupling whose drive sets the scale of the worst accumulator; None where the states' own scale is finer."""
     worst = program.worst
-    if worst.up == 0:
+    if worst.forward_shift == 0:
         return (*program.layers, program.readout).index(worst)
-    feeds_back = worst.down == 0 and worst is not program.layers[-1]
+    feeds_back = worst.backward_shift == 0 and worst is not program.layers[-1]
     return program.layers.index(worst) + 1 if feeds_back else None
 
 

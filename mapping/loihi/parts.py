@@ -49,7 +49,7 @@ def forward_axis(size: int, kernel: int, padding: int, pool: int) -> Axis:
     return Axis(taps, first[::pool], last[pool - 1::pool])
 
 
-def feedback_axis(size: int, kernel: int, padding: int, pool: int) -> Axis:
+def backward_axis(size: int, kernel: int, padding: int, pool: int) -> Axis:
     """Inputs of a layer, read backwards: sources are the outputs that lie in a pool window."""
     covered = (size + 2 * padding - kernel + 1) // pool * pool
     place = np.arange(size) + padding
@@ -126,5 +126,5 @@ def _forward(c: Coupling, neurons: int, hears: int, weight_bits: int, weights: s
 
 def _feedback(c: Coupling, weight_bits: int, weights: str) -> Part:
     c_out, c_in, *kernel = c.weight.shape
-    rows, columns = (feedback_axis(size, k, c.padding, c.pool) for size, k in zip(c.pre[1:], kernel))
+    rows, columns = (backward_axis(size, k, c.padding, c.pool) for size, k in zip(c.pre[1:], kernel))
     return Part(c.name, "feedback", c_in, c_out, rows, columns, kernel[0] * kernel[1], 1, 0, weight_bits, weights)

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from mapping.fields import Name, PerLayer, Stated
 from mapping.graph import Coupling, EPGraph
-from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, feedback_reach, input_reach, signed_sums
+from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, backward_reach, input_reach, signed_sums
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS
 from mapping.loihi.report import integer_table, placement_table
 from mapping.loihi.target import LoihiTarget
@@ -37,7 +37,10 @@ class IntegerLayer:
     Attributes:
         weight: (C_out, C_in, k, k) int8, w = weight 2^-exponent.
         bias: (C_out,) int64 at the accumulator's scale, b = bias 2^-scale.
-        up, down: left shifts of the forward drive and of the feedback from the layer above.
+        exponent: q.
+        scale: E, what the accumulator counts in.
+        forward_shift: left shift f of the forward drive.
+        backward_shift: left shift b of the backward drive from the layer above.
         shift: right shift from the accumulator to the state.
         bound: proven largest magnitude of the accumulator, rounding half and all partial sums included.
     """
@@ -47,8 +50,8 @@ class IntegerLayer:
     bias: np.ndarray
     exponent: int
     scale: int
-    up: int
-    down: int
+    forward_shift: int
+    backward_shift: int
     shift: int
     bound: int
 
@@ -56,6 +59,9 @@ class IntegerLayer:
     def half(self) -> int:
         """What is added before the shift, so that it rounds half up."""
         return 1 << self.shift >> 1
+
+
+_IN_FILE = {"forward_shift": "up", "backward_shift": "down"}   # names of fields that a file spells otherwise
 
 
 class LayerRow(Stated):
@@ -113,7 +119,7 @@ class LoihiProgram(Program[LoihiTarget]):
         return self.worst.bound < ACCUMULATOR_LIMIT
 
     @property
-    def held_back(self) -> int | None:
+    def delta_threshold(self) -> int | None:
         """Largest change of a state, in 2^-p, that a population keeps to itself; None where it sends whole states."""
         return None if self.target.threshold is None else int(self.target.threshold * 2**self.state_bits)
 
@@ -135,7 +141,7 @@ class LoihiProgram(Program[LoihiTarget]):
         arrays: Arrays = {}
         rows = []
         for layer in (*self.layers, self.readout):
-            row = asdict(layer)
+            row = {_IN_FILE.get(key, key): value for key, value in asdict(layer).items()}
             arrays |= {f"loihi.{layer.name}.{key}": row.pop(key) for key in ("weight", "bias")}
             rows.append(row)
         return arrays, {"layers": rows, "state_bits": self.state_bits, "input_bits": self.input_bits,
@@ -143,8 +149,9 @@ class LoihiProgram(Program[LoihiTarget]):
 
     @classmethod
     def unpack(cls, target: LoihiTarget, graph: EPGraph, arrays: Arrays, settings: dict[str, Any]) -> "LoihiProgram":
-        rest = dict(settings)
-        layers = [IntegerLayer(**row, **{key: arrays[f"loihi.{row['name']}.{key}"] for key in ("weight", "bias")})
+        rest, own = dict(settings), {known: key for key, known in _IN_FILE.items()}
+        layers = [IntegerLayer(**{own.get(key, key): value for key, value in row.items()},
+                               **{key: arrays[f"loihi.{row['name']}.{key}"] for key in ("weight", "bias")})
                   for row in rest.pop("layers")]
         return cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
 
@@ -174,11 +181,12 @@ class LoihiProgram(Program[LoihiTarget]):
         """Bounds of all accumulators, the readout's last, anew from the integers (equation 10)."""
         layers, bounds, top = (*self.layers, self.readout), [], len(self.layers) - 1
         for n, layer in enumerate(layers):
-            feedback = None
+            backward = None
             if n < top:
-                feedback = feedback_reach(layers[n + 1].weight, self.graph.couplings[n + 1].pool) * self.top
+                backward = backward_reach(layers[n + 1].weight, self.graph.couplings[n + 1].pool) * self.top
             forward = input_reach(self.graph, n, signed_sums(layer.weight), self.state_bits, self.input_bits)
-            bounds.append(accumulator_bound(forward, layer.up, feedback, layer.down, layer.bias, layer.half))
+            bounds.append(accumulator_bound(forward, layer.forward_shift, backward, layer.backward_shift, layer.bias,
+                                            layer.half))
         return tuple(bounds)
 
     def report(self) -> Table:

@@ -10,9 +10,9 @@ direction, senses
     y = w x + sqrt(v x^2) n,    n ~ N(0, 1) for every output of every read                               (2)
 
 which has the distribution of fresh independent noise on every device, at the price of one more product. With an offset
-column, its noise is the same for all columns of a tile upwards; downwards it is driven by minus the sum of the drives.
-Upwards x are input channels and the product is a convolution. Downwards x are the unpooled states of one position:
-every position senses all its C_in k_h k_w rows.
+column, its noise is the same for all columns of a tile in a forward read; in a backward one the column is driven by
+minus the sum of the drives. In a forward read x are input channels and the product is a convolution. In a backward one
+x are the unpooled states of one position: every position senses all its C_in k_h k_w rows.
 """
 
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class Array:
         row_cuts: input channels of each row of tiles.
         column_cuts: output channels of each column of tiles.
         wire_ohm: resistance of one wire segment, None for perfect wires.
-        opposite: the feedback drives and senses at the other ends of the lines.
+        opposite: the backward read drives and senses at the other ends of the lines.
     """
 
     conductance_us: torch.Tensor
@@ -54,34 +54,34 @@ class Array:
     opposite: bool = False
 
     @cached_property
-    def up_us(self) -> torch.Tensor:
+    def forward_us(self) -> torch.Tensor:
         """The cells as the forward read senses them."""
         return self._seen(opposite=False)
 
     @cached_property
-    def down_us(self) -> torch.Tensor:
-        """The cells as the feedback read senses them: by reciprocity the same at the same terminals."""
-        return self._seen(opposite=True) if self.wire_ohm and self.opposite else self.up_us
+    def backward_us(self) -> torch.Tensor:
+        """The cells as the backward read senses them: by reciprocity the same at the same terminals."""
+        return self._seen(opposite=True) if self.wire_ohm and self.opposite else self.forward_us
 
     def _seen(self, opposite: bool):
         return self.conductance_us if self.wire_ohm is None else through_wires(
             self.conductance_us, self.row_cuts, self.column_cuts, self.wire_ohm, opposite)
 
     @cached_property
-    def up_weight(self) -> torch.Tensor:
+    def forward_weight(self) -> torch.Tensor:
         """Equation (1) of the forward read, (slices, C_out, C_in, k_h, k_w)."""
-        return difference(self.up_us, self.column_cuts) / self._unit(1)
+        return difference(self.forward_us, self.column_cuts) / self._unit(1)
 
     @cached_property
-    def down_weight(self) -> torch.Tensor:
-        """Equation (1) of the feedback read."""
-        return self.up_weight if self.down_us is self.up_us else (
-            difference(self.down_us, self.column_cuts) / self._unit(1))
+    def backward_weight(self) -> torch.Tensor:
+        """Equation (1) of the backward read."""
+        return self.forward_weight if self.backward_us is self.forward_us else (
+            difference(self.backward_us, self.column_cuts) / self._unit(1))
 
     def compensated(self, factor: float) -> "Array":
         """The same cells with another digital factor; what their wires do is not solved for again."""
         other = replace(self, compensation=factor)
-        vars(other).update({name: seen for name, seen in vars(self).items() if name in ("up_us", "down_us")})
+        vars(other).update({name: seen for name, seen in vars(self).items() if name in ("forward_us", "backward_us")})
         return other
 
     def _unit(self, power: int):
@@ -100,40 +100,40 @@ class Array:
         return own / self._unit(2), None if reference is None else reference / self._unit(2)
 
     @property
-    def lines_up(self) -> list[tuple[int, int]]:
-        """(slice, row tile) of each conversion upwards."""
+    def forward_lines(self) -> list[tuple[int, int]]:
+        """(slice, row tile) of each conversion of a forward read."""
         return list(product(range(len(self.conductance_us)), range(len(self.row_cuts))))
 
     @property
-    def lines_down(self) -> list[tuple[int, int]]:
-        """(slice, column tile) of each conversion downwards."""
+    def backward_lines(self) -> list[tuple[int, int]]:
+        """(slice, column tile) of each conversion of a backward read."""
         return list(product(range(len(self.conductance_us)), range(len(self.column_cuts))))
 
     @cached_property
-    def _up(self):
+    def _forward(self):
         def kernel(weight, s, r):
             first, last = self.row_cuts[r]
             return None if weight is None else weight[s, :, first:last].contiguous(memory_format=torch.channels_last)
 
-        parts = self.up_weight, *self._variance(self.up_us)
-        return [tuple(kernel(part, s, r) for part in parts) for s, r in self.lines_up]
+        parts = self.forward_weight, *self._variance(self.forward_us)
+        return [tuple(kernel(part, s, r) for part in parts) for s, r in self.forward_lines]
 
     @cached_property
-    def _down(self):
+    def _backward(self):
         def matrix(weight, s, which):
             return None if weight is None else weight[s, which].permute(0, 2, 3, 1).flatten(1).contiguous()
 
-        lines, (own, reference) = [], self._variance(self.down_us)
-        for s, c in self.lines_down:
+        lines, (own, reference) = [], self._variance(self.backward_us)
+        for s, c in self.backward_lines:
             columns = slice(*self.column_cuts[c])
-            lines.append((matrix(self.down_weight, s, columns), matrix(own, s, columns),
+            lines.append((matrix(self.backward_weight, s, columns), matrix(own, s, columns),
                           matrix(reference, s, slice(c, c + 1))))
         return lines
 
-    def read_up(self, line: int, drive, padding: int, generator=None):
+    def read_forward(self, line: int, drive, padding: int, generator=None):
         """Partial sums (B, C_out, H', W') that a slice of a row tile adds, all its columns side by side."""
-        first, last = self.row_cuts[self.lines_up[line][1]]
-        drive, (weight, own, reference) = drive[:, first:last], self._up[line]
+        first, last = self.row_cuts[self.forward_lines[line][1]]
+        drive, (weight, own, reference) = drive[:, first:last], self._forward[line]
 
         def convolve(x, w):
             return F.conv2d(x, w, padding=padding).contiguous(memory_format=torch.channels_last)
@@ -148,11 +148,11 @@ class Array:
                 noise -= _noise(convolve(squared, reference), generator)[:, owners(self.column_cuts)]
         return current + noise
 
-    def read_down(self, line: int, drive, generator=None):
+    def read_backward(self, line: int, drive, generator=None):
         """(B, H', W', k_h k_w C_in) row outputs of every position that a slice of a column tile drives, not overlapped.
         """
-        left, right = self.column_cuts[self.lines_down[line][1]]
-        drive, (weight, own, reference) = drive[:, left:right].permute(0, 2, 3, 1), self._down[line]
+        left, right = self.column_cuts[self.backward_lines[line][1]]
+        drive, (weight, own, reference) = drive[:, left:right].permute(0, 2, 3, 1), self._backward[line]
         current = torch.matmul(drive, weight)
         if own is None:
             return current

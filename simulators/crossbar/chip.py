@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from mapping.crossbar.encoding import owners
-from mapping.crossbar.program import DIRECTIONS, NOISY_STEPS, CrossbarLayer, CrossbarProgram
+from mapping.crossbar.program import NOISY_STEPS, CrossbarLayer, CrossbarProgram
 from mapping.crossbar.ranges import Span
 from mapping.crossbar.target import CrossbarTarget
 from mapping.graph import Coupling
@@ -134,7 +134,8 @@ class CrossbarMachine(InProcessMachine):
         for layer, projection, flips in zip(self.program.layers, self.projections, (*self.flip_rates(), 0.0)):
             rows.append((layer.name, f"{projection.asymmetry:.2%}", f"{flips:.2%}",
                          *clipped.get(layer.name, ["none"] * 4)))
-        columns = ("layer", "|W_f - W_b| / |W_f|", "winners flipped", "DAC up", "ADC up", "DAC down", "ADC down")
+        columns = ("layer", "|W_f - W_b| / |W_f|", "winners flipped", "DAC forward", "ADC forward", "DAC backward",
+                   "ADC backward")
         return Table(f"{self.name}, chip {self.chip_seed}", columns, tuple(rows),
                      ("flipped: of pool windows, from one read to the next; converters: share of codes clipped",))
 
@@ -154,7 +155,7 @@ class CrossbarMachine(InProcessMachine):
 
     @property
     def arrays(self) -> tuple[Array, ...]:
-        """The cells read upwards, layer by layer, the readout last."""
+        """The cells that forward reads sense, layer by layer, the readout last."""
         return tuple(projection.forward_array for projection in self.projections)
 
     @property
@@ -166,8 +167,9 @@ class CrossbarMachine(InProcessMachine):
         """Clipped conversions since the machine was opened; empty without converters."""
         rows = []
         for layer, projection in zip(self.program.layers, self.projections):
-            for direction, periphery in zip(DIRECTIONS, (projection.up, projection.down)):
-                rows += _count(layer.name, direction, periphery) if layer.spans else []
+            if layer.spans:
+                rows += _count(layer.name, "forward", projection.forward_periphery)
+                rows += _count(layer.name, "backward", projection.backward_periphery)
         return tuple(rows)
 
     def cost(self):
@@ -197,7 +199,7 @@ def _peripheries(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarge
         twice: whether drives of a direction are read in two phases.
     """
     if layer.spans is None:
-        lines = pair[0].lines_up, pair[1].lines_down
+        lines = pair[0].forward_lines, pair[1].backward_lines
         return [Periphery(_wire, (_wire,) * len(own), phases) for own, phases in zip(lines, twice)]
     return [Periphery(*converters, phases) for converters, phases in zip(
         _converters(coupling, layer, target, device), twice)]
@@ -207,11 +209,11 @@ def _converters(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget
     """DAC and ADCs of both directions; a range a tile is spread to a range a channel, or a row."""
     places = coupling.weight.shape[2] * coupling.weight.shape[3]
     column_tile, row_tile = (torch.tensor(owners(cuts)) for cuts in (layer.column_cuts, layer.row_cuts))
-    up, down = (torch.tensor(span.adc) for span in layer.spans)
-    scales_up = [row[column_tile][:, None, None] for row in up.flatten(0, 1)]
-    scales_down = [column[row_tile].repeat(places) for column in down.mT.flatten(0, 1)]
+    forward, backward = (torch.tensor(span.adc) for span in layer.spans)
+    channels = [row[column_tile][:, None, None] for row in forward.flatten(0, 1)]
+    rows = [column[row_tile].repeat(places) for column in backward.mT.flatten(0, 1)]
     return tuple(_converters_of(span, scales, target, device)
-                 for span, scales in zip(layer.spans, (scales_up, scales_down)))
+                 for span, scales in zip(layer.spans, (channels, rows)))
 
 
 def _wire(values):

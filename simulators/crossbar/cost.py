@@ -1,12 +1,12 @@
 """Energy, latency and area of a relaxation on tiles, as a range between published figures.
 
     E = sum over reads of [ e_tile(area) tiles + e_conversion(bits) outputs ]                               (1)
-    t = t_read(bits) [ sum over steps of max over read layers of (P_n up + P_n down) + 1 ]                  (2)
+    t = t_read(bits) [ sum over steps of max over read layers of (P_n forward + P_n backward) + 1 ]                  (2)
     A = a_tile(area) tiles, twice where feedback has arrays of its own                                      (3)
 
 P_n are the positions of layer n's convolution, each one read of every tile of the layer, or two of the image's where
 it is driven in two phases; its outputs are the columns
-in use of each row tile (upwards) or the rows in use of each column tile (downwards), for every slice. The tiles of all
+in use of each row tile (forward) or the rows in use of each column tile (backward), for every slice. The tiles of all
 layers work at once, the positions of a layer one after the other, and so do its two directions unless each has its own
 array. e_tile is what a read takes besides its conversions. Converters count to their code, 300 ps each, so that
 
@@ -92,13 +92,13 @@ def _bits(target) -> int:
 
 
 def _outputs(layer: CrossbarLayer) -> tuple[int, int]:
-    """Conversions of one position (upwards, downwards), over all tiles and slices."""
+    """Conversions of one position (forward, backward), over all tiles and slices."""
     columns, slices = layer.stored.g_us.shape[2], len(layer.stored.g_us)
     return slices * columns * len(layer.row_cuts), slices * layer.rows * len(layer.column_cuts)
 
 
 def _reads(program: CrossbarProgram, active, t: int) -> dict[int, tuple[int, int]]:
-    """Positions (upwards, downwards) that step t reads in each layer: both above an active layer, one at the image."""
+    """Positions (forward, backward) that step t reads in each layer: both above an active layer, one at the image."""
     positions = [c.unpooled[1] * c.unpooled[2] for c in program.graph.couplings]
     target, phases = program.target, 1 + program.target.converters.two_phase
     again = target.is_noisy and target.dynamics.input_read == "every"

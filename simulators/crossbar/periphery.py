@@ -17,8 +17,11 @@ class Saturation:
     """How often a converter was asked for more than its range.
 
     Attributes:
-        layer: the coupling's name. converter: "dac" or "adc". direction: "up" or "down".
-        clipped, conversions: counted since the machine was opened.
+        layer: the coupling's name.
+        converter: "dac" or "adc".
+        direction: "forward" or "backward".
+        clipped: codes cut off since the machine was opened.
+        conversions: all codes since then.
     """
 
     layer: str

@@ -77,7 +77,7 @@ def drift_compensation(programmed: Array, aged: Array) -> float:
 
     Source: global drift compensation, Joshi et al., Nat. Commun. 11, 2473 (2020).
     """
-    then, now = (array.up_weight.sum(0).abs().sum(dtype=torch.float64).item() for array in (programmed, aged))
+    then, now = (array.forward_weight.sum(0).abs().sum(dtype=torch.float64).item() for array in (programmed, aged))
     return then / now if now else 1.0
 
 

@@ -1,6 +1,6 @@
 """A coupling on tiles: its array or arrays with the converters of both directions, and the digital sums.
 
-Slices and tiles are converted one by one and added digitally. Downwards every position senses all its rows, each row is
+Slices and tiles are converted one by one and added digitally. Backward every position senses all its rows, each row is
 converted, and only then are rows that overlap added. A few images go all the way before the next few, so that what lies
 between two conversions, many times a map, stays in the processor's cache.
 """
@@ -39,7 +39,8 @@ class Periphery:
     """What stands between the digital side and the lines of one direction.
 
     Attributes:
-        dac: on what drives the array. adcs: one per slice of a row tile (upwards) or column tile (downwards).
+        dac: on what drives the array.
+        adcs: one a slice of a row tile (forward) or of a column tile (backward).
         two_phase: the positive and the negative part of a drive are read one after the other and subtracted.
     """
 
@@ -69,14 +70,22 @@ class CrossbarProjection(Projection):
     """A coupling on tiles: bias, pooling, compensation, column scales and sums over tiles and slices are digital.
 
     Args:
-        forward_array, feedback_array: the cells read upwards and downwards; the same object when shared.
-        up, down: converters of the two directions.
-        bias, column_scale: (C_out,). padding, pool, unpooled: as in `mapping.graph.Coupling`.
+        forward_array: the cells that the forward direction reads.
+        backward_array: those that the backward one reads; the same object where they are shared.
+        forward_periphery: converters of the forward direction.
+        backward_periphery: those of the backward one.
+        bias: (C_out,).
+        column_scale: (C_out,), digital factor of each output channel.
+        padding: as in `mapping.graph.Coupling`.
+        pool: as in `mapping.graph.Coupling`.
+        unpooled: as in `mapping.graph.Coupling`.
     """
 
-    def __init__(self, forward_array: Array, feedback_array: Array, up: Periphery, down: Periphery, bias, column_scale,
+    def __init__(self, forward_array: Array, backward_array: Array, forward_periphery: Periphery,
+                 backward_periphery: Periphery, bias, column_scale,
                  padding: int, pool: int, unpooled: tuple[int, int, int]):
-        self.forward_array, self.feedback_array, self.up, self.down = forward_array, feedback_array, up, down
+        self.forward_array, self.backward_array = forward_array, backward_array
+        self.forward_periphery, self.backward_periphery = forward_periphery, backward_periphery
         self.bias, self.padding, self.pool, self.unpooled = bias.view(-1, 1, 1), padding, pool, unpooled
         self.column_scale = column_scale.view(-1, 1, 1)
 
@@ -90,36 +99,38 @@ class CrossbarProjection(Projection):
 
     def _sums(self, s_pre, generator):
         _, h, w = self.unpooled
-        few = _images(len(self.up.adcs) * self.bias.numel() * h * w)
+        few = _images(len(self.forward_periphery.adcs) * self.bias.numel() * h * w)
         return torch.cat([self._sums_of(part, generator) for part in s_pre.split(few)])
 
     def _sums_of(self, s_pre, generator):
-        total = self.up.sums(self.up.drives(s_pre), lambda line, drive: self.forward_array.read_up(
+        periphery, array = self.forward_periphery, self.forward_array
+        total = periphery.sums(periphery.drives(s_pre), lambda line, drive: array.read_forward(
             line, drive, self.padding, generator))
         return torch.addcmul(self.bias, total, self.column_scale, value=self.forward_array.compensation)
 
     def backward(self, s_post, winners, generator=None):
-        (_, h, w), (c_in, *kernel) = self.unpooled, self.feedback_array.conductance_us.shape[3:]
-        few = _images(len(self.down.adcs) * h * w * c_in * math.prod(kernel))
+        (_, h, w), (c_in, *kernel) = self.unpooled, self.backward_array.conductance_us.shape[3:]
+        few = _images(len(self.backward_periphery.adcs) * h * w * c_in * math.prod(kernel))
         winners = repeat(None) if winners is None else winners.split(few)
         return torch.cat([self._backward_of(*part, generator) for part in zip(s_post.split(few), winners)])
 
     def _backward_of(self, s_post, winners, generator):
+        periphery, array = self.backward_periphery, self.backward_array
         drives = [(sign, unpool(drive, winners, self.unpooled))
-                  for sign, drive in self.down.drives(s_post * self.column_scale)]
-        rows = self.down.sums(drives, lambda line, drive: self.feedback_array.read_down(line, drive, generator))
-        below = overlap_add(rows, self.feedback_array.conductance_us.shape[-2:], self.padding)
-        return below * self.feedback_array.compensation
+                  for sign, drive in periphery.drives(s_post * self.column_scale)]
+        rows = periphery.sums(drives, lambda line, drive: array.read_backward(line, drive, generator))
+        k_h, k_w = array.conductance_us.shape[-2:]
+        return overlap_add(rows, (k_h, k_w), self.padding) * array.compensation
 
     @property
-    def up_weight(self) -> torch.Tensor:
+    def forward_weight(self) -> torch.Tensor:
         """(C_out, C_in, k_h, k_w) weight that the forward read multiplies by, digital factors included."""
-        return self._effective(self.forward_array, self.forward_array.up_weight)
+        return self._effective(self.forward_array, self.forward_array.forward_weight)
 
     @property
-    def down_weight(self) -> torch.Tensor:
-        """The same of the feedback read."""
-        return self._effective(self.feedback_array, self.feedback_array.down_weight)
+    def backward_weight(self) -> torch.Tensor:
+        """The same of the backward read."""
+        return self._effective(self.backward_array, self.backward_array.backward_weight)
 
     def _effective(self, array: Array, slices):
         return slices.sum(0) * array.compensation * self.column_scale[..., None]
@@ -127,6 +138,7 @@ class CrossbarProjection(Projection):
     @property
     def asymmetry(self) -> float:
         """||W_f - W_b|| / ||W_f|| of what the two directions multiply by; 0 where they share cells and terminals."""
-        if self.feedback_array is self.forward_array and self.forward_array.down_us is self.forward_array.up_us:
+        array = self.forward_array
+        if self.backward_array is array and array.backward_us is array.forward_us:
             return 0.0
-        return ((self.up_weight - self.down_weight).norm() / self.up_weight.norm()).item()
+        return ((self.forward_weight - self.backward_weight).norm() / self.forward_weight.norm()).item()

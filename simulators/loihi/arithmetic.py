@@ -17,30 +17,37 @@ from mapping.program import FloatProgram
 
 @dataclass(frozen=True, eq=False)
 class Synapses:
-    """Weights of a coupling, read in two directions. `up`, `down`: powers of two that align the drives (floats: 1)."""
+    """Weights of a coupling, read in two directions.
+
+    Attributes:
+        weight: (C_out, C_in, k_h, k_w), in the type that sums are made in.
+        coupling: the network's own, for padding and pooling.
+        forward_factor: power of two that aligns the forward drive; 1 for floats.
+        backward_factor: the same of the backward drive.
+    """
 
     weight: np.ndarray
     coupling: Coupling
-    up: int = 1
-    down: int = 1
+    forward_factor: int = 1
+    backward_factor: int = 1
 
-    def excite(self, below: np.ndarray) -> np.ndarray:
+    def sum_forward(self, below: np.ndarray) -> np.ndarray:
         """Drive of the population above before pooling, in the dtype of `below`."""
         drive = convolve(below, self.weight, self.coupling.padding)
-        return (drive * self.up).astype(below.dtype, copy=False)
+        return (drive * self.forward_factor).astype(below.dtype, copy=False)
 
-    def feed_back(self, spread: np.ndarray) -> np.ndarray:
+    def sum_backward(self, spread: np.ndarray) -> np.ndarray:
         """Drive of the population below from unpooled states, in their dtype."""
         drive = convolve_transpose(spread, self.weight, self.coupling.padding)
-        return (drive * self.down).astype(spread.dtype, copy=False)
+        return (drive * self.backward_factor).astype(spread.dtype, copy=False)
 
-    def ascend(self, below: np.ndarray):
+    def forward(self, below: np.ndarray):
         """Pooled drive of the population above, in the dtype of `below`, and the winners."""
-        return max_pool(self.excite(below), self.coupling.pool)
+        return max_pool(self.sum_forward(below), self.coupling.pool)
 
-    def descend(self, above: np.ndarray, winners: np.ndarray | None) -> np.ndarray:
+    def backward(self, above: np.ndarray, winners: np.ndarray | None) -> np.ndarray:
         """Drive of the population below from the states above and the winners of this moment."""
-        return self.feed_back(unpool(above, winners, self.coupling.pool, self.coupling.unpooled))
+        return self.sum_backward(unpool(above, winners, self.coupling.pool, self.coupling.unpooled))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +118,7 @@ class Arithmetic:
 
     Attributes:
         tag: Lava's name for the process models to use. state, sum, strength: dtypes of states, logits and beta.
-        held_back: largest change of a state that its population does not send; None where it sends whole states.
+        delta_threshold: largest change of a state that its population does not send; None where it sends whole states.
         unit: what a state of 1 stands for. logit_bits: logits count in 2^-logit_bits.
     """
 
@@ -122,14 +129,14 @@ class Arithmetic:
     synapses: tuple[Synapses, ...]
     activations: tuple
     readout: object
-    held_back: int | None = None
+    delta_threshold: int | None = None
     unit: float = 1.0
     logit_bits: int = 0
 
     @property
     def events(self) -> bool:
         """Whether layers send each other changes."""
-        return self.held_back is not None
+        return self.delta_threshold is not None
 
 
 def arithmetic_of(program: LoihiProgram | FloatProgram) -> Arithmetic:
@@ -145,14 +152,14 @@ def encode(program: LoihiProgram | FloatProgram, images: np.ndarray) -> np.ndarr
 
 
 def _integers(program: LoihiProgram) -> Arithmetic:
-    downs = (0, *(layer.down for layer in program.layers))
-    synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2**layer.up, 2**down)
-                     for layer, coupling, down in zip(program.layers, program.graph.couplings, downs))
+    backward = (0, *(layer.backward_shift for layer in program.layers))
+    synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2**layer.forward_shift, 2**shift)
+                     for layer, coupling, shift in zip(program.layers, program.graph.couplings, backward))
     activations = tuple(IntegerActivation((layer.bias + layer.half).astype(np.int32).reshape(-1, 1, 1), layer.shift,
                                           program.top) for layer in program.layers)
     last = program.readout
     return Arithmetic("fixed_pt", np.int32, np.int64, np.int64, synapses, activations,
-                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.held_back,
+                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.delta_threshold,
                       2.0**-program.state_bits, last.scale)
 
 

@@ -90,7 +90,7 @@ class _Work:
         ends = alive.sum(1) - 1
         readout = np.zeros((*alive.shape, 1), np.int64)
         readout[np.arange(len(ends)), ends, 0] = count.readout
-        operations = np.concatenate([count.forward[:, :, :-1], readout, count.feedback[:, :, 2:]], 2)
+        operations = np.concatenate([count.forward[:, :, :-1], readout, count.backward[:, :, 2:]], 2)
         heard = np.array([1] + [1 + (n > 0) for n in range(depth - 1)] + [int(depth > 1)])
         targets = [*range(depth), None, *range(depth - 1)]   # the layer whose units a part belongs to
         steps = [active_layers(graph.schedule, t - 1, depth) if t else () for t in range(alive.shape[1])]

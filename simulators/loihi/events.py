@@ -36,20 +36,22 @@ class EventCount:
     Attributes:
         units: (B, T + 1, L + 1) int64, units that could have sent an event at time t = 0 .. T; sender 0 is the image,
             then the L populations. Zero beyond the time at which an image has come to rest.
-        events: units that did. forward, feedback: synaptic operations in the layers above and below the sender.
+        events: units that did.
+        forward: synaptic operations in the layer above the sender.
+        backward: synaptic operations in the layer below it.
         readout: (B,), synaptic operations of the logits, read once at the end, from whole states.
     """
 
     units: np.ndarray
     events: np.ndarray
     forward: np.ndarray
-    feedback: np.ndarray
+    backward: np.ndarray
     readout: np.ndarray
 
     @property
     def operations(self) -> np.ndarray:
         """(B,) synaptic operations of each image."""
-        return (self.forward + self.feedback).sum((1, 2)) + self.readout
+        return (self.forward + self.backward).sum((1, 2)) + self.readout
 
     @property
     def sparsity(self) -> np.ndarray:
@@ -94,36 +96,36 @@ def full_activity(program: LoihiProgram, steps: int) -> EventCount:
     """The count of one image if every pixel and every unit sent at every update: the most that can happen."""
     couplings = program.graph.couplings
     shape = (1, steps + 1, len(couplings) + 1)
-    units, forward, feedback = (np.zeros(shape, np.int64) for _ in range(3))
+    units, forward, backward = (np.zeros(shape, np.int64) for _ in range(3))
     sizes = [int(np.prod(c.pre)) for c in couplings] + [int(np.prod(couplings[-1].post))]
-    up = [int(forward_fanout(c).sum()) * c.pre[0] for c in couplings] + [0]
-    down = [0, 0] + [int(_largest_feedback(c).sum()) * c.post[0] for c in couplings[1:]]
+    above = [int(forward_fanout(c).sum()) * c.pre[0] for c in couplings] + [0]
+    below = [0, 0] + [int(_largest_backward(c).sum()) * c.post[0] for c in couplings[1:]]
     for t in range(steps + 1):
         senders = [n + 1 for n in active_layers(program.graph.schedule, t - 1, len(couplings))] if t else [0]
-        for array, values in ((units, sizes), (forward, up), (feedback, down)):
+        for array, values in ((units, sizes), (forward, above), (backward, below)):
             array[0, t, senders] = np.take(values, senders)
-    return EventCount(units, units, forward, feedback, np.array([program.readout.weight.size]))
+    return EventCount(units, units, forward, backward, np.array([program.readout.weight.size]))
 
 
 def forward_fanout(coupling: Coupling) -> np.ndarray:
-    """(H, W) synapses upwards of a unit at each place of the map that a coupling reads."""
+    """(H, W) synapses of a unit to the layer above, at each place of the map that a coupling reads."""
     c_out, _, k_h, k_w = coupling.weight.shape
     above, (h, w), side = np.zeros((1, 1, *coupling.unpooled[1:]), np.int64), coupling.post[1:], coupling.pool
     above[:, :, :h * side, :w * side] = 1
     return c_out * convolve_transpose(above, np.ones((1, 1, k_h, k_w), np.int64), coupling.padding)[0, 0]
 
 
-def feedback_fanout(coupling: Coupling) -> np.ndarray:
-    """(H', W') synapses downwards of a unit whose winner is at each place of the map before pooling."""
+def backward_fanout(coupling: Coupling) -> np.ndarray:
+    """(H', W') synapses of a unit to the layer below, whose winner is at each place of the map before pooling."""
     _, c_in, k_h, k_w = coupling.weight.shape
     below = np.ones((1, 1, *coupling.pre[1:]), np.int64)
     return c_in * convolve(below, np.ones((1, 1, k_h, k_w), np.int64), coupling.padding)[0, 0]
 
 
-def _largest_feedback(coupling: Coupling) -> np.ndarray:
-    """(H, W) of the pooled map: synapses downwards through the best placed winner of each window."""
+def _largest_backward(coupling: Coupling) -> np.ndarray:
+    """(H, W) of the pooled map: synapses to the layer below through the best placed winner of each window."""
     (h, w), side = coupling.post[1:], coupling.pool
-    return feedback_fanout(coupling)[:h * side, :w * side].reshape(h, side, w, side).max((1, 3))
+    return backward_fanout(coupling)[:h * side, :w * side].reshape(h, side, w, side).max((1, 3))
 
 
 class _Ledger:
@@ -136,11 +138,11 @@ class _Ledger:
         self._program, self._substrate, self._steps = program, substrate, steps.cpu()
         couplings, device = program.graph.couplings, substrate.mean.device
         shape = (len(images), int(steps.max()) + 1, len(couplings) + 1)
-        names = ("units", "events", "forward", "feedback")
+        names = ("units", "events", "forward", "backward")
         self._counts = {name: torch.zeros(shape, dtype=torch.int64) for name in names}
         self._readout = torch.zeros(len(images), dtype=torch.int64)
         self._up = [torch.from_numpy(forward_fanout(c)).to(device) for c in couplings]
-        self._down = [torch.from_numpy(feedback_fanout(c)).flatten().to(device) for c in couplings]
+        self._backward = [torch.from_numpy(backward_fanout(c)).flatten().to(device) for c in couplings]
         with torch.no_grad():
             images = images.to(substrate.mean)
             image, self._messages = substrate.encode(images), substrate.start(images)
@@ -155,16 +157,16 @@ class _Ledger:
         self._messages = tuple(substrate.emit(n, s, m) if n in active else m
                                for n, (s, m) in enumerate(zip(now, before)))
         self._winners = self._find_winners()
-        deltas = self._program.held_back is not None
+        deltas = self._program.delta_threshold is not None
         for n, (old, new) in enumerate(zip(before, self._messages)):
             sent = new != (old if deltas else 0)
             if n in active:
                 self._enter_sent(t, n + 1, sent)
             if n and (deltas or n in active):
-                arrived = sent * self._down[n][self._winners[n]]
+                arrived = sent * self._backward[n][self._winners[n]]
                 if deltas:
                     arrived = self._moved(n, old, new, places[n], arrived)
-                self._add("feedback", t, n + 1, arrived)
+                self._add("backward", t, n + 1, arrived)
         top = (now[-1] != 0).flatten(1).sum(1).cpu() * self._program.graph.classes
         self._readout = torch.where(t == self._steps, top, self._readout)
 
@@ -174,8 +176,8 @@ class _Ledger:
                           readout=self._readout.numpy())
 
     def _moved(self, n: int, old, new, place, arrived):
-        """Synaptic operations downwards where a winner that carried a message may have changed its place."""
-        fan, winner = self._down[n], self._winners[n]
+        """Backward synaptic operations where a winner that carried a message may have changed its place."""
+        fan, winner = self._backward[n], self._winners[n]
         moved = (winner != place) & (old != 0)
         return torch.where(moved, fan[place] + (new != 0) * fan[winner], arrived)
 

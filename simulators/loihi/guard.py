@@ -40,8 +40,8 @@ class LavaGraph:
         deadline_s: time that building may take.
     """
 
-    def __init__(self, program, arithmetic, arena, deadline_s: float):
-        processes = wire(program.graph, arithmetic, arena)
+    def __init__(self, program, arithmetic, shared_arrays, deadline_s: float):
+        processes = wire(program.graph, arithmetic, shared_arrays)
         executable = Compiler({"pypy_channel_size": CHANNEL_SLOTS}).compile(
             processes.image, run_config(program, arithmetic))
         self._runtime = GuardedRuntime(executable)

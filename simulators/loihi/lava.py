@@ -48,7 +48,7 @@ class LavaMachine(Machine):
         self._scale = float(2**program.state_bits) if self._integer else 1.0
         self._stop = Repeat() if self._integer else Residual(program.graph.tolerance)
         self._session, self.batch = LavaSession(program, batch), batch
-        self._rings = ("history", "sent") if "sent.0" in self._session.arena else ("history",)
+        self._rings = ("history", "sent") if "sent.0" in self._session.shared_arrays else ("history",)
 
     @property
     def gradient_model(self):
@@ -106,20 +106,20 @@ class LavaMachine(Machine):
         return self._equilibrium(watch)
 
     def _load_inputs(self, images, nudge):
-        arena, n = self._session.arena, len(images)
+        shared_arrays, n = self._session.shared_arrays, len(images)
         with torch.no_grad():
-            arena["image"][:n] = self._model.substrate.encode(images.to(self._model.substrate.mean)).numpy()
-        arena["image"][n:] = 0
-        arena["target"][...] = 0
+            shared_arrays["image"][:n] = self._model.substrate.encode(images.to(self._model.substrate.mean)).numpy()
+        shared_arrays["image"][n:] = 0
+        shared_arrays["target"][...] = 0
         if nudge is not None:
             target, beta = integer_nudge(self.program, nudge) if self._integer else (nudge.target, nudge.beta)
-            arena["target"][:n], arena["beta"][0] = target.cpu().numpy(), beta
+            shared_arrays["target"][:n], shared_arrays["beta"][0] = target.cpu().numpy(), beta
 
     def _begin(self, states, **phase):
         """Write states to time 0 of a new phase (see `Clock.begin`)."""
         for ring in self._rings:
             for n, s in enumerate(states):
-                slot = self._session.arena[f"{ring}.{n}"][0]
+                slot = self._session.shared_arrays[f"{ring}.{n}"][0]
                 slot[:len(s)], slot[len(s):] = s, 0
         self._session.clock.begin(**phase)
 
@@ -130,13 +130,14 @@ class LavaMachine(Machine):
     def _seen(self, t: int, n: int):
         """Copies of all layers' states at time t of the phase and, where changes are sent, of what was sent of them."""
         layers = range(len(self.graph.populations))
-        return [self._session.arena[f"{ring}.{layer}"][t % RING, :n].copy() for ring in self._rings for layer in layers]
+        shared = self._session.shared_arrays
+        return [shared[f"{ring}.{layer}"][t % RING, :n].copy() for ring in self._rings for layer in layers]
 
     def _equilibrium(self, watch: "_Watch") -> Equilibrium:
         """Logits of the final states from the readout process: one more step in which populations hold."""
         self._begin(watch.ended, hold=True)
         self._run(1)
-        logits = self._session.arena["logits"][:len(watch.steps)].astype(np.float32)
+        logits = self._session.shared_arrays["logits"][:len(watch.steps)].astype(np.float32)
         if self._integer:
             logits = logits * np.float32(2.0**-self.program.readout.scale)
         states = tuple(torch.from_numpy((s / self._scale).astype(np.float32)) for s in watch.ended)

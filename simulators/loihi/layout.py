@@ -7,7 +7,7 @@ RING = 17   # states a population remembers: 16 steps can be run before the host
 
 
 def layout_of(graph, arithmetic: Arithmetic, batch: int) -> dict:
-    """Arrays that host and processes share, as `Arena` takes them."""
+    """Arrays that host and processes share, as `SharedArrays` takes them."""
     def cells(kind, *shape):
         return kind.__name__, shape
 

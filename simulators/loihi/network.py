@@ -7,10 +7,10 @@ import numpy as np
 
 from mapping.errors import Refusal
 from mapping.program import Program
-from simulators.loihi.arena import Arena
 from simulators.loihi.arithmetic import arithmetic_of, encode
 from simulators.loihi.clock import Clock
 from simulators.loihi.layout import RING, layout_of
+from simulators.loihi.shared_arrays import SharedArrays
 from simulators.loihi.wiring import run_config, wire
 
 
@@ -32,9 +32,9 @@ class LavaNetwork:
     def __init__(self, program: Program, batch: int):
         arithmetic = arithmetic_of(program)
         self._program, self._arithmetic = program, arithmetic
-        self._arena = Arena(layout_of(program.graph, arithmetic, batch))
-        self._arena.close_file()
-        self._clock, wired = Clock(self._arena["clock"]), wire(program.graph, arithmetic, self._arena)
+        self._shared_arrays = SharedArrays(layout_of(program.graph, arithmetic, batch))
+        self._shared_arrays.close_file()
+        self._clock, wired = Clock(self._shared_arrays["clock"]), wire(program.graph, arithmetic, self._shared_arrays)
         self.image, self.readout = wired.image, wired.readout
         self.populations = {process.name: process for process in wired.populations}
         self.couplings = {process.name: process for process in wired.couplings}
@@ -47,7 +47,7 @@ class LavaNetwork:
         Raises:
             Refusal: images of another shape, or out of range.
         """
-        pixels = self._arena["image"]
+        pixels = self._shared_arrays["image"]
         if images.shape != pixels.shape or not np.all((images >= 0) & (images <= 1)):
             raise Refusal("images do not fit the processes", where="LavaNetwork.show", got=f"shape {images.shape}",
                           allowed=f"{pixels.shape} within [0, 1]", remedy="normalisation lives in the program")
@@ -56,13 +56,14 @@ class LavaNetwork:
     def begin(self):
         """From the next step on relax anew: all states zero, time 0."""
         for n in range(len(self.populations)):
-            self._arena[f"history.{n}"][0] = 0
+            self._shared_arrays[f"history.{n}"][0] = 0
             if self._arithmetic.events:
-                self._arena[f"sent.{n}"][0] = 0
+                self._shared_arrays[f"sent.{n}"][0] = 0
         self._clock.begin()
 
     @property
     def states(self) -> dict[str, np.ndarray]:
         """Each population's states after the last step: (batch, C, H, W) in [0, 1]."""
         unit, slot = self._arithmetic.unit, self._clock.now % RING
-        return {name: self._arena[f"history.{n}"][slot] * np.float32(unit) for n, name in enumerate(self.populations)}
+        return {name: self._shared_arrays[f"history.{n}"][slot] * np.float32(unit)
+                for n, name in enumerate(self.populations)}

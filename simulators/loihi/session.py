@@ -12,11 +12,11 @@ import weakref
 from mapping.errors import MachineError, Refusal
 from mapping.program import Program, pack_graph
 from simulators.isolated import ONE_THREAD, command
-from simulators.loihi.arena import Arena
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.clock import Clock
 from simulators.loihi.layout import layout_of
 from simulators.loihi.patience import Patience
+from simulators.loihi.shared_arrays import SharedArrays
 
 BUILD_DEADLINE_S = 120.0
 LOOK_S = 0.5       # between two looks at the time
@@ -49,10 +49,10 @@ class LavaSession:
         start, arrays = _describe(program)
         layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
         layout |= layout_of(program.graph, arithmetic_of(program), batch)
-        self.arena = Arena(layout)
+        self.shared_arrays = SharedArrays(layout)
         for name, array in arrays.items():
-            self.arena[name][...] = array
-        self.clock = Clock(self.arena["clock"])
+            self.shared_arrays[name][...] = array
+        self.clock = Clock(self.shared_arrays["clock"])
         self._log = os.fdopen(os.memfd_create("ep-hw log"), "w+b")
         self._spawn()
         self._ask({**start, "layout": layout}, BUILD_DEADLINE_S)
@@ -61,11 +61,11 @@ class LavaSession:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                command("simulators.loihi.worker", theirs.fileno(), self.arena.fd), stdin=subprocess.DEVNULL,
+                command("simulators.loihi.worker", theirs.fileno(), self.shared_arrays.fd), stdin=subprocess.DEVNULL,
                 stdout=self._log, stderr=self._log, env={**os.environ, **ONE_THREAD},
-                pass_fds=(theirs.fileno(), self.arena.fd), start_new_session=True)
+                pass_fds=(theirs.fileno(), self.shared_arrays.fd), start_new_session=True)
         self._finalizer = weakref.finalize(self, _end, self._process, self._socket, self._log)
-        self.arena.close_file()
+        self.shared_arrays.close_file()
         self._buffer = b""
 
     @property

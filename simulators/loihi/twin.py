@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 
 from mapping.errors import Refusal
+from mapping.graph import Coupling
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, gap_shift, rescale
 from mapping.loihi.program import IntegerLayer, LoihiProgram
 from simulators.loihi.energy import mean_cost
@@ -33,22 +34,26 @@ class IntegerProjection(FloatProjection):
     """A coupling in integers: equation (11) of mapping.loihi.program without its bias, which belongs to the population.
 
     Args:
-        up: 2^f, aligns the forward drive. down: 2^b of the layer below, aligns the feedback it gets.
+        layer: its integers.
+        coupling: the network's own, for padding and pooling.
+        backward_shift: of the layer below, which aligns the backward drive that it gets.
+        device: "cpu" or "cuda".
     """
 
-    def __init__(self, layer: IntegerLayer, coupling, down: int, device: str):
+    def __init__(self, layer: IntegerLayer, coupling: Coupling, backward_shift: int, device: str):
         weight = torch.tensor(layer.weight, device=device, dtype=torch.float32)
         super().__init__(weight, None, coupling.padding, coupling.pool, coupling.unpooled)
-        self.up, self.down, self.device = 2.0**layer.up, 2.0**down, device
+        self.device = device
+        self.forward_factor, self.backward_factor = 2.0**layer.forward_shift, 2.0**backward_shift
 
     def forward(self, s_pre, generator=None):
         with exact_convolutions(self.device):
             u, winners = super().forward(s_pre)
-        return u * self.up, winners
+        return u * self.forward_factor, winners
 
     def backward(self, s_post, winners, generator=None):
         with exact_convolutions(self.device):
-            return super().backward(s_post, winners) * self.down
+            return super().backward(s_post, winners) * self.backward_factor
 
 
 class IntegerSubstrate(Substrate):
@@ -58,10 +63,10 @@ class IntegerSubstrate(Substrate):
         def column(array):
             return torch.tensor(array, device=device, dtype=torch.float32).view(-1, 1, 1)
 
-        downs = (0, *(layer.down for layer in program.layers))
+        shifts = (0, *(layer.backward_shift for layer in program.layers))
         self.program, self.state_scale = program, float(2**program.state_bits)
-        self.projections = tuple(IntegerProjection(layer, coupling, down, device) for layer, coupling, down in
-                          zip(program.layers, program.graph.couplings, downs))
+        self.projections = tuple(IntegerProjection(layer, coupling, shift, device) for layer, coupling, shift in
+                          zip(program.layers, program.graph.couplings, shifts))
         self.readout = IntegerProjection(program.readout, program.graph.readout, 0, device)
         self.biases = tuple(column(layer.bias + layer.half) for layer in program.layers)
         self.readout_bias = column(program.readout.bias).flatten()
@@ -81,10 +86,10 @@ class IntegerSubstrate(Substrate):
 
     def emit(self, n, state, sent):
         """Sigma-delta: a neuron sends its change since it last sent, once that exceeds the threshold."""
-        held_back = self.program.held_back
-        if held_back is None:
+        delta_threshold = self.program.delta_threshold
+        if delta_threshold is None:
             return state
-        return straight_through(torch.where((state - sent).abs() > held_back, state, sent).detach(), state)
+        return straight_through(torch.where((state - sent).abs() > delta_threshold, state, sent).detach(), state)
 
     def logits(self, s_top, generator=None):
         return self._integer_logits(s_top) * 2.0**-self.program.readout.scale

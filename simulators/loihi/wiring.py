@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from mapping.program import Program
-from simulators.loihi.arena import Arena
 from simulators.loihi.arithmetic import Arithmetic
 from simulators.loihi.clock import Clock
 from simulators.loihi.processes.image import Image
 from simulators.loihi.processes.population import Population
 from simulators.loihi.processes.readout import Readout
 from simulators.loihi.processes.synapses import Coupling, ImageCoupling
+from simulators.loihi.shared_arrays import SharedArrays
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class Wired:
         return iter((self.image, *self.couplings, *self.populations, self.readout))
 
 
-def wire(graph, arithmetic: Arithmetic, arena: Arena) -> Wired:
+def wire(graph, arithmetic: Arithmetic, shared: SharedArrays) -> Wired:
     """All processes of a program, connected."""
-    clock, period = Clock(arena["clock"]), 1 if graph.schedule == "synchronous" else 2
+    clock, period = Clock(shared["clock"]), 1 if graph.schedule == "synchronous" else 2
     common = {"clock": clock, "events": arithmetic.events}
-    image = Image(name="image", pixels=arena["image"], **common)
+    image = Image(name="image", pixels=shared["image"], **common)
     populations = tuple(
-        Population(name=p.name, history=arena[f"history.{n}"], held_back=arithmetic.held_back, turn=n % period,
-                   sent=arena[f"{'sent' if arithmetic.events else 'history'}.{n}"], period=period, clock=clock,
-                   activation=arithmetic.activations[n]) for n, p in enumerate(graph.populations))
+        Population(name=p.name, history=shared[f"history.{n}"], delta_threshold=arithmetic.delta_threshold,
+                   turn=n % period, sent=shared[f"{'sent' if arithmetic.events else 'history'}.{n}"], period=period,
+                   clock=clock, activation=arithmetic.activations[n]) for n, p in enumerate(graph.populations))
     couplings = tuple((Coupling if n else ImageCoupling)(name=c.name, synapses=arithmetic.synapses[n],
-                                                         batch=len(arena["image"]), **common)
+                                                         batch=len(shared["image"]), **common)
                       for n, c in enumerate(graph.couplings))
     readout = Readout(name="readout", readout=arithmetic.readout, shape=populations[-1].up.shape,
-                      board=arena["logits"], target=arena["target"], beta=arena["beta"], **common)
+                      board=shared["logits"], target=shared["target"], beta=shared["beta"], **common)
     for below, coupling, above in zip((image, *populations), couplings, populations):
         below.up.connect(coupling.below_in)
         coupling.above_out.connect(above.drive)

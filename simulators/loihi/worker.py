@@ -16,9 +16,9 @@ from mapping.graph import EPGraph
 from mapping.loihi.program import LoihiProgram
 from mapping.program import FloatProgram, Program, unpack_graph
 from mapping.registry import parse
-from simulators.loihi.arena import Arena
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.lifeline import bind_children, die_with_host, end_group
+from simulators.loihi.shared_arrays import SharedArrays
 
 KINDS = (FloatProgram, LoihiProgram)
 NEEDS = ((lambda: multiprocessing.get_context("fork").Semaphore(), "a writable /dev/shm, where Lava's semaphores are "
@@ -33,7 +33,7 @@ def main():
     die_with_host(control.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     start = json.loads(lines.readline())
-    arena = Arena(start["layout"], memory)
+    shared_arrays = SharedArrays(start["layout"], memory)
     if obstacle := _obstacle():
         _reply(control, refused=obstacle)
         return
@@ -41,8 +41,8 @@ def main():
 
     bind_children()
     try:
-        program = unpack(start, arena)
-        _serve(control, lines, LavaGraph(program, arithmetic_of(program), arena, start["deadline_s"]))
+        program = unpack(start, shared_arrays)
+        _serve(control, lines, LavaGraph(program, arithmetic_of(program), shared_arrays, start["deadline_s"]))
     except ActorDied as death:
         _reply(control, process=death.process, error=death.what, trace=death.trace)
     except Exception as error:
@@ -51,9 +51,9 @@ def main():
         end_group()
 
 
-def unpack(start: dict, arena: Arena) -> Program:
-    """The program that the host described in its first line and laid into the arena."""
-    arrays = {name: arena[name] for name in arena}
+def unpack(start: dict, shared_arrays: SharedArrays) -> Program:
+    """The program that the host described in its first line and laid into the shared_arrays."""
+    arrays = {name: shared_arrays[name] for name in shared_arrays}
     graph: EPGraph = unpack_graph(start["network"], arrays)
     kind = {cls.kind: cls for cls in KINDS}[start["kind"]]
     return kind.unpack(parse(start["target"]), graph, arrays, start["settings"])

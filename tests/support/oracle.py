@@ -45,10 +45,10 @@ class Oracle:
                 for rows, b in zip(layer.weight.tolist(), layer.bias)]
 
     def _emit(self, state, known):
-        held_back = self.program.held_back
-        if held_back is None:
+        delta_threshold = self.program.delta_threshold
+        if delta_threshold is None:
             return state
-        return join(lambda s, k: s if abs(s - k) > held_back else k, state, known)
+        return join(lambda s, k: s if abs(s - k) > delta_threshold else k, state, known)
 
     def _drives(self):
         """Sum of all drives of each layer, without bias."""
@@ -57,7 +57,7 @@ class Oracle:
                  zip(layers, graph.couplings, [self.image, *self.sent[:-1]])]
         drives = [drive for drive, _ in reads]
         for n in range(1, len(layers)):
-            back = feedback(layers[n], graph.couplings[n], self.sent[n], reads[n][1], layers[n - 1].down)
+            back = feedback(layers[n], graph.couplings[n], self.sent[n], reads[n][1], layers[n - 1].backward_shift)
             drives[n - 1] = join(int.__add__, drives[n - 1], back)
         if self._beta:
             drives[-1] = join(int.__add__, drives[-1], self.pull(self.sent[-1]))
@@ -72,7 +72,7 @@ class Oracle:
             full = convolve(kernel, below, coupling.padding, *coupling.unpooled[1:])
             places = [[self._winner(full, side * i, side * j, side) for j in range(width)] for i in range(height)]
             winners.append(places)
-            drive.append([[full[i][j] << layer.up for i, j in row] for row in places])
+            drive.append([[full[i][j] << layer.forward_shift for i, j in row] for row in places])
         return drive, winners
 
     def _winner(self, full, top, left, side):

@@ -40,7 +40,7 @@ class _ConvolutionModel(PyLoihiProcessModel):
         self.inbox = Inbox(proc_params["clock"], proc_params["events"])
 
     def run_spk(self):
-        self.drive.send(self.inbox.add(self.synapses.excite(self.below.recv()), self.time_step))
+        self.drive.send(self.inbox.add(self.synapses.sum_forward(self.below.recv()), self.time_step))
 
 
 class _MaxPoolModel(PyLoihiProcessModel):

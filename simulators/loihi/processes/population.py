@@ -16,15 +16,15 @@ class Population(AbstractProcess):
         history: (R, B, C, H, W): this layer's last R states, in a ring; slot t mod R holds the state at time t. The
             host writes slot 0 and reads the ring; other processes see states only through ports.
         sent: the ring of what the others were told of these states: `history` itself where whole states are sent.
-        held_back: largest change of a state that is not sent; None to send whole states.
+        delta_threshold: largest change of a state that is not sent; None to send whole states.
         activation: new state from the sum of drives.
         turn, period: the layer updates at times t with t mod period == turn.
     """
 
-    def __init__(self, *, name: str, history: np.ndarray, sent: np.ndarray, held_back: int | None, activation,
+    def __init__(self, *, name: str, history: np.ndarray, sent: np.ndarray, delta_threshold: int | None, activation,
                  turn: int, period: int, clock: Clock):
-        super().__init__(name=name, history=history, sent=sent, held_back=held_back, activation=activation, turn=turn,
-                         period=period, clock=clock)
+        super().__init__(name=name, history=history, sent=sent, delta_threshold=delta_threshold,
+                         activation=activation, turn=turn, period=period, clock=clock)
         self.drive = InPort(history.shape[1:])
         self.up, self.down = OutPort(history.shape[1:]), OutPort(history.shape[1:])
 
@@ -32,22 +32,22 @@ class Population(AbstractProcess):
 class _PopulationModel(PyLoihiProcessModel):
     def __init__(self, proc_params):
         super().__init__(proc_params)
-        for key in ("history", "sent", "held_back", "activation", "turn", "period", "clock"):
+        for key in ("history", "sent", "delta_threshold", "activation", "turn", "period", "clock"):
             setattr(self, key, proc_params[key])
 
     def run_spk(self):
         t, ring = self.clock.time(self.time_step), len(self.history)
         now, before, after = t % ring, (t - 1) % ring, (t + 1) % ring
-        whole = self.held_back is None or t == 0
+        whole = self.delta_threshold is None or t == 0
         message = self.sent[now] if whole else self.sent[now] - self.sent[before]
         self.up.send(message)
         self.down.send(message)
         drive = self.drive.recv()
         active = not self.clock.hold and t % self.period == self.turn
         self.history[after] = self.activation(drive) if active else self.history[now]
-        if self.held_back is not None:
+        if self.delta_threshold is not None:
             change = self.history[after] - self.sent[now]
-            self.sent[after] = np.where(np.abs(change) > self.held_back, self.history[after], self.sent[now])
+            self.sent[after] = np.where(np.abs(change) > self.delta_threshold, self.history[after], self.sent[now])
 
 
 PopulationFixed, PopulationFloat = fixed_and_float(_PopulationModel, Population, ins=("drive",), outs=("up", "down"))

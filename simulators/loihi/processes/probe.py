@@ -5,8 +5,8 @@ from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
-from simulators.loihi.arena import Arena
 from simulators.loihi.processes.models import fixed_and_float
+from simulators.loihi.shared_arrays import SharedArrays
 
 
 class Probe(AbstractProcess):
@@ -17,10 +17,10 @@ class Probe(AbstractProcess):
     """
 
     def __init__(self, *, port: OutPort, length: int, name: str = ""):
-        arena = Arena({"record": ("float64", (length, *port.shape)), "steps": ("int64", (1,))})
-        arena.close_file()
-        super().__init__(name=name or f"probe of {port.process.name}.{port.name}", record=arena["record"],
-                         steps=arena["steps"])
+        shared_arrays = SharedArrays({"record": ("float64", (length, *port.shape)), "steps": ("int64", (1,))})
+        shared_arrays.close_file()
+        super().__init__(name=name or f"probe of {port.process.name}.{port.name}", record=shared_arrays["record"],
+                         steps=shared_arrays["steps"])
         self.message = InPort(port.shape)
         port.connect(self.message)
 

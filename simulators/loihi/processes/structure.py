@@ -10,12 +10,12 @@ All sub-processes receive first and send second; the populations at both ends se
 from lava.magma.core.decorator import implements
 from lava.magma.core.model.sub.model import AbstractSubProcessModel
 
-from simulators.loihi.processes.feedback import TransposedConvolution, Unpool
+from simulators.loihi.processes.backward import TransposedConvolution, Unpool
 from simulators.loihi.processes.forward import Convolution, MaxPool
 from simulators.loihi.processes.synapses import Coupling, ImageCoupling
 
 
-class _Upwards(AbstractSubProcessModel):
+class _Forward(AbstractSubProcessModel):
     """Convolution and max-pooling."""
 
     def __init__(self, process):
@@ -30,13 +30,13 @@ class _Upwards(AbstractSubProcessModel):
 
 
 @implements(ImageCoupling)
-class ImageCouplingStructure(_Upwards):
+class ImageCouplingStructure(_Forward):
     """From the image: forward only."""
 
 
 @implements(Coupling)
-class CouplingStructure(_Upwards):
-    """Between two populations: with unpooling and transposed convolution downwards."""
+class CouplingStructure(_Forward):
+    """Between two populations: with unpooling and transposed convolution backward."""
 
     def __init__(self, process):
         super().__init__(process)

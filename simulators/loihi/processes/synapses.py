@@ -28,7 +28,7 @@ class ImageCoupling(AbstractProcess):
 
 
 class Coupling(ImageCoupling):
-    """Between two populations: forward drive upwards, feedback through this moment's winners downwards."""
+    """Between two populations: forward, and backward through this moment's winners."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -42,21 +42,21 @@ class _ImageCouplingModel(PyLoihiProcessModel):
         self.synapses = proc_params["synapses"]
         self.drive, self.above = (Inbox(proc_params["clock"], proc_params["events"]) for _ in range(2))
 
-    def ascend(self):
+    def forward(self):
         """Receive from below: the pooled drive of the layer above, and the winners."""
-        drive = self.drive.add(self.synapses.excite(self.below_in.recv()), self.time_step)
+        drive = self.drive.add(self.synapses.sum_forward(self.below_in.recv()), self.time_step)
         return max_pool(drive, self.synapses.coupling.pool)
 
     def run_spk(self):
-        self.above_out.send(self.ascend()[0])
+        self.above_out.send(self.forward()[0])
 
 
 class _CouplingModel(_ImageCouplingModel):
     def run_spk(self):
-        drive, winners = self.ascend()
+        drive, winners = self.forward()
         above = self.above.add(self.above_in.recv(), self.time_step)
         self.above_out.send(drive)
-        self.below_out.send(self.synapses.descend(above, winners))
+        self.below_out.send(self.synapses.backward(above, winners))
 
 
 ImageCouplingFixed, ImageCouplingFloat = fixed_and_float(_ImageCouplingModel, ImageCoupling, ins=("below_in",),

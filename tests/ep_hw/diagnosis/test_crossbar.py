@@ -135,7 +135,7 @@ def altered(kind, change):
         machine = simulators.open(program)
         if kind in str(program.target):
             for projection in (*machine.substrate.projections, machine.substrate.readout):
-                projection.forward_array = projection.feedback_array = change(projection.forward_array)
+                projection.forward_array = projection.backward_array = change(projection.forward_array)
         return machine
 
     return opener
@@ -163,9 +163,9 @@ def test_a_range_that_saturates_is_named(graph, images):
     narrow = with_layer(program, 1, lambda layer: replace(layer, spans=(
         replace(layer.spans[0], adc=layer.spans[0].adc / 50), layer.spans[1])))
     found = told(graph, images, narrow)
-    assert found.faults[0].sentence() == ("conv2 of crossbar:pcm: its converters' range (up) is 0.02 times what "
+    assert found.faults[0].sentence() == ("conv2 of crossbar:pcm: its converters' range (forward) is 0.02 times what "
                                           "calibration images need")
-    assert any("its ADCs (up) clip" in f.fault for f in found.faults)
+    assert any("its ADCs (forward) clip" in f.fault for f in found.faults)
 
 
 def test_a_lost_bias_of_the_digital_side_is_named(images):

@@ -14,13 +14,13 @@ from simulators.loihi.lava import LavaMachine
 FEEDBACK = """
     import simulators.loihi.arithmetic as arithmetic
 
-    right = arithmetic.Synapses.descend
+    right = arithmetic.Synapses.backward
 
     def wrong(self, above, winners):
-        flipped = arithmetic.Synapses(self.weight[..., ::-1], self.coupling, self.up, self.down)
+        flipped = arithmetic.Synapses(self.weight[..., ::-1], self.coupling, self.forward_factor, self.backward_factor)
         return right(flipped, above, winners)
 
-    arithmetic.Synapses.descend = wrong
+    arithmetic.Synapses.backward = wrong
     """
 TURN = """
     from simulators.loihi.processes.population import Population

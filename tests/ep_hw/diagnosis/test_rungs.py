@@ -68,7 +68,7 @@ def test_wires_that_add_current_are_named(graph):
         machine = simulators.open(program)
         if "/wires" in program.target.name:
             for projection in machine.substrate.projections:
-                projection.forward_array.up_weight.mul_(3)
+                projection.forward_array.forward_weight.mul_(3)
         return machine
 
     found = told(graph, "crossbar:generic/wires", opener)

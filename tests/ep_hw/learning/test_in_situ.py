@@ -66,14 +66,15 @@ def test_an_exact_update_is_a_step_down_the_gradient(target):
     begun = begin(program, 0)
     gradient = chip_gradient(program, begun.chip, IMAGES, LABELS, SHORT, draws())
     projections = CrossbarMachine(program, chip=begun.chip).projections
-    rate = 0.01 * min(old.up_weight.abs().max().item() / w.abs().max().item()
+    rate = 0.01 * min(old.forward_weight.abs().max().item() / w.abs().max().item()
                       for old, (w, _) in zip(projections, gradient))
     learned = learn(program, begun, gradient, rate, WRITINGS["exact"], draws())
     for layer, old, new, (weight, bias) in zip(program.layers, projections, CrossbarMachine(
             program, chip=learned.chip).projections, gradient):
         inside = torch.tensor(np.abs(layer.stored.g_us).max((0, 1)) < 0.8 * program.target.g_max_us)   # no end is met
         wanted = -rate * weight[inside]
-        assert torch.allclose((new.up_weight - old.up_weight)[inside], wanted, atol=1e-3 * wanted.abs().max().item())
+        step = (new.forward_weight - old.forward_weight)[inside]
+        assert torch.allclose(step, wanted, atol=1e-3 * wanted.abs().max().item())
         assert torch.allclose(new.bias - old.bias, -rate * bias.view(-1, 1, 1), atol=1e-6)
         assert inside.double().mean() > 0.3
 
@@ -112,7 +113,7 @@ def test_averaged_pairs_of_a_noisy_chip_point_closer_to_the_quiet_gradient():
 def test_separate_arrays_learn_with_pulses_of_their_own_and_stuck_cells_stay():
     program = small_program("crossbar:reram_wan[arrays=separate,stuck_on=0.1,stuck_off=0.1]")
     begun = begin(program, 4)
-    gradient = [(torch.full_like(w.up_weight, -1.0), torch.zeros(len(w.bias))) for w in
+    gradient = [(torch.full_like(w.forward_weight, -1.0), torch.zeros(len(w.bias))) for w in
                 CrossbarMachine(program, chip=begun.chip).projections]
     learned = learn(program, begun, gradient, 0.5, WRITINGS["reram"], draws())
     for layer, old, new, written in zip(program.layers, begun.chip.arrays, learned.chip.arrays, learned.written):

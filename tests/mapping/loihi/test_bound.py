@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import mapping
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph, Population
-from mapping.loihi.bound import ACCUMULATOR_LIMIT, feedback_reach
+from mapping.loihi.bound import ACCUMULATOR_LIMIT, backward_reach
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.twin import open_twin
 
@@ -44,7 +44,7 @@ def test_a_sum_of_all_but_one_of_two_to_the_23_is_proven_and_reached(sign, bias,
     layer = program.layers[1]
     assert (layer.bound, layer.half) == (2**23 - 1, 1)
     full = np.full((1, 128, 1, 1), program.top, np.int32)
-    drive, _ = arithmetic_of(program).synapses[1].ascend(full)
+    drive, _ = arithmetic_of(program).synapses[1].forward(full)
     half = layer.half if sign > 0 else 0   # downwards the sum is farthest before the half is added
     assert drive.item() + layer.bias.item() + half == reached
     substrate = open_twin(program).substrate
@@ -71,7 +71,7 @@ def test_feedback_takes_the_largest_weight_of_each_window(seed, kernel, pool):
             place, w = (c_out, (r - i) // pool, (v - j) // pool), int(weight[c_out, c_in, i, j])
             windows[place] = max(windows[place], -w if sign else w)
         expected[sign, c_in] = max(expected[sign, c_in], sum(windows.values()))
-    assert feedback_reach(weight, pool).tolist() == expected.tolist()
+    assert backward_reach(weight, pool).tolist() == expected.tolist()
 
 
 def two_sided(below: int, above: int) -> EPGraph:
@@ -89,9 +89,9 @@ def test_forward_and_feedback_of_one_winner_a_window_reach_their_bound():
     below = np.full((1, 9, 2, 2), program.top, np.int32)
     above = np.full((1, 7, 1, 1), program.top, np.int32)
     arithmetic = arithmetic_of(program)
-    u, _ = arithmetic.synapses[1].ascend(below)
-    _, winners = arithmetic.synapses[2].ascend(np.full((1, 1, 2, 2), program.top, np.int32))   # a tie: the first wins
-    total = u + arithmetic.synapses[2].descend(above, winners) + layer.bias.item() + layer.half
+    u, _ = arithmetic.synapses[1].forward(below)
+    _, winners = arithmetic.synapses[2].forward(np.full((1, 1, 2, 2), program.top, np.int32))   # a tie: the first wins
+    total = u + arithmetic.synapses[2].backward(above, winners) + layer.bias.item() + layer.half
     assert total.ravel().tolist() == [layer.bound] + 3 * [9 * 127 * program.top + layer.half]
 
 

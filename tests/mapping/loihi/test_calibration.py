@@ -46,7 +46,7 @@ def test_the_exponent_kept_has_the_least_squared_error_in_both_directions(seed, 
             e, f = torch_errors(graph, n, weight)
             np.testing.assert_allclose(found.forward_error(weight), e, atol=1e-4)
             if n:
-                np.testing.assert_allclose(found.feedback_error(weight), f, atol=1e-4)
+                np.testing.assert_allclose(found.backward_error(weight), f, atol=1e-4)
             costs[q] = np.square(e, dtype=np.float64).sum() + (np.square(f, dtype=np.float64).sum() if n else 0)
         assert costs[best_exponent(found, bits)] <= min(costs.values()) * (1 + 1e-4) + 1e-9
 

@@ -18,7 +18,7 @@ import mapping
 from mapping.errors import Refusal
 from mapping.graph import Coupling
 from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
-from mapping.loihi.bound import ACCUMULATOR_LIMIT, feedback_reach, forward_reach, signed_sums
+from mapping.loihi.bound import ACCUMULATOR_LIMIT, backward_reach, forward_reach, signed_sums
 from mapping.loihi.integers import EXPONENTIAL, natural_exponent, nudge_pull, quantise, rescale, softmax_error
 from mapping.loihi.program import LoihiProgram
 from mapping.loihi.report import used_bits
@@ -57,7 +57,7 @@ def test_feedback_never_exceeds_its_reach_and_reaches_half_of_it(seed, pool, sid
     rng = np.random.default_rng(seed)
     weight = rng.integers(-127, 128, (3, 2, 3, 3))
     coupling = Coupling("c", weight, np.zeros(3), 1, pool, (2, side, side))
-    reach = feedback_reach(weight, pool)
+    reach = backward_reach(weight, pool)
     pooled = (1, *coupling.post)
     worst = np.zeros((2, 2))
     for channel, row, column in np.ndindex(2, side, side):
@@ -94,12 +94,12 @@ def test_no_accumulator_exceeds_its_bound_under_extreme_states(random_graph, see
                                                .reshape(1, -1, 1, 1) for end in (1, 0)))
     for n, (layer, coupling) in enumerate(zip(program.layers, graph.couplings)):
         total, winners = max_pool(convolve(extremes[n].astype(float), layer.weight, 1), coupling.pool)
-        total = total * 2.0**layer.up + layer.bias.reshape(-1, 1, 1) + layer.half
+        total = total * 2.0**layer.forward_shift + layer.bias.reshape(-1, 1, 1) + layer.half
         if n + 1 < len(program.layers):
             above, next_layer = graph.couplings[n + 1], program.layers[n + 1]
             _, winners = max_pool(convolve(extremes[n + 1].astype(float), next_layer.weight, 1), above.pool)
             z = unpool(extremes[n + 2].astype(float), winners, above.pool, above.unpooled)
-            total = total + convolve_transpose(z, next_layer.weight, 1) * 2.0**layer.down
+            total = total + convolve_transpose(z, next_layer.weight, 1) * 2.0**layer.backward_shift
         assert np.abs(total).max() <= layer.bound < ACCUMULATOR_LIMIT
 
 
@@ -168,8 +168,8 @@ def test_weights_and_biases_of_any_size_are_proven_or_refused(random_graph, seed
     for n, (coupling, layer) in enumerate(zip(layers, (*program.layers, program.readout))):
         exact = [math.floor(Fraction(float(b)) * Fraction(2)**layer.scale + Fraction(1, 2)) for b in coupling.bias]
         assert layer.bias.tolist() == exact
-        reach = [sum(w for w in map(int, kernel.ravel()) if w > 0) * (program.top if n else white) << layer.up
-                 for kernel in layer.weight]
+        reach = [sum(w for w in map(int, kernel.ravel()) if w > 0) * (program.top if n else white)
+                 << layer.forward_shift for kernel in layer.weight]
         assert max(map(operator.add, exact, reach)) < ACCUMULATOR_LIMIT
 
 
@@ -231,7 +231,7 @@ def test_a_program_comes_back_from_disk_to_the_same_bytes(random_graph, tmp_path
 def test_a_program_whose_bounds_do_not_follow_from_its_weights_is_refused(random_graph, tmp_path):
     program = mapping.compile(random_graph(2), "loihi")
     weight = program.layers[0].weight // 2   # the digest will be right: it is computed from these
-    louder = replace(program.layers[1], up=program.layers[1].up + 9)
+    louder = replace(program.layers[1], forward_shift=program.layers[1].forward_shift + 9)
     for n, layers in enumerate([(replace(program.layers[0], weight=weight), program.layers[1]),
                                 (program.layers[0], louder)]):
         replace(program, layers=layers).save(tmp_path / str(n))

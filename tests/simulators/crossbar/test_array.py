@@ -36,8 +36,8 @@ def random_array(generator, c_out, c_in, kernel, rows=2, columns=2, noise=0.0, t
 def random_projection(array, padding, side, pool=1, up=None, down=None, bias=None):
     c_out, k = array.column_cuts[-1][1], array.conductance_us.shape[-1]
     out = side + 2 * padding - k + 1
-    up = up or Periphery(wire, (wire,) * len(array.lines_up))
-    down = down or Periphery(wire, (wire,) * len(array.lines_down))
+    up = up or Periphery(wire, (wire,) * len(array.forward_lines))
+    down = down or Periphery(wire, (wire,) * len(array.backward_lines))
     bias = torch.zeros(c_out, dtype=torch.float64) if bias is None else bias
     return CrossbarProjection(array, array, up, down, bias, torch.ones_like(bias), padding, pool, (c_out, out, out))
 
@@ -130,9 +130,9 @@ def reads_of(array, drive, direction, draws, generator):
     """(draws, outputs) that independent reads of the array sense."""
     if direction == "up":
         image = drive.view(1, 4, 1, 1).expand(draws, 4, 2, 2)
-        return sum(array.read_up(i, image, 0, generator) for i in range(len(array.lines_up)))[:, :, 0, 0]
+        return sum(array.read_forward(i, image, 0, generator) for i in range(len(array.forward_lines)))[:, :, 0, 0]
     above = drive.view(1, 3, 1, 1).expand(draws, 3, 1, 1)
-    return sum(array.read_down(i, above, generator) for i in range(len(array.lines_down)))[:, 0, 0]
+    return sum(array.read_backward(i, above, generator) for i in range(len(array.backward_lines)))[:, 0, 0]
 
 
 def devices_read(array, drive, direction, draws, generator):
@@ -157,7 +157,7 @@ def test_fresh_noise_through_wires_is_damped_nearly_as_the_nodes_say(direction):
 
     def spread(array):
         x = drive.view(1, -1, 1, 1).expand(draws, -1, 1, 1)
-        read = array.read_up(0, x, 0, generator) if direction == "up" else array.read_down(0, x, generator)
+        read = array.read_forward(0, x, 0, generator) if direction == "up" else array.read_backward(0, x, generator)
         return read.flatten(1).std(0)
 
     noise = torch.randn(draws, *array.conductance_us.shape, generator=generator, dtype=torch.float64)
@@ -188,11 +188,11 @@ def test_both_directions_are_differentiable_in_drives_and_conductances(target, w
 def test_reads_are_independent_between_positions_and_repeatable_by_generator():
     array, _ = random_array(torch.Generator().manual_seed(6), 2, 2, 1, noise=3.0)
     x = torch.ones(1, 2, 50, 50, dtype=torch.float64)
-    noise = array.read_up(0, x, 0, torch.Generator().manual_seed(1))[0, 0]
+    noise = array.read_forward(0, x, 0, torch.Generator().manual_seed(1))[0, 0]
     noise = (noise - noise.mean()) / noise.std()
     assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 5 / 50
     assert abs((noise[1:] * noise[:-1]).mean()) < 5 / 50
-    again = [array.read_up(0, x, 0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    again = [array.read_forward(0, x, 0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(again[0], again[1])
     assert not torch.equal(again[0], again[2])
 
@@ -202,9 +202,9 @@ def test_a_noisy_read_without_a_generator_is_an_error_and_a_quiet_one_draws_noth
     quiet, _ = random_array(torch.Generator().manual_seed(7), 2, 2, 1)
     x, generator = torch.ones(1, 2, 2, 2, dtype=torch.float64), torch.Generator().manual_seed(8)
     with pytest.raises(ValueError, match="needs a generator"):
-        noisy.read_up(0, x, 0)
+        noisy.read_forward(0, x, 0)
     before = generator.get_state()
-    quiet.read_up(0, x, 0, generator)
+    quiet.read_forward(0, x, 0, generator)
     assert torch.equal(generator.get_state(), before)
 
 

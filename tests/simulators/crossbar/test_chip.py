@@ -62,11 +62,11 @@ def test_both_projections_of_a_layer_share_one_conductance_tensor(graph):
     """Zeroing the tensor's copy in a new array silences both directions: neither has another source."""
     m = machine(graph, "crossbar:pcm/aged")
     for projection, array in zip((*m.substrate.projections, m.substrate.readout), m.arrays):
-        assert projection.forward_array is projection.feedback_array is array
+        assert projection.forward_array is projection.backward_array is array
         dark = replace(array, conductance_us=torch.zeros_like(array.conductance_us))
         c_out, c_in, k, _ = dark.conductance_us.shape[2:]
-        assert not dark.read_up(0, torch.ones(1, c_in, k, k), 0).any()
-        assert not dark.read_down(0, torch.ones(1, c_out, 1, 1)).any()
+        assert not dark.read_forward(0, torch.ones(1, c_in, k, k), 0).any()
+        assert not dark.read_backward(0, torch.ones(1, c_out, 1, 1)).any()
 
 
 def test_frozen_errors_are_the_chips_own_and_shared_by_its_rungs(graph):
@@ -119,7 +119,7 @@ def test_drift_compensation_restores_the_mean_weight():
 
     def magnitude(target):
         array = program_array(layer, mapping.parse(target), PCM, 0)
-        return array.compensation * array.up_weight.abs().sum().item()
+        return array.compensation * array.forward_weight.abs().sum().item()
 
     programmed = magnitude("crossbar:pcm/programmed")
     assert magnitude("crossbar:pcm/aged[age=1y,drift_compensation=off]") < 0.75 * programmed
@@ -167,7 +167,7 @@ def test_more_bits_bring_the_machine_closer_to_the_unconverted_one(graph, images
     def quiet(target):
         m = machine(full_range, target)
         for projection in (*m.substrate.projections, m.substrate.readout):
-            projection.forward_array = projection.feedback_array = replace(projection.forward_array, fresh_us=None)
+            projection.forward_array = projection.backward_array = replace(projection.forward_array, fresh_us=None)
         return m.relax(images, steps=3).logits
 
     exact = quiet("crossbar:pcm/read")
@@ -183,7 +183,7 @@ def test_conversions_that_clip_are_counted(graph, images):
     free, tight = simulators.open(program), simulators.open(narrow)
     for m in (free, tight):
         m.relax(images)
-    adc_up = [next(s for s in m.saturation() if (s.layer, s.converter, s.direction) == ("conv1", "adc", "up"))
+    adc_up = [next(s for s in m.saturation() if (s.layer, s.converter, s.direction) == ("conv1", "adc", "forward"))
               for m in (free, tight)]
     assert adc_up[0].fraction < 0.01
     assert adc_up[1].fraction > 0.2
@@ -256,7 +256,7 @@ def test_a_nudge_is_read_from_the_readouts_array_backwards(graph, images):
     nudge = Nudge(torch.eye(10)[:8], 0.5)
     top = m.relax(images).states[-1]
     error = nudge.target - torch.softmax(m.substrate.logits(top), 1)
-    weight = m.arrays[-1].up_weight[0]
+    weight = m.arrays[-1].forward_weight[0]
     expected = 0.5 * torch.einsum("bk,kchw->bchw", error, weight)
     assert torch.allclose(m.substrate.pull(top, nudge), expected, atol=1e-6)
     assert not torch.allclose(weight, torch.tensor(graph.readout.weight), atol=1e-3)

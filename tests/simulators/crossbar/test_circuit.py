@@ -33,9 +33,10 @@ def test_separate_arrays_have_errors_of_their_own_and_shared_ones_none(graph):
     shared, separate = (machine(graph, f"crossbar:pcm/programmed[arrays={how}]") for how in ("shared", "separate"))
     for one, two in zip(shared.projections, separate.projections):
         assert one.asymmetry == 0
-        assert torch.equal(one.up_weight, two.up_weight)
-        forward, feedback, exact = two.up_weight, two.down_weight, machine(graph, "crossbar:ideal").projections
-        errors = [w - next(a.up_weight for a in exact if a.up_weight.shape == w.shape) for w in (forward, feedback)]
+        assert torch.equal(one.forward_weight, two.forward_weight)
+        forward, backward, exact = two.forward_weight, two.backward_weight, machine(graph, "crossbar:ideal").projections
+        right = next(a.forward_weight for a in exact if a.forward_weight.shape == forward.shape)
+        errors = [forward - right, backward - right]
         assert abs(torch.corrcoef(torch.stack([e.flatten() for e in errors]))[0, 1]) < 5 / errors[0].numel() ** 0.5
         assert two.asymmetry == pytest.approx(2**0.5 * (errors[0].norm() / forward.norm()).item(), rel=0.35)
 
@@ -44,14 +45,14 @@ def test_feedback_reads_its_own_array(graph):
     m = machine(graph, "crossbar:pcm/programmed[arrays=separate]")
     projection = m.projections[-1]
     z = torch.eye(10).view(10, 10, 1, 1)
-    assert torch.allclose(projection.backward(z, None), projection.down_weight, atol=1e-6)
-    assert not torch.allclose(projection.backward(z, None), projection.up_weight, atol=1e-3)
+    assert torch.allclose(projection.backward(z, None), projection.backward_weight, atol=1e-6)
+    assert not torch.allclose(projection.backward(z, None), projection.forward_weight, atol=1e-3)
 
 
 def test_terminals_matter_only_with_wires_and_only_to_the_feedback(graph):
     same, other = (machine(graph, f"crossbar:pcm/wires[wire_ohm=50,terminals={ends}]") for ends in ("same", "opposite"))
     for a, b in zip(same.projections, other.projections):
-        assert torch.equal(a.up_weight, b.up_weight)
+        assert torch.equal(a.forward_weight, b.forward_weight)
         assert a.asymmetry == 0
         assert b.asymmetry > 1e-3
 
@@ -60,8 +61,8 @@ def test_wires_are_the_last_rung_of_the_same_chip(graph):
     without, perfect, poor = (machine(graph, t) for t in (
         "crossbar:pcm/converters", "crossbar:pcm/wires[wire_ohm=0.001]", "crossbar:pcm[wire_ohm=20]"))
     for a, b, c in zip(without.projections, perfect.projections, poor.projections):
-        assert torch.allclose(a.up_weight, b.up_weight, atol=1e-4)
-        assert c.up_weight.abs().sum() < 0.999 * a.up_weight.abs().sum()
+        assert torch.allclose(a.forward_weight, b.forward_weight, atol=1e-4)
+        assert c.forward_weight.abs().sum() < 0.999 * a.forward_weight.abs().sum()
 
 
 @pytest.mark.parametrize(("rate", "held"), [("stuck_on", 25.0), ("stuck_off", 0.0)])
@@ -144,7 +145,7 @@ def test_column_scaling_shrinks_errors_by_each_columns_own_factor():
     graph = replace(graph, couplings=(graph.couplings[0], replace(graph.couplings[1], weight=quiet)))
     by_layer, by_column = (machine(graph, f"crossbar:generic/programmed[additive=0.02,scaling={how}]")
                            for how in ("layer", "column"))
-    wrong = [(m.projections[1].up_weight - torch.tensor(quiet)).flatten(1).std(1) for m in (by_layer, by_column)]
+    wrong = [(m.projections[1].forward_weight - torch.tensor(quiet)).flatten(1).std(1) for m in (by_layer, by_column)]
     scale = torch.tensor(by_column.program.layers[1].stored.column_scale)
     assert scale.min() < 0.2
     assert torch.allclose(wrong[1] / wrong[0], scale, rtol=0.15)
@@ -190,7 +191,7 @@ def test_a_saved_chip_runs_to_the_same_bits(graph, images, tmp_path):
     assert again.chip_seed == 4
     assert torch.equal(first.relax(images).logits, again.relax(images).logits)
     for a, b in zip(first.projections, again.projections):
-        assert torch.equal(a.down_weight, b.down_weight)
+        assert torch.equal(a.backward_weight, b.backward_weight)
     with pytest.raises(Refusal, match="another program"):
         ProgrammedChip.load(tmp_path / "chip.safetensors", mapping.compile(graph, "crossbar:pcm"))
     assert stat.S_IMODE((tmp_path / "chip.safetensors").stat().st_mode) == 0o666 & ~umask()

@@ -44,7 +44,7 @@ def test_the_energy_is_that_of_the_equation(graph, images):
     states = [torch.rand(2, *p.shape, generator=torch.Generator().manual_seed(1)) for p in graph.populations]
     image, expected = m.substrate.encode(images[:2]), torch.zeros(2, dtype=torch.float64)
     for coupling, projection, below, state in zip(graph.couplings, m.projections, (image, states[0]), states):
-        weight, bias = projection.up_weight, torch.tensor(coupling.bias)
+        weight, bias = projection.forward_weight, torch.tensor(coupling.bias)
         drive = torch.nn.functional.conv2d(below, weight, bias, padding=coupling.padding)
         drive = torch.nn.functional.max_pool2d(drive, coupling.pool)
         expected += (state.double() ** 2 - state * drive.double()).sum((1, 2, 3))   # slope 1/2

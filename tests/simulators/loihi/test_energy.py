@@ -42,7 +42,7 @@ def neurons(program, layer, part):
 
 
 def test_energy_is_that_of_each_operation(monkeypatch, program, count):
-    operations = (count.forward.sum() + count.feedback.sum() + count.readout.sum()) / 6
+    operations = (count.forward.sum() + count.backward.sum() + count.readout.sum()) / 6
     assert cost_at(monkeypatch, program, count, e_syn=1.0).energy_j == pytest.approx(operations)
     image, first, top = (count.events[:, :, n].sum() for n in range(3))   # each is heard by one neighbour only
     assert cost_at(monkeypatch, program, count, e_msg=1.0).energy_j == pytest.approx((image + first + top) / 6)
@@ -66,7 +66,7 @@ def busiest_cores(program, count, rates) -> float:
     sums = {key: sum(block.need.synapses for block in placement.of(*key))
             for key in {(block.layer, block.part) for block in placement.blocks}}
     senders = {("conv1", "forward"): count.forward[:, :, 0], ("conv2", "forward"): count.forward[:, :, 1],
-               ("conv2", "feedback"): count.feedback[:, :, 2]}
+               ("conv2", "feedback"): count.backward[:, :, 2]}
     layers = {("conv1", "forward"): 0, ("conv2", "forward"): 1, ("conv2", "feedback"): 0}
     for image, steps in enumerate((count.units[:, 1:].sum(2) > 0).sum(1)):
         for t in range(steps + 1):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mapping
 import simulators
 from mapping.errors import Refusal
-from simulators.loihi.events import EventCount, count_events, feedback_fanout, forward_fanout, full_activity
+from simulators.loihi.events import EventCount, backward_fanout, count_events, forward_fanout, full_activity
 from simulators.loihi.twin import open_twin
 from simulators.relaxation import active_layers
 
@@ -63,7 +63,7 @@ def counted_by_loops(machine, image):
     """(events, forward, feedback), each (STEPS + 1, L + 1), and readout (STEPS,) of one image, unit by unit."""
     program, graph, trace = machine.program, machine.graph, []
     machine.relax(image, STEPS, trace=lambda t, states: trace.append([s[0].numpy() for s in states]))
-    synapses, held_back = [connectivity(c) for c in graph.couplings], program.held_back
+    synapses, delta_threshold = [connectivity(c) for c in graph.couplings], program.delta_threshold
     events, forward, feedback = (np.zeros((STEPS + 1, len(graph.populations) + 1), int) for _ in range(3))
     for pixel in np.flatnonzero(machine.substrate.encode(image)[0].numpy()):
         events[0, 0] += 1
@@ -74,18 +74,18 @@ def counted_by_loops(machine, image):
         active = active_layers(graph.schedule, t - 1, len(sent))
         for n in active:
             for i, state in np.ndenumerate(states[n] * 2**program.state_bits):
-                if held_back is None or abs(state - sent[n][i]) > held_back:
+                if delta_threshold is None or abs(state - sent[n][i]) > delta_threshold:
                     sent[n][i] = state
         places = winning_places(machine, sent)
         for n, layer in enumerate(sent):
             for unit, (i, value) in enumerate(np.ndenumerate(layer)):
-                is_event = n in active and value != (0 if held_back is None else before[n][i])
+                is_event = n in active and value != (0 if delta_threshold is None else before[n][i])
                 events[t, n + 1] += is_event
                 if n + 1 < len(sent):
                     forward[t, n + 1] += is_event * synapses[n + 1][:, unit].sum()
                 if n > 0:
                     reached = synapses[n].sum(1)
-                    moved = held_back is not None and before[n][i] != 0 and places[n][i] != old[n][i]
+                    moved = delta_threshold is not None and before[n][i] != 0 and places[n][i] != old[n][i]
                     withdrawn = reached[old[n][i]] if moved else 0
                     resent = value != 0 if moved else is_event
                     feedback[t, n + 1] += withdrawn + resent * reached[places[n][i]]
@@ -104,7 +104,7 @@ def test_counts_are_those_of_loops_over_units(random_graph, seed, side, pools, s
     for b, last in enumerate(steps):
         *expected, readout = counted_by_loops(machine, images[b:b + 1])
         assert count.readout[b] == readout[last - 1]
-        for ours, theirs in zip((count.events[b], count.forward[b], count.feedback[b]), expected):
+        for ours, theirs in zip((count.events[b], count.forward[b], count.backward[b]), expected):
             theirs[last + 1:] = 0
             assert np.array_equal(ours, theirs)
 
@@ -117,7 +117,7 @@ def test_fanouts_are_the_sums_of_the_connectivity(random_graph, seed, side, pool
         assert np.array_equal(synapses.sum(0).reshape(shape), np.broadcast_to(forward_fanout(coupling), shape))
         rows, columns = covered(coupling)
         above = synapses.sum(1).reshape(coupling.unpooled)[:, :rows, :columns]
-        assert np.array_equal(above, np.broadcast_to(feedback_fanout(coupling)[:rows, :columns], above.shape))
+        assert np.array_equal(above, np.broadcast_to(backward_fanout(coupling)[:rows, :columns], above.shape))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -127,7 +127,7 @@ def test_no_relaxation_causes_more_than_full_activity(random_graph, schedule):
     most = full_activity(machine.program, 20)
     count = count_events(machine, images_for(graph), torch.full((3,), 20))
     assert np.array_equal(count.units, np.broadcast_to(most.units, count.units.shape))
-    for name in ("events", "forward", "feedback"):
+    for name in ("events", "forward", "backward"):
         assert (getattr(count, name) <= getattr(most, name)).all()
     assert (count.operations <= most.operations).all()
     assert (most.sparsity == 0).all()
@@ -150,7 +150,7 @@ def test_batches_join_to_the_whole(random_graph):
     machine, images = open_twin(mapping.compile(graph, "loihi[threshold=0.01]")), images_for(graph, 7)
     whole, parts = count_events(machine, images), [count_events(machine, part) for part in images.split(3)]
     joined = EventCount.join(parts)
-    for name in ("units", "events", "forward", "feedback", "readout", "operations"):
+    for name in ("units", "events", "forward", "backward", "readout", "operations"):
         assert np.array_equal(getattr(whole, name), getattr(joined, name))
 
 
@@ -160,7 +160,7 @@ def test_lava_sends_the_events_of_its_twin(random_graph):
     with simulators.open(mapping.compile(graph, "lava[threshold=0.02]")) as lava:
         ours, theirs = count_events(lava, images), count_events(lava.gradient_model, images)
     assert ours.events[:, :, 1:].sum() > 0
-    for name in ("units", "events", "forward", "feedback", "readout"):
+    for name in ("units", "events", "forward", "backward", "readout"):
         assert np.array_equal(getattr(ours, name), getattr(theirs, name))
 
 

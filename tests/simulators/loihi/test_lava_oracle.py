@@ -161,7 +161,7 @@ def test_changes_of_all_states_at_once_add_up_exactly(random_graph, drawn):
     high = np.zeros_like(low)
     high[0, :, :side, :side] = np.where(kernel > 0, top, 0)[:, :side, :side]
     for t, message in enumerate((low, high - low, low - high), 1):
-        drive = inbox.add(synapses.excite(message), t)
+        drive = inbox.add(synapses.sum_forward(message), t)
         assert np.array_equal(drive, exact(layer, coupling, (low, high, low)[t - 1]))
 
 
@@ -170,4 +170,4 @@ def exact(layer, coupling, states):
     padded = np.pad(states.astype(np.int64), ((0, 0), (0, 0), *[(coupling.padding,) * 2] * 2))
     _, height, width = coupling.unpooled
     windows = np.lib.stride_tricks.sliding_window_view(padded, layer.weight.shape[2:], (2, 3))[:, :, :height, :width]
-    return np.einsum("bcijkl,ockl->boij", windows, layer.weight.astype(np.int64)) << layer.up
+    return np.einsum("bcijkl,ockl->boij", windows, layer.weight.astype(np.int64)) << layer.forward_shift

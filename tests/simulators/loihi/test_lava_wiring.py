@@ -24,20 +24,21 @@ SETUP = """
     from mapping.loihi.program import LoihiProgram
     from mapping.loading import load_program
     from simulators.loihi import guard, lifeline, worker
-    from simulators.loihi.arena import Arena
+    from simulators.loihi.shared_arrays import SharedArrays
     from simulators.loihi.arithmetic import arithmetic_of
     from simulators.loihi.layout import RING, layout_of
     from simulators.loihi.wiring import wire
     folder, cut = sys.argv[1:]
     program = load_program(folder + "/program")
     arithmetic = arithmetic_of(program)
-    arena = Arena(layout_of(program.graph, arithmetic, 2))
+    shared_arrays = SharedArrays(layout_of(program.graph, arithmetic, 2))
     """
 
 INSPECT = """
     assert "torch" not in sys.modules
-    states = {name: arena[name] for name in arena if name.startswith(("history", "sent")) or name == "image"}
-    for process in wire(program.graph, arithmetic, arena):
+    states = {name: shared_arrays[name] for name in shared_arrays
+              if name.startswith(("history", "sent")) or name == "image"}
+    for process in wire(program.graph, arithmetic, shared_arrays):
         held = [name for name, memory in states.items() for value in process.proc_params._parameters.values()
                 if isinstance(value, np.ndarray) and np.shares_memory(value, memory)]
         print(process.name, *held)
@@ -56,10 +57,10 @@ RUN = """
 
     lifeline.bind_children()
     guard.wire = wire_and_cut
-    arena["image"][...] = np.load(folder + "/image.npy")
-    lava = guard.LavaGraph(program, arithmetic, arena, 60)
+    shared_arrays["image"][...] = np.load(folder + "/image.npy")
+    lava = guard.LavaGraph(program, arithmetic, shared_arrays, 60)
     lava.run(12, 60)
-    np.savez(folder + "/states.npz", *(arena[f"history.{n}"][12] for n in range(len(program.layers))))
+    np.savez(folder + "/states.npz", *(shared_arrays[f"history.{n}"][12] for n in range(len(program.layers))))
     lifeline.end_group()
     """
 
@@ -142,5 +143,5 @@ def test_the_documented_lava_program_on_sub_processes_that_send_changes(example)
     for n, population in enumerate(program.graph.populations):
         assert np.array_equal(end[population.name] * 2**program.state_bits, states[30][n])
     told, changes = end["sent"].cumsum(0), end["sent"][1:]
-    assert np.abs(told - np.stack([layers[0] for layers in states[:30]])).max() <= program.held_back
-    assert np.abs(changes[changes != 0]).min() > program.held_back
+    assert np.abs(told - np.stack([layers[0] for layers in states[:30]])).max() <= program.delta_threshold
+    assert np.abs(changes[changes != 0]).min() > program.delta_threshold

@@ -44,10 +44,10 @@ def numpy_steps(program, image, nudge, steps):
     graph, arithmetic = program.graph, arithmetic_of(program)
     states = [np.zeros((len(image), *p.shape), np.int32) for p in graph.populations]
     for t in range(steps):
-        reads = [s.ascend(x) for s, x in zip(arithmetic.synapses, [image, *states[:-1]])]
+        reads = [s.forward(x) for s, x in zip(arithmetic.synapses, [image, *states[:-1]])]
         drives = [u for u, _ in reads]
         for n in range(1, len(states)):
-            drives[n - 1] = drives[n - 1] + arithmetic.synapses[n].descend(states[n], reads[n][1])
+            drives[n - 1] = drives[n - 1] + arithmetic.synapses[n].backward(states[n], reads[n][1])
         if nudge:
             target = np.floor(nudge.target.numpy() * 2.0**15 + 0.5).astype(np.int64)
             logits = arithmetic.readout.logits(states[-1])

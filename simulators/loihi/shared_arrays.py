@@ -8,7 +8,7 @@ import numpy as np
 _ALIGNMENT = 64
 
 
-class Arena:
+class SharedArrays:
     """Named arrays in one memory file.
 
     Args:

@@ -53,7 +53,7 @@ class _TransposedConvolutionModel(PyLoihiProcessModel):
         self.synapses = proc_params["synapses"]
 
     def run_spk(self):
-        self.below.send(self.synapses.feed_back(self.spread.recv()))
+        self.below.send(self.synapses.sum_backward(self.spread.recv()))
 
 
 UnpoolFixed, UnpoolFloat = fixed_and_float(_UnpoolModel, Unpool, ins=("above", "winners"), outs=("spread",))
