@@ -68,7 +68,15 @@ def one_hot_like(scores: torch.Tensor) -> torch.Tensor:
 
 
 class Projection(ABC):
-    """A coupling on some machine: the same weights read in two directions."""
+    """A coupling on some machine: the same weights read in two directions.
+
+    Attributes:
+        padding: of its convolution.
+        unpooled: (C, H, W) of its map before pooling.
+    """
+
+    padding: int
+    unpooled: tuple[int, int, int]
 
     @abstractmethod
     def forward(self, s_pre, generator=None):

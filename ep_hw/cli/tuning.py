@@ -37,7 +37,7 @@ def tune(context: typer.Context, model: Model,
 
     settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs, biases_only=biases_only)
     seeds = list(dict.fromkeys(chip_seed or range(chips)))
-    tuning = plan_tuning(model, on, seeds, settings, write=write, beside=beside, images=images, seed=seed,
+    tuning = plan_tuning(model, on, seeds, settings, write=write, noise_aware=beside, images=images, seed=seed,
                          data_source=DataSource(data_root, download))
     task = tuning.task
     images = (split.digest for split in (task.train, task.watch, tuning.test))

@@ -5,39 +5,47 @@
     dPhi/dw_n = sum over images of conv_weight(s_{n-1}, Z_n),   Z_n = unpool(s_n, I_n)          (7)
     dPhi/dW_out = beta (y - softmax(logits)) s_L^T                                              (8)
 
-Nothing but states enters, with the winners and logits that the machine itself reads from them: any substrate with two
+The rule needs only states, and the winners and logits that the machine itself reads from them: any substrate with two
 directions can learn, a crossbar as well as the floats.
 
 Source: Scellier and Bengio 2017 (the rule); Laborieux et al. 2021 (symmetric nudges, equation 6).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from simulators.reference import FloatSubstrate, unpool
-from simulators.relaxation import Nudge, Relaxed, Residual, relax
+from simulators.relaxation import Nudge, Projection, Relaxed, Residual, relax
+
+Pair = tuple[Tensor, Tensor]   # of a layer: what belongs to its weight, and to its bias
+Gradient = list[Pair]          # of a network, the readout last
 
 
-def energy(substrate: FloatSubstrate, images, states):
+def energy(substrate: FloatSubstrate, images: Tensor, states: Sequence[Tensor]) -> Tensor:
     """(B,) energy E = sum_n |s_n|^2 / (2 slope_n) - <s_n, u_n> of each image (beta = 0)."""
     inputs = (substrate.encode(images), *states[:-1])
     terms = [s.square() / (2 * slope) - s * projection.forward(pre)[0]
              for projection, slope, pre, s in zip(substrate.projections, substrate.slopes, inputs, states)]
-    return sum(term.flatten(1).sum(1) for term in terms)
+    return torch.stack([term.flatten(1).sum(1) for term in terms]).sum(0)
 
 
-def phi_gradient(substrate: FloatSubstrate, image, states, nudge: Nudge, generator=None):
+def phi_gradient(substrate: FloatSubstrate, image: Tensor, states: Sequence[Tensor], nudge: Nudge,
+                 generator: torch.Generator | None = None) -> Gradient:
     """dPhi of equations (7) and (8), summed over the batch: one (weight, bias) pair a layer, readout last.
 
     Args:
+        substrate: that the states are of.
         image: the encoded image, `substrate.encode(images)`.
+        states: (B, C, H, W) of each population.
+        nudge: of the phase that ended in these states.
         generator: of the noise of reading winners and logits, where the substrate has any.
     """
-    pairs = []
+    pairs: Gradient = []
     for projection, pre, s in zip(substrate.projections, (image, *states[:-1]), states):
         z = unpool(s, projection.forward(pre, generator)[1], projection.unpooled)
         weights = conv2d_weight(pre, _weight_shape(projection, pre), z, padding=projection.padding)
@@ -48,19 +56,25 @@ def phi_gradient(substrate: FloatSubstrate, image, states, nudge: Nudge, generat
 
 
 @torch.no_grad()
-def ep_gradient(substrate: FloatSubstrate, images, labels, *, schedule: str, free_steps: int, nudged_steps: int,
-                beta: float, pairs: int = 1, stop: Residual | None = None, generator=None,
+def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, schedule: str, free_steps: int,
+                nudged_steps: int, beta: float, pairs: int = 1, stop: Residual | None = None,
+                generator: torch.Generator | None = None,
                 phases: Callable[[], AbstractContextManager] = nullcontext
-                ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], Relaxed]:
+                ) -> tuple[Gradient, Relaxed]:
     """Loss gradient of one batch by the symmetric rule, equation (6).
 
     Args:
-        images: (B, C, H, W) in [0, 1]. labels: (B,).
-        free_steps, nudged_steps: time steps of the free and of each nudged phase.
+        substrate: that learns.
+        images: (B, C, H, W) in [0, 1].
+        labels: (B,).
+        schedule: of all phases.
+        free_steps: time steps of the free phase.
+        nudged_steps: time steps of each nudged phase.
+        beta: strength of the nudges.
         pairs: nudged pairs averaged: on a noisy machine each reads afresh.
         stop: when an image's free phase is done before `free_steps`; None takes every step.
         generator: of read noise, where the substrate has any.
-        phases: a context that the phases run in, but not the contrast: lower precision, say.
+        phases: makes a context for each phase, lower precision for example; the contrast is taken outside of it.
 
     Returns:
         (weight, bias) gradient pairs, readout last, and the free equilibrium.
@@ -69,7 +83,7 @@ def ep_gradient(substrate: FloatSubstrate, images, labels, *, schedule: str, fre
     target = F.one_hot(labels, substrate.readout.unpooled[0]).to(image.dtype)
     with phases():
         free = relax(substrate, images, schedule=schedule, steps=free_steps, stop=stop, generator=generator)
-    contrasts = []
+    contrasts: list[Gradient] = []
     for strength in (beta, -beta) * pairs:
         nudge = Nudge(target, strength)
         with phases():
@@ -82,12 +96,14 @@ def ep_gradient(substrate: FloatSubstrate, images, labels, *, schedule: str, fre
     return gradient, free
 
 
-def _sum(pairs):
+def _sum(pairs: Sequence[Pair]) -> Pair:
     """(weight, bias) summed over some of them."""
-    return tuple(sum(parts[1:], start=parts[0]) for parts in zip(*pairs))
+    weights, biases = zip(*pairs)
+    return sum(weights[1:], start=weights[0]), sum(biases[1:], start=biases[0])
 
 
-def _weight_shape(projection, pre) -> tuple[int, int, int, int]:
+def _weight_shape(projection: Projection, pre: Tensor) -> tuple[int, int, int, int]:
     """(C_out, C_in, k_h, k_w) of the weights that lead from maps like `pre` to a projection's unpooled ones."""
-    outputs, *above = projection.unpooled
-    return outputs, pre.shape[1], *(n + 2 * projection.padding - m + 1 for n, m in zip(pre.shape[2:], above))
+    outputs, height, width = projection.unpooled
+    k_h, k_w = (n + 2 * projection.padding - m + 1 for n, m in zip(pre.shape[2:], (height, width)))
+    return outputs, pre.shape[1], k_h, k_w

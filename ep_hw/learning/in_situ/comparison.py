@@ -1,9 +1,9 @@
-"""What tuning in situ wins back and what it costs: digital, mapped, noise-aware and tuned, on the same chips.
+"""How much accuracy tuning in situ wins back, and at which cost: digital, mapped, noise-aware and tuned networks.
 
     E_write = pulses E_pulse,    E_read = epochs images E_relaxation(free + 2 pairs nudged steps)         (1)
 
-with E_relaxation of `simulators.crossbar.cost`. The two reads of the readout that each nudged step takes besides are
-left out, and so is everything digital. The chip does not age while it is tuned.
+with E_relaxation of `simulators.crossbar.cost`. Two reads of the readout in each nudged step are not counted, nor is
+anything digital. The chip does not age while it is tuned.
 """
 
 from collections.abc import Sequence
@@ -29,11 +29,17 @@ VARIANTS = ("digital", "mapped", "noise-aware", "tuned")
 
 @dataclass(frozen=True)
 class Summary:
-    """A variant over its chips: mean accuracy with its interval, and its gain over mapped on the same chips.
+    """A variant over its chips.
 
-    Intervals of accuracies are the wider of Wilson's over images and Student's over chips; those of gains the wider of
-    Student's over chips and Newcombe's over images, as if they did not pair up. Without two chips, and for the network
-    that has none, there is no interval of a gain.
+    Attributes:
+        variant: one of `VARIANTS`.
+        accuracy: mean over chips.
+        low: end of its interval, the wider one of Wilson's over images and Student's over chips.
+        high: the other end.
+        gain: over the mapped network on the same chips.
+        gain_low: end of its interval, the wider one of Student's over chips and Newcombe's over images, as if these
+            did not pair up; None without two chips.
+        gain_high: the other end.
     """
 
     variant: str
@@ -65,7 +71,7 @@ def tuned_rows(task: Task, courses: Sequence[Course], test: Split) -> list[dict]
 
 
 def costs(task: Task, course: Course) -> dict:
-    """Pulses, wear and energy of a chip's tuning, equation (1); None where no source says how much."""
+    """Pulses, wear and energy of a chip's tuning, equation (1); None where there is no published figure."""
     s, pulses = task.settings, course.progress.pulses
     total, most = int(pulses.sum()), int(pulses.max())
     per_pulse, endurance = task.writing.pulse_energy_j, task.writing.endurance
@@ -74,28 +80,41 @@ def costs(task: Task, course: Course) -> dict:
     return {"pulses": total, "devices": len(pulses), "devices_written": float((pulses > 0).double().mean()),
             "most_pulses": most, "endurance_used": endurance and most / endurance,
             "write_energy_j": per_pulse and total * per_pulse,
-            "read_energy_j": s.epochs * len(task.train) * relaxation_cost(longer).energy_j,
-            "image_energy_j": relaxation_cost(task.program).energy_j}
+            "read_energy_j": s.epochs * len(task.train) * _energy_j(longer),
+            "image_energy_j": _energy_j(task.program)}
+
+
+def _energy_j(program: CrossbarProgram) -> float:
+    """Of one relaxation."""
+    energy_j = relaxation_cost(program).energy_j
+    assert energy_j is not None, "the cost of a crossbar has an energy"
+    return energy_j
 
 
 def summarise(rows: Sequence[dict]) -> list[Summary]:
-    """A line a variant that has rows."""
-    found = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
-    before = {row["chip"]: row["accuracy"] for row in found["mapped"]}
-    return [_summary(name, mine, before) for name, mine in found.items() if mine]
+    """A summary of each variant that has rows."""
+    by_variant = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
+    before = {row["chip"]: row["accuracy"] for row in by_variant["mapped"]}
+    return [_summary(name, mine, before) for name, mine in by_variant.items() if mine]
 
 
 def comparison_table(title: str, rows: Sequence[dict], notes: Sequence[str] = ()) -> Table:
     """A line a variant; what tuning cost below."""
     lines = []
     for s in summarise(rows):
-        gain = f"{100 * s.gain:+.1f}" + ("" if s.gain_low is None
-                                         else f" ({100 * s.gain_low:+.1f} to {100 * s.gain_high:+.1f})")
         chips = sum(row["variant"] == s.variant and row["chip"] is not None for row in rows)
         lines.append((s.variant, chips or "", f"{100 * s.accuracy:.1f}", f"{100 * s.low:.1f} to {100 * s.high:.1f}",
-                      "" if s.variant in ("digital", "mapped") else gain))
+                      "" if s.variant in ("digital", "mapped") else _gain(s)))
     return Table(title, ("", "chips", "accuracy, %", "95 %", "gain over mapped, points"), tuple(lines),
                  (*_cost_notes([row for row in rows if row["variant"] == "tuned"]), *notes))
+
+
+def _gain(summary: Summary) -> str:
+    """The gain in points, with its interval where there is one."""
+    gain = f"{100 * summary.gain:+.1f}"
+    if summary.gain_low is None or summary.gain_high is None:
+        return gain
+    return f"{gain} ({100 * summary.gain_low:+.1f} to {100 * summary.gain_high:+.1f})"
 
 
 def tuned_program(program: CrossbarProgram, courses: Sequence[Course]) -> TunedProgram:
@@ -105,7 +124,7 @@ def tuned_program(program: CrossbarProgram, courses: Sequence[Course]) -> TunedP
 
 
 def save_tuned(program: TunedProgram, out: Path):
-    """Write a tuned program's files into an existing folder, each whole or not at all, the one that vouches last."""
+    """Write a tuned program into an existing folder, whole or not at all."""
     for name, blob in program.files().items():
         write_atomically(out / name, blob)
 
@@ -133,16 +152,18 @@ def _summary(name: str, rows: Sequence[dict], before: dict) -> Summary:
 
 
 def _cost_notes(tuned: Sequence[dict]) -> list[str]:
-    def mean(key):
-        values = [row[key] for row in tuned]
-        return None if None in values else float(np.mean(values))
+    def mean(key: str) -> float:
+        return float(np.mean([row[key] for row in tuned]))
+
+    def is_published(key: str) -> bool:
+        return all(row[key] is not None for row in tuned)
 
     written = f"pulses: {mean('pulses'):.4g} a chip, on {100 * mean('devices_written'):.1f} % of its devices, " \
               f"{max(row['most_pulses'] for row in tuned)} at most on one"
-    if (used := mean("endurance_used")) is not None:
-        written += f", {used:.1g} of its endurance"
+    if is_published("endurance_used"):
+        written += f", {mean('endurance_used'):.1g} of its endurance"
     energy = f"energy: {1e3 * mean('read_energy_j'):.3g} mJ of reads, as much as " \
              f"{mean('read_energy_j') / mean('image_energy_j'):.3g} images"
-    if (write := mean("write_energy_j")) is not None:
-        energy += f"; {1e9 * write:.3g} nJ of pulses"
+    if is_published("write_energy_j"):
+        energy += f"; {1e9 * mean('write_energy_j'):.3g} nJ of pulses"
     return [written, energy]

@@ -1,4 +1,4 @@
-"""The course of a chip's tuning, kept in one file after every epoch: a killed run goes on where it was."""
+"""The course of a chip's tuning, kept in a file after every epoch, from which a killed run goes on."""
 
 import hashlib
 import json
@@ -29,8 +29,13 @@ from simulators.crossbar.writing import Written
 FORM = "ep-hw unfinished tuning 2"
 
 
-class _Header(Stated):
-    """The tuning's `Task.fingerprint`, and `Course.watched`."""
+class _CourseHeader(Stated):
+    """What the file of a course says.
+
+    Attributes:
+        fingerprint: of the tuning, see `Task`.
+        watched: see `Course`.
+    """
 
     fingerprint: Sha256
     watched: tuple[Fraction, ...] = Field(min_length=2, max_length=2**16)
@@ -38,7 +43,12 @@ class _Header(Stated):
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """A chip on its way, and its accuracy on watched images before tuning and after each epoch."""
+    """How a chip's tuning went so far.
+
+    Attributes:
+        progress: the chip as it is now.
+        watched: its accuracy on the watched images before tuning and after each epoch.
+    """
 
     progress: Progress
     watched: tuple[float, ...]
@@ -46,7 +56,16 @@ class Course:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What to tune by: the program, training images and those to watch, settings, write model, seed of all draws."""
+    """How chips are to be tuned.
+
+    Attributes:
+        program: that they hold.
+        train: training images.
+        watch: images whose accuracy is watched.
+        settings: of the tuning.
+        writing: the write model.
+        seed: of everything random.
+    """
 
     program: CrossbarProgram
     train: Split
@@ -69,7 +88,10 @@ def tune_chip(task: Task, chip_seed: int, path: str | Path,
     """Tune a chip, or go on with it.
 
     Args:
-        path: where its course is kept. log: called with the chip's seed and its course so far after each epoch.
+        task: how it is to be tuned.
+        chip_seed: of the chip.
+        path: where its course is kept.
+        log: called after each epoch with the chip's seed and its course so far.
 
     Raises:
         Refusal: `path` holds another course, or cells that cannot be tuned.
@@ -103,13 +125,13 @@ def _save(path: Path, course: Course, fingerprint: str):
     for n, written in enumerate(progress.written):
         for name, record in zip(ARRAYS, written):
             tensors |= {f"{n}.{name}.owed_us": record.owed_us, f"{n}.{name}.pulses": record.pulses}
-    header = _Header(fingerprint=fingerprint, watched=course.watched).model_dump()
+    header = _CourseHeader(fingerprint=fingerprint, watched=course.watched).model_dump()
     write_atomically(path, seal(FORM, header, {name: tensor.numpy() for name, tensor in tensors.items()}))
 
 
 def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
     sealed = open_sealed(path, FORM, remedy="remove it and tune again")
-    header, program = sealed.read_as(_Header), task.program
+    header, program = sealed.read_as(_CourseHeader), task.program
     if header.fingerprint != fingerprint:
         raise Refusal("another tuning is in the way", where=str(path), got=header.fingerprint[:12],
                       allowed=fingerprint[:12], remedy="choose another --out, or its own model, machine and settings")
@@ -123,13 +145,13 @@ def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
 
 
 def _records(program: CrossbarProgram) -> Layout:
-    """Type and shape of what is recorded of each array's devices, see `Written`."""
-    found: Layout = {}
+    """Type and shape of the records of each array's devices, see `Written`."""
+    layout: Layout = {}
     for n, (devices, outputs) in enumerate(program.device_shapes()):
         for name in arrays_of(program.target):
-            found |= {f"{n}.{name}.owed_us": ("float32", (outputs, *devices[3:])),
-                      f"{n}.{name}.pulses": ("int32", devices)}
-    return found
+            layout |= {f"{n}.{name}.owed_us": ("float32", (outputs, *devices[3:])),
+                       f"{n}.{name}.pulses": ("int32", devices)}
+    return layout
 
 
 def _record(tensors: dict[str, torch.Tensor], prefix: str) -> Written:

@@ -1,28 +1,34 @@
-"""The figure of a comparison: accuracy of each variant, and how it came about epoch by epoch."""
+"""The figure of a comparison: accuracy of each variant, and of each chip epoch by epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from ep_hw.learning.in_situ.comparison import VARIANTS, summarise
 from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, PAPER, RC
 
 
-def tuning_figure(rows: Sequence[dict], watched: dict[int, Sequence[float]]) -> Figure:
-    """Args: rows: of the comparison. watched: chip -> accuracy on validation images before and after each epoch."""
+def tuning_figure(rows: Sequence[dict], watched: Mapping[int, Sequence[float]]) -> Figure:
+    """Accuracy of each variant on the left, of each chip over the epochs on the right.
+
+    Args:
+        rows: of the comparison.
+        watched: chip -> accuracy on validation images before tuning and after each epoch.
+    """
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.08)
+        figure = Figure(figsize=(8.4, 3.4), layout=ConstrainedLayoutEngine(wspace=0.08))
         left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
         _variants_panel(left, rows)
         _epochs_panel(right, watched)
     return figure
 
 
-def _variants_panel(axes, rows):
+def _variants_panel(axes: Axes, rows: Sequence[dict]):
     summaries = summarise(rows)
     for y, s in enumerate(summaries):
         chips = [100 * row["accuracy"] for row in rows if row["variant"] == s.variant]
@@ -42,7 +48,7 @@ def _variants_panel(axes, rows):
     axes.tick_params(length=0)
 
 
-def _epochs_panel(axes, watched):
+def _epochs_panel(axes: Axes, watched: Mapping[int, Sequence[float]]):
     for n, (chip, line) in enumerate(watched.items()):
         axes.plot(range(len(line)), [100 * value for value in line], marker=MARKERS[n % len(MARKERS)], markersize=4,
                   color=COLOURS[n % len(COLOURS)], label=f"chip {chip}")

@@ -1,4 +1,4 @@
-"""`ep-hw tune` from a model's name to files: the comparison, its figure, and a program that brings the tuned chips."""
+"""`ep-hw tune` from a model's name to files: the comparison, its figure, and a program with the tuned chips."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,15 +40,18 @@ class Tuning:
     """What one command does.
 
     Attributes:
-        net: the network to map and tune. task: how. chips: seeds of the chips.
-        test: images of the comparison. noisy: name and program of the noise-aware network beside it, or None.
+        net: the network to map and tune.
+        task: how it is tuned.
+        chips: seeds of the chips.
+        test: images of the comparison.
+        noise_aware: name and program of the noise-aware network to compare with, or None.
     """
 
     net: EPNetwork
     task: Task
     chips: tuple[int, ...]
     test: Split
-    noisy: tuple[str, CrossbarProgram] | None
+    noise_aware: tuple[str, CrossbarProgram] | None
 
     def title(self) -> str:
         how = "only digital biases learn" if self.task.settings.biases_only else f"written as {self.task.writing}"
@@ -56,14 +59,20 @@ class Tuning:
 
 
 def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: TuningSettings, *, write: str | None = None,
-                beside: str | None = None, images: int | None = None, seed: int = 0,
+                noise_aware: str | None = None, images: int | None = None, seed: int = 0,
                 data_source: DataSource = DEFAULT_SOURCE) -> Tuning:
     """Everything decided before anything runs.
 
     Args:
+        model: a packaged name or a checkpoint file.
+        machine: a crossbar's name, or the folder of one compiled.
+        chips: seeds of the chips.
+        settings: of the tuning.
         write: a write model; the device's own if None.
-        beside: a noise-aware network of the same data; the packaged one where there is one, if None.
-        images: how many test images, drawn by `seed`; all if None.
+        noise_aware: a noise-aware network of the same data; the packaged one, where there is one, if None.
+        images: how many test images, chosen at random by `seed`; all if None.
+        seed: of everything random.
+        data_source: where the data lie.
 
     Raises:
         Refusal: any of these is unknown, or the machine is not a crossbar whose cells can be tuned.
@@ -79,7 +88,7 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     check_writable_cells(program.target, writing)
     task = Task(program, train, validation.take(slice(WATCHED)), settings, writing, seed)
     shown = test.random_images(images or len(test), seed)
-    return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noisy(net, program, beside, data_source))
+    return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noise_aware(net, program, noise_aware, data_source))
 
 
 @threads(1)
@@ -90,8 +99,8 @@ def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None]) ->
     with simulators.open(reference_of(tuning.net)) as reference:
         rows = [digital_row(reference, test)]
     rows += mapped_rows("mapped", task.program, tuning.chips, test, task.seed)
-    if tuning.noisy:
-        rows += mapped_rows("noise-aware", tuning.noisy[1], tuning.chips, test, task.seed)
+    if tuning.noise_aware:
+        rows += mapped_rows("noise-aware", tuning.noise_aware[1], tuning.chips, test, task.seed)
     rows += tuned_rows(task, courses, test)
     save_tuned(tuned_program(task.program, courses), out)
     watched = {course.progress.chip.seed: course.watched for course in courses}
@@ -103,13 +112,13 @@ def _settings(tuning: Tuning, watched: dict) -> dict:
     task = tuning.task
     return {"model": tuning.net.name, "machine": str(task.program.target), "writing": str(task.writing),
             "source": task.writing.source, "seed": task.seed, "settings": task.settings.model_dump(mode="json"),
-            "training_images": len(task.train), "noise_aware": tuning.noisy and tuning.noisy[0],
+            "training_images": len(task.train), "noise_aware": tuning.noise_aware and tuning.noise_aware[0],
             "watched": {str(chip): line for chip, line in watched.items()}}
 
 
-def _noisy(net: EPNetwork, program: CrossbarProgram, beside: str | None,
-           data_source: DataSource) -> tuple[str, CrossbarProgram] | None:
-    name = beside or next((name for name in packaged_models() if name.startswith(f"{net.name}-noise-")), None)
+def _noise_aware(net: EPNetwork, program: CrossbarProgram, wanted: str | None,
+                 data_source: DataSource) -> tuple[str, CrossbarProgram] | None:
+    name = wanted or next((name for name in packaged_models() if name.startswith(f"{net.name}-noise-")), None)
     if name is None:
         return None
     other = _ep_network(name, data_source)

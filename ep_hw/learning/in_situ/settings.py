@@ -1,4 +1,4 @@
-"""How a chip is tuned."""
+"""The settings of tuning in situ."""
 
 import math
 
@@ -6,11 +6,17 @@ from mapping.fields import Count, Positive, Stated, Steps
 
 
 class TuningSettings(Stated):
-    """Steps count time steps. `rate` falls along half a cosine to nothing over the epochs.
+    """How a chip is tuned. Contrasts are small differences of noisy, rounded states: nudges are stronger than in training.
 
-    A contrast is a small difference of noisy, rounded states: `beta` is larger than in training, and `pairs` of nudged
-    phases are averaged. With `biases_only` no device is written: how much of a chip's errors its digital side can learn
-    to undo.
+    Attributes:
+        epochs: passes over the training images.
+        batch: images between two updates.
+        rate: first learning rate of all layers; it falls along half a cosine to zero over the epochs.
+        beta: strength of the nudges.
+        pairs: nudged pairs averaged on noisy machines.
+        free_steps: time steps of the free phase.
+        nudged_steps: time steps of each nudged phase.
+        biases_only: no device is written; the digital biases alone learn to undo a chip's errors.
     """
 
     epochs: Count = 4

@@ -2,19 +2,21 @@
 
     u_n = -rate dLoss/dw_n us_per_weight / (compensation scale_n)                                        (1)
 
-is the change asked of the conductances of layer n's weights, with dLoss/dw_n from the machine's own states
-(ep_hw.learning.rule) and the factors those by which its periphery multiplies what it senses. Devices are written by
-simulators.crossbar.writing; biases are digital and take their update as it is. The network that the chip was compiled
-from is not asked for anything. Arrays of their own for feedback get the same updates, as pulses of their own.
+is the change asked of the conductances of layer n's weights. dLoss/dw_n comes from the machine's own states
+(ep_hw.learning.rule); compensation and scale_n are the factors by which the chip's periphery multiplies what it senses.
+Devices are written by simulators.crossbar.writing; biases are digital and take their update as it is. The network that
+the chip was compiled from is not used. Where feedback has arrays of its own, these get the same updates by their own
+pulses.
 """
 
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Generator, Tensor
 
 from ep_hw.data.splits import Split
 from ep_hw.learning.in_situ.settings import TuningSettings
-from ep_hw.learning.rule import ep_gradient
+from ep_hw.learning.rule import Gradient, ep_gradient
 from mapping.crossbar.chips import ARRAYS
 from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
 from mapping.crossbar.target import CrossbarTarget
@@ -30,11 +32,11 @@ from simulators.crossbar.writing import Written, unwritten, write
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """A chip on its way.
+    """A chip while it is tuned.
 
     Attributes:
         chip: as it is now, with its digital biases.
-        written: the record of each layer's devices, (forward, feedback); once the same object where they share them.
+        written: the record of each layer's devices, (forward, feedback), or (forward,) where both share them.
         epochs: done so far.
     """
 
@@ -60,10 +62,15 @@ def begin(program: CrossbarProgram, chip_seed: int) -> Progress:
 
 def tune_epoch(program: CrossbarProgram, progress: Progress, train: Split, settings: TuningSettings, writing: Writing,
                seed: int) -> Progress:
-    """One pass over the training images, in an order of its own; every draw follows from chip, seed and epoch.
+    """One pass over the training images in random order; all randomness follows from chip, seed and epoch.
 
     Args:
-        program: what the chip holds. writing: what a pulse does to its devices. seed: of this tuning.
+        program: that the chip holds.
+        progress: the chip before.
+        train: training images.
+        settings: of the tuning.
+        writing: the effect of a pulse on a device.
+        seed: of this tuning.
 
     Raises:
         Refusal: cells that are not written pulse by pulse.
@@ -78,11 +85,17 @@ def tune_epoch(program: CrossbarProgram, progress: Progress, train: Split, setti
     return replace(progress, epochs=epoch + 1)
 
 
-def chip_gradient(program: CrossbarProgram, chip: ProgrammedChip, images, labels, settings: TuningSettings, generator):
+def chip_gradient(program: CrossbarProgram, chip: ProgrammedChip, images: Tensor, labels: Tensor,
+                  settings: TuningSettings, generator: Generator) -> Gradient:
     """(weight, bias) gradient pairs of the loss, readout last, from phases run on the chip.
 
     Args:
-        images: (B, C, H, W) in [0, 1]. labels: (B,). generator: of read noise.
+        program: that the chip holds.
+        chip: that learns.
+        images: (B, C, H, W) in [0, 1].
+        labels: (B,).
+        settings: of the phases.
+        generator: of read noise.
     """
     machine = CrossbarMachine(program, chip=chip)
     return ep_gradient(machine.substrate, images, labels, schedule=program.graph.schedule,
@@ -90,12 +103,17 @@ def chip_gradient(program: CrossbarProgram, chip: ProgrammedChip, images, labels
                        pairs=1 if machine.deterministic else settings.pairs, generator=generator)[0]
 
 
-def learn(program: CrossbarProgram, progress: Progress, gradient, rate: float, writing: Writing,
-          generator) -> Progress:
+def learn(program: CrossbarProgram, progress: Progress, gradient: Gradient, rate: float, writing: Writing,
+          generator: Generator) -> Progress:
     """The chip after an update against a gradient, equation (1).
 
     Args:
-        gradient: (weight, bias) pairs, readout last. rate: learning rate. generator: of write noise.
+        program: that the chip holds.
+        progress: the chip before.
+        gradient: (weight, bias) pairs, readout last.
+        rate: learning rate.
+        writing: the effect of a pulse on a device.
+        generator: of write noise.
     """
     chip, pairs, records = progress.chip, [], []
     for layer, pair, record, (weight, _) in zip(program.layers, chip.arrays, progress.written, gradient):
@@ -108,6 +126,7 @@ def learn(program: CrossbarProgram, progress: Progress, gradient, rate: float, w
             written.append(after)
         pairs.append((arrays[0], arrays[-1]))
         records.append(tuple(written))
+    assert chip.biases is not None, "a chip that learns has biases of its own"
     biases = tuple(bias - rate * step for bias, (_, step) in zip(chip.biases, gradient))
     return replace(progress, chip=replace(chip, arrays=tuple(pairs), biases=biases), written=tuple(records))
 

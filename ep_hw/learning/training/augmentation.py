@@ -4,9 +4,12 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from ep_hw.learning.training.recipe import BaseRecipe
 
 
-def augment(images, recipe, generator):
+def augment(images: Tensor, recipe: BaseRecipe, generator: Generator) -> Tensor:
     """Random variants (B, C, H, W) of training images; see `BaseRecipe` in ep_hw.learning.training.recipe."""
     if any(recipe.affine):
         images = _warp(images, recipe.affine, generator)
@@ -18,7 +21,7 @@ def augment(images, recipe, generator):
     return images
 
 
-def _translate(images, shift: int, generator):
+def _translate(images: Tensor, shift: int, generator: Generator) -> Tensor:
     b, _, h, w = images.shape
     padded = F.pad(images, (shift,) * 4, mode="replicate")
     dy, dx = torch.randint(0, 2 * shift + 1, (2, b, 1, 1), generator=generator)
@@ -26,7 +29,7 @@ def _translate(images, shift: int, generator):
     return padded[torch.arange(b)[:, None, None], :, rows, columns].permute(0, 3, 1, 2).contiguous()
 
 
-def _warp(images, affine: tuple[float, float, float], generator):
+def _warp(images: Tensor, affine: tuple[float, float, float], generator: Generator) -> Tensor:
     b, _, h, w = images.shape
     turn, zoom, dy, dx = torch.rand(4, b, generator=generator) * 2 - 1
     angle, zoom = turn * math.radians(affine[0]), 1 + zoom * affine[1]

@@ -4,16 +4,19 @@ The products of the phases may be rounded; weights, states and the contrast, a s
 float32. See ep_hw.learning.rule for the rule.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
-from ep_hw.learning.rule import ep_gradient
+from ep_hw.learning.rule import Gradient, ep_gradient
 from ep_hw.learning.training.recipe import Recipe
 from simulators.reference import FloatSubstrate
 from simulators.relaxation import Residual
 
 WARM_UP = 3   # passes before a capture, in which cuDNN chooses its algorithms
+Captured = tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor], Gradient]   # a graph, its images and labels, its result
 
 
 class Contrast:
@@ -21,23 +24,23 @@ class Contrast:
 
     def __init__(self, recipe: Recipe, substrate: FloatSubstrate):
         self.recipe, self.substrate, self.device = recipe, substrate, substrate.mean.device
-        self._captured = {}
+        self._captured: dict[torch.Size, Captured] = {}
 
-    def __call__(self, images, labels):
+    def __call__(self, images: Tensor, labels: Tensor) -> Gradient:
         """(weight, bias) gradient pairs, readout last, of (B, C, H, W) images and (B,) labels."""
         images, labels = images.to(self.device), labels.to(self.device)
         if self.device.type == "cuda" and self.recipe.free_tolerance is None:
             return self._replay(images, labels)
         return self._gradient(images, labels)
 
-    def _gradient(self, images, labels):
+    def _gradient(self, images: Tensor, labels: Tensor) -> Gradient:
         recipe = self.recipe
         stop = None if recipe.free_tolerance is None else Residual(recipe.free_tolerance)
         return ep_gradient(self.substrate, images, labels, schedule=recipe.schedule, free_steps=recipe.free_steps,
                            nudged_steps=recipe.nudged_steps, beta=recipe.beta, stop=stop,
                            phases=lambda: rounded(recipe.precision, self.device.type))[0]
 
-    def _replay(self, images, labels):
+    def _replay(self, images: Tensor, labels: Tensor) -> Gradient:
         """Every step of a batch launched at once: a sweep's kernels are too short to be launched one by one."""
         if images.shape not in self._captured:
             self._captured[images.shape] = self._capture(images.clone(), labels.clone())
@@ -47,7 +50,7 @@ class Contrast:
         graph.replay()
         return gradient
 
-    def _capture(self, images, labels):
+    def _capture(self, images: Tensor, labels: Tensor) -> Captured:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -61,15 +64,18 @@ class Contrast:
 
 
 @contextmanager
-def rounded(precision: str, device: str):
-    """Let products of float32 numbers be rounded within as "tf32" (on CUDA) or "bfloat16" do; "float32" does not."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = precision == "tf32"
+def rounded(precision: str, device: str) -> Iterator[None]:
+    """A context in which products of float32 numbers are rounded to a precision.
+
+    Args:
+        precision: "float32", "bfloat16", or "tf32", which is for CUDA alone.
+        device: "cpu" or "cuda".
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
     try:
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
             yield
     finally:
-        for backend, allowed in zip(backends, before):
-            backend.allow_tf32 = allowed
+        matmul.allow_tf32, cudnn.allow_tf32 = before

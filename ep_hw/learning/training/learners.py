@@ -1,31 +1,42 @@
-"""Learners: what one batch does to a network. One class a kind of recipe; everything else is shared (loop.py)."""
+"""Learners: how one batch changes a network. One class a kind of recipe; everything else is shared (loop.py)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import singledispatch
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
+from torch import Generator, Tensor
 
 from ep_hw.learning.training.contrast import Contrast
 from ep_hw.learning.training.feedback import FeedbackLimit
-from ep_hw.learning.training.recipe import AdversarialRecipe, BackpropRecipe, Recipe, TransformerRecipe
-from ep_hw.networks.baselines import Baseline
+from ep_hw.learning.training.recipe import (
+    AdversarialRecipe,
+    BackpropRecipe,
+    BaseRecipe,
+    ConvolutionalRecipe,
+    Recipe,
+    TransformerRecipe,
+)
+from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.networks.checkpoint import load
-from ep_hw.networks.network import EPNetwork, layer_shapes
+from ep_hw.networks.network import EPNetwork, NetworkSpec, layer_shapes
+from ep_hw.networks.shapes import ImageSpec
 from mapping.errors import Refusal
 from mapping.sealed import Layout, Ranges, describe
 from simulators.machine import Machine
 from simulators.module import ModuleMachine
 from simulators.reference import ReferenceMachine
 
-LARGEST = 1e30
+LARGEST = 1e30   # value that a run can go on with
+Net = TypeVar("Net", EPNetwork, Baseline)
 MOMENTS = {torch.optim.SGD: ("momentum_buffer",), torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq")}
 
 
-class Learner(ABC):
+class Learner(ABC, Generic[Net]):
     """A network being trained.
 
     Attributes:
@@ -34,23 +45,27 @@ class Learner(ABC):
         rates: initial learning rate of each of its groups.
     """
 
-    net: EPNetwork | Baseline
+    net: Net
     optimiser: torch.optim.Optimizer
     rates: tuple[float, ...]
 
     @abstractmethod
-    def step(self, images, labels, generator):
+    def step(self, images: Tensor, labels: Tensor, generator: Generator):
         """Learn from one batch."""
 
     @abstractmethod
     def machine(self) -> Machine:
-        """The network as it is now, to be asked."""
+        """A machine of the network as it is now."""
 
     @abstractmethod
-    def finished(self, images) -> EPNetwork | Baseline:
-        """The network, on the CPU, with some training images (N, C, H, W) where machines are sized by them."""
+    def finished(self, images: Tensor) -> Net:
+        """The trained network, on the CPU.
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+        Args:
+            images: (N, C, H, W) training images, for networks that size machines by them.
+        """
+
+    def tensors(self) -> dict[str, Tensor]:
         """Everything needed to go on: the network's tensors and the optimiser's."""
         state = self.optimiser.state_dict()["state"]
         moments = {f"optimiser.{n}.{key}": value for n, entry in state.items() for key, value in entry.items()}
@@ -65,12 +80,12 @@ class Learner(ABC):
                         for n, p in enumerate(learnt) for key in moments}
 
     def ranges(self, layout: Layout) -> Ranges:
-        """Lowest and highest value of each of them: what a run that has diverged holds is nothing to go on with."""
+        """Lowest and highest value of each of them; a run that has diverged cannot be resumed."""
         counts = ("step", "num_batches_tracked")
         return {name: (0, 2**40) if name.endswith(counts) else (0, LARGEST) if name.endswith("exp_avg_sq")
                 else (-LARGEST, LARGEST) for name in layout}
 
-    def restore(self, tensors: dict[str, torch.Tensor]):
+    def restore(self, tensors: dict[str, Tensor]):
         """Inverse of `tensors`."""
         state: dict[int, dict] = {}
         for key, value in tensors.items():
@@ -83,7 +98,7 @@ class Learner(ABC):
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
 
 
-class EPLearner(Learner):
+class EPLearner(Learner[EPNetwork]):
     """Equilibrium propagation by the symmetric rule (ep_hw.learning.rule)."""
 
     def __init__(self, recipe: Recipe, net: EPNetwork, device: str):
@@ -94,7 +109,7 @@ class EPLearner(Learner):
         self._contrast, self._noise = Contrast(recipe, net.substrate()), recipe.weight_noise
         self._limit = FeedbackLimit(net, recipe.feedback_norm) if recipe.feedback_norm else None
 
-    def step(self, images, labels, generator):
+    def step(self, images: Tensor, labels: Tensor, generator: Generator):
         with disturbed(self.net.weights, self._noise, generator):
             gradient = self._contrast(images, labels)
         for weight, bias, (weight_gradient, bias_gradient) in zip(self.net.weights, self.net.biases, gradient):
@@ -103,32 +118,33 @@ class EPLearner(Learner):
         if self._limit:
             self._limit.enforce()
 
-    def machine(self):
+    def machine(self) -> ReferenceMachine:
         return ReferenceMachine(self.net.lower(), str(self.net.weights[0].device))
 
-    def tensors(self):
+    def tensors(self) -> dict[str, Tensor]:
         vectors = self._limit.vectors if self._limit else ()
         return super().tensors() | {f"limit.{n}": vector for n, vector in enumerate(vectors)}
 
-    def layout(self, present):
+    def layout(self, present: Container[str]) -> Layout:
         vectors = self._limit.vectors if self._limit else ()
         return super().layout(present) | {f"limit.{n}": describe(vector) for n, vector in enumerate(vectors)}
 
-    def restore(self, tensors):
+    def restore(self, tensors: dict[str, Tensor]):
         super().restore(tensors)
         for n, vector in enumerate(self._limit.vectors if self._limit else ()):
             vector.copy_(tensors[f"limit.{n}"])
 
-    def finished(self, images):
+    def finished(self, images: Tensor) -> EPNetwork:
         return replace(self.net.to("cpu"), calibration=images.clone())
 
 
 @contextmanager
-def disturbed(weights: Sequence[torch.Tensor], noise: float, generator) -> Iterator[None]:
-    """Within, every weight w of a layer is w + noise max|w| n with its own standard normal n; afterwards, w again.
+def disturbed(weights: Sequence[Tensor], noise: float, generator: Generator) -> Iterator[None]:
+    """A context in which every weight w of a layer is w + noise max|w| n, with its own standard normal n.
 
     Args:
-        noise: standard deviation in units of the layer's largest weight; 0 draws nothing from the generator.
+        weights: of all layers; they are changed in place, and are what they were when the context ends.
+        noise: standard deviation in units of the layer's largest weight; 0 takes no numbers from the generator.
         generator: on the CPU, so that every device sees the same errors.
 
     Source: noise-aware training for analog memory, Joshi et al., Nat. Commun. 11, 2473 (2020).
@@ -146,15 +162,16 @@ def disturbed(weights: Sequence[torch.Tensor], noise: float, generator) -> Itera
             weight.copy_(kept)
 
 
-class BackpropLearner(Learner):
+class BackpropLearner(Learner[Baseline]):
     """Backpropagation of the cross-entropy."""
 
-    def __init__(self, net: Baseline, device: str, rate: float, optimiser, **settings):
+    def __init__(self, net: Baseline, device: str, rate: float, optimiser: Callable[..., torch.optim.Optimizer],
+                 **settings):
         self.net, self.device, self.rates = net, device, (rate,)
         net.module.to(device)
         self.optimiser = optimiser(net.module.parameters(), lr=rate, **settings)
 
-    def step(self, images, labels, generator):
+    def step(self, images: Tensor, labels: Tensor, generator: Generator):
         self.net.module.train()
         loss = F.cross_entropy(self.net.module(images.to(self.device)), labels.to(self.device))
         self.optimiser.zero_grad()
@@ -164,13 +181,12 @@ class BackpropLearner(Learner):
     def machine(self) -> ModuleMachine:
         return self.net.machine(self.device)
 
-    def finished(self, images):
-        self.net.module.to("cpu").eval()
-        return self.net
+    def finished(self, images: Tensor) -> Baseline:
+        return replace(self.net, module=self.net.module.to("cpu").eval())
 
 
 class AdversarialLearner(BackpropLearner):
-    """Backpropagation on what l2 PGD makes of each batch. Source: Madry et al. 2018."""
+    """Backpropagation on each batch as l2 PGD perturbs it. Source: Madry et al. 2018."""
 
     def __init__(self, recipe: AdversarialRecipe, *arguments, **settings):
         from ep_hw.threats.attacks import PGD, Unrolled
@@ -178,20 +194,27 @@ class AdversarialLearner(BackpropLearner):
         super().__init__(*arguments, **settings)
         self.attack = PGD("l2", recipe.eps, Unrolled(1), iterations=recipe.attack_steps)
 
-    def step(self, images, labels, generator):
+    def step(self, images: Tensor, labels: Tensor, generator: Generator):
         images, labels = images.to(self.device), labels.to(self.device)
-        found = self.attack.run(self.machine(), images, labels, generator)
-        super().step(found.images, labels, generator)
+        attacked = self.attack.run(self.machine(), images, labels, generator)
+        super().step(attacked.images, labels, generator)
 
 
 @singledispatch
-def learner_of(recipe, spec, seed: int, device: str) -> Learner:
-    """A learner at its start, for a recipe of any kind: initial weights are drawn from `seed`."""
+def learner_of(recipe: BaseRecipe, spec: ImageSpec, seed: int, device: str) -> Learner[Any]:
+    """A learner at its start, for a recipe of any kind.
+
+    Args:
+        recipe: to learn by.
+        spec: of the network, see `BaseRecipe.spec`.
+        seed: of the initial weights.
+        device: "cpu" or "cuda".
+    """
     raise TypeError(f"no learner follows a {type(recipe).__name__}")
 
 
 @learner_of.register
-def _(recipe: Recipe, spec, seed, device):
+def _(recipe: Recipe, spec: NetworkSpec, seed: int, device: str) -> EPLearner:
     net = _begun_at(recipe.start, spec) if recipe.start else EPNetwork.initialise(spec, seed)
     gains = recipe.gain if isinstance(recipe.gain, tuple) else (recipe.gain,) * len(recipe.channels)
     for weight, gain in zip(net.weights, gains):
@@ -199,7 +222,7 @@ def _(recipe: Recipe, spec, seed, device):
     return EPLearner(recipe, net, device)
 
 
-def _begun_at(start: str, spec) -> EPNetwork:
+def _begun_at(start: str, spec: NetworkSpec) -> EPNetwork:
     """An EP-CNN of this spec with the weights of the network named.
 
     Raises:
@@ -207,28 +230,28 @@ def _begun_at(start: str, spec) -> EPNetwork:
     """
     begun = load(start)
     shapes = [tuple(w.shape) for w in begun.weights] if isinstance(begun, EPNetwork) else type(begun).__name__
-    if shapes != layer_shapes(spec):
+    if not isinstance(begun, EPNetwork) or shapes != layer_shapes(spec):
         raise Refusal("training cannot start at this network", where="start", got=f"{start}, {shapes}",
                       allowed=f"an EP-CNN of layers {layer_shapes(spec)}", remedy="name one of the recipe's own shape")
     return EPNetwork(spec, begun.weights, begun.biases)
 
 
 @learner_of.register
-def _(recipe: BackpropRecipe, spec, seed, device):
+def _(recipe: BackpropRecipe, spec: CNNSpec, seed: int, device: str) -> BackpropLearner:
     return BackpropLearner(Baseline.initialise(spec, seed), device, recipe.rate, torch.optim.SGD, **_momentum(recipe))
 
 
 @learner_of.register
-def _(recipe: AdversarialRecipe, spec, seed, device):
+def _(recipe: AdversarialRecipe, spec: CNNSpec, seed: int, device: str) -> AdversarialLearner:
     return AdversarialLearner(recipe, Baseline.initialise(spec, seed), device, recipe.rate, torch.optim.SGD,
                               **_momentum(recipe))
 
 
 @learner_of.register
-def _(recipe: TransformerRecipe, spec, seed, device):
+def _(recipe: TransformerRecipe, spec: ViTSpec, seed: int, device: str) -> BackpropLearner:
     return BackpropLearner(Baseline.initialise(spec, seed), device, recipe.rate, torch.optim.AdamW,
                            weight_decay=recipe.weight_decay)
 
 
-def _momentum(recipe: BackpropRecipe) -> dict:
+def _momentum(recipe: ConvolutionalRecipe) -> dict[str, Any]:
     return {"momentum": recipe.momentum, "nesterov": True, "weight_decay": recipe.weight_decay}

@@ -1,6 +1,6 @@
 """The training loop, one for every kind of recipe, with checkpoints that survive a kill.
 
-Every epoch draws from its own generator, whose state is kept with the rest, so that a resumed run and an uninterrupted
+Every epoch has its own random generator, whose state is kept with the rest, so that a resumed run and an uninterrupted
 one give the same bytes.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -23,8 +23,10 @@ from ep_hw.learning.training.augmentation import augment
 from ep_hw.learning.training.learners import Learner, learner_of
 from ep_hw.learning.training.recipe import AnyRecipe
 from ep_hw.networks.accuracy import hits
+from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.calibration import CALIBRATION_IMAGES
 from ep_hw.networks.checkpoint import load, save_checkpoint
+from ep_hw.networks.network import EPNetwork
 from ep_hw.threads import threads
 from ep_hw.versions import TRAINING, libraries
 from mapping.errors import Refusal
@@ -43,7 +45,14 @@ Done = Annotated[int, Field(ge=0, le=2**32)]
 class Epoch:
     """One line of the training log, about the first held-out images: validation's where they are kept, else test's.
 
-    `residual` is the largest last-sweep change over them, `steps` the mean number of steps until they settled.
+    Attributes:
+        number: of the epoch, from 1.
+        of: how many epochs there are.
+        rate: the factor of the learning rates.
+        accuracy: the fraction of the images that the network classifies correctly.
+        residual: largest change of a state over the last sweep, over these images.
+        steps: mean number of time steps until they settled.
+        seconds: that the epoch took.
     """
 
     number: int
@@ -56,14 +65,23 @@ class Epoch:
 
 
 def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, data_source: DataSource = DEFAULT_SOURCE,
-          device: str = "cpu", log: Callable[[Epoch], None] = lambda epoch: None):
+          device: str = "cpu", log: Callable[[Epoch], None] = lambda epoch: None) -> EPNetwork | Baseline:
     """Train a network and write its checkpoint to `out`.
 
     `out`.part, written every few minutes and after each epoch, holds everything needed to go on; a run with the same
     recipe and seed continues it.
 
+    Args:
+        recipe: to train by.
+        seed: of weights, order and noise.
+        out: the checkpoint to write.
+        name: of the network.
+        data_source: where the recipe's data lie.
+        device: "cpu" or "cuda".
+        log: called with each epoch's line.
+
     Returns:
-        The `EPNetwork` or `Baseline`, read back from `out`.
+        The network, read back from `out`.
 
     Raises:
         Refusal: `out` exists, `out`.part belongs to another recipe, seed or data, or the data or the device are
@@ -74,12 +92,12 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, data_sour
     check_writable(Path(out).parent)
     check_new(out)
     with threads(recipe.threads):
-        _train(recipe, seed, out, name, _splits(recipe, data_source), device, log)
+        _train(recipe, seed, out, name, *_splits(recipe, data_source), device, log)
     return load(out)
 
 
-def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, splits, device: str, log):
-    train_split, held_out = splits
+def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, train_split: Split,
+           held_out: dict[str, Split], device: str, log: Callable[[Epoch], None]):
     learner = learner_of(recipe, recipe.spec(train_split), seed, device)
     part = _Part(Path(f"{out}.part"), learner, _run_of(recipe, seed, train_split))
     watched = next(iter(held_out.values())).take(slice(WATCHED))
@@ -121,7 +139,7 @@ def _splits(recipe: AnyRecipe, data_source: DataSource) -> tuple[Split, dict[str
     return _join(train_split, validation), {"test": test}
 
 
-def _train_epoch(learner: Learner, recipe: AnyRecipe, split: Split, seed: int, at: "_Place", part: "_Part"):
+def _train_epoch(learner: Learner[Any], recipe: AnyRecipe, split: Split, seed: int, at: "_Place", part: "_Part"):
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + at.epoch)
     if recipe.restart and (at.epoch, at.batches) == (recipe.decay_epochs, 0):
         learner.optimiser.state.clear()
@@ -138,7 +156,7 @@ def _train_epoch(learner: Learner, recipe: AnyRecipe, split: Split, seed: int, a
             saved = time.monotonic()
 
 
-def _epoch_line(learner: Learner, recipe, watched: Split, epoch: int, seconds: float) -> Epoch:
+def _epoch_line(learner: Learner[Any], recipe: AnyRecipe, watched: Split, epoch: int, seconds: float) -> Epoch:
     end = learner.machine().relax(watched.images)
     right = (end.prediction == watched.labels).float().mean().item()
     factor = rate_at(recipe, 1.0, epoch)
@@ -148,7 +166,13 @@ def _epoch_line(learner: Learner, recipe, watched: Split, epoch: int, seconds: f
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """How far a run has come: whole epochs, batches of the next one, and the state of that one's generator."""
+    """How far a run has come.
+
+    Attributes:
+        epoch: whole epochs done.
+        batches: done of the next epoch.
+        generator: state of that epoch's generator.
+    """
 
     epoch: int
     batches: int = 0
@@ -156,7 +180,13 @@ class _Place:
 
 
 class _Unfinished(Stated):
-    """The fingerprint of a run (`_run_of`), and how far it has come (`_Place`)."""
+    """What the file of an unfinished run says.
+
+    Attributes:
+        fingerprint: of the run, see `_run_of`.
+        epoch: see `_Place`.
+        batches: see `_Place`.
+    """
 
     fingerprint: Sha256
     epoch: Done
@@ -164,9 +194,15 @@ class _Unfinished(Stated):
 
 
 class _Part:
-    """The file of an unfinished run: `learner` at some place of the run that `fingerprint` names."""
+    """The file of an unfinished run.
 
-    def __init__(self, path: Path, learner: Learner, fingerprint: str):
+    Args:
+        path: of the file.
+        learner: of the run.
+        fingerprint: of the run, see `_run_of`.
+    """
+
+    def __init__(self, path: Path, learner: Learner[Any], fingerprint: str):
         self.path, self.learner, self.fingerprint = path, learner, fingerprint
 
     def save(self, place: _Place):
@@ -200,10 +236,10 @@ class _Part:
 
 
 def _valid(state: torch.Tensor) -> torch.Tensor:
-    """The state of a generator.
+    """The state of a generator, as it is.
 
     Raises:
-        ValueError: it is that of none.
+        ValueError: no generator can have it.
     """
     try:
         return torch.Generator().set_state(state).get_state()

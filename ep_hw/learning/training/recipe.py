@@ -13,17 +13,25 @@ import json
 from abc import abstractmethod
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_serializer, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from ep_hw.data.registry import DATA_SETS, DataName
 from ep_hw.data.splits import Split
 from ep_hw.networks.baselines import CNNSpec, ViTSpec
 from ep_hw.networks.checkpoint import provenance_of
 from ep_hw.networks.network import NetworkSpec
-from ep_hw.networks.shapes import Chain, ImageSpec
-from mapping.fields import Count, Depth, Fraction, PerLayer, Positive, Stated, Steps, read_as
+from ep_hw.networks.shapes import Chain, ImageSpec, Transformer
+from mapping.fields import Count, Fraction, PerLayer, Positive, Stated, Steps, read_as
 from mapping.files import parse_toml, read_bytes, reason, refusing
 
 _NEWER = ("restart", "weight_noise", "start", "feedback_norm")   # fields that older recipes did not have
@@ -35,13 +43,23 @@ Pixels = Annotated[float, Field(ge=0, le=64)]
 class BaseRecipe(Stated):
     """What every recipe says: data, batches, rates over time, augmentation.
 
-    Training images are drawn anew each epoch: `shift` translates by up to so many whole pixels, `flip` mirrors half of
-    them, `affine` gives the largest rotation (degrees), zoom (fraction) and translation (pixels), all bilinear; edges
-    are repeated. Rates fall along half a cosine to `last_rate` over `decay_epochs` (all epochs if None) and stay there;
-    with `restart` they begin again at that fraction of the first ones, with new momenta, and fall over the epochs left
-    (warm restart: Loshchilov and Hutter, ICLR 2017).
-    `threads` is torch's, on which the last bits depend. Without `keep_validation` the validation images are trained on
-    as well: for final runs of a recipe that was chosen on them.
+    Training images are shown in random order, each a random variant; beyond an edge its pixels are repeated.
+
+    Attributes:
+        data: the data set.
+        batch: images between two updates.
+        epochs: passes over the training images.
+        decay_epochs: epochs over which rates fall along half a cosine to `last_rate`, where they stay; all if None.
+        last_rate: see above.
+        restart: the fraction of the first rates at which they begin again after `decay_epochs`, with new momenta, to
+            fall over the epochs left; 0 for no restart. Source: Loshchilov and Hutter, ICLR 2017 (warm restarts).
+        weight_decay: added to the gradient, times the weight.
+        shift: the most whole pixels by which an image is translated.
+        flip: half of the images are mirrored.
+        affine: largest rotation (degrees), zoom (fraction) and translation (pixels), all bilinear.
+        keep_validation: validation images are held out. Without, they are trained on as well: for final runs of a
+            recipe that was chosen on them.
+        threads: of torch, on which the last bits depend.
     """
 
     data: DataName
@@ -58,33 +76,34 @@ class BaseRecipe(Stated):
     threads: int = Field(1, ge=1, le=1024)
 
     @model_validator(mode="after")
-    def _restart(self):
+    def _restart(self) -> "BaseRecipe":
         if self.restart and not (self.decay_epochs and self.decay_epochs < self.epochs):
             raise ValueError("a restart needs decay_epochs, fewer than epochs")
         return self
 
     @model_validator(mode="after")
-    def _fits_its_data(self):
+    def _fits_its_data(self) -> "BaseRecipe":
         """A network that its data's images do not fit is refused before they are read."""
         data_set = DATA_SETS[self.data]
         channels, *_ = shape = data_set.image_shape
         try:
-            self.network(image_shape=shape, classes=data_set.classes, mean=(0.0,) * channels, scale=(1.0,) * channels)
+            self.network(ImageSpec(image_shape=shape, classes=data_set.classes, mean=(0.0,) * channels,
+                                   scale=(1.0,) * channels))
         except ValidationError as error:
             raise ValueError(f"on images of {self.data}: {reason(error)}") from None
         return self
 
     @abstractmethod
-    def network(self, **images) -> ImageSpec:
-        """The spec of the network for images as `ImageSpec` describes them."""
+    def network(self, images: ImageSpec) -> ImageSpec:
+        """The spec of the network for images of that kind."""
 
     def spec(self, train: Split) -> ImageSpec:
         """The spec of the network for these training images."""
-        return self.network(**images_of(train))
+        return self.network(images_of(train))
 
     @model_serializer(mode="wrap")
-    def _as_before(self, handler):
-        """A recipe that leaves the newer fields at zero is written as before there were any: older runs stay valid."""
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The recipe as a dictionary, without newer fields that are zero: its fingerprint is that of older runs."""
         return {key: value for key, value in handler(self).items() if value or key not in _NEWER}
 
     def fingerprint(self, seed: int) -> str:
@@ -94,16 +113,26 @@ class BaseRecipe(Stated):
 
 
 class Recipe(Chain, BaseRecipe):
-    """Equilibrium propagation. Steps count time steps (an alternating sweep is two); one rate a layer, readout last.
+    """Equilibrium propagation.
 
-    `gain` multiplies the initial weights below the readout, one number for all or one a layer. With `free_tolerance` a
-    batch's free phase stops at that residual instead of after `free_steps` steps. `precision` is that of the phases'
-    convolutions; weights, states and contrasts are floats.
-    With `start`, a network's name or file, training begins at its weights (times `gain`) instead of drawn ones. With
-    `feedback_norm` every layer that feeds back is drawn towards an operator norm of at most that after each batch
-    (ep_hw.learning.training.feedback).
-    With `weight_noise` every batch sees weights with normal errors of that standard deviation, in units of each layer's
-    largest weight: training for chips whose weights are not quite what was asked for.
+    Attributes:
+        kind: of the recipe.
+        schedule: of all phases, and of the network.
+        steps: the network's longest free phase, in time steps (an alternating sweep is two).
+        tolerance: residual at which an image's free phase ends, once the network is trained.
+        free_steps: time steps of a batch's free phase.
+        nudged_steps: time steps of each nudged phase.
+        free_tolerance: residual at which a batch's free phase ends earlier.
+        precision: of the phases' convolutions; weights, states and contrasts are float32.
+        beta: strength of the nudges.
+        rates: the first learning rate of each layer, the readout last.
+        momentum: of the updates.
+        gain: multiplies the initial weights below the readout, one number for all or one a layer.
+        weight_noise: standard deviation of the normal errors that each batch's weights have, in units of each layer's
+            largest weight: training for chips whose weights are not quite what was asked for.
+        start: name or file of the network whose weights (times `gain`) training begins at; random ones if empty.
+        feedback_norm: after each batch, every layer that feeds back is brought towards an operator norm of at most
+            that (ep_hw.learning.training.feedback); 0 for no limit.
     """
 
     kind: Literal["ep"] = "ep"
@@ -123,71 +152,86 @@ class Recipe(Chain, BaseRecipe):
     feedback_norm: float = Field(0.0, ge=0, le=1e6)
 
     @model_validator(mode="after")
-    def _rates(self):
+    def _rates(self) -> "Recipe":
         if len(self.rates) != len(self.channels) + 1:
             raise ValueError("one rate a layer is needed, and one for the readout")
         if isinstance(self.gain, tuple) and len(self.gain) != len(self.channels):
             raise ValueError("one gain a layer is needed, or one for all")
         return self
 
-    def fingerprint(self, seed):
+    def fingerprint(self, seed: int) -> str:
         if not self.start:
             return super().fingerprint(seed)
         _, begun_at = provenance_of(self.start)
         return hashlib.sha256((super().fingerprint(seed) + begun_at).encode()).hexdigest()
 
-    def network(self, **images):
-        return NetworkSpec(**images, channels=self.channels, paddings=self.paddings, pools=self.pools,
+    def network(self, images: ImageSpec) -> NetworkSpec:
+        return NetworkSpec(**dict(images), channels=self.channels, paddings=self.paddings, pools=self.pools,
                            schedule=self.schedule, steps=self.steps, tolerance=self.tolerance)
 
 
-class BackpropRecipe(Chain, BaseRecipe):
-    """Backpropagation by SGD with Nesterov's momentum through a CNN with batch norm."""
+class ConvolutionalRecipe(Chain, BaseRecipe):
+    """SGD with Nesterov's momentum through a CNN with batch norm.
 
-    kind: Literal["bp"]
+    Attributes:
+        rate: the first learning rate.
+        momentum: of the updates.
+    """
+
     rate: Rate
     momentum: Share = 0.9
 
-    def network(self, **images):
-        return CNNSpec(**images, channels=self.channels, paddings=self.paddings, pools=self.pools)
+    def network(self, images: ImageSpec) -> CNNSpec:
+        return CNNSpec(**dict(images), channels=self.channels, paddings=self.paddings, pools=self.pools)
 
 
-class AdversarialRecipe(BackpropRecipe):
-    """The same on images perturbed by l2 PGD of size `eps` (units of [0, 1] pixels) in `attack_steps` steps."""
+class BackpropRecipe(ConvolutionalRecipe):
+    """Backpropagation on the images themselves."""
+
+    kind: Literal["bp"]
+
+
+class AdversarialRecipe(ConvolutionalRecipe):
+    """Backpropagation on images that l2 PGD has perturbed.
+
+    Attributes:
+        eps: size of the perturbation, in units of [0, 1] pixels.
+        attack_steps: of PGD.
+    """
 
     kind: Literal["adv"]
     eps: Rate
     attack_steps: Count
 
 
-class TransformerRecipe(BaseRecipe):
-    """Backpropagation by AdamW through a vision transformer."""
+class TransformerRecipe(Transformer, BaseRecipe):
+    """Backpropagation by AdamW through a vision transformer.
+
+    Attributes:
+        rate: the first learning rate.
+    """
 
     kind: Literal["vit"]
     rate: Rate
-    patch: Count
-    layers: Depth
-    heads: Count
-    dim: Count
-    hidden: Count
 
-    def network(self, **images):
-        return ViTSpec(**images, patch=self.patch, layers=self.layers, heads=self.heads, dim=self.dim,
+    def network(self, images: ImageSpec) -> ViTSpec:
+        return ViTSpec(**dict(images), patch=self.patch, layers=self.layers, heads=self.heads, dim=self.dim,
                        hidden=self.hidden)
 
 
 AnyRecipe = Annotated[
     Annotated[Recipe, Tag("ep")] | Annotated[BackpropRecipe, Tag("bp")] | Annotated[AdversarialRecipe, Tag("adv")]
     | Annotated[TransformerRecipe, Tag("vit")], Discriminator(lambda content: str(content.get("kind", "ep")))]
-KINDS = {"ep": Recipe, "bp": BackpropRecipe, "adv": AdversarialRecipe, "vit": TransformerRecipe}
+KINDS: dict[str, type[BaseRecipe]] = {"ep": Recipe, "bp": BackpropRecipe, "adv": AdversarialRecipe,
+                                      "vit": TransformerRecipe}
 
 
-def images_of(train: Split) -> dict:
-    """Image shape, classes, mean and three standard deviations of training images."""
+def images_of(train: Split) -> ImageSpec:
+    """Shape, classes, mean and three standard deviations of training images."""
     dims = (0, 2, 3)
     mean, std = train.images.double().mean(dims), train.images.double().std(dims)
-    return {"image_shape": tuple(train.images.shape[1:]), "classes": int(train.labels.max()) + 1,
-            "mean": tuple(mean.tolist()), "scale": tuple((3 * std).tolist())}
+    return ImageSpec(image_shape=train.images.shape[1:], classes=int(train.labels.max()) + 1,
+                     mean=tuple(mean.tolist()), scale=tuple((3 * std).tolist()))
 
 
 def recipes() -> dict[str, Path]:
