@@ -9,12 +9,13 @@ import hashlib
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from mapping.errors import Refusal
-from mapping.program import Table
+from mapping.program import Program, Table
 from mapping.targets import ReferenceTarget
 from simulators.machine import ANY, BOX, Cost, Equilibrium, Machine, check_images
 
@@ -170,6 +171,9 @@ class ModuleProgram:
         rows = tuple((name, type(part).__name__, sum(p.numel() for p in part.parameters(recurse=False)), 32)
                      for name, part in self.module.named_modules() if any(True for _ in part.parameters(recurse=False)))
         return Table("float, feed-forward", ("layer", "kind", "weights", "bits"), rows)
+
+
+AnyProgram: TypeAlias = Program | ModuleProgram   # of an EP network, or of any other
 
 
 def _operations(machine: ModuleMachine) -> int:

@@ -1,4 +1,4 @@
-"""The programs that names of machines, of folders and of other models stand for."""
+"""The programs that are named by machines, by folders and by other models."""
 
 from collections.abc import Sequence
 from os.path import isdir
@@ -7,6 +7,7 @@ from pathlib import Path
 import mapping
 from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
+from ep_hw.data.splits import Split
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
@@ -17,15 +18,17 @@ from mapping.loading import load_program
 from mapping.program import FloatProgram, Program
 from mapping.registry import REGISTRY, parse
 from mapping.targets import REFERENCE, ReferenceTarget
+from simulators.module import AnyProgram
 
 
-def network_and_images(model: str, images: int, seed: int, data_source: DataSource = DEFAULT_SOURCE):
+def network_and_images(model: str | Path, images: int, seed: int, data_source: DataSource = DEFAULT_SOURCE
+                       ) -> tuple[EPNetwork | Baseline, Split]:
     """A network, and `images` test images of the data it was trained on, chosen at random by `seed`."""
     net = calibrated(load(model), data_source)
     return net, load_data(net.provenance["data"]["name"], "test", data_source).random_images(images, seed)
 
 
-def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequence[str]) -> dict[str, Program]:
+def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequence[str]) -> dict[str, AnyProgram]:
     """name -> program: the machines of a network, then other models on their reference under their own names.
 
     Raises:
@@ -38,18 +41,19 @@ def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequ
     return named
 
 
-def reference_of(net: EPNetwork | Baseline) -> Program:
+def reference_of(net: EPNetwork | Baseline) -> AnyProgram:
     """The program of the machine that every other one is compared with."""
     return net.programs([ReferenceTarget(REFERENCE)])[REFERENCE]
 
 
-def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[str, Program]:
+def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[str, AnyProgram]:
     """name -> program: machines named are compiled, folders of compiled programs loaded.
 
     Raises:
-        Refusal: see `program_of`; or two different programs of one name, as a tuned chip's and its machine's are.
+        Refusal: see `program_of`; or two different programs have one name, as when a machine is compiled anew and read
+            from a folder whose network was calibrated otherwise.
     """
-    named = net.programs([parse(machine) for machine in machines if not _is_folder(machine)])
+    named: dict[str, AnyProgram] = {**net.programs([parse(m) for m in machines if not _is_folder(m)])}
     for folder in filter(_is_folder, machines):
         program = program_of(folder, net.lower())
         if named.setdefault(str(program.target), program).digest() != program.digest():
@@ -86,7 +90,7 @@ def program_like(machine: str, graph: EPGraph) -> Program:
 
 
 def _is_folder(machine: str) -> bool:
-    """Whether a machine is named by its compiled program; the registry's names come first."""
+    """Whether a machine's name is the folder of its compiled program; names in the registry come first."""
     return machine.partition("[")[0] not in REGISTRY and isdir(machine)
 
 

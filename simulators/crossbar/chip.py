@@ -84,6 +84,8 @@ class CrossbarMachine(InProcessMachine):
         chip: already programmed with this program, in place of `chip_seed`; see `program_chip`.
     """
 
+    substrate: CrossbarSubstrate
+
     def __init__(self, program: CrossbarProgram, chip_seed: int = 0, device="cpu", chip: ProgrammedChip | None = None):
         target, graph = program.target, program.graph
         self.chip = chip or program_chip(program, chip_seed, device)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import mapping
 import simulators
 from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
@@ -125,7 +126,9 @@ def _noise_aware(net: EPNetwork, program: CrossbarProgram, wanted: str | None,
     if other.provenance["data"]["name"] != net.provenance["data"]["name"]:
         raise Refusal("another data set", where="--beside", got=other.provenance["data"]["name"],
                       allowed=net.provenance["data"]["name"], remedy="choose a network trained on the same data")
-    return other.name, other.programs([program.target])[str(program.target)]
+    compiled = mapping.compile(other.lower(), program.target)
+    assert isinstance(compiled, CrossbarProgram)
+    return other.name, compiled
 
 
 def _ep_network(model: str, data_source: DataSource) -> EPNetwork:

@@ -6,7 +6,7 @@ from mapping.fields import Count, Positive, Stated, Steps
 
 
 class TuningSettings(Stated):
-    """How a chip is tuned. Contrasts are small differences of noisy, rounded states: nudges are stronger than in training.
+    """How a chip is tuned. Contrasts are small differences of noisy, rounded states: nudges are strong.
 
     Attributes:
         epochs: passes over the training images.
