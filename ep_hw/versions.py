@@ -4,6 +4,7 @@ Raise a number whenever the outcome of its kind changes: cells made before are t
 taken for new ones. A test keeps an outcome of each kind beside its number, and fails where only the outcome moved.
 """
 
+from functools import cache
 from importlib.metadata import version
 
 import ep_hw
@@ -52,6 +53,7 @@ def all_code() -> dict[str, int | str]:
             "tuning": TUNING, **machines(), **THREATS, **libraries()}
 
 
+@cache
 def libraries() -> dict[str, str]:
     """Library -> its version, of those whose arithmetic reaches an outcome."""
     return {name: version(name) for name in LIBRARIES}

@@ -23,8 +23,11 @@ def study(context: typer.Context,
           jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""
     from ep_hw.data.source import DataSource
+    from ep_hw.evaluation.budget import not_measured
+    from ep_hw.evaluation.cost import estimate
     from ep_hw.evaluation.execution import Run
-    from ep_hw.studies.execution import estimate, plan_study
+    from ep_hw.evaluation.plan import cells_of
+    from ep_hw.studies.execution import plan_study
     from ep_hw.studies.outcome import run_study, study_table
     from ep_hw.studies.study import load_study, with_numbers
     from ep_hw.workflow import keys
@@ -33,10 +36,12 @@ def study(context: typer.Context,
     plan = plan_study(wanted, run=Run(device=device, jobs=jobs), data_source=DataSource(data_root, download))
     question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
     if dry_run:
-        found = estimate(plan, place(context, Path(name).stem, question))
-        say(f"{wanted.title}: {found.cells} cells of up to {min(plan.limits.shard, len(plan.images))} images, "
-                   f"{found.missing} still to compute; about {duration_of(found.seconds / jobs)} on {jobs} workers "
-                   f"(measured on {found.measured} small cells)")
+        folder = place(context, Path(name).stem, question)
+        with cell_progress("measuring") as show:
+            known = estimate([("", plan.showing(show))], folder)
+        say(f"{wanted.title}: {len(cells_of(plan, folder))} cells of up to {min(plan.limits.shard, len(plan.images))} "
+            f"images, {len(known.jobs)} still to compute; about {duration_of(known.seconds)} on {jobs} workers "
+            f"(measured on {len(known.costs.samples)} small cells).{not_measured(known.unmeasured())}")
         return
     out = claimed(context, Path(name).stem, question)
     with cell_progress("studying") as show:

@@ -1,66 +1,81 @@
-"""How many images a time budget allows: a few are evaluated first, and what their cells took is scaled up.
+"""How many images a time budget allows: what they take is estimated from a few cells, see `ep_hw.evaluation.cost`.
 
-    seconds(n, q) = [n (c + s q / q_0) + min(n, m) p] / (n_0 jobs)                                             (22)
+    seconds(n, q) = [c(n) + s(n) q / q_0 + p(min(n, m))] / jobs                                                (1)
 
-c seconds that the cells of n_0 trial images took without square attacks, s of square attacks with q_0 queries, p of the
-probes (on at most m images). Images n and queries q are the most that fit, n at least `FEWEST`.
+c(n) seconds of all cells of n images without square attacks, s of square attacks with q_0 queries, p of the probes (on
+at most m images): lines. Images n and queries q are the most that fit, n at least `FEWEST`.
 """
 
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from ep_hw.analysis.statistics import smallest_detectable
-from ep_hw.evaluation.cells import Cell
-from ep_hw.evaluation.plan import Plan, cells_of, evaluate
-from ep_hw.evaluation.probes import FOLDER as PROBES
+from ep_hw.evaluation.cost import MEASURING, Estimate, Price, estimate, jobs_of
+from ep_hw.evaluation.plan import Plan, cells_of
 from ep_hw.evaluation.probes import probe_plan
 from mapping.errors import Refusal
 from mapping.fields import read_as
 from mapping.files import parse_signed, read_bytes, refusing, sign, write_atomically
 
-FEWEST, TRIAL = 64, 8          # images
+FEWEST = 64   # images
 LEAST_QUERIES, TRIAL_QUERIES = 100, 100
 FOLDER = "budget"   # in the folder of the evaluation
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What equation (22) is made of, in seconds of one worker for `TRIAL` images: c, s and p; m is `probed`."""
+    """What equation (1) is made of: c, s and p in seconds of one worker, and m.
 
-    others: float
-    square: float
-    probes: float
+    Attributes:
+        others: c.
+        square: s.
+        probes: p.
+        probed: m.
+    """
+
+    others: Price
+    square: Price
+    probes: Price
     probed: int
 
     def seconds(self, images: int, queries: int, jobs: int) -> float:
-        """Equation (22)."""
-        return (images * self._each(queries) + min(images, self.probed) * self.probes) / (TRIAL * jobs)
+        """Equation (1)."""
+        return (self._cells(queries).of(images) + self.probes.of(min(images, self.probed))) / jobs
 
     def most_images(self, budget_s: float, queries: int, jobs: int) -> int:
         """Images that fit, `FEWEST` or more, as if as many as can be were probed."""
-        return max(FEWEST, int((budget_s * TRIAL * jobs - self.probed * self.probes) / max(self._each(queries), 1e-9)))
+        cells = self._cells(queries)
+        left = budget_s * jobs - self.probes.of(self.probed) - cells.fixed
+        return max(FEWEST, int(left / max(cells.each, 1e-9)))
 
     def most_queries(self, budget_s: float, asked: int, jobs: int) -> int:
         """Queries that fit with `FEWEST` images, no more than asked; `LEAST_QUERIES` where fewer do."""
-        if not self.square:
+        if not (square := self.square.of(FEWEST)):
             return asked
-        left = (budget_s * TRIAL * jobs - min(FEWEST, self.probed) * self.probes) / FEWEST - self.others
-        return int(min(asked, max(LEAST_QUERIES, left / self.square * TRIAL_QUERIES)))
+        left = budget_s * jobs - self.probes.of(min(FEWEST, self.probed)) - self.others.of(FEWEST)
+        return int(min(asked, max(LEAST_QUERIES, left / square * TRIAL_QUERIES)))
 
-    def _each(self, queries: int) -> float:
-        return self.others + self.square * queries / TRIAL_QUERIES
+    def _cells(self, queries: int) -> Price:
+        return Price.sum([self.others, self.square.times(queries / TRIAL_QUERIES)])
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a budget allows: seconds are the estimate, `detectable` the smallest difference a paired test would show.
+    """What a budget allows.
 
-    `question` is what it answers, see `question_of`.
+    Attributes:
+        question: what it answers, see `question_of`.
+        images: test images.
+        queries: of a square attack, an image.
+        seconds: the estimate.
+        detectable: the smallest difference that a paired test would show.
+        budget_s: what was asked for.
+        unmeasured: kinds of cells that the estimate prices by others.
     """
 
     question: str
@@ -69,35 +84,66 @@ class Choice:
     seconds: float
     detectable: float
     budget_s: float
+    unmeasured: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """For users."""
-        late = ", more than the budget: fewer would say nothing" if self.seconds > self.budget_s else ""
-        return (f"{self.images} images, {self.queries} queries: about {self.seconds / 60:.1f} min{late}. The smallest "
-                f"difference they could show is {100 * self.detectable:.1f} points.")
+        return (f"{self.images} images, {self.queries} queries: {said(self.seconds, self.budget_s, self.unmeasured)} "
+                f"The smallest difference they could show is {100 * self.detectable:.1f} points.")
+
+
+def said(seconds: float, budget_s: float, unmeasured: Sequence[str]) -> str:
+    """What an estimate within a budget comes to, and what it does not stand on, in words."""
+    late = ", more than the budget: fewer would say nothing" if seconds > budget_s else ""
+    return f"about {seconds / 60:.1f} min{late}.{not_measured(unmeasured)}"
+
+
+def not_measured(kinds: Sequence[object]) -> str:
+    """A sentence about kinds of cells whose price is taken from others; nothing where there are none."""
+    return f" Not measured, priced by others: {', '.join(map(str, kinds))}." if kinds else ""
 
 
 def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: int, budget_s: float,
            folder: Path) -> Choice:
-    """Measure a trial and choose; a choice made before for the same question is kept, so that a run can be continued.
+    """Measure a few cells and choose; a choice made before for the same question is kept, so that a run can go on.
 
     Args:
-        plan_of: the plan for a number of images and of queries. available: images in the data set.
+        plan_of: the plan for a number of images and of queries.
+        asked_queries: the most queries.
+        available: images in the data set.
+        budget_s: seconds.
         folder: of the evaluation.
     """
     kept = Path(folder) / FOLDER / "choice.json"
-    trial = plan_of(TRIAL, TRIAL_QUERIES)
-    jobs = trial.run.jobs
+    trial = plan_of(min(FEWEST, available), TRIAL_QUERIES)
     question = question_of([trial], budget_s, asked_queries, available)
     if found := kept_choice(kept, question, Choice):
         return found
-    rates = measure(trial, kept.parent)
-    queries = rates.most_queries(budget_s, asked_queries, jobs)
-    images = min(available, rates.most_images(budget_s, queries, jobs))
-    choice = Choice(question, images, queries, rates.seconds(images, queries, jobs), smallest_detectable(images),
-                    budget_s)
+    known, jobs = estimate([("", plan) for plan in _with_probes(trial)], at_most_s=MEASURING * budget_s), trial.run.jobs
+    rates, left_s = rates_of(known, trial), budget_s - known.spent_s
+    queries = rates.most_queries(left_s, asked_queries, jobs)
+    images = min(available, rates.most_images(left_s, queries, jobs))
+    choice = Choice(question, images, queries, rates.seconds(images, queries, jobs) + known.spent_s,
+                    smallest_detectable(images), budget_s, tuple(map(str, known.unmeasured())))
     write_atomically(kept, sign(asdict(choice)))
     return choice
+
+
+def _with_probes(plan: Plan) -> list[Plan]:
+    """A plan, and its probes where it has some."""
+    checked = probe_plan(plan)
+    return [plan, checked] if checked else [plan]
+
+
+def rates_of(known: Estimate, trial: Plan) -> Rates:
+    """Equation (1) from what was measured; machines are opened whatever the number of images."""
+    cells, *probes = ([(job, known.costs.of(job.kind).times(job.times)) for job in jobs_of("", plan)]
+                      for plan in _with_probes(trial))
+    square, others = ([price for job, price in cells if job.kind.work.startswith("square") == wanted]
+                      for wanted in (True, False))
+    return Rates(others=Price.sum([*others, Price(known.opening_s, 0.0)]), square=Price.sum(square),
+                 probes=Price.sum(price for checked in probes for _, price in checked),
+                 probed=trial.limits.probed if probes else 0)
 
 
 def question_of(trials: Sequence[Plan], *asked: float) -> str:
@@ -121,16 +167,3 @@ def kept_choice(path: Path, question: str, kind: type[Chosen]) -> Chosen | None:
         logging.getLogger(__name__).warning("%s: measured again", damage)
         return None
     return found if found.question == question else None
-
-
-def measure(trial: Plan, folder: Path) -> Rates:
-    """Evaluate and probe a trial of `TRIAL` images, and sum what its cells took."""
-    _, cells = evaluate(trial, folder)
-    checked = probe_plan(replace(trial, limits=replace(trial.limits, probed=min(TRIAL, trial.limits.probed))))
-    probes = evaluate(checked, folder / PROBES)[1] if checked else []
-    square = [cell for cell in cells if cell.configuration.threat.kind.startswith("square")]
-    return Rates(_total(cells) - _total(square), _total(square), _total(probes), trial.limits.probed if checked else 0)
-
-
-def _total(cells: Sequence[Cell]) -> float:
-    return sum(cell.seconds() for cell in cells)

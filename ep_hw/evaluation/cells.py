@@ -126,6 +126,11 @@ class Cell:
         return Cell(self.configuration.source, self.images, self.folder)
 
     @property
+    def needs(self) -> "list[Cell]":
+        """The cells whose images this one takes."""
+        return [*([self.source] if self.configuration.source else []), *self.joined]
+
+    @property
     def joined(self) -> "list[Cell]":
         """The cells that a white box is put together from, its own attack first."""
         return [Cell(one, self.images, self.folder, shown=False) for one in self.configuration.joined]

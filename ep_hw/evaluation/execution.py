@@ -69,11 +69,11 @@ def runner(programs: Programs, run: Run) -> Iterator[RunCells]:
     """A function that runs cells which do not depend on each other and yields each when it is finished."""
     if run.jobs == 1:
         with threads(1):
-            yield lambda cells: (cell for task in _tasks(cells) for cell in run_task(task, programs, run.device))
+            yield lambda cells: (cell for task in tasks_of(cells) for cell in run_task(task, programs, run.device))
         return
     with workers(run.jobs) as pool:
         pool.everywhere(partial(_share, programs, run.device))
-        yield lambda cells: (cell for done in pool.each(partial(_run_shared, task) for task in _tasks(cells))
+        yield lambda cells: (cell for done in pool.each(partial(_run_shared, task) for task in tasks_of(cells))
                              for cell in done)
 
 
@@ -103,7 +103,7 @@ def run_task(cells: list[Cell], programs: Programs, device: str) -> Iterator[Cel
             yield cell
 
 
-def _tasks(cells: list[Cell]) -> list[list[Cell]]:
+def tasks_of(cells: list[Cell]) -> list[list[Cell]]:
     """Attack cells alone and first, from the costliest machine; the rest by model, machine and chip."""
     attacks, rest = [], defaultdict(list)
     for cell in cells:

@@ -119,6 +119,11 @@ class Plan:
     attacks: Attacks = field(default_factory=Attacks)
     run: Run = field(default_factory=Run)
 
+    def relaxing(self) -> dict[str, Program]:
+        """Name -> program of the machines under test that relax: a feed-forward module has no time."""
+        programs = {name: self.programs[name] for name in self.asked.machines}
+        return {name: program for name, program in programs.items() if isinstance(program, Program)}
+
     def showing(self, progress: Progress) -> "Plan":
         """The same plan; `progress` hears of every cell."""
         return replace(self, run=replace(self.run, progress=progress))

@@ -34,7 +34,7 @@ class StoredTime:
 
     program: Program
     time: int
-    split: Split
+    images: Split
     temporal: Temporal
     seed: int
     device: str
@@ -47,14 +47,14 @@ class StoredTime:
     @property
     def path(self) -> Path:
         code = {"temporal": TEMPORAL, **code_of([self.program], PGD)}
-        asked = [code, self.program.digest(), self.time, self.split.digest, self.temporal.eps, self.steps,
+        asked = [code, self.program.digest(), self.time, self.images.digest, self.temporal.eps, self.steps,
                  self.temporal.iterations, self.seed, self.device]
         return self.folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}.safetensors"
 
     def measure(self):
         """Measure it and write its file."""
         with simulators.open(self.program, device=self.device) as machine:
-            point = measure_time(machine, self.split, self.temporal.eps, self.time, self.steps,
+            point = measure_time(machine, self.images, self.temporal.eps, self.time, self.steps,
                                  self.temporal.iterations, self.seed)
         write_atomically(self.path, seal(FORM, {}, {"correct": point.correct.numpy()}))
 
@@ -73,17 +73,23 @@ class StoredTime:
             Refusal: it is damaged.
         """
         sealed = open_sealed(self.path, FORM, "run the same command again")
-        found = sealed.arrays({"correct": ("bool", (len(self.split), len(self.steps)))})
+        found = sealed.arrays({"correct": ("bool", (len(self.images), len(self.steps)))})
         correct = torch.from_numpy(found["correct"])
         return TemporalPoint(str(self.program.target), self.temporal.eps, self.time, self.steps, correct)
 
 
-def stored_times(folder: Path, programs: Mapping[str, Program], split: Split, temporal: Temporal, seed: int,
+def times_of(programs: Mapping[str, Program], images: Split, temporal: Temporal, seed: int, device: str,
+             folder: Path) -> dict[str, list[StoredTime]]:
+    """Machine -> every attack time on it, clean images first."""
+    times = (0, *sorted(set(temporal.times)))
+    return {name: [StoredTime(program, time, images, temporal, seed, device, folder) for time in times]
+            for name, program in programs.items()}
+
+
+def stored_times(folder: Path, programs: Mapping[str, Program], images: Split, temporal: Temporal, seed: int,
                  run: Run) -> dict[str, list[TemporalPoint]]:
     """Machine -> its points, see `measure_times`; those that `folder` does not hold are measured, longest first."""
-    times = (0, *sorted(set(temporal.times)))
-    asked = {name: [StoredTime(program, time, split, temporal, seed, run.device, folder) for time in times]
-             for name, program in programs.items()}
+    asked = times_of(programs, images, temporal, seed, run.device, folder)
     missing = [one for group in asked.values() for one in group if not one.done()]
     call_all([one.measure for one in sorted(missing, key=lambda one: -one.time)], run.jobs)
     return {name: [one.read() for one in group] for name, group in asked.items()}

@@ -119,9 +119,7 @@ def temporal_exhibits(plan: Plan, folder: Path) -> list[Exhibit]:
     if temporal is None:
         return []
     exhibits = []
-    relaxing = {name: plan.programs[name] for name in plan.asked.machines   # a feed-forward module has no time
-                if isinstance(plan.programs[name], Program)}
-    times = stored_times(folder / "temporal", relaxing, plan.images, temporal, plan.asked.seed, plan.run)
+    times = stored_times(folder / "temporal", plan.relaxing(), plan.images, temporal, plan.asked.seed, plan.run)
     for name, points in times.items():
         rows = [row for point in points for row in point.rows()]
         alt = "; ".join(f"T = {r['attack_time']}, step {r['steps']}: {r['accuracy']:.3f}" for r in rows)

@@ -1,31 +1,23 @@
 """Running a study: its plan, what it will take, and its rows."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
 from ep_hw.analysis.points import Points
 from ep_hw.analysis.statistics import student
 from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.evaluation.cells import Cell, run_cell
-from ep_hw.evaluation.execution import Machines, Run
-from ep_hw.evaluation.plan import Asked, Attacks, Plan, cells_of, compile_all, with_sources
+from ep_hw.evaluation.execution import Run
+from ep_hw.evaluation.plan import Asked, Attacks, Plan, compile_all, with_sources
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
 from ep_hw.studies.order import reversed_rungs_of
 from ep_hw.studies.study import Point, Study, points_of
-from ep_hw.threads import threads
 from ep_hw.threats.threat import CLEAN
 from mapping.registry import parse
 from mapping.targets import REFERENCE, ReferenceTarget, Target
-from simulators.machine import Machine
 from simulators.registry import check_device
 
 FEW, MORE = 8, 32   # images of measured cells
@@ -57,79 +49,6 @@ def rungs_of_study(study: Study) -> list[Target]:
     return list(dict.fromkeys(target for technology in technologies
                               for rungs in (rungs_of(technology), reversed_rungs_of(technology))
                               for target, _ in rungs))
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What is left of a study.
-
-    Attributes:
-        cells, missing: all of them, and those not yet computed. seconds: of one processor, for the missing ones.
-        measured: kinds of cells that were run, on a few images, to know.
-    """
-
-    cells: int
-    missing: int
-    seconds: float
-    measured: int
-
-
-def estimate(plan: Plan, folder: Path) -> Estimate:
-    """Run one cell of each kind on FEW and on MORE images, in a folder of its own, for
-
-        seconds = sum over machines and chips of t_open + sum over missing cells of (t_cell + t_image images)     (1)
-
-    A kind is a threat on machines with or without read noise and with or without wires.
-    """
-    cells = cells_of(plan, folder)
-    missing = [cell for cell in cells if not cell.done()]
-    taken: dict[tuple, _Taken] = {}
-    with TemporaryDirectory() as scratch, threads(1):
-        for kinds, each in (({}, missing[:1]), (taken, missing)):   # the first run of a process is slower than others
-            with Machines(plan.programs, plan.run.device) as machines:
-                for cell in each:
-                    if _kind(cell, plan) not in kinds:
-                        kinds[_kind(cell, plan)] = _measure(cell, machines, Path(scratch))
-    opened = {(_kind(c, plan), c.configuration.machine, c.configuration.chip_seed) for c in missing}
-    seconds = sum(taken[kind].open_s for kind, *_ in opened)
-    seconds += sum(taken[_kind(cell, plan)].cell_s(len(cell.images)) for cell in missing)
-    return Estimate(len(cells), len(missing), seconds, len(taken))
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """t_open, t_cell and t_image of equation (1)."""
-
-    open_s: float
-    each_s: float
-    image_s: float
-
-    def cell_s(self, images: int) -> float:
-        return self.each_s + self.image_s * images
-
-
-def _kind(cell: Cell, plan: Plan) -> tuple:
-    target = plan.programs[cell.configuration.machine].target
-    return target.is_noisy, getattr(target, "wire_ohm", None) is not None, str(cell.configuration.threat)
-
-
-def _measure(cell: Cell, machines: Machines, scratch: Path) -> _Taken:
-    reference, begun = machines.get(REFERENCE), time.perf_counter()
-    machines.get(cell.configuration.machine, cell.configuration.chip_seed)
-    open_s, sizes = time.perf_counter() - begun, [min(n, len(cell.images)) for n in (FEW, MORE)]
-    few, more = sorted(_run(cell, n, machines, reference, scratch) for n in sizes)
-    image_s = (more - few) / (sizes[1] - sizes[0]) if sizes[1] > sizes[0] else few / sizes[0]
-    return _Taken(open_s, max(few - image_s * sizes[0], 0.0), image_s)
-
-
-def _run(cell: Cell, count: int, machines: Machines, reference: Machine, scratch: Path) -> float:
-    """Seconds that the first images of a cell take, those of its source not counted."""
-    few = Cell(cell.configuration, cell.images.take(torch.arange(count)), scratch)
-    if few.configuration.source and not few.source.done():
-        _run(few.source, count, machines, reference, scratch)
-    begun = time.perf_counter()
-    run_cell(few, machines.get(few.configuration.machine, few.configuration.chip_seed), reference)
-    return time.perf_counter() - begun
 
 
 def rows_of(study: Study, points: Points, summary: Sequence[dict]) -> list[dict]:

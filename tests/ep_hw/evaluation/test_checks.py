@@ -8,6 +8,7 @@ import torch
 from linear import LinearMachine
 from scipy.stats import binom
 
+import simulators
 from ep_hw.analysis.statistics import wilson
 from ep_hw.data import Split
 from ep_hw.evaluation.checks import verdicts
@@ -17,7 +18,6 @@ from ep_hw.threats.attacks import AttackSettings, attack, majority, noise_like, 
 from ep_hw.threats.threat import Threat, parse_threat
 from mapping.targets import ReferenceTarget
 from simulators.module import Interface, ModuleProgram
-from simulators.registry import _open
 
 SHAPE, IMAGES = (1, 6, 6), 48
 SETTINGS = AttackSettings(gradients=("bptt@1", "bptt@1:margin"), iterations=10, queries=150, votes=5)
@@ -171,8 +171,8 @@ class NoiseMachine(LinearMachine):
     has_feedback = False
 
 
-_open.register(NoiseProgram, lambda program, chip_seed, device: NoiseMachine(torch.zeros(10, 36), torch.zeros(10),
-                                                                             SHAPE, sigma=1.0))
+simulators.register_machine(NoiseProgram, lambda program, chip_seed, device: NoiseMachine(
+    torch.zeros(10, 36), torch.zeros(10), SHAPE, sigma=1.0))
 
 
 def test_a_classifier_of_pure_noise_never_counts_as_robust(tmp_path):

@@ -20,8 +20,9 @@ from ep_hw.analysis.corruption_error import SEVERITIES
 from ep_hw.analysis.points import Estimate, pool
 from ep_hw.analysis.statistics import difference_interval, smallest_detectable, student, wilson
 from ep_hw.data import load_data
-from ep_hw.evaluation.allocation import CAUTION, LEAST, Price, allocate, share_out, with_kinds
+from ep_hw.evaluation.allocation import LEAST, allocate, share_out, with_kinds
 from ep_hw.evaluation.budget import LEAST_QUERIES, TRIAL_QUERIES
+from ep_hw.evaluation.cost import Price
 from ep_hw.evaluation.execution import silent
 from ep_hw.evaluation.plan import Limits, cells_of
 from ep_hw.networks.baselines import Baseline, CNNSpec
@@ -236,20 +237,6 @@ def test_machines_that_meet_fewer_images_meet_the_first_of_the_reference_s(tiny)
     assert torch.cat([shard.ids for shard in met]).equal(plan.images.ids[:9])
     beyond = replace(plan, limits=Limits(image_limits={("reference", "pgd_l2"): 16}, shard=4))   # of 12 there are
     assert [len(shard) for shard in beyond.shards("reference", pgd)] == [4, 4, 4]
-
-
-@given(price=PRICES, noise=st.floats(-1, 1))
-def test_a_price_is_the_line_through_two_measurements(price, noise):
-    """Where the clock's noise bends it too far, its end stays; its slope is neither nothing nor above the mean."""
-    found = Price.through({4: price.of(4), LEAST: price.of(LEAST)})
-    mean = price.of(LEAST) / LEAST
-    assert found.of(LEAST) == pytest.approx(price.of(LEAST))
-    assert found.each == pytest.approx(max(price.each, mean / CAUTION))
-    bent = Price.through({4: max(0, price.of(4) + 50 * noise), LEAST: price.of(LEAST)})
-    assert bent.of(LEAST) == pytest.approx(price.of(LEAST))
-    assert mean / CAUTION <= bent.each * (1 + 1e-9)
-    assert bent.fixed >= -1e-9 * price.of(LEAST)
-    assert Price.through({64: 32.0}) == (0.0, 0.5)
 
 
 @pytest.fixture(scope="module")
