@@ -19,7 +19,7 @@ from benchmarks.turns import HEADER, Row, cpu_seconds
 from mapping.crossbar.encoding import store
 from mapping.crossbar.program import cut
 from mapping.registry import parse
-from simulators.crossbar.array import Array, normal_like
+from simulators.crossbar.array import Array, Cells, normal_like
 from simulators.crossbar.periphery import Converter
 from simulators.crossbar.projection import CrossbarProjection, Periphery
 from simulators.crossbar.wires import transfer
@@ -66,7 +66,7 @@ def _projection(weight: torch.Tensor, noise_us: float) -> CrossbarProjection:
     stored = store(weight.numpy(), parse("crossbar:ideal"), columns)
     g_us = torch.tensor(stored.g_us)
     fresh_us = noise_us * torch.ones_like(g_us) if noise_us else None
-    array = Array(g_us, fresh_us, stored.us_per_weight, 1.0, rows, columns)
+    array = Array(Cells(g_us, rows, columns), fresh_us, stored.us_per_weight, 1.0)
     dac, adc = (Converter(torch.tensor(scale), 8, signed) for scale, signed in ((1.0, False), (2.0, True)))
     up, down = Periphery(dac, (adc,) * len(array.forward_lines)), Periphery(dac, (adc,) * len(array.backward_lines))
     ones = torch.ones(OUTPUTS)

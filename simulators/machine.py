@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -170,6 +171,12 @@ class InProcessMachine(Machine):
                         trace=trace and (lambda t, states: trace(t, tuple((s / scale).to(asked) for s in states))))
             logits = substrate.logits(end.states[-1], generator)
         return self._equilibrium(end, logits, asked)
+
+    def with_substrate(self, substrate: Substrate) -> "InProcessMachine":
+        """The same machine on other arithmetic."""
+        other = copy(self)
+        other.substrate = substrate
+        return other
 
     def held(self, states):
         """States to start from, in real units, as the machine can hold them."""

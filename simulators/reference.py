@@ -1,5 +1,6 @@
 """The digital reference: the graph's equations in floating point, on CPU or CUDA."""
 
+from collections.abc import Sequence
 from copy import copy
 
 import torch
@@ -87,6 +88,26 @@ class FloatSubstrate(Substrate):
 
     def logits(self, s_top, generator=None):
         return self.readout.forward(s_top)[0].flatten(1)
+
+
+def energy(substrate: FloatSubstrate, image: torch.Tensor, states: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What the alternating schedule never raises where both directions share their weights, of each image:
+
+        E(s) = sum_n |s_n|^2 / (2 slope_n) - <s_n, u_n(s_{n-1})>,    u_n of mapping.graph (1)             (1)
+
+    Args:
+        substrate: whose forward drives u_n are.
+        image: as `substrate.encode` gives it.
+        states: one (B, C, H, W) tensor a population.
+
+    Returns:
+        (B,) float64.
+    """
+    total = image.new_zeros(len(image), dtype=torch.float64)
+    for projection, slope, below, state in zip(substrate.projections, substrate.slopes, (image, *states[:-1]), states):
+        drive = projection.forward(below)[0]
+        total += (state.double() * (state.double() / (2 * slope) - drive)).sum((1, 2, 3))
+    return total
 
 
 class ReferenceMachine(InProcessMachine):

@@ -10,7 +10,8 @@ so that a sweep is two steps. A coupling's forward drive and winners are read on
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -101,6 +102,12 @@ class Substrate(ABC):
     mean: torch.Tensor
     state_scale: float = 1.0
     fresh_input: bool = False
+
+    def with_projections(self, projections: Iterable[Projection]) -> "Substrate":
+        """The same arithmetic on other couplings."""
+        other = copy(self)
+        other.projections = tuple(projections)
+        return other
 
     @abstractmethod
     def encode(self, images):

@@ -132,8 +132,7 @@ def _one_way(program: Program, changed: Program, n: int, way: int) -> InProcessM
     model = model_of(program)
     projections, wrong = list(model.substrate.projections), model_of(changed).substrate.projections[n]
     projections[n] = SplitProjection(projections[n], wrong) if way else SplitProjection(wrong, projections[n])
-    model.substrate.projections = tuple(projections)
-    return model
+    return model.with_substrate(model.substrate.with_projections(projections))
 
 
 def _names(program: Program) -> list[str]:

@@ -26,14 +26,6 @@ Pair = tuple[Tensor, Tensor]   # of a layer: what belongs to its weight, and to 
 Gradient = list[Pair]          # of a network, the readout last
 
 
-def energy(substrate: FloatSubstrate, images: Tensor, states: Sequence[Tensor]) -> Tensor:
-    """(B,) energy E = sum_n |s_n|^2 / (2 slope_n) - <s_n, u_n> of each image (beta = 0)."""
-    inputs = (substrate.encode(images), *states[:-1])
-    terms = [s.square() / (2 * slope) - s * projection.forward(pre)[0]
-             for projection, slope, pre, s in zip(substrate.projections, substrate.slopes, inputs, states)]
-    return torch.stack([term.flatten(1).sum(1) for term in terms]).sum(0)
-
-
 def phi_gradient(substrate: FloatSubstrate, image: Tensor, states: Sequence[Tensor], nudge: Nudge,
                  generator: torch.Generator | None = None) -> Gradient:
     """dPhi of equations (7) and (8), summed over the batch: one (weight, bias) pair a layer, readout last.

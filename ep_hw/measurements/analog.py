@@ -128,7 +128,7 @@ def measure_readout(graph: EPGraph, machine: str, images, dts: Sequence[float], 
     for dt, window in product(dts, windows):
         noisy = target.having(dt=dt, readout_steps=window)
         program = mapping.compile(graph, noisy)
-        silent = mapping.compile(graph, replace(quiet(noisy), steps=program.steps))
+        silent = mapping.compile(graph, quiet(noisy).having(steps=program.steps))
         with simulators.open(silent, chip_seed=chip) as still:
             exact, rest = (still.relax(images, n).logits.double() for n in (program.steps, round(graph.steps / dt)))
         with simulators.open(program, chip_seed=chip) as moving:

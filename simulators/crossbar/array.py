@@ -15,7 +15,7 @@ minus the sum of the drives. In a forward read x are input channels and the prod
 x are the unpooled states of one position: every position senses all its C_in k_h k_w rows.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
@@ -27,16 +27,12 @@ from simulators.crossbar.wires import through_wires
 
 
 @dataclass(frozen=True, eq=False)
-class Array:
-    """One layer's devices.
+class Cells:
+    """One layer's devices on their tiles.
 
     Attributes:
         conductance_us: (slices, planes, columns, C_in, k_h, k_w) as a relaxation finds them, see
             mapping.crossbar.encoding.
-        fresh_us: the same shape, standard deviation of fresh noise a read; None without any.
-        us_per_weight: microsiemens that a weight of 1 takes in the first slice.
-        base: significance between slices.
-        compensation: digital factor on everything sensed, which undoes the mean drift.
         row_cuts: input channels of each row of tiles.
         column_cuts: output channels of each column of tiles.
         wire_ohm: resistance of one wire segment, None for perfect wires.
@@ -44,45 +40,74 @@ class Array:
     """
 
     conductance_us: torch.Tensor
-    fresh_us: torch.Tensor | None
-    us_per_weight: float
-    compensation: float
     row_cuts: Cuts
     column_cuts: Cuts
-    base: int = 1
     wire_ohm: float | None = None
     opposite: bool = False
 
     @cached_property
     def forward_us(self) -> torch.Tensor:
-        """The cells as the forward read senses them."""
+        """As the forward read senses them, in the shape of `conductance_us`."""
         return self._seen(opposite=False)
 
     @cached_property
     def backward_us(self) -> torch.Tensor:
-        """The cells as the backward read senses them: by reciprocity the same at the same terminals."""
+        """As the backward read senses them: by reciprocity the same at the same terminals."""
         return self._seen(opposite=True) if self.wire_ohm and self.opposite else self.forward_us
 
-    def _seen(self, opposite: bool):
+    def _seen(self, opposite: bool) -> torch.Tensor:
         return self.conductance_us if self.wire_ohm is None else through_wires(
             self.conductance_us, self.row_cuts, self.column_cuts, self.wire_ohm, opposite)
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """One layer's cells and what they stand for.
+
+    Attributes:
+        cells: the devices.
+        fresh_us: like their conductances, standard deviation of fresh noise a read; None without any.
+        us_per_weight: microsiemens that a weight of 1 takes in the first slice.
+        compensation: digital factor on everything sensed, which undoes the mean drift.
+        base: significance between slices.
+    """
+
+    cells: Cells
+    fresh_us: torch.Tensor | None
+    us_per_weight: float
+    compensation: float
+    base: int = 1
+
+    @property
+    def conductance_us(self) -> torch.Tensor:
+        """See `Cells`."""
+        return self.cells.conductance_us
+
+    @property
+    def row_cuts(self) -> Cuts:
+        """See `Cells`."""
+        return self.cells.row_cuts
+
+    @property
+    def column_cuts(self) -> Cuts:
+        """See `Cells`."""
+        return self.cells.column_cuts
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether both directions sense the same."""
+        return self.cells.backward_us is self.cells.forward_us
 
     @cached_property
     def forward_weight(self) -> torch.Tensor:
         """Equation (1) of the forward read, (slices, C_out, C_in, k_h, k_w)."""
-        return difference(self.forward_us, self.column_cuts) / self._unit(1)
+        return difference(self.cells.forward_us, self.column_cuts) / self._unit(1)
 
     @cached_property
     def backward_weight(self) -> torch.Tensor:
         """Equation (1) of the backward read."""
-        return self.forward_weight if self.backward_us is self.forward_us else (
-            difference(self.backward_us, self.column_cuts) / self._unit(1))
-
-    def compensated(self, factor: float) -> "Array":
-        """The same cells with another digital factor; what their wires do is not solved for again."""
-        other = replace(self, compensation=factor)
-        vars(other).update({name: seen for name, seen in vars(self).items() if name in ("forward_us", "backward_us")})
-        return other
+        return self.forward_weight if self.is_symmetric else (
+            difference(self.cells.backward_us, self.column_cuts) / self._unit(1))
 
     def _unit(self, power: int):
         """(slices, 1, 1, 1, 1): microsiemens a unit of weight, to a power."""
@@ -115,7 +140,7 @@ class Array:
             first, last = self.row_cuts[r]
             return None if weight is None else weight[s, :, first:last].contiguous(memory_format=torch.channels_last)
 
-        parts = self.forward_weight, *self._variance(self.forward_us)
+        parts = self.forward_weight, *self._variance(self.cells.forward_us)
         return [tuple(kernel(part, s, r) for part in parts) for s, r in self.forward_lines]
 
     @cached_property
@@ -123,7 +148,7 @@ class Array:
         def matrix(weight, s, which):
             return None if weight is None else weight[s, which].permute(0, 2, 3, 1).flatten(1).contiguous()
 
-        lines, (own, reference) = [], self._variance(self.backward_us)
+        lines, (own, reference) = [], self._variance(self.cells.backward_us)
         for s, c in self.backward_lines:
             columns = slice(*self.column_cuts[c])
             lines.append((matrix(self.backward_weight, s, columns), matrix(own, s, columns),

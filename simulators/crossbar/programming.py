@@ -5,13 +5,14 @@ same chip share every cause that they have in common: /aged is the chip of /prog
 """
 
 import hashlib
+from dataclasses import replace
 
 import torch
 
 from mapping.crossbar.program import CrossbarLayer
 from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
-from simulators.crossbar.array import Array
+from simulators.crossbar.array import Array, Cells
 from simulators.crossbar.devices import Device, Frozen, clipped_sigma_us
 
 
@@ -53,7 +54,7 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     now = array_of(layer, target, noisy.clamp(*model.limits_us).to(device), fresh_us)
     if not target.array.drift_compensation:
         return now
-    return now.compensated(drift_compensation(array_of(layer, target, programmed.to(device)), now))
+    return replace(now, compensation=drift_compensation(array_of(layer, target, programmed.to(device)), now))
 
 
 def _physical(g_us, model: Device, method: str):
@@ -68,8 +69,8 @@ def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us, fresh
              compensation: float = 1.0) -> Array:
     """A layer's array from what its devices came to."""
     wires = target.array.wire_ohm if target.includes("wires") else None
-    return Array(conductance_us, fresh_us, layer.stored.us_per_weight, compensation, layer.row_cuts,
-                 layer.column_cuts, layer.stored.base, wires, target.array.terminals == "opposite")
+    cells = Cells(conductance_us, layer.row_cuts, layer.column_cuts, wires, target.array.terminals == "opposite")
+    return Array(cells, fresh_us, layer.stored.us_per_weight, compensation, layer.stored.base)
 
 
 def drift_compensation(programmed: Array, aged: Array) -> float:

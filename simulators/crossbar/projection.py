@@ -138,7 +138,6 @@ class CrossbarProjection(Projection):
     @property
     def asymmetry(self) -> float:
         """||W_f - W_b|| / ||W_f|| of what the two directions multiply by; 0 where they share cells and terminals."""
-        array = self.forward_array
-        if self.backward_array is array and array.backward_us is array.forward_us:
+        if self.backward_array is self.forward_array and self.forward_array.is_symmetric:
             return 0.0
         return ((self.forward_weight - self.backward_weight).norm() / self.forward_weight.norm()).item()

@@ -1,10 +1,8 @@
 """What becomes of the network's energy when its two directions do not share their weights.
 
-    E(s) = sum_n |s_n|^2 / (2 slope_n) - <s_n, u_n(s_{n-1})>                                              (1)
-
-with u_n the pooled drive that the machine's own forward arrays give. Where feedback is their transpose E never rises
-under the alternating schedule and the states come to rest. Other feedback weights have no energy: E may rise, and
-states may run in a cycle for ever.
+Equation (1) of simulators.reference with u_n the pooled drive that the machine's own forward arrays give. Where the
+backward read is their transpose E never rises under the alternating schedule and the states come to rest. Other
+backward weights have no energy: E may rise, and states may run in a cycle for ever.
 """
 
 from dataclasses import dataclass
@@ -12,7 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from mapping.errors import Refusal
-from simulators.crossbar.chip import CrossbarMachine, CrossbarSubstrate
+from simulators.crossbar.chip import CrossbarMachine
+from simulators.reference import energy
 
 LONGEST_CYCLE = 24   # sweeps
 
@@ -22,7 +21,7 @@ class Stability:
     """Of a batch of images.
 
     Attributes:
-        energy: (sweeps + 1, B), equation (1) from the start on.
+        energy: (sweeps + 1, B), from the start on.
         rest: (B,), whether the last sweep moved no state by more than the tolerance.
         period: (B,) sweeps of the cycle in which the states run, 0 at rest or where no cycle was seen.
         asymmetry: ||W_f - W_b|| / ||W_f||, the largest of all layers.
@@ -52,7 +51,8 @@ def measure_stability(machine: CrossbarMachine, images, sweeps: int = 200, toler
 
     Args:
         machine: without fresh read noise, which would hide both.
-        images: (B, C, H, W) in [0, 1]. sweeps: to take, more than LONGEST_CYCLE.
+        images: (B, C, H, W) in [0, 1].
+        sweeps: to take, more than LONGEST_CYCLE.
         tolerance: state changes up to it count as none.
 
     Raises:
@@ -78,16 +78,3 @@ def measure_stability(machine: CrossbarMachine, images, sweeps: int = 200, toler
     rest, returned = moved[0] <= tolerance, moved <= tolerance
     period = torch.where(~rest & returned.any(0), returned.double().argmax(0) + 1, 0)
     return Stability(torch.stack(energies), rest, period, machine.asymmetry)
-
-
-def energy(substrate: CrossbarSubstrate, image, states) -> torch.Tensor:
-    """(B,) E of equation (1), in float64.
-
-    Args:
-        image: as `substrate.encode` gives it. states: one (B, C, H, W) tensor a population.
-    """
-    total = image.new_zeros(len(image), dtype=torch.float64)
-    for projection, slope, below, state in zip(substrate.projections, substrate.slopes, (image, *states[:-1]), states):
-        drive = projection.forward(below)[0]
-        total += (state.double() * (state.double() / (2 * slope) - drive)).sum((1, 2, 3))
-    return total

@@ -42,13 +42,10 @@ def on_grid(program: LoihiProgram, states) -> tuple[torch.Tensor, ...]:
 class QuantisedStates(FloatSubstrate):
     """Float weights, states and image rounded to the program's grids."""
 
-    program: LoihiProgram
-
-    @classmethod
-    def of_program(cls, program: LoihiProgram, device: str) -> "QuantisedStates":
-        substrate = cls.of(program.graph, device)
-        substrate.program = program
-        return substrate
+    def __init__(self, program: LoihiProgram, device: str):
+        plain = FloatSubstrate.of(program.graph, device)
+        super().__init__(plain.projections, plain.readout, plain.slopes, plain.shapes, plain.mean, plain.scale)
+        self.program = program
 
     def encode(self, images):
         bits = self.program.input_bits

@@ -163,7 +163,7 @@ def open_twin(program: LoihiProgram, device: str = "cpu") -> TwinMachine:
         floats = FloatSubstrate.of(program.dequantised(), device)
         return TwinMachine(program, floats, Residual(program.graph.tolerance))
     if not program.target.quantises_weights:
-        return TwinMachine(program, QuantisedStates.of_program(program, device), Repeat())
+        return TwinMachine(program, QuantisedStates(program, device), Repeat())
     return TwinMachine(program, IntegerSubstrate(program, device), Repeat())
 
 

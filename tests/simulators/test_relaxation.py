@@ -9,10 +9,9 @@ from networks import random_images, small_network
 
 import ep_hw
 from ep_hw.data import load_data
-from ep_hw.learning.rule import energy
 from mapping import Refusal
 from mapping.loihi.integers import LOSSES
-from simulators.reference import FloatSubstrate, ReferenceMachine
+from simulators.reference import FloatSubstrate, ReferenceMachine, energy
 from simulators.relaxation import Decided, Nudge, relax
 
 SCHEDULES = ("synchronous", "alternating")
@@ -57,7 +56,7 @@ def test_energy_never_rises_under_the_alternating_schedule(seed):
         4, seed=seed, dtype=torch.float64)
     energies = []
     relax(substrate, images, schedule="alternating", steps=30,
-          trace=lambda t, states: energies.append(energy(substrate, images, states)))
+          trace=lambda t, states: energies.append(energy(substrate, substrate.encode(images), states)))
     rises = torch.stack(energies).diff(dim=0)
     assert rises.max() < 1e-12
 

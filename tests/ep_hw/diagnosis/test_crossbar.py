@@ -129,14 +129,18 @@ def test_a_device_that_is_not_the_presets_is_named(graph, images, factors, sente
     assert re.match(sentence, found.faults[0].sentence())
 
 
+def with_conductance(array, g_us):
+    return replace(array, cells=replace(array.cells, conductance_us=g_us))
+
+
 def altered(kind, change):
     """Opens machines, those of one rung and later with all their arrays changed."""
     def opener(program):
         machine = simulators.open(program)
-        if kind in str(program.target):
-            for projection in (*machine.substrate.projections, machine.substrate.readout):
-                projection.forward_array = projection.backward_array = change(projection.forward_array)
-        return machine
+        if kind not in str(program.target):
+            return machine
+        arrays = [change(forward) for forward, _ in machine.chip.arrays]
+        return CrossbarMachine(program, chip=replace(machine.chip, arrays=tuple(zip(arrays, arrays))))
 
     return opener
 
@@ -152,7 +156,7 @@ def test_drift_that_nothing_compensates_is_named(graph, images):
 
 
 def test_cells_that_change_between_rungs_are_named(graph, images):
-    opener = altered("/read", lambda array: replace(array, conductance_us=array.conductance_us * 1.01))
+    opener = altered("/read", lambda array: with_conductance(array, array.conductance_us * 1.01))
     found = told(graph, images, mapping.compile(graph, "crossbar:pcm/read"), opener)
     named = "conv1 of crossbar:pcm/read: its frozen cells are not those of the rung below"
     assert found.faults[0].sentence() == named
@@ -200,7 +204,7 @@ def test_stuck_cells_are_a_cause_of_their_own_and_not_programming_noise(graph, i
     (lambda g_us: g_us * 0.99, r"conv1 of crossbar:pcm/stuck\[stuck_on=0\.05\]: cells that are not stuck are not"),
 ], ids=["too many", "others moved"])
 def test_cells_that_are_not_stuck_as_told_are_named(graph, images, change, sentence):
-    opener = altered("/stuck", lambda array: replace(array, conductance_us=change(array.conductance_us)))
+    opener = altered("/stuck", lambda array: with_conductance(array, change(array.conductance_us)))
     found = told(graph, images, mapping.compile(graph, "crossbar:pcm/programmed[stuck_on=0.05]"), opener)
     assert re.match(sentence, found.faults[0].sentence())
 

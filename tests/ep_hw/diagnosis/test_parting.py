@@ -1,5 +1,7 @@
 """Where two machines part: equal machines never do; a planted difference is found at its own step and layer."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from networks import random_images, small_network
@@ -12,8 +14,11 @@ from ep_hw.evaluation.rungs import ladder, named, path, rungs_of
 from simulators.reference import ReferenceMachine
 
 
-def machine(dtype=torch.float64):
-    return ReferenceMachine(small_network(gain=2.0).lower(), dtype=dtype)
+def machine(dtype=torch.float64, slope=0.5):
+    """The reference, its second layer of another slope."""
+    graph = small_network(gain=2.0).lower()
+    first, second = graph.populations
+    return ReferenceMachine(replace(graph, populations=(first, replace(second, slope=slope))), dtype=dtype)
 
 
 def test_equal_machines_never_part():
@@ -27,8 +32,7 @@ def test_equal_machines_never_part():
 
 def test_a_fault_in_the_second_layer_is_found_when_that_layer_first_moves():
     """Alternating: layer 1 moves at step 1, layer 2 at step 2, and the fault feeds back into layer 1 at step 3."""
-    faulty = machine()
-    faulty.substrate.slopes = (0.5, 0.45)
+    faulty = machine(slope=0.45)
     found = compare(machine(), faulty, random_images(4, dtype=torch.float64), 12)
     assert found.place == (2, 1)
     assert "time step 2 in layer2" in found.sentence()
@@ -39,8 +43,7 @@ def test_a_fault_in_the_second_layer_is_found_when_that_layer_first_moves():
 
 
 def test_gaps_within_the_tolerance_count_as_equal():
-    faulty = machine()
-    faulty.substrate.slopes = (0.5, 0.5 + 1e-9)
+    faulty = machine(slope=0.5 + 1e-9)
     images = random_images(4, dtype=torch.float64)
     assert compare(machine(), faulty, images, 12).place is not None
     assert compare(machine(), faulty, images, 12, tolerance=1e-6).place is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mapping.crossbar.encoding import difference, store
 from mapping.crossbar.program import cut
 from mapping.registry import parse
-from simulators.crossbar.array import Array
+from simulators.crossbar.array import Array, Cells
 from simulators.crossbar.periphery import Converter
 from simulators.crossbar.projection import CrossbarProjection, Periphery, overlap_add
 from simulators.crossbar.wires import transfer
@@ -30,16 +30,21 @@ def random_array(generator, c_out, c_in, kernel, rows=2, columns=2, noise=0.0, t
     stored = store(weight.numpy(), parse(target), column_cuts)
     g_us = torch.tensor(stored.g_us, dtype=torch.float64)
     fresh = noise * torch.rand(g_us.shape, generator=generator, dtype=torch.float64) if noise else None
-    return Array(g_us, fresh, stored.us_per_weight, 1.0, cut(c_in, rows), column_cuts, stored.base), weight
+    return Array(Cells(g_us, cut(c_in, rows), column_cuts), fresh, stored.us_per_weight, 1.0, stored.base), weight
 
 
-def random_projection(array, padding, side, pool=1, up=None, down=None, bias=None):
+def with_cells(array, **changes):
+    return replace(array, cells=replace(array.cells, **changes))
+
+
+def random_projection(array, padding, side, pool=1, forward=None, backward=None, bias=None):
     c_out, k = array.column_cuts[-1][1], array.conductance_us.shape[-1]
     out = side + 2 * padding - k + 1
-    up = up or Periphery(wire, (wire,) * len(array.forward_lines))
-    down = down or Periphery(wire, (wire,) * len(array.backward_lines))
+    forward = forward or Periphery(wire, (wire,) * len(array.forward_lines))
+    backward = backward or Periphery(wire, (wire,) * len(array.backward_lines))
     bias = torch.zeros(c_out, dtype=torch.float64) if bias is None else bias
-    return CrossbarProjection(array, array, up, down, bias, torch.ones_like(bias), padding, pool, (c_out, out, out))
+    return CrossbarProjection(array, array, forward, backward, bias, torch.ones_like(bias), padding, pool,
+                              (c_out, out, out))
 
 
 geometry = st.tuples(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]),
@@ -82,7 +87,7 @@ def test_the_two_directions_are_adjoint_on_non_square_layers(target, wire_ohm, c
     seed, c_out, c_in, kernel, padding, side, rows, columns = case
     generator = torch.Generator().manual_seed(seed)
     array = random_array(generator, c_out, c_in, kernel, rows, columns, target=target)[0]
-    projection = random_projection(replace(array, wire_ohm=wire_ohm), padding, side)
+    projection = random_projection(with_cells(array, wire_ohm=wire_ohm), padding, side)
     x = torch.randn(2, c_in, side, side, generator=generator, dtype=torch.float64)
     z = torch.randn(2, *projection.unpooled, generator=generator, dtype=torch.float64)
     up, down = projection.forward(x)[0], projection.backward(z, None)
@@ -94,7 +99,7 @@ def test_one_device_that_changes_changes_both_directions_alike():
     array, _ = random_array(generator, 4, 3, 3)
     g_us = array.conductance_us.clone()
     g_us[0, 0, 2, 1, 0, 2] += 5.0
-    touched = Array(g_us, None, array.us_per_weight, 1.0, array.row_cuts, array.column_cuts)
+    touched = with_cells(array, conductance_us=g_us)
     x, z = torch.zeros(1, 3, 3, 3, dtype=torch.float64), torch.zeros(1, 4, 1, 1, dtype=torch.float64)
     x[0, 1, 0, 2], z[0, 2] = 1.0, 1.0
     up = [random_projection(a, 0, 3).forward(x)[0][0, 2, 0, 0] for a in (array, touched)]
@@ -111,12 +116,12 @@ def test_overlap_add_equals_fold():
 
 @pytest.mark.parametrize("target", ["crossbar:ideal", "crossbar:ideal[encoding=offset]",
                                     "crossbar:pcm/levels[encoding=slices,levels=8]"])
-@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_output_referred_noise_equals_noise_on_every_device(direction, target):
     """Mean and covariance of 1e5 reads; the oracle draws each device's conductance anew for every position."""
     generator = torch.Generator().manual_seed(5)
     array, _ = random_array(generator, 3, 4, 2, noise=6.0, target=target)
-    drive = torch.rand(3 if direction == "down" else 4, generator=generator, dtype=torch.float64)
+    drive = torch.rand(3 if direction == "backward" else 4, generator=generator, dtype=torch.float64)
     draws, parts = 100_000, 10
     seen, oracle = (torch.cat([look(array, drive, direction, draws // parts, generator) for _ in range(parts)])
                     for look in (reads_of, devices_read))
@@ -128,7 +133,7 @@ def test_output_referred_noise_equals_noise_on_every_device(direction, target):
 
 def reads_of(array, drive, direction, draws, generator):
     """(draws, outputs) that independent reads of the array sense."""
-    if direction == "up":
+    if direction == "forward":
         image = drive.view(1, 4, 1, 1).expand(draws, 4, 2, 2)
         return sum(array.read_forward(i, image, 0, generator) for i in range(len(array.forward_lines)))[:, :, 0, 0]
     above = drive.view(1, 3, 1, 1).expand(draws, 3, 1, 1)
@@ -141,30 +146,31 @@ def devices_read(array, drive, direction, draws, generator):
                                                                   dtype=torch.float64)
     unit = array.us_per_weight * float(array.base) ** torch.arange(len(array.conductance_us))
     devices = sum(difference(sampled[:, s], array.column_cuts) / u for s, u in enumerate(unit))
-    if direction == "up":
+    if direction == "forward":
         return torch.einsum("noikl,i->no", devices, drive)
     return torch.einsum("noikl,o->nkli", devices, drive).flatten(1)
 
 
-@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_fresh_noise_through_wires_is_damped_nearly_as_the_nodes_say(direction):
     """Against tiles solved anew for every draw of their devices. Wires so poor that they halve the noise: neighbours
     share the loss of a changed device, which leaves up to a quarter more than (T / g)^2 says."""
     generator, ohm, draws = torch.Generator().manual_seed(9), 1000.0, 2000
     array, _ = random_array(generator, 12, 14, 1, rows=14, columns=12)
     free = replace(array, fresh_us=0.05 * array.conductance_us)
-    drive = torch.rand(12 if direction == "down" else 14, generator=generator, dtype=torch.float64)
+    drive = torch.rand(12 if direction == "backward" else 14, generator=generator, dtype=torch.float64)
 
     def spread(array):
         x = drive.view(1, -1, 1, 1).expand(draws, -1, 1, 1)
-        read = array.read_forward(0, x, 0, generator) if direction == "up" else array.read_backward(0, x, generator)
-        return read.flatten(1).std(0)
+        if direction == "forward":
+            return array.read_forward(0, x, 0, generator).flatten(1).std(0)
+        return array.read_backward(0, x, generator).flatten(1).std(0)
 
     noise = torch.randn(draws, *array.conductance_us.shape, generator=generator, dtype=torch.float64)
     drawn = (array.conductance_us + free.fresh_us * noise)[:, 0, :, :, :, 0, 0]
     seen = transfer(drawn.mT, ohm).mT / array.us_per_weight
-    exact = torch.einsum("noi,i->no" if direction == "up" else "noi,o->ni", seen[:, 0] - seen[:, 1], drive).std(0)
-    ratio = spread(replace(free, wire_ohm=ohm)) / exact
+    exact = torch.einsum("noi,i->no" if direction == "forward" else "noi,o->ni", seen[:, 0] - seen[:, 1], drive).std(0)
+    ratio = spread(with_cells(free, wire_ohm=ohm)) / exact
     assert 0.7 < ratio.min() < ratio.max() < 1.05
     assert (spread(free) / exact).min() > 1.15
 
@@ -179,7 +185,7 @@ def test_both_directions_are_differentiable_in_drives_and_conductances(target, w
     cells = (array.conductance_us + 1).requires_grad_()
 
     def through(cells, x, z):
-        projection = random_projection(replace(array, conductance_us=cells, wire_ohm=wire_ohm), 0, 3)
+        projection = random_projection(with_cells(array, conductance_us=cells, wire_ohm=wire_ohm), 0, 3)
         return projection.forward(x)[0], projection.backward(z, None)
 
     assert torch.autograd.gradcheck(through, (cells, x.requires_grad_(), z.requires_grad_()))
@@ -245,34 +251,35 @@ def test_rows_are_converted_before_they_overlap():
     """Rows of 0.3 steps convert to nothing; one conversion after overlap-add would see nine of them, 2.7 steps."""
     g_us = torch.zeros(1, 2, 1, 1, 3, 3, dtype=torch.float64)
     g_us[0, 0] = 25.0
-    array = Array(g_us, None, 25.0, 1.0, ((0, 1),), ((0, 1),))
+    array = Array(Cells(g_us, ((0, 1),), ((0, 1),)), None, 25.0, 1.0)
     adc = Converter(torch.tensor(1.0, dtype=torch.float64), 4, signed=True)
     z = torch.full((1, 1, 4, 4), 0.3 * adc.step.item(), dtype=torch.float64)
-    assert not random_projection(array, 1, 4, down=Periphery(wire, (adc,))).backward(z, None).any()
+    assert not random_projection(array, 1, 4, backward=Periphery(wire, (adc,))).backward(z, None).any()
     after = adc(random_projection(array, 1, 4).backward(z, None))
     assert after[0, 0, 1, 1].item() == pytest.approx(3 * adc.step.item())
 
 
-@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_every_tile_has_its_own_converter(direction):
     """Two tiles whose sums cancel: each clips at its own range before the digital sum."""
     g_us = torch.tensor([[25.0, 0.0], [0.0, 25.0]], dtype=torch.float64)
     adcs = tuple(Converter(torch.tensor(scale, dtype=torch.float64), 8, signed=True) for scale in (0.5, 1.0))
     one, two, ones = ((0, 1),), ((0, 1), (1, 2)), torch.ones(1, 2, 1, 1, dtype=torch.float64)
-    if direction == "up":
-        array = Array(g_us.view(1, 2, 1, 2, 1, 1), None, 25.0, 1.0, two, one)
-        out = random_projection(array, 0, 1, up=Periphery(wire, adcs)).forward(ones)[0]
+    if direction == "forward":
+        array = Array(Cells(g_us.view(1, 2, 1, 2, 1, 1), two, one), None, 25.0, 1.0)
+        out = random_projection(array, 0, 1, forward=Periphery(wire, adcs)).forward(ones)[0]
     else:
-        array = Array(g_us.view(1, 2, 2, 1, 1, 1), None, 25.0, 1.0, one, two)
-        out = random_projection(array, 0, 1, down=Periphery(wire, adcs)).backward(ones, None)
+        array = Array(Cells(g_us.view(1, 2, 2, 1, 1, 1), one, two), None, 25.0, 1.0)
+        out = random_projection(array, 0, 1, backward=Periphery(wire, adcs)).backward(ones, None)
     assert out.item() == pytest.approx(-0.5)
     assert [adc.clipped.item() for adc in adcs] == [1, 0]
 
 
 def test_pooling_is_digital_and_keeps_the_first_of_equal_codes():
-    array = Array(torch.tensor([25.0, 0.0]).view(1, 2, 1, 1, 1, 1), None, 25.0, 1.0, ((0, 1),), ((0, 1),))
+    g_us = torch.tensor([25.0, 0.0]).view(1, 2, 1, 1, 1, 1)
+    array = Array(Cells(g_us, ((0, 1),), ((0, 1),)), None, 25.0, 1.0)
     coarse = Converter(torch.tensor(1.0), 2, signed=True)
-    projection = random_projection(array, 0, 2, pool=2, up=Periphery(wire, (coarse,)), bias=torch.zeros(1))
+    projection = random_projection(array, 0, 2, pool=2, forward=Periphery(wire, (coarse,)), bias=torch.zeros(1))
     x = torch.tensor([[[[0.6, 0.7], [0.9, 0.8]]]])
     value, winner = projection.forward(x)
     assert (value.item(), winner.item()) == (1.0, 0)

@@ -6,7 +6,8 @@ from chips import machine
 from networks import random_images
 
 from mapping.errors import Refusal
-from simulators.crossbar.stability import LONGEST_CYCLE, energy, measure_stability
+from simulators.crossbar.stability import LONGEST_CYCLE, measure_stability
+from simulators.reference import energy
 
 
 @pytest.fixture(scope="module")
