@@ -1,5 +1,7 @@
 """What can go wrong: a refusal says what, where, got, allowed, remedy; a machine can fail while it runs."""
 
+from collections.abc import Callable
+
 
 class Refusal(ValueError):
     """Input or a request that the project will not run.
@@ -20,7 +22,7 @@ class Refusal(ValueError):
         line = f"{where}: {what}; got {got}; allowed: {allowed}; remedy: {remedy}"
         super().__init__(printable(" ".join(line.split())))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., "Refusal"], tuple[str, ...]]:
         """Refusals cross process boundaries, which exceptions with keyword arguments do not by themselves."""
         return _refuse_again, (self.what, self.where, self.got, self.allowed, self.remedy)
 
@@ -30,7 +32,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _refuse_again(what, where, got, allowed, remedy) -> Refusal:
+def _refuse_again(what: str, where: str, got: str, allowed: str, remedy: str) -> Refusal:
     return Refusal(what, where=where, got=got, allowed=allowed, remedy=remedy)
 
 

@@ -16,8 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import tomli
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from mapping.errors import Refusal
@@ -46,7 +48,7 @@ def refusing(what: str, *, where: object, allowed: object, remedy: str) -> Itera
 
 def reason(error: Exception) -> str:
     """Why a reader failed, in a few words; of pydantic's errors the first field and what is wrong with it."""
-    if callable(getattr(error, "errors", None)):
+    if isinstance(error, ValidationError):
         first = error.errors()[0]
         said = first["msg"].removeprefix("Value error, ")
         return ": ".join(filter(None, (".".join(map(str, first["loc"])), said)))[:LONGEST_REASON]
@@ -79,7 +81,7 @@ def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
     raise OSError(f"more than {limit} bytes")
 
 
-def parse_json(text: str | bytes):
+def parse_json(text: str | bytes) -> Any:
     """What strict JSON says.
 
     Raises:
@@ -197,7 +199,7 @@ def _unique(pairs: list[tuple]) -> dict:
     return found
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """The value itself, once nothing in it is absurd."""
     level = [value]
     for _ in range(DEEPEST):
@@ -224,7 +226,7 @@ def slug(text: str) -> str:
 
 def slugs(texts: Iterable[str]) -> Iterator[str]:
     """A slug for each text, numbered where an earlier one has it already: no file takes another's place."""
-    taken = set()
+    taken: set[str] = set()
     for name in map(slug, texts):
         free = next(other for other in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3))) if other not in taken)
         taken.add(free)

@@ -14,7 +14,8 @@ import numpy as np
 def patches(x: np.ndarray, k_h: int, k_w: int, padding: int) -> np.ndarray:
     """(B H' W', C k_h k_w) rows of the receptive fields of `x`, zeros around it."""
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (k_h, k_w), axis=(2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        x, (k_h, k_w), axis=(2, 3))  # type: ignore[call-overload]  # numpy's stub knows a single axis
     b, c, h, w = windows.shape[:4]
     return windows.transpose(0, 2, 3, 1, 4, 5).reshape(b * h * w, c * k_h * k_w)
 

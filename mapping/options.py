@@ -37,8 +37,7 @@ def number(text: str) -> float:
         ValueError: anything else, nan and inf included.
     """
     found = _NUMBER.fullmatch(text) if len(text) < _LONGEST else None
-    value = float(text) if found else math.nan
-    if not math.isfinite(value) or (value == 0 and found[1].strip("0.")):
+    if not found or not math.isfinite(value := float(text)) or (value == 0 and found[1].strip("0.")):
         raise ValueError(f"{text!r} is no number")
     return value + 0.0   # -0 is 0
 
@@ -92,7 +91,7 @@ def option(default: T, parse: Callable[[str], Any], meaning: str, allowed: str, 
     """A dataclass field that users may set as `name=text`.
 
     Args:
-        default: its value where nothing is set; MISSING where that depends on the machine.
+        default: its value where nothing is set.
         parse: its value from what a user wrote; ValueError and KeyError refuse the text.
         meaning: what it sets, and what None stands for, as `ep-hw machines` says it.
         allowed: its range, with its unit.
@@ -101,6 +100,12 @@ def option(default: T, parse: Callable[[str], Any], meaning: str, allowed: str, 
     """
     rule = Rule(parse=parse, meaning=meaning, allowed=allowed, low=low, high=high)
     return field(default=default, metadata=rule)
+
+
+def decided_by_name(parse: Callable[[str], Any], meaning: str, allowed: str, low: float | None = None,
+                    high: float | None = None) -> Any:
+    """An `option` whose value, where nothing is set, depends on the machine's name: see `Named.usual`."""
+    return field(metadata=Rule(parse=parse, meaning=meaning, allowed=allowed, low=low, high=high))
 
 
 def choice(default: str, meaning: str, names: tuple[str, ...]) -> str:
@@ -149,8 +154,11 @@ class Named:
         def chosen_of(holder: Named | Options) -> dict[str, Any]:
             return {f.name: chosen[f.name] for f in fields(holder) if f.name in chosen}
 
-        parts = {f.name: part for f in fields(self) if isinstance(part := getattr(self, f.name), Options)}
-        return replace(self, **chosen_of(self), **{name: replace(p, **chosen_of(p)) for name, p in parts.items()})
+        changes = chosen_of(self)
+        for f in fields(self):
+            if isinstance(part := getattr(self, f.name), Options):
+                changes[f.name] = replace(part, **chosen_of(part))
+        return replace(self, **changes)
 
     def spelled(self) -> dict[str, str]:
         """Every option as a user writes it; "auto" for one left to the compiler."""
@@ -177,7 +185,7 @@ class Named:
                 raise Refusal("option has no meaning here", where=self.name, got=f"{name}={self.spelled()[name]}",
                               allowed=elsewhere, remedy="leave it out")
 
-    def __str__(self):
+    def __str__(self) -> str:
         values = self.values
         changed = [f"{name}={text}" for name, text in self.spelled().items() if values[name] != self.usual(name)]
         return self.name + (f"[{','.join(changed)}]" if changed else "")

@@ -7,7 +7,7 @@ arrays there are follows from these. Nothing in it is ever unpickled.
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Container
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from mapping.errors import Refusal
 from mapping.fields import ImageShape, Name, Padding, PerLayer, Positive, Stated, Steps
 from mapping.files import write_folder
-from mapping.graph import SCHEDULES, Coupling, EPGraph, Population
+from mapping.graph import Coupling, EPGraph, Population
 from mapping.sealed import Layout, Ranges, seal
 from mapping.targets import ReferenceTarget, Target
 
@@ -43,7 +43,7 @@ class Network(Stated):
     """What `pack_graph` says of a graph."""
 
     image_shape: ImageShape
-    schedule: Literal[SCHEDULES]
+    schedule: Literal["synchronous", "alternating"]
     steps: Steps
     tolerance: Annotated[float, Field(gt=0)]
     slopes: PerLayer[Positive]
@@ -63,10 +63,14 @@ class Network(Stated):
         Raises:
             ValueError: none, or not four dimensions of sizes that a layer can have.
         """
-        shapes = {link.name: layout.get(f"graph.{link.name}.weight", ("", ()))[1] for link in self.couplings}
-        if any(len(shape) != 4 or not all(1 <= size <= 2**16 for size in shape) for shape in shapes.values()):
-            raise ValueError(f"weights of shapes {list(shapes.values())}")
-        return shapes
+        found: Weights = {}
+        for link in self.couplings:
+            shape = layout.get(f"graph.{link.name}.weight", ("", ()))[1]
+            if len(shape) != 4 or not all(1 <= size <= 2**16 for size in shape):
+                raise ValueError(f"weights of layer {link.name} have shape {shape}")
+            c_out, c_in, k_h, k_w = shape
+            found[link.name] = c_out, c_in, k_h, k_w
+        return found
 
 
 class ProgramHeader(Stated):
@@ -131,7 +135,7 @@ class Program(ABC, Generic[T]):
 
     @classmethod
     @abstractmethod
-    def layout(cls, target: T, weights: Weights, settings: Any, present: Container[str]) -> Layout:
+    def layout(cls, target: T, weights: Weights, settings: Any, present: Collection[str]) -> Layout:
         """Type and shape of each array beyond the graph's.
 
         Args:
@@ -162,7 +166,8 @@ class Program(ABC, Generic[T]):
             target: a rung of this program's target.
             graph: the network as it was lowered.
         """
-        return replace(self, target=target)
+        changed: Program = self   # whatever its target's type
+        return replace(changed, target=target)
 
     @abstractmethod
     def report(self) -> Table:
@@ -220,7 +225,7 @@ class FloatProgram(Program[T]):
         return isinstance(target, ReferenceTarget) or target.name == "lava:float"
 
     @classmethod
-    def layout(cls, target: T, weights: Weights, settings: Stated, present: Container[str]) -> Layout:
+    def layout(cls, target: T, weights: Weights, settings: Any, present: Collection[str]) -> Layout:
         return {}
 
     @classmethod

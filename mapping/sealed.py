@@ -10,10 +10,10 @@ array was read. Nothing is allocated before the header and the shapes were found
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 from safetensors import safe_open
@@ -23,6 +23,7 @@ from mapping.errors import Refusal
 from mapping.fields import read_as
 from mapping.files import check_regular, parse_json, refusing
 
+T = TypeVar("T")
 HEADER_LIMIT = 2**22   # bytes of safetensors' own header: names, shapes and our JSON
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I16": "int16",
          "I8": "int8", "U8": "uint8", "BOOL": "bool"}
@@ -64,8 +65,8 @@ class Sealed:
         with refusing("the file cannot be read", where=self.path, allowed="a whole file", remedy=self.remedy), \
                 safe_open(str(self.path), "np") as file:
             found = {name: file.get_tensor(name) for name in self.layout}
-        if (got := checksum(found)) != self.sha256:
-            raise Refusal("the file is damaged", where=str(self.path), got=f"sha256 {got[:12]}",
+        if (held := checksum(found)) != self.sha256:
+            raise Refusal("the file is damaged", where=str(self.path), got=f"sha256 {held[:12]}",
                           allowed=self.sha256[:12], remedy=self.remedy)
         for name, (low, high) in (ranges or {}).items():
             if not ((found[name] >= low) & (found[name] <= high)).all():
@@ -73,7 +74,13 @@ class Sealed:
                               allowed=f"{low:g} to {high:g}", remedy=self.remedy)
         return found
 
-    def read_as(self, kind: Any):
+    @overload
+    def read_as(self, kind: type[T]) -> T: ...
+
+    @overload
+    def read_as(self, kind: object) -> Any: ...   # a union, or an annotated type
+
+    def read_as(self, kind: Any) -> Any:
         """The header as a type of pydantic, strictly.
 
         Raises:
@@ -131,7 +138,16 @@ def checksum(arrays: Mapping[str, np.ndarray]) -> str:
     return content.hexdigest()
 
 
-def describe(array) -> tuple[str, tuple[int, ...]]:
+class Described(Protocol):
+    """An array or a tensor, which this package does not know."""
+
+    @property
+    def dtype(self) -> object: ...
+    @property
+    def shape(self) -> Iterable[int]: ...
+
+
+def describe(array: Described) -> tuple[str, tuple[int, ...]]:
     """Type and shape of an array or tensor."""
     return str(array.dtype).removeprefix("torch."), tuple(array.shape)
 
@@ -146,7 +162,7 @@ def _signed(text: str) -> str:
     return f"{hashlib.sha256(text.encode()).hexdigest()} {text}"
 
 
-def _layout(part) -> tuple[str, tuple[int, ...]]:
+def _layout(part: Any) -> tuple[str, tuple[int, ...]]:
     return TYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape())
 
 

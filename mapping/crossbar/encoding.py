@@ -15,11 +15,13 @@ ISCA 2016) for (2) and (3), with the bias in a column of devices.
 """
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mapping.crossbar.target import CrossbarTarget
 
+A = TypeVar("A", bound=Any)   # a numpy array or a tensor: this package knows no torch
 Cuts = tuple[tuple[int, int], ...]
 
 
@@ -60,11 +62,11 @@ def store(weight: np.ndarray, target: CrossbarTarget, column_cuts: Cuts) -> Stor
 
 def slices_of(target: CrossbarTarget) -> tuple[int, int]:
     """How many cells one after the other hold a weight, and the significance of one over the next."""
-    sliced = target.array.encoding == "slices" and target.includes("levels")
-    return (target.array.slices, target.device.levels) if sliced else (1, 1)
+    levels = target.device.levels if target.includes("levels") else None
+    return (target.array.slices, levels) if target.array.encoding == "slices" and levels else (1, 1)
 
 
-def difference(planes, column_cuts: Cuts):
+def difference(planes: A, column_cuts: Cuts) -> A:
     """(slices, C_out, C_in, k_h, k_w): what the cells of each weight sense together, of arrays or tensors."""
     if planes.shape[1] == 2:
         return planes[:, 0] - planes[:, 1]
@@ -84,7 +86,7 @@ def outputs_per_tile(target: CrossbarTarget) -> int:
     return target.array.tile.columns // (target.array.slices if target.array.encoding == "slices" else 1)
 
 
-def _pairs(x, levels, slices, column_cuts):
+def _pairs(x: np.ndarray, levels: int | None, slices: int, column_cuts: Cuts) -> tuple[np.ndarray, float]:
     """Equations (1) and (3): fractions of the range, (S, 2, C_out, C_in, k_h, k_w), and the range a weight takes."""
     pair = np.stack([np.maximum(x, 0), np.maximum(-x, 0)])
     if levels is None:
@@ -92,12 +94,12 @@ def _pairs(x, levels, slices, column_cuts):
     codes = np.round(pair.astype(np.float64) * (levels**slices - 1))
     places = [levels ** (slices - 1 - s) for s in range(slices)]
     digits = np.stack([codes // place % levels for place in places])
-    return np.float32(digits / (levels - 1)), (levels**slices - 1) / ((levels - 1) * places[0])
+    return (digits / (levels - 1)).astype(np.float32), (levels**slices - 1) / ((levels - 1) * places[0])
 
 
-def _offset(x, levels, slices, column_cuts):
+def _offset(x: np.ndarray, levels: int | None, slices: int, column_cuts: Cuts) -> tuple[np.ndarray, float]:
     """Equation (2): fractions of the range, (1, 1, C_out + column tiles, C_in, k_h, k_w), and what a weight takes."""
     middle = 0.5 if levels is None else (levels - 1) // 2 / (levels - 1)
     moved = x * middle if levels is None else np.round(x * ((levels - 1) // 2)) / (levels - 1)
     reference = np.full((len(column_cuts), *x.shape[1:]), middle)
-    return np.float32(np.concatenate([middle + moved, reference]))[None, None], middle
+    return np.concatenate([middle + moved, reference]).astype(np.float32)[None, None], middle

@@ -8,7 +8,7 @@ anywhere between output channels (columns).
 Source: unit cell and tile size of HERMES, Le Gallo et al., Nat. Electron. 6, 680 (2023).
 """
 
-from collections.abc import Container
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
@@ -126,8 +126,8 @@ class CrossbarProgram(Program[CrossbarTarget]):
         return isinstance(target, CrossbarTarget) and not target.tuned
 
     @classmethod
-    def layout(cls, target: CrossbarTarget, weights: Weights, settings: CrossbarSettings,
-               present: Container[str]) -> Layout:
+    def layout(cls, target: CrossbarTarget, weights: Weights, settings: Any,
+               present: Collection[str]) -> Layout:
         if [row.name for row in settings.layers] != list(weights):
             raise ValueError("other layers than those of the network")
         return {f"tiles.{row.name}.{key}": part for row in settings.layers
@@ -171,16 +171,16 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
     if target.tuned:
         raise Refusal("a chip is tuned while it runs, not compiled", where=target.name, got="tuned=on",
                       allowed="tuned=off, or a folder of 'ep-hw tune'", remedy="tune it, then name that folder")
-    converted = target.includes("converters")
-    if converted and graph.activity is None:
+    converted, activity = target.includes("converters"), graph.activity
+    if converted and activity is None:
         raise Refusal("no activity to size the converters with", where=f"{target.name}, converters",
                       got="a network without calibration images", allowed="states recorded on calibration images",
                       remedy="name a folder with its training data by --data-root or EP_HW_DATA, or choose a rung "
                              "without converters, as crossbar:pcm/read")
     _check_steps(graph, target)
     layers = [_place(c, target) for c in (*graph.couplings, graph.readout)]
-    if converted:
-        spans = calibrate(graph, [placed(layer) for layer in layers], target.converters.adc_margin,
+    if converted and activity is not None:
+        spans = calibrate(graph, activity, [placed(layer) for layer in layers], target.converters.adc_margin,
                           target.converters.two_phase)
         layers = [replace(layer, spans=pair) for layer, pair in zip(layers, spans)]
     return CrossbarProgram(target, graph, tuple(layers))
@@ -220,7 +220,8 @@ def _check_steps(graph: EPGraph, target: CrossbarTarget):
 
 
 def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
-    row_cuts, column_cuts = _cuts(coupling.name, coupling.weight.shape, target)
+    c_out, c_in, k_h, k_w = coupling.weight.shape
+    row_cuts, column_cuts = _cuts(coupling.name, (c_out, c_in, k_h, k_w), target)
     return CrossbarLayer(coupling.name, store(coupling.weight, target, column_cuts), row_cuts, column_cuts, None)
 
 
@@ -258,12 +259,15 @@ def placed(layer: CrossbarLayer) -> Placed:
     return Placed(layer.row_cuts, layer.column_cuts, stored_slices(layer), layer.stored.column_scale)
 
 
-def _unpack_layer(entry: dict, arrays: dict) -> CrossbarLayer:
+def _unpack_layer(entry: dict[str, Any], arrays: Arrays) -> CrossbarLayer:
     prefix = f"tiles.{entry['name']}"
-    spans = tuple(Span(**entry[d], adc=arrays[f"{prefix}.{d}.adc"]) for d in DIRECTIONS if d in entry)
+    spans = None
+    if DIRECTIONS[0] in entry:
+        forward, backward = (Span(**entry[d], adc=arrays[f"{prefix}.{d}.adc"]) for d in DIRECTIONS)
+        spans = forward, backward
     stored = Stored(arrays[f"{prefix}.g_us"], entry["us_per_weight"], entry["base"], arrays[f"{prefix}.column_scale"])
     return CrossbarLayer(entry["name"], stored, tuple(map(tuple, entry["row_cuts"])),
-                         tuple(map(tuple, entry["column_cuts"])), spans or None)
+                         tuple(map(tuple, entry["column_cuts"])), spans)
 
 
 def _row(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget) -> tuple:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mapping.graph import EPGraph
+from mapping.crossbar.encoding import Cuts
+from mapping.graph import Activity, EPGraph
 from mapping.kernels import convolve, max_pool, unpool
 
 PERCENTILE = 99.9
@@ -49,8 +50,8 @@ class Placed:
         column_scale: (C_out,) digital factor of each column.
     """
 
-    row_cuts: tuple
-    column_cuts: tuple
+    row_cuts: Cuts
+    column_cuts: Cuts
     slices: np.ndarray
     column_scale: np.ndarray
 
@@ -59,20 +60,22 @@ class Placed:
         return self.slices.sum(0) * self.column_scale[:, None, None, None]
 
 
-def calibrate(graph: EPGraph, layers: list[Placed], margin: float,
+def calibrate(graph: EPGraph, activity: Activity, layers: list[Placed], margin: float,
               two_phase: bool = False) -> list[tuple[Span, Span]]:
     """Spans (forward, backward) of all layers, the readout last.
 
     Args:
-        graph: with activity.
+        graph: the network.
+        activity: what it does on calibration images.
         layers: couplings from the image on, then the readout.
         margin: how far an ADC reaches beyond the percentile.
         two_phase: what has a sign is driven in two phases.
     """
     driven = _phases if two_phase else np.asarray
-    states = graph.activity.states
-    image = (graph.activity.images - graph.mean[:, None, None]) / graph.scale[:, None, None]
-    spans, dac = [], image_peak(graph)
+    states = activity.states
+    image = (activity.images - graph.mean[:, None, None]) / graph.scale[:, None, None]
+    spans: list[tuple[Span, Span]] = []
+    dac = image_peak(graph)
     for coupling, layer, pre, post in zip(graph.couplings, layers, (image, *states[:-1]), states):
         drive = convolve(pre, layer.weight, coupling.padding)
         winners = max_pool(drive + coupling.bias[:, None, None], coupling.pool)[1]
@@ -81,7 +84,7 @@ def calibrate(graph: EPGraph, layers: list[Placed], margin: float,
         forward, backward = _reaches(layer, below, above, coupling.padding, dac, margin)
         spans.append((Span(dac, signed=not spans, adc=forward), Span(1.0, signed=False, adc=backward)))
         dac = 1.0
-    errors = driven(_readout_errors(graph, layers[-1].weight))
+    errors = driven(_readout_errors(graph, states[-1], layers[-1].weight))
     forward, backward = _reaches(layers[-1], states[-1], errors, 0, dac, margin)
     return [*spans, (Span(dac, signed=False, adc=forward), Span(1.0, signed=True, adc=backward))]
 
@@ -96,16 +99,17 @@ def image_peak(graph: EPGraph) -> float:
     return float(np.max(np.maximum(graph.mean, 1 - graph.mean) / graph.scale))
 
 
-def _readout_errors(graph: EPGraph, weight: np.ndarray) -> np.ndarray:
+def _readout_errors(graph: EPGraph, top: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(N K, K, 1, 1) errors target - softmax(logits): labels are not recorded, so every class is the target once."""
-    logits = convolve(graph.activity.states[-1], weight, 0)[:, :, 0, 0] + graph.readout.bias
+    logits = convolve(top, weight, 0)[:, :, 0, 0] + graph.readout.bias
     odds = np.exp(logits - logits.max(1, keepdims=True))
     softmax = odds / odds.sum(1, keepdims=True)
     errors = np.eye(graph.classes, dtype=np.float32)[None] - softmax[:, None]
     return errors.reshape(-1, graph.classes, 1, 1)
 
 
-def _reaches(layer: Placed, below, above, padding, dac, margin):
+def _reaches(layer: Placed, below: np.ndarray, above: np.ndarray, padding: int, dac: float,
+             margin: float) -> tuple[np.ndarray, np.ndarray]:
     """(forward, backward) ADC ranges of a layer's tiles, from what drives its rows (`below`) and columns (`above`)."""
     above = above * layer.column_scale[:, None, None]
     forward, backward = np.empty((2, len(layer.slices), len(layer.row_cuts), len(layer.column_cuts)), np.float32)

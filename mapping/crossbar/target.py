@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypedDict
 
 from mapping.crossbar.presets import CAUSES, PRESETS, Preset
@@ -14,6 +14,7 @@ from mapping.options import (
     Options,
     bad_option,
     choice,
+    decided_by_name,
     duration,
     number,
     option,
@@ -35,7 +36,7 @@ class Tile(NamedTuple):
     rows: int
     columns: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.rows}" if self.rows == self.columns else f"{self.rows}x{self.columns}"
 
 
@@ -45,7 +46,7 @@ DEFAULT_TILE = Tile(256, 256)
 class Causes(tuple):
     """Rungs of a ladder, in its order; written programmed+aged, or nothing."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "+".join(self) or "nothing"
 
 
@@ -71,8 +72,8 @@ def tile(text: str) -> Tile:
 class DeviceOptions(Options):
     """Of the devices; ages in seconds."""
 
-    age: float = option(MISSING, duration, "since programming; auto: 1 h, or what of the device's data is next",
-                        "a time of 0 s or more, as 25s, 1h, 1d, 1y", 0.0, math.inf)
+    age: float = decided_by_name(duration, "since programming; auto: 1 h, or what of the device's data is next",
+                                 "a time of 0 s or more, as 25s, 1h, 1d, 1y", 0.0, math.inf)
     levels: int | None = option(None, whole, "conductances a device can be given; auto: any", "2 to 65536", 2, 65536)
     on_off: float | None = option(None, number, "largest over smallest conductance used; auto: the device's own",
                                   "1.5 to 1e9", 1.5, 1e9)
@@ -188,7 +189,7 @@ class CrossbarTarget(Target):
 
     def usual(self, option: str) -> object:
         by_name = _by_name(self.name)
-        return by_name[option] if option in by_name else super().usual(option)
+        return dict(by_name)[option] if option in by_name else super().usual(option)
 
     def idle(self) -> dict[str, str]:
         """Of a rung, what does nothing on the machine that it leads to either: rungs keep that one's options."""
@@ -344,7 +345,7 @@ def _check_encoding(target: CrossbarTarget):
     if array.encoding == "slices" and levels is None:
         raise Refusal("slices need a number of levels", where=f"{target.name}, encoding", got="slices, levels=auto",
                       allowed="slices with levels=2 or more", remedy="add levels, as in encoding=slices,levels=4")
-    if array.encoding == "slices" and levels**array.slices > 2**24:
+    if array.encoding == "slices" and levels is not None and levels**array.slices > 2**24:
         raise Refusal("slices hold more than a float32 weight does", where=f"{target.name}, slices",
                       got=f"{levels}^{array.slices}", allowed="levels^slices up to 2^24",
                       remedy="choose fewer levels or slices")

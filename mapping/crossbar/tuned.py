@@ -1,6 +1,6 @@
 """A program with the chips that were tuned while it ran on them: it is opened on these chips and on no others."""
 
-from collections.abc import Container
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -49,8 +49,8 @@ class TunedProgram(CrossbarProgram):
         return isinstance(target, CrossbarTarget) and target.tuned
 
     @classmethod
-    def layout(cls, target: CrossbarTarget, weights: Weights, settings: TunedSettings,
-               present: Container[str]) -> Layout:
+    def layout(cls, target: CrossbarTarget, weights: Weights, settings: Any,
+               present: Collection[str]) -> Layout:
         found = CrossbarProgram.layout(target, weights, settings, present)
         shapes = [(found[f"tiles.{name}.g_us"][1], shape[0]) for name, shape in weights.items()]
         for seed in settings.chips:

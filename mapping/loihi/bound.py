@@ -42,7 +42,9 @@ def forward_reach(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nda
     """Reach of sum_i W_ci x_i over any subset of terms, for low_i <= x_i <= high_i.
 
     Args:
-        sums: from `signed_sums`. low, high: (C_in,) integers; zero counts as inside (padding).
+        sums: from `signed_sums`.
+        low: (C_in,) integers; zero counts as inside (padding).
+        high: (C_in,) integers, alike.
     """
     positive, negative = sums.astype(object)
     high, low = np.maximum(high, 0), np.maximum(-low, 0)
@@ -52,8 +54,9 @@ def forward_reach(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nda
 def backward_reach(weight: np.ndarray, pool: int) -> np.ndarray:
     """Reach (2, C_in) of the transposed convolution for states of size 1 with one winner a pool window."""
     weight = weight.astype(np.int64)
-    return np.stack([np.max([_one_a_window(np.maximum(w, 0), pool, parity)
-                             for parity in product(range(pool), repeat=2)], axis=0) for w in (weight, -weight)])
+    parities = [(i, j) for i in range(pool) for j in range(pool)]
+    return np.stack([np.max([_one_a_window(np.maximum(w, 0), pool, parity) for parity in parities], axis=0)
+                     for w in (weight, -weight)])
 
 
 def _one_a_window(weight: np.ndarray, pool: int, parity: tuple[int, int]) -> np.ndarray:
@@ -83,7 +86,8 @@ def accumulator_bound(forward: np.ndarray, forward_shift: int, backward: np.ndar
         backward: from `backward_reach` of the coupling above times the largest state, None for the top layer and the
             readout.
         backward_shift: its left shift.
-        bias: (C,) int64. half: what is added to round.
+        bias: (C,) int64.
+        half: what is added to round.
     """
     bias = bias.astype(object)
     total = np.stack([np.maximum(bias, 0) + half, np.maximum(-bias, 0)]) + (forward << forward_shift)

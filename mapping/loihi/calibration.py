@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mapping.graph import Coupling, EPGraph
+from mapping.graph import Activity, Coupling, EPGraph
 from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
 from mapping.loihi.integers import natural_exponent, quantise
 
@@ -28,7 +28,9 @@ class Record:
     """A coupling at work on calibration images: what it reads and makes in each direction.
 
     Attributes:
-        below: (N, C_in, H, W) states it reads. drive: (N, C_out, H', W') what it makes of them, pooled.
+        coupling: with its weights in floats.
+        below: (N, C_in, H, W) states it reads.
+        drive: (N, C_out, H', W') what it makes of them, pooled.
         above: (N, C_out, H', W') states it feeds back, unpooled; None where nothing is fed back.
     """
 
@@ -48,10 +50,10 @@ class Record:
         return convolve_transpose(self.above, weight - self.coupling.weight, self.coupling.padding)
 
 
-def record(graph: EPGraph) -> list[Record]:
-    """Records of all couplings, the readout last, from the graph's activity."""
-    states = [s[:IMAGES] for s in graph.activity.states]
-    below = (graph.activity.images[:IMAGES] - graph.mean[:, None, None]) / graph.scale[:, None, None]
+def record(graph: EPGraph, activity: Activity) -> list[Record]:
+    """Records of all couplings, the readout last, from what the network does on calibration images."""
+    states = [s[:IMAGES] for s in activity.states]
+    below = (activity.images[:IMAGES] - graph.mean[:, None, None]) / graph.scale[:, None, None]
     records = []
     for n, (coupling, state) in enumerate(zip(graph.couplings, states)):
         drive, winners = max_pool(convolve(below, coupling.weight, coupling.padding), coupling.pool)
@@ -75,7 +77,7 @@ def mean_error(record: Record, weight: np.ndarray) -> np.ndarray:
 
 def dequantise(integers: np.ndarray, exponent: int) -> np.ndarray:
     """The exact weights W 2^-q, float32."""
-    return np.float32(integers * 2.0**-exponent)
+    return (integers * 2.0**-exponent).astype(np.float32)
 
 
 def _squared_error(record: Record, bits: int, exponent: int) -> float:

@@ -55,7 +55,9 @@ def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
     _check_slopes(graph)
     place(graph, target)
     couplings, bits = (*graph.couplings, graph.readout), target.weight_bits
-    records = record(graph) if graph.activity else [None] * len(couplings)
+    records: list[Record | None] = [None] * len(couplings)
+    if graph.activity:
+        records = [*record(graph, graph.activity)]
     exponents = [best_exponent(r, bits) if r else natural_exponent(c.weight, bits)
                  for c, r in zip(couplings, records)]
     weights = [_Weights.of(c, bits, q, r) for c, q, r in zip(couplings, exponents, records)]
@@ -74,7 +76,7 @@ def _check_slopes(graph: EPGraph):
                           allowed="0.25, 0.5, 1, ...", remedy="train with a slope of 0.5, or rescale weights and bias")
 
 
-def _finest(graph: EPGraph, target: LoihiTarget, weights) -> LoihiProgram:
+def _finest(graph: EPGraph, target: LoihiTarget, weights: list[_Weights]) -> LoihiProgram:
     """The proven program with the most state bits, then input bits; the coarsest, unproven, if there is none."""
     for state_bits in STATE_BITS if target.state_bits is None else [target.state_bits]:
         for input_bits in INPUT_BITS:
@@ -84,7 +86,8 @@ def _finest(graph: EPGraph, target: LoihiTarget, weights) -> LoihiProgram:
     return program
 
 
-def _fit(graph: EPGraph, target: LoihiTarget, weights, state_bits: int, input_bits: int) -> LoihiProgram:
+def _fit(graph: EPGraph, target: LoihiTarget, weights: list[_Weights], state_bits: int,
+         input_bits: int) -> LoihiProgram:
     """The program for given bits, proven or not."""
     depth = len(graph.couplings)
     layers = tuple(_layer(graph, weights, n, state_bits, input_bits) for n in range(depth))
@@ -96,7 +99,7 @@ def _fit(graph: EPGraph, target: LoihiTarget, weights, state_bits: int, input_bi
     return LoihiProgram(target, graph, layers, readout, state_bits, input_bits, float(beta))
 
 
-def _layer(graph: EPGraph, weights, n: int, state_bits: int, input_bits: int) -> IntegerLayer:
+def _layer(graph: EPGraph, weights: list[_Weights], n: int, state_bits: int, input_bits: int) -> IntegerLayer:
     """Scales, shifts and bound of layer n: equations (10) to (12)."""
     own, coupling = weights[n], graph.couplings[n]
     above = weights[n + 1] if n + 1 < len(graph.couplings) else None
@@ -108,8 +111,9 @@ def _layer(graph: EPGraph, weights, n: int, state_bits: int, input_bits: int) ->
     forward_shift, shift = scale - drives[0], scale - drives[1]
     backward_shift = scale - drives[2] if above else 0
     bias = round_half_up((coupling.bias.astype(np.float64) - own.error) * 2.0**scale)
-    bound = accumulator_bound(input_reach(graph, n, own.sums, state_bits, input_bits), forward_shift,
-                              above and above.backward * (2**state_bits - 1), backward_shift, bias, 1 << shift >> 1)
+    backward = above.backward * (2**state_bits - 1) if above else None
+    bound = accumulator_bound(input_reach(graph, n, own.sums, state_bits, input_bits), forward_shift, backward,
+                              backward_shift, bias, 1 << shift >> 1)
     return IntegerLayer(coupling.name, own.integers, bias, own.exponent, scale, forward_shift,
                         backward_shift, shift, bound)
 

@@ -3,6 +3,8 @@
 One rounding rule everywhere: round half up, floor(x + 1/2), which for integers is an add and an arithmetic shift.
 """
 
+from typing import Any, TypeVar
+
 import numpy as np
 
 LOSSES = ("cross_entropy", "margin")   # what a nudge may pull towards: see simulators.relaxation.Nudge
@@ -12,15 +14,16 @@ GAP_BITS = 8      # the exponential is tabulated every 2^-8 ...
 _GAP_LIMIT = 16   # ... down to exp(-16), which rounds to 0
 EXPONENTIAL = np.floor(2.0**ERROR_BITS * np.exp(-np.arange((_GAP_LIMIT << GAP_BITS) + 1) / 2.0**GAP_BITS) + 0.5)
 EXPONENTIAL = EXPONENTIAL.astype(np.int64)
+A = TypeVar("A", bound=Any)   # a numpy array or a tensor: this package knows no torch
 LARGEST = 2**62   # integer that `round_half_up` gives
 
 
-def round_half_up(x: np.ndarray) -> np.ndarray:
+def round_half_up(x: np.ndarray | float) -> np.ndarray:
     """floor(x + 1/2) as int64, at most 2^62 in magnitude: what is larger fits no accumulator as 2^62 does not."""
     return np.clip(np.floor(np.asarray(x, np.float64) + 0.5), -LARGEST, LARGEST).astype(np.int64)
 
 
-def rescale(x, shift: int):
+def rescale(x: A, shift: int) -> A:
     """int64 array or tensor, below 2^61 in magnitude, times 2^-shift, rounded half up; a negative shift multiplies."""
     shift = min(shift, 62)   # which leaves nothing of x
     return (x + (1 << shift >> 1)) >> shift if shift > 0 else x << -shift

@@ -15,12 +15,14 @@ m is 1 where a site also hears its feedback part, else 0.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from mapping.graph import Coupling, EPGraph
 from mapping.loihi.limits import limit
 
+N = TypeVar("N", int, np.ndarray)
 SHARED, UNROLLED = "shared", "unrolled"
 
 
@@ -32,10 +34,10 @@ class Axis:
     first: np.ndarray
     last: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.taps)
 
-    def reads(self, start, stop):
+    def reads(self, start: N, stop: N) -> N:
         """Number of distinct sources of sites start .. stop-1, which may be arrays of the same shape."""
         return np.maximum(self.last[stop - 1] - self.first[start] + 1, 0)
 
@@ -73,11 +75,17 @@ class Part:
     """A grid of sites of one coupling.
 
     Attributes:
-        layer: the coupling's name. kind: "forward" or "feedback".
-        channels: channels of the sites; `sources`: channels of what they read.
-        rows, columns: geometry of the sites. kernel: k_h k_w.
-        neurons: neurons a site. hears: m of equation (20).
-        weight_bits, weights: as the target has them.
+        layer: the coupling's name.
+        kind: "forward" or "feedback", as reports call the backward direction.
+        channels: of the sites.
+        sources: channels of what they read.
+        rows: geometry of the sites.
+        columns: geometry of the sites.
+        kernel: k_h k_w.
+        neurons: a site.
+        hears: m of equation (20).
+        weight_bits: as the target has them.
+        weights: as the target holds them.
     """
 
     layer: str
@@ -92,7 +100,7 @@ class Part:
     weight_bits: int
     weights: str
 
-    def need(self, channels, rows: tuple, columns: tuple) -> Need:
+    def need(self, channels: int, rows: tuple[int, int], columns: tuple[int, int]) -> Need:
         """Equation (20) for a block of sites; `rows` and `columns` are (start, stop)."""
         taps = self.rows.taps[slice(*rows)].sum() * self.columns.taps[slice(*columns)].sum()
         sites = channels * (rows[1] - rows[0]) * (columns[1] - columns[0])

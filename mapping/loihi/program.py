@@ -9,7 +9,7 @@ the accumulator of layer n counted in 2^-E_n, E_n the finer of its two drives' s
 mapping.loihi.compile chooses q, p and p_in so that no accumulator can overflow (mapping.loihi.bound).
 """
 
-from collections.abc import Container
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar
 
@@ -131,8 +131,8 @@ class LoihiProgram(Program[LoihiTarget]):
     def dequantised(self) -> EPGraph:
         """The graph with its weights and biases as the integers have them, w = W 2^-q, b = B 2^-E."""
         def exact(coupling: Coupling, layer: IntegerLayer) -> Coupling:
-            return replace(coupling, weight=np.float32(layer.weight * 2.0**-layer.exponent),
-                           bias=np.float32(layer.bias * 2.0**-layer.scale))
+            return replace(coupling, weight=(layer.weight * 2.0**-layer.exponent).astype(np.float32),
+                           bias=(layer.bias * 2.0**-layer.scale).astype(np.float32))
 
         return replace(self.graph, couplings=tuple(map(exact, self.graph.couplings, self.layers)),
                        readout=exact(self.graph.readout, self.readout))
@@ -150,8 +150,8 @@ class LoihiProgram(Program[LoihiTarget]):
     @classmethod
     def unpack(cls, target: LoihiTarget, graph: EPGraph, arrays: Arrays, settings: dict[str, Any]) -> "LoihiProgram":
         rest, own = dict(settings), {known: key for key, known in _IN_FILE.items()}
-        layers = [IntegerLayer(**{own.get(key, key): value for key, value in row.items()},
-                               **{key: arrays[f"loihi.{row['name']}.{key}"] for key in ("weight", "bias")})
+        layers = [IntegerLayer(weight=arrays[f"loihi.{row['name']}.weight"], bias=arrays[f"loihi.{row['name']}.bias"],
+                               **{own.get(key, key): value for key, value in row.items()})
                   for row in rest.pop("layers")]
         return cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
 
@@ -160,8 +160,8 @@ class LoihiProgram(Program[LoihiTarget]):
         return isinstance(target, LoihiTarget) and target.name != "lava:float"
 
     @classmethod
-    def layout(cls, target: LoihiTarget, weights: Weights, settings: LoihiSettings,
-               present: Container[str]) -> Layout:
+    def layout(cls, target: LoihiTarget, weights: Weights, settings: Any,
+               present: Collection[str]) -> Layout:
         names = [row.name for row in settings.layers]
         if names != list(weights) or target.state_bits not in (None, settings.state_bits):
             raise ValueError("layers or state bits that are not those of network and target")

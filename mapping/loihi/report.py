@@ -1,15 +1,19 @@
 """The mapping reports of a Loihi program: its integers, layer by layer, and where they go on cores and chips."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
 from mapping.errors import Refusal
+from mapping.graph import EPGraph
 from mapping.loihi.bound import ACCUMULATOR_LIMIT
 from mapping.loihi.limits import LIMITS_VERSION, limit
 from mapping.loihi.parts import SHARED, UNROLLED
 from mapping.loihi.placement import Block, Placement, place
+from mapping.loihi.target import LoihiTarget
 from mapping.program import Table
 
 INTEGER_COLUMNS = ("layer", "processes", "weights", "weight bits", "used", "state bits", "weight exponent",
@@ -29,7 +33,43 @@ PLACEMENT_NOTES = (
 )
 
 
-def integer_table(program) -> Table:
+class Layer(Protocol):
+    """What the report says of a `mapping.loihi.program.IntegerLayer`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weight(self) -> np.ndarray: ...
+    @property
+    def exponent(self) -> int: ...
+    @property
+    def scale(self) -> int: ...
+    @property
+    def shift(self) -> int: ...
+    @property
+    def bound(self) -> int: ...
+
+
+class IntegerProgram(Protocol):
+    """What the reports need of a `mapping.loihi.program.LoihiProgram`, which imports them."""
+
+    @property
+    def target(self) -> LoihiTarget: ...
+    @property
+    def graph(self) -> EPGraph: ...
+    @property
+    def layers(self) -> Sequence[Layer]: ...
+    @property
+    def readout(self) -> Layer: ...
+    @property
+    def state_bits(self) -> int: ...
+    @property
+    def input_bits(self) -> int: ...
+    @property
+    def largest_beta(self) -> float: ...
+
+
+def integer_table(program: IntegerProgram) -> Table:
     """The integers of a `LoihiProgram`: bits, exponents, and bounds against what is allowed."""
     bits, rows = program.target.weight_bits, []
     names = [f"{c.name}, {p.name}" for c, p in zip(program.graph.couplings, program.graph.populations)]
@@ -46,7 +86,7 @@ def used_bits(weight: np.ndarray, bits: int) -> int:
     return 1 if bits == 1 else int(np.abs(weight.astype(np.int64)).max()).bit_length() + 1
 
 
-def placement_table(program) -> Table:
+def placement_table(program: IntegerProgram) -> Table:
     """Every part of a `LoihiProgram`: what it takes, on how many cores, and the verdict."""
     placement = place(program.graph, program.target)
     parts = dict.fromkeys((b.layer, b.part) for b in placement.blocks)
@@ -84,7 +124,7 @@ def _row(layer: str, part: str, blocks: tuple[Block, ...]) -> tuple:
             limit("memory a core") // 1024, len({b.core for b in blocks}))
 
 
-def _other_way(program) -> str:
+def _other_way(program: IntegerProgram) -> str:
     """What the other way to hold convolution weights would take."""
     other = UNROLLED if program.target.weights == SHARED else SHARED
     try:

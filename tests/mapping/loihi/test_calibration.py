@@ -39,7 +39,7 @@ def torch_errors(graph, n, weight):
 def test_the_exponent_kept_has_the_least_squared_error_in_both_directions(seed, bits):
     graph = random_chain(seed)
     graph = replace(graph, activity=random_activity(graph, seed))
-    for n, (coupling, found) in enumerate(zip(graph.couplings, record(graph))):
+    for n, (coupling, found) in enumerate(zip(graph.couplings, record(graph, graph.activity))):
         natural, costs = natural_exponent(coupling.weight, bits), {}
         for q in range(natural - COARSER * (bits == 1), natural + FINER + 1):
             weight = np.float32(quantise(coupling.weight, bits, q) * 2.0**-q)
@@ -60,7 +60,7 @@ def test_corrected_biases_leave_no_mean_error_in_any_channel(seed, bits):
     mapped = program.dequantised()
     couplings = ((*graph.couplings, graph.readout), (*mapped.couplings, mapped.readout))
     layers = (*program.layers, program.readout)
-    for found, exact, rounded, layer in zip(record(graph), *couplings, layers):
+    for found, exact, rounded, layer in zip(record(graph, graph.activity), *couplings, layers):
         drift = found.forward_error(rounded.weight).mean((0, 2, 3)) + rounded.bias - exact.bias
         assert np.abs(drift).max() <= 2.0**-layer.scale / 2 + 1e-5
 
