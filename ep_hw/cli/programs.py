@@ -44,7 +44,7 @@ def why(context: typer.Context,
         seed: Annotated[int, seeded("of the read noise")] = 0,
         out: Annotated[Path | None, placed("folder for why.json and a plot of the gap")] = None,
         data_root: DataRoot = None):
-    """Name the first time step and layer at which two machines part, which cause explains it, and any fault."""
+    """Name the first time step and layer at which two machines diverge, which cause explains it, and any fault."""
     from ep_hw import load
     from ep_hw.data.registry import load_data
     from ep_hw.data.source import DataSource

@@ -1,4 +1,4 @@
-"""Why two machines differ: where they part, which rung's cause adds how much, and whether it may.
+"""Why two machines differ: where they diverge, how much each rung's cause adds, and whether that is allowed.
 
     explanation = explain(net.lower(), first, second, images)     # programs; print(explanation.sentence())
 """

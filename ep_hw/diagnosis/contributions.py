@@ -1,6 +1,6 @@
-"""What each rung adds to the gap, from the same states: a window of time steps taken once on every machine.
+"""How much each rung adds to the gap: every machine takes the same window of time steps from the same states.
 
-The first machine relaxes to the start of the sweep in which the two part; every machine of the path then takes the
+The first machine relaxes to the start of the sweep in which the two diverge; every machine of the path then takes the
 window from there. With s_k the states of machine k at the window's end, d_k = s_k - s_{k-1} is the part of rung k,
 
     s_K - s_0 = sum_k d_k,    share_k = <d_k, s_K - s_0> / |s_K - s_0|^2,    sum_k share_k = 1          (1)
@@ -8,9 +8,9 @@ window from there. With s_k the states of machine k at the window's end, d_k = s
 
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
-from ep_hw.diagnosis.parting import Parting, reads
+from ep_hw.diagnosis.divergence import Divergence, States, read_noise
 from ep_hw.evaluation.rungs import Step
 from mapping.program import Table
 from simulators.machine import Machine
@@ -19,12 +19,14 @@ from simulators.relaxation import period_of
 
 @dataclass(frozen=True)
 class Contribution:
-    """One rung's part.
+    """One rung's part of the gap.
 
     Attributes:
-        cause, before, after: what changes from which machine to which.
+        cause: the rung's cause of error.
+        before: the machine before the step.
+        after: the machine after it.
         gaps: root mean square of d_k in each layer, in units of the state.
-        share: equation (1) at the layer where the machines part.
+        share: equation (1) at the layer where the machines diverge.
         changed: predictions that this rung changes at the end of whole relaxations.
     """
 
@@ -41,36 +43,45 @@ class Window:
     """Where the machines are compared from the same states.
 
     Attributes:
-        start: time steps that the first machine took alone. steps: time steps that all machines take.
+        start: time steps that the first machine took alone.
+        steps: time steps that all machines take.
         states: the first machine's at the start; None for zeros.
     """
 
     start: int
     steps: int
-    states: tuple[torch.Tensor, ...] | None
+    states: States | None
 
 
-def window_of(parting: Parting, machine: Machine, images, seed: int) -> Window:
-    """The sweep in which the machines part; the first sweep where they do not.
+def window_of(divergence: Divergence, machine: Machine, images: Tensor, seed: int) -> Window:
+    """The sweep in which the machines diverge; the first sweep where they do not.
 
     Args:
+        divergence: of the two machines.
         machine: the first of the two.
+        images: that were compared.
+        seed: of the read noise.
     """
     period = period_of(machine.graph.schedule)
-    start = 0 if parting.place is None else (parting.place[0] - 1) // period * period
-    states = machine.relax(images, start, generator=reads(seed)).states if start else None
+    start = 0 if divergence.place is None else (divergence.place[0] - 1) // period * period
+    states = machine.relax(images, start, generator=read_noise(seed)).states if start else None
     return Window(start, period, states)
 
 
-def contributions(steps: list[Step], machines: list[Machine], images, window: Window, layer: int,
+def contributions(steps: list[Step], machines: list[Machine], images: Tensor, window: Window, layer: int,
                   seed: int) -> list[Contribution]:
-    """What each step of a path adds, from the first machine to the last.
+    """How much each step of a path adds, from the first machine to the last.
 
     Args:
-        machines: one more than steps. layer: where the machines part, from 0.
+        steps: of the path.
+        machines: one more than steps.
+        images: (B, C, H, W) in [0, 1].
+        window: in which they are compared.
+        layer: where the machines diverge, from 0.
+        seed: of the read noise.
     """
-    ends = [m.relax(images, window.steps, states=window.states, generator=reads(seed)).states for m in machines]
-    predictions = [m.relax(images, generator=reads(seed)).prediction for m in machines]
+    ends = [m.relax(images, window.steps, states=window.states, generator=read_noise(seed)).states for m in machines]
+    predictions = [m.relax(images, generator=read_noise(seed)).prediction for m in machines]
     whole = ends[-1][layer] - ends[0][layer]
     rows = []
     for k, step in enumerate(steps):

@@ -1,29 +1,36 @@
-"""Findings: what a rung's cause may do to a layer, and what it did."""
+"""Findings: how far a rung's cause may change a quantity of a layer, and how far it did."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ep_hw.diagnosis.divergence import States
 from mapping.graph import Coupling, EPGraph
 from mapping.program import Table
 from simulators.machine import Machine
 from simulators.reference import FloatSubstrate, ReferenceMachine
 from simulators.relaxation import period_of, relax
 
+Fault = str | Callable[[], str | None]   # in words, or what finds them; None for none that is known
 UNNAMED = "no known fault explains it"
 _SWEEPS = 2   # taken before a machine is probed: states are busy, and not yet at rest
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One quantity of one layer of one rung, against its allowance.
+    """One quantity of one layer of one rung, against the most that is allowed.
 
     Attributes:
-        rung: the machine. layer: coupling or population. quantity: what was measured, with its unit.
-        measured, allowed: in that unit.
-        fault: what is wrong, in words; empty where the quantity is what its cause may make of it.
+        rung: the machine.
+        layer: coupling or population.
+        quantity: that was measured, with its unit.
+        measured: in that unit.
+        allowed: in that unit.
+        fault: the error in words; empty where the quantity is within its allowance.
     """
 
     rung: str
@@ -38,10 +45,13 @@ class Finding:
         return f"{self.layer} of {self.rung}: {self.fault}"
 
 
-def judged(rung: str, layer: str, quantity: str, measured: float, allowed: float, name=lambda: None) -> Finding:
-    """A finding; where the measure is beyond its allowance, `name` is asked which fault explains it."""
-    fault = "" if measured <= allowed else name() or f"{quantity} {measured:.3g}, allowed {allowed:.3g}; {UNNAMED}"
-    return Finding(rung, layer, quantity, float(measured), float(allowed), fault)
+def judged(rung: str, layer: str, quantity: str, measured: float, allowed: float, fault: Fault = "") -> Finding:
+    """A finding; the fault explains a measure beyond its allowance."""
+    if measured <= allowed:
+        return Finding(rung, layer, quantity, float(measured), float(allowed))
+    known = fault if isinstance(fault, str) else fault()
+    return Finding(rung, layer, quantity, float(measured), float(allowed),
+                   known or f"{quantity} {measured:.3g}, allowed {allowed:.3g}; {UNNAMED}")
 
 
 def finding_table(findings: list[Finding]) -> Table:
@@ -58,68 +68,76 @@ def finding_table(findings: list[Finding]) -> Table:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What every rung is examined on.
+    """The network and the images that every rung is examined with.
 
     Attributes:
-        graph: the network as it was lowered. images: (B, C, H, W). seed: of the read noise.
+        graph: the network as it was lowered.
+        images: (B, C, H, W) in [0, 1].
+        seed: of the read noise.
     """
 
     graph: EPGraph
-    images: torch.Tensor
+    images: Tensor
     seed: int
 
     @cached_property
-    def states(self) -> tuple[torch.Tensor, ...]:
+    def states(self) -> States:
         """The reference's states after a few sweeps."""
         steps = _SWEEPS * period_of(self.graph.schedule)
         return ReferenceMachine(self.graph).relax(self.images, steps).states
 
     @property
-    def starts(self) -> tuple[tuple[torch.Tensor, ...], ...]:
-        """States to start a step from: rest, where the image decides, and busy ones, where feedback does too."""
+    def starts(self) -> tuple[States, ...]:
+        """States to start a step from: zeros, where only the image drives, and busy ones, where feedback does too."""
         return tuple(map(torch.zeros_like, self.states)), self.states
 
     @property
     def layers(self) -> tuple[Coupling, ...]:
-        """The couplings from the image upwards, then the readout."""
+        """The couplings from the image to the top, then the readout."""
         return (*self.graph.couplings, self.graph.readout)
 
 
-def exact_step(graph: EPGraph, images, states) -> tuple[torch.Tensor, ...]:
-    """Equations (1) to (3) of mapping.graph in float64: one synchronous step from given states."""
+def exact_step(graph: EPGraph, images: Tensor, states: States) -> States:
+    """Equations (1) to (3) of `mapping.graph` in float64: one synchronous step from given states."""
     substrate = FloatSubstrate.of(graph, dtype=torch.float64)
     return relax(substrate, images.double(), schedule="synchronous", steps=1,
                  states=[s.double() for s in states]).states
 
 
-def step_findings(rung: str, machine: Machine, graph: EPGraph, images, starts, allowed, *, top: float = 1.0,
-                  name=lambda: None) -> list[Finding]:
+def step_findings(rung: str, machine: Machine, graph: EPGraph, images: Tensor, starts: Sequence[States],
+                  allowed: Sequence[float], *, top: float = 1.0, fault: Fault = "") -> list[Finding]:
     """A synchronous step of a machine against the exact one of a graph, from the start where they differ most.
 
     Args:
-        starts: states to step from. allowed: largest gap of each layer. top: largest state that the machine has.
-        name: asked which fault explains a larger gap.
+        rung: the machine's name.
+        machine: that takes the step.
+        graph: whose exact step it should be.
+        images: (B, C, H, W) in [0, 1].
+        starts: states to step from.
+        allowed: largest gap of each layer.
+        top: largest state that the machine has.
+        fault: that explains a larger gap.
     """
-    def gaps(states):
+    def gaps(states: States) -> list[float]:
         end = machine.relax(images, 1, states=states, schedule="synchronous").states
         return [largest(a - b.clamp(max=top)) for a, b in zip(end, exact_step(graph, images, states))]
 
     worst = max(map(gaps, starts), key=lambda measured: max(g / a for g, a in zip(measured, allowed)))
-    return [judged(rung, population.name, "gap of a step to the exact one", gap, most, name)
+    return [judged(rung, population.name, "gap of a step to the exact one", gap, most, fault)
             for population, gap, most in zip(graph.populations, worst, allowed)]
 
 
-def largest(difference) -> float:
+def largest(difference: Tensor | np.ndarray) -> float:
     """Largest magnitude of an array or tensor."""
     return float(np.abs(np.asarray(difference)).max())
 
 
 def different_network(rung: str, graph: EPGraph, scene: Scene) -> list[Finding]:
-    """What a program's own copy of the network has that the network has not."""
+    """Differences between a program's own copy of the network and the network."""
     findings = [judged(rung, "network", "schedule", float(graph.schedule != scene.graph.schedule), 0,
-                       lambda: f"its schedule is {graph.schedule}, the network's is {scene.graph.schedule}")]
+                       f"its schedule is {graph.schedule}, the network's is {scene.graph.schedule}")]
     slopes = [abs(ours.slope - wanted.slope) for ours, wanted in zip(graph.populations, scene.graph.populations)]
     for ours, wanted, slope in zip((*graph.couplings, graph.readout), scene.layers, [*slopes, 0.0]):
         gap = max(largest(ours.weight - wanted.weight), largest(ours.bias - wanted.bias), slope)
-        findings.append(judged(rung, ours.name, "network", gap, 0, lambda: "it was compiled from another network"))
+        findings.append(judged(rung, ours.name, "network", gap, 0, "it was compiled from another network"))
     return findings

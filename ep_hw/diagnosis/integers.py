@@ -1,4 +1,4 @@
-"""What the Loihi rungs may do, from the integers themselves.
+"""Expectations of the Loihi rungs, from the integers themselves.
 
     weights   W is the integer of the program's bits nearest to w 2^q; B is b 2^E, rounded, or corrected by no more
               than the errors of the weights can do                                                           (1)
@@ -7,36 +7,39 @@
     Lava      exactly what the twin computes                                                                  (3)
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
+from ep_hw.diagnosis.divergence import States, traced
 from ep_hw.diagnosis.finding import Finding, Scene, different_network, judged, largest, step_findings
 from ep_hw.diagnosis.transformations import explain_weights
 from ep_hw.diagnosis.variants import EXACT, model_of, moves, reproduce
-from ep_hw.evaluation.rungs import Rung
-from mapping.graph import Coupling
+from mapping.graph import Coupling, EPGraph
 from mapping.loihi.integers import quantise, round_half_up
 from mapping.loihi.program import IntegerLayer, LoihiProgram
+from mapping.program import Program
 from simulators.loihi.grid import on_grid
-from simulators.machine import Machine
+from simulators.machine import InProcessMachine, Machine
 from simulators.relaxation import period_of
 
 _FLOAT32 = 1e-5   # of a step in float32: resolution times the number of summands
 
 
-def integer_weights(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+def integer_weights(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
     """Equation (1) for the weights, and the float machine that runs them."""
-    program = rung.program
-    findings = different_network(rung.name, program.graph, scene)
-    for n, (layer, coupling) in enumerate(zip(_layers(program), scene.layers)):
-        others = [c for i, c in enumerate(scene.layers) if i != n]
-        findings.append(_weights(rung.name, layer, coupling, others, program.target.weight_bits))
-    return _and_a_step(findings, rung, machine, scene, program.dequantised(), [_FLOAT32] * len(program.layers))
+    rung = str(program.target)
+    findings = different_network(rung, program.graph, scene)
+    for layer, coupling in zip(_layers(program), scene.layers):
+        others = [other for other in scene.layers if other is not coupling]
+        findings.append(_weights(rung, layer, coupling, others, program.target.weight_bits))
+    return _and_a_step(findings, program, machine, scene, program.dequantised(), [_FLOAT32] * len(program.layers))
 
 
-def _weights(rung: str, layer: IntegerLayer, coupling: Coupling, others, bits: int) -> Finding:
-    def project(w):
+def _weights(rung: str, layer: IntegerLayer, coupling: Coupling, others: Sequence[Coupling], bits: int) -> Finding:
+    def project(w: np.ndarray) -> np.ndarray:
         return quantise(w, bits, layer.exponent)
 
     exact = coupling.weight.astype(np.float64) * 2.0**layer.exponent
@@ -48,76 +51,77 @@ def _weights(rung: str, layer: IntegerLayer, coupling: Coupling, others, bits: i
                                           others=[(c.name, c.weight) for c in others]))
 
 
-def integer_states(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+def integer_states(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
     """Equations (1) for biases and (2)."""
-    program = rung.program
-    findings = [_bias(rung.name, program, n, coupling) for n, coupling in enumerate(scene.layers)]
-    findings += [f for n in range(len(program.layers)) for f in _shifts(rung.name, program, n)]
-    corrected = [replace(c, bias=np.float32(layer.bias * 2.0**-layer.scale))
+    findings = [_bias(program, n, coupling) for n, coupling in enumerate(scene.layers)]
+    findings += [f for n in range(len(program.layers)) for f in _shifts(program, n)]
+    corrected = [replace(c, bias=(layer.bias * 2.0**-layer.scale).astype(np.float32))
                  for c, layer in zip(program.dequantised().couplings, program.layers)]
     graph = replace(program.dequantised(), couplings=tuple(corrected))
-    return _and_a_step(findings, rung, machine, scene, graph, _rounding(program, graph))
+    return _and_a_step(findings, program, machine, scene, graph, _rounding(program, graph))
 
 
-def rounded_states(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+def rounded_states(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
     """Equation (2) where weights are floats."""
-    graph = rung.program.graph
-    return _and_a_step(different_network(rung.name, graph, scene), rung, machine, scene, graph,
-                       _rounding(rung.program, graph))
+    graph = program.graph
+    return _and_a_step(different_network(str(program.target), graph, scene), program, machine, scene, graph,
+                       _rounding(program, graph))
 
 
-def delta_threshold(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+def delta_threshold(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
     """A population keeps back no change larger than the threshold, and none once it is zero."""
-    program, findings = rung.program, []
+    assert isinstance(machine, InProcessMachine), "the twin runs in this process"
+    findings = []
     for n, (states, population) in enumerate(zip(scene.states, program.graph.populations)):
         state = states * 2**program.state_bits
         sent = state.flip(1)   # any other states of the right shape
         kept = (state - machine.substrate.emit(n, state, sent)).abs().max()
-        findings.append(judged(rung.name, population.name, "change held back, units of 2^-p", kept,
-                               program.delta_threshold))
+        findings.append(judged(str(program.target), population.name, "change held back, units of 2^-p", kept,
+                               program.delta_threshold or 0))
     return findings
 
 
-def lava_processes(rung: Rung, machine: Machine, below: Machine, scene: Scene) -> list[Finding]:
+def lava_processes(program: Program, machine: Machine, scene: Scene) -> list[Finding]:
     """Equation (3): a sweep from the same states on Lava and on its model, the first difference judged."""
-    program, period = rung.program, period_of(scene.graph.schedule)
-    integer = isinstance(program, LoihiProgram)
-    allowed = 0.0 if integer else EXACT
-    starts = [on_grid(program, start) for start in scene.starts] if integer else scene.starts
+    rung, period, allowed = str(program.target), period_of(scene.graph.schedule), EXACT
+    starts: Sequence[States] = scene.starts
+    if isinstance(program, LoihiProgram):
+        starts, allowed = [on_grid(program, start) for start in scene.starts], 0.0
     for states in starts:
         gaps, logits = _sweep_gaps(machine, model_of(program), scene.images, states, period)
         first = next((step for step in gaps if max(step) > allowed), gaps[-1])
         if max(*first, logits) > allowed:
-            return _process_fault(rung, machine, scene, starts, [*first, logits])
-    return [Finding(rung.name, layer, "gap to the model", gap, allowed)
+            return _process_fault(program, machine, scene, starts, [*first, logits])
+    return [Finding(rung, layer, "gap to the model", gap, allowed)
             for layer, gap in zip(_populations(program), [*first, logits])]
 
 
-def _process_fault(rung: Rung, machine: Machine, scene: Scene, starts, gaps: list[float]) -> list[Finding]:
+def _process_fault(program: Program, machine: Machine, scene: Scene, starts: Sequence[States],
+                   gaps: list[float]) -> list[Finding]:
     """The fault that explains a gap; without one, the layers that have it."""
-    found = reproduce(rung.program, machine, scene.images, starts, scene.graph.schedule) or _out_of_turn(
-        rung.program, machine, scene.images, starts[-1])
-    if found:
-        return [Finding(rung.name, found[0], "gap to the model", max(gaps), 0.0, found[1])]
-    return [judged(rung.name, layer, "gap to the model", gap, 0.0)
-            for layer, gap in zip(_populations(rung.program), gaps)]
+    rung = str(program.target)
+    if variant := reproduce(program, machine, scene.images, starts, scene.graph.schedule, built_in=True):
+        return [Finding(rung, variant.layer, "gap to the model", max(gaps), 0.0, variant.fault)]
+    if out_of_turn := _out_of_turn(program, machine, scene.images, starts[-1]):
+        layer, fault = out_of_turn
+        return [Finding(rung, layer, "gap to the model", max(gaps), 0.0, fault)]
+    return [judged(rung, layer, "gap to the model", gap, 0.0) for layer, gap in zip(_populations(program), gaps)]
 
 
-def _populations(program) -> list[str]:
+def _populations(program: Program) -> list[str]:
     return [*(p.name for p in program.graph.populations), "readout"]
 
 
-def _sweep_gaps(machine, model, images, states, steps: int) -> tuple[list[list[float]], float]:
+def _sweep_gaps(machine: Machine, model: Machine, images: Tensor, states: States,
+                steps: int) -> tuple[list[list[float]], float]:
     """Largest gap of each layer after each step, and of the logits at the end, relative to the largest logit."""
-    traces = [], []
-    ends = [m.relax(images, steps, states=states, trace=lambda t, now, trace=trace: trace.append(now))
-            for m, trace in zip((machine, model), traces)]
-    gaps = [[largest(a - b) for a, b in zip(*pair)] for pair in zip(*traces)]
-    return gaps, largest(ends[0].logits - ends[1].logits) / max(largest(ends[1].logits), 1e-9)
+    (end, seen), (honest, wanted) = (traced(m, images, steps, states=states) for m in (machine, model))
+    gaps = [[largest(a - b) for a, b in zip(*pair)] for pair in zip(seen, wanted)]
+    return gaps, largest(end.logits - honest.logits) / max(largest(honest.logits), 1e-9)
 
 
-def _out_of_turn(program, machine: Machine, images, states) -> tuple[str, str] | None:
-    """A population that changes in another step than its model."""
+def _out_of_turn(program: Program, machine: Machine, images: Tensor, states: States) -> tuple[str, str] | None:
+    """A population that changes in other steps than its model does, and the fault in words."""
     steps = 2 * period_of(machine.graph.schedule)
     seen, wanted = (moves(m, images, states, steps) for m in (machine, model_of(program)))
     for n, population in enumerate(program.graph.populations):
@@ -127,13 +131,13 @@ def _out_of_turn(program, machine: Machine, images, states) -> tuple[str, str] |
     return None
 
 
-def _bias(rung: str, program: LoihiProgram, n: int, coupling: Coupling) -> Finding:
+def _bias(program: LoihiProgram, n: int, coupling: Coupling) -> Finding:
     layer = _layers(program)[n]
     unit = 2.0**-layer.scale
     bias = coupling.bias.astype(np.float64)
     off = np.abs(layer.bias * unit - bias)
 
-    def project(b):
+    def project(b: np.ndarray) -> np.ndarray:
         return round_half_up(b / unit)
 
     wrong = layer.bias != project(bias)
@@ -141,7 +145,7 @@ def _bias(rung: str, program: LoihiProgram, n: int, coupling: Coupling) -> Findi
                             noun="biases") if wrong.any() else None
     allowed = unit / 2 + (0 * off if known else _correction(program, n, coupling))
     worst = (off / allowed).argmax()
-    return judged(rung, coupling.name, "bias error", off[worst], allowed[worst], lambda: known)
+    return judged(str(program.target), coupling.name, "bias error", off[worst], allowed[worst], lambda: known)
 
 
 def _column(values: np.ndarray) -> np.ndarray:
@@ -150,7 +154,7 @@ def _column(values: np.ndarray) -> np.ndarray:
 
 def _correction(program: LoihiProgram, n: int, coupling: Coupling) -> np.ndarray:
     """(C_out,) most that the errors of the weights can do to the drives of a population, states being at most 1."""
-    def error(layer, weight):
+    def error(layer: IntegerLayer, weight: np.ndarray) -> np.ndarray:
         return np.abs(layer.weight * 2.0**-layer.exponent - weight)
 
     graph = program.graph
@@ -163,47 +167,50 @@ def _correction(program: LoihiProgram, n: int, coupling: Coupling) -> np.ndarray
     return forward + feedback
 
 
-def _shifts(rung: str, program: LoihiProgram, n: int) -> list[Finding]:
+def _shifts(program: LoihiProgram, n: int) -> list[Finding]:
     layer, population = program.layers[n], program.graph.populations[n]
     below = program.input_bits if n == 0 else program.state_bits
     slope_bits = int(np.log2(population.slope))
-    up = layer.scale - layer.exponent - below
+    forward = layer.scale - layer.exponent - below
     wanted = {"shift": (layer.scale - program.state_bits - slope_bits, "shift to the state", "states are 2^{} times"),
-              "forward_shift": (up, "shift of the forward drive", "forward drives are 2^{} times")}
+              "forward_shift": (forward, "shift of the forward drive", "forward drives are 2^{} times")}
     if n + 1 < len(program.layers):
-        own = layer.scale - program.layers[n + 1].exponent - program.state_bits
-        wanted["backward_shift"] = own, "shift of the feedback", "feedback drives are 2^{} times"
-    return [_shift(rung, layer, field, *rest) for field, rest in wanted.items()]
+        backward = layer.scale - program.layers[n + 1].exponent - program.state_bits
+        wanted["backward_shift"] = backward, "shift of the feedback", "feedback drives are 2^{} times"
+    return [_shift(str(program.target), layer, field, *rest) for field, rest in wanted.items()]
 
 
 def _shift(rung: str, layer: IntegerLayer, field: str, expected: int, words: str, effect: str) -> Finding:
     k = getattr(layer, field) - expected
     power = -k if field == "shift" else k
     return judged(rung, layer.name, f"{words}, bits off", abs(k), 0,
-                  lambda: f"its {words} is off by {k:+d}: its {effect.format(power)} what they should be")
+                  f"its {words} is off by {k:+d}: its {effect.format(power)} what they should be")
 
 
-def _rounding(program: LoihiProgram, graph) -> list[float]:
+def _rounding(program: LoihiProgram, graph: EPGraph) -> list[float]:
     """Equation (2): largest deviation of a step's states in each layer, from an exact step of `graph`."""
     half = 2.0 ** -(program.state_bits + 1) + _FLOAT32
     first = graph.populations[0].slope * np.abs(graph.couplings[0].weight).sum((1, 2, 3)).max()
     return [half + (first * 2.0 ** -(program.input_bits + 1) if n == 0 else 0) for n in range(len(graph.couplings))]
 
 
-def _and_a_step(findings, rung: Rung, machine: Machine, scene: Scene, graph, allowed) -> list[Finding]:
+def _and_a_step(findings: list[Finding], program: LoihiProgram, machine: Machine, scene: Scene, graph: EPGraph,
+                allowed: Sequence[float]) -> list[Finding]:
     """The findings and, where the program is without fault, those of a step that its machine takes."""
     if any(f.fault for f in findings):
         return findings
-    program, starts, top = rung.program, scene.starts, 1.0
+    starts: Sequence[States] = scene.starts
+    top = 1.0
     if program.target.quantises_states:
-        starts, top = [on_grid(program, states) for states in starts], program.top * 2.0**-program.state_bits
-    return findings + step_findings(rung.name, machine, graph, scene.images, starts, allowed, top=top,
-                                    name=lambda: _machine_fault(rung, machine, scene, starts))
+        starts = [on_grid(program, states) for states in starts]
+        top = program.top * 2.0**-program.state_bits
+    return findings + step_findings(str(program.target), machine, graph, scene.images, starts, allowed, top=top,
+                                    fault=lambda: _machine_fault(program, machine, scene, starts))
 
 
-def _machine_fault(rung: Rung, machine: Machine, scene: Scene, starts) -> str | None:
-    found = reproduce(rung.program, machine, scene.images, starts, "synchronous", schedule="synchronous")
-    return found and f"{found[1]} (in {found[0]}, where it runs; the program is right)"
+def _machine_fault(program: LoihiProgram, machine: Machine, scene: Scene, starts: Sequence[States]) -> str | None:
+    variant = reproduce(program, machine, scene.images, starts, "synchronous")
+    return f"{variant.fault} (in {variant.layer}, where it runs; the program is right)" if variant else None
 
 
 def _layers(program: LoihiProgram) -> tuple[IntegerLayer, ...]:

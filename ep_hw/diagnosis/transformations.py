@@ -1,39 +1,38 @@
 """Known faults of weights, as small named transformations, and the search for the one that explains an array.
 
-Let w be what an array should hold and v what it holds, both (C_out, C_in, k_h, k_w). Where v is not w, some kernels
-(o, i) are wrong. A transformation T explains them when
+Let an array that should hold w hold v, both (C_out, C_in, k_h, k_w), and let `project` round as an honest compiler
+does, to integers or to conductance levels. Where v is not project(w), some kernels (o, i) are wrong. A transformation
+T explains them when
 
-    |v - project(T(w))| <= ACCEPTED |project(T(w)) or w|    over the wrong kernels                          (1)
-
-`project` being what an honest compiler makes of a weight (rounding to integers or to conductance levels).
+    |v - project(T(w))| <= ACCEPTED max(|project(T(w))|, |v|)    over the wrong kernels                     (1)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 ACCEPTED = 0.02
 _FEW = 3   # channels that a sentence lists
 
-Project = Callable[[np.ndarray], np.ndarray]
+Transform = Callable[[np.ndarray], np.ndarray]
 
 
-def _exchanged(w):
+def _exchanged(w: np.ndarray) -> np.ndarray:
     """Inputs and outputs exchanged; as it is where the layer is not square."""
     return w.swapaxes(0, 1) if w.shape[0] == w.shape[1] else w
 
 
-def _transposed(w):
+def _transposed(w: np.ndarray) -> np.ndarray:
     return w.swapaxes(2, 3) if w.shape[2] == w.shape[3] else w
 
 
-def _scaled(power: int):
+def _scaled(power: int) -> Transform:
     return lambda w: w * 2.0**power
 
 
 SCALES = {f"times {2.0**k:g} (an exponent off by {abs(k)})": _scaled(k) for k in (-4, -3, -2, -1, 1, 2, 3, 4)}
-GENERAL = {"lost (all zero)": np.zeros_like, "with the sign inverted": np.negative, **SCALES}
-SPATIAL = {
+GENERAL: dict[str, Transform] = {"lost (all zero)": np.zeros_like, "with the sign inverted": np.negative, **SCALES}
+SPATIAL: dict[str, Transform] = {
     "flipped left to right": lambda w: w[..., ::-1],
     "flipped upside down": lambda w: w[..., ::-1, :],
     "turned by 180 degrees": lambda w: w[..., ::-1, ::-1],
@@ -41,18 +40,21 @@ SPATIAL = {
     "transposed in space": _transposed,
     "with inputs and outputs exchanged": _exchanged,
 }
-WEIGHT_FAULTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {**SPATIAL, **GENERAL}
-BIAS_FAULTS: dict[str, Callable[[np.ndarray], np.ndarray]] = GENERAL
+WEIGHT_FAULTS: dict[str, Transform] = {**SPATIAL, **GENERAL}
+BIAS_FAULTS: dict[str, Transform] = GENERAL
 
 
-def explain_weights(wanted: np.ndarray, held: np.ndarray, project: Project, wrong: np.ndarray, *,
-                    noun: str = "weights", others=()) -> str | None:
-    """A sentence's end that says what `held` is, e.g. "its weights are the checkpoint's, flipped left to right".
+def explain_weights(wanted: np.ndarray, held: np.ndarray, project: Transform, wrong: np.ndarray, *,
+                    noun: str = "weights", others: Iterable[tuple[str, np.ndarray]] = ()) -> str | None:
+    """The end of a sentence that says what an array holds: "its weights are the checkpoint's, flipped left to right".
 
     Args:
-        wanted: (C_out, C_in, k_h, k_w). held: the same shape, in the units that `project` gives.
+        wanted: (C_out, C_in, k_h, k_w) that it should hold.
+        held: that it holds, of the same shape, in the units of `project`.
+        project: rounds as an honest compiler does.
         wrong: (C_out, C_in), bool: kernels that are not what they should be.
-        others: (name, array) of other layers of equal shape, whose weights may stand here instead.
+        noun: "weights" or "biases".
+        others: (name, array) of other layers, whose weights may stand here instead.
     """
     faults = WEIGHT_FAULTS if noun == "weights" else BIAS_FAULTS
     of = _extent(wrong)
@@ -65,16 +67,16 @@ def explain_weights(wanted: np.ndarray, held: np.ndarray, project: Project, wron
     return _stuck(held, wrong, noun, of) or _moved(project(wanted), held, noun)
 
 
-def _fits(held, expected, wrong) -> bool:
+def _fits(held: np.ndarray, expected: np.ndarray, wrong: np.ndarray) -> bool:
     """Equation (1)."""
     if expected.shape != held.shape:
         return False
     size = max(np.linalg.norm(expected[wrong]), np.linalg.norm(held[wrong]))
-    return np.linalg.norm((held - expected)[wrong].astype(np.float64)) <= ACCEPTED * size
+    return bool(np.linalg.norm((held - expected)[wrong].astype(np.float64)) <= ACCEPTED * size)
 
 
 def _extent(wrong: np.ndarray) -> str:
-    """Which kernels are wrong, in words; nothing where most of them are."""
+    """Which channels are wrong, in words; an empty text where most of them are."""
     outputs, inputs = (np.flatnonzero(wrong.any(axis)) for axis in (1, 0))
     if len(outputs) <= _FEW and len(outputs) < wrong.shape[0]:
         single = len(inputs) == 1 < wrong.shape[1]
@@ -84,13 +86,13 @@ def _extent(wrong: np.ndarray) -> str:
     return ""
 
 
-def _stuck(held, wrong, noun, of) -> str | None:
+def _stuck(held: np.ndarray, wrong: np.ndarray, noun: str, of: str) -> str | None:
     values = np.unique(held[wrong])
     return f"its {noun}{of} are stuck at {values[0]:.4g}" if len(values) == 1 else None
 
 
-def _moved(expected, held, noun) -> str | None:
-    """Channels that stand in each other's place."""
+def _moved(expected: np.ndarray, held: np.ndarray, noun: str) -> str | None:
+    """Channels that are in another order, in words."""
     for axis, kind in ((0, "output"), (1, "input")):
         order = _permutation(np.moveaxis(expected, axis, 0), np.moveaxis(held, axis, 0))
         if order is None or not np.any(moved := order != np.arange(len(order))):
@@ -101,8 +103,8 @@ def _moved(expected, held, noun) -> str | None:
     return None
 
 
-def _permutation(expected, held) -> np.ndarray | None:
-    """For each channel of `held` the channel of `expected` that it is; None where that is no reordering."""
+def _permutation(expected: np.ndarray, held: np.ndarray) -> np.ndarray | None:
+    """For each channel of `held` the channel of `expected` that it equals; None where `held` is no reordering."""
     a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (expected, held))
     distance = np.square(b[:, None] - a[None]).sum(-1) if len(a) <= 64 else (
         np.square(b).sum(1)[:, None] + np.square(a).sum(1) - 2 * b @ a.T)
@@ -111,7 +113,7 @@ def _permutation(expected, held) -> np.ndarray | None:
     return order if unique and np.linalg.norm(b - a[order]) <= ACCEPTED * np.linalg.norm(b) else None
 
 
-def _ranges(order, moved) -> str:
+def _ranges(order: np.ndarray, moved: np.ndarray) -> str:
     """Runs of moved channels, as blocks: "0-7 hold 8-15"."""
     places = np.flatnonzero(moved)
     runs = np.split(places, np.flatnonzero((np.diff(places) != 1) | (np.diff(order[places]) != 1)) + 1)
@@ -120,6 +122,6 @@ def _ranges(order, moved) -> str:
     return ", ".join(words) + (" ..." if len(runs) > _FEW else "")
 
 
-def _listed(channels) -> str:
+def _listed(channels: np.ndarray) -> str:
     return " and ".join(map(str, channels[-2:])) if len(channels) <= 2 else (
         ", ".join(map(str, channels[:-1])) + f" and {channels[-1]}")

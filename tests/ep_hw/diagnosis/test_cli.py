@@ -30,7 +30,7 @@ def why(capsys, monkeypatch, tmp_path):
 def test_the_verdict_comes_first_and_files_hold_every_number(why, tmp_path):
     code, out, _ = why("reference", "loihi", *QUICK, "--out", "answer")
     assert code == 0
-    assert out.startswith("reference and loihi part at time step 1 in layer1")
+    assert out.startswith("reference and loihi diverge at time step 1 in layer1")
     assert "FAULT" not in out
     document = json.loads((tmp_path / "answer/why.json").read_text())
     assert document["parting"] == {"step": 1, "layer": "layer1"}

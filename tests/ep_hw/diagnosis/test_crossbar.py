@@ -1,4 +1,4 @@
-"""Why crossbars part: honest chips are never accused, a fault of each rung is named with its layer."""
+"""Why crossbars diverge: honest chips are never accused, a fault of each rung is named with its layer."""
 
 import re
 from dataclasses import dataclass, replace
@@ -188,7 +188,7 @@ def test_a_lost_bias_of_the_digital_side_is_named(images):
 
 
 def test_stuck_cells_are_a_cause_of_their_own_and_not_programming_noise(graph, images):
-    """1 % of the devices stuck off part the machines farther than a programming error of 2 % does."""
+    """1 % of the devices stuck off drive the machines farther apart than a programming error of 2 % does."""
     program = mapping.compile(graph, "crossbar:generic[proportional=0.02,stuck_off=0.01]")
     found = told(graph, images, program)
     causes = {c.cause: c for c in found.contributions}

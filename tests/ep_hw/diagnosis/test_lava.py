@@ -1,4 +1,4 @@
-"""Why Lava and its twin part: faults planted in real Lava processes, found from states alone."""
+"""Why Lava and its twin diverge: faults planted in real Lava processes, found from states alone."""
 
 from dataclasses import replace
 
@@ -42,14 +42,14 @@ def told(opener=None):
 
 def test_honest_processes_are_not_accused():
     found = told()
-    assert found.parting.place is None
+    assert found.divergence.place is None
     assert not found.faults
     assert len(found.findings) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("code", "sentence"), [
-    (FEEDBACK, "conv2 of lava: its feedback weights are the program's, flipped left to right"),
+    (FEEDBACK, "conv2 of lava: its backward weights are the program's, flipped left to right"),
     (TURN, "layer2 of lava: it updates out of turn: at steps [1, 3] of 4, not [2, 4]"),
 ], ids=["feedback", "turn"])
 def test_a_fault_of_the_processes_is_named(in_lavas_interpreter, code, sentence):

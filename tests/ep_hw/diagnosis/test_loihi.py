@@ -1,4 +1,4 @@
-"""Why integer machines part: an honest rung is never accused, a planted fault is named with its layer."""
+"""Why integer machines diverge: an honest rung is never accused, a planted fault is named with its layer."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ import mapping
 import simulators
 from ep_hw.data import load_data
 from ep_hw.diagnosis import explain
-from ep_hw.diagnosis.parting import compare
+from ep_hw.diagnosis.divergence import compare
 from ep_hw.diagnosis.transformations import BIAS_FAULTS, SCALES, WEIGHT_FAULTS
 from ep_hw.diagnosis.variants import model_of
 
@@ -71,7 +71,7 @@ def test_the_digits_model_is_not_accused():
                  mapping.compile(ep_hw.load("digits").lower(), "loihi"))
     assert not found.faults
     assert "The largest part of the gap in layer1 is 8-bit weights" in found.sentence()
-    assert "part at time step 1 in layer1" in found.sentence()
+    assert "diverge at time step 1 in layer1" in found.sentence()
 
 
 PLANTED = {

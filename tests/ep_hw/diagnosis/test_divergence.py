@@ -1,4 +1,4 @@
-"""Where two machines part: equal machines never do; a planted difference is found at its own step and layer."""
+"""Where two machines diverge: equal machines never do; a planted difference is found at its own step and layer."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from networks import random_images, small_network
 import mapping
 import simulators
 from ep_hw.diagnosis.contributions import Window, contributions, window_of
-from ep_hw.diagnosis.parting import compare
+from ep_hw.diagnosis.divergence import compare
 from ep_hw.evaluation.rungs import ladder, named, path, rungs_of
 from simulators.reference import ReferenceMachine
 
@@ -21,7 +21,7 @@ def machine(dtype=torch.float64, slope=0.5):
     return ReferenceMachine(replace(graph, populations=(first, replace(second, slope=slope))), dtype=dtype)
 
 
-def test_equal_machines_never_part():
+def test_equal_machines_never_diverge():
     found = compare(machine(), machine(), random_images(4, dtype=torch.float64), 12)
     assert found.place is None
     assert found.gaps.shape == (12, 2)
@@ -88,8 +88,8 @@ def test_the_shares_of_the_rungs_add_up_to_the_gap():
     walk = path(*(ladder(mapping.compile(graph, name), graph) for name in ("loihi", "crossbar:pcm")))
     programs = [walk[0].before.program, *(step.after.program for step in walk)]
     machines = [simulators.open(program) for program in programs]
-    parting = compare(machines[0], machines[-1], images, 10)
-    window = window_of(parting, machines[0], images, 0)
+    divergence = compare(machines[0], machines[-1], images, 10)
+    window = window_of(divergence, machines[0], images, 0)
     for layer in (0, 1):
         rows = contributions(walk, machines, images, window, layer, 0)
         assert sum(row.share for row in rows) == pytest.approx(1, abs=1e-5)

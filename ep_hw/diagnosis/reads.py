@@ -1,0 +1,115 @@
+"""Expectations of the crossbar rungs that change how cells are read: read noise and converters.
+
+    read         frozen cells are those of the rung below; fresh noise has the power of other chips          (1)
+    converters   ranges are those that calibration asks for; hardly any code is clipped; a drive is off
+                 by at most half a step of the DAC on every row and of the ADC of every line                 (2)
+"""
+
+from dataclasses import replace
+from functools import reduce
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ep_hw.diagnosis.cells import OTHER_SEEDS, SLACK, against_others, layers_of, other_chips, same_cells
+from ep_hw.diagnosis.divergence import read_noise
+from ep_hw.diagnosis.finding import Finding, Scene, judged
+from mapping.crossbar.program import CrossbarLayer, CrossbarProgram, compile_crossbar
+from mapping.crossbar.ranges import Span
+from simulators.crossbar.array import Array
+from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.periphery import Converter
+from simulators.crossbar.projection import CrossbarProjection, Periphery
+
+_CLIPPED = 0.01    # of all codes: calibration leaves 0.1 % beyond the range before its margin
+_CLOSE = 1.1       # factor by which a range may be off and still serve
+
+
+def read(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine, scene: Scene) -> list[Finding]:
+    """Equation (1)."""
+    findings = same_cells(program, machine, below)
+    layers = zip(layers_of(program, machine), _inputs(machine, scene), scene.layers)
+    for (layer, array), drive, coupling in layers:
+        padding = coupling.padding
+        chips = [_noise_power(chip, drive, padding, k) for k, chip in zip(OTHER_SEEDS, other_chips(program, layer))]
+        ratio, allowed = against_others(_noise_power(array, drive, padding, scene.seed), chips)
+        findings.append(judged(str(program.target), layer.name, "read noise power against other chips, ratio less 1",
+                               abs(ratio - 1), allowed,
+                               f"its read noise is {ratio**0.5:.2f} times that of other chips"))
+    return findings
+
+
+def _noise_power(array: Array, drive: Tensor, padding: int, seed: int) -> float:
+    """Sum of squares of the noise of one forward read of all lines."""
+    generator, quiet = read_noise(seed), replace(array, fresh_us=None)
+    pairs = ((array.read_forward(line, drive, padding, generator), quiet.read_forward(line, drive, padding))
+             for line in range(len(array.forward_lines)))
+    return float(sum((noisy - clean).square().sum() for noisy, clean in pairs))
+
+
+def converters(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine,
+               scene: Scene) -> list[Finding]:
+    """Equation (2)."""
+    findings = same_cells(program, machine, below)
+    if scene.graph.activity is not None:
+        wanted = compile_crossbar(scene.graph, program.target).layers
+        findings += [_range(str(program.target), layer, way, span, held)
+                     for layer, honest in zip(program.layers, wanted)
+                     for way, span, held in zip(("forward", "backward"), honest.spans or (), layer.spans or ())]
+    return findings + _clipped(program, machine, scene) + _half_steps(program, machine, scene)
+
+
+def _range(rung: str, layer: CrossbarLayer, way: str, wanted: Span, held: Span) -> Finding:
+    ratios = np.append((held.adc / wanted.adc).ravel(), held.dac / wanted.dac)
+    worst = ratios[np.abs(np.log(ratios)).argmax()]
+    return judged(rung, layer.name, f"converter range {way}, off by a factor of", max(worst, 1 / worst), _CLOSE,
+                  f"its converters' range ({way}) is {worst:.2g} times what calibration images need")
+
+
+def _clipped(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene) -> list[Finding]:
+    before = machine.saturation()
+    machine.relax(scene.images, 1, states=scene.states, schedule="synchronous", generator=read_noise(scene.seed))
+    rung, findings = str(program.target), []
+    for old, new in zip(before, machine.saturation()):
+        share = (new.clipped - old.clipped) / max(new.conversions - old.conversions, 1)
+        kind = new.converter.upper()
+        findings.append(judged(rung, new.layer, f"clipped codes, {kind} {new.direction}", share, _CLIPPED,
+                               f"its {kind}s ({new.direction}) clip {share:.0%} of all codes"))
+    return findings
+
+
+def _half_steps(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene) -> list[Finding]:
+    """A quiet forward read with converters and without, in half steps of everything it passes; where nothing clips."""
+    findings = []
+    for coupling, projection, state in zip(scene.layers, machine.projections, _inputs(machine, scene)):
+        used = _converters(projection.forward_periphery)
+        clipped = sum(int(converter.clipped) for converter in used)
+        ratio = _in_half_steps(projection, state, coupling.padding)
+        if sum(int(converter.clipped) for converter in used) == clipped:
+            findings.append(judged(str(program.target), coupling.name, "converted drive, off by half steps", ratio,
+                                   1 + SLACK))
+    return findings
+
+
+def _converters(periphery: Periphery) -> list[Converter]:
+    """The DAC, then the ADCs."""
+    return [c for c in (periphery.dac, *periphery.adcs) if isinstance(c, Converter)]
+
+
+def _in_half_steps(projection: CrossbarProjection, state: Tensor, padding: int) -> float:
+    quiet, periphery = replace(projection.forward_array, fresh_us=None), projection.forward_periphery
+    drives, (dac, *adcs), allowed = periphery.drives(state), _converters(periphery), []
+    exact = reduce(torch.add, (quiet.read_forward(line, state, padding) for line in range(len(adcs))))
+    for line, adc in enumerate(adcs):
+        s, r = quiet.forward_lines[line]
+        reach = quiet.forward_weight[s][:, slice(*quiet.row_cuts[r])].abs().sum((1, 2, 3))
+        allowed.append(len(drives) * (adc.step / 2 + (reach * dac.step / 2).view(-1, 1, 1)))
+    error = periphery.sums(drives, lambda line, drive: quiet.read_forward(line, drive, padding)) - exact
+    return float((error.abs() / reduce(torch.add, allowed)).max())
+
+
+def _inputs(machine: CrossbarMachine, scene: Scene) -> list[Tensor]:
+    """What drives each layer's array in the forward direction: the image, then the states."""
+    image = machine.substrate.encode(scene.images.to(machine.substrate.mean))
+    return [image, *(s.to(image) for s in scene.states)]
