@@ -1,7 +1,8 @@
 """`ep-hw evaluate` and `ep-hw demo`: attack and corrupt a model on machines."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +25,9 @@ from ep_hw.cli.options import (
 from ep_hw.cli.printing import cell_progress, print_table, say
 from mapping.errors import Refusal
 from mapping.program import Table
+
+if TYPE_CHECKING:   # loads torch
+    from ep_hw.threats.attacks import AttackSettings
 
 LONGEST_BUDGET_S = 3.2e8   # ten years
 Ensemble = Literal["standard", "rand", "paper"]
@@ -94,14 +98,10 @@ def evaluate(
     from ep_hw.evaluation.execution import Run
     from ep_hw.networks.checkpoint import packaged_models
     from ep_hw.networks.family import members, one_of_each
-    from ep_hw.threats.attacks import parse_gradient
     from ep_hw.threats.threat import parse_threat
 
     chosen = suites.suite(suite) if suite else suites.BARE
-    named = gradient and tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))
-    given = {"gradients": named, "iterations": iterations, "restarts": restarts, "queries": queries,
-             "average": average, "searches": searches, "ensemble": ensemble, "label": label, "eot": eot, "votes": votes}
-    settings = chosen.settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+    settings = attack_settings(chosen.settings, context.params)
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
 
@@ -128,6 +128,20 @@ def evaluate(
     else:
         plan = first
     _evaluate(plan, out, question, each_chip, workflow.plans_beside(plan, others))
+
+
+def attack_settings(settings: "AttackSettings", given: Mapping[str, Any]) -> "AttackSettings":
+    """The settings with what options of the command line say otherwise.
+
+    Args:
+        settings: of the suite.
+        given: parameters of the command; those of the names that the settings have, and `gradient`.
+    """
+    from ep_hw.threats.attacks import parse_gradient
+
+    gradients = tuple(dict.fromkeys(str(parse_gradient(text)) for text in given["gradient"] or ()))
+    named = {name: given.get(name) for name in type(settings).model_fields} | {"gradients": gradients or None}
+    return settings.model_copy(update={name: value for name, value in named.items() if value is not None})
 
 
 def _within(seconds: float, plan_of, queries: int, out: Path) -> tuple[int, int]:

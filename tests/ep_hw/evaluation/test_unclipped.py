@@ -4,9 +4,12 @@ import pytest
 import torch
 from linear import LinearMachine
 from networks import random_images, small_network
+from typer.main import get_command
 
 import mapping
 import simulators
+from ep_hw.cli.commands import app
+from ep_hw.cli.evaluation import attack_settings
 from ep_hw.threats.attacks import AttackSettings, attack, attempts, perturbation
 from ep_hw.threats.threat import Threat
 from mapping import Refusal
@@ -87,19 +90,17 @@ def test_gradients_that_need_feedback_are_refused_by_name_where_there_is_none():
         attempts(feedforward(), Threat("pgd_l2", 1.0), AttackSettings(gradients=("ep@1", "adjoint@10")))
 
 
-def test_options_of_the_command_line_reach_the_attack(ep_hw, monkeypatch):
-    planned = []
-
-    def stop(*args, settings, **rest):
-        planned.append(settings)
-        raise Refusal("stopped", where="test", got="", allowed="", remedy="")
-
-    monkeypatch.setattr("ep_hw.workflow.plan_evaluation", stop)
-    command = ("evaluate digits --attack cw_l2@0.1 --restarts 3 --label predicted --searches 5 --ensemble paper "
-               "--eot 7 --votes 9 --iterations 11 --queries 13 --average 3")
-    ep_hw(*command.split())
-    assert planned == [AttackSettings(restarts=3, label="predicted", searches=5, ensemble="paper", eot=7, votes=9,
-                                      iterations=11, queries=13, average=3)]
+def test_options_of_the_command_line_are_settings_of_the_attack():
+    command = ("digits --attack cw_l2@0.1 --restarts 3 --label predicted --searches 5 --ensemble paper --eot 7 "
+               "--votes 9 --iterations 11 --queries 13 --average 3 --gradient ep@0.50 --gradient ep@0.5")
+    given = get_command(app).commands["evaluate"].make_context("evaluate", command.split()).params
+    kept, wanted = AttackSettings(iterations=4, gradients=("bptt@5",)), AttackSettings(
+        gradients=("ep@0.5",), restarts=3, label="predicted", searches=5, ensemble="paper", eot=7, votes=9,
+        iterations=11, queries=13, average=3)
+    assert attack_settings(kept, given) == wanted
+    assert not [name for name in AttackSettings.model_fields if getattr(wanted, name) == getattr(kept, name)]
+    bare = get_command(app).commands["evaluate"].make_context("evaluate", ["digits"]).params
+    assert attack_settings(kept, bare) == kept
 
 
 def test_frost_without_photographs_is_refused_before_any_work(ep_hw, tmp_path, monkeypatch):
