@@ -35,7 +35,7 @@ _FLOAT32 = 1e-5
 
 
 def mapped(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene) -> list[Finding]:
-    """Equation (1), and the digital side that reads the cells."""
+    """The cells hold the network's weights, `ep_hw.diagnosis.cells` (1), and the digital side reads them rightly."""
     rung = str(program.target)
     findings = different_network(rung, program.graph, scene) + levels(program, machine, scene)
     if any(f.fault for f in findings):
@@ -47,7 +47,7 @@ def mapped(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene) -> 
 
 
 def levels(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene) -> list[Finding]:
-    """Equation (1)."""
+    """The cells hold the network's weights, `ep_hw.diagnosis.cells` (1)."""
     findings = []
     for coupling, (layer, array) in zip(scene.layers, layers_of(program, machine)):
         others = [(other.name, other.weight) for other in scene.layers if other is not coupling]
@@ -106,7 +106,7 @@ def _digital_fault(graph: EPGraph, machine: CrossbarMachine, scene: Scene) -> st
 
 
 def stuck(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine) -> list[Finding]:
-    """Equation (2)."""
+    """Cells are stuck as often as the device's rates say, `ep_hw.diagnosis.cells` (2)."""
     findings, target = [], program.target
     ends = ((target.device.stuck_on, target.g_max_us, "on"), (target.device.stuck_off, target.g_min_us, "off"))
     for (layer, array), before in zip(layers_of(program, machine), below.arrays):
@@ -124,7 +124,7 @@ def stuck(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMac
 
 
 def programmed(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine) -> list[Finding]:
-    """Equation (3)."""
+    """Programming errors are as large as on other chips, `ep_hw.diagnosis.cells` (3)."""
     findings, device, name = [], model_of(program.target), program.target.preset.name
     for (layer, array), before in zip(layers_of(program, machine), below.arrays):
         sigma = device.programming_sigma_us(torch.tensor(layer.stored.g_us))
@@ -139,7 +139,7 @@ def programmed(program: CrossbarProgram, machine: CrossbarMachine, below: Crossb
 
 
 def aged(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine) -> list[Finding]:
-    """Equation (4)."""
+    """Cells drift as on other chips, and compensation keeps the weights' magnitude, `ep_hw.diagnosis.cells` (4)."""
     findings = []
     for (layer, array), before in zip(layers_of(program, machine), below.arrays):
         then, now = other_chips(below.program, layer), other_chips(program, layer)
@@ -190,7 +190,7 @@ def _sensed(array: Array) -> np.ndarray:
 
 
 def wires(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine) -> list[Finding]:
-    """Equation (5)."""
+    """Wires take from every weight, `ep_hw.diagnosis.cells` (5)."""
     findings = same_cells(program, machine, below)
     for (layer, array), before in zip(layers_of(program, machine), below.arrays):
         kept = _ratio(array, before)

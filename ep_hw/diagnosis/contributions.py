@@ -26,7 +26,7 @@ class Contribution:
         before: the machine before the step.
         after: the machine after it.
         gaps: root mean square of d_k in each layer, in units of the state.
-        share: equation (1) at the layer where the machines diverge.
+        share: `ep_hw.diagnosis.contributions` (1) at the layer where the machines diverge.
         changed: predictions that this rung changes at the end of whole relaxations.
     """
 

@@ -2,7 +2,7 @@
 
     weights   W is the integer of the program's bits nearest to w 2^q; B is b 2^E, rounded, or corrected by no more
               than the errors of the weights can do                                                           (1)
-    states    up, down and shift follow from the exponents, (10) to (12) of mapping.loihi.program; a step is the
+    states    all shifts follow from the exponents, `mapping.loihi.program` (10) to (12); a step is the
               exact one within half a unit of the state and what rounding the image does to the first drive   (2)
     Lava      exactly what the twin computes                                                                  (3)
 """
@@ -29,7 +29,7 @@ _FLOAT32 = 1e-5   # of a step in float32: resolution times the number of summand
 
 
 def integer_weights(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
-    """Equation (1) for the weights, and the float machine that runs them."""
+    """Weights are the nearest integers, `ep_hw.diagnosis.integers` (1), and the float machine runs them rightly."""
     rung = str(program.target)
     findings = different_network(rung, program.graph, scene)
     for layer, coupling in zip(_layers(program), scene.layers):
@@ -52,7 +52,7 @@ def _weights(rung: str, layer: IntegerLayer, coupling: Coupling, others: Sequenc
 
 
 def integer_states(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
-    """Equations (1) for biases and (2)."""
+    """Biases, `ep_hw.diagnosis.integers` (1), shifts, and a step of integer states (2)."""
     findings = [_bias(program, n, coupling) for n, coupling in enumerate(scene.layers)]
     findings += [f for n in range(len(program.layers)) for f in _shifts(program, n)]
     corrected = [replace(c, bias=(layer.bias * 2.0**-layer.scale).astype(np.float32))
@@ -62,7 +62,7 @@ def integer_states(program: LoihiProgram, machine: Machine, scene: Scene) -> lis
 
 
 def rounded_states(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
-    """Equation (2) where weights are floats."""
+    """A step of integer states, `ep_hw.diagnosis.integers` (2), where weights are floats."""
     graph = program.graph
     return _and_a_step(different_network(str(program.target), graph, scene), program, machine, scene, graph,
                        _rounding(program, graph))
@@ -82,7 +82,7 @@ def delta_threshold(program: LoihiProgram, machine: Machine, scene: Scene) -> li
 
 
 def lava_processes(program: Program, machine: Machine, scene: Scene) -> list[Finding]:
-    """Equation (3): a sweep from the same states on Lava and on its model, the first difference judged."""
+    """A sweep on Lava ends as on its model, `ep_hw.diagnosis.integers` (3); the first step that differs is judged."""
     rung, period, allowed = str(program.target), period_of(scene.graph.schedule), EXACT
     starts: Sequence[States] = scene.starts
     if isinstance(program, LoihiProgram):
@@ -163,8 +163,8 @@ def _correction(program: LoihiProgram, n: int, coupling: Coupling) -> np.ndarray
         reach = np.maximum(np.abs(graph.mean), np.abs(1 - graph.mean)) / graph.scale
     forward = (error(_layers(program)[n], coupling.weight) * reach[:, None, None]).sum((1, 2, 3))
     above = graph.couplings[n + 1:n + 2]
-    feedback = error(program.layers[n + 1], above[0].weight).sum((0, 2, 3)) if above else 0
-    return forward + feedback
+    backward = error(program.layers[n + 1], above[0].weight).sum((0, 2, 3)) if above else 0
+    return forward + backward
 
 
 def _shifts(program: LoihiProgram, n: int) -> list[Finding]:
@@ -188,7 +188,7 @@ def _shift(rung: str, layer: IntegerLayer, field: str, expected: int, words: str
 
 
 def _rounding(program: LoihiProgram, graph: EPGraph) -> list[float]:
-    """Equation (2): largest deviation of a step's states in each layer, from an exact step of `graph`."""
+    """Largest deviation of states from an exact step of `graph` in each layer, `ep_hw.diagnosis.integers` (2)."""
     half = 2.0 ** -(program.state_bits + 1) + _FLOAT32
     first = graph.populations[0].slope * np.abs(graph.couplings[0].weight).sum((1, 2, 3)).max()
     return [half + (first * 2.0 ** -(program.input_bits + 1) if n == 0 else 0) for n in range(len(graph.couplings))]

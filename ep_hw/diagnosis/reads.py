@@ -27,7 +27,7 @@ _CLOSE = 1.1       # factor by which a range may be off and still serve
 
 
 def read(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine, scene: Scene) -> list[Finding]:
-    """Equation (1)."""
+    """Read noise has the power of other chips, `ep_hw.diagnosis.reads` (1)."""
     findings = same_cells(program, machine, below)
     layers = zip(layers_of(program, machine), _inputs(machine, scene), scene.layers)
     for (layer, array), drive, coupling in layers:
@@ -50,7 +50,7 @@ def _noise_power(array: Array, drive: Tensor, padding: int, seed: int) -> float:
 
 def converters(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine,
                scene: Scene) -> list[Finding]:
-    """Equation (2)."""
+    """Converters fit their drives and round by half a step, `ep_hw.diagnosis.reads` (2)."""
     findings = same_cells(program, machine, below)
     if scene.graph.activity is not None:
         wanted = compile_crossbar(scene.graph, program.target).layers

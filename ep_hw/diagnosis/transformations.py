@@ -68,7 +68,7 @@ def explain_weights(wanted: np.ndarray, held: np.ndarray, project: Transform, wr
 
 
 def _fits(held: np.ndarray, expected: np.ndarray, wrong: np.ndarray) -> bool:
-    """Equation (1)."""
+    """Whether a transformation explains the wrong kernels, `ep_hw.diagnosis.transformations` (1)."""
     if expected.shape != held.shape:
         return False
     size = max(np.linalg.norm(expected[wrong]), np.linalg.norm(held[wrong]))

@@ -8,7 +8,7 @@
 The rule needs only states, and the winners and logits that the machine itself reads from them: any substrate with two
 directions can learn, a crossbar as well as the floats.
 
-Source: Scellier and Bengio 2017 (the rule); Laborieux et al. 2021 (symmetric nudges, equation 6).
+Source: Scellier and Bengio 2017 (the rule); Laborieux et al. 2021 (symmetric nudges, (6)).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ Gradient = list[Pair]          # of a network, the readout last
 
 def phi_gradient(substrate: FloatSubstrate, image: Tensor, states: Sequence[Tensor], nudge: Nudge,
                  generator: torch.Generator | None = None) -> Gradient:
-    """dPhi of equations (7) and (8), summed over the batch: one (weight, bias) pair a layer, readout last.
+    """dPhi, `ep_hw.learning.rule` (7) and (8), summed over the batch: one (weight, bias) pair a layer, readout last.
 
     Args:
         substrate: that the states are of.
@@ -53,7 +53,7 @@ def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, sc
                 generator: torch.Generator | None = None,
                 phases: Callable[[], AbstractContextManager] = nullcontext
                 ) -> tuple[Gradient, Relaxed]:
-    """Loss gradient of one batch by the symmetric rule, equation (6).
+    """Loss gradient of one batch by the symmetric rule, `ep_hw.learning.rule` (6).
 
     Args:
         substrate: that learns.

@@ -28,7 +28,7 @@ class Member:
 
 
 def members(model: str, names: Iterable[str]) -> tuple[Member, ...]:
-    """The other members of an EP network's family, kind by kind; none where the name stands for itself alone.
+    """The other members of an EP network's family, kind by kind; empty where it has none.
 
     Args:
         model: the name of the EP network that is compiled to hardware.
@@ -40,6 +40,6 @@ def members(model: str, names: Iterable[str]) -> tuple[Member, ...]:
 
 
 def one_of_each(family: Iterable[Member]) -> tuple[Member, ...]:
-    """The first baseline of each kind; an EP network stands for itself."""
+    """The first baseline of each kind, without EP networks."""
     first = {member.kind: member for member in reversed(tuple(family)) if member.kind != EP}
     return tuple(reversed(first.values()))

@@ -128,7 +128,7 @@ class EPNetwork:
 
     @threads(1)
     def lower(self) -> EPGraph:
-        """The EPGraph of this network (equations 1 to 4 of mapping.graph), copied to numpy float32.
+        """The EPGraph of this network (`mapping.graph` (1) to (4)), copied to numpy float32.
 
         Raises:
             Refusal: weights that are not finite or whose shapes do not chain, naming the layer.

@@ -63,7 +63,7 @@ def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[s
 
 
 def program_of(machine: str, graph: EPGraph) -> Program:
-    """The program of this network that a machine's name or the folder of a compiled program stands for.
+    """The program of this network that a machine's name, or the folder of a compiled program, names.
 
     Raises:
         Refusal: the machine is unknown, or the folder holds another network.
@@ -75,7 +75,7 @@ def program_of(machine: str, graph: EPGraph) -> Program:
 
 
 def program_like(machine: str, graph: EPGraph) -> Program:
-    """`program_of`, or the program of another network of the same shapes: what `why` compares.
+    """Like `program_of`, but the program may be of another network of the same shapes, as `why` compares them.
 
     Raises:
         Refusal: the machine is unknown, or the folder holds a network of other shapes.

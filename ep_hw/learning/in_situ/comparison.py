@@ -71,7 +71,7 @@ def tuned_rows(task: Task, courses: Sequence[Course], test: Split) -> list[dict]
 
 
 def costs(task: Task, course: Course) -> dict:
-    """Pulses, wear and energy of a chip's tuning, equation (1); None where there is no published figure."""
+    """Pulses, wear and energy of a chip's tuning, (1) above; None where there is no published figure."""
     s, pulses = task.settings, course.progress.pulses
     total, most = int(pulses.sum()), int(pulses.max())
     per_pulse, endurance = task.writing.pulse_energy_j, task.writing.endurance
@@ -85,7 +85,7 @@ def costs(task: Task, course: Course) -> dict:
 
 
 def _energy_j(program: CrossbarProgram) -> float:
-    """Of one relaxation."""
+    """Joules of one relaxation."""
     energy_j = relaxation_cost(program).energy_j
     assert energy_j is not None, "the cost of a crossbar has an energy"
     return energy_j
@@ -99,7 +99,7 @@ def summarise(rows: Sequence[dict]) -> list[Summary]:
 
 
 def comparison_table(title: str, rows: Sequence[dict], notes: Sequence[str] = ()) -> Table:
-    """A line a variant; what tuning cost below."""
+    """A line a variant; below, how much tuning cost."""
     lines = []
     for s in summarise(rows):
         chips = sum(row["variant"] == s.variant and row["chip"] is not None for row in rows)
@@ -118,7 +118,7 @@ def _gain(summary: Summary) -> str:
 
 
 def tuned_program(program: CrossbarProgram, courses: Sequence[Course]) -> TunedProgram:
-    """The program with its tuned chips: what `ep-hw evaluate --on` takes."""
+    """The program with its tuned chips, which `ep-hw evaluate --on` runs."""
     chips = {c.progress.chip.seed: {k: t.numpy() for k, t in c.progress.chip.tensors().items()} for c in courses}
     return TunedProgram(replace(program.target, tuned=True), program.graph, program.layers, chips)
 

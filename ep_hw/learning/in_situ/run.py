@@ -38,7 +38,7 @@ WATCHED = 120   # validation images that each epoch's line is about
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """What one command does.
+    """A tuning as one command does it.
 
     Attributes:
         net: the network to map and tune.
@@ -62,7 +62,7 @@ class Tuning:
 def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: TuningSettings, *, write: str | None = None,
                 noise_aware: str | None = None, images: int | None = None, seed: int = 0,
                 data_source: DataSource = DEFAULT_SOURCE) -> Tuning:
-    """Everything decided before anything runs.
+    """Decide everything before anything runs.
 
     Args:
         model: a packaged name or a checkpoint file.

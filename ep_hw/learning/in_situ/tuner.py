@@ -36,7 +36,7 @@ class Progress:
 
     Attributes:
         chip: as it is now, with its digital biases.
-        written: the record of each layer's devices, (forward, feedback), or (forward,) where both share them.
+        written: the record of each layer's devices, (forward, backward), or (forward,) where both share them.
         epochs: done so far.
     """
 
@@ -105,7 +105,7 @@ def chip_gradient(program: CrossbarProgram, chip: ProgrammedChip, images: Tensor
 
 def learn(program: CrossbarProgram, progress: Progress, gradient: Gradient, rate: float, writing: Writing,
           generator: Generator) -> Progress:
-    """The chip after an update against a gradient, equation (1).
+    """The chip after an update against a gradient, `ep_hw.learning.in_situ.tuner` (1).
 
     Args:
         program: that the chip holds.
@@ -132,7 +132,7 @@ def learn(program: CrossbarProgram, progress: Progress, gradient: Gradient, rate
 
 
 def us_per_gradient(layer: CrossbarLayer, array: Array) -> torch.Tensor:
-    """(C_out, 1, 1, 1) microsiemens that change what the layer multiplies by by one."""
+    """(C_out, 1, 1, 1) microsiemens that change a weight of the layer by 1."""
     scale = torch.tensor(layer.stored.column_scale)[:, None, None, None]
     return array.us_per_weight / (array.compensation * scale)
 

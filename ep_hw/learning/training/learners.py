@@ -72,12 +72,16 @@ class Learner(ABC, Generic[Net]):
         return {f"net.{key}": value for key, value in self.net.tensors().items()} | moments
 
     def layout(self, present: Container[str]) -> Layout:
-        """Type and shape of each of them, with moments where the first's are among the names `present`."""
-        found = {f"net.{key}": describe(value) for key, value in self.net.tensors().items()}
+        """Type and shape of each of them.
+
+        Args:
+            present: names in a file, which has moments once the optimiser has taken a step.
+        """
+        layout: Layout = {f"net.{key}": describe(value) for key, value in self.net.tensors().items()}
         learnt = [p for group in self.optimiser.param_groups for p in group["params"]]
         moments = [key for key in MOMENTS[type(self.optimiser)] if f"optimiser.0.{key}" in present]
-        return found | {f"optimiser.{n}.{key}": describe(p if key != "step" else p.new_zeros(()))
-                        for n, p in enumerate(learnt) for key in moments}
+        return layout | {f"optimiser.{n}.{key}": describe(p if key != "step" else p.new_zeros(()))
+                         for n, p in enumerate(learnt) for key in moments}
 
     def ranges(self, layout: Layout) -> Ranges:
         """Lowest and highest value of each of them; a run that has diverged cannot be resumed."""

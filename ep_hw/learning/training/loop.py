@@ -122,7 +122,7 @@ def _run_of(recipe: AnyRecipe, seed: int, split: Split) -> str:
 
 
 def rate_at(recipe: AnyRecipe, rate: float, epoch: int) -> float:
-    """A learning rate in an epoch: half a cosine from `rate` to the recipe's last one, where it stays or restarts."""
+    """A learning rate in an epoch: it falls along half a cosine to the recipe's last rate, then stays or restarts."""
     decay = recipe.decay_epochs or recipe.epochs
     if recipe.restart and epoch >= decay:
         rate, epoch, decay = recipe.restart * rate, epoch - decay, recipe.epochs - decay

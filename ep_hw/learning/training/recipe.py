@@ -4,7 +4,7 @@
 | ----- | ------------------------------ | --------------------------------------------------------- |
 | `ep`  | EP-CNN                         | equilibrium propagation, symmetric nudges                 |
 | `bp`  | CNN with batch norm            | backpropagation                                           |
-| `adv` | the same                       | backpropagation on images that l2 PGD has just found      |
+| `adv` | the same                       | backpropagation on images perturbed by l2 PGD             |
 | `vit` | vision transformer             | backpropagation                                           |
 """
 
@@ -41,7 +41,7 @@ Pixels = Annotated[float, Field(ge=0, le=64)]
 
 
 class BaseRecipe(Stated):
-    """What every recipe says: data, batches, rates over time, augmentation.
+    """The fields of every recipe: data, batches, rates over time, augmentation.
 
     Training images are shown in random order, each a random variant; beyond an edge its pixels are repeated.
 

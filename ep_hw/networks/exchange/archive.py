@@ -31,7 +31,7 @@ _TENSOR, _PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """Which numbers of which storage make a tensor.
+    """A tensor as some of the numbers of a storage.
 
     Attributes:
         member: the storage's file in the archive.
@@ -70,7 +70,7 @@ class StoredTensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Archive:
+class TorchArchive:
     """A file of torch.save whose checksums were verified.
 
     Attributes:
@@ -86,7 +86,7 @@ class Archive:
     sizes: dict[str, int]
 
     def stored(self, name: str, noted: object) -> StoredTensor:
-        """What a tensor of the state dict is made of.
+        """Where the numbers of a tensor of the state dict lie.
 
         Raises:
             Refusal: it is no dense tensor of floating-point numbers, or the archive does not hold what it claims.
@@ -114,7 +114,7 @@ class Archive:
                         remedy="save the state dict of a model with dense, finite weights")
 
 
-def read_archive(path: str | Path) -> Archive:
+def read_archive(path: str | Path) -> TorchArchive:
     """Open a file of torch.save: all of its checksums are verified, and its pickle is noted.
 
     Raises:
@@ -132,7 +132,7 @@ def read_archive(path: str | Path) -> Archive:
             raise not_tensors(path, f"data.pkl of {sizes[f'{root}data.pkl']} bytes", SAVE)
         pickled = members.read(f"{root}data.pkl")
     with refusing("not a file of tensors", where=path, allowed=TENSORS, remedy=SAVE):
-        return Archive(path, read_notes(pickled), root, sizes)
+        return TorchArchive(path, read_notes(pickled), root, sizes)
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def _members(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_directory(path: Path):
-    """Raises ValueError where a zip has no end, or is larger than any of torch.save's, or its list of members is."""
+    """Raises ValueError where a zip has no end, or where it or its list of members is too large."""
     with open(path, "rb") as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # the module's own, which its stubs leave out
     if not end:
@@ -179,7 +179,7 @@ def is_tensor(noted: object) -> bool:
 
 
 def _stored(noted: object, root: str) -> StoredTensor:
-    """Raises ValueError where a note is none of torch's for a dense tensor."""
+    """The tensor that a note stands for. Raises ValueError where it stands for none that is dense."""
     if isinstance(noted, Call) and noted.function == _PARAMETER and noted.arguments:
         noted = noted.arguments[0]
     if not isinstance(noted, Call) or noted.function != _TENSOR or len(noted.arguments) not in (6, 7):

@@ -1,4 +1,4 @@
-"""What a file is that torch.save did not write: in a few words, with what to do about it."""
+"""Files that torch.save did not write: each kind in a few words, with a remedy."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ _STARTS = {
 
 
 def check_format(path: Path):
-    """Refuse what does not begin as a zip archive, by what it is.
+    """Refuse a file that does not begin as a zip archive, and name its kind.
 
     Raises:
         Refusal: see above; also a file that cannot be opened.
@@ -54,7 +54,7 @@ def not_tensors(path: Path, got: str, remedy: str) -> Refusal:
 
 
 def _kind(start: bytes, size: int) -> tuple[str, str]:
-    """What a file is by its first bytes, and what to do about it."""
+    """The kind of a file by its first bytes, and a remedy."""
     if not start:
         return "an empty file", AGAIN
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_PAGE):

@@ -37,7 +37,7 @@ def export_checkpoint(net: EPNetwork | Baseline, folder: str | Path) -> list[Pat
 
 
 def state_dict(net: EPNetwork | Baseline) -> dict[str, torch.Tensor]:
-    """A baseline's own state dict; of an EP network `synapses.N`, the readout a dense layer on the flattened map."""
+    """A baseline's own state dict; an EP network's has names `synapses.N`, and a dense layer as its readout."""
     if isinstance(net, Baseline):
         return net.tensors()
     weights = [*net.weights[:-1], net.weights[-1].flatten(1)]
@@ -57,6 +57,6 @@ def key_map(net: EPNetwork) -> KeyMap:
 
 
 def _toml(keys: KeyMap) -> str:
-    """Numbers, strings and lists of them are written in TOML as in JSON."""
+    """A key map as TOML, in which numbers, strings and lists of them are written as in JSON."""
     fields = keys.model_dump(mode="json", exclude_none=True)
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in fields.items())

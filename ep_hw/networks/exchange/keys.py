@@ -134,7 +134,7 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
             twice and differently.
     """
     path = Path(str(resources.files(__package__) / PACKAGED[name])) if name in PACKAGED else Path(name)
-    with refusing("no readable key map", where=f"--map {name}", remedy="correct it, or what is stated beside it",
+    with refusing("no readable key map", where=f"--map {name}", remedy="correct it, or the options beside it",
                   allowed=f"{', '.join(PACKAGED)} or a TOML file as 'ep-hw export' writes it"):
         fields = parse_toml(read_bytes(path))
         assumed = fields.pop("assumed", {}) if name in PACKAGED else {}

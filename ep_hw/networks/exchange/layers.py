@@ -6,7 +6,7 @@ import math
 import torch
 
 from ep_hw.data.pickles import Call
-from ep_hw.networks.exchange.archive import Archive, is_tensor
+from ep_hw.networks.exchange.archive import TorchArchive, is_tensor
 from ep_hw.networks.exchange.formats import SAVE, not_tensors
 from ep_hw.networks.exchange.keys import KeyMap
 from mapping.errors import Refusal, printable
@@ -15,8 +15,8 @@ Layer = tuple[torch.Tensor, torch.Tensor]
 Size = tuple[int, ...]
 
 
-def read_layers(archive: Archive, keys: KeyMap) -> list[Layer]:
-    """(weight, bias) of each layer in float32, the readout (classes, numbers in the last map) last.
+def read_layers(archive: TorchArchive, keys: KeyMap) -> list[Layer]:
+    """(weight, bias) of each layer in float32, the readout, (classes, units of the last map), last.
 
     Raises:
         Refusal: tensors are missing, unknown or unreadable, or make no network in the map's terms.
@@ -43,7 +43,7 @@ def read_layers(archive: Archive, keys: KeyMap) -> list[Layer]:
             for names, (weight, bias) in zip(names, stored)]
 
 
-def state_dict(archive: Archive, entry: str | None) -> dict[str, Call]:
+def state_dict(archive: TorchArchive, entry: str | None) -> dict[str, Call]:
     """The state dict in a file: the whole of it, or one of its entries.
 
     Raises:
@@ -61,8 +61,8 @@ def state_dict(archive: Archive, entry: str | None) -> dict[str, Call]:
     return state
 
 
-def _check_depth(archive: Archive, state: dict, keys: KeyMap):
-    """As many weights in a row as the map has layers, none of them dense but the readout's."""
+def _check_depth(archive: TorchArchive, state: dict, keys: KeyMap):
+    """Refuse another number of layers than the map has, and dense layers below the readout."""
     depth = next(n for n in range(len(state) + 1) if keys.key("weight", n) not in state)
     names = [keys.key("weight", n) for n in range(depth)]
     for name in names[:-1]:
@@ -75,8 +75,8 @@ def _check_depth(archive: Archive, state: dict, keys: KeyMap):
                      "have an entry for each convolution")
 
 
-def _check_names(archive: Archive, state: dict, names: list[tuple[str, str]]):
-    """Exactly the tensors of the map."""
+def _check_names(archive: TorchArchive, state: dict, names: list[tuple[str, str]]):
+    """Refuse other tensors than those of the map."""
     wanted = [name for pair in names for name in pair]
     missing, more = [name for name in wanted if name not in state], [name for name in state if name not in wanted]
     weights, biases = zip(*names)
@@ -90,7 +90,7 @@ def _check_names(archive: Archive, state: dict, names: list[tuple[str, str]]):
                      "of feedback, cannot be represented")
 
 
-def _last_map(archive: Archive, keys: KeyMap, convolutions: list[tuple[Size, str]]) -> Size:
+def _last_map(archive: TorchArchive, keys: KeyMap, convolutions: list[tuple[Size, str]]) -> Size:
     """Shape (C, H, W) of the map that the readout reads."""
     kernel, shape = convolutions[0][0][-1], tuple(keys.image_shape)
     for (size, name), padding, stride, pool in zip(convolutions, keys.paddings, keys.strides, keys.pools):
@@ -104,7 +104,7 @@ def _last_map(archive: Archive, keys: KeyMap, convolutions: list[tuple[Size, str
     return shape
 
 
-def _check_convolution(archive: Archive, name: str, size: Size, channels: int, kernel: int):
+def _check_convolution(archive: TorchArchive, name: str, size: Size, channels: int, kernel: int):
     if len(size) != 4 or size[2] != size[3]:
         raise _unable(archive, name, f"a weight of size {size}", "square kernels, (C_out, C_in, k, k)",
                       "with such layers")
@@ -119,14 +119,14 @@ def _check_convolution(archive: Archive, name: str, size: Size, channels: int, k
                      "name the layers in their order in --map")
 
 
-def _unfit(archive: Archive, where: str, got: str, allowed: str, remedy: str) -> Refusal:
-    """Of tensors that the map does not describe."""
+def _unfit(archive: TorchArchive, where: str, got: str, allowed: str, remedy: str) -> Refusal:
+    """The refusal of tensors that the map does not describe."""
     return Refusal("the state dict does not fit the key map", where=f"{archive.path}, {where}", got=got,
                    allowed=allowed, remedy=remedy)
 
 
-def _unable(archive: Archive, where: str, got: str, allowed: str, training: str) -> Refusal:
-    """Of tensors of a network that no checkpoint holds."""
+def _unable(archive: TorchArchive, where: str, got: str, allowed: str, training: str) -> Refusal:
+    """The refusal of a network that no checkpoint can hold."""
     return Refusal("a network that cannot be represented", where=f"{archive.path}, {where}", got=got, allowed=allowed,
                    remedy=f"train one {training}")
 

@@ -1,11 +1,11 @@
 """The dynamics of an imported network as its key map states them, by torch's own operations and autograd.
 
-    Phi(s) = sum_n <s_n, pool(w_n * s_{n-1} + b_n)>,    s_n <- clamp(slope dPhi/ds_n, 0, 1)         (14)
+    Phi(s) = sum_n <s_n, pool(w_n * s_{n-1} + b_n)>,    s_n <- clamp(slope dPhi/ds_n, 0, 1)         (1)
 
 A readout outside the energy reads the logits from the top layer. One inside is a dense layer of its own at the top of
 the sum; trained on the cross-entropy, its states are dPhi/ds without the activation. Nothing of our machines is used.
 
-Source: Ernoult et al. 2019 (equation 14, for convolutional networks); Laborieux et al. 2021 (the readouts).
+Source: Ernoult et al. 2019 (their equation 14, for convolutional networks); Laborieux et al. 2021 (the readouts).
 """
 
 from collections.abc import Callable, Sequence
