@@ -26,7 +26,7 @@ import simulators
 from benchmarks.turns import cpu_seconds
 from ep_hw.data import load_data
 from ep_hw.threats.attacks import PGD, Adjoint, Unrolled
-from ep_hw.threats.corruptions import CORRUPTIONS, corrupt
+from ep_hw.threats.corruptions import ALL, corrupt
 from simulators.machine import Machine
 
 IMAGES, EPS, ITERATIONS = 100, 0.5, 20
@@ -106,14 +106,14 @@ def corruptions(names: Sequence[str], repeats: int) -> Iterator[Row]:
                            lambda name=name: [imagecorruptions.corrupt(x, SEVERITY, name) for x in singles])
         rows.append(Row(f"images a second: {name}", *(CORRUPTED / t for t in taken), 1))
         yield rows[-1]
-    if len(rows) == len(CORRUPTIONS):
+    if len(rows) == len(ALL):
         median = sorted(rows, key=lambda row: row.ratio)[len(rows) // 2]
         yield Row(f"the median corruption, {median.what.rpartition(' ')[2]}", median.ours, median.theirs, 5)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = [*ATTACKS, *CORRUPTIONS]
+    known = [*ATTACKS, *ALL]
     parser.add_argument("rows", metavar="ROW", nargs="*", help=", ".join(known))
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
@@ -122,7 +122,7 @@ def main():
     chosen = [row for row in known if row in (asked.rows or known)]
     torch.set_num_threads(1)
     print(f"{'medians of ' + str(asked.repeats):66} {'ours':>9} {'theirs':>9} {'ratio':>7}  goal")
-    for compare, rows in ((attacks, ATTACKS), (corruptions, CORRUPTIONS)):
+    for compare, rows in ((attacks, ATTACKS), (corruptions, ALL)):
         for row in compare([name for name in chosen if name in rows], asked.repeats):
             print(row, flush=True)
 

@@ -1,13 +1,15 @@
 """Versions of the code that decides a cell's outcome, one number a kind; each is part of the key of its cells.
 
-Raise a number whenever the outcome of its kind changes: cells made before are then computed again instead of being
-taken for new ones. A test keeps an outcome of each kind beside its number, and fails where only the outcome moved.
+Machines, attacks and corruptions are registered with their own. Raise a number whenever the outcome of its kind
+changes: cells made before are then computed again instead of being taken for new ones. A test keeps an outcome of each
+kind beside its number, and fails where only the outcome moved.
 """
 
 from functools import cache
 from importlib.metadata import version
 
 import ep_hw
+from ep_hw.threats.registry import code_versions
 from ep_hw.threats.threat import Threat
 from mapping import registry
 from mapping.program import Program
@@ -15,15 +17,9 @@ from simulators.module import ModuleProgram
 
 VERDICT = 2      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other machines
 MODULE = 1       # of machines that are modules; that of others is registered with them
-THREATS = {"clean": 1, "corruption": 1, "pgd": 1, "cw": 1, "deepfool": 1, "square": 1, "autoattack": 1}
 TRAINING, TUNING = 1, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
 LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")
-
-
-def kind_of(threat: Threat) -> str:
-    """The entry of `THREATS` that makes a threat's images."""
-    return threat.kind.partition("_")[0] if threat.is_attack else "corruption" if threat.is_corruption else "clean"
 
 
 def machines() -> dict[str, int]:
@@ -43,14 +39,13 @@ def code_of(programs, threat: Threat) -> dict[str, int | str]:
         programs: of the machine under test and of those that it is compared with.
     """
     kinds, known = {machine_kind(program) for program in programs}, machines()
-    return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)},
-            kind_of(threat): THREATS[kind_of(threat)], **libraries()}
+    return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)}, **dict([threat.code]), **libraries()}
 
 
 def all_code() -> dict[str, int | str]:
     """Every version there is."""
     return {"ep_hw": ep_hw.__version__, "verdict": VERDICT, "temporal": TEMPORAL, "training": TRAINING,
-            "tuning": TUNING, **machines(), **THREATS, **libraries()}
+            "tuning": TUNING, **machines(), **code_versions(), **libraries()}
 
 
 @cache

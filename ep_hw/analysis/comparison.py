@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ep_hw.analysis.corruption_error import ALL, mce, mean_corruption_error
+from ep_hw.analysis.corruption_error import mce, mean_corruption_error
 from ep_hw.analysis.results import NEEDED, read_results
 from ep_hw.analysis.statistics import mcnemar, paired_bootstrap, student
-from ep_hw.threats.corruptions import MAIN
+from ep_hw.threats.corruptions import ALL, MAIN
 from mapping.errors import Refusal
 from mapping.program import Table
 from mapping.targets import REFERENCE

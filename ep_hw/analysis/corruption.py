@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ep_hw.analysis.corruption_error import ALL, Accuracies, mce, mean_corruption_error
+from ep_hw.analysis.corruption_error import Accuracies, mce, mean_corruption_error
 from ep_hw.analysis.points import Point, Points
 from ep_hw.analysis.series import machines
-from ep_hw.threats.corruptions import MAIN
+from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import OFFICIAL
 from mapping.errors import Refusal
 

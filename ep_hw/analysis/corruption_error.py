@@ -7,11 +7,10 @@ Every mean needs every corruption of its set at all five severities. Source: Hen
 
 from collections.abc import Mapping, Sequence
 
-from ep_hw.threats.corruptions import CORRUPTIONS, MAIN
+from ep_hw.threats.corruptions import ALL, MAIN
 from mapping.errors import Refusal
 
 SEVERITIES = (1.0, 2.0, 3.0, 4.0, 5.0)
-ALL = tuple(CORRUPTIONS)
 Accuracies = Mapping[tuple[str, str, float], float]   # (machine, threat, strength) -> accuracy, mean over chips
 
 

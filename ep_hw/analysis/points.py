@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from ep_hw.analysis.statistics import mcnemar, paired_interval, student, unpaired_interval, wilson
-from ep_hw.threats.threat import ATTACKS
+from ep_hw.threats.registry import ATTACKS
 
 REFERENCE = "reference"
 

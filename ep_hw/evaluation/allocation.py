@@ -20,6 +20,7 @@ from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.cost import MEASURING, Estimate, Parts, Price, estimate
 from ep_hw.evaluation.plan import Case, Plan
 from ep_hw.networks.family import EP, Member
+from ep_hw.threats.threat import Threat
 from mapping.files import sign, write_atomically
 from mapping.targets import REFERENCE
 
@@ -141,7 +142,7 @@ def _queries(attacks: dict[Case, Price], seconds: float, asked: int) -> int:
 
 
 def _is_square(case: tuple[str, str]) -> bool:
-    return case[1].startswith("square")
+    return Threat(case[1]).is_black_box
 
 
 def case_costs(known: Estimate) -> dict[Case, Price]:
@@ -156,7 +157,7 @@ def case_costs(known: Estimate) -> dict[Case, Price]:
 def _case(cell: Cell) -> Case:
     """The machine and the attack that is made on it; "" for what only shows images."""
     c = cell.configuration
-    return c.machine, c.threat.kind if c.threat.is_attack and not c.threat.source else ""
+    return c.machine, c.threat.kind if c.threat.is_direct else ""
 
 
 def with_kinds(plan: Plan, others: Sequence[tuple[Member, Plan]]) -> Parts:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ep_hw.analysis.statistics import smallest_detectable
-from ep_hw.evaluation.cost import MEASURING, Estimate, Price, estimate, jobs_of
+from ep_hw.evaluation.cells import Cell
+from ep_hw.evaluation.cost import MEASURING, Estimate, Job, Price, estimate, jobs_of
 from ep_hw.evaluation.plan import Plan, cells_of
 from ep_hw.evaluation.probes import probe_plan
 from mapping.errors import Refusal
@@ -139,11 +140,14 @@ def rates_of(known: Estimate, trial: Plan) -> Rates:
     """Equation (1) from what was measured; machines are opened whatever the number of images."""
     cells, *probes = ([(job, known.costs.of(job.kind).times(job.times)) for job in jobs_of("", plan)]
                       for plan in _with_probes(trial))
-    square, others = ([price for job, price in cells if job.kind.work.startswith("square") == wanted]
-                      for wanted in (True, False))
+    square, others = ([price for job, price in cells if _is_black_box(job) == wanted] for wanted in (True, False))
     return Rates(others=Price.sum([*others, Price(known.opening_s, 0.0)]), square=Price.sum(square),
                  probes=Price.sum(price for checked in probes for _, price in checked),
                  probed=trial.limits.probed if probes else 0)
+
+
+def _is_black_box(job: Job) -> bool:
+    return isinstance(job.what, Cell) and job.what.configuration.threat.is_black_box
 
 
 def question_of(trials: Sequence[Plan], *asked: float) -> str:

@@ -19,10 +19,10 @@ import torch
 
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.stored import Stored
-from ep_hw.threats.attacks import TRANSFER, AttackSettings, attack, fools, majority, noise_like, perturbation, read
+from ep_hw.threats.attacks import AttackSettings, attack, fools, majority, noise_like, perturbation, read
 from ep_hw.threats.corruptions import corrupt
 from ep_hw.threats.corruptions.official import OfficialSet
-from ep_hw.threats.threat import Threat
+from ep_hw.threats.threat import TRANSFER, Threat
 from mapping.errors import Refusal
 from simulators.machine import Machine
 
@@ -208,10 +208,10 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
         "reference_prediction": theirs.prediction,
         "reference_correct_clean": reference.relax(cell.images.images).prediction == labels,
         "logit_rms": (ends[0].logits - theirs.logits).double().square().mean(1).sqrt(),
-        "norm": perturbation(cell.images.images, images, threat.norm if threat.is_attack else "l2").double(),
+        "norm": perturbation(cell.images.images, images, threat.norm).double(),
         "steps": ends[0].steps.double(), "converged": ends[0].converged,
         "noise_correct": _noise_correct(cell, machine, images), **detail}
-    made = images.numpy() if threat.is_attack and threat.source is None else None
+    made = images.numpy() if threat.is_direct else None
     cell.stored.write(_table(cell, columns), made, time.perf_counter() - started, circuit)
 
 
@@ -267,7 +267,7 @@ def _joined(cell: Cell, machine: Machine):
 def _noise_correct(cell: Cell, machine: Machine, images) -> list[bool | None]:
     """Whether the machine is right on noise as large as the attack; None where there is no attack on it."""
     threat, clean = cell.configuration.threat, cell.images
-    if not threat.is_attack or threat.source is not None:
+    if not threat.is_direct:
         return [None] * len(clean)
     generator = cell.generator("noise")
     noisy = noise_like(clean.images, images, threat.norm, generator)

@@ -243,7 +243,7 @@ def _platform(kind: str, program: Program) -> Platform:
 def _work(cell: Cell) -> str:
     """An attack that is made, with its settings; `SHOWN` where images are only shown."""
     c = cell.configuration
-    if not c.threat.is_attack or c.threat.source or c.joined or c.settings is None:
+    if not c.threat.is_direct or c.joined or c.settings is None:
         return SHOWN
     return f"{c.threat.kind}, {c.settings.iterations} iterations, {c.settings.restarts} restarts"
 

@@ -108,7 +108,7 @@ def tasks_of(cells: list[Cell]) -> list[list[Cell]]:
     attacks, rest = [], defaultdict(list)
     for cell in cells:
         c = cell.configuration
-        if c.threat.is_attack and c.threat.source is None and not c.joined:
+        if c.threat.is_direct and not c.joined:
             attacks.insert(0, [cell])
         else:
             rest[c.model, c.machine, c.chip_seed].append(cell)

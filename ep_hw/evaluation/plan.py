@@ -20,10 +20,10 @@ from ep_hw.evaluation.execution import Programs, Progress, Run, runner
 from ep_hw.evaluation.suites import Temporal
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.network import EPNetwork
-from ep_hw.threats.attacks import TRANSFER, UNAWARE, AttackSettings
+from ep_hw.threats.attacks import TRANSFERRED, AttackSettings
 from ep_hw.threats.attacks.square import BLACK_BOX
 from ep_hw.threats.corruptions.official import OfficialSet
-from ep_hw.threats.threat import CLEAN, Threat
+from ep_hw.threats.threat import CLEAN, TRANSFER, Threat
 from ep_hw.versions import code_of
 from mapping.files import check_writable
 from mapping.program import Program
@@ -322,7 +322,7 @@ def _row(rows: pa.Table, shards: list[Cell]) -> dict:
         "read_accuracy": float(rows["read_accuracy"].to_numpy().mean()),
         "zero_gradient": _mean_known(rows["zero_gradient"].to_numpy()),
         "noise_accuracy": _share(rows["noise_correct"], True),
-        "unaware_only": _share(rows["broken_by"], UNAWARE), **_others(rows, shards[0]),
+        "unaware_only": _share(rows["broken_by"], TRANSFERRED), **_others(rows, shards[0]),
         "black_box_only": _share(rows["broken_by"], BLACK_BOX) if max(rows["queries"].to_pylist()) else None,
         "unconverged": float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
         **_circuit(shards), "seconds": round(sum(shard.seconds() for shard in shards), 3),
@@ -341,7 +341,7 @@ def _others(rows: pa.Table, cell: Cell) -> dict:
     for name in (one.machine for one in cell.configuration.joined[1:]):
         theirs = [name in fooled[n] for n in attacked]
         counts[name] = [sum(b > a for a, b in zip(own, theirs)), sum(a > b for a, b in zip(own, theirs))]
-    alone = sum(by.startswith(TRANSFER) and by != UNAWARE for by in broken)
+    alone = sum(by.startswith(TRANSFER) and by != TRANSFERRED for by in broken)
     return {"others_only": alone / len(broken), "others": counts}
 
 

@@ -19,9 +19,9 @@ from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.checks import Verdict, aware, half_interval, judged, slack
 from ep_hw.evaluation.plan import Attacks, Plan, chips_of, evaluate_all
-from ep_hw.threats.attacks import TRANSFER, AttackSettings, possible_gradients
+from ep_hw.threats.attacks import AttackSettings, possible_gradients
 from ep_hw.threats.attacks.masking import aimed
-from ep_hw.threats.threat import CLEAN, Threat
+from ep_hw.threats.threat import CLEAN, TRANSFER, Threat
 
 UNBOUNDED = Threat("pgd_linf", 1.0)
 AIMED = 0.75   # of images, at least; a masked gradient is better than a random direction on half of them
@@ -37,12 +37,12 @@ def probe_plan(plan: Plan) -> Plan | None:
     if not white or not plan.limits.probed:
         return None
     ladders = [sorted((t for t in white if t.kind == kind), key=lambda t: t.strength)
-               for kind in dict.fromkeys(t.kind for t in white if t.kind.startswith("pgd"))]
+               for kind in dict.fromkeys(t.kind for t in white if t.attack.ascends)]
     settings, skipped = _harder_settings(plan.attacks.settings), plan.limits.skipped
     threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
     unbounded = settings.model_copy(update={"restarts": 1, "gradients": _led(settings.gradients)})
     met = min(plan.limits.probed, *plan.limits.image_limits.values(), len(plan.images))
-    dear = {machine for machine, kind in skipped if kind.startswith("pgd")}
+    dear = {machine for machine, kind in skipped if Threat(kind).attack.ascends}
     return replace(
         plan, images=plan.images.take(slice(met)),
         asked=replace(plan.asked, threats=threats, extra_pairs=(), chips=1, temporal=None),

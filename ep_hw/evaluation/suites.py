@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ep_hw.analysis import paper
 from ep_hw.threats.attacks import AttackSettings
-from ep_hw.threats.corruptions import CORRUPTIONS
+from ep_hw.threats.corruptions import ALL
 from ep_hw.threats.threat import OFFICIAL, Threat
 from mapping.errors import Refusal
 
@@ -65,7 +65,7 @@ PAPER = Suite(
     "the paper's grids of PGD, AutoAttack, Square and Carlini-Wagner, 15 + 4 corruptions, attack times",
     (*_attacks("pgd_l2", paper.L2_GRID), *_attacks("pgd_linf", paper.LINF_GRID),
      *(threat for kind in ("autoattack_linf", "square_linf", "cw_l2") for threat in _attacks(
-         kind, _TABLES[kind].values())), *_corruptions(CORRUPTIONS, SEVERITIES)),
+         kind, _TABLES[kind].values())), *_corruptions(ALL, SEVERITIES)),
     # on digits as strong as PGD through all of the paper's attack times, at half their price
     AttackSettings(gradients=("bptt@15:margin", "bptt@own:margin", "apgd@29", "apgd@own", "ep@0.5:margin"),
                    iterations=20, queries=1000, ensemble="paper"),
@@ -83,7 +83,7 @@ QUICK = Suite(
     images=64, chips=3, temporal=Temporal(0.5, (5, 10, 29), (5, 10, 20, 40), 5))
 CIFAR_C = Suite(
     "the published images of CIFAR-10-C or CIFAR-100-C, 15 + 4 corruptions",
-    _corruptions([OFFICIAL + name for name in CORRUPTIONS], SEVERITIES), AttackSettings(), images=10_000, chips=5)
+    _corruptions([OFFICIAL + name for name in ALL], SEVERITIES), AttackSettings(), images=10_000, chips=5)
 BARE = Suite("clean images, and the threats that are named beside it", (), AttackSettings(), images=200, chips=5)
 SUITES = {"paper": PAPER, "quick": QUICK, "cifar-c": CIFAR_C}
 

@@ -13,7 +13,7 @@ import torch
 
 from ep_hw.data.splits import Split
 from ep_hw.threats.attacks.gradients import Gradient, loss_of
-from ep_hw.threats.attacks.pgd import direction
+from ep_hw.threats.attacks.norms import direction
 from mapping.program import Table
 from simulators.machine import Machine
 

@@ -33,7 +33,7 @@ def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str
     Raises:
         Refusal: no attack that a machine can be the source of.
     """
-    if not threat.is_attack or threat.source is not None or threat.is_unclipped:
+    if not threat.is_direct or threat.is_unclipped:
         raise Refusal("nothing to transfer", where="--attack", got=str(threat), allowed="an attack made on a machine, "
                       "within [0, 1]", remedy="write it as pgd_l2@0.5")
     threats = (threat, *(replace(threat, source=name) for name in programs))

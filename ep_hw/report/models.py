@@ -17,7 +17,7 @@ import numpy as np
 
 from ep_hw.analysis import paper
 from ep_hw.analysis.corruption import known
-from ep_hw.analysis.corruption_error import ALL, SEVERITIES, corruption_error, mce
+from ep_hw.analysis.corruption_error import SEVERITIES, corruption_error, mce
 from ep_hw.analysis.points import Estimate, Point, Points, estimate
 from ep_hw.analysis.series import CLEAN
 from ep_hw.analysis.statistics import difference_interval, student, welch
@@ -26,7 +26,7 @@ from ep_hw.report import wording
 from ep_hw.report.beside import BesideRow, BesideTable, at, printed_rows, same_threat
 from ep_hw.report.figures.plots import models_figure
 from ep_hw.report.record import Exhibit
-from ep_hw.threats.corruptions import MAIN
+from ep_hw.threats.corruptions import ALL, MAIN
 from mapping.targets import REFERENCE
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]

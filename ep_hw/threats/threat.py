@@ -6,24 +6,29 @@
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from ep_hw.threats.corruptions import ALIASES, CORRUPTIONS
+from ep_hw.threats import registry
+from ep_hw.threats.corruptions.packaged import ALIASES
+from ep_hw.threats.definitions import SEVERITY, Attack, Corruption
+from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from mapping.errors import Refusal
 from mapping.options import number, spell_number
 from mapping.registry import parse as parse_target
 
-ATTACKS = ("pgd_l2", "pgd_linf", "pgd_unclipped_l2", "pgd_unclipped_linf", "cw_l2", "deepfool_l2", "square_l2",
-           "square_linf", "autoattack_l2", "autoattack_linf")
-WEAKEST, STRONGEST = 1e-6, 100.0   # attacks, besides those of strength 0; pixels in float32 tell 6e-8 apart
 OFFICIAL = "official:"   # before the name of a corruption whose published images are read
+TRANSFER = "transfer:"   # before the name of the machine that an attack was made on
 
 
 @dataclass(frozen=True)
 class Threat:
-    """What is done to an image. `strength` is 0 for clean images, a severity, eps in units of [0, 1] pixels, or the
-    price c of the Carlini-Wagner attack.
+    """What is done to an image.
 
-    `source` names the machine an attack is made on; None means the machine under test itself.
+    Attributes:
+        kind: a registered attack or corruption, the latter with `OFFICIAL` before it where its published images are
+            read, or "clean".
+        strength: 0 for clean images; what it means for others their definition says.
+        source: the machine that an attack is made on; None for the machine under test itself.
     """
 
     kind: str
@@ -32,16 +37,64 @@ class Threat:
 
     @property
     def name(self) -> str:
-        return self.kind if self.source is None else f"transfer:{self.source}:{self.kind}"
+        return self.kind if self.source is None else f"{TRANSFER}{self.source}:{self.kind}"
+
+    @classmethod
+    def named(cls, name: str, strength: float) -> "Threat":
+        """The threat of that `name`, whether or not it is registered here: results may tell of someone else's."""
+        if not name.startswith(TRANSFER):
+            return cls(name, strength)
+        source, _, kind = name.removeprefix(TRANSFER).rpartition(":")
+        return cls(kind, strength, source)
+
+    @property
+    def definition(self) -> "Attack | Corruption[Any]":
+        """The attack or corruption as it was registered.
+
+        Raises:
+            Refusal: clean images, or what is not registered here.
+        """
+        found = ATTACKS.get(self.kind) or CORRUPTIONS.get(self.corruption)
+        if found is None:
+            raise Refusal("no such attack or corruption is registered", where="threat", got=str(self),
+                          allowed=", ".join((*CORRUPTIONS, *ATTACKS)), remedy="register it first")
+        return found
+
+    @property
+    def attack(self) -> Attack:
+        """The definition of an attack.
+
+        Raises:
+            Refusal: it is none that is registered here.
+        """
+        if not isinstance(self.definition, Attack):
+            raise Refusal("not an attack", where="threat", got=str(self), allowed=", ".join(ATTACKS),
+                          remedy="choose one of these")
+        return self.definition
+
+    @property
+    def code(self) -> tuple[str, int]:
+        """Name and version of the code that makes its images."""
+        return (registry.CLEAN, 1) if self.kind == registry.CLEAN else (self.definition.code, self.definition.version)
 
     @property
     def is_attack(self) -> bool:
         return self.kind in ATTACKS
 
     @property
+    def is_direct(self) -> bool:
+        """Whether it is an attack made on the machine under test itself: no transfer."""
+        return self.is_attack and self.source is None
+
+    @property
     def is_white_box(self) -> bool:
         """Whether it uses gradients of the machine under test."""
-        return self.is_attack and self.source is None and not self.kind.startswith("square")
+        return self.is_direct and self.attack.access == "white box"
+
+    @property
+    def is_black_box(self) -> bool:
+        """Whether it asks the machine under test, and sees its outputs only."""
+        return self.is_direct and self.attack.access == "black box"
 
     @property
     def is_corruption(self) -> bool:
@@ -60,18 +113,18 @@ class Threat:
     @property
     def is_unclipped(self) -> bool:
         """Whether its images may leave [0, 1]."""
-        return self.kind.startswith("pgd_unclipped")
+        return self.is_attack and not self.attack.clips
 
     @property
     def norm(self) -> str:
-        """"l2" or "linf", of an attack."""
-        return self.kind.rsplit("_", 1)[1]
+        """"l2" or "linf", in which it is measured how far an image was moved."""
+        return self.attack.norm if self.is_attack else "l2"
 
     def __str__(self):
-        return self.name if self.kind == "clean" else f"{self.name}@{spell_number(self.strength)}"
+        return self.name if self.kind == registry.CLEAN else f"{self.name}@{spell_number(self.strength)}"
 
 
-CLEAN = Threat("clean")
+CLEAN = Threat(registry.CLEAN)
 
 
 def parse_threat(text: str) -> Threat:
@@ -81,25 +134,21 @@ def parse_threat(text: str) -> Threat:
         Refusal: unknown name, or a strength that is missing or out of range.
     """
     name, at, strength = text.partition("@")
-    source = None
-    if name.startswith("transfer:"):
-        source, _, name = name.removeprefix("transfer:").rpartition(":")
-        source = str(parse_target(source))
-    official = OFFICIAL if name.startswith(OFFICIAL) and not source else ""
-    bare = name.removeprefix(official)
+    written = Threat.named(name, 0.0)
+    source = None if written.source is None else str(parse_target(written.source))
+    official = OFFICIAL if written.is_official and not source else ""
+    bare = written.kind.removeprefix(official)
     kind = official + ALIASES.get(bare, bare)
-    known = ATTACKS if source else CORRUPTIONS if official else ("clean", *CORRUPTIONS, *ATTACKS)
+    known = ATTACKS if source else CORRUPTIONS if official else (registry.CLEAN, *CORRUPTIONS, *ATTACKS)
     if kind.removeprefix(official) not in known:
         raise _refusal("unknown threat", text)
-    if kind == "clean":
+    if kind == registry.CLEAN:
         if at:
             raise _refusal("clean images have no strength", text)
         return CLEAN
     threat = Threat(kind, _number(strength, text), source)
-    if threat.is_corruption and threat.strength not in (1, 2, 3, 4, 5):
-        raise _refusal("severity out of range", text)
-    if threat.is_attack and threat.strength != 0 and not WEAKEST <= threat.strength <= STRONGEST:
-        raise _refusal("eps out of range", text)
+    if not threat.definition.strength.allows(threat.strength):
+        raise _refusal(f"{threat.definition.strength.label} out of range", text)
     return threat
 
 
@@ -112,7 +161,8 @@ def _number(text: str, whole: str) -> float:
 
 
 def _refusal(what: str, text: str) -> Refusal:
+    attacks = "; ".join(f"{name} @ {attack.strength}" for name, attack in ATTACKS.items())
     return Refusal(what, where="threat", got=repr(text),
-                   allowed=f"clean; {', '.join(CORRUPTIONS)} @ 1 to 5; the same as {OFFICIAL}NAME@1 to 5; "
-                           f"{', '.join(ATTACKS)} @ eps 0 or {WEAKEST:g} to {STRONGEST:g}; transfer:MACHINE:ATTACK@eps",
+                   allowed=f"clean; {', '.join(CORRUPTIONS)} @ {SEVERITY}; the same as {OFFICIAL}NAME; {attacks}; "
+                           f"{TRANSFER}MACHINE:ATTACK",
                    remedy="write it as pgd_l2@0.5, pgd_linf@8/255 or jpeg_compression@3")

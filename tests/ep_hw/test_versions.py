@@ -1,6 +1,6 @@
 """Every kind of code that decides a cell's outcome keeps an outcome beside its version number (outcomes.json).
 
-Red where an outcome moved and its number did not: raise the number in `ep_hw.versions`, so that nobody takes old cells
+Red where an outcome moved and its number did not: raise the number where it is kept, so that nobody takes old cells
 for new ones, and store the new outcome with `EP_HW_STORE_OUTCOMES=1 uv run pytest tests/ep_hw/test_versions.py`.
 """
 
@@ -20,8 +20,9 @@ from ep_hw.data import Split
 from ep_hw.evaluation.cells import Cell, Configuration, run_cell
 from ep_hw.evaluation.temporal import measure_time
 from ep_hw.threats.attacks import AttackSettings
-from ep_hw.threats.corruptions import CORRUPTIONS, corrupt
-from ep_hw.threats.threat import ATTACKS, CLEAN, parse_threat
+from ep_hw.threats.corruptions import ALL, corrupt
+from ep_hw.threats.registry import ATTACKS, code_versions
+from ep_hw.threats.threat import CLEAN, parse_threat
 from mapping.crossbar.presets import PRESETS
 from simulators.module import ModuleMachine
 
@@ -83,24 +84,24 @@ def test_a_module_answers_as_its_version_says():
         random_images(3)).logits))
 
 
-@pytest.mark.parametrize("kind", sorted({versions.kind_of(parse_threat(f"{name}@1")) for name in ATTACKS}))
+@pytest.mark.parametrize("kind", sorted({attack.code for attack in ATTACKS.values()}))
 def test_an_attack_ends_as_its_version_says(graph, split, tmp_path, kind):
     """Norms, what broke each image, and where: rows of a cell on the reference and on a machine with noise."""
     found = []
-    for name in (name for name in ATTACKS if versions.kind_of(parse_threat(f"{name}@1")) == kind):
+    for name in (name for name in ATTACKS if ATTACKS[name].code == kind):
         threat = parse_threat(f"{name}@{STRENGTHS.get(name, 0.5)}")
         rows, images = cell_of(graph, split, threat, tmp_path, "reference")
         found += numbers(rows["norm"], rows["prediction"], rows["queries"], [len(x) for x in rows["broken_by"]],
                          images.mean((1, 2, 3)))
-    check(kind, versions.THREATS[kind], found)
+    check(kind, code_versions()[kind], found)
 
 
 def test_corruptions_end_as_their_version_says():
     """Means of the quarters of a small image, which is no multiple of a level."""
     image = random_images(1, (3, 32, 32)).numpy()
     found = [corrupt(image, name, 3, np.random.default_rng(0)).reshape(3, 2, 16, 2, 16).mean((2, 4))
-             for name in CORRUPTIONS if name != "frost"]
-    check("corruption", versions.THREATS["corruption"], numbers(*found))
+             for name in ALL if name != "frost"]
+    check("corruption", code_versions()["corruption"], numbers(*found))
 
 
 def test_a_verdict_is_made_as_its_version_says(graph, split, tmp_path):
@@ -115,9 +116,8 @@ def test_attack_times_end_as_their_version_says(graph, split):
     check("temporal", versions.TEMPORAL, numbers(point.correct))
 
 
-def test_every_version_has_an_outcome_and_every_threat_and_machine_a_version():
-    assert {versions.kind_of(parse_threat(f"{name}@1")) for name in ATTACKS} <= set(versions.THREATS)
-    kinds = {*versions.machines(), *versions.THREATS, "verdict", "temporal"} - {"clean"}   # clean images have none
+def test_every_version_has_an_outcome_and_every_machine_a_version():
+    kinds = {*versions.machines(), *code_versions(), "verdict", "temporal"} - {"clean"}   # clean images are as they are
     assert set(stored()) == kinds
     assert {name.partition(":")[0] for name in mapping.REGISTRY} <= set(versions.machines())
 

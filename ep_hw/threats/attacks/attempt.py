@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -49,7 +50,13 @@ def surely_wrong(machine: Machine, images, labels, votes: int, generator) -> tor
 
 
 class Attempt(ABC):
-    """An attack with its settings. `str()` is its name in results."""
+    """An attack with its settings. `str()` is its name in results.
+
+    Attributes:
+        uses_gradients: of the machine's model; else it is a black box.
+    """
+
+    uses_gradients: ClassVar[bool] = True
 
     @abstractmethod
     def run(self, machine: Machine, images, labels, generator) -> Candidate:

@@ -19,32 +19,16 @@ from pyautoattack.fab_pt import FABAttack_PT
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
 from ep_hw.threats.attacks.deepfool import DeepFool
 from ep_hw.threats.attacks.gradients import unrolled
+from ep_hw.threats.attacks.settings import AttackSettings, Ensemble, unroll_of
 from ep_hw.threats.attacks.square import Square
+from ep_hw.threats.definitions import Attack
+from ep_hw.threats.registry import register_attack
 from simulators.machine import Machine
 
-_MEMBERS = {"standard": ("apgd-ce", "apgd-t", "fab-t", "square"), "rand": ("apgd-ce", "apgd-dlr"),
-            "paper": ("apgd-ce", "apgd-dlr", "deepfool", "square")}
-ENSEMBLES = tuple(_MEMBERS)
+MEMBERS: dict[Ensemble, tuple[str, ...]] = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"), "rand": ("apgd-ce", "apgd-dlr"),
+    "paper": ("apgd-ce", "apgd-dlr", "deepfool", "square")}
 _NORMS = {"l2": "L2", "linf": "Linf"}
-
-
-def ensemble(name: str, norm: str, eps: float, *, classes: int, unroll: int | None, iterations: int, queries: int,
-             eot: int = 1, average: int = 1, votes: int = 1) -> list[Attempt]:
-    """The attempts of an ensemble of `ENSEMBLES`.
-
-    Args:
-        classes: of the machine. unroll: steps through which the model is differentiated, see `unrolled`.
-        iterations: of APGD and FAB (100 in the source). queries: of Square (5000 in the source). eot: reads averaged
-            for a gradient of APGD (20 in the source). average, votes: of Square and DeepFool on noisy machines.
-    """
-    others = {"deepfool": DeepFool(norm, eps, unroll, votes=votes), "square": Square(norm, eps, queries, average)}
-    return [others.get(kind) or Member(kind, norm, eps, unroll, iterations, eot) for kind in _possible(name, classes)]
-
-
-def _possible(name: str, classes: int) -> list[str]:
-    """The members that rank no more classes than there are."""
-    kinds = ("apgd-dlr" if kind == "apgd-t" and classes < 4 else kind for kind in _MEMBERS[name])
-    return [kind for kind in kinds if kind != "apgd-dlr" or classes > 2]
 
 
 @dataclass(frozen=True)
@@ -102,3 +86,27 @@ class _Model:
     def zeros(self, batch: int):
         """(B,) fraction of zero gradients, a mean over the batch."""
         return torch.full((batch,), self.flat / max(self.gradients, 1))
+
+
+class AutoAttack(Attack):
+    """The members of the settings' ensemble, in five times the iterations of PGD."""
+
+    code, version = "autoattack", 1
+
+    def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
+        unroll = unroll_of(machine, settings)
+        others = {"deepfool": DeepFool(self.norm, strength, unroll, votes=settings.votes),
+                  "square": Square(self.norm, strength, settings.queries, settings.reads(machine))}
+        name = settings.ensemble or ("standard" if machine.deterministic else "rand")
+        return [others.get(kind) or Member(kind, self.norm, strength, unroll, 5 * settings.iterations,
+                                           settings.draws(machine)) for kind in _possible(name, machine.graph.classes)]
+
+
+register_attack(AutoAttack("autoattack_l2", "l2"))
+register_attack(AutoAttack("autoattack_linf", "linf"))
+
+
+def _possible(name: Ensemble, classes: int) -> list[str]:
+    """The members that rank no more classes than there are."""
+    kinds = ("apgd-dlr" if kind == "apgd-t" and classes < 4 else kind for kind in MEMBERS[name])
+    return [kind for kind in kinds if kind != "apgd-dlr" or classes > 2]

@@ -13,12 +13,15 @@ the image. With a search, c is c's first value, raised tenfold until it wins and
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate, read, surely_wrong
-from ep_hw.threats.attacks.gradients import Gradient, loss_of
+from ep_hw.threats.attacks.gradients import Adaptive, Gradient, loss_of
+from ep_hw.threats.attacks.settings import AttackSettings, possible_gradients
+from ep_hw.threats.definitions import PRICE, Attack
+from ep_hw.threats.registry import register_attack
 from simulators.machine import Machine
 
 _EDGE = 0.02   # e of equation (12)
@@ -122,3 +125,18 @@ class Adam:
         self.square.lerp_(gradient.square(), 1 - _DECAYS[1])
         mean, square = (m / (1 - decay**self.steps) for m, decay in zip((self.mean, self.square), _DECAYS))
         return mean / (square.sqrt() + _TINY)
+
+
+class CarliniWagnerAttack(Attack):
+    """The attack with every gradient that it does not leave to Auto-PGD, in five times the iterations of PGD."""
+
+    code, version, strength = "cw", 1, PRICE
+
+    def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
+        gradients = possible_gradients(machine, settings)
+        plain = [g for g in gradients if not isinstance(g, Adaptive)] or gradients
+        return [CarliniWagner(strength, replace(g, loss="margin"), 5 * settings.iterations, settings.searches,
+                              eot=settings.draws(machine), votes=settings.votes) for g in plain]
+
+
+register_attack(CarliniWagnerAttack("cw_l2", "l2"))

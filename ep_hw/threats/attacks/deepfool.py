@@ -12,7 +12,10 @@ import torch
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate, surely_wrong
 from ep_hw.threats.attacks.gradients import unrolled
-from ep_hw.threats.attacks.pgd import project
+from ep_hw.threats.attacks.norms import project
+from ep_hw.threats.attacks.settings import AttackSettings, unroll_of
+from ep_hw.threats.definitions import Attack
+from ep_hw.threats.registry import register_attack
 from simulators.machine import Machine
 
 
@@ -68,3 +71,15 @@ class DeepFool(Attempt):
 
     def __str__(self):
         return "deepfool"
+
+
+class DeepFoolAttack(Attack):
+    """DeepFool through the longest of the settings' attack times."""
+
+    code, version = "deepfool", 1
+
+    def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
+        return [DeepFool(self.norm, strength, unroll_of(machine, settings), votes=settings.votes)]
+
+
+register_attack(DeepFoolAttack("deepfool_l2", "l2"))

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
-from ep_hw.threats.attacks.gradients import Gradient, loss_of
+from ep_hw.threats.attacks.auto import Member
+from ep_hw.threats.attacks.gradients import Adaptive, Gradient, loss_of
+from ep_hw.threats.attacks.norms import direction, project
+from ep_hw.threats.attacks.settings import AttackSettings, possible_gradients
+from ep_hw.threats.definitions import Attack
+from ep_hw.threats.registry import register_attack
 from simulators.machine import Machine
 
 
@@ -71,22 +76,22 @@ class PGD(Attempt):
         return str(self.gradient)
 
 
-def direction(gradient, norm: str):
-    """Steepest ascent of unit norm; zero where the gradient is zero."""
-    if norm == "linf":
-        return gradient.sign()
-    return gradient / size(gradient, "l2").clamp_min(torch.finfo(gradient.dtype).tiny)
+class PGDAttack(Attack):
+    """PGD with every gradient that the machine allows; Auto-PGD, which knows no images outside [0, 1], with some."""
+
+    code, version, ascends = "pgd", 1, True
+
+    def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
+        return [self._with(gradient, strength, settings, settings.draws(machine))
+                for gradient in possible_gradients(machine, settings)]
+
+    def _with(self, gradient: Gradient, eps: float, settings: AttackSettings, eot: int) -> Attempt:
+        if isinstance(gradient, Adaptive) and self.clips:
+            return Member("apgd-ce", self.norm, eps, gradient.steps, 2 * settings.iterations, eot)
+        return PGD(self.norm, eps, gradient, settings.iterations, eot, settings.restarts, self.clips)
 
 
-def project(delta, eps: float, norm: str):
-    """The nearest point to `delta` in the ball of radius eps."""
-    if norm == "linf":
-        return delta.clamp(-eps, eps)
-    return delta * (eps / size(delta, "l2").clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
-
-
-def size(delta, norm: str):
-    """(B, 1, 1, 1) norm of each perturbation."""
-    flat = delta.flatten(1)
-    norms = flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
-    return norms.view(-1, 1, 1, 1)
+register_attack(PGDAttack("pgd_l2", "l2"))
+register_attack(PGDAttack("pgd_linf", "linf"))
+register_attack(PGDAttack("pgd_unclipped_l2", "l2", clips=False))
+register_attack(PGDAttack("pgd_unclipped_linf", "linf", clips=False))

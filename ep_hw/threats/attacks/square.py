@@ -22,7 +22,10 @@ from dataclasses import dataclass
 import torch
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
-from ep_hw.threats.attacks.pgd import project
+from ep_hw.threats.attacks.norms import project
+from ep_hw.threats.attacks.settings import AttackSettings
+from ep_hw.threats.definitions import Attack
+from ep_hw.threats.registry import register_attack
 from mapping.errors import Refusal
 from simulators.machine import Machine
 
@@ -42,6 +45,8 @@ class Square(Attempt):
     eps: float
     queries: int = 1000
     average: int = 1
+
+    uses_gradients = False
 
     def run(self, machine: Machine, images, labels, generator) -> Candidate:
         """See `Attempt.run`.
@@ -102,6 +107,19 @@ class _Device:
         """New margins of the incumbents of samples `index`, where noise would make them differ."""
         if not self.machine.deterministic:
             margin[index] = self.ask(found[index], index)
+
+
+class SquareAttack(Attack):
+    """The search with the settings' queries."""
+
+    code, version, access = "square", 1, "black box"
+
+    def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
+        return [Square(self.norm, strength, settings.queries, settings.reads(machine))]
+
+
+register_attack(SquareAttack("square_l2", "l2"))
+register_attack(SquareAttack("square_linf", "linf"))
 
 
 def window(progress: float, size) -> int:

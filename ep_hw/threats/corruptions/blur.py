@@ -1,17 +1,22 @@
 """Blurs. Widths are in pixels of a 32 x 32 image (see ep_hw.threats.corruptions.sampling)."""
 
 import numpy as np
+from numpy.random import Generator
 from scipy import ndimage
 
 from ep_hw.threats.corruptions import sampling
+from ep_hw.threats.corruptions.packaged import packaged
+from ep_hw.threats.definitions import Images
 
 
-def gaussian_blur(x, sigma: float, rng):
+@packaged((0.4, 0.6, 0.7, 0.8, 1), random=False)
+def gaussian_blur(x: Images, sigma: float, rng: Generator) -> Images:
     """Gaussian of `sigma` pixels."""
     return sampling.gaussian_filter(x, sigma * sampling.blur_size(x))
 
 
-def defocus_blur(x, constants: tuple[float, float], rng):
+@packaged(((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)), random=False)
+def defocus_blur(x: Images, constants: tuple[float, float], rng: Generator) -> Images:
     """Average over a disk, its edge softened by a 3 x 3 Gaussian. Constants: radius, sigma of the edge, in pixels."""
     radius, sigma = np.array(constants) * sampling.blur_size(x)
     reach = int(np.ceil(radius)) + 1
@@ -22,7 +27,8 @@ def defocus_blur(x, constants: tuple[float, float], rng):
     return sampling.correlate(x, kernel)
 
 
-def glass_blur(x, constants: tuple[float, int, int], rng):
+@packaged(((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)), random=True)
+def glass_blur(x: Images, constants: tuple[float, int, int], rng: Generator) -> Images:
     """Each pixel takes the value of a near one, in place, between two Gaussian blurs.
 
     Constants: sigma of the blurs; largest displacement d in pixels (at least 1), drawn from -d .. d - 1; how often.
@@ -40,13 +46,15 @@ def glass_blur(x, constants: tuple[float, int, int], rng):
     return sampling.gaussian_filter(pixels.transpose(2, 3, 0, 1), sigma)
 
 
-def motion_blur(x, constants: tuple[float, float], rng):
+@packaged(((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)), random=True)
+def motion_blur(x: Images, constants: tuple[float, float], rng: Generator) -> Images:
     """A streak at an angle within 45 degrees of the horizontal. Constants: radius and sigma in pixels."""
     radius, sigma = np.array(constants) * sampling.blur_size(x)
     return sampling.motion_blur(x, radius, sigma, rng.uniform(-45, 45, len(x)))
 
 
-def zoom_blur(x, end: float, rng):
+@packaged((1.06, 1.11, 1.16, 1.21, 1.26), random=False)
+def zoom_blur(x: Images, end: float, rng: Generator) -> Images:
     """Mean of the image and of its enlargements by 1, 1.01, ... below `end`."""
     zooms = np.arange(1, end, 0.01)
     return (x + sum(sampling.centre_zoom(x, zoom) for zoom in zooms)) / (len(zooms) + 1)

@@ -4,22 +4,27 @@ import io
 from functools import lru_cache
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from ep_hw.threats.corruptions import sampling
+from ep_hw.threats.corruptions.packaged import packaged
+from ep_hw.threats.definitions import Images, Levels
 
 _UNIT = 2**22   # Pillow's fixed point
 
 
-def brightness(x, amount: float, rng):
+@packaged((0.05, 0.1, 0.15, 0.2, 0.3), random=False)
+def brightness(x: Images, amount: float, rng: Generator) -> Images:
     """Value of HSV, the largest channel V, raised by `amount`; hue and saturation kept."""
     value = x.max(1, keepdims=True)
     raised = np.clip(value + amount, 0, 1)
     return np.where(value > 0, x * raised / np.where(value > 0, value, 1), raised)
 
 
-def saturate(x, constants: tuple[float, float], rng):
+@packaged(((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)), random=False)
+def saturate(x: Images, constants: tuple[float, float], rng: Generator) -> Images:
     """Saturation of HSV, S = (V - min) / V, to scale S + shift within 0 .. 1; greys turn towards red.
 
     Constants: scale, shift. Images of other than three channels have no saturation: they stay as they are.
@@ -35,13 +40,15 @@ def saturate(x, constants: tuple[float, float], rng):
     return value * (1 - share * new)
 
 
-def contrast(x, factor: float, rng):
+@packaged((0.75, 0.5, 0.4, 0.3, 0.15), random=False)
+def contrast(x: Images, factor: float, rng: Generator) -> Images:
     """Shrink the distance to each channel's mean: m + factor (x - m)."""
     mean = x.mean((2, 3), keepdims=True)
     return mean + factor * (x - mean)
 
 
-def elastic_transform(x, constants: tuple[float, float, float], rng):
+@packaged(((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)), random=True)
+def elastic_transform(x: Images, constants: tuple[float, float, float], rng: Generator) -> Images:
     """A random affine map of each image, then a smooth random displacement of its pixels.
 
     Constants, in units of the image's side: size alpha of the displacement, sigma of its smoothing, and the largest
@@ -69,7 +76,8 @@ def _affine(shifts, h: int, w: int):
     return np.moveaxis(np.einsum("hwk,nkd->nhwd", grid, back), -1, 0)
 
 
-def pixelate(x, factor: float, rng):
+@packaged((0.95, 0.9, 0.85, 0.75, 0.65), random=False)
+def pixelate(x: Images, factor: float, rng: Generator) -> Levels:
     """Down to `factor` of the side and up again, box filters both ways, in the 8-bit arithmetic of Pillow."""
     sides = x.shape[2:]
     small = [max(1, int(side * factor)) for side in sides]
@@ -106,7 +114,8 @@ def _box(old: int, new: int):
     return np.floor(weights / weights.sum(1, keepdims=True) * _UNIT + 0.5) / _UNIT
 
 
-def jpeg_compression(x, quality: int, rng):
+@packaged((80, 65, 58, 50, 40), random=False)
+def jpeg_compression(x: Images, quality: int, rng: Generator) -> Levels:
     """Through a JPEG of that quality: three channels as RGB, other numbers one by one as grey."""
     n, c, h, w = x.shape
     mode, planes = "RGB" if c == 3 else "L", _levels(x).astype(np.uint8)

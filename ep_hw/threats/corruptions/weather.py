@@ -1,18 +1,23 @@
 """Weather: snow, frost, fog, and a dirty lens."""
 
 import numpy as np
+from numpy.random import Generator
 from scipy import ndimage
 
 from ep_hw.threats.corruptions import sampling
 from ep_hw.threats.corruptions.edges import canny, equalise
+from ep_hw.threats.corruptions.packaged import packaged
 from ep_hw.threats.corruptions.photographs import frost_photographs
+from ep_hw.threats.definitions import Images
 
 WATER, MUD = (175 / 255, 238 / 255, 238 / 255), (63 / 255, 42 / 255, 20 / 255)
 _WIND = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])   # embosses the drops
 _FAR = 20.0   # pixels from an edge beyond which light does not vary
 
 
-def snow(x, constants, rng):
+@packaged(((0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+           (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8)), random=True)
+def snow(x: Images, constants: tuple[float, float, float, float, float, float, float], rng: Generator) -> Images:
     """Streaks of falling flakes over a whitened image.
 
     Constants: mean and sd of the flakes' brightness; their enlargement; the brightness below which there is none;
@@ -27,7 +32,8 @@ def snow(x, constants, rng):
     return mix * x + (1 - mix) * white + flakes + flakes[:, :, ::-1, ::-1]
 
 
-def frost(x, constants: tuple[float, float], rng):
+@packaged(((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)), random=True)
+def frost(x: Images, constants: tuple[float, float], rng: Generator) -> Images:
     """A random place of one of five photographs of frost, laid over the image. Constants: weights of both."""
     n, c, h, w = x.shape
     rows, columns = np.mgrid[:h, :w]
@@ -44,7 +50,8 @@ def frost(x, constants: tuple[float, float], rng):
     return out
 
 
-def fog(x, constants: tuple[float, float], rng):
+@packaged(((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)), random=True)
+def fog(x: Images, constants: tuple[float, float], rng: Generator) -> Images:
     """A fractal cloud, rescaled so that the brightest pixel stays so. Constants: weight, decay of the roughness."""
     weight, decay = constants
     largest = x.max((1, 2, 3), keepdims=True)
@@ -73,7 +80,9 @@ def plasma(n: int, side: int, decay: float, rng):
     return heights / heights.max((1, 2), keepdims=True)
 
 
-def spatter(x, constants, rng):
+@packaged(((0.62, 0.1, 0.7, 0.7, 0.5, 0), (0.65, 0.1, 0.8, 0.7, 0.5, 0), (0.65, 0.3, 1, 0.69, 0.5, 0),
+           (0.65, 0.1, 0.7, 0.69, 0.6, 1), (0.65, 0.1, 0.5, 0.68, 0.6, 1)), random=True)
+def spatter(x: Images, constants: tuple[float, float, float, float, float, float], rng: Generator) -> Images:
     """Drops on the lens. Constants: mean and sd of the liquid; its smoothing; level where it shows; mix; 1 for mud."""
     mean, sd, sigma, threshold, mix, mud = constants
     n, c, h, w = x.shape

@@ -10,7 +10,7 @@ from ep_hw.analysis.statistics import wilson
 from ep_hw.analysis.worst import worst_cases
 from ep_hw.evaluation.suites import SUITES, suite
 from ep_hw.report.beside import beside, meets_labels
-from ep_hw.threats.corruptions import CORRUPTIONS, MAIN
+from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import OFFICIAL, parse_threat
 from mapping import Refusal
 
@@ -80,7 +80,7 @@ def test_the_paper_suite_runs_every_strength_behind_a_label_and_every_corruption
         for label, strength in labels.items():
             assert parse_threat(f"{attack}@{strength!r}") in threats
             assert SUITES["paper"].labels[attack, strength] == label
-    assert {(t.kind, t.strength) for t in threats if t.is_corruption} == {(c, s) for c in CORRUPTIONS
+    assert {(t.kind, t.strength) for t in threats if t.is_corruption} == {(c, s) for c in ALL
                                                                          for s in (1, 2, 3, 4, 5)}
     assert SUITES["paper"].settings.iterations == 20
     assert SUITES["paper"].settings.ensemble == "paper"
@@ -118,21 +118,21 @@ def test_nothing_is_laid_beside_another_threat_or_data_set(rows, ensemble, shown
     assert meets_labels(pool(rows)) == any((r["threat"], r["strength"]) == ("pgd_l2", 1.0) for r in rows)
 
 
-def corrupted(machine, accuracy, names=tuple(CORRUPTIONS), severities=(1, 2, 3, 4, 5)):
+def corrupted(machine, accuracy, names=ALL, severities=(1, 2, 3, 4, 5)):
     return [row(machine, name, float(s), accuracy(name, s)) for name in names for s in severities]
 
 
 def test_means_over_corruptions():
     def reference(name, severity):
-        return 0.9 - 0.1 * severity - 0.002 * list(CORRUPTIONS).index(name)
+        return 0.9 - 0.1 * severity - 0.002 * list(ALL).index(name)
 
     def machine(name, severity):
         return reference(name, severity) - 0.05
 
     points = pool([*corrupted("reference", reference), *corrupted("loihi", machine)])
-    assert [r.name for r in corruption_rows(points)] == list(CORRUPTIONS)
+    assert [r.name for r in corruption_rows(points)] == list(ALL)
     named = means(points, "loihi", "reference")
-    every = {name: np.mean([machine(name, s) for s in (1, 2, 3, 4, 5)]) for name in CORRUPTIONS}
+    every = {name: np.mean([machine(name, s) for s in (1, 2, 3, 4, 5)]) for name in ALL}
     errors = [(1 - every[name]) / (1 - every[name] - 0.05) for name in MAIN]
     assert list(named.values()) == pytest.approx([np.mean([every[name] for name in MAIN]),
                                                   np.mean(list(every.values())), np.mean(errors)])
@@ -142,18 +142,18 @@ def test_means_over_corruptions():
 
 
 def test_published_images_have_rows_and_means_of_their_own():
-    official = [row("reference", OFFICIAL + name, float(s), 0.4) for name in CORRUPTIONS for s in (1, 2, 3, 4, 5)]
+    official = [row("reference", OFFICIAL + name, float(s), 0.4) for name in ALL for s in (1, 2, 3, 4, 5)]
     points = pool([*corrupted("reference", lambda name, s: 0.5), *official])
-    assert [r.name for r in corruption_rows(points)] == [*CORRUPTIONS, *(OFFICIAL + name for name in CORRUPTIONS)]
+    assert [r.name for r in corruption_rows(points)] == [*ALL, *(OFFICIAL + name for name in ALL)]
     named = means(points, "reference", "reference")
     assert (named["mean of all 19"], named["official:mean of all 19"]) == (pytest.approx(0.5), pytest.approx(0.4))
     assert named["official:mCE against reference"] == pytest.approx(1)
     assert {(t.corruption, t.strength) for t in SUITES["cifar-c"].threats if t.is_official} == {
-        (name, s) for name in CORRUPTIONS for s in (1, 2, 3, 4, 5)}
+        (name, s) for name in ALL for s in (1, 2, 3, 4, 5)}
 
 
 @pytest.mark.parametrize(("names", "severities", "complete"), [
-    (tuple(CORRUPTIONS), (1, 2, 3, 4), (False, False)), (tuple(CORRUPTIONS)[1:], (1, 2, 3, 4, 5), (False, False)),
+    (ALL, (1, 2, 3, 4), (False, False)), (ALL[1:], (1, 2, 3, 4, 5), (False, False)),
     (MAIN, (1, 2, 3, 4, 5), (True, False))])
 def test_incomplete_sets_have_no_mean(names, severities, complete):
     points = pool(corrupted("reference", lambda name, s: 0.5, names, severities))

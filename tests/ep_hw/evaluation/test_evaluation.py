@@ -19,7 +19,7 @@ from networks import small_network
 from processes import all_end, descendants
 
 import simulators
-from ep_hw import versions, workflow
+from ep_hw import workflow
 from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.execution import Run
@@ -29,8 +29,11 @@ from ep_hw.networks import programs
 from ep_hw.networks.checkpoint import load, save_checkpoint
 from ep_hw.networks.programs import reference_of
 from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.attacks.pgd import PGDAttack
+from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from ep_hw.threats.threat import parse_threat
 from mapping import Refusal, compile, load_program
+from mapping.registry import REGISTRY
 
 FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
 DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
@@ -288,17 +291,29 @@ def test_a_white_box_takes_over_what_the_same_attack_made_on_the_other_machines(
     assert {r["key"] for r in summary} == {c.configuration.key for c in cells if c.shown}
 
 
+class Newer(PGDAttack):
+    version = 99
+
+
+def newer_machines(kind):
+    """Entries of the registry for all machines of a kind, with a version raised."""
+    return [(REGISTRY, name, replace(known, version=99)) for name, known in REGISTRY.items() if known.kind == kind]
+
+
 def test_the_key_holds_the_code_of_the_machine_of_the_reference_and_of_the_threat(finished, monkeypatch):
     """A version raised changes the cells of its kind, those made from them, and no others."""
     plan, folder, _ = finished
     kinds = {(c.configuration.machine, c.configuration.threat.name): c.stem for c in cells_of(plan, folder)}
-    on = {"crossbar": lambda machine, _: machine.startswith("crossbar"),
-          "loihi": lambda machine, _: machine.startswith("loihi"), "reference": lambda *_: True,
-          "pgd": lambda _, threat: "pgd" in threat, "corruption": lambda _, threat: threat == "contrast"}
-    for name, changed in on.items():
-        table = versions.machines() if name in versions.machines() else versions.THREATS
+    on = [(newer_machines("crossbar"), lambda machine, _: machine.startswith("crossbar")),
+          (newer_machines("loihi"), lambda machine, _: machine.startswith("loihi")),
+          (newer_machines("reference"), lambda *_: True),
+          ([(ATTACKS, "pgd_l2", Newer("pgd_l2", "l2"))], lambda _, threat: "pgd" in threat),
+          ([(CORRUPTIONS, "contrast", replace(CORRUPTIONS["contrast"], version=99))],
+           lambda _, threat: threat == "contrast")]
+    for newer, changed in on:
         with monkeypatch.context() as raised:
-            raised.setitem(table, name, 99)
+            for entry in newer:
+                raised.setitem(*entry)
             after = {(c.configuration.machine, c.configuration.threat.name): c.stem for c in cells_of(plan, folder)}
         assert {case for case in kinds if kinds[case] != after[case]} == {case for case in kinds if changed(*case)}
 

@@ -30,7 +30,7 @@ from ep_hw.networks.checkpoint import packaged_models, save_checkpoint
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
 from ep_hw.report.models import Claim, Entry, Verdict, claims, lead, models
 from ep_hw.threats.attacks import AttackSettings
-from ep_hw.threats.corruptions import CORRUPTIONS, MAIN
+from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import parse_threat
 from mapping.files import parse_signed, sign
 
@@ -138,7 +138,7 @@ def test_tables_are_means_over_seeds_with_student_intervals_beside_what_was_prin
 
 
 def test_corruptions_of_seeds_are_averaged_and_related_to_the_mean_baseline():
-    order = list(CORRUPTIONS)
+    order = list(ALL)
 
     def accuracy(shift, name, severity):
         return 0.9 - 0.1 * severity + shift - 0.01 * order.index(name) % 0.05
@@ -158,7 +158,7 @@ def test_corruptions_of_seeds_are_averaged_and_related_to_the_mean_baseline():
     table = {t.name: t for t in shown.tables}["models-corruptions"]
     for r, shifts in zip(table.rows, ((-0.02, 0.0), (0.03, 0.05))):
         assert r.cells["mean of the 15"].value == pytest.approx(np.mean([worth(d, MAIN) for d in shifts]))
-        assert r.cells["mean of all 19"].value == pytest.approx(np.mean([worth(d, CORRUPTIONS) for d in shifts]))
+        assert r.cells["mean of all 19"].value == pytest.approx(np.mean([worth(d, ALL) for d in shifts]))
     error = {name: 1 - np.mean([worth(d, [name]) for d in (-0.02, 0.0)]) for name in MAIN}
     relative = [np.mean([(1 - worth(d, [name])) / error[name] for name in MAIN]) for d in (0.03, 0.05)]
     cell = table.rows[1].cells[f"mCE against {BP}"]
@@ -171,7 +171,7 @@ def test_corruptions_of_seeds_are_averaged_and_related_to_the_mean_baseline():
 
 def test_a_baseline_without_errors_is_named():
     def entry(name):
-        accuracy = {(c, s): 1.0 if (name, c) == (BP, "fog") else 0.5 for c in CORRUPTIONS for s in SEVERITIES}
+        accuracy = {(c, s): 1.0 if (name, c) == (BP, "fog") else 0.5 for c in ALL for s in SEVERITIES}
         right = {case: np.arange(N) < round(N * a) for case, a in accuracy.items()}
         return Entry(name, "reference", (pool([row(a, *case) for case, a in accuracy.items()]),), (right,))
 

@@ -10,7 +10,7 @@ import mapping
 import simulators
 from ep_hw.cli.commands import app
 from ep_hw.cli.evaluation import attack_settings
-from ep_hw.threats.attacks import AttackSettings, attack, attempts, perturbation
+from ep_hw.threats.attacks import AttackSettings, attack, perturbation
 from ep_hw.threats.threat import Threat
 from mapping import Refusal
 from simulators.module import ModuleMachine
@@ -78,7 +78,7 @@ def feedforward():
 def test_a_module_is_attacked_once_for_each_loss_and_never_nudged():
     machine, images = feedforward(), random_images(5)
     labels = machine.relax(images).prediction
-    tried = attempts(machine, Threat("pgd_l2", 1.0), SETTINGS)
+    tried = Threat("pgd_l2").attack.attempts(machine, 1.0, SETTINGS)
     assert [a.gradient.loss for a in tried] == ["cross_entropy", "margin"]
     found = attack(machine, Threat("pgd_l2", 8.0), images, labels, SETTINGS, seeded())
     assert all(found.broken_by)
@@ -87,7 +87,7 @@ def test_a_module_is_attacked_once_for_each_loss_and_never_nudged():
 
 def test_gradients_that_need_feedback_are_refused_by_name_where_there_is_none():
     with pytest.raises(Refusal, match=r"ep@1.*bptt"):
-        attempts(feedforward(), Threat("pgd_l2", 1.0), AttackSettings(gradients=("ep@1", "adjoint@10")))
+        Threat("pgd_l2").attack.attempts(feedforward(), 1.0, AttackSettings(gradients=("ep@1", "adjoint@10")))
 
 
 def test_options_of_the_command_line_are_settings_of_the_attack():

@@ -22,17 +22,19 @@ from ep_hw.threats.attacks import (
     DeepFool,
     Unrolled,
     attack,
-    attempts,
     majority,
     parse_gradient,
     perturbation,
     possible_gradients,
     read,
 )
-from ep_hw.threats.attacks.auto import Member
+from ep_hw.threats.attacks.auto import AutoAttack, Member
 from ep_hw.threats.attacks.carlini_wagner import Adam
+from ep_hw.threats.attacks.deepfool import DeepFoolAttack
 from ep_hw.threats.attacks.gradients import loss_of
-from ep_hw.threats.threat import ATTACKS, Threat, parse_threat
+from ep_hw.threats.attacks.pgd import PGDAttack
+from ep_hw.threats.registry import ATTACKS
+from ep_hw.threats.threat import Threat, parse_threat
 from mapping import Refusal
 from simulators.module import ModuleMachine
 from simulators.reference import ReferenceMachine
@@ -49,6 +51,10 @@ def linear(seed=0, classes=2, sigma=0.0):
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def attempts(machine, threat, settings):
+    return threat.attack.attempts(machine, threat.strength, settings)
 
 
 def middle_images(batch, seed=0):
@@ -161,16 +167,16 @@ def least_perturbations(machine, images, norm):
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("kind", ["pgd", "deepfool", "autoattack"])
+@pytest.mark.parametrize("kind", [PGDAttack, DeepFoolAttack, AutoAttack])
 def test_ten_classes_fall_exactly_beyond_their_least_perturbation(kind, norm):
-    machine, images = linear(3, classes=10), middle_images(2 if kind == "autoattack" else 12)
+    machine, images = linear(3, classes=10), middle_images(2 if kind is AutoAttack else 12)
     labels, radii = machine.relax(images).prediction, least_perturbations(machine, images, norm)
     hard = AttackSettings(gradients=("bptt@5:margin", "bptt@5"), iterations=10, queries=50)
     for factor, broken in ((0.97, False), (1.06, True)):
         for i in range(len(images)):
-            threat = Threat(f"{kind}_{norm}", float(radii[i]) * factor)
-            result = attack(machine, threat, images[i:i + 1], labels[i:i + 1], hard, seeded())
-            assert bool(result.broken_by[0]) is broken, (i, factor)
+            made = (attempt.run(machine, images[i:i + 1], labels[i:i + 1], seeded()).images
+                    for attempt in kind("any", norm).attempts(machine, float(radii[i]) * factor, hard))
+            assert any(int(machine.relax(moved).prediction) != int(labels[i]) for moved in made) is broken, (i, factor)
 
 
 @pytest.mark.parametrize(("name", "members"), [

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from ep_hw.threats.corruptions import CORRUPTIONS, MAIN, corrupt, sampling
+from ep_hw.threats.corruptions import ALL, MAIN, corrupt, sampling
 from ep_hw.threats.corruptions.digital import pixelate
 from ep_hw.threats.corruptions.edges import canny, equalise
 from ep_hw.threats.corruptions.photographs import SHA256, frost_photographs
 from ep_hw.threats.corruptions.weather import _drops, plasma
+from ep_hw.threats.registry import CORRUPTIONS
 from mapping import Refusal
 
-WITHOUT_FILES = sorted(set(CORRUPTIONS) - {"frost"})
+WITHOUT_FILES = sorted(set(ALL) - {"frost"})
 # stronger settings that need not differ more from the image: they trade one change for another
 NOT_MONOTONE = {"saturate", "glass_blur", "spatter", "snow", "frost", "elastic_transform"}
 
@@ -344,7 +345,8 @@ def test_images_of_one_batch_draw_their_own_numbers():
 
 def test_there_are_fifteen_and_four():
     assert len(MAIN) == 15
-    assert len(CORRUPTIONS) == 19
+    assert len(ALL) == 19
+    assert set(ALL) == set(CORRUPTIONS)
 
 
 def test_truncation_leaves_eight_bit_values_alone():

@@ -1,0 +1,86 @@
+"""How hard to attack, and which gradients a machine allows for it."""
+
+from dataclasses import replace
+from typing import Literal
+
+from ep_hw.threats.attacks.gradients import Gradient, Unrolled, parse_gradient
+from mapping.errors import Refusal
+from mapping.fields import Count, Stated
+from simulators.machine import Machine
+from simulators.relaxation import period_of
+
+Ensemble = Literal["standard", "rand", "paper"]
+DEFAULT_UNROLL = 29   # synchronous steps through which attacks differentiate where no bptt@STEPS is among the gradients
+
+
+class AttackSettings(Stated):
+    """How hard to attack; part of every cell's key.
+
+    Attributes:
+        gradients: tried in turn on the images that still stand, each from `restarts` starts. Auto-PGD climbs those of
+            `apgd@STEPS`, once and with twice the `iterations`. Those of `bptt@own` and `apgd@own` go through the
+            machine's own relaxation, where it ends within `DEFAULT_UNROLL` iterations; there the attacks that are no
+            PGD do so too.
+        iterations: of PGD.
+        queries: the most that a black box asks of one image.
+        average: how many of the queries are read for each answer of a noisy machine.
+        eot: gradients that are averaged on noisy machines.
+        votes: reads of a noisy machine that decide by majority.
+        restarts: starts of PGD, all but the first at random.
+        label: attacks flee the true label, or what the machine predicts of the clean image: then images that it gets
+            wrong are attacked too, and may come right.
+        searches: how many prices c the Carlini-Wagner attack tries.
+        ensemble: names the members of AutoAttack; None takes "standard", and "rand" for noisy machines.
+    """
+
+    gradients: tuple[str, ...] = ("bptt@5", "bptt@10:margin", "bptt@own:margin", "apgd@15", "apgd@29", "apgd@own",
+                                  "ep@0.5:margin", "ep@2:margin")
+    iterations: Count = 20
+    queries: Count = 1000
+    average: Count = 1
+    eot: Count = 4
+    votes: Count = 5
+    restarts: Count = 1
+    label: Literal["true", "predicted"] = "true"
+    searches: Count = 1
+    ensemble: Ensemble | None = None
+
+    def draws(self, machine: Machine) -> int:
+        """Gradients that are averaged on a machine."""
+        return 1 if machine.deterministic else self.eot
+
+    def reads(self, machine: Machine) -> int:
+        """Queries that are read for one answer of a machine to a black box."""
+        return 1 if machine.deterministic else self.average
+
+
+def possible_gradients(machine: Machine, settings: AttackSettings) -> list[Gradient]:
+    """The settings' gradients, `bptt@own` and its like only where the machine's own relaxation ends within
+    `DEFAULT_UNROLL` iterations; a machine without feedback has no time: one backpropagation for each kind and loss.
+
+    Raises:
+        Refusal: there are none.
+    """
+    gradients = [g for g in map(parse_gradient, settings.gradients) if _is_possible(g, machine)]
+    if not gradients:
+        raise Refusal("this machine has no such gradient", where=machine.name, got=", ".join(settings.gradients),
+                      allowed="bptt@STEPS", remedy="add --gradient bptt@1")
+    if machine.has_feedback:
+        return gradients
+    return list({(type(g), g.loss): replace(g, last=None) for g in gradients if isinstance(g, Unrolled)}.values())
+
+
+def unroll_of(machine: Machine, settings: AttackSettings) -> int | None:
+    """Steps through which attacks that are no PGD differentiate; None: see `gradients.unrolled`.
+
+    Raises:
+        Refusal: see `possible_gradients`.
+    """
+    times = [g.steps for g in possible_gradients(machine, settings) if isinstance(g, Unrolled)]
+    return None if None in times else max((t for t in times if t is not None), default=DEFAULT_UNROLL)
+
+
+def _is_possible(gradient: Gradient, machine: Machine) -> bool:
+    if isinstance(gradient, Unrolled) and gradient.steps is None:
+        return machine.has_feedback and machine.graph.steps <= DEFAULT_UNROLL * period_of(machine.graph.schedule)
+    return machine.has_feedback or isinstance(gradient, Unrolled)

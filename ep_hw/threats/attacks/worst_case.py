@@ -1,0 +1,120 @@
+"""An attack on a machine: for each image the worst case over everything that the attack tries."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from ep_hw.threats.attacks.attempt import majority, read
+from ep_hw.threats.attacks.settings import AttackSettings
+from ep_hw.threats.threat import TRANSFER, Threat
+from mapping.errors import Refusal
+from mapping.targets import REFERENCE
+from simulators.machine import Machine
+
+TRANSFERRED = f"{TRANSFER}{REFERENCE}"   # the name of an attempt that was made on the reference
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """Outcome for a batch.
+
+    Attributes:
+        images: (B, C, H, W), of each image the worst that was found: what fooled the machine, or had the largest loss.
+        broken_by: what fooled the machine first: "clean", the attempt's name, `TRANSFERRED`, or "" for nothing.
+        zero_gradient: (B,) fraction of gradients that were zero, over those of the white-box attempts on the image;
+            NaN where there were none.
+        queries: (B,) images shown to the machine by black-box attempts, mean over the batch.
+    """
+
+    images: Tensor
+    broken_by: list[str]
+    zero_gradient: Tensor
+    queries: Tensor
+
+
+def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, settings: AttackSettings,
+           generator: Generator, transferred: Tensor | None = None) -> Attacked:
+    """Attack a batch on a machine; images it already gets wrong are left alone, unless predictions are attacked.
+
+    Args:
+        machine: the machine under test.
+        threat: an attack made on this machine.
+        images: (B, C, H, W) in [0, 1].
+        labels: (B,) classes.
+        settings: how hard to attack.
+        generator: all randomness of the attack and of the machine's reads.
+        transferred: (B, C, H, W) what the same threat made of the images on the reference: the last attempt, so that
+            knowing a machine is never worse than not knowing it.
+
+    Raises:
+        Refusal: an attack that the machine does not allow, see `Attack.attempts`; labels that are not those of its
+            images.
+    """
+    _check_labels(labels, len(images), machine.graph.classes)
+    machine = machine.unclipped if threat.is_unclipped else machine
+    if settings.label == "predicted":
+        labels = majority(read(machine, images, settings.votes, generator))
+    worst = _WorstCase(machine, images, labels, settings.votes, generator)
+    zeros, tried, queries = (images.new_zeros(len(images)) for _ in range(3))
+    for attempt in threat.attack.attempts(machine, threat.strength, settings):
+        index = worst.standing()
+        if not len(index):
+            break
+        candidate = attempt.run(machine, images[index], labels[index], generator)
+        queries[index] += candidate.queries
+        zeros[index] += candidate.zeros
+        tried[index] += attempt.uses_gradients
+        worst.consider(str(attempt), index, candidate.images)
+    if transferred is not None and len(index := worst.standing()):
+        worst.consider(TRANSFERRED, index, transferred[index])
+    return Attacked(worst.images, worst.broken_by, zeros / tried, queries)
+
+
+def fools(machine: Machine, images: Tensor, clean: Tensor, labels: Tensor, settings: AttackSettings,
+          generator: Generator) -> Tensor:
+    """(B,) whether images that were made elsewhere would do as an attack on this machine; arguments as for `attack`."""
+    if settings.label == "predicted":
+        labels = majority(read(machine, clean, settings.votes, generator))
+    return judge(machine, images, labels, settings.votes, generator)[0]
+
+
+def _check_labels(labels: object, batch: int, classes: int):
+    plain = isinstance(labels, Tensor) and labels.dtype == torch.int64 and labels.shape == (batch,)
+    if not plain or (batch and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
+        raise Refusal("labels are not those of the images", where="labels",
+                      got=f"{type(labels).__name__} {tuple(getattr(labels, 'shape', ()))}",
+                      allowed=f"an int64 tensor ({batch},) of 0 to {classes - 1}",
+                      remedy="use the data set the model was trained on")
+
+
+class _WorstCase:
+    """For each image the first that fools the machine, else the one of largest loss; see `Attacked`."""
+
+    def __init__(self, machine: Machine, images: Tensor, labels: Tensor, votes: int, generator: Generator):
+        self.machine, self.labels, self.votes, self.generator = machine, labels, votes, generator
+        self.wrong, _ = judge(machine, images, labels, votes, generator)
+        self.images, self.loss = images.clone(), images.new_full((len(images),), -torch.inf)
+        self.broken_by = ["clean" if mistaken else "" for mistaken in self.wrong.tolist()]
+
+    def standing(self) -> Tensor:
+        """Places of the images that nothing has broken yet."""
+        return (~self.wrong).nonzero().flatten()
+
+    def consider(self, name: str, index: Tensor, images: Tensor):
+        """Judge candidates for the images at `index` and keep those that are worse."""
+        broken, loss = judge(self.machine, images, self.labels[index], self.votes, self.generator)
+        better = broken | (loss > self.loss[index])
+        self.images[index[better]], self.loss[index[better]] = images[better], loss[better]
+        self.wrong[index] = broken
+        for place in index[broken].tolist():
+            self.broken_by[place] = name
+
+
+def judge(machine: Machine, images: Tensor, labels: Tensor, votes: int,
+          generator: Generator | None) -> tuple[Tensor, Tensor]:
+    """(B,) whether the machine is wrong by majority over `votes` reads, and (B,) the mean cross-entropy."""
+    ends = read(machine, images, votes, generator)
+    loss = torch.stack([F.cross_entropy(end.logits, labels, reduction="none") for end in ends]).mean(0)
+    return majority(ends) != labels, loss
