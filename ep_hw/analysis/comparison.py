@@ -5,21 +5,22 @@ Source of the statistics: ep_hw.analysis.statistics, equations (2) and (3), and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from ep_hw.analysis.corruption_error import mce, mean_corruption_error
-from ep_hw.analysis.results import NEEDED, read_results
+from ep_hw.analysis.results import NEEDED, ReadRow, read_results
+from ep_hw.analysis.rows import Case, Plain, spelled
 from ep_hw.analysis.statistics import mcnemar, paired_bootstrap, student
 from ep_hw.threats.corruptions import ALL, MAIN
+from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
 from mapping.program import Table
 from mapping.targets import REFERENCE
 
-Case = tuple[str, str, float]   # machine, threat, strength
 Image = tuple[int, str, int]    # id, digest of its pixels, label
 
 
@@ -29,7 +30,7 @@ class Run:
 
     folder: Path
     results: pa.Table
-    summary: list[dict]
+    summary: list[ReadRow]
 
     @classmethod
     def of(cls, folder: str | Path) -> "Run":
@@ -42,25 +43,26 @@ class Run:
 
     @property
     def model(self) -> str:
-        return self.summary[0]["model"]
+        return self.summary[0].model
 
     @cached_property
     def accuracy(self) -> dict[Case, float]:
         """Case -> accuracy, mean over chips."""
         values: dict[Case, list[float]] = {}
         for row in self.summary:
-            values.setdefault((row["machine"], row["threat"], row["strength"]), []).append(row["accuracy"])
-        return {case: sum(found) / len(found) for case, found in values.items()}
+            values.setdefault((row.machine, row.met), []).append(row.accuracy)
+        return {case: sum(chips) / len(chips) for case, chips in values.items()}
 
     @cached_property
     def correct(self) -> dict[Case, dict[Image, list[bool]]]:
         """Case -> image -> correctness, one a chip."""
-        found: dict[Case, dict[Image, list[bool]]] = {}
+        answers: dict[Case, dict[Image, list[bool]]] = {}
+        threat = cache(Threat.named)
         for row in self.results.select(list(NEEDED)).to_pylist():
-            case = found.setdefault((row["machine"], row["threat"], row["strength"]), {})
+            case = answers.setdefault((row["machine"], threat(row["threat"], row["strength"])), {})
             image = row["image_id"], row["pixels"], row["label"]
             case.setdefault(image, []).append(row["prediction"] == row["label"])
-        return found
+        return answers
 
 
 def over_runs(runs: Sequence[Run]) -> list[dict]:
@@ -117,15 +119,15 @@ def corruption_means(runs: Sequence[Run], baseline: Run, machine: str = REFERENC
              "mce": mce(run.accuracy, name, baseline.accuracy, machine),
              "mean_15": mean_corruption_error(run.accuracy, name, MAIN),
              "mean_19": mean_corruption_error(run.accuracy, name, ALL) if _has_all(run, name) else None}
-            for run in runs for name in dict.fromkeys(row["machine"] for row in run.summary) if "/" not in name]
+            for run in runs for name in dict.fromkeys(row.machine for row in run.summary) if "/" not in name]
 
 
 def _has_all(run: Run, machine: str) -> bool:
-    return {name for m, name, _ in run.accuracy if m == machine} >= set(ALL)
+    return {threat.name for m, threat in run.accuracy if m == machine} >= set(ALL)
 
 
-def _named(case: Case) -> dict:
-    return dict(zip(("machine", "threat", "strength"), case))
+def _named(case: Case) -> Plain:
+    return {"machine": case[0], **spelled(case[1])}
 
 
 def over_runs_table(rows: Sequence[dict]) -> Table:

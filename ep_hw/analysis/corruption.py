@@ -15,7 +15,12 @@ from mapping.errors import Refusal
 
 @dataclass(frozen=True)
 class CorruptionRow:
-    """One corruption. cells: machine -> its points by rising severity, none where it was not run."""
+    """One corruption.
+
+    Attributes:
+        name: of its threats.
+        cells: machine -> its points by rising severity, none where it was not run.
+    """
 
     name: str
     cells: dict[str, tuple[Point, ...]]
@@ -27,21 +32,31 @@ class CorruptionRow:
 
 
 def corruption_rows(points: Points) -> list[CorruptionRow]:
-    """A row a corruption that was run, in the order of the published sets; their own images after those made here."""
-    met = {threat for _, threat, _ in points}
-    return [CorruptionRow(name, {machine: tuple(sorted(
-        (p for (m, threat, _), p in points.items() if (m, threat) == (machine, name)), key=lambda p: p.strength))
-        for machine in machines(points)}) for name in (*ALL, *(OFFICIAL + name for name in ALL)) if name in met]
+    """A row a corruption that was run, in the order of the published sets; their own images after those made here, and
+    corruptions of others last.
+    """
+    met = [threat.name for _, threat in points if threat.is_corruption]
+    names = dict.fromkeys((*ALL, *(OFFICIAL + name for name in ALL), *met))
+    return [CorruptionRow(name, {machine: _ladder(points, machine, name) for machine in machines(points)})
+            for name in names if name in met]
+
+
+def _ladder(points: Points, machine: str, name: str) -> tuple[Point, ...]:
+    """Points of one corruption by rising severity."""
+    met = (point for (m, threat), point in points.items() if (m, threat.name) == (machine, name))
+    return tuple(sorted(met, key=lambda p: p.strength))
 
 
 def means(points: Points, machine: str, baseline: str) -> dict[str, float | None]:
     """Mean accuracies over 15 and 19 corruptions and the mCE, of published images apart; None where a set has gaps.
 
     Args:
+        points: of one model on one data set.
+        machine: one of its machines.
         baseline: the machine, or other model, that the mCE is relative to; its name says so.
     """
     accuracies = {case: point.accuracy.value for case, point in points.items()}
-    origins = [origin for origin in ("", OFFICIAL) if not origin or any(t.startswith(origin) for _, t, _ in points)]
+    origins = ["", OFFICIAL] if any(threat.is_official for _, threat in points) else [""]
     return {name: value for origin in origins for name, value in _means(accuracies, machine, baseline, origin).items()}
 
 

@@ -7,27 +7,31 @@ Every mean needs every corruption of its set at all five severities. Source: Hen
 
 from collections.abc import Mapping, Sequence
 
+from ep_hw.analysis.rows import Case
 from ep_hw.threats.corruptions import ALL, MAIN
+from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
 
 SEVERITIES = (1.0, 2.0, 3.0, 4.0, 5.0)
-Accuracies = Mapping[tuple[str, str, float], float]   # (machine, threat, strength) -> accuracy, mean over chips
+Accuracies = Mapping[Case, float]   # mean over chips
 
 
 def corruption_error(accuracies: Accuracies, machine: str, name: str) -> float:
     """E_c of equation (21), in [0, 1].
 
     Args:
+        accuracies: of an evaluation.
+        machine: one of its machines.
         name: of a corruption, as its threat is called.
 
     Raises:
         Refusal: a severity that was not run, naming it.
     """
-    missing = [f"{name}@{severity:g}" for severity in SEVERITIES if (machine, name, severity) not in accuracies]
-    if missing:
+    cases = [(machine, Threat(name, severity)) for severity in SEVERITIES]
+    if missing := [str(case[1]) for case in cases if case not in accuracies]:
         raise Refusal("an incomplete set of corruptions", where=machine, got=f"no {', '.join(missing)}",
                       allowed="every corruption at severities 1 to 5", remedy="evaluate these as well")
-    return 1 - sum(accuracies[machine, name, severity] for severity in SEVERITIES) / len(SEVERITIES)
+    return 1 - sum(accuracies[case] for case in cases) / len(SEVERITIES)
 
 
 def mean_corruption_error(accuracies: Accuracies, machine: str, names: Sequence[str] = ALL) -> float:
@@ -43,7 +47,11 @@ def mce(accuracies: Accuracies, machine: str, others: Accuracies, baseline: str,
     """Equation (21); 1 is as good as the baseline.
 
     Args:
-        others: of the evaluation in which the machine `baseline` was run.
+        accuracies: of the evaluation in which `machine` was run.
+        machine: the one whose errors count.
+        others: accuracies of the evaluation in which `baseline` was run.
+        baseline: the machine whose errors are the measure.
+        names: of the corruptions.
 
     Raises:
         Refusal: an incomplete set, or a baseline without any error on a corruption.

@@ -10,10 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from ep_hw.analysis.rows import Case, SummaryRow
 from ep_hw.analysis.statistics import mcnemar, paired_interval, student, unpaired_interval, wilson
-from ep_hw.threats.registry import ATTACKS
-
-REFERENCE = "reference"
+from ep_hw.threats.threat import Threat
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,17 @@ class Point:
     """
 
     machine: str
-    threat: str
-    strength: float
+    threat: Threat
     n: int
     accuracy: Estimate
     chips: tuple[tuple[int, float], ...]
     agreement: float
     to_wrong: float
     to_right: float
+
+    @property
+    def strength(self) -> float:
+        return self.threat.strength
 
     @property
     def over_chips(self) -> bool:
@@ -62,30 +64,31 @@ class Point:
         return round(self.accuracy.value * self.n)
 
 
-Points = dict[tuple[str, str, float], Point]
+Points = dict[Case, Point]
 
 
-def pool(summary: Sequence[dict]) -> Points:
-    """Points of one model and data set by (machine, threat, strength), in the order of the summary.
+def pool(summary: Sequence[SummaryRow]) -> Points:
+    """Points of one model and data set by machine and threat, in the order of the summary.
 
     Raises:
         ValueError: two rows describe the same chip under the same threat.
     """
-    cells = defaultdict(list)
+    cells: dict[Case, list[SummaryRow]] = defaultdict(list)
     for row in summary:
-        cells[row["machine"], row["threat"], float(row["strength"])].append(row)
-    return {key: _pool(key, rows) for key, rows in cells.items()}
+        cells[row["machine"], row["threat"]].append(row)
+    return {case: _pool(case, rows) for case, rows in cells.items()}
 
 
-def _pool(key: tuple[str, str, float], rows: list[dict]) -> Point:
+def _pool(case: Case, rows: list[SummaryRow]) -> Point:
     seeds = [row["chip_seed"] for row in rows]
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{key}: {len(rows)} rows for chips {seeds}; a summary has one row a cell")
+        raise ValueError(f"{case}: {len(rows)} rows for chips {seeds}; a summary has one row a cell")
     chips = sorted((row["chip_seed"], row["accuracy"]) for row in rows if row["chip_seed"] is not None)
-    mean = {name: float(np.mean([row[name] for row in rows]))
-            for name in ("agreement", "flips_to_wrong", "flips_to_right")}
+    agreement = float(np.mean([row["agreement"] for row in rows]))
+    to_wrong, to_right = (float(np.mean(flips)) for flips in zip(
+        *((row["flips_to_wrong"], row["flips_to_right"]) for row in rows)))
     accuracy = estimate([row["accuracy"] for row in rows], rows[0]["n"])
-    return Point(*key, rows[0]["n"], accuracy, tuple(chips), *mean.values())
+    return Point(*case, rows[0]["n"], accuracy, tuple(chips), agreement, to_wrong, to_right)
 
 
 def estimate(accuracies: Sequence[float], n: int) -> Estimate:
@@ -120,7 +123,7 @@ def _hull(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]
 
 
 def _image_interval(before: Point, after: Point, difference: float) -> tuple[float, float]:
-    if attacks_its_own_images(before.threat, after.threat):
+    if before.threat.is_direct or after.threat.is_direct:   # each machine met images that the other never saw
         return unpaired_interval(before.correct, before.n, after.correct, after.n)
     n = after.n
     discordant = max(before.to_wrong + before.to_right + after.to_wrong + after.to_right, abs(difference) * n)
@@ -138,7 +141,7 @@ def _chip_differences(before: Point, after: Point) -> np.ndarray | None:
 
 
 @dataclass(frozen=True)
-class Step:
+class WaterfallStep:
     """One rung: a machine, the cause it adds, and the change of accuracy since the rung before (None for the first)."""
 
     machine: str
@@ -147,38 +150,18 @@ class Step:
     change: Estimate | None
 
 
-def waterfall(rungs: Sequence[tuple[str, str]], points: Points, threat: str, strength: float) -> list[Step]:
+def waterfall(rungs: Sequence[tuple[str, str]], points: Points, threat: Threat) -> list[WaterfallStep]:
     """The steps of equation (1), or none where a rung was not evaluated under this threat."""
-    found = [_met(points, machine, threat, strength) for machine, _ in rungs]
-    if None in found:
+    met = [point for machine, _ in rungs if (point := _met(points, machine, threat))]
+    if len(met) < len(rungs):
         return []
-    changes = [None, *(change(before, after) for before, after in pairwise(found))]
-    return [Step(machine, cause, point, delta) for (machine, cause), point, delta in zip(rungs, found, changes)]
+    changes = [None, *(change(before, after) for before, after in pairwise(met))]
+    return [WaterfallStep(machine, cause, point, delta) for (machine, cause), point, delta in zip(rungs, met, changes)]
 
 
-def _met(points: Points, machine: str, threat: str, strength: float) -> Point | None:
+def _met(points: Points, machine: str, threat: Threat) -> Point | None:
     """The point of a machine; the machine that made transferred images met them in its own attack."""
-    if machine == source(threat):
-        own = points.get((machine, family(threat), strength))
+    if machine == threat.source:
+        own = points.get((machine, replace(threat, source=None)))
         return own and replace(own, threat=threat)
-    return points.get((machine, threat, strength))
-
-
-def is_attack(threat: str) -> bool:
-    """Whether a threat is an attack, transferred or not; the rest are corruptions and `clean`."""
-    return family(threat) in ATTACKS
-
-
-def family(threat: str) -> str:
-    """pgd_l2 of transfer:reference:pgd_l2."""
-    return threat.rpartition(":")[2] if threat.startswith("transfer:") else threat
-
-
-def source(threat: str) -> str | None:
-    """The machine a transferred attack was crafted on; None for an attack on the evaluated machine itself."""
-    return threat.removeprefix("transfer:").rpartition(":")[0] if threat.startswith("transfer:") else None
-
-
-def attacks_its_own_images(*threats: str) -> bool:
-    """Whether under one of the threats machines meet images crafted against themselves, which others never see."""
-    return any(is_attack(threat) and source(threat) is None for threat in threats)
+    return points.get((machine, threat))

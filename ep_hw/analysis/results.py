@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 
+from ep_hw.analysis.rows import SummaryRow, plain
+from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
 from mapping.files import parse_json, read_bytes, refusing, write_atomically
 
@@ -22,10 +24,10 @@ NEEDED = {"machine": pa.string(), "threat": pa.string(), "strength": pa.float64(
           "pixels": pa.string(), "label": pa.int64(), "prediction": pa.int64()}
 
 
-class Row(BaseModel):
-    """What a comparison needs of a row of the summary; the others are kept as they are."""
+class ReadRow(BaseModel):
+    """What a comparison needs of a row of a summary that was written."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     model: str
     machine: str
@@ -33,21 +35,26 @@ class Row(BaseModel):
     strength: float
     accuracy: float = Field(ge=0, le=1)
 
+    @property
+    def met(self) -> Threat:
+        """The threat, which need not be registered here."""
+        return Threat.named(self.threat, self.strength)
 
-def write_results(folder: Path, table: pa.Table, summary: list[dict]):
+
+def write_results(folder: Path, table: pa.Table, summary: list[SummaryRow]):
     """Write all three files, each whole or not at all.
 
     Raises:
         Refusal: one of them cannot be written.
     """
-    blobs = {RESULTS: parquet(table), SUMMARY: (json.dumps(summary, indent=1) + "\n").encode()}
+    blobs = {RESULTS: parquet(table), SUMMARY: (json.dumps(plain(summary), indent=1) + "\n").encode()}
     for name, blob in blobs.items():
         write_atomically(folder / name, blob)
     sums = "".join(f"{hashlib.sha256(blob).hexdigest()}  {name}\n" for name, blob in blobs.items())
     write_atomically(folder / SUMS, sums.encode())
 
 
-def read_results(folder: Path) -> tuple[pa.Table, list[dict]]:
+def read_results(folder: Path) -> tuple[pa.Table, list[ReadRow]]:
     """Results and summary of a finished evaluation.
 
     Raises:
@@ -58,14 +65,17 @@ def read_results(folder: Path) -> tuple[pa.Table, list[dict]]:
                       allowed=f"a folder with {RESULTS}, {SUMMARY} and {SUMS}", remedy="see 'ep-hw evaluate --out'")
     with refusing("an evaluation cannot be read", where=folder, allowed="the files as they were written",
                   remedy="run its command again"):
-        sums = dict(reversed(line.split("  ")) for line in read_bytes(folder / SUMS).decode().splitlines())
-        summary = parse_json(_checked(folder / SUMMARY, sums))
-        TypeAdapter(Annotated[list[Row], FailFast()]).validate_python(summary)
+        lines = (line.split("  ") for line in read_bytes(folder / SUMS).decode().splitlines())
+        sums = {name: checksum for checksum, name in lines}
+        summary = _ROWS.validate_python(parse_json(_checked(folder / SUMMARY, sums)))
         table = pq.read_table(BytesIO(_checked(folder / RESULTS, sums)))
         if not summary or any(name not in table.column_names or table.schema.field(name).type != kind
                               for name, kind in NEEDED.items()):
             raise ValueError("columns or rows are missing")
     return table, summary
+
+
+_ROWS = TypeAdapter(Annotated[list[ReadRow], FailFast()])
 
 
 def parquet(table: pa.Table) -> bytes:

@@ -23,6 +23,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95
@@ -49,7 +50,7 @@ def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(float(interval.low), float(interval.high))
 
 
-def student(values, level: float = LEVEL) -> Interval:
+def student(values: ArrayLike, level: float = LEVEL) -> Interval:
     """Student interval of the mean over chips or seeds, equation (2).
 
     Args:
@@ -66,7 +67,7 @@ def student(values, level: float = LEVEL) -> Interval:
     return Interval(float(mean - half), float(mean + half))
 
 
-def welch(first, second, level: float = LEVEL) -> Interval:
+def welch(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval:
     """Mean of the first minus that of the second over seeds that do not pair up, equation (9).
 
     Args:
@@ -82,7 +83,7 @@ def welch(first, second, level: float = LEVEL) -> Interval:
     return Interval(difference - half, difference + half)
 
 
-def median_interval(values, level: float = LEVEL) -> Interval:
+def median_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     """Interval of the median over images whatever their distribution, equation (7).
 
     Args:
@@ -121,7 +122,7 @@ def paired_interval(first_only: float, second_only: float, n: int, level: float 
     return Interval(max(-1.0, c - b - half), min(1.0, c - b + half))
 
 
-def difference_interval(differences, level: float = LEVEL) -> Interval:
+def difference_interval(differences: ArrayLike, level: float = LEVEL) -> Interval:
     """Mean over images of differences that may have any size, equation (8).
 
     Args:
@@ -147,7 +148,7 @@ def unpaired_interval(first_correct: int, first_n: int, second_correct: int, sec
     return Interval(p2 - p1 - math.hypot(p2 - l2, u1 - p1), p2 - p1 + math.hypot(u2 - p2, p1 - l1))
 
 
-def paired_bootstrap(first, second, rng: np.random.Generator, resamples: int = 10_000,
+def paired_bootstrap(first: ArrayLike, second: ArrayLike, rng: np.random.Generator, resamples: int = 10_000,
                      level: float = LEVEL) -> Interval:
     """Percentile bootstrap, over images, of the mean of second - first.
 

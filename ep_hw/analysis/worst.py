@@ -7,12 +7,30 @@ transferred to it. Images that met only some of them do not count.
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from ep_hw.analysis.points import Estimate, estimate, family, is_attack
+from ep_hw.analysis.points import Estimate, estimate
+from ep_hw.threats.threat import Threat
 
-APART = ("cw_", "pgd_unclipped_")   # bound by a price, and free to leave the image's range: no budget to share
+
+class Met(NamedTuple):
+    """One image under one attack on one chip.
+
+    Attributes:
+        image_id: number of the image in its data set.
+        right: whether it was classified correctly.
+    """
+
+    machine: str
+    chip_seed: int | None
+    threat: Threat
+    image_id: int
+    right: bool
+
+
+Answers = dict[Threat, bool]   # whether an image is right, threat by threat
 
 
 @dataclass(frozen=True)
@@ -20,43 +38,42 @@ class WorstCase:
     """One machine against everything that stays within one budget.
 
     Attributes:
-        norm, budget: "l2" or "linf", and eps. attacks: names of the threats, sorted.
-        n: images that met all of them (of each chip). accuracy: over images and chips, as `report.points.Point` has it.
+        norm: "l2" or "linf".
+        budget: eps, in the norm.
+        attacks: sorted by name.
+        n: images that met all of them (of each chip).
+        accuracy: over images and chips, as `analysis.points.Point` has it.
     """
 
     machine: str
     norm: str
     budget: float
-    attacks: tuple[str, ...]
+    attacks: tuple[Threat, ...]
     n: int
     accuracy: Estimate
 
+    @property
+    def names(self) -> list[str]:
+        """Of the attacks."""
+        return [threat.name for threat in self.attacks]
 
-def worst_cases(images: Iterable[dict]) -> list[WorstCase]:
-    """Worst cases in the order of the results.
 
-    Args:
-        images: one dict an image and cell with machine, chip_seed, threat, strength, image_id, label, prediction.
-    """
-    met = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+def worst_cases(images: Iterable[Met]) -> list[WorstCase]:
+    """Worst cases in the order of the results; attacks without a budget to share have none."""
+    met: dict[tuple[str, str, float], dict[int | None, dict[int, Answers]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(dict)))
     for row in images:
-        if not _bounded(row["threat"]):
-            continue
-        norm = family(row["threat"]).rpartition("_")[2]
-        key = row["machine"], norm, row["strength"]
-        met[key][row["chip_seed"]][row["image_id"]][row["threat"]] = row["prediction"] == row["label"]
-    return [found for key, chips in met.items() for found in _worst(key, list(chips.values()))]
+        if row.threat.is_attack and row.threat.attack.is_bounded:
+            key = row.machine, row.threat.norm, row.threat.strength
+            met[key][row.chip_seed][row.image_id][row.threat] = row.right
+    return [worst for key, chips in met.items() for worst in _worst(key, list(chips.values()))]
 
 
-def _worst(key: tuple[str, str, float], chips: list[dict[int, dict[str, bool]]]) -> list[WorstCase]:
+def _worst(key: tuple[str, str, float], chips: list[dict[int, Answers]]) -> list[WorstCase]:
     """The worst case of one machine, norm and budget; none where no image met every attack."""
     attacks = {threat for chip in chips for right in chip.values() for threat in right}
     stands = [[all(right.values()) for right in chip.values() if len(right) == len(attacks)] for chip in chips]
     if not all(stands):
         return []
     share = estimate([float(np.mean(chip)) for chip in stands], len(stands[0]))
-    return [WorstCase(*key, tuple(sorted(attacks)), len(stands[0]), share)]
-
-
-def _bounded(threat: str) -> bool:
-    return is_attack(threat) and not family(threat).startswith(APART)
+    return [WorstCase(*key, tuple(sorted(attacks, key=lambda t: t.name)), len(stands[0]), share)]

@@ -1,6 +1,6 @@
 """`ep-hw evaluate` and `ep-hw demo`: attack and corrupt a model on machines."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,7 +26,8 @@ from ep_hw.cli.printing import cell_progress, print_table, say
 from mapping.errors import Refusal
 from mapping.program import Table
 
-if TYPE_CHECKING:   # loads torch
+if TYPE_CHECKING:   # these load torch
+    from ep_hw.analysis.rows import Case, SummaryRow
     from ep_hw.threats.attacks import AttackSettings
 
 LONGEST_BUDGET_S = 3.2e8   # ten years
@@ -216,7 +217,7 @@ def _evaluate(plan, out: Path, question, each_chip: bool = False, others=()):
                "are beside it")
 
 
-def _summary_table(plan, summary: list[dict]) -> Table:
+def _summary_table(plan, summary: list["SummaryRow"]) -> Table:
     """A line a machine and threat, rungs on the way left to the report; chips averaged, with its intervals."""
     from ep_hw.analysis.points import pool
     from ep_hw.analysis.series import ladders, without_rungs
@@ -224,35 +225,33 @@ def _summary_table(plan, summary: list[dict]) -> Table:
 
     points = pool(summary)
     shown = without_rungs(points, ladders(points, waterfalls(plan)))
-    rows = tuple((p.machine, len(p.chips) or "", _threat(p.threat, p.strength), f"{p.accuracy.value:.3f}",
+    rows = tuple((p.machine, len(p.chips) or "", p.threat.label, f"{p.accuracy.value:.3f}",
                   f"{p.accuracy.low:.3f} to {p.accuracy.high:.3f}", f"{p.agreement:.3f}", f"{p.to_wrong:.1f}",
                   f"{p.to_right:.1f}") for p in (shown[case] for case in as_asked(plan, shown)))
     columns = ("machine", "chips", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)
 
 
-def _chip_table(plan, summary: list[dict]) -> Table:
+def _chip_table(plan, summary: list["SummaryRow"]) -> Table:
     """A line a machine, chip and threat."""
-    cases: dict[tuple, list[dict]] = {}
+    cases: dict[Case, list[SummaryRow]] = {}
     for row in summary:
-        cases.setdefault((row["machine"], row["threat"], row["strength"]), []).append(row)
-    rows = tuple((r["machine"], "" if r["chip_seed"] is None else r["chip_seed"], _threat(r["threat"], r["strength"]),
+        cases.setdefault((row["machine"], row["threat"]), []).append(row)
+    rows = tuple((r["machine"], "" if r["chip_seed"] is None else r["chip_seed"], r["threat"].label,
                   f"{r['accuracy']:.3f}", f"{r['ci_low']:.3f} to {r['ci_high']:.3f}", f"{r['agreement']:.3f}",
                   r["flips_to_wrong"], r["flips_to_right"]) for case in as_asked(plan, cases) for r in cases[case])
     columns = ("machine", "chip", "threat", "accuracy", "95 %", "agreement", "to wrong", "to right")
     return Table("summary", columns, rows)
 
 
-def as_asked(plan, cases) -> list[tuple[str, str, float]]:
+def as_asked(plan, cases: Collection["Case"]) -> list["Case"]:
     """Cases by machine and then by threat, both in the order of the plan; an attack before its transferred forms."""
-    from ep_hw.analysis.points import family, source
+    from dataclasses import replace
 
-    machines = list(dict.fromkeys([*plan.asked.machines, *(machine for machine, *_ in cases)]))
-    asked = [("clean", 0.0), *((threat.kind, threat.strength) for threat in plan.asked.threats)]
-    threats = list(dict.fromkeys([*asked, *((family(threat), strength) for _, threat, strength in cases)]))
-    return sorted(cases, key=lambda case: (machines.index(case[0]), threats.index((family(case[1]), case[2])),
-                                           source(case[1]) or ""))
+    from ep_hw.threats.threat import CLEAN
 
-
-def _threat(name: str, strength: float) -> str:
-    return f"{name}@{strength:g}" if strength else name
+    machines = list(dict.fromkeys([*plan.asked.machines, *(machine for machine, _ in cases)]))
+    direct = (replace(threat, source=None) for threat in (CLEAN, *plan.asked.threats, *(threat for _, threat in cases)))
+    threats = list(dict.fromkeys(direct))
+    return sorted(cases, key=lambda case: (machines.index(case[0]), threats.index(replace(case[1], source=None)),
+                                           case[1].source or ""))

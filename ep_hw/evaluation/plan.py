@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ep_hw.analysis.results import write_results
+from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.statistics import paired_bootstrap, wilson
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.cells import Cell, Configuration
@@ -276,14 +277,14 @@ def _alone(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Thre
                          published=digests.get(threat))
 
 
-def _collect(cells: list[Cell], folder: Path) -> list[dict]:
+def _collect(cells: list[Cell], folder: Path) -> list[SummaryRow]:
     table = pa.concat_tables([cell.read() for cell in cells])
     summary = summarise(table, cells)
     write_results(folder, table, summary)
     return summary
 
 
-def summarise(table: pa.Table, cells: list[Cell]) -> list[dict]:
+def summarise(table: pa.Table, cells: list[Cell]) -> list[SummaryRow]:
     """One row a configuration, its shards pooled, in running order."""
     shards: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -292,57 +293,51 @@ def summarise(table: pa.Table, cells: list[Cell]) -> list[dict]:
     return [_row(table.filter(keys == key), shards[key]) for key in dict.fromkeys(keys.tolist())]
 
 
-def _circuit(shards: list[Cell]) -> dict:
-    """Clipped conversions and changed pool winners as shares of all, and asymmetry; None where there is no such thing.
-    """
-    met = [shard.circuit() for shard in shards]
-
-    def share(name):
-        events, of = (sum(one.get(name, (0, 0))[i] for one in met) for i in range(2))
-        return events / of if of else None
-
-    return {"saturation": share("saturation"), "winner_flips": share("winner_flips"),
-            "asymmetry": met[0].get("asymmetry")}
+def _met(circuits: list[dict], name: str) -> float | None:
+    """What circuits met, as a share of all; None where there is no such thing."""
+    events, of = (sum(one.get(name, (0, 0))[i] for one in circuits) for i in range(2))
+    return events / of if of else None
 
 
-def _row(rows: pa.Table, shards: list[Cell]) -> dict:
+def _row(rows: pa.Table, shards: list[Cell]) -> SummaryRow:
     label, predicted, reference = (rows[k].to_numpy() for k in ("label", "prediction", "reference_prediction"))
     right, reference_right = predicted == label, reference == label
     known, rms = (rows[k].to_numpy() for k in ("reference_correct_clean", "logit_rms"))
     low, high = wilson(int(right.sum()), len(label))
     gap = paired_bootstrap(reference_right, right, np.random.default_rng(0), RESAMPLES)
-    names = ("model", "dataset", "machine", "threat", "strength", "chip_seed")
-    return {k: rows[k][0].as_py() for k in names} | {
-        "n": len(label), "accuracy": float(right.mean()), "ci_low": low, "ci_high": high,
-        "agreement": float((predicted == reference).mean()),
-        "flips_to_wrong": int((reference_right & ~right).sum()),
-        "flips_to_right": int((~reference_right & right).sum()),
-        "gap": float(right.mean() - reference_right.mean()), "gap_low": gap.low, "gap_high": gap.high,
-        "logit_rmse": _rms(rms), "logit_rmse_clean_correct": _rms(rms[known]),
-        "read_accuracy": float(rows["read_accuracy"].to_numpy().mean()),
-        "zero_gradient": _mean_known(rows["zero_gradient"].to_numpy()),
-        "noise_accuracy": _share(rows["noise_correct"], True),
-        "unaware_only": _share(rows["broken_by"], TRANSFERRED), **_others(rows, shards[0]),
-        "black_box_only": _share(rows["broken_by"], BLACK_BOX) if max(rows["queries"].to_pylist()) else None,
-        "unconverged": float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
-        **_circuit(shards), "seconds": round(sum(shard.seconds() for shard in shards), 3),
-        "key": rows["key"][0].as_py()}
+    c, circuits = shards[0].configuration, [shard.circuit() for shard in shards]
+    return SummaryRow(
+        model=c.model, dataset=c.dataset, machine=c.machine, threat=c.threat, chip_seed=c.chip_seed, n=len(label),
+        accuracy=float(right.mean()), ci_low=low, ci_high=high, agreement=float((predicted == reference).mean()),
+        flips_to_wrong=int((reference_right & ~right).sum()), flips_to_right=int((~reference_right & right).sum()),
+        gap=float(right.mean() - reference_right.mean()), gap_low=gap.low, gap_high=gap.high, logit_rmse=_rms(rms),
+        logit_rmse_clean_correct=_rms(rms[known]), read_accuracy=float(rows["read_accuracy"].to_numpy().mean()),
+        zero_gradient=_mean_known(rows["zero_gradient"].to_numpy()),
+        noise_accuracy=_share(rows["noise_correct"], True), unaware_only=_share(rows["broken_by"], TRANSFERRED),
+        others_only=_others_only(rows), others=_others(rows, shards[0]),
+        black_box_only=_share(rows["broken_by"], BLACK_BOX) if max(rows["queries"].to_pylist()) else None,
+        unconverged=float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
+        saturation=_met(circuits, "saturation"), winner_flips=_met(circuits, "winner_flips"),
+        asymmetry=circuits[0].get("asymmetry"), seconds=round(sum(shard.seconds() for shard in shards), 3), key=c.key)
 
 
-def _others(rows: pa.Table, cell: Cell) -> dict:
-    """What images that the same attack made on other machines did, besides those made on the reference.
+def _others_only(rows: pa.Table) -> float:
+    """Share of images that only those broke which the same attack made on machines other than the reference."""
+    broken = rows["broken_by"].to_pylist()
+    return sum(by.startswith(TRANSFER) and by != TRANSFERRED for by in broken) / len(broken)
 
-    `others_only`: share of images that they alone broke. `others`: machine -> [images that those made there broke and
-    the own attack did not, the reverse]; an attack leaves alone what is misclassified clean.
+
+def _others(rows: pa.Table, cell: Cell) -> dict[str, list[int]]:
+    """Machine -> [images that those made there broke and the own attack did not, the reverse]; an attack leaves alone
+    what is misclassified clean.
     """
     broken, fooled = (rows[name].to_pylist() for name in ("broken_by", "fooled_by"))
-    attacked, counts = [n for n, by in enumerate(broken) if by != "clean"], {}
+    attacked, counts = [n for n, by in enumerate(broken) if by != "clean"], dict[str, list[int]]()
     own = [broken[n] != "" and not broken[n].startswith(TRANSFER) for n in attacked]
     for name in (one.machine for one in cell.configuration.joined[1:]):
         theirs = [name in fooled[n] for n in attacked]
         counts[name] = [sum(b > a for a, b in zip(own, theirs)), sum(a > b for a, b in zip(own, theirs))]
-    alone = sum(by.startswith(TRANSFER) and by != TRANSFERRED for by in broken)
-    return {"others_only": alone / len(broken), "others": counts}
+    return counts
 
 
 def _rms(values: np.ndarray) -> float | None:

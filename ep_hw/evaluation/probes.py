@@ -8,16 +8,17 @@ They are an evaluation of their own, on some of the plan's images and one chip a
 the rest. Source: Carlini et al. 2019, sections 3.6 and 4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import simulators
+from ep_hw.analysis.rows import Case, SummaryRow
 from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.cells import Cell
-from ep_hw.evaluation.checks import Verdict, aware, half_interval, judged, slack
+from ep_hw.evaluation.checks import Comparison, Verdict, adaptive, half_interval, judged, slack
 from ep_hw.evaluation.plan import Attacks, Plan, chips_of, evaluate_all
 from ep_hw.threats.attacks import AttackSettings, possible_gradients
 from ep_hw.threats.attacks.masking import aimed
@@ -66,27 +67,32 @@ def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]]) -> list[list[Verdi
         parts: plan, folder and cells of each evaluation.
     """
     chosen = [(plan, folder / FOLDER) for plan, folder in ((probe_plan(p), folder) for p, folder, _ in parts) if plan]
-    found = {plan.model: (plan, *outcome) for (plan, _), outcome in
-             zip(chosen, evaluate_all(chosen) if chosen else [])}
-    return [_verdicts(cells, *found[plan.model]) if plan.model in found else [] for plan, _, cells in parts]
+    probed = {plan.model: (plan, *outcome) for (plan, _), outcome in
+              zip(chosen, evaluate_all(chosen) if chosen else [])}
+    return [_verdicts(cells, *probed[plan.model]) if plan.model in probed else [] for plan, _, cells in parts]
 
 
-def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[dict], probes: Sequence[Cell]) -> list[Verdict]:
+def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[SummaryRow], probes: Sequence[Cell]) -> list[Verdict]:
     before, after = (_accuracies(group, chosen.images.ids.tolist()) for group in (cells, probes))
-    found = [verdict for row in rows for name, comparisons in (
-                 ("an attack without any bound leaves nothing standing", _unbounded(row)),
-                 ("more iterations and restarts change little", _harder(row, before, after)))
-             for verdict in judged(row["machine"], row["chip_seed"], name, comparisons)]
-    return found + [verdict for name in chosen.asked.machines if (threat := telling(before, name))
-                    for verdict in _slice(chosen, name, threat)]
+    of_rows = [verdict for row in rows for name, comparisons in (
+                   ("an attack without any bound leaves nothing standing", _unbounded(row)),
+                   ("more iterations and restarts change little", _harder(row, before, after)))
+               for verdict in judged(row["machine"], row["chip_seed"], name, comparisons)]
+    return of_rows + [verdict for name in chosen.asked.machines if (threat := telling(before, name))
+                      for verdict in _slice(chosen, name, threat)]
 
 
-def telling(accuracies: dict[tuple[str, str, float], float], machine: str) -> Threat | None:
+def telling(accuracies: Mapping[Case, float], machine: str) -> Threat | None:
     """The PGD that leaves a machine closest to half its clean accuracy: far from it, noise or clipping decide."""
-    attacked = {(kind, eps): accuracy for (name, kind, eps), accuracy in accuracies.items()
-                if name == machine and kind in ("pgd_l2", "pgd_linf") and eps > 0}
-    half = accuracies.get((machine, CLEAN.name, 0.0), 1.0) / 2
-    return Threat(*min(attacked, key=lambda case: abs(attacked[case] - half))) if attacked else None
+    attacked = {threat: accuracy for (name, threat), accuracy in accuracies.items()
+                if name == machine and _ascends(threat) and threat.attack.is_bounded and threat.strength > 0}
+    half = accuracies.get((machine, CLEAN), 1.0) / 2
+    return min(attacked, key=lambda threat: abs(attacked[threat] - half), default=None)
+
+
+def _ascends(threat: Threat) -> bool:
+    """Whether it is an attack on the machine under test that more iterations and restarts make no weaker."""
+    return threat.is_direct and threat.attack.ascends
 
 
 def _slice(plan: Plan, name: str, threat: Threat) -> list[Verdict]:
@@ -103,33 +109,29 @@ def _slice(plan: Plan, name: str, threat: Threat) -> list[Verdict]:
                   [(n, finding if wilson(right, n).high < AIMED else None)])
 
 
-def _unbounded(row: dict):
-    if _is_unbounded(row):
-        finding = (f"an attack without any bound leaves {aware(row):.3f} accuracy: what stands up to it is masked, not "
-                   "robust.")
-        yield row["n"], finding if aware(row) > slack(row) else None
+def _unbounded(row: SummaryRow) -> Iterator[Comparison]:
+    if row["threat"] == UNBOUNDED:
+        finding = (f"an attack without any bound leaves {adaptive(row):.3f} accuracy: what stands up to it is masked, "
+                   "not robust.")
+        yield row["n"], finding if adaptive(row) > slack(row) else None
 
 
-def _is_unbounded(row: dict) -> bool:
-    return (row["threat"], row["strength"]) == (UNBOUNDED.name, UNBOUNDED.strength)
-
-
-def _harder(row: dict, before: dict, after: dict):
-    case = row["machine"], row["threat"], row["strength"]
-    if case in before and row["threat"].startswith("pgd") and not _is_unbounded(row):
+def _harder(row: SummaryRow, before: Mapping[Case, float], after: Mapping[Case, float]) -> Iterator[Comparison]:
+    case = row["machine"], row["threat"]
+    if case in before and _ascends(row["threat"]) and row["threat"] != UNBOUNDED:
         gained = after[case] - before[case]
         finding = (f"more iterations and restarts {'raise' if gained > 0 else 'lower'} the accuracy under "
-                   f"{case[1]}@{case[2]:g} from {before[case]:.3f} to {after[case]:.3f}: the attack is not to be "
+                   f"{row['threat'].label} from {before[case]:.3f} to {after[case]:.3f}: the attack is not to be "
                    "trusted as it is.")
         yield row["n"], finding if abs(gained) > half_interval(row) else None
 
 
-def _accuracies(cells: Sequence[Cell], ids: list[int]) -> dict[tuple[str, str, float], float]:
-    """(machine, threat, strength) -> accuracy on the images `ids`, of first chips; see `trust.aware`."""
-    right: dict[tuple, list[bool]] = {}
+def _accuracies(cells: Sequence[Cell], ids: Sequence[int]) -> dict[Case, float]:
+    """Accuracies on the images `ids`, of first chips; see `checks.adaptive`."""
+    right: dict[Case, list[bool]] = {}
     chosen = set(ids)
     for c, cell in ((cell.configuration, cell) for cell in cells if not cell.configuration.chip_seed):
         rows = [row for row in cell.read().to_pylist() if row["image_id"] in chosen]
-        right.setdefault((c.machine, c.threat.name, float(c.threat.strength)), []).extend(
+        right.setdefault((c.machine, c.threat), []).extend(
             row["prediction"] == row["label"] or row["broken_by"].startswith(TRANSFER) for row in rows)
     return {case: sum(values) / len(values) for case, values in right.items() if values}

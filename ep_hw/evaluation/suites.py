@@ -3,6 +3,7 @@
     ep-hw evaluate MODEL --suite paper
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ep_hw.analysis import paper
@@ -52,11 +53,11 @@ class Suite:
     of_families: bool = False
 
 
-def _attacks(kind: str, strengths) -> tuple[Threat, ...]:
+def _attacks(kind: str, strengths: Iterable[float]) -> tuple[Threat, ...]:
     return tuple(Threat(kind, strength) for strength in strengths)
 
 
-def _corruptions(names, severities) -> tuple[Threat, ...]:
+def _corruptions(names: Iterable[str], severities: Iterable[int]) -> tuple[Threat, ...]:
     return tuple(Threat(name, float(severity)) for name in names for severity in severities)
 
 

@@ -6,6 +6,7 @@ The diagonal is the white box. Adversarial images are made once, in the cell of 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.statistics import wilson
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.execution import Run
@@ -43,18 +44,17 @@ def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str
                 attacks=Attacks(settings=settings or AttackSettings()))
 
 
-def transfer_rows(summary: Sequence[dict], names: Sequence[str], threat: Threat) -> list[dict]:
+def transfer_rows(summary: Sequence[SummaryRow], names: Sequence[str], threat: Threat) -> list[dict]:
     """A row a source and target, chips pooled: accuracy of the target with its Wilson interval over images."""
     rows = []
     for source in names:
         for target in names:
-            wanted = threat.name if source == target else replace(threat, source=source).name
-            found = [row for row in summary if (row["machine"], row["threat"], row["strength"])
-                     == (target, wanted, threat.strength)]
-            n, accuracy = found[0]["n"], sum(row["accuracy"] for row in found) / len(found)
+            wanted = target, (threat if source == target else replace(threat, source=source))
+            chips = [row for row in summary if (row["machine"], row["threat"]) == wanted]
+            n, accuracy = chips[0]["n"], sum(row["accuracy"] for row in chips) / len(chips)
             low, high = wilson(round(accuracy * n), n)
             rows.append({"source": source, "target": target, "threat": threat.kind, "strength": threat.strength,
-                         "images": n, "chips": len(found), "accuracy": accuracy, "ci_low": low, "ci_high": high})
+                         "images": n, "chips": len(chips), "accuracy": accuracy, "ci_low": low, "ci_high": high})
     return rows
 
 

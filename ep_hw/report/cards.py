@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 
 from ep_hw.analysis.corruption import corruption_rows, means
-from ep_hw.analysis.points import Estimate, is_attack, pool
+from ep_hw.analysis.points import Estimate, pool
+from ep_hw.analysis.rows import SummaryRow, spelled
 from ep_hw.analysis.worst import WorstCase
 from ep_hw.evaluation.checks import Verdict
 from ep_hw.evaluation.plan import Plan, chips_of
+from ep_hw.threats.threat import CLEAN
 
 
-def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[WorstCase], checks: Sequence[Verdict],
+def card(plan: Plan, machine: str, summary: Sequence[SummaryRow], worst: Sequence[WorstCase], checks: Sequence[Verdict],
          versions: dict[str, str]) -> dict:
     """The card of one machine of a plan.
 
@@ -26,10 +28,10 @@ def card(plan: Plan, machine: str, summary: Sequence[dict], worst: Sequence[Wors
         "program": plan.programs[machine].digest(),
         "seeds": {"evaluation": plan.asked.seed, "chips": chips_of(plan, machine)},
         "settings": plan.attacks.settings.model_dump(mode="json"),
-        "clean": _accuracy(own[machine, "clean", 0.0].accuracy),
-        "attacks": [{"threat": threat, "strength": strength, **_accuracy(point.accuracy)}
-                    for (_, threat, strength), point in own.items() if is_attack(threat)],
-        "worst": [{"norm": w.norm, "budget": w.budget, "attacks": list(w.attacks), **_accuracy(w.accuracy)}
+        "clean": _accuracy(own[machine, CLEAN].accuracy),
+        "attacks": [{**spelled(threat), **_accuracy(point.accuracy)}
+                    for (_, threat), point in own.items() if threat.is_attack],
+        "worst": [{"norm": w.norm, "budget": w.budget, "attacks": w.names, **_accuracy(w.accuracy)}
                   for w in worst if w.machine == machine],
         "corruptions": [{"corruption": row.name, "severities": [p.strength for p in row.cells[machine]],
                          "mean": row.mean(machine)} for row in corruption_rows(points) if row.cells[machine]],

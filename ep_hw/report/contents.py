@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ep_hw.analysis.points import pool
-from ep_hw.analysis.worst import WorstCase, worst_cases
+from ep_hw.analysis.rows import SummaryRow
+from ep_hw.analysis.worst import Met, WorstCase, worst_cases
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.checks import Verdict
 from ep_hw.evaluation.plan import Plan
@@ -21,17 +22,18 @@ from ep_hw.report.cards import card
 from ep_hw.report.figures.temporal import temporal_figure
 from ep_hw.report.models import Entry, Models, Right, models
 from ep_hw.report.resources import circuit_table, resource_tables
-from ep_hw.threats.threat import CLEAN
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping.program import Program, Table
 from mapping.targets import REFERENCE
+from simulators.module import ModuleProgram
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
 GALLERY_ITEMS = 2  # a machine and attack
-Outcome = tuple[list[dict], list[Cell]]   # of an evaluation: summary rows, cells
+Outcome = tuple[list[SummaryRow], list[Cell]]   # of an evaluation: summary rows, cells
 
 
-def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], checks: list[Verdict], *, command: str,
-              title: str) -> RunRecord:
+def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[Cell], checks: list[Verdict], *,
+              command: str, title: str) -> RunRecord:
     """The record of an evaluation, with what is measured beside its cells.
 
     Args:
@@ -52,7 +54,8 @@ def record_of(plan: Plan, folder: Path, summary: list[dict], cells: list[Cell], 
         cards=cards(plan, summary, worst, checks))
 
 
-def cards(plan: Plan, summary: list[dict], worst: Sequence[WorstCase], checks: list[Verdict]) -> list[tuple[str, dict]]:
+def cards(plan: Plan, summary: list[SummaryRow], worst: Sequence[WorstCase],
+          checks: list[Verdict]) -> list[tuple[str, dict]]:
     """(file name, content) of the card of each machine of a plan."""
     return [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions()))
             for name in plan.asked.machines]
@@ -83,13 +86,13 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Outcome]
 
 def _right(cells: Sequence[Cell]) -> Right:
     """Which images a network gets right on the reference, threat by threat, in the order of its plan."""
-    found: dict[tuple[str, float], list[bool]] = {}
+    right: dict[Threat, list[bool]] = {}
     for cell in cells:
         if cell.configuration.machine == REFERENCE:
-            threat, rows = cell.configuration.threat, cell.read()
+            rows = cell.read()
             answers = rows["prediction"].to_numpy() == rows["label"].to_numpy()
-            found.setdefault((threat.name, float(threat.strength)), []).extend(answers.tolist())
-    return {case: np.array(answers) for case, answers in found.items()}
+            right.setdefault(cell.configuration.threat, []).extend(answers.tolist())
+    return {threat: np.array(answers) for threat, answers in right.items()}
 
 
 def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
@@ -105,7 +108,7 @@ def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
     """
     clean = {(c.configuration.machine, row["image_id"]): row["prediction"] for c in _first_chips(cells)
              if c.configuration.threat == CLEAN for row in c.read().to_pylist()}
-    attacked = {}
+    attacked: dict[tuple[str, str], list[Cell]] = {}
     for cell in sorted(_first_chips(cells), key=lambda c: c.configuration.threat.strength):
         if cell.stored.images_path.exists():
             attacked.setdefault((cell.configuration.threat.kind, cell.configuration.machine), []).append(cell)
@@ -134,31 +137,32 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}}
 
 
-def notes(plan: Plan, summary: list[dict]) -> list[str]:
+def notes(plan: Plan, summary: list[SummaryRow]) -> list[str]:
     """Remarks a reader of the numbers needs."""
     votes = f"Noisy machines are judged by majority over {plan.attacks.settings.votes} reads."
     worst = f"White-box results are the worst case for each image over {', '.join(plan.attacks.settings.gradients)}."
     noisy = {name for name, program in plan.programs.items() if program.target.is_noisy}
     late = dict.fromkeys(row["machine"] for row in summary if row["machine"] not in noisy
-                         and row["threat"] == "clean" and row["unconverged"] > 0.01)
+                         and row["threat"] == CLEAN and row["unconverged"] > 0.01)
     stuck = f"More than 1 % of clean images had not settled when {', '.join(late)} reached the step limit."
     fixed = f"Read noise never settles: {', '.join(sorted(noisy))} run a fixed number of steps."
     return [worst, votes, *([stuck] if late else []), *([fixed] if noisy else []), *plan.coverage_notes()]
 
 
-def _mapping(name: str, program) -> tuple[Table, ...]:
+def _mapping(name: str, program: Program | ModuleProgram) -> tuple[Table, ...]:
     if isinstance(program, Program):
         return program.tables()
     table = program.report()   # of a module, which does not know what it is called here
     return (replace(table, title=f"{name}: {table.title}"),)
 
 
-def _images(plan: Plan, cells: Iterable[Cell]) -> Iterator[dict]:
-    """A row an image and cell, of the machines that were asked for."""
-    columns = ["machine", "chip_seed", "threat", "strength", "image_id", "label", "prediction"]
-    for cell in cells:
-        if cell.configuration.machine in plan.asked.machines and cell.configuration.threat.is_attack:
-            yield from cell.read().select(columns).to_pylist()
+def _images(plan: Plan, cells: Iterable[Cell]) -> Iterator[Met]:
+    """Every image of every attack, of the machines that were asked for."""
+    for c, cell in ((cell.configuration, cell) for cell in cells):
+        if c.machine in plan.asked.machines and c.threat.is_attack:
+            rows = cell.read().select(["image_id", "label", "prediction"]).to_pylist()
+            yield from (Met(c.machine, c.chip_seed, c.threat, row["image_id"], row["prediction"] == row["label"])
+                        for row in rows)
 
 
 def _first_chips(cells: Iterable[Cell]) -> list[Cell]:
@@ -175,7 +179,7 @@ def _first_broken(cells: list[Cell], clean: dict[tuple, int]) -> list[GalleryIte
 def _broken(cell: Cell, clean: dict[tuple, int]) -> list[GalleryItem]:
     rows, adversarial, c = cell.read().to_pylist(), cell.adversarial().numpy(), cell.configuration
     before = [clean[c.machine, row["image_id"]] for row in rows]
-    return [GalleryItem(c.machine, c.threat.name, c.threat.strength, row["image_id"], row["label"],
+    return [GalleryItem(c.machine, c.threat, row["image_id"], row["label"],
                         cell.images.images[i].numpy(), adversarial[i], before[i], row["prediction"],
                         row["reference_prediction"])
             for i, row in enumerate(rows) if before[i] == row["label"] != row["prediction"]]

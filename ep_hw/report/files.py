@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ep_hw.analysis.points import Estimate
-from ep_hw.report.beside import BesideTable
+from ep_hw.analysis.rows import spelled
 from ep_hw.report.exports import csv_of, write_figure
+from ep_hw.report.model_results import ModelResults, results_of
 from ep_hw.report.models import Models
 from ep_hw.report.page import render
+from ep_hw.report.published import PublishedTable
 from ep_hw.report.record import RunRecord
-from ep_hw.report.study import Study, studies
 from mapping.files import slugs, write_atomically
 from mapping.program import Table
 
@@ -24,7 +25,7 @@ def write_report(folder: Path, run: RunRecord, models: Models | None = None):
     Raises:
         Refusal: a file cannot be written.
     """
-    shown = studies(run)
+    shown = results_of(run)
     write_atomically(folder / "report.html", render(run, shown, models).encode())
     compared = models.exhibits if models else ()
     exhibits = (*compared, *run.measurements, *(exhibit for study in shown for exhibit in study.exhibits))
@@ -39,32 +40,32 @@ def write_report(folder: Path, run: RunRecord, models: Models | None = None):
         write_atomically(folder / "comparison.json", (json.dumps(models.content(), indent=1) + "\n").encode())
 
 
-def tables(run: RunRecord, shown: list[Study]) -> Iterator[tuple[str, list[dict]]]:
+def tables(run: RunRecord, shown: list[ModelResults]) -> Iterator[tuple[str, list[dict]]]:
     """(name, rows) of every table, fractions as they are; those without rows are left out."""
     for study in shown:
         named = [("accuracy", accuracy_rows(study)), ("worst", _worst_rows(study)),
-                 ("corruption_means", _mean_rows(study)), *((t.name, _beside_rows(t)) for t in study.beside)]
+                 ("corruption_means", _mean_rows(study)), *((t.name, _published_rows(t)) for t in study.published)]
         yield from ((f"{study.model}-{name}", rows) for name, rows in named if rows)
     yield from ((table.title, _plain(table)) for table in run.mapping if table.rows)
 
 
 def _model_tables(models: Models | None) -> list[tuple[str, list[dict]]]:
-    return [(table.name, _beside_rows(table)) for table in models.tables] if models else []
+    return [(table.name, _published_rows(table)) for table in models.tables] if models else []
 
 
-def accuracy_rows(study: Study) -> list[dict]:
+def accuracy_rows(study: ModelResults) -> list[dict]:
     """A row a machine, threat and strength, chips pooled."""
-    return [{"machine": p.machine, "threat": p.threat, "strength": p.strength, "images": p.n, "chips": len(p.chips),
+    return [{"machine": p.machine, **spelled(p.threat), "images": p.n, "chips": len(p.chips),
              **_estimate(p.accuracy), "agreement": p.agreement, "to_wrong": p.to_wrong, "to_right": p.to_right,
              "p_value": None if row.own else p.p_value} for row in study.rows for p in row.points.values() if p]
 
 
-def _worst_rows(study: Study) -> list[dict]:
+def _worst_rows(study: ModelResults) -> list[dict]:
     return [{"machine": w.machine, "norm": w.norm, "budget": w.budget, "images": w.n, **_estimate(w.accuracy),
-             "attacks": " ".join(w.attacks)} for w in study.worst]
+             "attacks": " ".join(w.names)} for w in study.worst]
 
 
-def _mean_rows(study: Study) -> list[dict]:
+def _mean_rows(study: ModelResults) -> list[dict]:
     if not study.corruptions:
         return []
     rows = [{"corruption": row.name, "severities": len(points), "machine": machine, "value": row.mean(machine)}
@@ -73,7 +74,7 @@ def _mean_rows(study: Study) -> list[dict]:
                    for machine, named in study.means.items() for name, value in named.items() if value is not None]
 
 
-def _beside_rows(table: BesideTable) -> list[dict]:
+def _published_rows(table: PublishedTable) -> list[dict]:
     return [{"row": row.name, "printed": row.printed, "images": row.n, "label": label,
              "strength_run": table.strengths[label], **_estimate(cell)}
             for row in table.rows for label, cell in row.cells.items()]

@@ -10,30 +10,28 @@ images would change (`difference_interval` over images, means over threats and s
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from math import isclose
 from typing import Literal
 
 import numpy as np
 
 from ep_hw.analysis import paper
 from ep_hw.analysis.corruption import known
-from ep_hw.analysis.corruption_error import SEVERITIES, corruption_error, mce
+from ep_hw.analysis.corruption_error import SEVERITIES, Accuracies, corruption_error, mce
 from ep_hw.analysis.points import Estimate, Point, Points, estimate
-from ep_hw.analysis.series import CLEAN
 from ep_hw.analysis.statistics import difference_interval, student, welch
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT
 from ep_hw.report import wording
-from ep_hw.report.beside import BesideRow, BesideTable, at, printed_rows, same_threat
 from ep_hw.report.figures.plots import models_figure
+from ep_hw.report.published import PublishedRow, PublishedTable, at, printed_rows, same_rounded, same_threat
 from ep_hw.report.record import Exhibit
 from ep_hw.threats.corruptions import ALL, MAIN
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping.targets import REFERENCE
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
-Case = tuple[str, float]   # threat, strength
-Right = dict[Case, np.ndarray]
+Right = dict[Threat, np.ndarray]   # (n,) whether a network is right, image by image
 LOSS = 0.02   # of accuracy, that counts as none
-TABLED = ("pgd_l2", "autoattack_linf", "square_linf", "cw_l2")   # attacks of the paper's Tables 3 to 6
+RELATIVE = f"mCE against {BP}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +39,10 @@ class Entry:
     """One row of the comparison.
 
     Attributes:
-        networks: points of each seed; all that is asked of them is on `machine`.
-        right: of each seed (threat, strength) -> (n,) whether it is right, image by image on the reference; needed of
-            those that claims compare.
+        name: of the row.
+        machine: all that is asked of the networks is on this one.
+        networks: points of each seed.
+        right: of each seed, on the reference; needed of those that claims compare.
     """
 
     name: str
@@ -51,47 +50,47 @@ class Entry:
     networks: tuple[Points, ...]
     right: tuple[Right, ...] = ()
 
-    def mean(self, cases: Sequence[Case]) -> Estimate | None:
+    def mean(self, threats: Sequence[Threat]) -> Estimate | None:
         """Mean accuracy over threats and seeds; None where a network has not met one of the threats, or there are none.
 
         As if an image's threats erred together: the interval is never too narrow.
         """
-        found = [[self.point(points, case) for case in cases] for points in self.networks]
-        if not cases or not all(all(points) for points in found):
+        met = [[point for threat in threats if (point := self.point(points, threat))] for points in self.networks]
+        if not threats or any(len(points) < len(threats) for points in met):
             return None
-        if len(found) == 1:
-            ends = np.mean([[p.accuracy.value, p.accuracy.low, p.accuracy.high] for p in found[0]], axis=0)
+        if len(met) == 1:
+            ends = np.mean([[p.accuracy.value, p.accuracy.low, p.accuracy.high] for p in met[0]], axis=0)
             return Estimate(*map(float, ends))
-        return estimate([float(np.mean([p.accuracy.value for p in points])) for points in found],
-                        min(p.n for points in found for p in points))
+        return estimate([float(np.mean([p.accuracy.value for p in points])) for points in met],
+                        min(p.n for points in met for p in points))
 
-    def image_by_image(self, cases: Sequence[Case]) -> np.ndarray:
+    def image_by_image(self, threats: Sequence[Threat]) -> np.ndarray:
         """(seeds, n) mean correctness over threats, of the images that met them all."""
-        met = [[_right_under(right, case) for case in cases] for right in self.right]
+        met = [[_right_under(right, threat) for threat in threats] for right in self.right]
         n = min(len(answers) for seed in met for answers in seed)
         return np.array([np.mean([answers[:n] for answers in seed], axis=0) for seed in met])
 
-    def point(self, points: Points, case: Case) -> Point | None:
+    def point(self, points: Points, threat: Threat) -> Point | None:
         """What one network is worth under a threat."""
-        return at(points, self.machine, *case)
+        return at(points, self.machine, threat)
 
-    def images(self, case: Case) -> int | None:
+    def images(self, threat: Threat) -> int | None:
         """How many images met a threat."""
-        found = self.point(self.networks[0], case)
-        return found and found.n
+        point = self.point(self.networks[0], threat)
+        return point.n if point else None
 
 
-def _right_under(right: Right, case: Case) -> np.ndarray:
+def _right_under(right: Right, threat: Threat) -> np.ndarray:
     """Of a strength that may be rounded."""
-    return next(answers for (threat, s), answers in right.items() if threat == case[0] and isclose(s, case[1],
-                                                                                                 rel_tol=1e-3))
+    return next(answers for met, answers in right.items() if same_rounded(met, threat))
 
 
 def lead(first: np.ndarray, second: np.ndarray) -> Estimate:
     """How much better the first model is, equation (1).
 
     Args:
-        first, second: (seeds, n) correctness of the same images, in [0, 1].
+        first: (seeds, n) correctness of the images, in [0, 1].
+        second: the other model's on the same images.
     """
     n = min(first.shape[1], second.shape[1])
     first, second = first[:, :n], second[:, :n]
@@ -103,10 +102,16 @@ def lead(first: np.ndarray, second: np.ndarray) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether `better` beats `worse`, equation (1), or is behind by less than `allowed`.
+class Contest:
+    """Whether `better` beats `worse`, `report.models (1)`, or is behind by less than `allowed`.
 
-    first, second: what they are worth; lead: by how much.
+    Attributes:
+        better: a model's name.
+        worse: another's.
+        first: what `better` is worth.
+        second: what `worse` is worth.
+        lead: of `better`.
+        allowed: accuracy that `better` may be behind.
     """
 
     better: str
@@ -130,11 +135,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claim:
-    """One of the paper's claims on what was measured here. measure: of what the numbers are means."""
+    """One of the paper's claims on what was measured here.
+
+    Attributes:
+        text: the claim.
+        measure: of what the numbers are means.
+        verdicts: one for each pair of models that it speaks of.
+    """
 
     text: str
     measure: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Contest, ...]
 
     @property
     def outcome(self) -> Outcome:
@@ -151,10 +162,16 @@ class Claim:
 @dataclass(frozen=True, eq=False)
 class Models:
     """The comparison as a report shows it: of the paper's tables and claims where one of these was run in full, else
-    of whatever was run. notes: what a reader of the numbers needs to know.
+    of whatever was run.
+
+    Attributes:
+        tables: printed and measured rows.
+        claims: of the paper.
+        exhibits: figures.
+        notes: what a reader of the numbers needs to know.
     """
 
-    tables: tuple[BesideTable, ...]
+    tables: tuple[PublishedTable, ...]
     claims: tuple[Claim, ...]
     exhibits: tuple[Exhibit, ...]
     notes: tuple[str, ...]
@@ -171,72 +188,75 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
     """The comparison of a family.
 
     Args:
-        name: of the EP network. entries: on the reference those named as the paper's models, then others.
-        ensemble: which AutoAttack was run. notes: remarks of the evaluation.
+        name: of the EP network.
+        dataset: that all were evaluated on.
+        entries: on the reference those named as the paper's models, then others.
+        ensemble: which AutoAttack was run.
+        notes: remarks of the evaluation.
     """
-    found = [_table(dataset, entries, ensemble, *key, labels) for key, labels in paper.STRENGTHS.items()]
-    found.append(_corruptions(entries))
+    every = [_table(dataset, entries, ensemble, *key, labels) for key, labels in paper.STRENGTHS.items()]
+    every.append(_corruptions(entries))
     exhibits, remarks = tuple(_budgets(name, entries)), (*notes, *_flawless(entries), _seeds(entries))
-    if not any(map(_is_whole, found)):
+    if not any(map(_is_whole, every)):
         return Models((_threats(entries),), (), exhibits, remarks)
-    tables = tuple(table for table in found if any(not row.printed for row in table.rows))
+    tables = tuple(table for table in every if any(not row.printed for row in table.rows))
     return Models(tables, tuple(claims({entry.name: entry for entry in entries})), exhibits, remarks)
 
 
-def _is_whole(table: BesideTable) -> bool:
+def _is_whole(table: PublishedTable) -> bool:
     """Whether a network met all that is tabulated; clean images and the mCE may be missing."""
-    return any(all(cell for label, cell in row.cells.items() if label != CLEAN[0] and not label.startswith("mCE"))
+    return any(all(cell for label, cell in row.cells.items() if label not in (CLEAN.name, RELATIVE))
                for row in table.rows if not row.printed)
 
 
 def _table(dataset: str, entries: Sequence[Entry], ensemble: str | None, name: str, attack: str,
-           labels: dict[str, float]) -> BesideTable:
+           labels: dict[str, float]) -> PublishedTable:
     """One of Tables 3 to 6: printed rows where the paper ran the same attack on the same data, then measured ones."""
     rows = printed_rows(name, dataset) if same_threat(attack, ensemble) else []
     for entry in entries:
-        cells = {CLEAN[0]: entry.mean([CLEAN]), **{label: entry.mean([(attack, s)]) for label, s in labels.items()}}
-        met = [n for n in (entry.images((attack, s)) for s in labels.values()) if n]
+        cells = {CLEAN.name: entry.mean([CLEAN]),
+                 **{label: entry.mean([Threat(attack, s)]) for label, s in labels.items()}}
+        met = [n for n in (entry.images(Threat(attack, s)) for s in labels.values()) if n]
         if met:
-            rows.append(BesideRow(entry.name, False, max(met), cells))
-    return BesideTable(f"models-{name}", f"{attack} ({name.capitalize()})", {CLEAN[0]: None, **labels}, tuple(rows))
+            rows.append(PublishedRow(entry.name, False, max(met), cells))
+    return PublishedTable(f"models-{name}", f"{attack} ({name.capitalize()})", {CLEAN.name: None, **labels},
+                          tuple(rows))
 
 
-def _threats(entries: Sequence[Entry]) -> BesideTable:
+def _threats(entries: Sequence[Entry]) -> PublishedTable:
     """Whatever was run, where it is nothing that the paper tabulates."""
     ep = next(entry for entry in entries if entry.name == EP)
-    cases = [(threat, s) for machine, threat, s in ep.networks[0]
-             if machine == ep.machine and not threat.startswith("transfer:")]
-    columns = {CLEAN[0] if case == CLEAN else f"{case[0]} {case[1]:g}": case for case in cases}
-    rows = [BesideRow(entry.name, False, entry.images(CLEAN), {
-        label: entry.mean([case]) for label, case in columns.items()}) for entry in entries]
-    return BesideTable("models-threats", "The same threats", dict.fromkeys(columns), tuple(rows))
+    threats = [threat for machine, threat in ep.networks[0] if machine == ep.machine and threat.source is None]
+    columns = {CLEAN.name if t == CLEAN else f"{t.name} {t.strength:g}": t for t in threats}
+    rows = [PublishedRow(entry.name, False, entry.images(CLEAN), {
+        label: entry.mean([threat]) for label, threat in columns.items()}) for entry in entries]
+    return PublishedTable("models-threats", "The same threats", dict.fromkeys(columns), tuple(rows))
 
 
-def _corruptions(entries: Sequence[Entry]) -> BesideTable:
+def _corruptions(entries: Sequence[Entry]) -> PublishedTable:
     """Means over 15 and 19 corruptions, and the mCE against BP-CNN where there is one."""
-    against = f"mCE against {BP}"
-    columns = (CLEAN[0], "mean of the 15", "mean of all 19", against)
+    columns = (CLEAN.name, "mean of the 15", "mean of all 19", RELATIVE)
     baseline = _baseline(entries)
     rows = []
     for entry in entries:
         cells = [entry.mean([CLEAN]), entry.mean(_severities(MAIN)), entry.mean(_severities(ALL)),
                  _relative(entry, baseline)]
         if any(cells[1:]):
-            rows.append(BesideRow(entry.name, False, entry.images((MAIN[0], 1.0)), dict(zip(columns, cells))))
-    return BesideTable("models-corruptions", "Corruptions", dict.fromkeys(columns), tuple(rows))
+            rows.append(PublishedRow(entry.name, False, entry.images(Threat(MAIN[0], 1.0)), dict(zip(columns, cells))))
+    return PublishedTable("models-corruptions", "Corruptions", dict.fromkeys(columns), tuple(rows))
 
 
-def _severities(names: Sequence[str]) -> list[Case]:
-    return [(name, severity) for name in names for severity in SEVERITIES]
+def _severities(names: Sequence[str]) -> list[Threat]:
+    return [Threat(name, severity) for name in names for severity in SEVERITIES]
 
 
-def _accuracies(entry: Entry) -> dict[tuple[str, str, float], float]:
-    """(machine, threat, strength) -> mean accuracy over the seeds, of what all of them met."""
+def _accuracies(entry: Entry) -> Accuracies:
+    """Mean accuracies over the seeds, of what all of them met."""
     return {case: float(np.mean([points[case].accuracy.value for points in entry.networks]))
             for case in entry.networks[0] if all(case in points for points in entry.networks)}
 
 
-def _baseline(entries: Sequence[Entry]) -> dict[tuple[str, str, float], float]:
+def _baseline(entries: Sequence[Entry]) -> Accuracies:
     return next((_accuracies(entry) for entry in entries if entry.name == BP), {})
 
 
@@ -247,37 +267,38 @@ def _flawless(entries: Sequence[Entry]) -> list[str]:
     return [f"No mCE: {BP} makes no error on {', '.join(names)}."] if names else []
 
 
-def _relative(entry: Entry, baseline: dict) -> Estimate | float | None:
+def _relative(entry: Entry, baseline: Accuracies) -> Estimate | float | None:
     """mCE of each seed against the baseline's mean over seeds; None where a set has gaps or the baseline no error."""
-    values = [known(partial(mce, {case: p.accuracy.value for case, p in points.items()}, entry.machine, baseline,
-                            REFERENCE, MAIN)) for points in entry.networks]
-    if None in values:
+    each = (known(partial(mce, {case: p.accuracy.value for case, p in points.items()}, entry.machine, baseline,
+                          REFERENCE, MAIN)) for points in entry.networks)
+    values = [value for value in each if value is not None]
+    if len(values) < len(entry.networks):
         return None
     return values[0] if len(values) == 1 else Estimate(float(np.mean(values)), *student(values))
 
 
 def claims(entries: dict[str, Entry]) -> list[Claim]:
     """The paper's claims, as far as the models that they speak of were run under what they speak of."""
-    labels = {attack: list(labels.values()) for (_, attack), labels in paper.STRENGTHS.items()}
-    found = []
-    for attack in TABLED:
-        cases, measure = [(attack, s) for s in labels[attack]], f"Mean over the paper's strengths of {attack}"
-        found += [_claim(f"Adversarial training beats {EP} under {attack}", measure, entries, cases,
+    every = []
+    for (_, attack), labels in paper.STRENGTHS.items():
+        threats, measure = [Threat(attack, s) for s in labels.values()], f"Mean over the paper's strengths of {attack}"
+        every += [_claim(f"Adversarial training beats {EP} under {attack}", measure, entries, threats,
                          [(name, EP) for name in ADVERSARIAL]),
-                  _claim(f"{EP} beats {VIT} and {BP} under {attack}", measure, entries, cases, [(EP, VIT), (EP, BP)])]
-    found += [_claim(f"{EP} is the best under corruptions", "Mean over all 19", entries, _severities(ALL),
+                  _claim(f"{EP} beats {VIT} and {BP} under {attack}", measure, entries, threats,
+                         [(EP, VIT), (EP, BP)])]
+    every += [_claim(f"{EP} is the best under corruptions", "Mean over all 19", entries, _severities(ALL),
                      [(EP, name) for name in KINDS.values() if name != EP]),
               _claim(f"{EP} pays with less than {100 * LOSS:g} points of clean accuracy", "Clean images", entries,
                      [CLEAN], [(EP, BP)], LOSS)]
-    return [claim for claim in found if claim.verdicts]
+    return [claim for claim in every if claim.verdicts]
 
 
-def _claim(text: str, measure: str, entries: dict[str, Entry], cases: Sequence[Case],
+def _claim(text: str, measure: str, entries: dict[str, Entry], threats: Sequence[Threat],
            pairs: Sequence[tuple[str, str]], allowed: float = 0.0) -> Claim:
-    worth = {name: entry.mean(cases) for name, entry in entries.items()}
+    worth = {name: mean for name, entry in entries.items() if (mean := entry.mean(threats))}
     return Claim(text, measure, tuple(
-        Verdict(a, b, worth[a], worth[b], lead(*(entries[name].image_by_image(cases) for name in (a, b))), allowed)
-        for a, b in pairs if worth.get(a) and worth.get(b)))
+        Contest(a, b, worth[a], worth[b], lead(*(entries[name].image_by_image(threats) for name in (a, b))), allowed)
+        for a, b in pairs if a in worth and b in worth))
 
 
 def _budgets(name: str, entries: Sequence[Entry], attack: str = "pgd_l2") -> list[Exhibit]:
@@ -293,10 +314,9 @@ def _budgets(name: str, entries: Sequence[Entry], attack: str = "pgd_l2") -> lis
 
 
 def _line(entry: Entry, attack: str) -> list[tuple[float, Estimate]]:
-    met = sorted(s for machine, threat, s in entry.networks[0] if (machine, threat) == (entry.machine, attack))
-    points = [(s, entry.mean([(attack, s)])) for s in met]
-    clean = entry.mean([CLEAN])
-    return [(s, e) for s, e in ([(0.0, clean)] if clean else []) + points if e]
+    met = sorted(t.strength for machine, t in entry.networks[0] if (machine, t.name) == (entry.machine, attack))
+    means = [(0.0, entry.mean([CLEAN])), *((s, entry.mean([Threat(attack, s)])) for s in met)]
+    return [(strength, mean) for strength, mean in means if mean]
 
 
 def _seeds(entries: Sequence[Entry]) -> str:

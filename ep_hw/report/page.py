@@ -9,13 +9,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from ep_hw.analysis import paper
+from ep_hw.analysis.rows import plain
 from ep_hw.evaluation.checks import Verdict
 from ep_hw.report import wording
-from ep_hw.report.beside import datasets
 from ep_hw.report.figures.inline import amplified, data_uri, png, svg
+from ep_hw.report.model_results import ModelResults
 from ep_hw.report.models import Models
+from ep_hw.report.published import datasets
 from ep_hw.report.record import Exhibit, GalleryItem, RunRecord
-from ep_hw.report.study import Study
 from mapping.files import slug
 from mapping.program import Table
 
@@ -24,27 +25,29 @@ SUMMARY_COLUMNS = ("model", "dataset", "machine", "threat", "strength", "chip_se
                    "logit_rmse_clean_correct", "seconds", "key")
 
 
-def render(run: RunRecord, shown: Sequence[Study], models: Models | None = None) -> str:
+def render(run: RunRecord, shown: Sequence[ModelResults], models: Models | None = None) -> str:
     """The page as text.
 
     Args:
-        shown: `studies(run)`, whose figures are drawn once for the page and for the files beside it.
+        shown: `results_of(run)`, whose figures are drawn once for the page and for the files beside it.
         models: what the page begins with where a family was evaluated.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "cell": _cell, "svg": _inline,
                             "short": wording.short_percent, "breakable": _breakable}
+    summary = plain(run.summary)
     template = environment.from_string(resources.files(__package__).joinpath("template.html").read_text("utf-8"))
     return template.render(run=run, models=models, studies=list(shown), gallery=list(map(_frame, run.gallery)),
-                           columns=SUMMARY_COLUMNS, paper=paper, datasets=datasets(), checks=_checks(run.checks),
-                           summary_uri=data_uri("application/json", json.dumps(run.summary, indent=1).encode()))
+                           summary=summary, columns=SUMMARY_COLUMNS, paper=paper, datasets=datasets(),
+                           checks=_checks(run.checks),
+                           summary_uri=data_uri("application/json", json.dumps(summary, indent=1).encode()))
 
 
-def _checks(found: Sequence[Verdict]) -> Table:
+def _checks(verdicts: Sequence[Verdict]) -> Table:
     """A line a check, over all machines and chips."""
     rows = []
-    for check in dict.fromkeys(verdict.check for verdict in found):
-        same = [verdict for verdict in found if verdict.check == check]
+    for check in dict.fromkeys(verdict.check for verdict in verdicts):
+        same = [verdict for verdict in verdicts if verdict.check == check]
         rows.append((check, len({verdict.machine for verdict in same}), sum(verdict.made for verdict in same),
                      min(verdict.images for verdict in same), sum(len(verdict.findings) for verdict in same)))
     columns = ("must hold", "machines", "comparisons", "images at least", "violated")
@@ -64,7 +67,7 @@ def _inline(exhibit: Exhibit) -> str:
 
 def _frame(item: GalleryItem) -> dict:
     difference, factor = amplified(item.clean, item.adversarial)
-    return {"item": item, "factor": factor, "threat": wording.threat_name(item.threat, item.strength),
+    return {"item": item, "factor": factor, "threat": wording.threat_name(item.threat),
             "clean": png(item.clean), "adversarial": png(item.adversarial), "difference": png(difference)}
 
 

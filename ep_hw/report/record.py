@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
+from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.worst import WorstCase
 from ep_hw.evaluation.checks import Flag, Verdict
 from ep_hw.report.figures.lettering import literal
+from ep_hw.threats.threat import Threat
 from mapping.program import Table
 from mapping.targets import REFERENCE
 
@@ -17,16 +19,19 @@ class GalleryItem:
     """One image before and after an attack.
 
     Attributes:
-        machine: the machine that was attacked. threat, strength: the attack and its budget.
-        image_id: number of the image in its data set. label: its true class.
-        clean, adversarial: (C, H, W) in [0, 1].
-        clean_prediction, adversarial_prediction: the machine's classes.
+        machine: the machine that was attacked.
+        threat: the attack.
+        image_id: number of the image in its data set.
+        label: its true class.
+        clean: (C, H, W) in [0, 1].
+        adversarial: (C, H, W) in [0, 1].
+        clean_prediction: the machine's class of the clean image.
+        adversarial_prediction: the machine's class of the adversarial image.
         reference_prediction: the reference's class of the adversarial image.
     """
 
     machine: str
-    threat: str
-    strength: float
+    threat: Threat
     image_id: int
     label: int
     clean: np.ndarray
@@ -38,7 +43,15 @@ class GalleryItem:
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """A figure. name: of its files. alt: what a reader who cannot see it should know."""
+    """A figure.
+
+    Attributes:
+        name: of its files.
+        title: above it.
+        caption: below it.
+        alt: what a reader who cannot see it should know.
+        figure: drawn.
+    """
 
     name: str
     title: str
@@ -57,25 +70,28 @@ class RunRecord:
     """Everything a report shows.
 
     Attributes:
-        title: heading of the report. command: the command line that made it.
-        summary: one dict a cell with model, dataset, machine, threat, strength, chip_seed, n, accuracy, ci_low,
-            ci_high (Wilson), agreement, flips_to_wrong, flips_to_right, gap_low, gap_high, logit_rmse and
-            logit_rmse_clean_correct (against the reference on the same images), seconds and key; further
-            fields are ignored.
-        gallery: adversarial images. mapping: reports of compilers and machines, and what a relaxation costs.
+        title: heading of the report.
+        command: the command line that made it.
+        summary: a row a machine, chip and threat.
+        gallery: adversarial images.
+        mapping: reports of compilers and machines, and what a relaxation costs.
         waterfalls: target -> ordered (machine, cause) rungs, ("reference", "digital reference") first; each cause is
             what its machine adds to the one before.
-        versions, seeds: of every package and generator that decided a number.
-        notes: remarks of the evaluation. checks: the trust checks; what they found is shown as a red banner.
-        worst: worst cases over attacks. measurements: figures of what was measured beside the cells.
-        labels: (attack, strength) -> how the paper's tables name the strength. ensemble: of AutoAttack, None if unset.
+        versions: of every package that decided a number.
+        seeds: of every generator that decided a number.
+        notes: remarks of the evaluation.
+        checks: the trust checks; their findings are shown as a red banner.
+        worst: worst cases over attacks.
+        measurements: figures of what was measured beside the cells.
+        labels: (attack, strength) -> how the paper's tables name the strength.
+        ensemble: of AutoAttack, None if unset.
         baseline: what the mCE is relative to.
         cards: (file name, content) of one JSON card a model and machine.
     """
 
     title: str
     command: str
-    summary: list[dict]
+    summary: list[SummaryRow]
     gallery: list[GalleryItem]
     mapping: list[Table]
     waterfalls: dict[str, list[tuple[str, str]]]

@@ -1,12 +1,17 @@
 """What a relaxation takes on each machine, and what the machines say of themselves after a few images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 import simulators
+from ep_hw.analysis.rows import SummaryRow
 from ep_hw.evaluation.plan import Plan
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping.loihi.program import LoihiProgram
 from mapping.program import Program, Table
+from mapping.targets import LoihiTarget
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import count_events
@@ -36,12 +41,13 @@ def resource_tables(plan: Plan) -> list[Table]:
     return [cost_table(taken), *(table for _, tables in found for table in tables)]
 
 
-def _relaxed(name: str, program: Program, images) -> tuple[list[Taken], list[Table]]:
+def _relaxed(name: str, program: Program, images: torch.Tensor) -> tuple[list[Taken], list[Table]]:
     """What a machine takes, and its tables. Programs that run on Lava are counted on their twin, to the same bits."""
-    if isinstance(program, LoihiProgram) and program.target.is_whole:
-        return _loihi(name, program, images), []
-    if name.startswith("lava"):
-        return [], []
+    if isinstance(target := program.target, LoihiTarget):
+        if isinstance(program, LoihiProgram) and target.is_whole:
+            return _loihi(name, program, images), []
+        if target.on_lava:   # in floats, of which no energy is known
+            return [], []
     with simulators.open(program) as machine:
         taken = [Taken(name, "the longest relaxation", machine.cost())]
         if not isinstance(machine, CrossbarMachine):
@@ -50,7 +56,7 @@ def _relaxed(name: str, program: Program, images) -> tuple[list[Taken], list[Tab
         return taken, [machine.report()]
 
 
-def _loihi(name: str, program: LoihiProgram, images) -> list[Taken]:
+def _loihi(name: str, program: LoihiProgram, images: torch.Tensor) -> list[Taken]:
     with twin_of(program) as twin:
         count = count_events(twin, images)
         return [Taken(name, f"events of {len(images)} images", mean_cost(program, count)),
@@ -63,7 +69,7 @@ def cost_table(taken: list[Taken]) -> Table:
                   *_figures(t.cost.energy_j, t.cost.energy_range_j, 1e6),
                   *_figures(t.cost.latency_s, t.cost.latency_range_s, 1e3),
                   *_figures(t.cost.area_mm2, t.cost.area_range_mm2, 1)) for t in taken)
-    sources = {}
+    sources: dict[str, list[str]] = {}
     for t in taken:
         sources.setdefault(t.cost.source, []).append(t.machine)
     notes = (f"{', '.join(dict.fromkeys(names))}: {source.rstrip('.')}." for source, names in sources.items())
@@ -81,32 +87,29 @@ def _short(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"
 
 
-def circuit_table(summary: Sequence[dict]) -> list[Table]:
-    """What the circuits met on clean images, and where most conversions clipped; none without circuits.
-
-    Args:
-        summary: rows with saturation, winner_flips and asymmetry, None where a machine has no such thing.
-    """
-    met = {}
+def circuit_table(summary: Sequence[SummaryRow]) -> list[Table]:
+    """What the circuits met on clean images, and where most conversions clipped; none without circuits."""
+    met: dict[str, dict[Threat, list[SummaryRow]]] = {}
     for row in summary:
         if row["winner_flips"] is not None:
-            met.setdefault(row["machine"], {}).setdefault((row["threat"], row["strength"]), []).append(row)
+            met.setdefault(row["machine"], {}).setdefault(row["threat"], []).append(row)
     rows = []
     for machine, threats in met.items():
-        clipping = {threat: _mean(chips, "saturation") for threat, chips in threats.items()}
+        clipping = {threat: _mean(row["saturation"] for row in chips) for threat, chips in threats.items()}
         worst = max(clipping, key=lambda threat: clipping[threat] or 0.0)
         rows += [_circuit_row(machine, threat, threats[threat])
-                 for threat in dict.fromkeys([("clean", 0.0), worst]) if threat in threats]
+                 for threat in dict.fromkeys([CLEAN, worst]) if threat in threats]
     columns = ("machine", "threat", "conversions clipped", "pool winners changed", "|W_f - W_b| / |W_f|")
     return [Table("What the circuits met, mean over chips", columns, tuple(rows))] if rows else []
 
 
-def _circuit_row(machine: str, threat: tuple[str, float], chips: list[dict]) -> tuple:
-    values = (_mean(chips, name) for name in ("saturation", "winner_flips", "asymmetry"))
-    return machine, "@".join((threat[0], f"{threat[1]:g}")) if threat[1] else threat[0], *(
-        "none" if value is None else f"{value:.2%}" for value in values)
+def _circuit_row(machine: str, threat: Threat, chips: Sequence[SummaryRow]) -> tuple[str, ...]:
+    values = (_mean(row["saturation"] for row in chips), _mean(row["winner_flips"] for row in chips),
+              _mean(row["asymmetry"] for row in chips))
+    return machine, threat.label, *("none" if value is None else f"{value:.2%}" for value in values)
 
 
-def _mean(rows: list[dict], name: str) -> float | None:
-    known = [row[name] for row in rows if row[name] is not None]
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -1,10 +1,12 @@
 """Numbers and findings in words: percent for accuracies, points for differences."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ep_hw.analysis.points import Estimate, Point, Points, change, family, source
+from ep_hw.analysis.points import Estimate, Point, Points, change
 from ep_hw.analysis.series import Ladder, clean_accuracy, machines
 from ep_hw.analysis.statistics import smallest_detectable
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping.targets import REFERENCE
 
 
@@ -27,29 +29,29 @@ def interval(estimate: Estimate) -> str:
     return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]".replace("-", "\u2212")
 
 
-def threat_name(threat: str, strength: float) -> str:
-    """`pgd_l2 at 0.5, crafted on reference` of ("transfer:reference:pgd_l2", 0.5)."""
-    made_on = f", crafted on {source(threat)}" if source(threat) else ""
-    return "clean" if threat == "clean" else f"{family(threat)} at {strength:.3g}{made_on}"
+def threat_name(threat: Threat) -> str:
+    """`pgd_l2 at 0.5, crafted on reference` of transfer:reference:pgd_l2@0.5."""
+    made_on = f", crafted on {threat.source}" if threat.source else ""
+    return threat.name if threat == CLEAN else f"{threat.kind} at {threat.strength:.3g}{made_on}"
 
 
 def largest_loss(ladder: Ladder) -> str:
     """One sentence under a waterfall: the whole gap, and the cause that costs most of it."""
     first, last = ladder.steps[0], ladder.steps[-1]
     total = change(first.point, last.point)
-    worst = min(ladder.steps[1:], key=lambda step: step.change.value)
+    cause, worst = min(((step.cause, step.change) for step in ladder.steps if step.change), key=lambda c: c[1].value)
     whole = (f"From the {first.cause} ({percent(first.point.accuracy.value)}) to {last.machine} "
              f"({percent(last.point.accuracy.value)}) accuracy changes by {points_of(total.value)} points "
              f"{interval(total)}; ")
-    if worst.change.value >= 0:
+    if worst.value >= 0:
         return whole + "no single cause costs accuracy on these images."
-    cost = Estimate(-worst.change.value, -worst.change.high, -worst.change.low)
-    return whole + (f"the largest cause is {worst.cause}, which costs {100 * cost.value:.1f} points {interval(cost)}"
+    cost = Estimate(-worst.value, -worst.high, -worst.low)
+    return whole + (f"the largest cause is {cause}, which costs {100 * cost.value:.1f} points {interval(cost)}"
                     f"{_unresolved(cost)}.")
 
 
 def findings(points: Points) -> list[str]:
-    """The answer, machine by machine: the clean gap, and what an aware attacker takes beyond an unaware one."""
+    """The answer, machine by machine: the clean gap, and what an adaptive attack takes beyond a transferred one."""
     sentences = []
     for machine in machines(points):
         if machine != REFERENCE:
@@ -58,7 +60,7 @@ def findings(points: Points) -> list[str]:
 
 
 def _clean_gap(points: Points, machine: str) -> list[str]:
-    before, after = (points.get((name, "clean", 0.0)) for name in (REFERENCE, machine))
+    before, after = (points.get((name, CLEAN)) for name in (REFERENCE, machine))
     if before is None or after is None:
         return []
     gap = change(before, after)
@@ -73,28 +75,28 @@ def _unresolved(gap: Estimate) -> str:
 
 
 def _hidden_accuracy(points: Points, machine: str) -> list[str]:
-    """For each attack at the strength where the unaware attacker leaves closest to half of the clean accuracy."""
+    """For each attack at the strength where its transfer leaves closest to half of the clean accuracy."""
     pairs, half = {}, clean_accuracy(points) / 2
-    for (m, threat, strength), unaware in sorted(points.items(), key=lambda item: -abs(item[1].accuracy.value - half)):
-        aware = points.get((machine, family(threat), strength))
-        if m == machine and source(threat) not in (None, machine) and aware is not None:
-            pairs[threat] = (unaware, aware)
+    for (m, threat), transfer in sorted(points.items(), key=lambda item: -abs(item[1].accuracy.value - half)):
+        adaptive = points.get((machine, replace(threat, source=None)))
+        if m == machine and threat.source not in (None, machine) and adaptive is not None:
+            pairs[threat.name] = (transfer, adaptive)
     return [_compare_attackers(*pair) for _, pair in sorted(pairs.items())]
 
 
-def _compare_attackers(unaware: Point, aware: Point) -> str:
-    taken = change(aware, unaware)
-    opening = (f"{family(aware.threat)} at {aware.strength:.3g} leaves {aware.machine} "
-               f"{percent(unaware.accuracy.value)} when crafted on {source(unaware.threat)} and "
-               f"{percent(aware.accuracy.value)} when crafted on {aware.machine} itself: ")
-    if aware.n != unaware.n and taken.low <= 0 <= taken.high:
-        return opening + f"{aware.n} and {unaware.n} images cannot tell these apart {interval(taken)}."
+def _compare_attackers(transfer: Point, adaptive: Point) -> str:
+    taken = change(adaptive, transfer)
+    opening = (f"{adaptive.threat.kind} at {adaptive.strength:.3g} leaves {adaptive.machine} "
+               f"{percent(transfer.accuracy.value)} when crafted on {transfer.threat.source} and "
+               f"{percent(adaptive.accuracy.value)} when crafted on {adaptive.machine} itself: ")
+    if adaptive.n != transfer.n and taken.low <= 0 <= taken.high:
+        return opening + f"{adaptive.n} and {transfer.n} images cannot tell these apart {interval(taken)}."
     if taken.value < 0:
         return opening + ("the attacker who knows the machine does worse, so its attack is not the strongest one and "
                           "the higher number is no evidence of robustness.")
     if taken.value == 0:
         return opening + f"knowing the machine gains an attacker nothing on these images {interval(taken)}."
-    return opening + (f"{100 * taken.value:.1f} points {interval(taken)} that an unaware attacker misses are not "
+    return opening + (f"{100 * taken.value:.1f} points {interval(taken)} that a transferred attack misses are not "
                       f"robustness{_unresolved(taken)}.")
 
 

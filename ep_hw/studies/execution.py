@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ep_hw.analysis.points import Points
+from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.statistics import student
 from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
@@ -34,7 +35,7 @@ def plan_study(study: Study, *, run: Run | None = None, data_source: DataSource 
     check_device(run.device)
     net, threats = calibrated(load(study.model), data_source), study.threats_named()
     swept, rungs = [point.target for point in points_of(study)], rungs_of_study(study)
-    shared = [CLEAN, *(t for t in threats if t.source or not t.is_attack)]
+    shared = [CLEAN, *(t for t in threats if not t.is_direct)]
     asked = Asked(machines=tuple(map(str, swept)), threats=threats, chips=study.chips, seed=study.seed,
                   extra_pairs=tuple((str(rung), threat) for rung in rungs for threat in shared))
     targets = with_sources([ReferenceTarget(REFERENCE), *swept, *rungs], threats)
@@ -51,37 +52,35 @@ def rungs_of_study(study: Study) -> list[Target]:
                               for target, _ in rungs))
 
 
-def rows_of(study: Study, points: Points, summary: Sequence[dict]) -> list[dict]:
+def rows_of(study: Study, points: Points, summary: Sequence[SummaryRow]) -> list[dict]:
     """A row a machine of the study and threat: options, accuracy over images and over chips; fractions.
 
     `ci_low` and `ci_high` cover images and chips, `chips_low` and `chips_high` the mean over chips alone (None for
     fewer than two chips). `saturation`, `winner_flips` and `asymmetry` are means over chips of the summary's.
     """
     rows = []
-    threats = [("clean", 0.0), *((t.name, float(t.strength)) for t in study.threats_named())]
     options = study.options()
     for place in points_of(study):
-        for threat, strength in threats:
-            rows.append(_row(place, options, points[str(place.target), threat, strength], summary))
+        for threat in (CLEAN, *study.threats_named()):
+            rows.append(_row(place, options, points[str(place.target), threat], summary))
     return rows
 
 
-def _row(place: Point, options: Sequence[str], seen, summary: Sequence[dict]) -> dict:
+def _row(place: Point, options: Sequence[str], seen, summary: Sequence[SummaryRow]) -> dict:
     chips = [accuracy for _, accuracy in seen.chips]
     low, high = student(chips) if len(chips) > 1 else (None, None)
     swept = {name: place.options.get(name, place.target.spelled().get(name)) for name in options}
     return {"technology": place.technology, **swept, "machine": str(place.target), "threat": seen.threat,
-            "strength": seen.strength, "images": seen.n, "chips": len(chips), "accuracy": seen.accuracy.value,
+            "images": seen.n, "chips": len(chips), "accuracy": seen.accuracy.value,
             "ci_low": seen.accuracy.low, "ci_high": seen.accuracy.high,
             "chips_low": low if low is None else max(0.0, low), "chips_high": high if high is None else min(1.0, high),
             "chip_worst": min(chips, default=None), "chip_best": max(chips, default=None),
             "agreement": seen.agreement, **_circuit(seen, summary)}
 
 
-def _circuit(seen, summary: Sequence[dict]) -> dict:
+def _circuit(seen, summary: Sequence[SummaryRow]) -> dict:
     """What the circuit met, mean over chips; None where it has no such thing."""
-    own = [r for r in summary if (r["machine"], r["threat"], r["strength"]) == (seen.machine, seen.threat,
-                                                                               seen.strength)]
+    own = [r for r in summary if (r["machine"], r["threat"]) == (seen.machine, seen.threat)]
     values = {name: [r[name] for r in own if r[name] is not None]
               for name in ("saturation", "winner_flips", "asymmetry")}
     return {name: float(np.mean(found)) if found else None for name, found in values.items()}

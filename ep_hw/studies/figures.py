@@ -20,19 +20,19 @@ def curves_figure(rows: Sequence[dict], axis: Axis, others: Sequence[str]) -> Fi
 
     Lines are means over chips; bands are their 95 % intervals, and dots the worst and the best chip.
     """
-    technologies, threats = _distinct(rows, "technology"), _threats(rows)
+    technologies, threats = _distinct(rows, "technology"), _distinct(rows, "threat")
     look = _look(rows, others)
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(1.6 + 3.6 * len(threats), 0.8 + 1.7 * len(technologies)), layout="constrained")
         panels = figure.subplots(len(technologies), len(threats), squeeze=False, sharex=True, sharey=True)
         for technology, line in zip(technologies, panels):
             for threat, axes in zip(threats, line):
-                own = [r for r in rows if r["technology"] == technology and (r["threat"], r["strength"]) == threat]
+                own = [r for r in rows if r["technology"] == technology and r["threat"] == threat]
                 _lines(axes, own, axis, look)
                 axes.grid()
             line[0].set_ylabel(f"{_short(technology, technologies)}\naccuracy, %")
         for threat, axes in zip(threats, panels[0]):
-            axes.set_title(name_of(threat), loc="left", fontsize=10, weight="bold")
+            axes.set_title(threat.label, loc="left", fontsize=10, weight="bold")
         for axes in panels[-1]:
             axes.set_xlabel(axis.label)
             axes.tick_params(axis="x", rotation=45 if axis.is_time else 0)
@@ -51,7 +51,7 @@ def heat_figure(rows: Sequence[dict], across: Axis, up: Axis) -> Figure:
     """Accuracy over two options, a panel a technology and threat: mean over chips in percent, and the half width of
     its 95 % interval over chips; means over the settings of the other options, where there are any.
     """
-    technologies, threats = _distinct(rows, "technology"), _threats(rows)
+    technologies, threats = _distinct(rows, "technology"), _distinct(rows, "threat")
     size = 0.62 * len(across.values) + 0.9, 0.42 * len(up.values) + 0.7
     low, high = (end(100 * r["accuracy"] for r in rows) for end in (min, max))
     with matplotlib.rc_context(RC):
@@ -60,9 +60,9 @@ def heat_figure(rows: Sequence[dict], across: Axis, up: Axis) -> Figure:
         panels = figure.subplots(len(technologies), len(threats), squeeze=False)
         for technology, line in zip(technologies, panels):
             for threat, axes in zip(threats, line):
-                own = [r for r in rows if r["technology"] == technology and (r["threat"], r["strength"]) == threat]
+                own = [r for r in rows if r["technology"] == technology and r["threat"] == threat]
                 picture = _map(axes, own, across, up, (low, high))
-                axes.set_title(f"{_short(technology, technologies)}\n{name_of(threat)}", loc="left", fontsize=8,
+                axes.set_title(f"{_short(technology, technologies)}\n{threat.label}", loc="left", fontsize=8,
                                weight="bold")
         for axes in panels[-1]:
             axes.set_xlabel(across.label)
@@ -189,12 +189,3 @@ def _short(technology: str, technologies: Sequence[str]) -> str:
 
 def _distinct(rows, key: str) -> list:
     return list(dict.fromkeys(r[key] for r in rows))
-
-
-def _threats(rows) -> list[tuple[str, float]]:
-    return list(dict.fromkeys((r["threat"], r["strength"]) for r in rows))
-
-
-def name_of(threat: Sequence) -> str:
-    """A threat and its strength as a user writes them."""
-    return threat[0] + (f"@{threat[1]:g}" if threat[1] else "")

@@ -16,15 +16,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from ep_hw.analysis.points import Estimate, Points, family, source, waterfall
+from ep_hw.analysis.points import Estimate, Points, WaterfallStep, waterfall
+from ep_hw.analysis.rows import Case
 from ep_hw.analysis.statistics import difference_interval, student
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.rungs import named, rungs_of
+from ep_hw.threats.threat import Threat
 from mapping.crossbar.target import Causes, CrossbarTarget
 from mapping.registry import Rungs
 from mapping.targets import Target
 
-Outcomes = dict[tuple[str, str, float], np.ndarray]
+Outcomes = dict[Case, np.ndarray]   # (chips, images) bool, which images were classified correctly
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,12 @@ class Interaction:
 
 
 def outcomes_of(cells: Sequence[Cell]) -> Outcomes:
-    """(machine, threat, strength) -> (chips, images) bool, which images were classified correctly."""
-    shards = defaultdict(lambda: defaultdict(list))
+    """What became of every image of an evaluation."""
+    shards: dict[Case, dict[int | None, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         c, rows = cell.configuration, cell.read()
         right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
-        shards[c.machine, rows["threat"][0].as_py(), rows["strength"][0].as_py()][c.chip_seed].append(right)
+        shards[c.machine, c.threat][c.chip_seed].append(right)
     return {key: np.array([np.concatenate(own) for own in chips.values()]) for key, chips in shards.items()}
 
 
@@ -60,28 +62,28 @@ def reversed_rungs_of(target: Target) -> Rungs:
     return rungs
 
 
-def interactions(target: Target, points: Points, outcomes: Outcomes, threat: str, strength: float) -> list[Interaction]:
+def interactions(target: Target, points: Points, outcomes: Outcomes, threat: Threat) -> list[Interaction]:
     """One for each cause, in the ladder's order; [] where a rung was not evaluated under this threat."""
     orders = rungs_of(target), reversed_rungs_of(target)
-    forward, reverse = (_changes(rungs, points, outcomes, threat, strength) for rungs in orders)
+    forward, reverse = (_changes(rungs, points, outcomes, threat) for rungs in orders)
     known = forward and reverse and len(target.rungs) > 1   # of one cause there is but one order
     causes = [cause for _, cause in orders[0][-len(target.rungs):]] if known else []
     return [Interaction(c, forward[c][0], reverse[c][0], _estimate(forward[c][1] - reverse[c][1])) for c in causes]
 
 
-def _changes(rungs: Rungs, points: Points, outcomes: Outcomes, threat: str,
-             strength: float) -> dict[str, tuple[Estimate, np.ndarray]]:
+def _changes(rungs: Rungs, points: Points, outcomes: Outcomes,
+             threat: Threat) -> dict[str, tuple[Estimate, np.ndarray]]:
     """What each cause changes: the accuracy, and -1, 0 or 1 for every (chip, image)."""
-    def right(step):
-        return _met(outcomes, step.machine, threat, strength).astype(float)
+    def right(step: WaterfallStep) -> np.ndarray:
+        return _met(outcomes, step.machine, threat).astype(float)
 
     return {after.cause: (after.change, right(after) - right(before))
-            for before, after in pairwise(waterfall(named(rungs), points, threat, strength))}
+            for before, after in pairwise(waterfall(named(rungs), points, threat)) if after.change}
 
 
-def _met(outcomes: Outcomes, machine: str, threat: str, strength: float) -> np.ndarray:
+def _met(outcomes: Outcomes, machine: str, threat: Threat) -> np.ndarray:
     """What a machine made of a threat; the machine that made transferred images met them in its own attack."""
-    return outcomes[machine, family(threat) if machine == source(threat) else threat, strength]
+    return outcomes[machine, replace(threat, source=None) if machine == threat.source else threat]
 
 
 def _estimate(differences: np.ndarray) -> Estimate:

@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ep_hw.analysis.points import Points, pool
+from ep_hw.analysis.rows import plain, spelled
 from ep_hw.analysis.series import ladders, strongest
 from ep_hw.evaluation.plan import Plan, evaluate
 from ep_hw.evaluation.rungs import named, rungs_of
@@ -14,14 +15,15 @@ from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.plots import styles, waterfall_figure
 from ep_hw.studies.axes import Axis
 from ep_hw.studies.execution import notes_of, rows_of
-from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure, name_of
+from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure
 from ep_hw.studies.order import Interaction, Outcomes, interactions, outcomes_of, reversed_rungs_of
 from ep_hw.studies.study import Study
+from ep_hw.threats.threat import Threat
 from mapping.files import slug, write_atomically
 from mapping.program import Table
 from mapping.registry import parse
 
-Caused = tuple[str, str, float, Interaction]
+Caused = tuple[str, Threat, Interaction]
 
 
 def run_study(study: Study, plan: Plan, out: Path) -> list[dict]:
@@ -29,10 +31,10 @@ def run_study(study: Study, plan: Plan, out: Path) -> list[dict]:
     summary, cells = evaluate(plan, out)
     points = pool(summary)
     rows, found = rows_of(study, points, summary), interactions_of(study, points, outcomes_of(cells))
-    content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": rows,
+    content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": plain(rows),
                "orders": [_order(*one) for one in found]}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
-    write_atomically(out / "study.csv", csv_of(rows))
+    write_atomically(out / "study.csv", csv_of(plain(rows)))
     for name, figure in figures_of(study, rows, points, found).items():
         write_figure(out, name, figure)
     return rows
@@ -57,30 +59,31 @@ def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
         target = parse(technology)
         for order, rungs in (("", rungs_of(target)), ("-reversed", reversed_rungs_of(target))):
             for ladder in strongest(ladders(points, {technology: named(rungs)})) if len(rungs) > 1 else ():
-                name = f"waterfall-{slug(technology)}-{slug(ladder.threat)}{order}"
+                name = f"waterfall-{slug(technology)}-{slug(ladder.threat.name)}{order}"
                 figures[name] = waterfall_figure(ladder, look[technology])
-                figures[name].suptitle(f"{technology}, {name_of((ladder.threat, ladder.strength))}", fontsize=10,
+                figures[name].suptitle(f"{technology}, {ladder.threat.label}", fontsize=10,
                                        weight="bold")
     return figures
 
 
 def _interactions(found: Sequence[Caused]) -> dict[str, Figure]:
-    groups: dict[tuple, list[Interaction]] = {}
-    for *group, one in found:
-        groups.setdefault(tuple(group), []).append(one)
-    return {f"interaction-{slug(technology)}-{slug(name_of(threat))}": interaction_figure(
-        f"{technology}, {name_of(threat)}", ones) for (technology, *threat), ones in groups.items()}
+    groups: dict[tuple[str, Threat], list[Interaction]] = {}
+    for technology, threat, one in found:
+        groups.setdefault((technology, threat), []).append(one)
+    return {f"interaction-{slug(technology)}-{slug(threat.label)}": interaction_figure(
+        f"{technology}, {threat.label}", ones) for (technology, threat), ones in groups.items()}
 
 
 def interactions_of(study: Study, points: Points, outcomes: Outcomes) -> list[Caused]:
-    """(technology, threat, strength, interaction) of every cause of every technology, under each threat."""
-    return [(technology, *threat, one) for technology in (study.machines if study.waterfalls else ())
-            for threat in _threats(points) for one in interactions(parse(technology), points, outcomes, *threat)]
+    """(technology, threat, interaction) of every cause of every technology, under each threat."""
+    return [(technology, threat, one) for technology in (study.machines if study.waterfalls else ())
+            for threat in dict.fromkeys(threat for _, threat in points)
+            for one in interactions(parse(technology), points, outcomes, threat)]
 
 
-def _order(technology: str, threat: str, strength: float, one: Interaction) -> dict:
+def _order(technology: str, threat: Threat, one: Interaction) -> dict:
     """A cause as plain values: its change of accuracy in both orders, their difference, and all intervals."""
-    row = {"technology": technology, "threat": threat, "strength": strength, "cause": one.cause}
+    row = {"technology": technology, **spelled(threat), "cause": one.cause}
     for kind in ("forward", "reverse", "interaction"):
         estimate = getattr(one, kind)
         row |= {kind: estimate.value, f"{kind}_low": estimate.low, f"{kind}_high": estimate.high}
@@ -91,13 +94,9 @@ def study_table(study: Study, rows: Sequence[dict]) -> Table:
     """A line a machine and threat."""
     options = study.options()
     lines = tuple((r["technology"], *(r[name] for name in options),
-                   name_of((r["threat"], r["strength"])), f"{r['accuracy']:.3f}",
+                   r["threat"].label, f"{r['accuracy']:.3f}",
                    f"{r['ci_low']:.3f} to {r['ci_high']:.3f}",
                    "" if r["chips_low"] is None else f"{r['chips_low']:.3f} to {r['chips_high']:.3f}",
                    f"{r['agreement']:.3f}") for r in rows)
     columns = ("technology", *options, "threat", "accuracy", "95 %", "chips, 95 %", "agreement")
     return Table(study.title, columns, lines, tuple(notes_of(study)))
-
-
-def _threats(points: Points) -> list[tuple[str, float]]:
-    return list(dict.fromkeys((threat, strength) for _, threat, strength in points))

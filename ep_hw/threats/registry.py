@@ -72,4 +72,5 @@ def _check(threat: Attack | Corruption[Any]):
 
 def code_versions() -> dict[str, int]:
     """Name -> version of all code that makes images."""
-    return {CLEAN: 1, **{threat.code: threat.version for threat in (*CORRUPTIONS.values(), *ATTACKS.values())}}
+    return {CLEAN: 1, **{corruption.code: corruption.version for corruption in CORRUPTIONS.values()},
+            **{attack.code: attack.version for attack in ATTACKS.values()}}

@@ -39,6 +39,11 @@ class Threat:
     def name(self) -> str:
         return self.kind if self.source is None else f"{TRANSFER}{self.source}:{self.kind}"
 
+    @property
+    def label(self) -> str:
+        """Its name and strength as tables show them, the strength to six digits."""
+        return f"{self.name}@{self.strength:g}" if self.strength else self.name
+
     @classmethod
     def named(cls, name: str, strength: float) -> "Threat":
         """The threat of that `name`, whether or not it is registered here: results may tell of someone else's."""

@@ -17,6 +17,7 @@ from importlib import resources
 import numpy as np
 
 TABLE_1 = "table 1"
+AUTOATTACK = "autoattack_linf"   # the attack of table 4, with members of its own
 CLEAN = "clean"
 
 
@@ -31,7 +32,7 @@ _L2 = dict(zip(("0.07", "0.31", "0.49", "1.00"), (L2_GRID[k] for k in (1, 4, 5, 
 _LINF = dict(zip(("1/255", "3/255", "5/255", "8/255"), (LINF_GRID[k] for k in (5, 6, 7, 8))))
 _PRICES = {"c=0.005": 0.005, "c=0.01": 0.01, "c=0.1": 0.1, "c=1.0": 1.0}
 # (table, attack) -> printed label -> strength that was run
-STRENGTHS = {("table 3", "pgd_l2"): _L2, ("table 4", "autoattack_linf"): _LINF, ("table 5", "square_linf"): _LINF,
+STRENGTHS = {("table 3", "pgd_l2"): _L2, ("table 4", AUTOATTACK): _LINF, ("table 5", "square_linf"): _LINF,
              ("table 6", "cw_l2"): _PRICES}
 
 INCONSISTENCIES = (

@@ -33,6 +33,7 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
     body = re.sub(r"url\(#", f"url(#{name}-", body)
     body = re.sub(r" font-family: [^;\"]*;", "", body)
     head = _HEAD.match(body)
+    assert head, "matplotlib writes its SVG otherwise"
     width, height = head.groups()
     return Markup(f'<svg viewBox="0 0 {width} {height}" style="width:{float(width) * 4 / 3:.0f}px" role="img" '
                   f'aria-label="{escape(alt)}">{body[head.end():]}')

@@ -1,5 +1,6 @@
 """The texts of figures: they show what they are given, whatever it means to matplotlib."""
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
@@ -16,7 +17,7 @@ def literal(figure: Figure) -> Figure:
     return figure
 
 
-def _numbers(axis) -> list[Text]:
+def _numbers(axis: Axis) -> list[Text]:
     """The texts of an axis that its own formatter writes."""
     axis.get_ticklabels(which="both")   # makes the ticks
     if isinstance(axis.get_major_formatter(), (FixedFormatter, FuncFormatter)):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -17,6 +18,8 @@ from ep_hw.analysis.corruption import CorruptionRow
 from ep_hw.analysis.points import Estimate, Point
 from ep_hw.analysis.series import Ladder, Line, Panel
 from ep_hw.report.wording import points_of
+from ep_hw.threats.definitions import SEVERITY
+from ep_hw.threats.registry import ATTACKS
 from mapping.targets import REFERENCE
 
 INK, PAPER = "#0a0b0c", "#f9f8f7"
@@ -73,7 +76,7 @@ def _machine(name: str) -> str:
     return "and those above" if "without=" in name else name.partition("[")[0]
 
 
-def _rung(axes, y: int, point: Point, before: float | None, style: Style):
+def _rung(axes: Axes, y: int, point: Point, before: float | None, style: Style):
     value = 100 * point.accuracy.value
     if before is not None:
         lost = value < 100 * before
@@ -87,15 +90,15 @@ def _rung(axes, y: int, point: Point, before: float | None, style: Style):
                   markeredgewidth=0.7)
 
 
-def _interval_bar(axes, y: int, accuracy: Estimate):
+def _interval_bar(axes: Axes, y: int, accuracy: Estimate):
     axes.plot([100 * accuracy.low, 100 * accuracy.high], [y, y], color=INK, lw=1)
     for end in (accuracy.low, accuracy.high):
         axes.plot([100 * end] * 2, [y - 0.12, y + 0.12], color=INK, lw=1)
 
 
-def _columns(axes, ladder: Ladder):
+def _columns(axes: Axes, ladder: Ladder):
     """Accuracy and change of each rung, as text right of the axes, `x` typographic points from them."""
-    def write(x, y, text, **kwargs):
+    def write(x: float, y: float, text: str, **kwargs):
         axes.annotate(text, (1, y), (x, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
                       ha="right", annotation_clip=False, **kwargs)
 
@@ -108,7 +111,7 @@ def _columns(axes, ladder: Ladder):
 
 
 def curves_figure(panel: Panel, look: dict[str, Style], limits: tuple[float, float]) -> Figure:
-    """Accuracy against the attack's budget; aware attackers filled and solid, unaware ones open and dashed."""
+    """Accuracy against the attack's budget; adaptive attacks filled and solid, transferred ones open and dashed."""
     figure, axes = _panel(panel, limits)
     for line in panel.lines:
         _draw(axes, line, look[line.machine])
@@ -139,7 +142,7 @@ def models_figure(attack: str, lines: dict[str, list[tuple[float, Estimate]]]) -
     return figure
 
 
-def _budget_axis(axes, strengths: Sequence[float], attack: str):
+def _budget_axis(axes: Axes, strengths: Sequence[float], attack: str):
     """Budgets over more than a decade are drawn on a logarithmic axis, with 0 at its left end."""
     budgets = sorted(set(strengths) - {0.0})
     if budgets and budgets[-1] > 10 * budgets[0]:
@@ -148,7 +151,7 @@ def _budget_axis(axes, strengths: Sequence[float], attack: str):
         decades = 10 ** np.arange(np.ceil(np.log10(budgets[0])), np.floor(np.log10(budgets[-1])) + 1)
         axes.set_xticks([0, *decades], [f"{tick:g}" for tick in (0, *decades)])
         axes.minorticks_off()
-    axes.set_xlabel("price c" if attack.startswith("cw") else "budget eps")
+    axes.set_xlabel(ATTACKS[attack].strength.label)
 
 
 def corruption_figure(panel: Panel, look: dict[str, Style], limits: tuple[float, float]) -> Figure:
@@ -156,7 +159,7 @@ def corruption_figure(panel: Panel, look: dict[str, Style], limits: tuple[float,
     figure, axes = _panel(panel, limits)
     for line in panel.lines:
         _draw(axes, line, look[line.machine])
-    axes.set_xlabel("severity")
+    axes.set_xlabel(SEVERITY.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, axes)
     return figure
@@ -174,8 +177,7 @@ def severity_figure(severity: int, rows: Sequence[CorruptionRow], look: dict[str
                     for point in row.cells[machine] if point.strength == severity]
             places = [x for x, _ in bars]
             axes.bar(places, [100 * e.value for _, e in bars], width, color=look[machine].colour, label=machine)
-            axes.vlines(places, *([100 * end for end in ends] for ends in zip(*((e.low, e.high) for _, e in bars))),
-                        color=INTERVAL, lw=1)
+            axes.vlines(places, [100 * e.low for _, e in bars], [100 * e.high for _, e in bars], color=INTERVAL, lw=1)
         axes.set_xticks(range(len(rows)), [row.name.replace("_", " ") for row in rows], rotation=40, ha="right")
         axes.set_title(f"severity {severity}", loc="left", fontsize=10, weight="bold")
         axes.set_ylabel("accuracy, %")
@@ -186,7 +188,7 @@ def severity_figure(severity: int, rows: Sequence[CorruptionRow], look: dict[str
     return figure
 
 
-def _panel(panel: Panel, limits: tuple[float, float]):
+def _panel(panel: Panel, limits: tuple[float, float]) -> tuple[Figure, Axes]:
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(3.8, 2.6 + 0.17 * len(panel.lines)), layout="constrained")
         axes = figure.add_subplot()
@@ -197,18 +199,18 @@ def _panel(panel: Panel, limits: tuple[float, float]):
     return figure, axes
 
 
-def _draw(axes, line: Line, style: Style):
-    aware = line.crafted_on is None
+def _draw(axes: Axes, line: Line, style: Style):
+    adaptive = line.crafted_on is None
     x = [point.strength for point in line.points]
     value, low, high = zip(*((100 * e.value, 100 * e.low, 100 * e.high) for e in (p.accuracy for p in line.points)))
     below, above = ([abs(v - end) for v, end in zip(value, ends)] for ends in (low, high))
-    name = line.machine if aware else f"{line.machine}, crafted on {line.crafted_on}"
+    name = line.machine if adaptive else f"{line.machine}, crafted on {line.crafted_on}"
     axes.errorbar(x, value, yerr=[below, above], color=style.colour, marker=style.marker, label=name, capsize=2,
-                  elinewidth=0.8, linestyle="-" if aware else "--",
-                  markerfacecolor=style.colour if aware else PAPER)
+                  elinewidth=0.8, linestyle="-" if adaptive else "--",
+                  markerfacecolor=style.colour if adaptive else PAPER)
 
 
-def _legend(figure, axes):
+def _legend(figure: Figure, axes: Axes):
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=8, labelcolor=INK)
 

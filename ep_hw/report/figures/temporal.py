@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -34,7 +35,7 @@ def temporal_figure(points: Sequence[TemporalPoint]) -> Figure:
     return figure
 
 
-def _curves(axes, points: Sequence[TemporalPoint]):
+def _curves(axes: Axes, points: Sequence[TemporalPoint]):
     shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(points) - 1))
     for point, colour in zip(points, [INK, *shades]):
         name = f"T = {point.attack_time}" if point.attack_time else "clean"
@@ -42,7 +43,7 @@ def _curves(axes, points: Sequence[TemporalPoint]):
                   label=name)
     axes.plot(points[0].steps, worst_over_times(points), color="#b3261e", ls="--", label="worst over T")
     axes.set_xscale("log")
-    axes.set_xticks(points[0].steps, points[0].steps)
+    axes.set_xticks(points[0].steps, list(map(str, points[0].steps)))
     axes.set_xticks([], minor=True)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Generator, Tensor
 
 from simulators.machine import Equilibrium, Machine
 
@@ -20,28 +21,28 @@ class Candidate:
         queries: (B,) images it showed to the machine as a black box.
     """
 
-    images: torch.Tensor
-    zeros: torch.Tensor
-    queries: torch.Tensor
+    images: Tensor
+    zeros: Tensor
+    queries: Tensor
 
     @classmethod
-    def of(cls, images, zeros=None, queries=None) -> "Candidate":
+    def of(cls, images: Tensor, zeros: Tensor | None = None, queries: Tensor | None = None) -> "Candidate":
         """A candidate whose measures are zero unless given."""
         none = images.new_zeros(len(images))
         return cls(images, none if zeros is None else zeros, none if queries is None else queries)
 
 
-def read(machine: Machine, images, votes: int, generator) -> list[Equilibrium]:
+def read(machine: Machine, images: Tensor, votes: int, generator: Generator) -> list[Equilibrium]:
     """`votes` reads of a noisy machine, one of a deterministic one."""
     return [machine.relax(images, generator=generator) for _ in range(1 if machine.deterministic else votes)]
 
 
-def majority(ends: list[Equilibrium]) -> torch.Tensor:
+def majority(ends: list[Equilibrium]) -> Tensor:
     """(B,) class that most reads predict; the smallest of equals."""
     return torch.stack([end.prediction for end in ends]).mode(0).values
 
 
-def surely_wrong(machine: Machine, images, labels, votes: int, generator) -> torch.Tensor:
+def surely_wrong(machine: Machine, images: Tensor, labels: Tensor, votes: int, generator: Generator) -> Tensor:
     """(B,) whether all of `votes` reads are wrong: what an attack that stops at its first success may stop at.
 
     Of many single reads of a noisy machine one is wrong by luck, and nobody else will see it.
@@ -59,7 +60,7 @@ class Attempt(ABC):
     uses_gradients: ClassVar[bool] = True
 
     @abstractmethod
-    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+    def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         """Attack a batch that the machine classifies correctly.
 
         Args:

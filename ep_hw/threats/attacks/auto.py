@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from pyautoattack.fab_pt import FABAttack_PT
+from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
 from ep_hw.threats.attacks.deepfool import DeepFool
@@ -42,7 +43,7 @@ class Member(Attempt):
     iterations: int
     reads: int = 1
 
-    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+    def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None) -> Candidate:
         """pyautoattack draws from torch's global generator: it is seeded from `generator` and put back afterwards."""
         if self.eps == 0:
             return Candidate.of(images.clone())
@@ -53,7 +54,7 @@ class Member(Attempt):
             found = self._attack(model, seed, images.device, machine.graph.classes).perturb(images, labels)
         return Candidate.of(found.detach().clamp(0, 1), model.zeros(len(images)))
 
-    def _attack(self, model, seed: int, device, classes: int):
+    def _attack(self, model: "_Model", seed: int, device: torch.device, classes: int) -> APGDAttack | FABAttack_PT:
         common = {"n_iter": self.iterations, "norm": _NORMS[self.norm], "eps": self.eps, "seed": seed,
                   "device": device}
         if self.kind == "fab-t":
@@ -70,20 +71,20 @@ class Member(Attempt):
 class _Model:
     """A machine's differentiable model as a function of images, watching the gradients that come back."""
 
-    def __init__(self, machine: Machine, unroll: int | None, generator):
+    def __init__(self, machine: Machine, unroll: int | None, generator: Generator | None):
         self.machine, self.unroll, self.generator = machine, unroll, generator
         self.gradients = self.flat = 0
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         if images.requires_grad:
             images.register_hook(self._look)
         return unrolled(self.machine, images, self.unroll, self.generator).logits
 
-    def _look(self, gradient):
+    def _look(self, gradient: Tensor):
         self.gradients += len(gradient)
         self.flat += int((gradient.flatten(1).abs().amax(1) == 0).sum())
 
-    def zeros(self, batch: int):
+    def zeros(self, batch: int) -> Tensor:
         """(B,) fraction of zero gradients, a mean over the batch."""
         return torch.full((batch,), self.flat / max(self.gradients, 1))
 

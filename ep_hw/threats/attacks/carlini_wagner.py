@@ -13,9 +13,10 @@ the image. With a search, c is c's first value, raised tenfold until it wins and
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
+from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate, read, surely_wrong
 from ep_hw.threats.attacks.gradients import Adaptive, Gradient, loss_of
@@ -43,13 +44,13 @@ class CarliniWagner(Attempt):
     eot: int = 1
     votes: int = 1
 
-    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+    def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         best, norms = images.clone(), images.new_full((len(images),), torch.inf)
         price, low, high = (images.new_full((len(images),), v) for v in (self.c, 0.0, torch.inf))
         zeros = images.new_zeros(len(images))
-        sway = self._sway(machine, images, labels, generator)
+        noise = self._margin_noise(machine, images, labels, generator)
         for _ in range(self.searches):
-            found, found_norms = self._descend(machine, images, labels, price, sway, generator, zeros)
+            found, found_norms = self._descend(machine, images, labels, price, noise, generator, zeros)
             won = found_norms < torch.inf
             better = (found_norms < norms) | norms.isinf()
             best[better], norms[better] = found[better], found_norms[better]
@@ -57,26 +58,27 @@ class CarliniWagner(Attempt):
             price = torch.where(high.isinf(), 10 * price, (low + high) / 2)
         return Candidate.of(best, zeros / self.searches)
 
-    def _sway(self, machine, images, labels, generator):
+    def _margin_noise(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
         """(B,) twice the margin's standard deviation over reads, at least two; zero on deterministic machines."""
         if machine.deterministic:
             return images.new_zeros(len(images))
         ends = read(machine, images, max(2, self.votes), generator)
         return 2 * torch.stack([loss_of(end.logits, labels, "margin") for end in ends]).std(0)
 
-    def _descend(self, machine, images, labels, price, sway, generator, zeros):
+    def _descend(self, machine: Machine, images: Tensor, labels: Tensor, price: Tensor, noise: Tensor,
+                 generator: Generator, zeros: Tensor) -> tuple[Tensor, Tensor]:
         """Minimise (12) for each image's own price: its nearest winner, and how far off, or its best loser and inf."""
         w = torch.atanh((1 - _EDGE) * (2 * images - 1))
         adam = Adam(w)
         winner, norms = images.clone(), images.new_full((len(images),), torch.inf)
-        loser, least, worth = images.clone(), norms.clone(), None
+        loser, least, worth = images.clone(), norms.clone(), norms.clone()
         for done in range(self.iterations):
             bent = torch.tanh(w)
             x = ((1 + bent / (1 - _EDGE)) / 2).clamp(0, 1)
             distance = (x - images).flatten(1).norm(dim=1)
-            lacking, won = self._judge(machine, x, labels, sway, distance < norms, generator)
+            lacking, won = self._judge(machine, x, labels, noise, distance < norms, generator)
             cost = distance.square() + price * lacking
-            worth = cost if worth is None else worth
+            worth = worth if done else cost
             winner[won], norms[won] = x[won], distance[won]
             cheaper = (lacking > 0) & (cost < least)
             loser[cheaper], least[cheaper] = x[cheaper], cost[cheaper]
@@ -85,23 +87,25 @@ class CarliniWagner(Attempt):
             losing = ((lacking > 0) * price).view(-1, 1, 1, 1)
             rate = self.rate * (1 + math.cos(math.pi * done / self.iterations)) / 2
             w = w - rate * adam.step((2 * (x - images) - losing * gradient) * (1 - bent**2))
-        winner, norms = self._draw_back(machine, images, labels, winner, norms, sway, generator)
+        winner, norms = self._draw_back(machine, images, labels, winner, norms, noise, generator)
         worthy = norms.square() <= worth
         return torch.where(worthy.view(-1, 1, 1, 1), winner, loser), torch.where(worthy, norms, torch.inf)
 
-    def _draw_back(self, machine, images, labels, winner, norms, sway, generator):
+    def _draw_back(self, machine: Machine, images: Tensor, labels: Tensor, winner: Tensor, norms: Tensor,
+                   noise: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Winners, halfway back to their images as often as halving finds a nearer one that still wins."""
         near, far = torch.zeros_like(norms), torch.ones_like(norms)
         for _ in range(_HALVINGS):
             part = (near + far) / 2
             x = images.lerp(winner, part.view(-1, 1, 1, 1))
-            _, won = self._judge(machine, x, labels, sway, norms < torch.inf, generator)
+            _, won = self._judge(machine, x, labels, noise, norms < torch.inf, generator)
             near, far = torch.where(won, near, part), torch.where(won, part, far)
         return images.lerp(winner, far.view(-1, 1, 1, 1)), far * norms
 
-    def _judge(self, machine, x, labels, sway, asked, generator):
+    def _judge(self, machine: Machine, x: Tensor, labels: Tensor, noise: Tensor, asked: Tensor,
+               generator: Generator) -> tuple[Tensor, Tensor]:
         """(B,) what is lacking of the margin, 0 on the far side, and which of the images asked about surely win."""
-        margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin") - sway
+        margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin") - noise
         won = (margin > 0) & asked
         if not machine.deterministic and won.any():
             won[won.clone()] = surely_wrong(machine, x[won], labels[won], self.votes, generator)
@@ -115,10 +119,10 @@ class Adam:
     """Steps of Adam, Kingma and Ba 2015, algorithm 1: torch.optim would load a compiler first, seconds in each worker.
     """
 
-    def __init__(self, like: torch.Tensor):
+    def __init__(self, like: Tensor):
         self.mean, self.square, self.steps = torch.zeros_like(like), torch.zeros_like(like), 0
 
-    def step(self, gradient: torch.Tensor) -> torch.Tensor:
+    def step(self, gradient: Tensor) -> Tensor:
         """The step's direction, to be gone against, for the next gradient."""
         self.steps += 1
         self.mean.lerp_(gradient, 1 - _DECAYS[0])
@@ -135,7 +139,7 @@ class CarliniWagnerAttack(Attack):
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)
         plain = [g for g in gradients if not isinstance(g, Adaptive)] or gradients
-        return [CarliniWagner(strength, replace(g, loss="margin"), 5 * settings.iterations, settings.searches,
+        return [CarliniWagner(strength, g.with_loss("margin"), 5 * settings.iterations, settings.searches,
                               eot=settings.draws(machine), votes=settings.votes) for g in plain]
 
 

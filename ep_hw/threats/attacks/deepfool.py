@@ -9,6 +9,7 @@ Source: Moosavi-Dezfooli, Fawzi and Frossard 2016, in l2; for linf the step is |
 from dataclasses import dataclass
 
 import torch
+from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate, surely_wrong
 from ep_hw.threats.attacks.gradients import unrolled
@@ -34,7 +35,7 @@ class DeepFool(Attempt):
     overshoot: float = 0.02
     votes: int = 1
 
-    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+    def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         total, zeros = torch.zeros_like(images), images.new_zeros(len(images))
         live = torch.ones(len(images), dtype=torch.bool, device=images.device)
         for _ in range(self.iterations):
@@ -48,7 +49,7 @@ class DeepFool(Attempt):
         moved = project((1 + self.overshoot) * total, self.eps, self.norm)
         return Candidate.of((images + moved).clamp(0, 1), zeros)
 
-    def _linearise(self, model: Machine, x, labels, generator):
+    def _linearise(self, model: Machine, x: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """(B, K) gaps z_k - z_y and (B, K, C, H, W) their gradients; the row of y itself is zero."""
         x = x.detach().requires_grad_()
         with torch.enable_grad():
@@ -57,7 +58,7 @@ class DeepFool(Attempt):
             slopes = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0] for gap in gaps.T]
         return gaps.detach(), torch.stack(slopes, 1)
 
-    def _to_nearest(self, gaps, slopes):
+    def _to_nearest(self, gaps: Tensor, slopes: Tensor) -> Tensor:
         """(B, C, H, W) step onto the nearest boundary; none where every slope is zero."""
         flat = slopes.flatten(2)
         dual = flat.norm(dim=2) if self.norm == "l2" else flat.abs().sum(2)

@@ -18,10 +18,12 @@ The fixed point's own gradient is the weaker attack (Yang et al. 2022), so no on
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from torch import Generator, Tensor
 
 from mapping.errors import Refusal
 from mapping.loihi.integers import LOSSES
@@ -45,25 +47,35 @@ class Gradient(ABC):
     loss: str
 
     @abstractmethod
-    def __call__(self, machine: Machine, images, labels, generator, draws: int = 1):
+    def __call__(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
+                 draws: int = 1) -> Tensor:
         """Gradient of the loss with respect to the images, (B, C, H, W), a mean over `draws` of the noise."""
+
+    @abstractmethod
+    def with_loss(self, loss: str) -> "Gradient":
+        """The same gradient of another loss."""
 
     @property
     def _suffix(self) -> str:
         return "" if self.loss == "cross_entropy" else f":{self.loss}"
 
 
-def unrolled(model: Machine, images, steps: int | None, generator, states=None) -> Equilibrium:
+def unrolled(model: Machine, images: Tensor, steps: int | None, generator: Generator | None,
+             states: tuple[Tensor, ...] | None = None) -> Equilibrium:
     """A differentiable model after `steps` synchronous iterations, or, with None, after every step of its own schedule.
 
     Args:
+        model: see `Machine.gradient_model`.
+        images: (B, C, H, W).
+        steps: synchronous iterations.
+        generator: of read noise.
         states: where to start; zeros if None.
     """
     schedule = None if steps is None else "synchronous"
     return model.relax(images, steps, generator=generator, states=states, schedule=schedule)
 
 
-def loss_of(logits, labels, loss: str):
+def loss_of(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
     """(B,) cross-entropy, or margin max_{j != y} z_j - z_y (positive where the classifier is wrong)."""
     if loss == "cross_entropy":
         return F.cross_entropy(logits, labels, reduction="none")
@@ -79,23 +91,24 @@ class Unrolled(Gradient):
     loss: str = "cross_entropy"
     last: int | None = None
 
-    def __call__(self, machine, images, labels, generator, draws=1):
-        return sum(self._draw(machine.gradient_model, images, labels, generator) for _ in range(draws)) / draws
+    def __call__(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
+                 draws: int = 1) -> Tensor:
+        return _mean(self._draw(machine.gradient_model, images, labels, generator) for _ in range(draws))
 
-    def _draw(self, model, images, labels, generator):
+    def with_loss(self, loss: str) -> "Unrolled":
+        return replace(self, loss=loss)
+
+    def _draw(self, model: Machine, images: Tensor, labels: Tensor, generator: Generator | None) -> Tensor:
         images, states, steps = images.detach(), None, self.steps
-        if self.last is not None:
-            states, steps = self._before_last(model, images, generator), self.last
+        if steps is not None and self.last is not None:
+            first, steps = steps - self.last, self.last
+            states = unrolled(model, images, first, generator).states if first else None
         images.requires_grad_()
         with torch.enable_grad():
             end = unrolled(model, images, steps, generator, states)
             loss = loss_of(end.logits, labels, self.loss).sum()
             reached = loss.requires_grad   # not where `last` is less than the layers that an image must pass
             return torch.autograd.grad(loss, images)[0] if reached else torch.zeros_like(images)
-
-    def _before_last(self, model, images, generator):
-        first = self.steps - self.last
-        return unrolled(model, images, first, generator).states if first else None
 
     @property
     def _time(self) -> str:
@@ -125,22 +138,27 @@ class Adjoint(Gradient):
     loss: str = "cross_entropy"
     steps: int | None = None
 
-    def __call__(self, machine, images, labels, generator, draws=1):
+    def __call__(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
+                 draws: int = 1) -> Tensor:
         states = machine.relax(images, self.steps, generator=generator).states
-        return sum(self._draw(machine.gradient_model, images, labels, states, generator)
-                   for _ in range(draws)) / draws
+        return _mean(self._draw(machine.gradient_model, images, labels, states, generator) for _ in range(draws))
 
-    def _draw(self, model, images, labels, states, generator):
-        images, *states = (t.detach().requires_grad_() for t in (images, *states))
+    def with_loss(self, loss: str) -> "Adjoint":
+        return replace(self, loss=loss)
+
+    def _draw(self, model: Machine, images: Tensor, labels: Tensor, states: tuple[Tensor, ...],
+              generator: Generator | None) -> Tensor:
+        images, *held = (t.detach().requires_grad_() for t in (images, *states))
         with torch.enable_grad():
-            end = model.relax(images, 1, generator=generator, states=tuple(states), schedule="synchronous")
+            end = model.relax(images, 1, generator=generator, states=tuple(held), schedule="synchronous")
             outputs = (loss_of(end.logits, labels, self.loss).sum(), *end.states)
-        back = [torch.zeros_like(s) for s in states]
+        back: Sequence[Tensor] = [torch.zeros_like(s) for s in held]
         for _ in range(self.iterations):
-            back = self._transposed(outputs, states, back)
+            back = self._transposed(outputs, held, back)
         return self._transposed(outputs, [images], back)[0]
 
-    def _transposed(self, outputs, inputs, back):
+    def _transposed(self, outputs: tuple[Tensor, ...], inputs: Sequence[Tensor],
+                    back: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """G^T (l + back) with respect to `inputs`."""
         ones = torch.ones_like(outputs[0])
         return torch.autograd.grad(outputs, inputs, (ones, *back), retain_graph=True)
@@ -162,7 +180,8 @@ class Nudged(Gradient):
     pairs: int = 1
     steps: int = 20
 
-    def __call__(self, machine, images, labels, generator, draws=1):
+    def __call__(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
+                 draws: int = 1) -> Tensor:
         target = F.one_hot(labels, machine.graph.classes).to(images.dtype)
         free = machine.relax(images, generator=generator)
         contrast, strength = torch.zeros_like(free.states[0]), min(self.beta, machine.largest_beta)
@@ -172,11 +191,20 @@ class Nudged(Gradient):
             contrast += end.states[0] / (2 * beta * pairs)
         return -input_feedback(machine, images, contrast)
 
+    def with_loss(self, loss: str) -> "Nudged":
+        return replace(self, loss=loss)
+
     def __str__(self):
         return f"ep@{spell_number(self.beta)}{'' if self.pairs == 1 else f'x{self.pairs}'}{self._suffix}"
 
 
-def input_feedback(machine: Machine, images, z):
+def _mean(drawn: Iterable[Tensor]) -> Tensor:
+    """Mean of what was drawn, each like the others."""
+    each = list(drawn)
+    return sum(each, start=torch.zeros(())) / len(each)
+
+
+def input_feedback(machine: Machine, images: Tensor, z: Tensor) -> Tensor:
     """F_1(z) in units of the image: unpool at the image's winners, transposed convolution, normalisation."""
     with torch.no_grad():
         digital = FloatSubstrate.of(machine.graph, images.device, images.dtype)

@@ -1,6 +1,7 @@
 """Whether a machine hides its gradient: then a random direction raises its loss as much."""
 
 import torch
+from torch import Generator, Tensor
 
 from ep_hw.data.splits import Split
 from ep_hw.threats.attacks.gradients import Gradient, loss_of
@@ -8,8 +9,8 @@ from ep_hw.threats.attacks.norms import direction
 from simulators.machine import Machine
 
 
-def aimed(machine: Machine, split: Split, gradient: Gradient, norm: str, reach: float, generator, *,
-          draws: int = 1) -> torch.Tensor:
+def aimed(machine: Machine, split: Split, gradient: Gradient, norm: str, reach: float, generator: Generator, *,
+          draws: int = 1) -> Tensor:
     """(B,) whether the gradient's loss, `reach` away in the norm, is higher along it than in a random direction.
 
     Args:

@@ -8,6 +8,7 @@ Unclipped, the images stay in the ball only; machines that can be shown such ima
 from dataclasses import dataclass
 
 import torch
+from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
 from ep_hw.threats.attacks.auto import Member
@@ -35,22 +36,23 @@ class PGD(Attempt):
     restarts: int = 1
     clipped: bool = True
 
-    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+    def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         zeros = images.new_zeros(len(images))
         if self.eps == 0:
             return Candidate.of(images.clone())
         best, largest = images.clone(), images.new_full((len(images),), -torch.inf)
         for restart in range(self.restarts):
             start = self._random(images, generator) if restart else images
-            found = self._climb(machine, images, start, labels, generator, zeros)
+            moved = self._climb(machine, images, start, labels, generator, zeros)
             if self.restarts == 1:
-                return Candidate.of(found, zeros)
-            loss = loss_of(machine.relax(found, generator=generator).logits, labels, self.gradient.loss)
+                return Candidate.of(moved, zeros)
+            loss = loss_of(machine.relax(moved, generator=generator).logits, labels, self.gradient.loss)
             better = loss > largest
-            best[better], largest[better] = found[better], loss[better]
+            best[better], largest[better] = moved[better], loss[better]
         return Candidate.of(best, zeros / self.restarts)
 
-    def _climb(self, machine, images, start, labels, generator, zeros):
+    def _climb(self, machine: Machine, images: Tensor, start: Tensor, labels: Tensor, generator: Generator,
+               zeros: Tensor) -> Tensor:
         """Equation (10) from `start`; adds to `zeros` the fraction of iterations (B,) that saw a zero gradient."""
         adversarial, step = start.clone(), 2.5 * self.eps / self.iterations
         for _ in range(self.iterations):
@@ -60,7 +62,7 @@ class PGD(Attempt):
             adversarial = self._boxed(images + project(moved - images, self.eps, self.norm))
         return adversarial
 
-    def _random(self, images, generator):
+    def _random(self, images: Tensor, generator: Generator) -> Tensor:
         """Images at random in the ball: uniform in linf, in l2 uniform in direction and in radius."""
         shape = images.shape
         if self.norm == "linf":
@@ -69,7 +71,7 @@ class PGD(Attempt):
         radius = self.eps * torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
         return self._boxed(images + radius * towards)
 
-    def _boxed(self, images):
+    def _boxed(self, images: Tensor) -> Tensor:
         return images.clamp(0, 1) if self.clipped else images
 
     def __str__(self):

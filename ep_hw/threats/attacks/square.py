@@ -17,9 +17,11 @@ challenger, answers are means over several reads, and an image counts as broken 
 Source: Andriushchenko et al. 2020; the repeated questions are ours.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
 from ep_hw.threats.attacks.norms import project
@@ -48,7 +50,7 @@ class Square(Attempt):
 
     uses_gradients = False
 
-    def run(self, machine: Machine, images, labels, generator) -> Candidate:
+    def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         """See `Attempt.run`.
 
         Raises:
@@ -77,7 +79,7 @@ class Square(Attempt):
     def __str__(self):
         return BLACK_BOX
 
-    def _inside(self, images, delta):
+    def _inside(self, images: Tensor, delta: Tensor) -> Tensor:
         """The images moved by `delta`, within the ball and within [0, 1]."""
         return (images + project(delta, self.eps, self.norm)).clamp(0, 1)
 
@@ -89,21 +91,22 @@ class _Device:
         spent: (B,) reads of each image. round: reads that one step of the search may take.
     """
 
-    def __init__(self, machine: Machine, labels, average: int, generator):
+    def __init__(self, machine: Machine, labels: Tensor, average: int, generator: Generator):
         self.machine, self.labels, self.average, self.generator = machine, labels, average, generator
         self.spent = torch.zeros_like(labels)
         self.round = average if machine.deterministic else 3 * average
 
-    def ask(self, x, index):
+    def ask(self, x: Tensor, index: Tensor) -> Tensor:
         """(N,) margins of equation (20), of images `x` that stand for the samples `index`."""
         if not len(index):
             return x.new_empty(0)
         self.spent[index] += self.average
-        logits = sum(self.machine.relax(x, generator=self.generator).logits for _ in range(self.average)) / self.average
+        reads = (self.machine.relax(x, generator=self.generator).logits for _ in range(self.average))
+        logits = sum(reads, start=torch.zeros(())) / self.average
         own = self.labels[index, None]
         return (logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)).to(x)
 
-    def ask_again(self, found, margin, index):
+    def ask_again(self, found: Tensor, margin: Tensor, index: Tensor):
         """New margins of the incumbents of samples `index`, where noise would make them differ."""
         if not self.machine.deterministic:
             margin[index] = self.ask(found[index], index)
@@ -122,26 +125,26 @@ register_attack(SquareAttack("square_l2", "l2"))
 register_attack(SquareAttack("square_linf", "linf"))
 
 
-def window(progress: float, size) -> int:
+def window(progress: float, size: Sequence[int]) -> int:
     """Side of the windows of (H, W) maps when a share `progress` of the search is done."""
     share = FIRST_SHARE / 2 ** sum(progress > point for point in HALVED_AT)
     h, w = size
     return min(max(round((share * h * w) ** 0.5), 1), min(h, w) - 1)
 
 
-def stripes(images, eps: float, generator):
+def stripes(images: Tensor, eps: float, generator: Generator) -> Tensor:
     """Vertical stripes of +-eps, (B, C, H, W)."""
     b, c, h, w = images.shape
     return (eps * _signs((b, c, 1, w), generator, images)).expand(b, c, h, w)
 
 
-def recolour(delta, eps: float, side: int, generator):
+def recolour(delta: Tensor, eps: float, side: int, generator: Generator) -> Tensor:
     """A window of every perturbation (B, C, H, W) becomes +-eps, one sign a channel."""
     inside = _Windows.at_random(delta, side, generator).mask
     return torch.where(inside, eps * _signs((*delta.shape[:2], 1, 1), generator, delta), delta)
 
 
-def tiles(images, eps: float, generator):
+def tiles(images: Tensor, eps: float, generator: Generator) -> Tensor:
     """Five patterns a row and column with signs of their own, of norm eps, (B, C, H, W)."""
     b, c, h, w = images.shape
     side = min(h, w) // SMALLEST
@@ -151,7 +154,7 @@ def tiles(images, eps: float, generator):
     return eps * delta / _norm(delta, (1, 2, 3))
 
 
-def exchange(delta, eps: float, side: int, generator):
+def exchange(delta: Tensor, eps: float, side: int, generator: Generator) -> Tensor:
     """Equation (21) on perturbations (B, C, H, W)."""
     side = min(max(side | 1, 3), min(delta.shape[2:]) - 1)
     to, of = (_Windows.at_random(delta, side, generator) for _ in range(2))
@@ -165,7 +168,7 @@ def exchange(delta, eps: float, side: int, generator):
     return eps * moved / _norm(moved, (1, 2, 3))
 
 
-def piles(side: int, generator, like):
+def piles(side: int, generator: Generator, like: Tensor) -> Tensor:
     """(side, side) pattern eta of norm 1: two piles of ever smaller squares, one positive and one negative."""
     upper = side // 2
     halves = [sign * _pile(rows, side, like) for rows, sign in ((upper, 1), (side - upper, -1)) if rows]
@@ -173,7 +176,7 @@ def piles(side: int, generator, like):
     return pattern.T if torch.rand((), generator=generator) < 0.5 else pattern
 
 
-def _pile(rows: int, columns: int, like):
+def _pile(rows: int, columns: int, like: Tensor) -> Tensor:
     """Squares around the middle of (rows, columns), the k-th of half-width k adding 1 / (k + 1)^2; of norm 1."""
     far = torch.maximum((torch.arange(rows) - rows // 2).abs()[:, None], (torch.arange(columns) - columns // 2).abs())
     heights = torch.stack([(far <= k) / (k + 1) ** 2 for k in range(int(far.max()) + 1)]).sum(0).to(like)
@@ -185,11 +188,11 @@ class _Windows:
     """Square windows, one a map: `rows` (B, 1, H, 1) and `columns` (B, 1, 1, W) count pixels from their corners."""
 
     side: int
-    rows: torch.Tensor
-    columns: torch.Tensor
+    rows: Tensor
+    columns: Tensor
 
     @classmethod
-    def at_random(cls, maps, side: int, generator) -> "_Windows":
+    def at_random(cls, maps: Tensor, side: int, generator: Generator) -> "_Windows":
         """Windows at uniform places of maps (B, C, H, W)."""
         b, _, h, w = maps.shape
         corners = [torch.randint(0, n - side + 1, (b, 1, 1, 1), generator=generator).to(maps.device) for n in (h, w)]
@@ -197,19 +200,19 @@ class _Windows:
                    torch.arange(w, device=maps.device) - corners[1])
 
     @property
-    def mask(self):
+    def mask(self) -> Tensor:
         """(B, 1, H, W), true within."""
         return ((self.rows >= 0) & (self.rows < self.side)) & ((self.columns >= 0) & (self.columns < self.side))
 
-    def place(self, pattern):
+    def place(self, pattern: Tensor) -> Tensor:
         """(B, 1, H, W) with the pattern (side, side) in every window and zeros around."""
         last = self.side - 1
         return pattern[self.rows.clamp(0, last), self.columns.clamp(0, last)] * self.mask
 
 
-def _signs(shape, generator, like):
+def _signs(shape: tuple[int, ...], generator: Generator, like: Tensor) -> Tensor:
     return (2 * torch.randint(0, 2, shape, generator=generator) - 1).to(like)
 
 
-def _norm(x, dims):
+def _norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     return x.square().sum(dims, keepdim=True).sqrt().clamp_min(torch.finfo(x.dtype).tiny)

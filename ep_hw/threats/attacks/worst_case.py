@@ -80,7 +80,7 @@ def fools(machine: Machine, images: Tensor, clean: Tensor, labels: Tensor, setti
     return judge(machine, images, labels, settings.votes, generator)[0]
 
 
-def _check_labels(labels: object, batch: int, classes: int):
+def _check_labels(labels: Tensor, batch: int, classes: int):
     plain = isinstance(labels, Tensor) and labels.dtype == torch.int64 and labels.shape == (batch,)
     if not plain or (batch and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
         raise Refusal("labels are not those of the images", where="labels",
@@ -113,7 +113,7 @@ class _WorstCase:
 
 
 def judge(machine: Machine, images: Tensor, labels: Tensor, votes: int,
-          generator: Generator | None) -> tuple[Tensor, Tensor]:
+          generator: Generator) -> tuple[Tensor, Tensor]:
     """(B,) whether the machine is wrong by majority over `votes` reads, and (B,) the mean cross-entropy."""
     ends = read(machine, images, votes, generator)
     loss = torch.stack([F.cross_entropy(end.logits, labels, reduction="none") for end in ends]).mean(0)

@@ -1,10 +1,12 @@
 """Changes that cameras, screens and files make: brightness, colour, shape, resolution, compression."""
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
@@ -65,7 +67,7 @@ def elastic_transform(x: Images, constants: tuple[float, float, float], rng: Gen
     return sampling.bilinear(bent, rows + down, columns + across)
 
 
-def _affine(shifts, h: int, w: int):
+def _affine(shifts: Images, h: int, w: int) -> Images:
     """Where each pixel (row, column) comes from when three points move by `shifts` (N, 3, 2): rows and columns."""
     size, middle = min(h, w) // 3, np.array([h // 2, w // 2])
     points = middle + size * np.array([[1, 1], [-1, 1], [-1, -1]])
@@ -84,25 +86,25 @@ def pixelate(x: Images, factor: float, rng: Generator) -> Levels:
     return _resized(_resized(_levels(x), small), sides).astype(np.uint8)
 
 
-def _levels(x):
+def _levels(x: Images) -> Images:
     """Grey levels 0 to 255, whole numbers in floats."""
     levels = x * 255
     return np.rint(levels, out=levels)
 
 
-def _resized(pixels, sides):
+def _resized(pixels: Images, sides: Sequence[int]) -> Images:
     """Whole numbers (N, C, H, W) box-filtered to (N, C, *sides): along rows, rounded, then along columns, rounded."""
     down, across = (_box(old, new) for old, new in zip(pixels.shape[2:], sides))
     return _rounded(down @ _rounded(pixels @ across.T))
 
 
-def _rounded(pixels):
+def _rounded(pixels: Images) -> Images:
     pixels += 0.5
     return np.floor(pixels, out=pixels)
 
 
 @lru_cache
-def _box(old: int, new: int):
+def _box(old: int, new: int) -> NDArray[np.float64]:
     """(new, old) weights of a box filter, multiples of 1/_UNIT: floats hold their sums exactly."""
     scale = old / new
     reach = max(scale, 1.0) / 2

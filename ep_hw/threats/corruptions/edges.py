@@ -1,14 +1,17 @@
 """Two steps of classical image processing that the spatter corruption is made of, on batches."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
+
+from ep_hw.threats.definitions import Images
 
 _NEIGHBOURS = np.zeros((3, 3, 3), bool)
 _NEIGHBOURS[1] = True   # within an image, never across the batch
 _SLOPE, _SMOOTH = (-1, 0, 1), (1, 2, 1)
 
 
-def canny(images, low: float, high: float):
+def canny(images: Images, low: float, high: float) -> NDArray[np.bool_]:
     """(N, H, W) bool: ridges of the gradient |dx| + |dy| (Sobel) above `low` that touch one above `high`.
 
     Source: Canny 1986, with the L1 norm and four directions.
@@ -28,20 +31,20 @@ def canny(images, low: float, high: float):
     return strong[labels] & weak
 
 
-def _sobel(images, along: int, beside: int):
+def _sobel(images: Images, along: int, beside: int) -> Images:
     """Sobel's derivative of each image along one axis, smoothed along the other."""
     return ndimage.correlate1d(ndimage.correlate1d(images, _SLOPE, along, mode="nearest"), _SMOOTH, beside,
                                mode="nearest")
 
 
-def _ridge(strength, rows: int, columns: int):
+def _ridge(strength: Images, rows: int, columns: int) -> NDArray[np.bool_]:
     """Whether each place of the padded (N, H + 2, W + 2) exceeds one neighbour and is no less than the opposite one.
 
     The neighbours are (rows, columns) away, before and after it.
     """
     h, w = strength.shape[1] - 2, strength.shape[2] - 2
 
-    def shifted(r: int, c: int):
+    def shifted(r: int, c: int) -> Images:
         return strength[:, 1 + r:1 + r + h, 1 + c:1 + c + w]
 
     return (shifted(0, 0) > shifted(-rows, -columns)) & (shifted(0, 0) >= shifted(rows, columns))

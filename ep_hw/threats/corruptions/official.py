@@ -78,5 +78,5 @@ class OfficialSet:
             raise self._damaged(name, f"{array.dtype} {array.shape}")
         return array
 
-    def _damaged(self, name: str, got) -> Refusal:
+    def _damaged(self, name: str, got: object) -> Refusal:
         return Refusal(_WHAT, where=str(self.folder / name), got=got, allowed=_ALLOWED, remedy=_REMEDY)

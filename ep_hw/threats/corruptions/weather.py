@@ -60,19 +60,20 @@ def fog(x: Images, constants: tuple[float, float], rng: Generator) -> Images:
     return (x + weight * cloud) * largest / (largest + weight)
 
 
-def plasma(n: int, side: int, decay: float, rng):
+def plasma(n: int, side: int, decay: float, rng: Generator) -> Images:
     """(n, side, side) fractal maps in [0, 1] by the diamond-square algorithm on a torus; `side` a power of two."""
-    heights, step, roughness = np.zeros((n, side, side)), side, 100.0
+    step, roughness = side, 100.0
+    heights: Images = np.zeros((n, side, side))
 
-    def jittered(corners):
+    def jittered(corners: Images) -> Images:
         return corners / 4 + roughness * rng.uniform(-roughness, roughness, corners.shape)
 
     while step >= 2:
         half = step // 2
-        corners = heights[:, ::step, ::step]
-        pairs = corners + np.roll(corners, -1, 1)
+        corners: Images = heights[:, ::step, ::step]
+        pairs: Images = corners + np.roll(corners, -1, 1)
         heights[:, half::step, half::step] = jittered(pairs + np.roll(pairs, -1, 2))
-        centres = heights[:, half::step, half::step]
+        centres: Images = heights[:, half::step, half::step]
         heights[:, ::step, half::step] = jittered(centres + np.roll(centres, 1, 1) + corners + np.roll(corners, -1, 2))
         heights[:, half::step, ::step] = jittered(centres + np.roll(centres, 1, 2) + corners + np.roll(corners, -1, 1))
         step, roughness = half, roughness / decay
@@ -98,7 +99,7 @@ def spatter(x: Images, constants: tuple[float, float, float, float, float, float
     return x + mix * depth / np.where(largest > 0, largest, 1) * sampling.tint(WATER, c)
 
 
-def _drops(liquid):
+def _drops(liquid: Images) -> Images:
     """(N, H, W) brightness of water drops: light gathers near the edges of the liquid, whole numbers to 255."""
     edges = canny(liquid, 50, 150)
     # images lie too far apart to see each other's edges; nor does one without any see those of others
@@ -110,5 +111,5 @@ def _drops(liquid):
     return liquid * np.rint(_mean_of_nine(shaded))
 
 
-def _mean_of_nine(images):
+def _mean_of_nine(images: Images) -> Images:
     return ndimage.uniform_filter(images, (1, 3, 3), mode="mirror")

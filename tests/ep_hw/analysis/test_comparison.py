@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ep_hw.analysis.comparison import Run, over_runs, paired
-from ep_hw.analysis.corruption_error import ALL, corruption_error, mce, mean_corruption_error
+from ep_hw.analysis.corruption_error import corruption_error, mce, mean_corruption_error
 from ep_hw.analysis.results import write_results
-from ep_hw.threats.corruptions import MAIN
+from ep_hw.analysis.rows import spelled
+from ep_hw.threats.corruptions import ALL, MAIN
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping import Refusal
 
-CASES = (("reference", "clean", 0.0, None), ("crossbar:pcm", "fog", 3.0, 0), ("crossbar:pcm", "fog", 3.0, 1))
+CASES = (("reference", CLEAN, None), ("crossbar:pcm", Threat("fog", 3.0), 0), ("crossbar:pcm", Threat("fog", 3.0), 1))
 
 
 def write_run(folder, correct, ids=None, model="small", pixels="a"):
@@ -24,11 +26,11 @@ def write_run(folder, correct, ids=None, model="small", pixels="a"):
     ids = np.arange(correct.shape[1]) if ids is None else ids
     folder.mkdir()
     rows, summary = [], []
-    for (machine, threat, strength, chip), right in zip(CASES, correct):
-        named = {"machine": machine, "threat": threat, "strength": strength, "chip_seed": chip}
-        rows += [{**named, "image_id": int(i), "pixels": f"{pixels}{i}", "label": 1, "prediction": int(r)}
-                 for i, r in zip(ids, right)]
-        summary.append({**named, "model": model, "n": len(ids), "accuracy": float(right.mean())})
+    for (machine, threat, chip), right in zip(CASES, correct):
+        case = {"machine": machine, "chip_seed": chip}
+        rows += [{**case, **spelled(threat), "image_id": int(i), "pixels": f"{pixels}{i}", "label": 1,
+                  "prediction": int(r)} for i, r in zip(ids, right)]
+        summary.append({**case, "threat": threat, "model": model, "n": len(ids), "accuracy": float(right.mean())})
     write_results(folder, pa.Table.from_pylist(rows), summary)
     return folder
 
@@ -89,7 +91,7 @@ def test_an_altered_run_is_refused(tmp_path, name, damage):
 
 def corrupted(errors, machine="reference"):
     """Accuracies with the given error for every corruption, at all severities."""
-    return {(machine, name, float(s)): 1 - error * s / 3 for name, error in errors.items() for s in range(1, 6)}
+    return {(machine, Threat(name, float(s))): 1 - error * s / 3 for name, error in errors.items() for s in range(1, 6)}
 
 
 def test_corruption_errors_are_means_over_severities():
@@ -106,7 +108,7 @@ def test_corruption_errors_are_means_over_severities():
 
 def test_an_incomplete_set_is_refused_by_name():
     rows = corrupted(dict.fromkeys(ALL, 0.2))
-    short = {case: rows[case] for case in rows if case[1:] not in (("fog", 2.0), ("fog", 5.0))}
+    short = {case: rows[case] for case in rows if case[1] not in (Threat("fog", 2.0), Threat("fog", 5.0))}
     with pytest.raises(Refusal, match="no fog@2, fog@5"):
         mean_corruption_error(short, "reference", MAIN)
     with pytest.raises(Refusal, match="no error"):

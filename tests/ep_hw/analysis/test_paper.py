@@ -7,11 +7,11 @@ from ep_hw.analysis import paper
 from ep_hw.analysis.corruption import corruption_rows, means
 from ep_hw.analysis.points import pool
 from ep_hw.analysis.statistics import wilson
-from ep_hw.analysis.worst import worst_cases
+from ep_hw.analysis.worst import Met, worst_cases
 from ep_hw.evaluation.suites import SUITES, suite
-from ep_hw.report.beside import beside, meets_labels
+from ep_hw.report.published import meets_labels, published
 from ep_hw.threats.corruptions import ALL, MAIN
-from ep_hw.threats.threat import OFFICIAL, parse_threat
+from ep_hw.threats.threat import CLEAN, OFFICIAL, Threat, parse_threat
 from mapping import Refusal
 
 CIFAR = "cifar10"
@@ -21,7 +21,7 @@ N = 500
 def row(machine, threat="clean", strength=0.0, accuracy=0.8, chip=None, dataset=CIFAR):
     correct = round(accuracy * N)
     low, high = wilson(correct, N)
-    return {"model": "net", "dataset": dataset, "machine": machine, "threat": threat, "strength": strength,
+    return {"model": "net", "dataset": dataset, "machine": machine, "threat": Threat.named(threat, strength),
             "chip_seed": chip, "n": N, "accuracy": correct / N, "ci_low": low, "ci_high": high, "agreement": 1.0,
             "flips_to_wrong": 0, "flips_to_right": 0}
 
@@ -93,17 +93,17 @@ def test_unknown_suites_are_refused():
 
 def test_measured_rows_hold_what_was_measured_and_printed_ones_what_was_printed():
     points = pool(everything("reference", lambda attack, s: min(0.8, 0.1 / (s + 0.2))))
-    tables = {table.name: table for table in beside("net", CIFAR, points, "paper")}
+    tables = {table.name: table for table in published("net", CIFAR, points, "paper")}
     assert list(tables) == ["table 1", "table 3", "table 4", "table 5", "table 6"]
     for (name, attack), labels in paper.STRENGTHS.items():
         *printed, measured = tables[name].rows
         assert {(r.name, label): cell for r in printed for label, cell in r.cells.items()} == {
             (p.model, p.label): p.accuracy for p in paper.printed() if (p.table, p.dataset) == (name, CIFAR)}
         assert (measured.name, measured.n) == ("net on reference", N)
-        assert measured.cells["clean"] == points["reference", "clean", 0.0].accuracy
+        assert measured.cells["clean"] == points["reference", CLEAN].accuracy
         assert {label: measured.cells[label] for label in labels} == {
-            label: points["reference", attack, s].accuracy for label, s in labels.items()}
-    mean = np.mean([p.accuracy.value for (_, _, s), p in points.items() if s])
+            label: points["reference", Threat(attack, s)].accuracy for label, s in labels.items()}
+    mean = np.mean([p.accuracy.value for (_, threat), p in points.items() if threat.strength])
     assert tables["table 1"].rows[-1].cells == {"printed": None, "mean of Tables 3 to 6": pytest.approx(mean)}
 
 
@@ -114,8 +114,8 @@ def test_measured_rows_hold_what_was_measured_and_printed_ones_what_was_printed(
     ([row("reference"), row("loihi", "transfer:reference:pgd_l2", 1.0)], None, set()),
     ([row("reference", dataset="digits"), row("reference", "pgd_l2", 1.0, dataset="digits")], None, set())])
 def test_nothing_is_laid_beside_another_threat_or_data_set(rows, ensemble, shown):
-    assert {t.name for t in beside("net", rows[0]["dataset"], pool(rows), ensemble)} == shown
-    assert meets_labels(pool(rows)) == any((r["threat"], r["strength"]) == ("pgd_l2", 1.0) for r in rows)
+    assert {t.name for t in published("net", rows[0]["dataset"], pool(rows), ensemble)} == shown
+    assert meets_labels(pool(rows)) == any(r["threat"] == Threat("pgd_l2", 1.0) for r in rows)
 
 
 def corrupted(machine, accuracy, names=ALL, severities=(1, 2, 3, 4, 5)):
@@ -163,8 +163,7 @@ def test_incomplete_sets_have_no_mean(names, severities, complete):
 
 
 def image(threat, strength, image_id, right, chip=None):
-    return {"machine": "m", "chip_seed": chip, "threat": threat, "strength": strength, "image_id": image_id, "label": 3,
-            "prediction": 3 if right else 4}
+    return Met("m", chip, Threat.named(threat, strength), image_id, right)
 
 
 def test_the_worst_case_stands_only_under_every_attack_of_its_budget():
@@ -177,7 +176,7 @@ def test_the_worst_case_stands_only_under_every_attack_of_its_budget():
     cases = {(w.norm, w.budget): w for w in worst_cases(rows)}
     assert set(cases) == {("l2", 0.5), ("l2", 1.0), ("linf", 0.5)}
     assert (cases["l2", 0.5].accuracy.value, cases["l2", 0.5].n) == (0.5, 2), "of images that met all three"
-    assert cases["l2", 0.5].attacks == ("pgd_l2", "square_l2", "transfer:reference:pgd_l2")
+    assert cases["l2", 0.5].names == ["pgd_l2", "square_l2", "transfer:reference:pgd_l2"]
     chips = worst_cases([image("pgd_l2", 1.0, k, k < 2 + chip, chip) for chip in (0, 1) for k in range(4)])
     assert chips[0].accuracy.value == pytest.approx((2 / 4 + 3 / 4) / 2)
     assert chips[0].n == 4

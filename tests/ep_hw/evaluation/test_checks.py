@@ -84,7 +84,7 @@ def test_an_honest_machine_raises_no_flag(tmp_path):
 
 
 @pytest.mark.parametrize("words", ["saw a zero gradient", "black-box attack", "by its black box alone",
-                                   "without its images, the unaware", "random noise as large",
+                                   "without its images, the transfer", "random noise as large",
                                    "without any bound leaves 1.000", "in a random direction on"])
 def test_a_masked_machine_raises_every_flag(masked, words):
     assert any(flag.machine == "loihi" and words in flag.finding for flag in masked[1]), masked[1]
@@ -97,14 +97,14 @@ def masked(tmp_path_factory):
 
 @pytest.mark.parametrize(("n", "lost", "won", "raised"), [(8, 2, 0, False), (8, 6, 0, True), (64, 12, 1, True),
                                                           (64, 10, 3, False)])
-def test_an_unaware_attacker_must_win_by_more_than_chance(n, lost, won, raised):
+def test_a_transfer_must_win_by_more_than_chance(n, lost, won, raised):
     def row(threat, broken):
         low, high = wilson(n - broken, n)
-        return {"machine": "crossbar:pcm", "chip_seed": 0, "threat": threat, "strength": 1.0, "n": n,
+        return {"machine": "crossbar:pcm", "chip_seed": 0, "threat": parse_threat(threat), "n": n,
                 "accuracy": 1 - broken / n, "ci_low": low, "ci_high": high, "zero_gradient": 0.0,
-                "unaware_only": lost / n if threat == "pgd_l2" else 0.0}
+                "unaware_only": lost / n if threat == "pgd_l2@1" else 0.0}
 
-    found = verdicts([row("pgd_l2", lost + won), row("transfer:reference:pgd_l2", lost)])
+    found = verdicts([row("pgd_l2@1", lost + won), row("transfer:reference:pgd_l2@1", lost)])
     assert any("without its images" in finding for verdict in found for finding in verdict.findings) == raised
 
 
@@ -112,7 +112,7 @@ def test_an_unaware_attacker_must_win_by_more_than_chance(n, lost, won, raised):
                                                           (64, 10, 3, False), (64, 1, 12, False)])
 def test_an_attack_on_another_machine_must_find_more_than_by_chance(n, lost, won, raised):
     low, high = wilson(n // 2, n)
-    row = {"machine": "reference", "chip_seed": None, "threat": "pgd_l2", "strength": 1.0, "n": n, "accuracy": 0.5,
+    row = {"machine": "reference", "chip_seed": None, "threat": Threat("pgd_l2", 1.0), "n": n, "accuracy": 0.5,
            "ci_low": low, "ci_high": high, "zero_gradient": 0.0, "others": {"loihi": [lost, won]}}
     found = [finding for verdict in verdicts([row]) for finding in verdict.findings]
     words = f"pgd_l2@1 made on loihi breaks {lost} images that its own attack left standing, and misses {won}"
@@ -122,7 +122,7 @@ def test_an_attack_on_another_machine_must_find_more_than_by_chance(n, lost, won
 def test_a_reference_that_masks_its_gradients_is_shown_up_by_the_other_machines(tmp_path):
     """Its own attack finds nothing; the images of an honest machine do, are taken over, and a flag says so."""
     summary, flags = flags_of({"reference": module(Masked()), "loihi": module(honest())}, tmp_path, ("pgd_l2@0.6",))
-    own, honest_row = (next(r for r in summary if (r["machine"], r["threat"]) == (name, "pgd_l2"))
+    own, honest_row = (next(r for r in summary if (r["machine"], str(r["threat"])) == (name, "pgd_l2@0.6"))
                        for name in ("reference", "loihi"))
     assert own["accuracy"] < 0.5
     assert own["accuracy"] + own["others_only"] == 1
@@ -146,12 +146,12 @@ def test_an_attack_of_fewer_images_is_no_source_for_one_of_more():
 
 
 def test_its_accuracy_is_the_worst_case_all_the_same(masked):
-    rows = {(row["machine"], row["threat"], row["strength"]): row for row in masked[0]}
+    rows = {row["threat"]: row for row in masked[0] if row["machine"] == "loihi"}
     for eps in (0.3, 0.6):
-        aware, unaware = rows["loihi", "pgd_l2", eps], rows["loihi", "transfer:reference:pgd_l2", eps]
-        assert aware["accuracy"] == unaware["accuracy"] < 1
-        assert aware["unaware_only"] == pytest.approx(1 - aware["accuracy"])
-        assert aware["zero_gradient"] == pytest.approx(1)
+        adaptive, transfer = rows[Threat("pgd_l2", eps)], rows[Threat("pgd_l2", eps, "reference")]
+        assert adaptive["accuracy"] == transfer["accuracy"] < 1
+        assert adaptive["unaware_only"] == pytest.approx(1 - adaptive["accuracy"])
+        assert adaptive["zero_gradient"] == pytest.approx(1)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def test_noise_is_as_far_as_the_attack_went_and_everywhere():
         assert not torch.equal(noisy, moved)
 
 
-def test_the_unaware_image_is_the_last_attempt_and_only_where_nothing_else_won():
+def test_the_transferred_image_is_the_last_attempt_and_only_where_nothing_else_won():
     machine, split = LinearMachine(linear().weight.detach(), torch.zeros(10), SHAPE), images()
     far = (split.images.flip(0)).clamp(0, 1)
     found = attack(machine, Threat("pgd_l2", 0.01), split.images, split.labels, SETTINGS, torch.Generator(), far)
@@ -234,8 +234,8 @@ def test_the_middle_strength_of_each_attack_is_tried_harder():
 
 
 def test_a_slice_goes_as_far_as_the_attack_that_breaks_half_of_what_was_right():
-    rows = {("loihi", "clean", 0.0): 0.8, ("loihi", "pgd_l2", 0.1): 0.75, ("loihi", "pgd_l2", 1.0): 0.35,
-            ("loihi", "pgd_linf", 1.0): 0.0, ("loihi", "transfer:reference:pgd_l2", 1.0): 0.4,
-            ("reference", "pgd_l2", 0.5): 0.4}
+    rows = {(machine, parse_threat(text)): accuracy for machine, text, accuracy in (
+        ("loihi", "clean", 0.8), ("loihi", "pgd_l2@0.1", 0.75), ("loihi", "pgd_l2@1", 0.35),
+        ("loihi", "pgd_linf@1", 0.0), ("loihi", "transfer:reference:pgd_l2@1", 0.4), ("reference", "pgd_l2@0.5", 0.4))}
     assert telling(rows, "loihi") == parse_threat("pgd_l2@1")
     assert telling(rows, "crossbar:pcm") is None

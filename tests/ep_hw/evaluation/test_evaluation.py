@@ -20,6 +20,7 @@ from processes import all_end, descendants
 
 import simulators
 from ep_hw import workflow
+from ep_hw.analysis.rows import plain
 from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.execution import Run
@@ -31,7 +32,7 @@ from ep_hw.networks.programs import reference_of
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.attacks.pgd import PGDAttack
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
-from ep_hw.threats.threat import parse_threat
+from ep_hw.threats.threat import Threat, parse_threat
 from mapping import Refusal, compile, load_program
 from mapping.registry import REGISTRY
 
@@ -68,17 +69,17 @@ def finished(model, tmp_path_factory):
 
 def test_a_run_writes_its_three_files_and_a_row_a_cell(finished):
     _, folder, summary = finished
-    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert json.loads((folder / "summary.json").read_text()) == plain(summary)
     assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
     for row in summary:
         assert set(row) >= FIELDS
         assert row["n"] == 12
         assert row["ci_low"] <= row["accuracy"] <= row["ci_high"]
-    seen = {(r["machine"], r["chip_seed"], r["threat"], r["strength"]) for r in summary}
+    seen = {(r["machine"], r["chip_seed"], str(r["threat"])) for r in summary}
     assert len(seen) == len(summary)
-    unaware = "transfer:reference:pgd_l2"
-    assert seen >= {("reference", None, "clean", 0.0), ("loihi", None, "pgd_l2", 0.5),
-                    ("crossbar:pcm", 1, unaware, 0.5), ("crossbar:pcm/aged", 0, unaware, 0.5)}
+    transfer = "transfer:reference:pgd_l2@0.5"
+    assert seen >= {("reference", None, "clean"), ("loihi", None, "pgd_l2@0.5"),
+                    ("crossbar:pcm", 1, transfer), ("crossbar:pcm/aged", 0, transfer)}
 
 
 def test_summary_is_counted_from_the_images(finished):
@@ -95,7 +96,7 @@ def test_summary_is_counted_from_the_images(finished):
 
 def test_the_summary_says_how_far_a_machine_is_from_the_reference_on_the_same_images(finished):
     plan, _, summary = finished
-    rows = {(r["machine"], r["threat"]): r for r in summary}
+    rows = {(r["machine"], r["threat"].name): r for r in summary}
     images = plan.images.images
     reference, loihi = (simulators.open(plan.programs[name]).relax(images) for name in ("reference", "loihi"))
     distance = (loihi.logits - reference.logits).double()
@@ -284,7 +285,7 @@ def test_a_white_box_takes_over_what_the_same_attack_made_on_the_other_machines(
         assert [p == label for p, label in zip(rows["prediction"], rows["label"])] == (~fooled.any(0)).tolist()
         names = [f"transfer:{part.configuration.machine}" for part in cell.joined]
         assert rows["broken_by"] == [names[k] if k else by for k, by in zip(first.tolist(), own["broken_by"])]
-        found = next(r for r in summary if (r["machine"], r["threat"]) == (name, "pgd_l2"))
+        found = next(r for r in summary if (r["machine"], r["threat"].name) == (name, "pgd_l2"))
         assert [lost for lost, _ in found["others"].values()] == (fooled[1:] & ~fooled[0]).sum(1).tolist()
         assert found["others_only"] * found["n"] == pytest.approx((first > 0).sum().item())
     assert {c.stem for c in cells if not c.shown} == {part.stem for c in cells for part in c.joined}
@@ -347,7 +348,7 @@ def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_pa
     threats = [parse_threat("contrast@3"), parse_threat("square_l2@0.5")]
     ask = {"images": 4, "settings": FAST}
     plan = workflow.plan_evaluation("digits", ["reference"], threats, baseline="digits-bp-s11", **ask)
-    rows = {(r["machine"], r["threat"]): r for r in evaluate(plan, tmp_path)[0]}
+    rows = {(r["machine"], r["threat"].name): r for r in evaluate(plan, tmp_path)[0]}
     assert set(rows) == {("reference", "clean"), ("reference", "contrast"), ("reference", "square_l2"),
                          ("digits-bp-s11", "clean"), ("digits-bp-s11", "contrast")}
     other = reference_of(load("digits-bp-s11"))
@@ -364,7 +365,8 @@ def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_pa
 def test_a_torch_module_meets_what_the_machines_meet(model, tmp_path):
     plan = workflow.plan_evaluation(model, ["reference"], [parse_threat("contrast@3")], images=6, settings=FAST)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(plan.images.images[0].numel(), 10))
-    rows = {(r["machine"], r["threat"]): r for r in evaluate(workflow.with_module(plan, "mine", module), tmp_path)[0]}
+    summary, _ = evaluate(workflow.with_module(plan, "mine", module), tmp_path)
+    rows = {(r["machine"], r["threat"].name): r for r in summary}
     assert set(rows) == {(machine, threat) for machine in ("reference", "mine") for threat in ("clean", "contrast")}
     right = module(plan.images.images).argmax(1) == plan.images.labels
     assert rows["mine", "clean"]["accuracy"] == float(right.double().mean())
@@ -459,7 +461,7 @@ def test_workers_that_are_still_starting_die_with_the_command(model, tmp_path):
 
 
 def row(threat, strength, accuracy, machine="loihi", zero_gradient=0.0):
-    return {"machine": machine, "chip_seed": None, "threat": threat, "strength": strength, "accuracy": accuracy,
+    return {"machine": machine, "chip_seed": None, "threat": Threat.named(threat, strength), "accuracy": accuracy,
             "n": 100, "ci_low": accuracy - 0.05, "ci_high": accuracy + 0.05, "zero_gradient": zero_gradient}
 
 
@@ -471,8 +473,8 @@ def test_an_honest_evaluation_raises_no_flag():
     made = {verdict.check: (verdict.made, verdict.findings) for verdict in verdicts(HONEST)}
     assert made == {"a larger budget never helps the defender": (3, ()),
                     "the black box (Square) is no stronger than the white box": (1, ()),
-                    "the unaware attacker is no stronger than the aware one": (1, ()),
-                    "the aware attacker's own gradients are as strong as the unaware attacker's images": (1, ()),
+                    "the transfer is no stronger than the adaptive attack": (1, ()),
+                    "the adaptive attack's own gradients are as strong as the transfer from the reference": (1, ()),
                     "most gradients are not zero": (2, ())}
 
 
@@ -482,19 +484,19 @@ def test_images_made_elsewhere_may_harm_less_where_they_went_further():
 
 
 def test_attackers_who_met_other_images_are_compared_within_half_an_interval():
-    """As in a family's budget: 7 of the first 11 images stand before the aware attacker, 14 of 28 before the other."""
-    white, unaware = row("pgd_l2", 0.5, 7 / 11), row("transfer:reference:pgd_l2", 0.5, 0.5)
+    """As in a family's budget: 7 of the first 11 images stand before the attack, 14 of 28 before its transfer."""
+    white, transfer = row("pgd_l2", 0.5, 7 / 11), row("transfer:reference:pgd_l2", 0.5, 0.5)
     low, high = wilson(7, 11)
-    few = [{**white, "n": 11, "ci_low": low, "ci_high": high}, {**unaware, "n": 28}]
-    found = [verdict for verdict in verdicts(few) if "unaware" in verdict.check]
+    few = [{**white, "n": 11, "ci_low": low, "ci_high": high}, {**transfer, "n": 28}]
+    found = [verdict for verdict in verdicts(few) if "transfer" in verdict.check]
     assert [(verdict.images, verdict.findings) for verdict in found] == [(11, ()), (11, ())]
-    assert any(verdict.findings for verdict in verdicts([white, unaware]))
+    assert any(verdict.findings for verdict in verdicts([white, transfer]))
 
 
 @pytest.mark.parametrize(("planted", "words"), [
     (row("pgd_l2", 1, 0.7), "rises"), (row("square_l2", 1, 0.1), "black-box"),
-    (row("transfer:reference:pgd_l2", 0.5, 0.3), "unaware"), (row("pgd_l2", 0.5, 0.5, zero_gradient=0.8), "80%"),
+    (row("transfer:reference:pgd_l2", 0.5, 0.3), "the transfer"), (row("pgd_l2", 0.5, 0.5, zero_gradient=0.8), "80%"),
     (row("pgd_l2", 0.5, 0.95), "rises")])
 def test_a_planted_fault_raises_its_flag(planted, words):
-    same = [r for r in HONEST if (r["threat"], r["strength"]) != (planted["threat"], planted["strength"])]
+    same = [r for r in HONEST if r["threat"] != planted["threat"]]
     assert any(words in finding for verdict in verdicts([*same, planted]) for finding in verdict.findings)

@@ -28,10 +28,10 @@ from ep_hw.evaluation.plan import Limits, cells_of
 from ep_hw.networks.baselines import Baseline, CNNSpec
 from ep_hw.networks.checkpoint import packaged_models, save_checkpoint
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
-from ep_hw.report.models import Claim, Entry, Verdict, claims, lead, models
+from ep_hw.report.models import Claim, Contest, Entry, claims, lead, models
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions import ALL, MAIN
-from ep_hw.threats.threat import parse_threat
+from ep_hw.threats.threat import Threat, parse_threat
 from mapping.files import parse_signed, sign
 
 N = 200
@@ -41,7 +41,7 @@ DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 
 def row(accuracy, threat="clean", strength=0.0, machine="reference"):
     low, high = wilson(round(accuracy * N), N)
-    return {"model": "net", "dataset": "cifar10", "machine": machine, "threat": threat, "strength": strength,
+    return {"model": "net", "dataset": "cifar10", "machine": machine, "threat": Threat(threat, strength),
             "chip_seed": None, "n": N, "accuracy": accuracy, "ci_low": low, "ci_high": high, "agreement": 1.0,
             "flips_to_wrong": 0, "flips_to_right": 0}
 
@@ -52,7 +52,8 @@ def entry(name, seeds, machine="reference"):
     What is harder is failed on the same images and others.
     """
     cases = [("clean", 0.0), *(("pgd_l2", s) for s in PGD.values())]
-    right = tuple({case: np.arange(N) < round(a * N) for a, case in zip(accuracies, cases)} for accuracies in seeds)
+    right = tuple({Threat(*case): np.arange(N) < round(a * N) for a, case in zip(accuracies, cases)}
+                  for accuracies in seeds)
     return Entry(name, machine, tuple(pool([row(a, *case, machine) for a, case in zip(accuracies, cases)])
                                       for accuracies in seeds), right)
 
@@ -72,11 +73,11 @@ def test_members_are_found_by_name_kind_by_kind():
     ((0.1, 0.02, 0.2), "reproduced"), ((-0.1, -0.2, -0.02), "not reproduced"), ((0.1, -0.02, 0.2), "undecided")])
 def test_a_verdict_is_decided_from_the_interval_of_the_lead(ends, outcome):
     ours, theirs = Estimate(0.6, 0.5, 0.7), Estimate(0.5, 0.4, 0.6)
-    verdict = Verdict(EP, VIT, ours, theirs, Estimate(*ends))
+    verdict = Contest(EP, VIT, ours, theirs, Estimate(*ends))
     assert verdict.outcome == outcome
     behind = Estimate(*(end - 0.3 for end in ends))
-    assert Verdict(EP, VIT, ours, theirs, behind, allowed=0.3).outcome == outcome
-    clear = Verdict(EP, BP, Estimate(0.6, 0.6, 0.6), Estimate(0.1, 0.1, 0.1), Estimate(0.5, 0.4, 0.6))
+    assert Contest(EP, VIT, ours, theirs, behind, allowed=0.3).outcome == outcome
+    clear = Contest(EP, BP, Estimate(0.6, 0.6, 0.6), Estimate(0.1, 0.1, 0.1), Estimate(0.5, 0.4, 0.6))
     claim = Claim("EP wins", "Clean images", (clear, verdict))
     assert claim.outcome == outcome, "one pair is enough to refute or to leave open"
     assert f"EP wins: {outcome}" in str(claim)
@@ -147,7 +148,8 @@ def test_corruptions_of_seeds_are_averaged_and_related_to_the_mean_baseline():
         return pool([row(accuracy(shift, name, s), name, s) for name in order for s in SEVERITIES])
 
     def right(shift):
-        return {(name, s): np.arange(N) < round(N * accuracy(shift, name, s)) for name in order for s in SEVERITIES}
+        return {Threat(name, s): np.arange(N) < round(N * accuracy(shift, name, s))
+                for name in order for s in SEVERITIES}
 
     def worth(shift, names):
         return np.mean([accuracy(shift, name, s) for name in names for s in SEVERITIES])
@@ -172,7 +174,7 @@ def test_corruptions_of_seeds_are_averaged_and_related_to_the_mean_baseline():
 def test_a_baseline_without_errors_is_named():
     def entry(name):
         accuracy = {(c, s): 1.0 if (name, c) == (BP, "fog") else 0.5 for c in ALL for s in SEVERITIES}
-        right = {case: np.arange(N) < round(N * a) for case, a in accuracy.items()}
+        right = {Threat(*case): np.arange(N) < round(N * a) for case, a in accuracy.items()}
         return Entry(name, "reference", (pool([row(a, *case) for case, a in accuracy.items()]),), (right,))
 
     shown = models("net", "digits", [entry(BP), entry(EP)], None, [])

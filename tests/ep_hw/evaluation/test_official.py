@@ -66,12 +66,12 @@ def test_an_evaluation_shows_the_published_images_to_every_machine(root, model, 
     plan = plan_evaluation(model, ["loihi"], [parse_threat("official:fog@2"), parse_threat("official:frost@5")],
                            images=8, data_source=DataSource(root))
     summary, _ = evaluate(plan, tmp_path)
-    rows = {(row["machine"], row["threat"], row["strength"]): row["accuracy"] for row in summary}
+    rows = {(row["machine"], str(row["threat"])): row["accuracy"] for row in summary}
     for name, severity in (("fog", 2), ("frost", 5)):
         images = plan.official.corrupted(name, severity, plan.images)
         for machine in ("reference", "loihi"):
             right = simulators.open(plan.programs[machine]).relax(images).prediction == plan.images.labels
-            assert rows[machine, f"official:{name}", severity] == pytest.approx(float(right.float().mean()))
+            assert rows[machine, f"official:{name}@{severity}"] == pytest.approx(float(right.float().mean()))
 
 
 def test_other_published_images_are_another_cell(root, model, tmp_path):

@@ -29,7 +29,7 @@ from ep_hw.report import cards
 from ep_hw.report.resources import circuit_table, cost_table, resource_tables
 from ep_hw.report.wording import percent
 from ep_hw.threats.attacks import AttackSettings
-from ep_hw.threats.threat import parse_threat
+from ep_hw.threats.threat import CLEAN, Threat, parse_threat
 from simulators.loihi.events import count_events
 
 THREATS = ("pgd_l2@0.5", "square_l2@0.5", "contrast@3", "fog@3", "zoom_blur@3")
@@ -92,23 +92,29 @@ def test_the_suite_decides_what_is_not_said(finished):
     assert set(map(str, plan.asked.threats)) == {*THREATS, "transfer:reference:pgd_l2@0.5"}
 
 
+def case_of(row):
+    """Machine and threat of a row as it was written."""
+    return row["machine"], Threat.named(row["threat"], float(row["strength"]))
+
+
 def test_tables_and_page_print_the_summary(finished):
     plan, folder, summary = finished
     points = {key: p for key, p in pool(summary).items() if key[0] in plan.asked.machines}
     page = " ".join(re.sub(r"<[^>]+>", " ", (folder / "report.html").read_text()).split())
     rows = rows_of(folder / "tables" / "small-accuracy.csv")
-    assert {(r["machine"], r["threat"], float(r["strength"])) for r in rows} == set(points)
+    assert set(map(case_of, rows)) == set(points)
     for r in rows:
-        point = points[r["machine"], r["threat"], float(r["strength"])]
+        point = points[case_of(r)]
         assert float(r["accuracy"]) == point.accuracy.value
         assert (float(r["low"]), float(r["high"])) == (point.accuracy.low, point.accuracy.high)
         assert percent(point.accuracy.value) in page
     for r in rows_of(folder / "tables" / "small-corruption_means.csv"):
-        found = [p.accuracy.value for (*met, _), p in points.items() if met == [r["machine"], r["corruption"]]]
+        found = [p.accuracy.value for (machine, threat), p in points.items()
+                 if (machine, threat.name) == (r["machine"], r["corruption"])]
         assert float(r["value"]) == pytest.approx(np.mean(found))
         assert int(r["severities"]) == len(found)
     assert "0.49 in the paper" in page
-    assert "nothing measured here on digits is laid beside them" not in page  # no strength of its tables was run
+    assert "nothing measured here on digits can be compared with them" not in page  # no strength of its tables was run
 
 
 def test_cards_say_what_was_run_and_what_came_of_it(finished):
@@ -120,10 +126,10 @@ def test_cards_say_what_was_run_and_what_came_of_it(finished):
         machine, points = card["machine"], pool(summary)
         assert card["program"] == plan.programs[machine].digest()
         assert (card["recipe"], card["trained_accuracy"]) == ({"seed": 5}, {"test": 0.1})
-        assert card["clean"]["accuracy"] == points[machine, "clean", 0.0].accuracy.value
-        own = {(a["threat"], a["strength"]): a["accuracy"] for a in card["attacks"]}
-        assert own == {key[1:]: p.accuracy.value for key, p in points.items()
-                       if key[0] == machine and "_l2" in key[1]}
+        assert card["clean"]["accuracy"] == points[machine, CLEAN].accuracy.value
+        own = {Threat.named(a["threat"], a["strength"]): a["accuracy"] for a in card["attacks"]}
+        assert own == {threat: p.accuracy.value for (name, threat), p in points.items()
+                       if name == machine and threat.is_attack}
         (worst,) = card["worst"]
         assert worst["accuracy"] == pytest.approx(standing(images, machine))
         assert worst["accuracy"] <= min(own.values())
@@ -201,7 +207,7 @@ def test_costs_are_the_machines_own_with_their_sources(finished):
         operations = count_events(twin, plan.images.images).operations.mean()
     assert costs.rows[1][2] == pytest.approx(operations / 1e6, abs=1e-3)
     assert costs.rows[1][2] < costs.rows[2][2]
-    clean = [r for r in summary if (r["machine"], r["threat"]) == ("crossbar:pcm", "clean")]
+    clean = [r for r in summary if (r["machine"], r["threat"]) == ("crossbar:pcm", CLEAN)]
     (table,) = circuit_table([r for r in summary if r["machine"] in plan.asked.machines])
     assert table.rows[0][:2] == ("crossbar:pcm", "clean")
     assert table.rows[0][3] == f"{np.mean([r['winner_flips'] for r in clean]):.2%}"
@@ -211,9 +217,9 @@ def test_costs_are_the_machines_own_with_their_sources(finished):
 def test_the_terminal_lists_machines_and_threats_as_they_were_asked_for(model):
     asked = list(map(parse_threat, ("square_l2@1", "pgd_l2@0.5")))
     plan = workflow.plan_evaluation(model, ["loihi", "loihi:weights"], asked, images=4)
-    cases = [("reference", "pgd_l2", 0.5), ("loihi:weights", "pgd_l2", 0.5),
-             ("loihi", "transfer:reference:pgd_l2", 0.5), ("loihi", "pgd_l2", 0.5), ("loihi", "fog", 3.0),
-             ("loihi", "square_l2", 1.0), ("lava", "clean", 0.0), ("loihi", "clean", 0.0)]
+    cases = [(machine, parse_threat(threat)) for machine, threat in (
+        ("reference", "pgd_l2@0.5"), ("loihi:weights", "pgd_l2@0.5"), ("loihi", "transfer:reference:pgd_l2@0.5"),
+        ("loihi", "pgd_l2@0.5"), ("loihi", "fog@3"), ("loihi", "square_l2@1"), ("lava", "clean"), ("loihi", "clean"))]
     assert as_asked(plan, dict.fromkeys(cases)) == [cases[n] for n in (0, 7, 5, 3, 2, 4, 1, 6)]
 
 

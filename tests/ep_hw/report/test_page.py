@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ep_hw.analysis.points import change, pool, waterfall
+from ep_hw.analysis.rows import plain
 from ep_hw.analysis.series import ladders, panels, telling, threats, without_rungs
 from ep_hw.analysis.statistics import mcnemar, paired_interval, student, wilson
 from ep_hw.evaluation.checks import Verdict
@@ -22,9 +23,10 @@ from ep_hw.report import GalleryItem, RunRecord, write_report
 from ep_hw.report import page as page_module
 from ep_hw.report.figures.inline import amplified, png
 from ep_hw.report.figures.plots import curves_figure, shared_limits, styles, waterfall_figure
+from ep_hw.report.model_results import results_of
 from ep_hw.report.page import SUMMARY_COLUMNS
-from ep_hw.report.study import studies
 from ep_hw.report.wording import findings, largest_loss
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping import Refusal
 from mapping.program import Table
 
@@ -44,7 +46,7 @@ def row(machine, threat="clean", strength=0.0, chip=None, *, to_wrong=0, to_righ
     """A summary row that is true of some predictions: the reference right on `reference_right` images of n."""
     correct = reference_right - to_wrong + to_right
     low, high = wilson(correct, n)
-    return {"model": "digits", "dataset": "digits", "machine": machine, "threat": threat, "strength": strength,
+    return {"model": "digits", "dataset": "digits", "machine": machine, "threat": Threat.named(threat, strength),
             "chip_seed": chip, "n": n, "accuracy": correct / n, "ci_low": low, "ci_high": high,
             "agreement": 1 - (to_wrong + to_right) / n, "flips_to_wrong": to_wrong, "flips_to_right": to_right,
             "gap_low": -0.1, "gap_high": 0.05, "logit_rmse": 0.25, "logit_rmse_clean_correct": None,
@@ -71,10 +73,10 @@ def realistic_summary():
     rows = rows_under("clean", 0.0, 0.0, 194)
     for attack, budgets in (("pgd_l2", (0.25, 0.5, 1.0)), ("square_linf", (0.05, 0.1))):
         for k, eps in enumerate(budgets):
-            aware = rows_under(attack, eps, 0.3 * k, 150 - 45 * k)
-            unaware = rows_under(f"transfer:reference:{attack}", eps, 0.1, 165 - 35 * k)
-            rows += aware if (attack, eps) == ("pgd_l2", 0.5) else rungless(aware)
-            rows += [r for r in rungless(unaware) if r["machine"] != "reference"]
+            adaptive = rows_under(attack, eps, 0.3 * k, 150 - 45 * k)
+            transfer = rows_under(f"transfer:reference:{attack}", eps, 0.1, 165 - 35 * k)
+            rows += adaptive if (attack, eps) == ("pgd_l2", 0.5) else rungless(adaptive)
+            rows += [r for r in rungless(transfer) if r["machine"] != "reference"]
     for name, drop in (("gaussian_noise", 4), ("contrast", 9), ("jpeg_compression", 6)):
         for severity in (1, 2, 3, 4, 5):
             rows += rungless(rows_under(name, float(severity), severity / 10, 194 - drop * severity))
@@ -89,7 +91,7 @@ def realistic_gallery():
         clean = np.exp(-((x - 3.5) ** 2 + (y - 2.0 - k) ** 2) / 6)[None]
         noise = rng.normal(size=clean.shape)
         adversarial = np.clip(clean + eps * noise / np.linalg.norm(noise), 0, 1)
-        items.append(GalleryItem(machine, "pgd_l2", eps, 1400 + k, 3, clean, adversarial, 3, 8 - k, 3))
+        items.append(GalleryItem(machine, Threat("pgd_l2", eps), 1400 + k, 3, clean, adversarial, 3, 8 - k, 3))
     return items
 
 
@@ -108,12 +110,12 @@ def realistic_record():
 def small_record():
     """Every section once: clean images, one attack, one corruption, the Loihi waterfall."""
     rows = [r for r in realistic_summary() if r["machine"] in ("reference", "loihi:weights", "loihi")]
-    rows = [r for r in rows if (r["threat"], r["strength"]) in (("clean", 0), ("square_linf", 0.1), ("contrast", 5))]
+    rows = [r for r in rows if str(r["threat"]) in ("clean", "square_linf@0.1", "contrast@5")]
     return replace(realistic_record(), summary=rows, gallery=realistic_gallery()[:1])
 
 
 def render(record):
-    return page_module.render(record, studies(record))
+    return page_module.render(record, results_of(record))
 
 
 class Page(HTMLParser):
@@ -198,7 +200,7 @@ def test_identical_records_give_identical_bytes(html):
 
 
 def test_every_number_of_the_summary_is_in_the_page(page):
-    summary = realistic_summary()
+    summary = plain(realistic_summary())
     rows = [cells for cells in page.cells if cells]
     assert len(rows) == len(summary)
     for cells, expected in zip(rows, summary):
@@ -212,7 +214,7 @@ def test_every_number_of_the_summary_is_in_the_page(page):
 
 def test_the_json_in_the_page_is_the_summary(page):
     uri = next(r for r in page.references if r.startswith("data:application/json"))
-    assert json.loads(base64.b64decode(uri.partition(",")[2])) == realistic_summary()
+    assert json.loads(base64.b64decode(uri.partition(",")[2])) == plain(realistic_summary())
 
 
 def test_sections_without_data_are_left_out():
@@ -291,7 +293,7 @@ def test_the_changes_of_a_waterfall_add_up_to_the_whole_gap(single, chips):
         rows += [row(f"c{k}", chip=c, to_wrong=a, to_right=b) for c, (a, b) in enumerate(flips_of_chips)]
     points = pool(rows)
     rungs = [(name, f"cause {name}") for name, *_ in points]
-    steps = waterfall(rungs, points, "clean", 0.0)
+    steps = waterfall(rungs, points, CLEAN)
     total = steps[-1].point.accuracy.value - steps[0].point.accuracy.value
     assert sum(step.change.value for step in steps[1:]) == pytest.approx(total, abs=1e-12)
     assert all(s.change.low - 1e-9 <= s.change.value <= s.change.high + 1e-9 for s in steps[1:])
@@ -315,16 +317,16 @@ def test_a_waterfall_needs_every_rung():
 
 
 def test_waterfalls_cover_every_threat_with_all_rungs_clean_first():
-    found = [(f.target, f.threat, f.strength) for f in ladders(pool(realistic_summary()), WATERFALLS)]
-    assert found == [("loihi", "clean", 0.0), (PCM, "clean", 0.0), ("loihi", "pgd_l2", 0.5), (PCM, "pgd_l2", 0.5)]
+    found = [(f.target, str(f.threat)) for f in ladders(pool(realistic_summary()), WATERFALLS)]
+    assert found == [("loihi", "clean"), (PCM, "clean"), ("loihi", "pgd_l2@0.5"), (PCM, "pgd_l2@0.5")]
 
 
 def test_a_waterfall_of_transferred_images_starts_from_the_attack_that_made_them():
-    unaware = "transfer:reference:pgd_l2"
-    transferred = [r for r in rows_under(unaware, 0.5, 0.2, 90) if r["machine"] != "reference"]
+    transfer = Threat("pgd_l2", 0.5, "reference")
+    transferred = [r for r in rows_under(transfer.name, 0.5, 0.2, 90) if r["machine"] != "reference"]
     points = pool([*transferred, row("reference", "pgd_l2", 0.5, reference_right=90)])
     shown = ladders(points, WATERFALLS)
-    assert [(f.target, f.threat) for f in shown] == [("loihi", unaware), (PCM, unaware)]
+    assert [(f.target, f.threat) for f in shown] == [("loihi", transfer), (PCM, transfer)]
     assert shown[0].steps[0].point.accuracy.value == 90 / N
     assert all(machine in ("reference", "loihi", PCM) for machine, *_ in without_rungs(points, shown))
 
@@ -333,8 +335,8 @@ def test_waterfalls_show_each_threat_where_the_reference_keeps_half():
     summary = rows_under("clean", 0.0, 0.0, 194) + rows_under("contrast", 5.0, 0.5, 150) + rows_under(
         "contrast", 1.0, 0.1, 190)
     shown = telling(ladders(pool(summary), WATERFALLS), 194 / N)
-    assert [(f.target, f.threat, f.strength) for f in shown] == [
-        ("loihi", "clean", 0), (PCM, "clean", 0), ("loihi", "contrast", 5), (PCM, "contrast", 5)]
+    assert [(f.target, str(f.threat)) for f in shown] == [
+        ("loihi", "clean"), (PCM, "clean"), ("loihi", "contrast@5"), (PCM, "contrast@5")]
 
 
 def test_the_sentence_names_the_largest_cause():
@@ -351,15 +353,15 @@ def hull(*intervals):
 
 def test_intervals_hold_the_images_and_where_there_are_chips_the_chips_too():
     points = pool(realistic_summary())
-    chips = [r["accuracy"] for r in realistic_summary() if r["machine"] == PCM and r["threat"] == "clean"]
-    pooled, single = points[PCM, "clean", 0.0].accuracy, points["loihi", "clean", 0.0].accuracy
+    chips = [r["accuracy"] for r in realistic_summary() if r["machine"] == PCM and r["threat"] == CLEAN]
+    pooled, single = points[PCM, CLEAN].accuracy, points["loihi", CLEAN].accuracy
     expected = hull(student(chips), wilson(round(np.mean(chips) * N), N))
     assert (pooled.low, pooled.high) == pytest.approx(expected)
-    scattered = pool([row("c", chip=k, to_wrong=40 * k) for k in range(3)])["c", "clean", 0.0].accuracy
+    scattered = pool([row("c", chip=k, to_wrong=40 * k) for k in range(3)])["c", CLEAN].accuracy
     assert (scattered.low, scattered.high) == pytest.approx((max(0, student([.97, .77, .57]).low), 1.0))
     assert pooled.value == pytest.approx(np.mean(chips))
     assert (single.low, single.high) == pytest.approx(wilson(round(single.value * N), N))
-    one_chip = pool([row(PCM, chip=3, to_wrong=4)])[PCM, "clean", 0.0]
+    one_chip = pool([row(PCM, chip=3, to_wrong=4)])[PCM, CLEAN]
     assert (one_chip.accuracy.low, one_chip.accuracy.high) == pytest.approx(wilson(190, N))
     assert one_chip.p_value == mcnemar(4, 0)
 
@@ -370,27 +372,26 @@ def test_one_chip_reported_twice_is_refused():
 
 
 def test_a_change_pairs_chips_and_images_and_widens_where_it_cannot():
-    reference, weights = (pool([r])["m", "clean", 0.0] for r in (row("m"), row("m", to_wrong=5, to_right=1)))
+    reference, weights = (pool([r])["m", CLEAN] for r in (row("m"), row("m", to_wrong=5, to_right=1)))
     exact = change(reference, weights)
     assert (exact.low, exact.high) == pytest.approx(paired_interval(5, 1, N))
-    chips = [pool([row("c", chip=k, to_wrong=a) for k, a in enumerate(lost)])["c", "clean", 0.0]
+    chips = [pool([row("c", chip=k, to_wrong=a) for k, a in enumerate(lost)])["c", CLEAN]
              for lost in ([3, 9, 6], [5, 11, 8])]
     steady = change(*chips)
     assert steady.value == pytest.approx(-2 / N)
     assert steady.low < -2 / N < steady.high, "chips that agree say nothing of other images"
-    before, after = (pool([row("c", chip=k, to_wrong=a) for k, a in enumerate(lost)])["c", "clean", 0.0]
+    before, after = (pool([row("c", chip=k, to_wrong=a) for k, a in enumerate(lost)])["c", CLEAN]
                      for lost in ([0, 0, 0], [0, 60, 120]))
     scattered, by_chip = change(before, after), student([0, -60 / N, -120 / N])
     assert (scattered.low, scattered.high) == pytest.approx((by_chip.low, by_chip.high))
-    own = [pool([row("m", "pgd_l2", 0.5, to_wrong=a)])["m", "pgd_l2", 0.5] for a in (0, 5)]
-    transferred = [pool([row("m", "transfer:r:pgd_l2", 0.5, to_wrong=a)])["m", "transfer:r:pgd_l2", 0.5]
-                   for a in (0, 5)]
-    wide, narrow = change(*own), change(*transferred)
+    own, transfer = Threat("pgd_l2", 0.5), Threat("pgd_l2", 0.5, "r")
+    wide, narrow = (change(*(pool([row("m", threat.name, 0.5, to_wrong=a)])["m", threat] for a in (0, 5)))
+                    for threat in (own, transfer))
     assert wide.value == narrow.value
     assert wide.high - wide.low > narrow.high - narrow.low
 
 
-def test_aware_and_unaware_attackers_share_a_panel_from_the_clean_point():
+def test_adaptive_attacks_and_transfers_share_a_panel_from_the_clean_point():
     points = without_rungs(pool(realistic_summary()), ladders(pool(realistic_summary()), WATERFALLS))
     panel = panels(points, attacks=True)[0]
     assert panel.name == "pgd_l2"
@@ -403,24 +404,24 @@ def test_aware_and_unaware_attackers_share_a_panel_from_the_clean_point():
     assert high > 97
 
 
-def test_transfers_stand_beside_their_aware_form():
-    names = [t for t, s in threats(pool(realistic_summary())) if s == 0.5]
+def test_transfers_stand_beside_their_adaptive_form():
+    names = [t.name for t in threats(pool(realistic_summary())) if t.strength == 0.5]
     assert names == ["pgd_l2", "transfer:reference:pgd_l2"]
 
 
 def test_findings_refuse_to_flatter():
     rows = [row("reference"), row("loihi", to_wrong=1), row("loihi", "transfer:reference:pgd_l2", 0.5, to_wrong=50),
             row("loihi", "pgd_l2", 0.5, to_wrong=80)]
-    refused = re.compile(r"15\.0 points \[\d.*\] that an unaware attacker misses are not robustness")
+    refused = re.compile(r"15\.0 points \[\d.*\] that a transferred attack misses are not robustness")
     assert any(map(refused.search, findings(pool(rows))))
     rows[-1] = row("loihi", "pgd_l2", 0.5, to_wrong=20)
     assert any("no evidence of robustness" in s for s in findings(pool(rows)))
 
 
 def test_attackers_on_unequal_samples_are_told_apart_by_their_interval_alone():
-    unaware = row("loihi", "transfer:reference:pgd_l2", 0.5, n=10, reference_right=6)
-    for right, words in ((6, "9 and 10 images cannot tell these apart"), (0, "an unaware attacker misses")):
-        rows = [row("reference"), row("loihi"), unaware, row("loihi", "pgd_l2", 0.5, n=9, reference_right=right)]
+    transfer = row("loihi", "transfer:reference:pgd_l2", 0.5, n=10, reference_right=6)
+    for right, words in ((6, "9 and 10 images cannot tell these apart"), (0, "a transferred attack misses")):
+        rows = [row("reference"), row("loihi"), transfer, row("loihi", "pgd_l2", 0.5, n=9, reference_right=right)]
         assert any(words in s for s in findings(pool(rows))), findings(pool(rows))
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from networks import small_network
 
 from ep_hw.analysis.points import pool
+from ep_hw.analysis.rows import plain
 from ep_hw.evaluation.cost import estimate
 from ep_hw.evaluation.plan import cells_of, evaluate
 from ep_hw.evaluation.rungs import rungs_of
@@ -19,6 +20,7 @@ from ep_hw.studies.execution import plan_study, rows_of
 from ep_hw.studies.order import interactions, reversed_rungs_of
 from ep_hw.studies.outcome import run_study
 from ep_hw.studies.study import Study, load_study, points_of, studies, with_numbers
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping import Refusal, parse
 from mapping.crossbar.target import CROSSBAR_RUNGS
 
@@ -82,7 +84,7 @@ def test_both_orders_add_the_same_causes_one_at_a_time(device, wires, levels):
 
 
 def summary_row(machine, accuracy):
-    return {"machine": machine, "threat": "clean", "strength": 0.0, "chip_seed": None, "n": 1000,
+    return {"machine": machine, "threat": CLEAN, "chip_seed": None, "n": 1000,
             "accuracy": accuracy, "agreement": 1.0, "flips_to_wrong": 0, "flips_to_right": 0}
 
 
@@ -93,14 +95,14 @@ def test_causes_that_only_hurt_together_show_as_interaction():
         rungs_of(target), reversed_rungs_of(target)))
     values = {"reference": 0.9, ideal: 0.9, programmed: 0.8, aged: 0.8, both: 0.5}
     points = pool([summary_row(name, value) for name, value in values.items()])
-    outcomes = {(name, "clean", 0.0): np.arange(1000)[None] < 1000 * value for name, value in values.items()}
-    found = interactions(target, points, outcomes, "clean", 0.0)
+    outcomes = {(name, CLEAN): np.arange(1000)[None] < 1000 * value for name, value in values.items()}
+    found = interactions(target, points, outcomes, CLEAN)
     assert [round(one.forward.value, 6) for one in found] == [-0.1, -0.3]
     assert [round(one.reverse.value, 6) for one in found] == [-0.3, -0.1]
     assert [round(one.interaction.value, 6) for one in found] == [0.2, -0.2]
     halves = [(one.interaction.high - one.interaction.low) / 2 for one in found]   # it differs on 0.4 of the images
     assert halves == pytest.approx([1.96 * (0.36 / 1000) ** 0.5] * 2, rel=0.01)
-    assert not interactions(target, points, outcomes, "contrast", 3.0)
+    assert not interactions(target, points, outcomes, Threat("contrast", 3.0))
 
 
 def test_an_interaction_is_as_uncertain_as_its_images_and_its_chips():
@@ -112,9 +114,9 @@ def test_an_interaction_is_as_uncertain_as_its_images_and_its_chips():
 
     def interaction(chips, alike):
         right = np.random.default_rng(0).random((4, chips, 400)).repeat(alike, 1) < 0.5
-        outcomes = {(name, "clean", 0.0): own for name, own in zip((ideal, programmed, both, aged, "reference"), [
+        outcomes = {(name, CLEAN): own for name, own in zip((ideal, programmed, both, aged, "reference"), [
             *right, right[0]])}
-        found = interactions(target, points, outcomes, "clean", 0.0)[0].interaction
+        found = interactions(target, points, outcomes, CLEAN)[0].interaction
         shares = right.mean((1, 2))
         assert found.value == pytest.approx(shares[1] - shares[0] - shares[2] + shares[3])
         return found.low, found.high
@@ -144,14 +146,14 @@ def test_a_study_writes_rows_orders_and_figures(small):
     _, _, folder, rows = small
     out = folder / "out"
     content = json.loads((out / "study.json").read_text())
-    assert content["rows"] == rows
+    assert content["rows"] == plain(rows)
     assert len(list(csv.DictReader((out / "study.csv").open()))) == len(rows) == 2 * 2 * 2
     assert {"curves.png", "curves.svg", "waterfall-crossbar-pcm-clean.png",
             "waterfall-crossbar-pcm-clean-reversed.png", "interaction-crossbar-pcm-contrast-3.svg"} <= {
         path.name for path in out.iterdir()}
     summary = json.loads((out / "summary.json").read_text())
     for row in rows:
-        own = [r for r in summary if (r["machine"], r["threat"]) == (row["machine"], row["threat"])]
+        own = [r for r in summary if (r["machine"], r["threat"]) == (row["machine"], row["threat"].name)]
         assert row["accuracy"] == pytest.approx(sum(r["accuracy"] for r in own) / len(own))
         assert row["chips"] == (2 if row["technology"] == "crossbar:pcm" else 0)
         assert (row["saturation"] is None) == (row["technology"] == "loihi")

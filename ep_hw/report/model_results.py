@@ -1,12 +1,14 @@
 """Everything a report shows of one model on one data set: what was run, arranged as tables and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from matplotlib.figure import Figure
+
 from ep_hw.analysis.corruption import CorruptionRow, corruption_rows, means
-from ep_hw.analysis.points import Point, Points, attacks_its_own_images, family, is_attack, pool, source
+from ep_hw.analysis.points import Point, Points, pool
+from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.series import (
-    CLEAN,
     Ladder,
     Panel,
     chosen_strengths,
@@ -20,7 +22,6 @@ from ep_hw.analysis.series import (
 )
 from ep_hw.analysis.worst import WorstCase
 from ep_hw.report import wording
-from ep_hw.report.beside import BesideTable, beside, meets_labels
 from ep_hw.report.figures.plots import (
     Style,
     corruption_figure,
@@ -30,47 +31,64 @@ from ep_hw.report.figures.plots import (
     styles,
     waterfall_figure,
 )
+from ep_hw.report.published import PublishedTable, meets_labels, published
 from ep_hw.report.record import Exhibit, RunRecord
+from ep_hw.threats.threat import CLEAN, Threat
 
+Drawing = Callable[[Panel, dict[str, Style], tuple[float, float]], Figure]   # of a panel, with the limits of its axis
 FEWEST_BARS = 3       # corruptions from which on bars side by side tell more than a curve each
 FEW_CORRUPTIONS = 4   # that the first table still lists one by one
 
 
 @dataclass(frozen=True)
 class Row:
-    """One threat in the table of accuracies. label: how the paper's tables name its strength, or None.
+    """One threat in the table of accuracies.
 
-    `source` made the images of a transferred attack; `own` says that every machine meets images of its own.
+    Attributes:
+        threat: that every machine meets.
+        label: how the paper's tables name its strength, or None.
+        points: machine -> its point, None where it was not run.
     """
 
-    threat: str
-    strength: float
+    threat: Threat
     label: str | None
     points: dict[str, Point | None]
 
     @property
     def name(self) -> str:
-        return wording.threat_name(self.threat, self.strength)
+        return wording.threat_name(self.threat)
 
     @property
     def own(self) -> bool:
-        return attacks_its_own_images(self.threat)
+        """Whether every machine meets images that were made against it."""
+        return self.threat.is_direct
 
     @property
     def source(self) -> str | None:
-        return source(self.threat)
+        """The machine that a transferred attack was made on."""
+        return self.threat.source
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
-    """What the page and the files show.
+class ModelResults:
+    """What the page and the files show of one model on one data set.
 
     Attributes:
-        points: without the rungs that only waterfalls show. headline: the rows that answer. rows: all of them.
+        model: its name.
+        dataset: that it was evaluated on.
+        points: without the rungs that only waterfalls show.
+        headline: the rows that answer.
+        rows: all of them.
         worst: worst cases over the attacks of one norm and budget, where there are several.
-        waterfalls: clean ones first, how many these are. curves: against attack budgets. severities: bars.
-        corruption_curves: against severity, one corruption each. means: machine -> name -> mean accuracy, or mCE.
-        beside: tables of the paper; `labelled` says that strengths of theirs were run, whatever the data set.
+        waterfalls: clean ones first.
+        clean_waterfalls: how many these are.
+        curves: against attack budgets.
+        corruptions: a row each.
+        means: machine -> name -> mean accuracy, or mCE.
+        severities: bars.
+        corruption_curves: against severity, one corruption each.
+        published: tables of the paper.
+        labelled: strengths of the paper's tables were run, whatever the data set.
     """
 
     model: str
@@ -86,7 +104,7 @@ class Study:
     means: dict[str, dict[str, float | None]]
     severities: list[Exhibit]
     corruption_curves: list[Exhibit]
-    beside: list[BesideTable]
+    published: list[PublishedTable]
     labelled: bool
 
     @property
@@ -131,15 +149,15 @@ class Study:
         return [*self.waterfalls, *self.curves, *self.severities, *self.corruption_curves]
 
 
-def studies(run: RunRecord) -> list[Study]:
+def results_of(run: RunRecord) -> list[ModelResults]:
     """One a model and data set: accuracies of different networks are never pooled."""
-    found = {}
+    groups: dict[tuple[str, str], list[SummaryRow]] = {}
     for row in run.summary:
-        found.setdefault((row["model"], row["dataset"]), []).append(row)
-    return [_study(*name, rows, run) for name, rows in found.items()]
+        groups.setdefault((row["model"], row["dataset"]), []).append(row)
+    return [_results(*name, rows, run) for name, rows in groups.items()]
 
 
-def _study(model: str, dataset: str, summary: list[dict], run: RunRecord) -> Study:
+def _results(model: str, dataset: str, summary: list[SummaryRow], run: RunRecord) -> ModelResults:
     everything = pool(summary)
     falls = ladders(everything, run.waterfalls)
     points = without_rungs(everything, falls)
@@ -147,46 +165,44 @@ def _study(model: str, dataset: str, summary: list[dict], run: RunRecord) -> Stu
     corruptions = corruption_rows(points)
     shown = telling(falls, clean_accuracy(points))
     rows = _rows(points, run.labels)
-    return Study(
+    return ModelResults(
         model, dataset, points, _headline(points, rows, corruptions), rows,
         [case for case in run.worst if len(case.attacks) > 1 and case.machine in machines(points)],
-        _waterfalls(model, shown, look), sum(ladder.threat == CLEAN[0] for ladder in shown),
+        _waterfalls(model, shown, look), sum(ladder.threat == CLEAN for ladder in shown),
         _figures(model, panels(points, attacks=True), look, curves_figure),
         corruptions, {machine: means(points, machine, run.baseline) for machine in machines(points)},
         _severities(model, corruptions, look),
         _figures(model, [panel for panel in panels(points, attacks=False) if _has_a_curve(panel)], look,
                  corruption_figure),
-        beside(model, dataset, points, run.ensemble), meets_labels(points))
+        published(model, dataset, points, run.ensemble), meets_labels(points))
 
 
 def _rows(points: Points, labels: dict[tuple[str, float], str]) -> list[Row]:
-    return [Row(threat, strength, labels.get((family(threat), strength)),
-                {machine: points.get((machine, threat, strength)) for machine in machines(points)})
-            for threat, strength in threats(points)]
+    return [Row(threat, labels.get((threat.kind, threat.strength)),
+                {machine: points.get((machine, threat)) for machine in machines(points)}) for threat in threats(points)]
 
 
 def _headline(points: Points, rows: Sequence[Row], corruptions: Sequence[CorruptionRow]) -> list[Row]:
     """Clean images, attacks at telling strengths, and a few corruptions at their largest severity."""
     strengths = chosen_strengths(points)
-    largest = {row.threat: row.strength for row in sorted(rows, key=lambda row: row.strength)}
-    few = len(corruptions) <= FEW_CORRUPTIONS
-    return [row for row in rows if (row.threat, row.strength) == CLEAN
-            or (family(row.threat), row.strength) in strengths
-            or (few and not is_attack(row.threat) and row.threat != CLEAN[0] and row.strength == largest[row.threat])]
+    met = sorted((row.threat for row in rows), key=lambda threat: threat.strength)
+    largest = {threat.name: threat for threat in met if threat.is_corruption and len(corruptions) <= FEW_CORRUPTIONS}
+    return [row for row in rows if row.threat == CLEAN or (row.threat.kind, row.threat.strength) in strengths
+            or row.threat in largest.values()]
 
 
 def _waterfalls(model: str, shown: Sequence[Ladder], look: dict[str, Style]) -> list[Exhibit]:
     exhibits = []
     for ladder in shown:
-        title = f"{ladder.target}: {wording.threat_name(ladder.threat, ladder.strength)}"
+        title = f"{ladder.target}: {wording.threat_name(ladder.threat)}"
         sentence = wording.largest_loss(ladder)
-        exhibits.append(Exhibit(f"{model}-waterfall-{ladder.target}-{ladder.threat}", title, sentence,
+        exhibits.append(Exhibit(f"{model}-waterfall-{ladder.target}-{ladder.threat.name}", title, sentence,
                                 f"Accuracy waterfall, {title}. {sentence}",
                                 waterfall_figure(ladder, look[ladder.steps[-1].machine])))
     return exhibits
 
 
-def _figures(model: str, shown: Sequence[Panel], look: dict[str, Style], draw) -> list[Exhibit]:
+def _figures(model: str, shown: Sequence[Panel], look: dict[str, Style], draw: Drawing) -> list[Exhibit]:
     if not shown:
         return []
     limits = shared_limits(shown)
