@@ -32,7 +32,7 @@ from ep_hw.networks.programs import (
     reference_of,
 )
 from ep_hw.report import write_report
-from ep_hw.report.contents import cards_beside, compared, record_of
+from ep_hw.report.contents import cards_of_member, compared, record_of
 from ep_hw.threads import threads
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions.official import OfficialSet
@@ -165,7 +165,7 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
                     for other, more in zip(beside, theirs) for verdict in more]
     record = record_of(plan, out, summary, cells, checks, command=command, title=title)
     for other, outcome, more in zip(beside, outcomes[1:], theirs):
-        record.cards.extend(cards_beside(other, outcome, more))
+        record.cards.extend(cards_of_member(other, outcome, more))
     members = [(member.kind, outcome) for (member, _), outcome in zip(others, outcomes[1:])]
     write_report(out, record, compared(plan, outcomes[0], members) if members else None)
     return summary, [flag for verdict in checks for flag in verdict.flags]

@@ -100,12 +100,12 @@ def paired(first: Run, second: Run, seed: int = 0) -> list[dict]:
             raise Refusal("the runs saw different images", where=str(second.folder),
                           got=f"{len(set(b) - set(a))} others of {len(b)}", allowed=f"the {len(a)} of {first.folder}",
                           remedy="use the same data, --images and --seed")
-        ours, theirs = (np.array([np.mean(found[image]) for image in sorted(a)]) for found in (a, b))
+        ours, theirs = (np.array([np.mean(right[image]) for image in sorted(a)]) for right in (a, b))
         low, high = paired_bootstrap(ours, theirs, np.random.default_rng(seed))
-        right = [values > 0.5 for values in (ours, theirs)]
+        our, their = (values > 0.5 for values in (ours, theirs))
         rows.append({**_named(case), "images": len(a), "first": float(ours.mean()), "second": float(theirs.mean()),
                      "difference": float((theirs - ours).mean()), "ci_low": low, "ci_high": high,
-                     "mcnemar": mcnemar(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))})
+                     "mcnemar": mcnemar(int((our & ~their).sum()), int((their & ~our).sum()))})
     return rows
 
 

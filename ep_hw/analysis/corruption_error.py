@@ -17,7 +17,7 @@ Accuracies = Mapping[Case, float]   # mean over chips
 
 
 def corruption_error(accuracies: Accuracies, machine: str, name: str) -> float:
-    """E_c of equation (21), in [0, 1].
+    """E_c of `analysis.corruption_error (21)`, in [0, 1].
 
     Args:
         accuracies: of an evaluation.
@@ -44,7 +44,7 @@ def mean_corruption_error(accuracies: Accuracies, machine: str, names: Sequence[
 
 
 def mce(accuracies: Accuracies, machine: str, others: Accuracies, baseline: str, names: Sequence[str] = MAIN) -> float:
-    """Equation (21); 1 is as good as the baseline.
+    """`analysis.corruption_error (21)`; 1 is as good as the baseline.
 
     Args:
         accuracies: of the evaluation in which `machine` was run.

@@ -151,7 +151,7 @@ class WaterfallStep:
 
 
 def waterfall(rungs: Sequence[tuple[str, str]], points: Points, threat: Threat) -> list[WaterfallStep]:
-    """The steps of equation (1), or none where a rung was not evaluated under this threat."""
+    """The steps of `analysis.points (1)`, or none where a rung was not evaluated under this threat."""
     met = [point for machine, _ in rungs if (point := _met(points, machine, threat))]
     if len(met) < len(rungs):
         return []

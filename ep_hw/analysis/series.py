@@ -124,6 +124,6 @@ def _has(points: Points, machine: str, form: tuple[str, str | None]) -> bool:
 
 
 def _line(points: Points, machine: str, form: tuple[str, str | None]) -> Line:
-    """Args: form: kind and source of the threats."""
+    """The line of all threats of a `form`, their kind and source."""
     met = [p for (m, t), p in points.items() if m == machine and (t == CLEAN or (t.kind, t.source) == form)]
     return Line(machine, form[1], tuple(sorted(met, key=lambda p: p.strength)))

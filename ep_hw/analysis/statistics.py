@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 
 def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
-    """Wilson score interval of an accuracy over n images, equation (1).
+    """Wilson score interval of an accuracy over n images, `analysis.statistics (1)`.
 
     Args:
         correct: images classified correctly, 0 to n.
@@ -51,7 +51,7 @@ def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
 
 
 def student(values: ArrayLike, level: float = LEVEL) -> Interval:
-    """Student interval of the mean over chips or seeds, equation (2).
+    """Student interval of the mean over chips or seeds, `analysis.statistics (2)`.
 
     Args:
         values: (k,), k >= 2, one number a chip or seed.
@@ -68,7 +68,7 @@ def student(values: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def welch(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval:
-    """Mean of the first minus that of the second over seeds that do not pair up, equation (9).
+    """Mean of the first minus that of the second over seeds that do not pair up, `analysis.statistics (9)`.
 
     Args:
         first, second: (k1,), (k2,), two or more each, one number a seed.
@@ -84,7 +84,7 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval
 
 
 def median_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
-    """Interval of the median over images whatever their distribution, equation (7).
+    """Interval of the median over images whatever their distribution, `analysis.statistics (7)`.
 
     Args:
         values: (n,), n >= 1, one number an image. Fewer than six span no such interval: it is then their whole range.
@@ -95,7 +95,7 @@ def median_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Two-sided p of the exact McNemar test, equation (3): could both classifiers be equally accurate?
+    """Two-sided p of the exact McNemar test, `analysis.statistics (3)`: could both classifiers be equally accurate?
 
     Args:
         first_only, second_only: images that one classifier gets right and the other wrong.
@@ -108,7 +108,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
 
 
 def paired_interval(first_only: float, second_only: float, n: int, level: float = LEVEL) -> Interval:
-    """Accuracy of the second classifier minus the first's on the same n images, equation (4).
+    """Accuracy of the second classifier minus the first's on the same n images, `analysis.statistics (4)`.
 
     Args:
         first_only, second_only: b and c. Where only b + c <= S is known, (S - d n)/2 and (S + d n)/2 for an observed
@@ -123,7 +123,7 @@ def paired_interval(first_only: float, second_only: float, n: int, level: float 
 
 
 def difference_interval(differences: ArrayLike, level: float = LEVEL) -> Interval:
-    """Mean over images of differences that may have any size, equation (8).
+    """Mean over images of differences that may have any size, `analysis.statistics (8)`.
 
     Args:
         differences: (n,), n >= 1, one number an image: of more than two machines, or averaged over chips.
@@ -138,7 +138,7 @@ def difference_interval(differences: ArrayLike, level: float = LEVEL) -> Interva
 
 def unpaired_interval(first_correct: int, first_n: int, second_correct: int, second_n: int,
                       level: float = LEVEL) -> Interval:
-    """Accuracy of the second classifier minus the first's where their images do not pair up, equation (6).
+    """Accuracy of the second classifier minus the first's where their images do not pair up, `analysis.statistics (6)`.
 
     For machines attacked each with its own adversarial images: where both err on the same images more often than
     chance, the interval is too wide, never too narrow.
@@ -169,7 +169,7 @@ def paired_bootstrap(first: ArrayLike, second: ArrayLike, rng: np.random.Generat
 
 
 def smallest_detectable(n: int, discordance: float | None = None, level: float = LEVEL, power: float = POWER) -> float:
-    """Smallest accuracy difference that a paired test on n images shows with the given power, equation (5).
+    """Smallest accuracy difference that a paired test on n images shows with the power, `analysis.statistics (5)`.
 
     Args:
         discordance: psi, the fraction of images on which exactly one of the two is right. A difference delta needs

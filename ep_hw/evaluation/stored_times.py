@@ -1,4 +1,4 @@
-"""Attack times measured once and kept beside the cells of a run: the same question finds its answer there."""
+"""Attack times measured once and kept in the folder of a run: the same question finds its answer there."""
 
 import hashlib
 import json
@@ -73,8 +73,8 @@ class StoredTime:
             Refusal: it is damaged.
         """
         sealed = open_sealed(self.path, FORM, "run the same command again")
-        found = sealed.arrays({"correct": ("bool", (len(self.images), len(self.steps)))})
-        correct = torch.from_numpy(found["correct"])
+        arrays = sealed.arrays({"correct": ("bool", (len(self.images), len(self.steps)))})
+        correct = torch.from_numpy(arrays["correct"])
         return TemporalPoint(str(self.program.target), self.temporal.eps, self.time, self.steps, correct)
 
 

@@ -21,8 +21,10 @@ class Temporal:
     """Accuracy against attack time and free-phase steps, see `ep_hw.evaluation.temporal`.
 
     Attributes:
-        eps: of PGD l2. times: synchronous iterations that gradients go through. steps: of the machine before it
-            predicts. iterations: of PGD.
+        eps: of PGD l2.
+        times: synchronous iterations that gradients go through.
+        steps: of the machine before it predicts.
+        iterations: of PGD.
     """
 
     eps: float
@@ -36,7 +38,12 @@ class Suite:
     """What to evaluate a model under.
 
     Attributes:
-        meaning: one line for users. images, chips: how many, unless a user says otherwise.
+        meaning: one line for users.
+        threats: that every machine meets.
+        settings: of the attacks.
+        images: how many, unless a user says otherwise.
+        chips: how many, unless a user says otherwise.
+        temporal: attack times to measure, or None.
         explained: threats that every rung on the way to a machine meets too.
         labels: strength -> how tables name it, for attacks whose tables round.
         of_families: whether the packaged model's whole family meets them, see `ep_hw.networks.family`.
@@ -85,7 +92,7 @@ QUICK = Suite(
 CIFAR_C = Suite(
     "the published images of CIFAR-10-C or CIFAR-100-C, 15 + 4 corruptions",
     _corruptions([OFFICIAL + name for name in ALL], SEVERITIES), AttackSettings(), images=10_000, chips=5)
-BARE = Suite("clean images, and the threats that are named beside it", (), AttackSettings(), images=200, chips=5)
+BARE = Suite("clean images, and the threats that are named", (), AttackSettings(), images=200, chips=5)
 SUITES = {"paper": PAPER, "quick": QUICK, "cifar-c": CIFAR_C}
 
 

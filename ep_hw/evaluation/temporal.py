@@ -51,7 +51,13 @@ def measure_times(machine: Machine, split: Split, eps: float, times: Sequence[in
     """Clean images, then PGD l2 of strength `eps` with each attack time; every point predicted at every step.
 
     Args:
-        times: T of `Unrolled`. steps: time steps. iterations: of PGD. seed: of the machine's reads.
+        machine: the machine under test.
+        split: images and labels.
+        eps: strength of PGD.
+        times: T of `Unrolled`.
+        steps: time steps.
+        iterations: of PGD.
+        seed: of the machine's reads.
     """
     for time in (0, *sorted(set(times))):
         yield measure_time(machine, split, eps, time, tuple(sorted(set(steps))), iterations, seed)

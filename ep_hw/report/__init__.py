@@ -1,4 +1,4 @@
-"""The report: one offline HTML file that answers first and shows its evidence after, and the files beside it.
+"""The report: one offline HTML file that answers first and shows its evidence after, and the files that go with it.
 
     write_report(folder, RunRecord(...))
 """

@@ -34,11 +34,16 @@ Outcome = tuple[list[SummaryRow], list[Cell]]   # of an evaluation: summary rows
 
 def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[Cell], checks: list[Verdict], *,
               command: str, title: str) -> RunRecord:
-    """The record of an evaluation, with what is measured beside its cells.
+    """The record of an evaluation, with what is measured besides its cells.
 
     Args:
-        folder: of the run; measurements that are found there are not made again.
+        plan: of the evaluation.
+        folder: of the run; measurements that are there are not made again.
+        summary: its rows.
+        cells: its cells.
         checks: what became of the trust checks.
+        command: the command line.
+        title: heading of the report.
     """
     worst = worst_cases(_images(plan, cells))
     mapping = [table for name in plan.asked.machines for table in _mapping(name, plan.programs[name])]
@@ -61,7 +66,7 @@ def cards(plan: Plan, summary: list[SummaryRow], worst: Sequence[WorstCase],
             for name in plan.asked.machines]
 
 
-def cards_beside(plan: Plan, outcome: Outcome, checks: list[Verdict]) -> list[tuple[str, dict]]:
+def cards_of_member(plan: Plan, outcome: Outcome, checks: list[Verdict]) -> list[tuple[str, dict]]:
     """The cards of a member of the family, see `cards`."""
     return cards(plan, outcome[0], worst_cases(_images(plan, outcome[1])), checks)
 
@@ -72,14 +77,16 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Outcome]
     Where the family has no EP networks of other seeds, the model itself on the reference stands for them.
 
     Args:
-        outcome: summary and cells. members: kind and outcome of each, see `ep_hw.networks.family`.
+        plan: of the model.
+        outcome: its summary and cells.
+        members: kind and outcome of each, see `ep_hw.networks.family`.
     """
     own = pool(outcome[0])
-    networks = {kind: [found for k, found in members if k == kind] for kind in KINDS.values()}
+    networks = {kind: [one for k, one in members if k == kind] for kind in KINDS.values()}
     machines = [name for name in plan.asked.machines if name != REFERENCE or networks[EP]]
     networks[EP] = networks[EP] or [outcome]
-    entries = [Entry(kind, REFERENCE, tuple(pool(rows) for rows, _ in found),
-                     tuple(_right(cells) for _, cells in found)) for kind, found in networks.items() if found]
+    entries = [Entry(kind, REFERENCE, tuple(pool(rows) for rows, _ in ones),
+                     tuple(_right(cells) for _, cells in ones)) for kind, ones in networks.items() if ones]
     entries += [Entry(f"{plan.model} on {name}", name, (own,)) for name in machines]
     return models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble, plan.coverage_notes())
 

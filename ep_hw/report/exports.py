@@ -18,8 +18,11 @@ def write_measurement(out: Path, name: str, settings: dict, rows: list[dict], fi
     """Write a measurement; the same measurement gives the same bytes.
 
     Args:
-        out: an existing folder. settings: what was asked, for the JSON file.
+        out: an existing folder.
+        name: of the files.
+        settings: what was asked, for the JSON file.
         rows: one dict a row, all with the same keys; the CSV file leaves out those that hold lists or dicts.
+        figure: of the rows.
 
     Returns:
         The files written.

@@ -17,9 +17,11 @@ from mapping.program import Table
 
 
 def write_report(folder: Path, run: RunRecord, models: Models | None = None):
-    """Write the report of a run and the files beside it; the same record gives the same bytes.
+    """Write the report of a run and the files that go with it; the same record gives the same bytes.
 
     Args:
+        folder: where to write.
+        run: the record.
         models: the model's family side by side, None where it was evaluated alone.
 
     Raises:

@@ -86,7 +86,7 @@ def _right_under(right: Right, threat: Threat) -> np.ndarray:
 
 
 def lead(first: np.ndarray, second: np.ndarray) -> Estimate:
-    """How much better the first model is, equation (1).
+    """How much better the first model is, `report.models (1)`.
 
     Args:
         first: (seeds, n) correctness of the images, in [0, 1].

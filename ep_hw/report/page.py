@@ -29,7 +29,8 @@ def render(run: RunRecord, shown: Sequence[ModelResults], models: Models | None 
     """The page as text.
 
     Args:
-        shown: `results_of(run)`, whose figures are drawn once for the page and for the files beside it.
+        run: the record.
+        shown: `results_of(run)`, whose figures are drawn once for the page and for the files that go with it.
         models: what the page begins with where a family was evaluated.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -82,7 +82,7 @@ class RunRecord:
         notes: remarks of the evaluation.
         checks: the trust checks; their findings are shown as a red banner.
         worst: worst cases over attacks.
-        measurements: figures of what was measured beside the cells.
+        measurements: figures of what was measured besides the cells.
         labels: (attack, strength) -> how the paper's tables name the strength.
         ensemble: of AutoAttack, None if unset.
         baseline: what the mCE is relative to.

@@ -10,8 +10,8 @@ from ep_hw.analysis.rows import SummaryRow
 from ep_hw.evaluation.plan import Plan
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.loihi.program import LoihiProgram
+from mapping.loihi.target import LoihiTarget
 from mapping.program import Program, Table
-from mapping.targets import LoihiTarget
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import count_events
@@ -25,7 +25,13 @@ COLUMNS = ("machine", "counted", "operations, M", "energy, uJ", "energy, range",
 
 @dataclass(frozen=True)
 class Taken:
-    """What one machine takes for an image. counted: which work the figures are of."""
+    """What one machine takes for an image.
+
+    Attributes:
+        machine: its name.
+        counted: which work the figures are of.
+        cost: the figures.
+    """
 
     machine: str
     counted: str
@@ -36,9 +42,9 @@ def resource_tables(plan: Plan) -> list[Table]:
     """Energy and latency of all machines side by side with their sources, then a report of every crossbar's first chip.
     """
     images = plan.images.take(slice(IMAGES)).images
-    found = [_relaxed(name, plan.programs[name], images) for name in plan.asked.machines]
-    taken = [one for some, _ in found for one in some]
-    return [cost_table(taken), *(table for _, tables in found for table in tables)]
+    relaxed = [_relaxed(name, plan.programs[name], images) for name in plan.asked.machines]
+    taken = [one for some, _ in relaxed for one in some]
+    return [cost_table(taken), *(table for _, tables in relaxed for table in tables)]
 
 
 def _relaxed(name: str, program: Program, images: torch.Tensor) -> tuple[list[Taken], list[Table]]:

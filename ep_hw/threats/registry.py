@@ -15,7 +15,7 @@ A = TypeVar("A", bound=Attack)
 
 
 def register_attack(attack: A) -> A:
-    """Let threats name an attack, as `NAME@STRENGTH`.
+    """Let threats name an attack, as `NAME@STRENGTH`; the same definition may be registered again.
 
     Worker processes import the main module of a script as it was imported here: register at its top level, not below
     `if __name__ == "__main__"`.
@@ -60,7 +60,8 @@ def _check(threat: Attack | Corruption[Any]):
     """Refuse a name that is taken or cannot be read back, and two versions of the same code."""
     name = threat.name
     check_named(name, "threat")
-    if name in (CLEAN, *ATTACKS, *CORRUPTIONS) or set(name) & _RESERVED:
+    other = ATTACKS.get(name) or CORRUPTIONS.get(name) or threat
+    if name == CLEAN or other != threat or set(name) & _RESERVED:
         raise Refusal("the threat cannot have that name", where="threat", got=repr(name),
                       allowed=f"a name of its own, without any of {' '.join(sorted(_RESERVED))}",
                       remedy="call it something else")

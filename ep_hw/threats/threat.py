@@ -59,11 +59,11 @@ class Threat:
         Raises:
             Refusal: clean images, or what is not registered here.
         """
-        found = ATTACKS.get(self.kind) or CORRUPTIONS.get(self.corruption)
-        if found is None:
+        known = ATTACKS.get(self.kind) or CORRUPTIONS.get(self.corruption)
+        if known is None:
             raise Refusal("no such attack or corruption is registered", where="threat", got=str(self),
                           allowed=", ".join((*CORRUPTIONS, *ATTACKS)), remedy="register it first")
-        return found
+        return known
 
     @property
     def attack(self) -> Attack:

@@ -77,7 +77,7 @@ def mean_robustness() -> dict[tuple[str, str], float]:
 
 
 def recomputed_mean(dataset: str, model: str) -> float:
-    """Mean accuracy of a printed model over the attacked columns of Tables 3 to 6, to set beside Table 1."""
+    """Mean accuracy of a printed model over the attacked columns of Tables 3 to 6, to compare with Table 1."""
     return float(np.mean([p.accuracy for p in printed()
                           if (p.dataset, p.model) == (dataset, model) and p.label != CLEAN]))
 

@@ -12,7 +12,7 @@ from simulators.machine import Equilibrium, Machine
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """What an attempt found for a batch.
+    """What an attempt made of a batch.
 
     Attributes:
         images: (B, C, H, W) in [0, 1] unless unclipped, within the attempt's bound; whether they fool the machine is
@@ -64,6 +64,8 @@ class Attempt(ABC):
         """Attack a batch that the machine classifies correctly.
 
         Args:
-            images: (B, C, H, W) in [0, 1]. labels: (B,).
+            machine: the machine under test.
+            images: (B, C, H, W) in [0, 1].
+            labels: (B,).
             generator: all randomness of the attack and of the machine's reads.
         """

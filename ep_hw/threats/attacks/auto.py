@@ -33,8 +33,17 @@ _NORMS = {"l2": "L2", "linf": "Linf"}
 
 
 @dataclass(frozen=True)
-class Member(Attempt):
-    """One gradient attack of the ensemble. Targeted ones need as many wrong classes as there are, up to nine."""
+class LibraryAttack(Attempt):
+    """One gradient attack of pyautoattack. Targeted ones need as many wrong classes as there are, up to nine.
+
+    Attributes:
+        kind: "apgd-ce", "apgd-dlr", "apgd-t" or "fab-t".
+        norm: of the ball.
+        eps: its radius.
+        unroll: steps through which the model is differentiated, see `unrolled`.
+        iterations: of the attack (100 in the source).
+        reads: averaged for a gradient of APGD (20 in the source).
+    """
 
     kind: str
     norm: str
@@ -51,8 +60,8 @@ class Member(Attempt):
         seed = int(torch.randint(2**31, (1,), generator=generator))
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), warnings.catch_warnings():
             warnings.simplefilter("ignore")   # about zero gradients, which are counted here
-            found = self._attack(model, seed, images.device, machine.graph.classes).perturb(images, labels)
-        return Candidate.of(found.detach().clamp(0, 1), model.zeros(len(images)))
+            moved = self._attack(model, seed, images.device, machine.graph.classes).perturb(images, labels)
+        return Candidate.of(moved.detach().clamp(0, 1), model.zeros(len(images)))
 
     def _attack(self, model: "_Model", seed: int, device: torch.device, classes: int) -> APGDAttack | FABAttack_PT:
         common = {"n_iter": self.iterations, "norm": _NORMS[self.norm], "eps": self.eps, "seed": seed,
@@ -99,7 +108,7 @@ class AutoAttack(Attack):
         others = {"deepfool": DeepFool(self.norm, strength, unroll, votes=settings.votes),
                   "square": Square(self.norm, strength, settings.queries, settings.reads(machine))}
         name = settings.ensemble or ("standard" if machine.deterministic else "rand")
-        return [others.get(kind) or Member(kind, self.norm, strength, unroll, 5 * settings.iterations,
+        return [others.get(kind) or LibraryAttack(kind, self.norm, strength, unroll, 5 * settings.iterations,
                                            settings.draws(machine)) for kind in _possible(name, machine.graph.classes)]
 
 

@@ -25,15 +25,23 @@ from ep_hw.threats.definitions import PRICE, Attack
 from ep_hw.threats.registry import register_attack
 from simulators.machine import Machine
 
-_EDGE = 0.02   # e of equation (12)
+_EDGE = 0.02   # e of `attacks.carlini_wagner (12)`
 _HALVINGS = 8   # of the way back from a winner to its image
 _DECAYS, _TINY = (0.9, 0.999), 1e-8   # of Adam, as in its paper
 
 
 @dataclass(frozen=True)
 class CarliniWagner(Attempt):
-    """Args: c; gradient: of the margin loss; searches: values of c tried, 1 keeps it fixed; rate: Adam's first, in w;
-    votes: reads of a noisy machine that must all be wrong where it wins.
+    """The attack at a price.
+
+    Attributes:
+        c: the price.
+        gradient: of the margin loss.
+        iterations: of Adam.
+        searches: values of c that are tried; 1 keeps it fixed.
+        rate: Adam's first, in w.
+        eot: gradients of a noisy machine that are averaged.
+        votes: reads of a noisy machine that must all be wrong where the attack wins.
     """
 
     c: float
@@ -50,10 +58,10 @@ class CarliniWagner(Attempt):
         zeros = images.new_zeros(len(images))
         noise = self._margin_noise(machine, images, labels, generator)
         for _ in range(self.searches):
-            found, found_norms = self._descend(machine, images, labels, price, noise, generator, zeros)
-            won = found_norms < torch.inf
-            better = (found_norms < norms) | norms.isinf()
-            best[better], norms[better] = found[better], found_norms[better]
+            nearest, distance = self._descend(machine, images, labels, price, noise, generator, zeros)
+            won = distance < torch.inf
+            better = (distance < norms) | norms.isinf()
+            best[better], norms[better] = nearest[better], distance[better]
             high, low = torch.where(won, price, high), torch.where(won, low, price)
             price = torch.where(high.isinf(), 10 * price, (low + high) / 2)
         return Candidate.of(best, zeros / self.searches)

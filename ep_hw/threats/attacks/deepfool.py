@@ -22,10 +22,15 @@ from simulators.machine import Machine
 
 @dataclass(frozen=True)
 class DeepFool(Attempt):
-    """The first boundary found, pulled back into the ball of radius `eps` where it lies beyond it.
+    """The first boundary on the way, pulled back into the ball of radius `eps` where it lies beyond it.
 
-    Args: unroll: steps through which the logits are differentiated, see `unrolled`. votes: reads of a noisy machine
-    that must all be wrong where the walk ends.
+    Attributes:
+        norm: of the ball.
+        eps: its radius.
+        unroll: steps through which the logits are differentiated, see `unrolled`.
+        iterations: steps of the walk, at most.
+        overshoot: share of the way that is walked beyond the boundary.
+        votes: reads of a noisy machine that must all be wrong where the walk ends.
     """
 
     norm: str

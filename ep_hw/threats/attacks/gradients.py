@@ -128,10 +128,13 @@ class Adaptive(Unrolled):
 
 @dataclass(frozen=True)
 class Adjoint(Gradient):
-    """Equation (8) with `iterations` products; each draw of a noisy machine is one step from the same equilibrium.
+    """`attacks.gradients (8)`; each draw of a noisy machine is one step from the same equilibrium.
 
-    With `steps` the free phase stops there, before it has settled: a gradient of the states that an attacker's image
-    passes through, at a fraction of the price.
+    Attributes:
+        iterations: products.
+        loss: see `Gradient`.
+        steps: where the free phase stops, before it has settled: a gradient of the states that an attacker's image
+            passes through, at a fraction of the price; None for where it ends.
     """
 
     iterations: int
@@ -169,10 +172,13 @@ class Adjoint(Gradient):
 
 @dataclass(frozen=True)
 class Nudged(Gradient):
-    """Equation (9) from one free phase and `draws` times `pairs` nudged pairs of `steps` time steps, averaged.
+    """`attacks.gradients (9)` from one free phase and `draws` times `pairs` nudged pairs, averaged.
 
-    `beta` is lowered to the strongest nudge that the machine takes. A deterministic machine, all of whose pairs are
-    the same, is asked for one.
+    Attributes:
+        beta: lowered to the strongest nudge that the machine takes.
+        loss: see `Gradient`.
+        pairs: of a noisy machine; those of a deterministic one are all the same, so it is asked for one.
+        steps: time steps of a nudged phase.
     """
 
     beta: float

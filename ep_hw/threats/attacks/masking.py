@@ -14,7 +14,13 @@ def aimed(machine: Machine, split: Split, gradient: Gradient, norm: str, reach: 
     """(B,) whether the gradient's loss, `reach` away in the norm, is higher along it than in a random direction.
 
     Args:
-        generator: of the random direction and of the machine's reads. draws: of the noise, averaged in the gradient.
+        machine: the machine under test.
+        split: images and labels.
+        gradient: and its loss.
+        norm: of the step.
+        reach: its size.
+        generator: of the random direction and of the machine's reads.
+        draws: of the noise, averaged in the gradient.
     """
     x, y = split.images, split.labels
     ways = gradient(machine, x, y, generator, draws), torch.randn(x.shape, generator=generator).to(x)

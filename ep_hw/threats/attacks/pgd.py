@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
-from ep_hw.threats.attacks.auto import Member
+from ep_hw.threats.attacks.auto import LibraryAttack
 from ep_hw.threats.attacks.gradients import Adaptive, Gradient, loss_of
 from ep_hw.threats.attacks.norms import direction, project
 from ep_hw.threats.attacks.settings import AttackSettings, possible_gradients
@@ -24,8 +24,14 @@ from simulators.machine import Machine
 class PGD(Attempt):
     """Steps of 2.5 eps/iterations: the paper's eps/8 with its 20 iterations, and far enough with fewer.
 
-    `eot` draws of a noisy machine's gradient are averaged. Restart 0 begins at the image, the others at random in the
-    ball; of all restarts the image of largest loss is kept.
+    Attributes:
+        norm: of the ball.
+        eps: its radius.
+        gradient: that is climbed.
+        iterations: steps.
+        eot: draws of a noisy machine's gradient that are averaged.
+        restarts: the first begins at the image, the others at random in the ball; the image of largest loss is kept.
+        clipped: images stay within [0, 1].
     """
 
     norm: str
@@ -53,7 +59,7 @@ class PGD(Attempt):
 
     def _climb(self, machine: Machine, images: Tensor, start: Tensor, labels: Tensor, generator: Generator,
                zeros: Tensor) -> Tensor:
-        """Equation (10) from `start`; adds to `zeros` the fraction of iterations (B,) that saw a zero gradient."""
+        """`attacks.pgd (10)` from `start`; adds to `zeros` the fraction of iterations (B,) that saw a zero gradient."""
         adversarial, step = start.clone(), 2.5 * self.eps / self.iterations
         for _ in range(self.iterations):
             gradient = self.gradient(machine, adversarial, labels, generator, self.eot)
@@ -89,7 +95,7 @@ class PGDAttack(Attack):
 
     def _with(self, gradient: Gradient, eps: float, settings: AttackSettings, eot: int) -> Attempt:
         if isinstance(gradient, Adaptive) and self.clips:
-            return Member("apgd-ce", self.norm, eps, gradient.steps, 2 * settings.iterations, eot)
+            return LibraryAttack("apgd-ce", self.norm, eps, gradient.steps, 2 * settings.iterations, eot)
         return PGD(self.norm, eps, gradient, settings.iterations, eot, settings.restarts, self.clips)
 
 

@@ -11,7 +11,7 @@ gives up its part of the perturbation delta to a window w1 of the same size, whi
 with eta two piles of squares of opposite sign.
 
 Squares are drawn for the whole batch, fallen images too: what an image meets does not hang on the fate of others.
-Read noise flatters an incumbent that won by a lucky answer. On noisy machines it is therefore asked again beside every
+Read noise flatters an incumbent that won by a lucky answer. On noisy machines it is therefore asked again with every
 challenger, answers are means over several reads, and an image counts as broken only where a second answer agrees.
 
 Source: Andriushchenko et al. 2020; the repeated questions are ours.
@@ -39,8 +39,13 @@ SMALLEST = 5   # pixels along a side: the l2 attack starts from five patterns a 
 
 @dataclass(frozen=True)
 class Square(Attempt):
-    """One search an image. `queries` is the most that the attack may ask of one image, every read counted, but it asks
-    at least once. `average` reads make an answer.
+    """One search an image.
+
+    Attributes:
+        norm: of the ball.
+        eps: its radius.
+        queries: the most that the attack asks of one image, every read counted; it asks at least once.
+        average: reads that make an answer.
     """
 
     norm: str
@@ -61,20 +66,20 @@ class Square(Attempt):
                           allowed="5 x 5 pixels or more", remedy="use pgd_l2 or pgd_linf")
         device = _Device(machine, labels, self.average, generator)
         start, change = {"linf": (stripes, recolour), "l2": (tiles, exchange)}[self.norm]
-        found, margin = images.clone(), images.new_full((len(images),), torch.inf)
+        best, margin = images.clone(), images.new_full((len(images),), torch.inf)
         live, challengers = torch.arange(len(images), device=images.device), start(images, self.eps, generator)
         while True:
             moved = self._inside(images[live], challengers[live])
             answers = device.ask(moved, live)
             better = answers < margin[live]
-            found[live[better]], margin[live[better]] = moved[better], answers[better]
-            device.ask_again(found, margin, live[margin[live] < 0])
+            best[live[better]], margin[live[better]] = moved[better], answers[better]
+            device.ask_again(best, margin, live[margin[live] < 0])
             live = live[(margin[live] >= 0) & (device.spent[live] + device.round <= self.queries)]
             if not len(live):
-                return Candidate.of(found, queries=device.spent.to(images))
-            device.ask_again(found, margin, live)
+                return Candidate.of(best, queries=device.spent.to(images))
+            device.ask_again(best, margin, live)
             side = window(int(device.spent[live].amin()) / self.queries, images.shape[2:])
-            challengers = change(found - images, self.eps, side, generator)
+            challengers = change(best - images, self.eps, side, generator)
 
     def __str__(self):
         return BLACK_BOX
@@ -88,7 +93,8 @@ class _Device:
     """Margins that a machine shows, and how often it was asked of each image.
 
     Attributes:
-        spent: (B,) reads of each image. round: reads that one step of the search may take.
+        spent: (B,) reads of each image.
+        round: reads that one step of the search may take.
     """
 
     def __init__(self, machine: Machine, labels: Tensor, average: int, generator: Generator):
@@ -97,7 +103,7 @@ class _Device:
         self.round = average if machine.deterministic else 3 * average
 
     def ask(self, x: Tensor, index: Tensor) -> Tensor:
-        """(N,) margins of equation (20), of images `x` that stand for the samples `index`."""
+        """(N,) margins of `attacks.square (20)`, of images `x` that stand for the samples `index`."""
         if not len(index):
             return x.new_empty(0)
         self.spent[index] += self.average
@@ -106,10 +112,10 @@ class _Device:
         own = self.labels[index, None]
         return (logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)).to(x)
 
-    def ask_again(self, found: Tensor, margin: Tensor, index: Tensor):
+    def ask_again(self, best: Tensor, margin: Tensor, index: Tensor):
         """New margins of the incumbents of samples `index`, where noise would make them differ."""
         if not self.machine.deterministic:
-            margin[index] = self.ask(found[index], index)
+            margin[index] = self.ask(best[index], index)
 
 
 class SquareAttack(Attack):
@@ -155,7 +161,7 @@ def tiles(images: Tensor, eps: float, generator: Generator) -> Tensor:
 
 
 def exchange(delta: Tensor, eps: float, side: int, generator: Generator) -> Tensor:
-    """Equation (21) on perturbations (B, C, H, W)."""
+    """`attacks.square (21)` on perturbations (B, C, H, W)."""
     side = min(max(side | 1, 3), min(delta.shape[2:]) - 1)
     to, of = (_Windows.at_random(delta, side, generator) for _ in range(2))
     old = delta * to.mask

@@ -31,9 +31,9 @@ def canny(images: Images, low: float, high: float) -> NDArray[np.bool_]:
     return strong[labels] & weak
 
 
-def _sobel(images: Images, along: int, beside: int) -> Images:
+def _sobel(images: Images, along: int, across: int) -> Images:
     """Sobel's derivative of each image along one axis, smoothed along the other."""
-    return ndimage.correlate1d(ndimage.correlate1d(images, _SLOPE, along, mode="nearest"), _SMOOTH, beside,
+    return ndimage.correlate1d(ndimage.correlate1d(images, _SLOPE, along, mode="nearest"), _SMOOTH, across,
                                mode="nearest")
 
 

@@ -1,4 +1,4 @@
-"""The published photographs of frost: found, checked, never replaced by anything else."""
+"""The published photographs of frost: looked for, checked, never replaced by anything else."""
 
 import hashlib
 import io

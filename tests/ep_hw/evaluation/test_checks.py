@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from linear import LinearMachine
-from scipy.stats import binom
 
 import simulators
 from ep_hw.analysis.statistics import wilson
@@ -154,9 +153,22 @@ def test_its_accuracy_is_the_worst_case_all_the_same(masked):
         assert adaptive["zero_gradient"] == pytest.approx(1)
 
 
+class NoiseMachine(LinearMachine):
+    """Logits that are noise, whatever the image; it draws its own, as hardware does, the same in every test run."""
+
+    has_feedback = False
+
+    def __init__(self):
+        super().__init__(torch.zeros(10, 36), torch.zeros(10), SHAPE, sigma=1.0)
+        self.source = torch.Generator().manual_seed(0)
+
+    def relax(self, images, steps=None, nudge=None, generator=None, **settings):
+        return super().relax(images, steps, nudge, self.source, **settings)
+
+
 @dataclass(frozen=True)
 class NoiseProgram:
-    """Logits that are noise, whatever the image."""
+    """The program of a `NoiseMachine`."""
 
     target: ReferenceTarget = ReferenceTarget("reference")  # noqa: RUF009 - frozen
 
@@ -167,21 +179,15 @@ class NoiseProgram:
         return [None]
 
 
-class NoiseMachine(LinearMachine):
-    has_feedback = False
-
-
-simulators.register_machine(NoiseProgram, lambda program, chip_seed, device: NoiseMachine(
-    torch.zeros(10, 36), torch.zeros(10), SHAPE, sigma=1.0))
+simulators.register_machine(NoiseProgram, lambda program, chip_seed, device: NoiseMachine())
 
 
 def test_a_classifier_of_pure_noise_never_counts_as_robust(tmp_path):
     """An attack cannot hurt it: its accuracy is chance before and after, and an unbounded attack shows it."""
     summary, flags = flags_of({"reference": module(honest()), "loihi": NoiseProgram()}, tmp_path, ("pgd_l2@0.6",))
     mine = [row for row in summary if row["machine"] == "loihi"]
-    chances = [binom.sf(round(row["accuracy"] * row["n"]) - 1, row["n"], 0.1) for row in mine]
-    assert min(chances) > 1e-3   # every new key draws anew: one interval in forty misses chance
-    assert all(row["accuracy"] < 0.3 for row in mine)
+    assert len(mine) == 2
+    assert all(row["ci_low"] < 0.1 and row["accuracy"] < 0.3 for row in mine)
     assert all(abs(row["read_accuracy"] - 0.1) < 0.1 for row in mine)
     assert any(flag.machine == "loihi" and "without any bound" in flag.finding for flag in flags)
 

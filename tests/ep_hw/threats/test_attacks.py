@@ -28,7 +28,7 @@ from ep_hw.threats.attacks import (
     possible_gradients,
     read,
 )
-from ep_hw.threats.attacks.auto import AutoAttack, Member
+from ep_hw.threats.attacks.auto import AutoAttack, LibraryAttack
 from ep_hw.threats.attacks.carlini_wagner import Adam
 from ep_hw.threats.attacks.deepfool import DeepFoolAttack
 from ep_hw.threats.attacks.gradients import loss_of
@@ -150,7 +150,7 @@ def test_a_masked_gradient_is_counted():
     machine = linear(classes=2)
     machine.weight = machine.weight * 1e6
     labels = machine.relax(images).prediction
-    for attempt in (PGD("l2", 0.01, Unrolled(5), iterations=7), Member("apgd-ce", "l2", 0.01, 5, 7)):
+    for attempt in (PGD("l2", 0.01, Unrolled(5), iterations=7), LibraryAttack("apgd-ce", "l2", 0.01, 5, 7)):
         assert torch.allclose(attempt.run(machine, images, labels, seeded()).zeros, torch.ones(4))
         other = linear(classes=2)
         assert attempt.run(other, images, other.relax(images).prediction, seeded()).zeros.max() == 0
@@ -279,7 +279,7 @@ def test_auto_pgd_joins_where_images_stay_in_the_box():
     machine = linear(classes=10)
     asked = SETTINGS.model_copy(update={"gradients": ("bptt@5", "apgd@7")})
     clipped, free = (attempts(machine, Threat(kind, 0.3), asked) for kind in ("pgd_l2", "pgd_unclipped_l2"))
-    assert clipped[1] == Member("apgd-ce", "l2", 0.3, 7, 2 * SETTINGS.iterations)
+    assert clipped[1] == LibraryAttack("apgd-ce", "l2", 0.3, 7, 2 * SETTINGS.iterations)
     assert [str(attempt) for attempt in free] == ["bptt@5", "apgd@7"]
     assert [str(attempt) for attempt in attempts(machine, Threat("cw_l2", 1.0), asked)] == ["cw:bptt@5:margin"]
 
