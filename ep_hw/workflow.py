@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ep_hw.analysis.rows import SummaryRow
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.checks import Flag, Verdict, verdicts
@@ -143,7 +144,7 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
 
 @threads(1)
 def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequence[tuple[Member, Plan]] = (),
-        question: Question | None = None) -> tuple[list[dict], list[Flag]]:
+        question: Question | None = None) -> tuple[list[SummaryRow], list[Flag]]:
     """Evaluate a plan into `out`, check it and write its report: summary rows, failed checks.
 
     Args:

@@ -212,7 +212,7 @@ def chips_of(plan: Plan, name: str) -> list[int | None]:
     return plan.programs[name].chip_seeds(plan.asked.chips)
 
 
-Outcome = tuple[list[dict], list[Cell]]   # rows of the summary, as in summary.json, and the cells
+Outcome = tuple[list[SummaryRow], list[Cell]]   # rows of the summary, as in summary.json, and the cells
 
 
 def evaluate(plan: Plan, folder: str | Path) -> Outcome:
@@ -293,7 +293,7 @@ def summarise(table: pa.Table, cells: list[Cell]) -> list[SummaryRow]:
     return [_row(table.filter(keys == key), shards[key]) for key in dict.fromkeys(keys.tolist())]
 
 
-def _met(circuits: list[dict], name: str) -> float | None:
+def _circuit_share(circuits: list[dict], name: str) -> float | None:
     """What circuits met, as a share of all; None where there is no such thing."""
     events, of = (sum(one.get(name, (0, 0))[i] for one in circuits) for i in range(2))
     return events / of if of else None
@@ -317,7 +317,7 @@ def _row(rows: pa.Table, shards: list[Cell]) -> SummaryRow:
         others_only=_others_only(rows), others=_others(rows, shards[0]),
         black_box_only=_share(rows["broken_by"], BLACK_BOX) if max(rows["queries"].to_pylist()) else None,
         unconverged=float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
-        saturation=_met(circuits, "saturation"), winner_flips=_met(circuits, "winner_flips"),
+        saturation=_circuit_share(circuits, "saturation"), winner_flips=_circuit_share(circuits, "winner_flips"),
         asymmetry=circuits[0].get("asymmetry"), seconds=round(sum(shard.seconds() for shard in shards), 3), key=c.key)
 
 

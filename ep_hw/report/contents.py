@@ -13,7 +13,7 @@ from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.worst import Met, WorstCase, worst_cases
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.checks import Verdict
-from ep_hw.evaluation.plan import Plan
+from ep_hw.evaluation.plan import Outcome, Plan
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.networks.family import EP, KINDS
@@ -29,7 +29,6 @@ from simulators.module import ModuleProgram
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
 GALLERY_ITEMS = 2  # a machine and attack
-Outcome = tuple[list[SummaryRow], list[Cell]]   # of an evaluation: summary rows, cells
 
 
 def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[Cell], checks: list[Verdict], *,

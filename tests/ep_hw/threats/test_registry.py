@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ep_hw.analysis.comparison import Run, over_runs
-from ep_hw.evaluation.suites import SUITES
+from ep_hw.analysis.corruption import corruption_rows, means
+from ep_hw.analysis.points import pool
 from ep_hw.threats import registry
 from ep_hw.threats.attacks.square import SquareAttack
 from ep_hw.threats.corruptions import ALL
@@ -21,12 +22,8 @@ from pathlib import Path
 
 import torch
 
-from ep_hw import workflow
-from ep_hw.data.splits import Split
-from ep_hw.evaluation.plan import Plan
 from ep_hw.threats import Attack, parse_threat, register_attack, register_corruption
 from ep_hw.threats.attacks import Attempt, Candidate
-from simulators.module import Interface, ModuleProgram
 
 
 @dataclass(frozen=True)
@@ -58,15 +55,25 @@ def dim(x, factor, rng):
 
 
 if __name__ == "__main__":
+    from ep_hw import workflow
+    from ep_hw.data.splits import Split
+    from ep_hw.evaluation.execution import Run
+    from ep_hw.evaluation.plan import Asked, Plan
+    from ep_hw.evaluation.suites import SUITES
+    from simulators.module import Interface, ModuleProgram
+
+    members = {threat.corruption for suite in SUITES.values() for threat in suite.threats if threat.is_corruption}
+    Path("corruptions.txt").write_text(" ".join(sorted(members)))
     torch.manual_seed(0)
     images, interface = torch.rand(6, 1, 4, 4), Interface((1, 4, 4), 10)
     programs = {name: ModuleProgram(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 10)), interface)
                 for name in ("reference", "other")}
     labels = programs["reference"].module(images).argmax(1)
     threats = tuple(map(parse_threat, ("brighter_linf@0.5", "dim@4")))
-    plan = Plan("linear", Split("random", images, labels, torch.arange(6)), programs,
-                (*threats, replace(threats[0], source="other")), tuple(programs))
-    workflow.run(plan, Path("run"), command="mine", title="mine", jobs=2)
+    asked = Asked(machines=tuple(programs), threats=(*threats, replace(threats[0], source="other")))
+    plan = Plan(model="linear", images=Split("random", images, labels, torch.arange(6)), programs=programs, asked=asked,
+                run=Run(jobs=2))
+    workflow.run(plan, Path("run"), command="mine", title="mine")
 '''
 
 
@@ -110,9 +117,14 @@ def test_runs_with_threats_that_are_not_registered_here_can_be_compared(folder):
         _ = Threat("brighter_linf", 0.5).definition
 
 
+def test_a_new_corruption_joins_no_suite(folder):
+    """Though it was registered before the suites were imported."""
+    assert (folder / "corruptions.txt").read_text() == " ".join(sorted(ALL))
+
+
 @pytest.fixture
 def dim(monkeypatch):
-    """A registered corruption, gone again in the end."""
+    """A corruption that is registered for one test."""
     monkeypatch.setitem(registry.CORRUPTIONS, "dim", None)   # puts back what there was
     del registry.CORRUPTIONS["dim"]
 
@@ -121,10 +133,20 @@ def dim(monkeypatch):
         return factor * x
 
 
-def test_a_new_corruption_joins_no_suite_and_no_mean(dim):
+def test_a_new_corruption_joins_no_mean(dim):
     assert parse_threat("dim@3").code == ("dim", 7)
-    assert "dim" not in ALL
-    assert not any(threat.corruption == "dim" for suite in SUITES.values() for threat in suite.threats)
+    rows = [{"machine": "reference", "threat": Threat(name, float(severity)), "chip_seed": None, "n": 10,
+             "accuracy": 0.1 if name == "dim" else 0.5, "agreement": 1.0, "flips_to_wrong": 0, "flips_to_right": 0}
+            for name in ("dim", *ALL) for severity in range(1, 6)]
+    points = pool(rows)
+    assert means(points, "reference", "reference") == {
+        "mean of the 15": 0.5, "mean of all 19": 0.5, "mCE against reference": 1.0}
+    assert [row.name for row in corruption_rows(points)] == [*ALL, "dim"]
+
+
+def test_the_same_definition_may_be_registered_again():
+    known = registry.ATTACKS["square_l2"]
+    assert registry.register_attack(SquareAttack("square_l2", "l2")) == known
 
 
 @pytest.mark.parametrize("name", ["pgd_l2", "clean", "fog", "a:b", "a@b", "a/b", ""])
