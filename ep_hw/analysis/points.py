@@ -34,7 +34,8 @@ class Point:
             since equal chips say nothing about other images; clipped to [0, 1].
         chips: (chip seed, accuracy) pairs, sorted; empty for a machine without chips.
         agreement: fraction of images on which it predicts what the reference predicts; mean over chips.
-        to_wrong, to_right: images the reference gets right and it wrong, and the reverse; mean over chips.
+        to_wrong: images that the reference gets right and it wrong; mean over chips.
+        to_right: the reverse.
     """
 
     machine: str

@@ -71,7 +71,8 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval
     """Mean of the first minus that of the second over seeds that do not pair up, `analysis.statistics (9)`.
 
     Args:
-        first, second: (k1,), (k2,), two or more each, one number a seed.
+        first: (k1,), two or more, one number a seed.
+        second: (k2,), likewise.
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
     errors = [values.var(ddof=1) / len(values) for values in (first, second)]
@@ -98,7 +99,8 @@ def mcnemar(first_only: int, second_only: int) -> float:
     """Two-sided p of the exact McNemar test, `analysis.statistics (3)`: could both classifiers be equally accurate?
 
     Args:
-        first_only, second_only: images that one classifier gets right and the other wrong.
+        first_only: images that the first classifier gets right and the second wrong.
+        second_only: the reverse.
 
     Returns:
         p in (0, 1]; 1 where the two never disagree.
@@ -111,8 +113,10 @@ def paired_interval(first_only: float, second_only: float, n: int, level: float 
     """Accuracy of the second classifier minus the first's on the same n images, `analysis.statistics (4)`.
 
     Args:
-        first_only, second_only: b and c. Where only b + c <= S is known, (S - d n)/2 and (S + d n)/2 for an observed
-            difference d give an interval that is too wide, never too narrow.
+        first_only: b. Where only b + c <= S is known, b = (S - d n)/2 and c = (S + d n)/2 for an observed difference
+            d give an interval that is too wide, never too narrow.
+        second_only: c.
+        n: images.
 
     Returns:
         An interval within [-1, 1] that has width even for b = c = 0.
@@ -156,7 +160,8 @@ def paired_bootstrap(first: ArrayLike, second: ArrayLike, rng: np.random.Generat
     grow with n.
 
     Args:
-        first, second: (n,), correctness of each image (booleans, or means over chips in [0, 1]).
+        first: (n,), correctness of each image (booleans, or means over chips in [0, 1]).
+        second: (n,), likewise of the other classifier.
         rng: numpy generator; the same state gives the same interval.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)

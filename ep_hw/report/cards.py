@@ -16,7 +16,12 @@ def card(plan: Plan, machine: str, summary: Sequence[SummaryRow], worst: Sequenc
     """The card of one machine of a plan.
 
     Args:
-        summary, worst, checks: of all machines.
+        plan: of the evaluation.
+        machine: one of its machines.
+        summary: of all machines.
+        worst: of all machines.
+        checks: of all machines.
+        versions: of every package that decided a number.
     """
     points = pool(summary)
     own = {key: point for key, point in points.items() if key[0] == machine}

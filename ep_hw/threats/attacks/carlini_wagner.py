@@ -2,14 +2,17 @@
 
     minimise |x' - x|^2 + c max(-m(x'), 0),    m = max_{j != y} z_j - z_y,    x' = (1 + tanh(w) / (1 - e)) / 2   (12)
 
-by Adam in w, cut off at [0, 1], its rate along half a cosine to zero: wide steps first, then ever finer ones. Without
-e, black and white pixels would stand where tanh is flat, and stay. A step that wins lies beyond the boundary, so the
-nearest winner is drawn back to it by halving the way to its image. It counts if it is worth its price, at most what
-the image itself costs: |x' - x|^2 <= c max(-m(x), 0). So c bounds this attack as eps bounds others; else its wide
-steps would win at any price. On a linear model of slope s and distance r to its boundary the minimum lies at
-min(c s / 2, r): the attack wins if c s / 2 reaches r, and never while c s falls short of it, so at a fixed c steep
-logits lose. On noisy machines m is what is left of it beyond the noise: less twice its standard deviation over reads of
-the image. With a search, c is c's first value, raised tenfold until it wins and then halved in between.
+by Adam in w. Images are clipped to [0, 1]; e > 0 keeps black and white pixels away from the flat ends of tanh, where
+their gradient would be zero. Adam's rate falls along half a cosine to zero: wide steps first, then ever finer ones.
+
+A step that wins ends beyond the decision boundary, so the nearest winner is pulled back to the boundary by repeatedly
+halving the way to its image. A winner is accepted only where its distance costs no more than (12) does at the image
+itself: |x' - x|^2 <= c max(-m(x), 0). This makes c a bound, as eps is for other attacks; without it the wide first
+steps would win at every c. On a linear model of slope s, at distance r from its boundary, the minimum of (12) lies at
+min(c s / 2, r): the attack wins where c s / 2 >= r, and never where c s < r. At a fixed c, steep logits are broken.
+
+On noisy machines m is reduced by twice its standard deviation over reads of the image. With several searches c is the
+first value tried: it is raised tenfold until the attack wins, and then bisected.
 """
 
 import math
@@ -19,7 +22,7 @@ import torch
 from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate, read, surely_wrong
-from ep_hw.threats.attacks.gradients import Adaptive, Gradient, loss_of
+from ep_hw.threats.attacks.gradients import AutoPGD, Gradient, loss_of
 from ep_hw.threats.attacks.settings import AttackSettings, possible_gradients
 from ep_hw.threats.definitions import PRICE, Attack
 from ep_hw.threats.registry import register_attack
@@ -146,7 +149,7 @@ class CarliniWagnerAttack(Attack):
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)
-        plain = [g for g in gradients if not isinstance(g, Adaptive)] or gradients
+        plain = [g for g in gradients if not isinstance(g, AutoPGD)] or gradients
         return [CarliniWagner(strength, g.with_loss("margin"), 5 * settings.iterations, settings.searches,
                               eot=settings.draws(machine), votes=settings.votes) for g in plain]
 

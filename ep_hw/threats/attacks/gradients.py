@@ -13,7 +13,7 @@ Nudged:    the EP-type gradient, measured on the machine from states alone; exac
     dL/dx = -F_1(s_1(+beta) - s_1(-beta)) / (2 beta scale)                                      (9)
 
            with F_1 the first layer's feedback at the image's own winners.
-Adaptive:  the gradient of Unrolled, climbed by Auto-PGD, whose step shrinks where the loss no longer rises.
+AutoPGD:   the gradient of Unrolled, climbed by Auto-PGD, whose step shrinks where the loss no longer rises.
 The fixed point's own gradient is the weaker attack (Yang et al. 2022), so no one of them is ever used alone.
 """
 
@@ -119,7 +119,7 @@ class Unrolled(Gradient):
 
 
 @dataclass(frozen=True)
-class Adaptive(Unrolled):
+class AutoPGD(Unrolled):
     """The same gradient of the cross-entropy, for an attack that chooses its own steps (threats.attacks.auto)."""
 
     def __str__(self):
@@ -259,10 +259,10 @@ def _adjoint(text: str, loss: str) -> Adjoint:
     return Adjoint(_count(iterations), loss, _count(steps) if x else None)
 
 
-def _adaptive(text: str, loss: str) -> Adaptive:
+def _adaptive(text: str, loss: str) -> AutoPGD:
     if loss != LOSSES[0]:
         raise ValueError(loss)
-    return Adaptive(None if text == OWN else _count(text))
+    return AutoPGD(None if text == OWN else _count(text))
 
 
 def _unrolled(text: str, loss: str) -> Unrolled:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
 from ep_hw.threats.attacks.auto import LibraryAttack
-from ep_hw.threats.attacks.gradients import Adaptive, Gradient, loss_of
+from ep_hw.threats.attacks.gradients import AutoPGD, Gradient, loss_of
 from ep_hw.threats.attacks.norms import direction, project
 from ep_hw.threats.attacks.settings import AttackSettings, possible_gradients
 from ep_hw.threats.definitions import Attack
@@ -94,7 +94,7 @@ class PGDAttack(Attack):
                 for gradient in possible_gradients(machine, settings)]
 
     def _with(self, gradient: Gradient, eps: float, settings: AttackSettings, eot: int) -> Attempt:
-        if isinstance(gradient, Adaptive) and self.clips:
+        if isinstance(gradient, AutoPGD) and self.clips:
             return LibraryAttack("apgd-ce", self.norm, eps, gradient.steps, 2 * settings.iterations, eot)
         return PGD(self.norm, eps, gradient, settings.iterations, eot, settings.restarts, self.clips)
 

@@ -10,9 +10,10 @@ gives up its part of the perturbation delta to a window w1 of the same size, whi
 
 with eta two piles of squares of opposite sign.
 
-Squares are drawn for the whole batch, fallen images too: what an image meets does not hang on the fate of others.
-Read noise flatters an incumbent that won by a lucky answer. On noisy machines it is therefore asked again with every
-challenger, answers are means over several reads, and an image counts as broken only where a second answer agrees.
+Squares are drawn for the whole batch, also for images that are broken already: so the squares that an image meets do
+not depend on the other images. On a noisy machine an incumbent may have won by a lucky answer. There it is asked again
+with every challenger, answers are means over several reads, and an image counts as broken only where a second answer
+agrees.
 
 Source: Andriushchenko et al. 2020; the repeated questions are ours.
 """
