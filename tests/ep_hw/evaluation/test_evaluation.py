@@ -357,7 +357,7 @@ def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_pa
     assert rows["digits-bp-s11", "clean"]["accuracy"] == float(right.float().mean())
     assert (plan.asked.machines, plan.asked.baseline) == (("reference",), "digits-bp-s11")
     same = workflow.plan_evaluation("digits", ["loihi"], threats, baseline="loihi[weight_bits=8]", **ask)
-    assert (same.baseline, "digits-bp-s11" in same.programs) == ("loihi", False)
+    assert (same.asked.baseline, "digits-bp-s11" in same.programs) == ("loihi", False)
     with pytest.raises(Refusal, match="allowed: reference, loihi;"):
         workflow.plan_evaluation("digits", ["loihi"], threats, baseline="crossbar:pcm", **ask)
 
@@ -393,7 +393,7 @@ def test_a_module_that_cannot_meet_the_plan_is_refused_before_any_work(model):
     ask = {"images": 4, "settings": FAST}
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10), Detach())
     black = workflow.plan_evaluation(model, ["reference"], [parse_threat("square_l2@0.1")], **ask)
-    assert "mine" in workflow.with_module(black, "mine", module).machines
+    assert "mine" in workflow.with_module(black, "mine", module).asked.machines
     white = workflow.plan_evaluation(model, ["reference"], [parse_threat("pgd_l2@0.1")], **ask)
     with pytest.raises(Refusal, match=r"mine: the module carries no gradient.*pgd_l2@0.1"):
         workflow.with_module(white, "mine", module)
