@@ -25,8 +25,8 @@ def batch(images=3, seed=0) -> dict:
             "filenames": [f"leptodactylus_s_{n:06d}.png" for n in range(images)]}
 
 
-def same(found, wanted: dict) -> bool:
-    pixels, labels = found
+def same(read, wanted: dict) -> bool:
+    pixels, labels = read
     return (np.array_equal(pixels, wanted["data"]) and pixels.dtype == np.uint8 and labels.dtype == np.int64
             and labels.tolist() == wanted["labels"])
 

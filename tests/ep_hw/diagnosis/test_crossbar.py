@@ -28,7 +28,7 @@ def images():
     return random_images(6)
 
 
-def told(graph, images, program, opener=None, chip=0):
+def explained(graph, images, program, opener=None, chip=0):
     return explain(graph, mapping.compile(graph, "reference"), program, images, steps=4, opener=opener, chip=chip)
 
 
@@ -38,9 +38,9 @@ def told(graph, images, program, opener=None, chip=0):
     "crossbar:pcm[encoding=offset,levels=9,stuck_on=0.02]", "crossbar:pcm[wire_ohm=1,scaling=column]",
     "crossbar:hermes_2", "crossbar:reram_cmo[age=1s,stuck_on=0.05,stuck_off=0.1]"])
 def test_an_honest_chip_is_not_accused(graph, images, target):
-    found = told(graph, images, mapping.compile(graph, target), chip=1)
-    assert not found.faults, found.sentence()
-    assert {f.rung for f in found.findings} == {c.after for c in found.contributions}
+    explanation = explained(graph, images, mapping.compile(graph, target), chip=1)
+    assert not explanation.faults, explanation.sentence()
+    assert {f.rung for f in explanation.findings} == {c.after for c in explanation.contributions}
 
 
 def with_layer(program, n, change):
@@ -77,9 +77,9 @@ CELLS = {
 @pytest.mark.parametrize("name", CELLS)
 def test_wrong_cells_are_named(graph, images, name):
     target, change, sentence = CELLS[name]
-    found = told(graph, images, with_cells(mapping.compile(graph, target), 1, change))
-    assert found.faults[0].sentence().startswith("conv2 of crossbar:")
-    assert sentence in found.faults[0].sentence()
+    explanation = explained(graph, images, with_cells(mapping.compile(graph, target), 1, change))
+    assert explanation.faults[0].sentence().startswith("conv2 of crossbar:")
+    assert sentence in explanation.faults[0].sentence()
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def on(target, **factors):
     ({"reading": 2.0}, r"conv1 of crossbar:pcm/read: its read noise is (1\.[89]|2\.[012])\d times"),
 ], ids=["noisy programming", "no programming noise", "strong drift", "noisy reads"])
 def test_a_device_that_is_not_the_presets_is_named(graph, images, factors, sentence):
-    found = told(graph, images, mapping.compile(graph, "crossbar:pcm"), on("crossbar:pcm", **factors))
-    assert re.match(sentence, found.faults[0].sentence())
+    explanation = explained(graph, images, mapping.compile(graph, "crossbar:pcm"), on("crossbar:pcm", **factors))
+    assert re.match(sentence, explanation.faults[0].sentence())
 
 
 def with_conductance(array, g_us):
@@ -147,29 +147,29 @@ def altered(kind, change):
 
 def test_drift_that_nothing_compensates_is_named(graph, images):
     opener = altered("aged", lambda array: replace(array, compensation=1.0))
-    found = told(graph, images, mapping.compile(graph, "crossbar:pcm/aged"), opener)
+    explanation = explained(graph, images, mapping.compile(graph, "crossbar:pcm/aged"), opener)
     named = "conv1 of crossbar:pcm/aged: its drift is not compensated: its weights have 0.7"
-    assert found.faults[0].sentence().startswith(named)
+    assert explanation.faults[0].sentence().startswith(named)
     twice = altered("aged", lambda array: replace(array, compensation=array.compensation**2))
-    found = told(graph, images, mapping.compile(graph, "crossbar:pcm/aged"), twice)
-    assert "its drift is compensated twice" in found.faults[0].sentence()
+    explanation = explained(graph, images, mapping.compile(graph, "crossbar:pcm/aged"), twice)
+    assert "its drift is compensated twice" in explanation.faults[0].sentence()
 
 
 def test_cells_that_change_between_rungs_are_named(graph, images):
     opener = altered("/read", lambda array: with_conductance(array, array.conductance_us * 1.01))
-    found = told(graph, images, mapping.compile(graph, "crossbar:pcm/read"), opener)
+    explanation = explained(graph, images, mapping.compile(graph, "crossbar:pcm/read"), opener)
     named = "conv1 of crossbar:pcm/read: its frozen cells are not those of the rung below"
-    assert found.faults[0].sentence() == named
+    assert explanation.faults[0].sentence() == named
 
 
 def test_a_range_that_saturates_is_named(graph, images):
     program = compile_crossbar(graph, mapping.parse("crossbar:pcm"))
     narrow = with_layer(program, 1, lambda layer: replace(layer, spans=(
         replace(layer.spans[0], adc=layer.spans[0].adc / 50), layer.spans[1])))
-    found = told(graph, images, narrow)
-    assert found.faults[0].sentence() == ("conv2 of crossbar:pcm: its converters' range (forward) is 0.02 times what "
-                                          "calibration images need")
-    assert any("its ADCs (forward) clip" in f.fault for f in found.faults)
+    explanation = explained(graph, images, narrow)
+    assert explanation.faults[0].sentence() == ("conv2 of crossbar:pcm: its converters' range (forward) is 0.02 times "
+                                                "what calibration images need")
+    assert any("its ADCs (forward) clip" in f.fault for f in explanation.faults)
 
 
 def test_a_lost_bias_of_the_digital_side_is_named(images):
@@ -183,19 +183,19 @@ def test_a_lost_bias_of_the_digital_side_is_named(images):
             machine.substrate.projections[1].bias = machine.substrate.projections[1].bias * 0
         return machine
 
-    found = told(graph, images, mapping.compile(graph, "crossbar:ideal"), opener)
-    assert "its biases are the program's, lost (all zero) (in conv2" in found.faults[0].sentence()
+    explanation = explained(graph, images, mapping.compile(graph, "crossbar:ideal"), opener)
+    assert "its biases are the program's, lost (all zero) (in conv2" in explanation.faults[0].sentence()
 
 
 def test_stuck_cells_are_a_cause_of_their_own_and_not_programming_noise(graph, images):
     """1 % of the devices stuck off drive the machines farther apart than a programming error of 2 % does."""
     program = mapping.compile(graph, "crossbar:generic[proportional=0.02,stuck_off=0.01]")
-    found = told(graph, images, program)
-    causes = {c.cause: c for c in found.contributions}
+    explanation = explained(graph, images, program)
+    causes = {c.cause: c for c in explanation.contributions}
     assert list(causes) == ["mapping to tiles", "stuck cells", "programming noise", "DAC and ADC"]
     assert causes["stuck cells"].after == "crossbar:generic/stuck[stuck_off=0.01,proportional=0.02]"
     assert causes["stuck cells"].gaps[1] > causes["programming noise"].gaps[1]
-    assert not found.faults
+    assert not explanation.faults
 
 
 @pytest.mark.parametrize(("change", "sentence"), [
@@ -203,15 +203,15 @@ def test_stuck_cells_are_a_cause_of_their_own_and_not_programming_noise(graph, i
      r"conv1 of crossbar:pcm/stuck\[stuck_on=0\.05\]: 2\d\.\d% of its cells are stuck on"),
     (lambda g_us: g_us * 0.99, r"conv1 of crossbar:pcm/stuck\[stuck_on=0\.05\]: cells that are not stuck are not"),
 ], ids=["too many", "others moved"])
-def test_cells_that_are_not_stuck_as_told_are_named(graph, images, change, sentence):
+def test_cells_that_are_not_stuck_as_asked_are_named(graph, images, change, sentence):
     opener = altered("/stuck", lambda array: with_conductance(array, change(array.conductance_us)))
-    found = told(graph, images, mapping.compile(graph, "crossbar:pcm/programmed[stuck_on=0.05]"), opener)
-    assert re.match(sentence, found.faults[0].sentence())
+    explanation = explained(graph, images, mapping.compile(graph, "crossbar:pcm/programmed[stuck_on=0.05]"), opener)
+    assert re.match(sentence, explanation.faults[0].sentence())
 
 
 def test_programming_noise_is_judged_beside_stuck_cells(graph, images):
     """Stuck cells are far from their targets, and yet no excuse for twice the programming error."""
     program = mapping.compile(graph, "crossbar:pcm[stuck_on=0.05]")
-    found = told(graph, images, program, on("crossbar:pcm", programming=2.0))
-    assert "/programmed" in found.faults[0].rung
-    assert re.search(r"programming errors are (1\.[89]|2\.[012])", found.faults[0].fault)
+    explanation = explained(graph, images, program, on("crossbar:pcm", programming=2.0))
+    assert "/programmed" in explanation.faults[0].rung
+    assert re.search(r"programming errors are (1\.[89]|2\.[012])", explanation.faults[0].fault)

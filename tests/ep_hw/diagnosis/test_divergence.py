@@ -22,23 +22,23 @@ def machine(dtype=torch.float64, slope=0.5):
 
 
 def test_equal_machines_never_diverge():
-    found = compare(machine(), machine(), random_images(4, dtype=torch.float64), 12)
-    assert found.place is None
-    assert found.gaps.shape == (12, 2)
-    assert found.gaps.max() == 0
-    assert found.disagreements == found.logits_rmse == 0
-    assert "agree" in found.sentence()
+    divergence = compare(machine(), machine(), random_images(4, dtype=torch.float64), 12)
+    assert divergence.place is None
+    assert divergence.gaps.shape == (12, 2)
+    assert divergence.gaps.max() == 0
+    assert divergence.disagreements == divergence.logits_rmse == 0
+    assert "agree" in divergence.sentence()
 
 
 def test_a_fault_in_the_second_layer_is_found_when_that_layer_first_moves():
     """Alternating: layer 1 moves at step 1, layer 2 at step 2, and the fault feeds back into layer 1 at step 3."""
     faulty = machine(slope=0.45)
-    found = compare(machine(), faulty, random_images(4, dtype=torch.float64), 12)
-    assert found.place == (2, 1)
-    assert "time step 2 in layer2" in found.sentence()
-    assert (found.gaps[:2, 0] == 0).all()
-    assert found.gaps[2, 0] > 0
-    rows = {row[0]: row[1] for row in found.table().rows}
+    divergence = compare(machine(), faulty, random_images(4, dtype=torch.float64), 12)
+    assert divergence.place == (2, 1)
+    assert "time step 2 in layer2" in divergence.sentence()
+    assert (divergence.gaps[:2, 0] == 0).all()
+    assert divergence.gaps[2, 0] > 0
+    rows = {row[0]: row[1] for row in divergence.table().rows}
     assert rows == {"layer1": 3, "layer2": 2}
 
 

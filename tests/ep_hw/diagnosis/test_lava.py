@@ -34,17 +34,17 @@ TURN = """
     """
 
 
-def told(opener=None):
+def explained(opener=None):
     graph = replace(small_network(3).lower(), activity=None)   # else biases would tell a worker's weights
     return explain(graph, mapping.compile(graph, "loihi"), mapping.compile(graph, "lava"), random_images(4), steps=4,
                    opener=opener)
 
 
 def test_honest_processes_are_not_accused():
-    found = told()
-    assert found.divergence.place is None
-    assert not found.faults
-    assert len(found.findings) == 3
+    explanation = explained()
+    assert explanation.divergence.place is None
+    assert not explanation.faults
+    assert len(explanation.findings) == 3
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_honest_processes_are_not_accused():
 ], ids=["feedback", "turn"])
 def test_a_fault_of_the_processes_is_named(in_lavas_interpreter, code, sentence):
     in_lavas_interpreter(code)
-    assert told().faults[0].sentence() == sentence
+    assert explained().faults[0].sentence() == sentence
 
 
 @pytest.mark.slow
@@ -74,4 +74,4 @@ def test_a_worker_that_runs_another_program_or_schedule_is_named():
             return LavaMachine(mapping.compile(change(program.graph), "lava"), batch=4) if on_lava else (
                 simulators.open(program))
 
-        assert told(opener).faults[0].sentence() == sentence
+        assert explained(opener).faults[0].sentence() == sentence

@@ -36,7 +36,7 @@ def owned(value):
     return np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
 
 
-def told(graph, images, program, opener=None, first="reference"):
+def explained(graph, images, program, opener=None, first="reference"):
     """The explanation of a machine against the reference (or another)."""
     return explain(graph, mapping.compile(graph, first), program, images, steps=6, opener=opener)
 
@@ -54,24 +54,24 @@ HONEST = ("loihi:weights", "loihi:states", "loihi", "loihi[weight_bits=1]", "loi
 @pytest.mark.parametrize("schedule", ["alternating", "synchronous"])
 def test_an_honest_machine_is_not_accused(graph, images, target, schedule):
     graph = replace(graph, schedule=schedule)
-    found = told(graph, images, mapping.compile(graph, target))
-    assert not found.faults
-    assert found.findings
-    assert "FAULT" not in found.sentence()
+    explanation = explained(graph, images, mapping.compile(graph, target))
+    assert not explanation.faults
+    assert explanation.findings
+    assert "FAULT" not in explanation.sentence()
 
 
 def test_an_honest_machine_without_calibration_images_is_not_accused(random_graph):
     graph = random_graph(1)
     images = torch.rand((5, *graph.image_shape), generator=torch.Generator().manual_seed(0))
-    assert not told(graph, images, mapping.compile(graph, "loihi")).faults
+    assert not explained(graph, images, mapping.compile(graph, "loihi")).faults
 
 
 def test_the_digits_model_is_not_accused():
-    found = told(ep_hw.load("digits").lower(), load_data("digits", "test").images[:12],
+    explanation = explained(ep_hw.load("digits").lower(), load_data("digits", "test").images[:12],
                  mapping.compile(ep_hw.load("digits").lower(), "loihi"))
-    assert not found.faults
-    assert "The largest part of the gap in layer1 is 8-bit weights" in found.sentence()
-    assert "diverge at time step 1 in layer1" in found.sentence()
+    assert not explanation.faults
+    assert "The largest part of the gap in layer1 is 8-bit weights" in explanation.sentence()
+    assert "diverge at time step 1 in layer1" in explanation.sentence()
 
 
 PLANTED = {
@@ -103,15 +103,15 @@ def biased(graph):
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_fault_of_the_program_is_named(biased, images, name):
     layer, change, sentence = PLANTED[name]
-    found = told(biased, images, with_layer(mapping.compile(biased, "loihi"), layer, **change))
-    assert sentence in found.faults[0].sentence()
-    assert found.sentence().startswith(f"FAULT: {found.faults[0].sentence()}")
+    explanation = explained(biased, images, with_layer(mapping.compile(biased, "loihi"), layer, **change))
+    assert sentence in explanation.faults[0].sentence()
+    assert explanation.sentence().startswith(f"FAULT: {explanation.faults[0].sentence()}")
 
 
 def test_a_swapped_schedule_is_named(graph, images):
     other = replace(graph, schedule="synchronous")
-    found = told(graph, images, mapping.compile(other, "loihi"))
-    assert found.faults[0].sentence() == ("network of loihi:weights: its schedule is synchronous, "
+    explanation = explained(graph, images, mapping.compile(other, "loihi"))
+    assert explanation.faults[0].sentence() == ("network of loihi:weights: its schedule is synchronous, "
                                           "the network's is alternating")
 
 
@@ -120,13 +120,13 @@ def test_weights_of_another_layer_are_named():
     program = mapping.compile(graph, "loihi:weights")
     swapped = with_layer(program, 0, weight=lambda _: program.layers[1].weight,
                          exponent=lambda _: program.layers[1].exponent)
-    found = told(graph, random_images(4, (4, 8, 8)), swapped)
-    assert found.faults[0].sentence() == "conv1 of loihi:weights: its weights are those of conv2"
+    explanation = explained(graph, random_images(4, (4, 8, 8)), swapped)
+    assert explanation.faults[0].sentence() == "conv1 of loihi:weights: its weights are those of conv2"
 
 
 def test_another_networks_program_is_named(graph, images):
-    found = told(graph, images, mapping.compile(small_network(4).lower(), "loihi:weights"))
-    assert "compiled from another network" in found.faults[0].fault
+    explanation = explained(graph, images, mapping.compile(small_network(4).lower(), "loihi:weights"))
+    assert "compiled from another network" in explanation.faults[0].fault
 
 
 def test_a_machine_that_computes_something_else_is_named(biased, images):
@@ -135,8 +135,8 @@ def test_a_machine_that_computes_something_else_is_named(biased, images):
         faulty = with_layer(program, 1, bias=lambda b: 0 * b) if program.target.name == "loihi" else program
         return simulators.open(faulty)
 
-    found = told(biased, images, mapping.compile(biased, "loihi"), opener)
-    assert "its biases are the program's, lost (all zero) (in conv2, where it runs" in found.faults[0].sentence()
+    explanation = explained(biased, images, mapping.compile(biased, "loihi"), opener)
+    assert "its biases are the program's, lost (all zero) (in conv2, where it runs" in explanation.faults[0].sentence()
 
 
 def planted(program, layer: int, field: str, fault: str, in_program: bool):
@@ -160,15 +160,15 @@ def test_any_fault_in_any_layer_of_any_network_is_named(random_graph, seed, laye
     field, name = fault
     faulty = planted(program, layer, field, name, in_program)
     assume(faulty.digest() != program.digest())   # inputs and outputs of a layer that is not square, for one
-    found = told(graph, images, faulty if in_program else program, in_place_of_lava(faulty))
-    if not in_program and not found.faults:
+    explanation = explained(graph, images, faulty if in_program else program, in_place_of_lava(faulty))
+    if not in_program and not explanation.faults:
         assert compare(simulators.open(mapping.compile(graph, "loihi")), model_of(faulty), images, 20).place is None
         return
-    where, what = found.faults[0].sentence().split(": ", 1)
+    where, what = explanation.faults[0].sentence().split(": ", 1)
     assert where.startswith(f"conv{layer + 1} of ")
     assert ("weights" if field == "weight" else "biases") in what
     if not what.endswith(name):   # another fault may do the very same to these images: states at their rails, for one
         assert not in_program
-        told_of = max((f for f in (WEIGHT_FAULTS if field == "weight" else BIAS_FAULTS) if what.endswith(f)), key=len)
-        same = planted(program, layer, field, told_of, in_program)
+        named = max((f for f in (WEIGHT_FAULTS if field == "weight" else BIAS_FAULTS) if what.endswith(f)), key=len)
+        same = planted(program, layer, field, named, in_program)
         assert compare(model_of(same), model_of(faulty), images, 20).place is None

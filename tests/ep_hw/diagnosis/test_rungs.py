@@ -17,7 +17,7 @@ def flipped(graph):
     return replace(graph, couplings=(first, replace(second, weight=np.ascontiguousarray(second.weight[..., ::-1]))))
 
 
-def told(graph, target, opener):
+def explained(graph, target, opener):
     return explain(graph, mapping.compile(graph, "reference"), mapping.compile(graph, target), random_images(6),
                    steps=6, opener=opener)
 
@@ -27,8 +27,8 @@ def test_a_flipped_kernel_under_rounded_states_is_named(graph):
         wrong = program.target.name == "loihi:states"
         return simulators.open(replace(program, graph=flipped(graph)) if wrong else program)
 
-    found = told(graph, "loihi:states", opener)
-    assert "flipped left to right (in conv2, where it runs" in found.faults[0].sentence()
+    explanation = explained(graph, "loihi:states", opener)
+    assert "flipped left to right (in conv2, where it runs" in explanation.faults[0].sentence()
 
 
 def test_a_flipped_kernel_where_integer_weights_run_is_named(graph):
@@ -39,16 +39,17 @@ def test_a_flipped_kernel_where_integer_weights_run_is_named(graph):
             program = replace(program, layers=(first, wrong))
         return simulators.open(program)
 
-    found = told(graph, "loihi:weights", opener)
-    assert "flipped left to right (in conv2, where it runs" in found.faults[0].sentence()
+    explanation = explained(graph, "loihi:weights", opener)
+    assert "flipped left to right (in conv2, where it runs" in explanation.faults[0].sentence()
 
 
 def test_a_flipped_kernel_in_floats_on_lava_is_named(graph):
     def opener(program):
         return ReferenceMachine(flipped(graph)) if program.target.name == "lava:float" else simulators.open(program)
 
-    found = told(graph, "lava:float", opener)
-    assert found.faults[0].sentence() == "conv2 of lava:float: its weights are the program's, flipped left to right"
+    explanation = explained(graph, "lava:float", opener)
+    fault = explanation.faults[0]
+    assert fault.sentence() == "conv2 of lava:float: its weights are the program's, flipped left to right"
 
 
 def test_a_population_that_holds_back_too_much_is_named(graph):
@@ -57,9 +58,9 @@ def test_a_population_that_holds_back_too_much_is_named(graph):
             program = replace(program, target=replace(program.target, threshold=0.3))
         return simulators.open(program)
 
-    found = told(graph, "loihi[threshold=0.05]", opener)
-    assert "change held back" in found.faults[0].sentence()
-    assert found.faults[0].rung == "loihi[threshold=0.05]"
+    explanation = explained(graph, "loihi[threshold=0.05]", opener)
+    assert "change held back" in explanation.faults[0].sentence()
+    assert explanation.faults[0].rung == "loihi[threshold=0.05]"
 
 
 def test_wires_that_add_current_are_named(graph):
@@ -71,5 +72,5 @@ def test_wires_that_add_current_are_named(graph):
                 projection.forward_array.forward_weight.mul_(3)
         return machine
 
-    found = told(graph, "crossbar:generic/wires", opener)
-    assert "its wires make weights" in found.faults[0].sentence()
+    explanation = explained(graph, "crossbar:generic/wires", opener)
+    assert "its wires make weights" in explanation.faults[0].sentence()

@@ -1,4 +1,4 @@
-"""Feedback limits hold the norm they promise and bring networks to rest; training starts where it is told."""
+"""Feedback limits hold the norm they promise and bring networks to rest; training starts where a recipe says."""
 
 import numpy as np
 import pytest
@@ -34,9 +34,9 @@ def norms(net) -> list[float]:
 @settings(max_examples=15)
 def test_layers_that_feed_back_are_held_at_their_limit_and_the_others_left_alone(seed, limit, paddings):
     net = small_network(seed, gain=4.0, image_shape=(1, 16, 16), channels=(4, 6, 5), paddings=paddings, pools=(2, 2, 1))
-    before, found = [w.clone() for w in net.weights], norms(net)
+    before, first = [w.clone() for w in net.weights], norms(net)
     FeedbackLimit(net, limit)
-    for n, (old, norm) in enumerate(zip(found[1:], norms(net)[1:]), 1):
+    for n, (old, norm) in enumerate(zip(first[1:], norms(net)[1:]), 1):
         assert norm <= 1.03 * limit
         if old < 0.99 * limit:
             assert torch.equal(net.weights[n], before[n])
@@ -48,9 +48,9 @@ def test_layers_that_feed_back_are_held_at_their_limit_and_the_others_left_alone
 
 def test_only_what_is_too_large_is_lowered():
     net = ep_hw.load("digits")
-    before, (_, found, *_) = net.weights[1].clone(), norms(net)
-    FeedbackLimit(net, found / 2)
-    assert norms(net)[1] < 0.52 * found
+    before, (_, norm, *_) = net.weights[1].clone(), norms(net)
+    FeedbackLimit(net, norm / 2)
+    assert norms(net)[1] < 0.52 * norm
     assert (net.weights[1] - before).norm() < 0.8 * (before / 2 - before).norm()
 
 

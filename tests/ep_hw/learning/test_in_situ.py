@@ -31,7 +31,7 @@ IMAGES, LABELS = random_images(12), torch.arange(12) % 10
 NOISY = "crossbar:pcm[age=1d,steps=20]"
 
 
-def draws(seed=0):
+def random_numbers(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
@@ -53,7 +53,7 @@ def test_the_gradient_of_an_ideal_chip_is_the_references(target):
     if target.preset.name == "generic":   # its converters left out
         target = replace(target, name="crossbar:generic/read")
     program = mapping.compile(net.lower(), target)
-    measured = chip_gradient(program, begin(program, 0).chip, IMAGES, LABELS, SHORT, draws())
+    measured = chip_gradient(program, begin(program, 0).chip, IMAGES, LABELS, SHORT, random_numbers())
     assert cosine(measured, expected) >= 0.999
     for pair, wanted in zip(measured, expected):
         assert all(torch.allclose(a, b, atol=1e-4 * b.abs().max().item() + 1e-7) for a, b in zip(pair, wanted))
@@ -64,11 +64,11 @@ def test_an_exact_update_is_a_step_down_the_gradient(target):
     """By a hundredth of each layer's largest weight at most, through column scales and drift compensation."""
     program = small_program(target)
     begun = begin(program, 0)
-    gradient = chip_gradient(program, begun.chip, IMAGES, LABELS, SHORT, draws())
+    gradient = chip_gradient(program, begun.chip, IMAGES, LABELS, SHORT, random_numbers())
     projections = CrossbarMachine(program, chip=begun.chip).projections
     rate = 0.01 * min(old.forward_weight.abs().max().item() / w.abs().max().item()
                       for old, (w, _) in zip(projections, gradient))
-    learned = learn(program, begun, gradient, rate, WRITINGS["exact"], draws())
+    learned = learn(program, begun, gradient, rate, WRITINGS["exact"], random_numbers())
     for layer, old, new, (weight, bias) in zip(program.layers, projections, CrossbarMachine(
             program, chip=learned.chip).projections, gradient):
         inside = torch.tensor(np.abs(layer.stored.g_us).max((0, 1)) < 0.8 * program.target.g_max_us)   # no end is met
@@ -99,12 +99,12 @@ def test_tuning_never_asks_the_network_that_was_compiled():
 
 def test_averaged_pairs_of_a_noisy_chip_point_closer_to_the_quiet_gradient():
     noisy, quiet = (small_program(f"crossbar:pcm/{rung}") for rung in ("read", "aged"))
-    exact = chip_gradient(quiet, begin(quiet, 2).chip, IMAGES, LABELS, SHORT, draws())
+    exact = chip_gradient(quiet, begin(quiet, 2).chip, IMAGES, LABELS, SHORT, random_numbers())
     chip = begin(noisy, 2).chip
 
     def mean_cosine(pairs):
         settings = SHORT.model_copy(update={"pairs": pairs})
-        return np.mean([cosine(chip_gradient(noisy, chip, IMAGES, LABELS, settings, draws(s)), exact)
+        return np.mean([cosine(chip_gradient(noisy, chip, IMAGES, LABELS, settings, random_numbers(s)), exact)
                         for s in range(6)])
 
     assert mean_cosine(1) < mean_cosine(8)
@@ -115,7 +115,7 @@ def test_separate_arrays_learn_with_pulses_of_their_own_and_stuck_cells_stay():
     begun = begin(program, 4)
     gradient = [(torch.full_like(w.forward_weight, -1.0), torch.zeros(len(w.bias))) for w in
                 CrossbarMachine(program, chip=begun.chip).projections]
-    learned = learn(program, begun, gradient, 0.5, WRITINGS["reram"], draws())
+    learned = learn(program, begun, gradient, 0.5, WRITINGS["reram"], random_numbers())
     for layer, old, new, written in zip(program.layers, begun.chip.arrays, learned.chip.arrays, learned.written):
         assert torch.equal(written[0].pulses, written[1].pulses)
         assert not torch.equal(new[0].conductance_us - old[0].conductance_us,
@@ -139,8 +139,8 @@ def test_biases_alone_learn_without_a_pulse():
 def test_read_noise_follows_what_is_written():
     program = small_program(NOISY)
     begun = begin(program, 0)
-    gradient = chip_gradient(program, begun.chip, IMAGES, LABELS, SHORT, draws())
-    learned = learn(program, begun, gradient, 5.0, WRITINGS["pcm"], draws())
+    gradient = chip_gradient(program, begun.chip, IMAGES, LABELS, SHORT, random_numbers())
+    learned = learn(program, begun, gradient, 5.0, WRITINGS["pcm"], random_numbers())
     for (old, _), (new, _) in zip(begun.chip.arrays, learned.chip.arrays):
         moved = old.conductance_us != new.conductance_us
         assert moved.any()
@@ -229,11 +229,11 @@ def test_tuned_chips_come_with_their_program_bit_for_bit(tmp_path):
     assert program.chip_seeds(9) == [5, 2]
     assert str(program.target) == "crossbar:pcm[age=1d,steps=20,tuned=on]"
     for course in courses:
-        kept = simulators.open(program, chip_seed=course.progress.chip.seed).relax(IMAGES, generator=draws())
-        now = CrossbarMachine(task.program, chip=course.progress.chip).relax(IMAGES, generator=draws())
+        kept = simulators.open(program, chip_seed=course.progress.chip.seed).relax(IMAGES, generator=random_numbers())
+        now = CrossbarMachine(task.program, chip=course.progress.chip).relax(IMAGES, generator=random_numbers())
         assert torch.equal(kept.logits, now.logits)
         assert not torch.equal(kept.logits, CrossbarMachine(task.program, course.progress.chip.seed).relax(
-            IMAGES, generator=draws()).logits)
+            IMAGES, generator=random_numbers()).logits)
     with pytest.raises(Refusal, match="not tuned"):
         simulators.open(program, chip_seed=0)
 
@@ -247,23 +247,23 @@ def test_a_tuned_chip_stands_on_the_rungs_of_the_programmed_one(tmp_path):
     ends = [simulators.open(rung.program).relax(IMAGES).logits for rung in rungs[-2:]]
     assert torch.equal(ends[0], simulators.open(task.program).relax(IMAGES).logits)
     assert not torch.equal(*ends)
-    found = explain(program.graph, rungs[0].program, program, IMAGES[:2], steps=4, tolerance=1e-5, chip=0, seed=0)
-    assert found.contributions[-1].cause == "tuning in situ"
-    assert not found.faults
+    explanation = explain(program.graph, rungs[0].program, program, IMAGES[:2], steps=4, tolerance=1e-5, chip=0, seed=0)
+    assert explanation.contributions[-1].cause == "tuning in situ"
+    assert not explanation.faults
 
 
 def test_costs_add_up(tmp_path):
     task = small_task(settings=SHORT.model_copy(update={"rate": 3.0}))
-    found, course = {}, tune_chip(task, 3, tmp_path / "chip")
+    costs_of, course = {}, tune_chip(task, 3, tmp_path / "chip")
     for writing in ("pcm", "linear"):
-        found[writing] = costs(replace(task, writing=WRITINGS[writing]), course)
+        costs_of[writing] = costs(replace(task, writing=WRITINGS[writing]), course)
     pulses = torch.cat([record.pulses.flatten() for arrays in course.progress.written for record in arrays])
-    assert found["pcm"]["pulses"] == pulses.sum() > 0
-    assert found["pcm"]["write_energy_j"] == pytest.approx(pulses.sum().item() * 4.5e-12)
-    assert found["pcm"]["endurance_used"] == pytest.approx(pulses.max().item() / 1e6)
-    assert found["linear"]["write_energy_j"] is None
+    assert costs_of["pcm"]["pulses"] == pulses.sum() > 0
+    assert costs_of["pcm"]["write_energy_j"] == pytest.approx(pulses.sum().item() * 4.5e-12)
+    assert costs_of["pcm"]["endurance_used"] == pytest.approx(pulses.max().item() / 1e6)
+    assert costs_of["linear"]["write_energy_j"] is None
     steps = SHORT.free_steps + 2 * SHORT.nudged_steps
-    share = found["pcm"]["read_energy_j"] / found["pcm"]["image_energy_j"] / (2 * 40)
+    share = costs_of["pcm"]["read_energy_j"] / costs_of["pcm"]["image_energy_j"] / (2 * 40)
     assert share == pytest.approx(steps / 20, rel=0.05)   # reads go with the steps
 
 

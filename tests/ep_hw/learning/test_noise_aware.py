@@ -12,14 +12,14 @@ PLAIN = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), fr
 NOISY = PLAIN.model_copy(update={"weight_noise": 0.05})
 
 
-def draws():
+def random_numbers():
     return torch.Generator().manual_seed(0)
 
 
 def test_each_layer_is_disturbed_by_a_share_of_its_largest_weight_for_one_batch():
     weights = [torch.linspace(-1, 3, 40_000), torch.full((40_000,), 0.2)]
     before = [w.clone() for w in weights]
-    with disturbed(weights, 0.1, draws()):
+    with disturbed(weights, 0.1, random_numbers()):
         errors = [w - kept for w, kept in zip(weights, before)]
     assert all(torch.equal(w, kept) for w, kept in zip(weights, before))
     for error, largest in zip(errors, (3.0, 0.2)):
@@ -27,16 +27,16 @@ def test_each_layer_is_disturbed_by_a_share_of_its_largest_weight_for_one_batch(
     assert abs(torch.corrcoef(torch.stack(errors))[0, 1]) < 5 / 40_000**0.5
 
 
-def test_without_noise_nothing_is_drawn():
-    generator, weights = draws(), [torch.ones(3)]
+def test_without_noise_no_random_number_is_taken():
+    generator, weights = random_numbers(), [torch.ones(3)]
     with disturbed(weights, 0.0, generator):
         assert torch.equal(weights[0], torch.ones(3))
-    assert torch.equal(generator.get_state(), draws().get_state())
+    assert torch.equal(generator.get_state(), random_numbers().get_state())
 
 
 def test_weights_come_back_even_where_a_batch_fails():
     weights = [torch.ones(3)]
-    with pytest.raises(ZeroDivisionError), disturbed(weights, 0.5, draws()):
+    with pytest.raises(ZeroDivisionError), disturbed(weights, 0.5, random_numbers()):
         raise ZeroDivisionError
     assert torch.equal(weights[0], torch.ones(3))
 
@@ -44,9 +44,9 @@ def test_weights_come_back_even_where_a_batch_fails():
 def test_a_learner_takes_the_gradient_of_the_disturbed_weights_and_updates_its_own():
     learners = [learner_of(recipe, small_spec(), 1, "cpu") for recipe in (PLAIN, NOISY)]
     start = [w.clone() for w in learners[0].net.weights]
-    with disturbed(learners[0].net.weights, 0.05, draws()):
+    with disturbed(learners[0].net.weights, 0.05, random_numbers()):
         expected = learners[0]._contrast(random_images(12), torch.arange(12) % 10)
-    learners[1].step(random_images(12), torch.arange(12) % 10, draws())
+    learners[1].step(random_images(12), torch.arange(12) % 10, random_numbers())
     for weight, before, (gradient, _), rate in zip(learners[1].net.weights, start, expected, PLAIN.rates):
         step = gradient + PLAIN.weight_decay * before
         assert torch.allclose(weight, before - rate * step, atol=1e-6)

@@ -196,16 +196,16 @@ def test_a_map_that_says_other_dynamics_shows_in_accuracy(tmp_path):
     """The check cannot see it: the source is given the same slope."""
     export_checkpoint(ep_hw.load("digits"), tmp_path)
     keys = (tmp_path / "digits.toml").read_text()
-    found = {}
+    right = {}
     for slope in ("0.5", "0.1"):
         (tmp_path / "map.toml").write_text(keys.replace("slope = 0.5", f"slope = {slope}"))
         net, difference = import_checkpoint(tmp_path / "digits.pt", str(tmp_path / "map.toml"),
                                             tmp_path / f"n{slope}.safetensors")
         assert net.spec.slope == float(slope)
         assert difference < 1e-12
-        found[slope], n = trial(net)
+        right[slope], n = trial(net)
     assert n == 100
-    assert found["0.1"] < 30 < 95 < found["0.5"]
+    assert right["0.1"] < 30 < 95 < right["0.5"]
     nowhere = net.spec.model_copy(update={"image_shape": (3, 32, 32)})
     stranger = EPNetwork(nowhere, net.weights, net.biases, provenance={"data": {"name": "cifar10"}})
     assert trial(stranger, DataSource(tmp_path)) is None
