@@ -6,7 +6,7 @@
         machine.relax(images)
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = ["EPNetwork", "Refusal", "__version__", "load"]
 
 
