@@ -192,9 +192,9 @@ class Program(ABC, Generic[T]):
         header = {"kind": self.kind, "target": str(self.target), "network": network, "settings": settings}
         return {FILE: seal(FORM, header, {**graph_arrays, **arrays})}
 
-    def chip_seeds(self, count: int) -> list[int] | list[None]:
+    def chip_seeds(self, count: int) -> list[int | None]:
         """The chips that `count` chips are; [None] where there are no chips to tell apart."""
-        return list(range(count)) if self.target.has_chips else [None]
+        return [*range(count)] if self.target.has_chips else [None]
 
     def digest(self) -> str:
         """sha256 over everything that decides what this program computes."""

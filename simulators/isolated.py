@@ -7,6 +7,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}   # environment of every worker
@@ -21,12 +22,12 @@ def command(module: str, *arguments: object) -> list[str]:
     path = [str(folder) for folder in map(Path.absolute, map(Path, sys.path)) if folder.resolve() != Path.cwd()]
     path.append(str(Path(__file__).parents[1]))
     code = f"import sys; sys.path[:] = {path!a}; from {module} import main; main()"
-    flags = subprocess._args_from_interpreter_flags()   # -W, -X and the like
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # -W, -X and the like: no stub
     return [sys.executable, *flags, "-I", "-c", code, *map(str, arguments)]
 
 
 @contextlib.contextmanager
-def interrupts_held():
+def interrupts_held() -> Iterator[None]:
     """Ctrl-C waits until the end; a process started within never hears of it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

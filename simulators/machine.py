@@ -5,14 +5,17 @@ from abc import ABC, abstractmethod
 from copy import copy
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from mapping.errors import Refusal
 from mapping.graph import SCHEDULES, EPGraph
-from simulators.relaxation import Nudge, Relaxed, Residual, Substrate, Trace, relax
+from simulators.relaxation import Nudge, Relaxed, Residual, States, Stop, Substrate, Trace, relax
 
 _ROUNDING = 1e-6   # by which states may leave [0, 1]
+M = TypeVar("M", bound="Machine")
 BOX, ANY = (0.0, 1.0), (float("-inf"), float("inf"))   # values that a machine takes as pixels
 
 
@@ -82,8 +85,9 @@ class Machine(ABC):
     has_feedback: bool = True
 
     @abstractmethod
-    def relax(self, images, steps: int | None = None, nudge: Nudge | None = None, generator=None, *, states=None,
-              schedule: str | None = None, trace: Trace | None = None) -> Equilibrium:
+    def relax(self, images: Tensor, steps: int | None = None, nudge: Nudge | None = None,
+              generator: torch.Generator | None = None, *, states: States | None = None, schedule: str | None = None,
+              trace: Trace | None = None) -> Equilibrium:
         """Relax a batch of images.
 
         Args:
@@ -130,7 +134,7 @@ class Machine(ABC):
     def close(self):  # noqa: B027 - most machines hold nothing
         """Give back whatever the machine holds (processes, shared memory)."""
 
-    def __enter__(self):
+    def __enter__(self: M) -> M:
         return self
 
     def __exit__(self, *exc):
@@ -153,10 +157,12 @@ class InProcessMachine(Machine):
 
     pixels = BOX
 
-    def __init__(self, graph: EPGraph, name: str, substrate: Substrate, *, steps: int, stop=None):
+    def __init__(self, graph: EPGraph, name: str, substrate: Substrate, *, steps: int, stop: Stop | None = None):
         self.graph, self.name, self.substrate, self.steps, self.stop = graph, name, substrate, steps, stop
 
-    def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
+    def relax(self, images: Tensor, steps: int | None = None, nudge: Nudge | None = None,
+              generator: torch.Generator | None = None, *, states: States | None = None, schedule: str | None = None,
+              trace: Trace | None = None) -> Equilibrium:
         """See `Machine.relax`; images of any float type and device are answered on the images' device."""
         check_images(images, self.graph.image_shape, self.pixels)
         check_phase(self.graph, len(images), steps, nudge, states, schedule)
@@ -178,11 +184,11 @@ class InProcessMachine(Machine):
         other.substrate = substrate
         return other
 
-    def held(self, states):
+    def held(self, states: States) -> States:
         """States to start from, in real units, as the machine can hold them."""
         return states
 
-    def _equilibrium(self, end: Relaxed, logits, asked: torch.device) -> Equilibrium:
+    def _equilibrium(self, end: Relaxed, logits: Tensor, asked: torch.device) -> Equilibrium:
         scale = self.substrate.state_scale
         residual = (end.change / scale).to(asked)
         tolerance = self.stop.tolerance if isinstance(self.stop, Residual) else 0.0
@@ -208,9 +214,10 @@ def check_images(images: torch.Tensor, shape: tuple[int, int, int], pixels: tupl
                           allowed="[0, 1]", remedy="normalisation lives in the model: give plain images")
 
 
-def check_phase(graph: EPGraph, batch: int, steps, nudge: Nudge | None, states, schedule):
+def check_phase(graph: EPGraph, batch: int, steps: int | None, nudge: Nudge | None, states: States | None,
+                schedule: str | None):
     """Refuse no time steps, an unknown schedule, and a target or states that are not those of the batch's images."""
-    def refuse(what, got, allowed):
+    def refuse(what: str, got: object, allowed: object):
         raise Refusal(what, where="relaxation", got=got, allowed=allowed, remedy="correct it, or leave it out")
 
     if steps is not None and not (isinstance(steps, Integral) and steps >= 1):

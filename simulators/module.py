@@ -12,12 +12,13 @@ from functools import cached_property
 from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mapping.errors import Refusal
 from mapping.program import Program, Table
 from mapping.targets import ReferenceTarget
 from simulators.machine import ANY, BOX, Cost, Equilibrium, Machine, check_images
+from simulators.relaxation import Nudge, States, Trace
 
 _TRIED = 3        # images
 _ALIKE = 1e-3     # relative difference of answers to one image in batches of different size
@@ -47,6 +48,7 @@ class ModuleMachine(Machine):
             image otherwise when it is asked again among others.
     """
 
+    graph: Interface  # type: ignore[assignment]  # less than a network; who needs more asks `has_feedback` first
     has_feedback = False
     pixels = BOX
 
@@ -55,12 +57,14 @@ class ModuleMachine(Machine):
         if not isinstance(module, nn.Module):
             raise _refusal(name, "no module", type(module).__name__, "wrap it in a torch.nn.Module")
         self.module, self.name, self.device = module.to(device).eval(), name, torch.device(device)
-        self.graph = Interface(tuple(image_shape), classes)
+        self.graph = Interface(image_shape, classes)
         weights = (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
         self.dtype = next((t.dtype for t in weights), torch.float32)
         self.differentiable = self._try()
 
-    def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
+    def relax(self, images: Tensor, steps: int | None = None, nudge: Nudge | None = None,
+              generator: torch.Generator | None = None, *, states: States | None = None, schedule: str | None = None,
+              trace: Trace | None = None) -> Equilibrium:
         """One pass: see `Machine.relax`. `steps` and `schedule` do not matter to what has no time.
 
         Raises:
@@ -78,7 +82,7 @@ class ModuleMachine(Machine):
         logits = logits.to(images.device, torch.promote_types(images.dtype, torch.float32))
         return Equilibrium((), logits, settled, settled == 0, settled.long() + 1)
 
-    def _answer(self, images) -> torch.Tensor:
+    def _answer(self, images: Tensor) -> torch.Tensor:
         """The module's logits for images in its own type, once they are what logits must be."""
         try:
             logits = self.module(images)
@@ -110,7 +114,7 @@ class ModuleMachine(Machine):
                            "leave randomness and statistics of the batch out of evaluation mode")
         return self._carries_gradients(kept.requires_grad_())
 
-    def _carries_gradients(self, images) -> bool:
+    def _carries_gradients(self, images: Tensor) -> bool:
         try:
             with torch.enable_grad():
                 back = torch.autograd.grad(self._answer(images).sum(), images)[0]
@@ -119,18 +123,18 @@ class ModuleMachine(Machine):
         return bool(back.isfinite().all())
 
     @property
-    def unclipped(self):
+    def unclipped(self) -> Machine:
         """See `Machine.unclipped`."""
         free = copy(self)
         free.pixels = ANY
         return free
 
-    def cost(self):
+    def cost(self) -> Cost:
         return Cost(float(_operations(self)), None, None,
                     "multiply-accumulates of the convolutions and dense layers for one image")
 
 
-def _refusal(name: str, what: str, got, remedy: str) -> Refusal:
+def _refusal(name: str, what: str, got: object, remedy: str) -> Refusal:
     return Refusal(what, where=name, got=got, allowed="a torch.nn.Module from images (B, C, H, W) in [0, 1] to finite "
                    "logits (B, classes), each image for itself", remedy=remedy)
 
@@ -162,7 +166,7 @@ class ModuleProgram:
             content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return content.hexdigest()
 
-    def chip_seeds(self, count: int) -> list[None]:
+    def chip_seeds(self, count: int) -> list[int | None]:
         """See `mapping.program.Program.chip_seeds`: a module has no chips."""
         return [None]
 
@@ -180,12 +184,12 @@ def _operations(machine: ModuleMachine) -> int:
     """Multiply-accumulates of one image, counted by watching a pass."""
     total = 0
 
-    def count(part, inputs, output):
+    def count(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor):
         nonlocal total
-        total += part.weight[0].numel() * output[0].numel()
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            total += part.weight[0].numel() * output[0].numel()
 
-    hooks = [part.register_forward_hook(count) for part in machine.module.modules()
-             if isinstance(part, (nn.Conv2d, nn.Linear))]
+    hooks = [part.register_forward_hook(count) for part in machine.module.modules()]
     try:
         machine.relax(torch.zeros(1, *machine.graph.image_shape))
     finally:

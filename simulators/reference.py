@@ -1,14 +1,16 @@
 """The digital reference: the graph's equations in floating point, on CPU or CUDA."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mapping.graph import Coupling, EPGraph
-from simulators.machine import ANY, Cost, InProcessMachine
-from simulators.relaxation import Decided, Nudge, Projection, Residual, Substrate
+from simulators.machine import ANY, Cost, InProcessMachine, Machine
+from simulators.relaxation import Decided, Nudge, Projection, Read, Residual, States, Substrate
 
 
 class FloatProjection(Projection):
@@ -20,29 +22,29 @@ class FloatProjection(Projection):
         weight: (C_out, C_in, k, k); `bias`: (C_out,). The tensors are used as they are, so learning may update them.
     """
 
-    def __init__(self, weight, bias, padding: int, pool: int, unpooled: tuple[int, int, int]):
+    def __init__(self, weight: Tensor, bias: Tensor | None, padding: int, pool: int, unpooled: tuple[int, int, int]):
         self.weight, self.bias, self.padding, self.pool, self.unpooled = weight, bias, padding, pool, unpooled
 
     @classmethod
-    def of(cls, coupling: Coupling, device, dtype) -> "FloatProjection":
+    def of(cls, coupling: Coupling, device: str | torch.device, dtype: torch.dtype) -> "FloatProjection":
         weight = torch.tensor(coupling.weight, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
         bias = torch.tensor(coupling.bias, device=device, dtype=dtype)
         return cls(weight, bias, coupling.padding, coupling.pool, coupling.unpooled)
 
-    def forward(self, s_pre, generator=None):
+    def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
         return pool(F.conv2d(s_pre, self.weight, self.bias, padding=self.padding).to(s_pre.dtype), self.pool)
 
-    def backward(self, s_post, winners, generator=None):
+    def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         z = unpool(s_post, winners, self.unpooled)
         return F.conv_transpose2d(z, self.weight, padding=self.padding).to(s_post.dtype)
 
 
-def pool(a, side: int):
+def pool(a: Tensor, side: int) -> Read:
     """Max-pool `a` by `side`: values and the flat index of each window's winner (the first of equals)."""
     return F.max_pool2d(a, side, return_indices=True) if side > 1 else (a, None)
 
 
-def unpool(s, winners, unpooled: tuple[int, int, int]):
+def unpool(s: Tensor, winners: Tensor | None, unpooled: tuple[int, int, int]) -> Tensor:
     """Put each value of `s` at its window's winner in a map of zeros of shape `unpooled`.
 
     torch.nn.functional.max_unpool2d is the same operation behind checks that import sympy, two seconds' worth.
@@ -59,34 +61,36 @@ class FloatSubstrate(Substrate):
         shapes: (C, H, W) of each population.
     """
 
-    def __init__(self, projections, readout: FloatProjection, slopes, shapes, mean, scale):
+    def __init__(self, projections: Iterable[Projection], readout: Projection, slopes: Iterable[float],
+                 shapes: Iterable[tuple[int, int, int]], mean: Tensor, scale: Tensor):
         self.projections, self.readout = tuple(projections), readout
         self.slopes, self.shapes = tuple(slopes), tuple(shapes)
         self.mean, self.scale = mean.view(-1, 1, 1), scale.view(-1, 1, 1)
 
     @classmethod
-    def of(cls, graph: EPGraph, device="cpu", dtype=torch.float32) -> "FloatSubstrate":
-        def tensor(array):
+    def of(cls, graph: EPGraph, device: str | torch.device = "cpu",
+           dtype: torch.dtype = torch.float32) -> "FloatSubstrate":
+        def tensor(array: np.ndarray) -> Tensor:
             return torch.tensor(array, device=device, dtype=dtype)
 
         *projections, readout = (FloatProjection.of(c, device, dtype) for c in (*graph.couplings, graph.readout))
         return cls(projections, readout, [p.slope for p in graph.populations], [p.shape for p in graph.populations],
                    tensor(graph.mean), tensor(graph.scale))
 
-    def encode(self, images):
+    def encode(self, images: Tensor) -> Tensor:
         return ((images - self.mean) / self.scale).contiguous(memory_format=torch.channels_last)
 
-    def start(self, images):
+    def start(self, images: Tensor) -> States:
         return tuple(images.new_zeros((len(images), *shape)) for shape in self.shapes)
 
-    def activate(self, n, drive):
+    def activate(self, n: int, drive: Tensor) -> Tensor:
         return (drive * self.slopes[n]).clamp(0, 1)
 
-    def pull(self, s_top, nudge: Nudge, generator=None):
+    def pull(self, s_top: Tensor, nudge: Nudge, generator: torch.Generator | None = None) -> Tensor:
         error = nudge.error(self.logits(s_top))
         return nudge.beta * self.readout.backward(error[:, :, None, None], None)
 
-    def logits(self, s_top, generator=None):
+    def logits(self, s_top: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.readout.forward(s_top)[0].flatten(1)
 
 
@@ -121,26 +125,26 @@ class ReferenceMachine(InProcessMachine):
             alone, since neither states nor gradients are then those at rest. 20 changes one answer of 360 on digits.
     """
 
-    def __init__(self, graph: EPGraph, device="cpu", dtype=torch.float32, name="reference", steps=None,
-                 decided: float | None = None):
+    def __init__(self, graph: EPGraph, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32,
+                 name: str = "reference", steps: int | None = None, decided: float | None = None):
         substrate = FloatSubstrate.of(graph, device, dtype)
         stop = Residual(graph.tolerance) if decided is None else Decided(graph.tolerance, substrate.logits, decided)
         super().__init__(graph, name, substrate, steps=steps or graph.steps, stop=stop)
 
     @property
-    def unclipped(self):
+    def unclipped(self) -> Machine:
         free = copy(self)
         free.pixels = ANY
         return free
 
-    def cost(self):
+    def cost(self) -> Cost:
         return Cost(float(self.steps * sweep_operations(self.graph)), None, None,
                     "multiply-accumulates of one image, feedback counted densely, for the longest relaxation")
 
 
 def sweep_operations(graph: EPGraph) -> int:
     """Multiply-accumulates of one synchronous step: every coupling forward, all but the first backward."""
-    def positions(c):
+    def positions(c: Coupling) -> int:
         return c.unpooled[1] * c.unpooled[2]
 
     forward = [c.weight.size * positions(c) for c in graph.couplings]

@@ -10,18 +10,39 @@ so that a sweep is two steps. A coupling's forward drive and winners are read on
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mapping.errors import Refusal
 from mapping.loihi.integers import LOSSES
 
-Trace = Callable[[int, tuple[torch.Tensor, ...]], None]
+States = tuple[Tensor, ...]          # (B, C, H, W) of each population
+Read = tuple[Tensor, Tensor | None]   # what a coupling drives the layer above with, and the winners of its pool windows
+Trace = Callable[[int, States], None]
+A = TypeVar("A", bound=Any)           # a tensor; on Lava a numpy array
+
+
+class Stop(Protocol):
+    """When a sample is done."""
+
+    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any) -> A:
+        """Which samples are, asked after each sweep.
+
+        Args:
+            change: (B,) largest change of a state over the last sweep.
+            cycle: gives the same over the last two sweeps.
+            steps_left: time steps that may still be taken.
+            period: time steps in a sweep.
+            top: states of the top layer.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +68,7 @@ class Nudge:
             raise Refusal("unknown loss", where="nudge", got=repr(self.loss), allowed=", ".join(LOSSES),
                           remedy="name one of these losses")
 
-    def select(self, keep) -> "Nudge":
+    def select(self, keep: Tensor | slice) -> "Nudge":
         """The nudge of some of the samples."""
         return replace(self, target=self.target[keep])
 
@@ -80,11 +101,11 @@ class Projection(ABC):
     unpooled: tuple[int, int, int]
 
     @abstractmethod
-    def forward(self, s_pre, generator=None):
+    def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
         """Drive of the layer above and the winners of its pool windows: (u (B, C, H, W), winners or None)."""
 
     @abstractmethod
-    def backward(self, s_post, winners, generator=None):
+    def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         """Drive of the layer below, (B, C_pre, H_pre, W_pre), from states above and the current winners."""
 
 
@@ -110,26 +131,26 @@ class Substrate(ABC):
         return other
 
     @abstractmethod
-    def encode(self, images):
+    def encode(self, images: Tensor) -> Tensor:
         """The image as projections[0] takes it."""
 
     @abstractmethod
-    def start(self, images) -> tuple[torch.Tensor, ...]:
+    def start(self, images: Tensor) -> tuple[torch.Tensor, ...]:
         """States of all layers at t = 0: zeros."""
 
     @abstractmethod
-    def activate(self, n: int, drive):
+    def activate(self, n: int, drive: Tensor) -> Tensor:
         """New state of layer n (counted from 0) from its total drive."""
 
-    def move(self, n: int, state, drive):
+    def move(self, n: int, state: Tensor, drive: Tensor) -> Tensor:
         """New state of layer n from its old one and its total drive: the activation, where neurons have no memory."""
         return self.activate(n, drive)
 
-    def read(self, n: int, below, before, t: int, generator=None):
+    def read(self, n: int, below: Tensor, before: Read, t: int, generator: torch.Generator | None = None) -> Read:
         """Forward read of coupling n after step t; `before` is what it gave last, (drive, winners)."""
         return self.projections[n].forward(below, generator)
 
-    def emit(self, n: int, state, sent):
+    def emit(self, n: int, state: Tensor, sent: Tensor) -> Tensor:
         """What the other layers see of layer n from now on, given what they saw before: the state itself.
 
         Machines whose neurons send changes beyond a threshold hold back the small ones. A phase begins with every
@@ -138,11 +159,11 @@ class Substrate(ABC):
         return state
 
     @abstractmethod
-    def pull(self, s_top, nudge: Nudge, generator=None):
+    def pull(self, s_top: Tensor, nudge: Nudge, generator: torch.Generator | None = None) -> Tensor:
         """Drive that a nudge adds to the top layer."""
 
     @abstractmethod
-    def logits(self, s_top, generator=None):
+    def logits(self, s_top: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, K) logits in real units."""
 
 
@@ -152,7 +173,7 @@ class Residual:
 
     tolerance: float
 
-    def done(self, change, cycle, steps_left, period, top):
+    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any) -> A:
         return change <= self.tolerance
 
 
@@ -171,7 +192,7 @@ class Decided(Residual):
     logits: Callable
     factor: float
 
-    def done(self, change, cycle, steps_left, period, top):
+    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any) -> A:
         best, second = self.logits(top).topk(2, 1).values.unbind(1)
         return (change <= self.tolerance) | (best - second > self.factor * change)
 
@@ -183,7 +204,7 @@ class Repeat:
     Either way every step not taken would have led back to the same state: stopping changes no bit.
     """
 
-    def done(self, change, cycle, steps_left, period, top):
+    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any) -> A:
         fixed = change == 0
         return fixed | (cycle() == 0) if steps_left % (2 * period) == 0 else fixed
 
@@ -213,8 +234,8 @@ class _Live:
         """What decides the next step: states, and what was sent of them where that may differ."""
         return self.states + tuple(sent for s, sent in zip(self.states, self.sent) if sent is not s)
 
-    def select(self, keep) -> "_Live":
-        def pick(t):
+    def select(self, keep: Tensor) -> "_Live":
+        def pick(t: Tensor | None) -> Tensor | None:
             return None if t is None else t[keep]
 
         states = tuple(map(pick, self.states))
@@ -233,8 +254,9 @@ def active_layers(schedule: str, t: int, depth: int) -> range:
     return range(depth) if schedule == "synchronous" else range(t % 2, depth, 2)
 
 
-def relax(substrate: Substrate, images, *, schedule: str, steps: int, stop=None, states=None, nudge=None,
-          generator=None, trace: Trace | None = None) -> Relaxed:
+def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, stop: Stop | None = None,
+          states: States | None = None, nudge: Nudge | None = None, generator: torch.Generator | None = None,
+          trace: Trace | None = None) -> Relaxed:
     """Relax a batch, dropping each sample from it once `stop` calls it done.
 
     Args:
@@ -276,7 +298,8 @@ def relax(substrate: Substrate, images, *, schedule: str, steps: int, stop=None,
     return Relaxed(_scatter(ended, live, slice(None), batch), change, taken)
 
 
-def _begin(substrate, images, states, nudge, generator) -> _Live:
+def _begin(substrate: Substrate, images: Tensor, states: States | None, nudge: Nudge | None,
+           generator: torch.Generator | None) -> _Live:
     image = substrate.encode(images)
     states = substrate.start(images) if states is None else tuple(states)
     inputs = (image, *states[:-1])
@@ -285,7 +308,8 @@ def _begin(substrate, images, states, nudge, generator) -> _Live:
     return _Live(torch.arange(len(images), device=images.device), image, states, sent, reads, nudge)
 
 
-def _step(substrate, live: _Live, active, t, generator) -> _Live:
+def _step(substrate: Substrate, live: _Live, active: Collection[int], t: int,
+          generator: torch.Generator | None) -> _Live:
     projections, states, sent, reads = substrate.projections, list(live.states), list(live.sent), list(live.reads)
     if substrate.fresh_input and 0 in active and t > 0:
         reads[0] = substrate.read(0, live.image, reads[0], t, generator)
@@ -303,18 +327,18 @@ def _step(substrate, live: _Live, active, t, generator) -> _Live:
     return replace(live, states=tuple(states), sent=tuple(sent), reads=tuple(reads))
 
 
-def _distance(now, before):
+def _distance(now: States, before: States) -> Tensor:
     """(B,) largest absolute difference between two sets of states, over all layers."""
     with torch.no_grad():
         return torch.stack([_rows((a - b).abs()).amax(1) for a, b in zip(now, before)]).amax(0)
 
 
-def _rows(maps):
+def _rows(maps: Tensor) -> Tensor:
     """(B, everything else), in the order of memory: channels-last maps are not copied."""
     return (maps if maps.is_contiguous() else maps.movedim(1, -1)).flatten(1)
 
 
-def _scatter(ended, live: _Live, which, batch: int):
+def _scatter(ended: States | None, live: _Live, which: Tensor | slice, batch: int) -> States:
     """Write the states of the samples `which` to their places in the whole batch."""
     if ended is None:
         ended = tuple(s.new_empty((batch, *s.shape[1:])) for s in live.states)

@@ -101,7 +101,7 @@ def exact_step(graph: EPGraph, images: Tensor, states: States) -> States:
     """Equations (1) to (3) of `mapping.graph` in float64: one synchronous step from given states."""
     substrate = FloatSubstrate.of(graph, dtype=torch.float64)
     return relax(substrate, images.double(), schedule="synchronous", steps=1,
-                 states=[s.double() for s in states]).states
+                 states=tuple(s.double() for s in states)).states
 
 
 def step_findings(rung: str, machine: Machine, graph: EPGraph, images: Tensor, starts: Sequence[States],

@@ -68,9 +68,9 @@ class TunedProgram(CrossbarProgram):
         """See `Program.on_rung`: only the last rung has these chips."""
         return self if isinstance(target, CrossbarTarget) and target.tuned else super().on_rung(target, graph)
 
-    def chip_seeds(self, count: int) -> list[int]:
+    def chip_seeds(self, count: int) -> list[int | None]:
         """The first `count` chips that were tuned."""
-        return list(self.chips)[:count]
+        return [*list(self.chips)[:count]]
 
 
 def _chip(seed: int, arrays: Arrays) -> Arrays:

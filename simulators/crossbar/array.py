@@ -21,9 +21,12 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mapping.crossbar.encoding import Cuts, difference, owners
 from simulators.crossbar.wires import through_wires
+
+Line = tuple[Tensor, Tensor | None, Tensor | None]   # of a conversion: weights, own variance, offset column's variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +112,13 @@ class Array:
         return self.forward_weight if self.is_symmetric else (
             difference(self.cells.backward_us, self.column_cuts) / self._unit(1))
 
-    def _unit(self, power: int):
+    def _unit(self, power: int) -> Tensor:
         """(slices, 1, 1, 1, 1): microsiemens a unit of weight, to a power."""
         slices = torch.arange(len(self.conductance_us), device=self.conductance_us.device)
         unit = self.us_per_weight * torch.tensor(float(self.base), device=slices.device) ** slices
         return (unit**power).to(self.conductance_us)[:, None, None, None, None]
 
-    def _variance(self, seen_us):
+    def _variance(self, seen_us: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Of equation (1): (each weight's own, each offset column's or None); None without fresh noise."""
         if self.fresh_us is None:
             return None, None
@@ -135,32 +138,34 @@ class Array:
         return list(product(range(len(self.conductance_us)), range(len(self.column_cuts))))
 
     @cached_property
-    def _forward(self):
-        def kernel(weight, s, r):
+    def _forward(self) -> list[Line]:
+        def kernel(weight: Tensor, s: int, r: int) -> Tensor:
             first, last = self.row_cuts[r]
-            return None if weight is None else weight[s, :, first:last].contiguous(memory_format=torch.channels_last)
+            return weight[s, :, first:last].contiguous(memory_format=torch.channels_last)
 
-        parts = self.forward_weight, *self._variance(self.cells.forward_us)
-        return [tuple(kernel(part, s, r) for part in parts) for s, r in self.forward_lines]
+        own, reference = self._variance(self.cells.forward_us)
+        return [(kernel(self.forward_weight, s, r), None if own is None else kernel(own, s, r),
+                 None if reference is None else kernel(reference, s, r)) for s, r in self.forward_lines]
 
     @cached_property
-    def _backward(self):
-        def matrix(weight, s, which):
-            return None if weight is None else weight[s, which].permute(0, 2, 3, 1).flatten(1).contiguous()
+    def _backward(self) -> list[Line]:
+        def matrix(weight: Tensor, s: int, which: slice) -> Tensor:
+            return weight[s, which].permute(0, 2, 3, 1).flatten(1).contiguous()
 
-        lines, (own, reference) = [], self._variance(self.cells.backward_us)
+        lines: list[Line] = []
+        own, reference = self._variance(self.cells.backward_us)
         for s, c in self.backward_lines:
             columns = slice(*self.column_cuts[c])
-            lines.append((matrix(self.backward_weight, s, columns), matrix(own, s, columns),
-                          matrix(reference, s, slice(c, c + 1))))
+            lines.append((matrix(self.backward_weight, s, columns), None if own is None else matrix(own, s, columns),
+                          None if reference is None else matrix(reference, s, slice(c, c + 1))))
         return lines
 
-    def read_forward(self, line: int, drive, padding: int, generator=None):
+    def read_forward(self, line: int, drive: Tensor, padding: int, generator: torch.Generator | None = None) -> Tensor:
         """Partial sums (B, C_out, H', W') that a slice of a row tile adds, all its columns side by side."""
         first, last = self.row_cuts[self.forward_lines[line][1]]
         drive, (weight, own, reference) = drive[:, first:last], self._forward[line]
 
-        def convolve(x, w):
+        def convolve(x: Tensor, w: Tensor) -> Tensor:
             return F.conv2d(x, w, padding=padding).contiguous(memory_format=torch.channels_last)
 
         current = convolve(drive, weight)
@@ -173,7 +178,7 @@ class Array:
                 noise -= _noise(convolve(squared, reference), generator)[:, owners(self.column_cuts)]
         return current + noise
 
-    def read_backward(self, line: int, drive, generator=None):
+    def read_backward(self, line: int, drive: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, H', W', k_h k_w C_in) row outputs of every position that a slice of a column tile drives, not overlapped.
         """
         left, right = self.column_cuts[self.backward_lines[line][1]]
@@ -189,7 +194,7 @@ class Array:
         return current + noise
 
 
-def _noise(variance, generator):
+def _noise(variance: Tensor, generator: torch.Generator | None) -> Tensor:
     """Fresh normals of these variances (overwritten). A constant to autograd: its mean does not depend on the drive."""
     if generator is None:
         raise ValueError("a noisy read needs a generator")
@@ -197,7 +202,7 @@ def _noise(variance, generator):
     return normal_like(sigma, generator).mul_(sigma)
 
 
-def normal_like(dense, generator):
+def normal_like(dense: Tensor, generator: torch.Generator | None) -> Tensor:
     """Standard normals in the memory order of `dense`: drawn flat, as torch fills other orders four times slower."""
     flat = torch.randn(dense.numel(), generator=generator, dtype=dense.dtype, device=dense.device)
     return flat.as_strided(dense.shape, dense.stride())

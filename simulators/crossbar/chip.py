@@ -1,8 +1,10 @@
 """The crossbar as a machine: programmed arrays, their converters, and the digital neurons between them."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from mapping.crossbar.encoding import owners
 from mapping.crossbar.program import NOISY_STEPS, CrossbarLayer, CrossbarProgram
@@ -15,19 +17,20 @@ from simulators.crossbar.cost import relaxation_cost
 from simulators.crossbar.periphery import Converter, Saturation
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from simulators.crossbar.programming import seeded
-from simulators.crossbar.projection import CrossbarProjection, Periphery
-from simulators.machine import InProcessMachine
+from simulators.crossbar.projection import Convert, CrossbarProjection, Periphery
+from simulators.machine import Cost, Equilibrium, InProcessMachine
 from simulators.reference import FloatSubstrate
-from simulators.relaxation import Nudge, Residual
+from simulators.relaxation import Nudge, Read, Residual, States, Trace
 
 
 class FlipCount:
     """How often a layer's pool winners changed between two reads, counted since the machine was opened."""
 
     def __init__(self):
-        self.flips, self.windows = 0, 0
+        self.flips: int | Tensor = 0   # counted on the machine's device
+        self.windows = 0
 
-    def add(self, now, before):
+    def add(self, now: Tensor, before: Tensor):
         self.flips += (now != before).sum()
         self.windows += now.numel()
 
@@ -46,29 +49,33 @@ class CrossbarSubstrate(FloatSubstrate):
         others: as for `FloatSubstrate`, the projections and the readout being `CrossbarProjection`s.
     """
 
-    def __init__(self, projections, readout, slopes, shapes, mean, scale, *, fresh_input: bool, dt: float = 1.0,
-                 winners_held: int | None = None):
+    projections: tuple[CrossbarProjection, ...]
+    readout: CrossbarProjection
+
+    def __init__(self, projections: Iterable[CrossbarProjection], readout: CrossbarProjection, slopes: Iterable[float],
+                 shapes: Iterable[tuple[int, int, int]], mean: Tensor, scale: Tensor, *, fresh_input: bool,
+                 dt: float = 1.0, winners_held: int | None = None):
         super().__init__(projections, readout, slopes, shapes, mean, scale)
         self.fresh_input, self.dt, self.winners_held = fresh_input, dt, winners_held
         self.flips = [FlipCount() for _ in self.projections]
 
-    def move(self, n, state, drive):
+    def move(self, n: int, state: Tensor, drive: Tensor) -> Tensor:
         wanted = self.activate(n, drive)
         return wanted if self.dt == 1 else state + self.dt * (wanted - state)
 
-    def read(self, n, below, before, t, generator=None):
+    def read(self, n: int, below: Tensor, before: Read, t: int, generator: torch.Generator | None = None) -> Read:
         if self.winners_held is not None and t >= self.winners_held:
             return self.projections[n].forward_at(below, before[1], generator)
         value, winners = self.projections[n].forward(below, generator)
-        if winners is not None:
+        if winners is not None and before[1] is not None:
             self.flips[n].add(winners, before[1])
         return value, winners
 
-    def pull(self, s_top, nudge: Nudge, generator=None):
+    def pull(self, s_top: Tensor, nudge: Nudge, generator: torch.Generator | None = None) -> Tensor:
         error = nudge.error(self.logits(s_top, generator))
         return nudge.beta * self.readout.backward(error[:, :, None, None], None, generator)
 
-    def logits(self, s_top, generator=None):
+    def logits(self, s_top: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.readout.forward(s_top, generator)[0].flatten(1)
 
 
@@ -86,7 +93,8 @@ class CrossbarMachine(InProcessMachine):
 
     substrate: CrossbarSubstrate
 
-    def __init__(self, program: CrossbarProgram, chip_seed: int = 0, device="cpu", chip: ProgrammedChip | None = None):
+    def __init__(self, program: CrossbarProgram, chip_seed: int = 0, device: str | torch.device = "cpu",
+                 chip: ProgrammedChip | None = None):
         target, graph = program.target, program.graph
         self.chip = chip or program_chip(program, chip_seed, device)
         self.program, self.chip_seed, self.device = program, self.chip.seed, torch.device(device)
@@ -102,13 +110,15 @@ class CrossbarMachine(InProcessMachine):
         super().__init__(graph, str(target), substrate, steps=target.dynamics.steps or own_steps,
                          stop=Residual(graph.tolerance) if self.deterministic else None)
 
-    def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
+    def relax(self, images: Tensor, steps: int | None = None, nudge: Nudge | None = None,
+              generator: torch.Generator | None = None, *, states: States | None = None, schedule: str | None = None,
+              trace: Trace | None = None) -> Equilibrium:
         generator, averaged = self._reads(generator), self.program.target.dynamics.readout_steps
         if averaged == 1:
             return super().relax(images, steps, nudge, generator, states=states, schedule=schedule, trace=trace)
         last, logits = steps or self.steps, []
 
-        def read_out(t, states):
+        def read_out(t: int, states: States):
             if trace:
                 trace(t, states)
             if last - averaged < t < last:
@@ -117,20 +127,21 @@ class CrossbarMachine(InProcessMachine):
         end = super().relax(images, steps, nudge, generator, states=states, schedule=schedule, trace=read_out)
         return replace(end, logits=torch.stack([*(x.to(end.logits) for x in logits), end.logits]).mean(0))
 
-    def _reads(self, generator):
+    def _reads(self, generator: torch.Generator | None) -> torch.Generator | None:
         """The generator of a relaxation's read noise, on the machine's device."""
         if self.deterministic:
             return None
         generator = seeded(self.chip_seed, "reads") if generator is None else generator
         if generator.device.type == self.device.type:
             return generator
-        seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         return torch.Generator(self.device).manual_seed(seed)
 
     def report(self) -> Table:
         """Layer by layer, since the machine was opened: symmetry, pool winners that changed, converters that clipped.
         """
-        clipped, rows = {}, []
+        clipped: dict[str, list[str]] = {}
+        rows: list[tuple[str, ...]] = []
         for s in self.saturation():
             clipped.setdefault(s.layer, []).append(f"{s.fraction:.2%}")
         for layer, projection, flips in zip(self.program.layers, self.projections, (*self.flip_rates(), 0.0)):
@@ -141,14 +152,14 @@ class CrossbarMachine(InProcessMachine):
         return Table(f"{self.name}, chip {self.chip_seed}", columns, tuple(rows),
                      ("flipped: of pool windows, from one read to the next; converters: share of codes clipped",))
 
-    def counts(self):
+    def counts(self) -> dict[str, tuple[int, int]]:
         """See `Machine.counts`: clipped conversions, and pool winners that changed from one read to the next."""
         clipped, flips = self.saturation(), self.substrate.flips
         return {"saturation": (sum(s.clipped for s in clipped), sum(s.conversions for s in clipped)),
                 "winner_flips": (int(sum(f.flips for f in flips)), sum(f.windows for f in flips))}
 
     @property
-    def asymmetry(self):
+    def asymmetry(self) -> float | None:
         return max(projection.asymmetry for projection in self.projections)
 
     def flip_rates(self) -> tuple[float, ...]:
@@ -174,11 +185,12 @@ class CrossbarMachine(InProcessMachine):
                 rows += _count(layer.name, "backward", projection.backward_periphery)
         return tuple(rows)
 
-    def cost(self):
+    def cost(self) -> Cost:
         return relaxation_cost(self.program)
 
 
-def _projections(program: CrossbarProgram, chip: ProgrammedChip, device) -> list[CrossbarProjection]:
+def _projections(program: CrossbarProgram, chip: ProgrammedChip,
+                 device: str | torch.device) -> list[CrossbarProjection]:
     """Every layer's, the readout's last. What has a sign is the image, and the error that a nudge sends backward."""
     couplings = (*program.graph.couplings, program.graph.readout)
     biases = chip.biases or [torch.tensor(c.bias, device=device) for c in couplings]
@@ -186,15 +198,15 @@ def _projections(program: CrossbarProgram, chip: ProgrammedChip, device) -> list
     made = []
     for coupling, layer, pair, bias in zip(couplings, program.layers, chip.arrays, biases):
         twice = (two_phase and layer is first, two_phase and layer is last)
-        peripheries = _peripheries(coupling, layer, program.target, pair, twice, device)
+        forward, backward = _peripheries(coupling, layer, program.target, pair, twice, device)
         scale = torch.tensor(layer.stored.column_scale, device=device)
-        made.append(CrossbarProjection(*pair, *peripheries, bias, scale, coupling.padding, coupling.pool,
+        made.append(CrossbarProjection(*pair, forward, backward, bias, scale, coupling.padding, coupling.pool,
                                        coupling.unpooled))
     return made
 
 
 def _peripheries(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, pair: tuple[Array, Array],
-                 twice: tuple[bool, bool], device) -> list[Periphery]:
+                 twice: tuple[bool, bool], device: str | torch.device) -> list[Periphery]:
     """What stands between the digital side and the lines, forward and backward.
 
     Args:
@@ -203,35 +215,37 @@ def _peripheries(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarge
     if layer.spans is None:
         lines = pair[0].forward_lines, pair[1].backward_lines
         return [Periphery(_wire, (_wire,) * len(own), phases) for own, phases in zip(lines, twice)]
-    return [Periphery(*converters, phases) for converters, phases in zip(
-        _converters(coupling, layer, target, device), twice)]
+    scales = _full_scales(coupling, layer, layer.spans)
+    return [_converted(span, own, target, phases, device) for span, own, phases in zip(layer.spans, scales, twice)]
 
 
-def _converters(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, device):
-    """DAC and ADCs of both directions; a range a tile is spread to a range a channel, or a row."""
+def _full_scales(coupling: Coupling, layer: CrossbarLayer,
+                 spans: tuple[Span, Span]) -> tuple[list[Tensor], list[Tensor]]:
+    """Of the ADCs of both directions; a range a tile is spread to a range a channel, or a row."""
     places = coupling.weight.shape[2] * coupling.weight.shape[3]
     column_tile, row_tile = (torch.tensor(owners(cuts)) for cuts in (layer.column_cuts, layer.row_cuts))
-    forward, backward = (torch.tensor(span.adc) for span in layer.spans)
+    forward, backward = (torch.tensor(span.adc) for span in spans)
     channels = [row[column_tile][:, None, None] for row in forward.flatten(0, 1)]
     rows = [column[row_tile].repeat(places) for column in backward.mT.flatten(0, 1)]
-    return tuple(_converters_of(span, scales, target, device)
-                 for span, scales in zip(layer.spans, (channels, rows)))
+    return channels, rows
 
 
-def _wire(values):
+def _wire(values: Tensor) -> Tensor:
     """Takes the place of a converter where there is none."""
     return values
 
 
-def _converters_of(span: Span, full_scales, target: CrossbarTarget, device):
+def _converted(span: Span, full_scales: Iterable[Tensor], target: CrossbarTarget, two_phase: bool,
+               device: str | torch.device) -> Periphery:
     own = target.converters
     dac = Converter(torch.tensor(span.dac, device=device), own.dac_bits, span.signed and not own.two_phase)
-    return dac, tuple(Converter(scale.to(device), own.adc_bits, signed=True) for scale in full_scales)
+    adcs = tuple(Converter(scale.to(device), own.adc_bits, signed=True) for scale in full_scales)
+    return Periphery(dac, adcs, two_phase)
 
 
 def _count(layer: str, direction: str, periphery: Periphery) -> list[Saturation]:
-    def total(name, converters):
-        return Saturation(layer, name, direction, int(sum(c.clipped for c in converters)),
-                          sum(c.conversions for c in converters))
+    def total(name: str, converters: Sequence[Convert]) -> Saturation:
+        known = [c for c in converters if isinstance(c, Converter)]
+        return Saturation(layer, name, direction, int(sum(c.clipped for c in known)), sum(c.conversions for c in known))
 
     return [total("dac", (periphery.dac,)), total("adc", periphery.adcs)]

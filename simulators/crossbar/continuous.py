@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mapping.errors import Refusal
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.projection import CrossbarProjection
-from simulators.relaxation import relax
+from simulators.relaxation import States, relax
 
 _US = 1e-6
 
@@ -64,7 +65,7 @@ class Settled:
     tau_s: tuple[float, float]
 
 
-def settle(machine: CrossbarMachine, images, circuit: Circuit | None = None, *, tolerance: float = 1e-3,
+def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = None, *, tolerance: float = 1e-3,
            longest: float = 200.0, step: float = 0.5) -> Settled:
     """Integrate equation (1) from zero states by exponential Euler steps, exact where the pull p does not change:
 
@@ -106,13 +107,13 @@ def settle(machine: CrossbarMachine, images, circuit: Circuit | None = None, *, 
                    seconds, energy, ~live, (fastest, slowest))
 
 
-def _pull(machine: CrossbarMachine, images, states):
+def _pull(machine: CrossbarMachine, images: Tensor, states: States) -> States:
     """clamp(slope g(s), 0, 1) of every neuron: one synchronous step without memory."""
     moved = relax(machine.substrate, images, schedule="synchronous", steps=1, states=states).states
     return tuple(s + (m - s) / machine.substrate.dt for s, m in zip(states, moved))
 
 
-def _conductances_us(machine: CrossbarMachine):
+def _conductances_us(machine: CrossbarMachine) -> tuple[list[Tensor], Tensor]:
     """G of every neuron, a (C, H, W) map a population, and G_row of every pixel."""
     shapes = machine.graph.image_shape, *machine.substrate.shapes
     columns = [_column_us(projection, shape) for projection, shape in zip(machine.substrate.projections, shapes)]
@@ -120,20 +121,20 @@ def _conductances_us(machine: CrossbarMachine):
     return [column + row for column, row in zip(columns, rows[1:])], rows[0]
 
 
-def _column_us(projection: CrossbarProjection, pre: tuple[int, int, int]):
+def _column_us(projection: CrossbarProjection, pre: tuple[int, int, int]) -> Tensor:
     """Conductance from below into each neuron of the layer above, (C, H, W); the mean over a pool window."""
     cells = _cells_us(projection)
     full = F.conv2d(cells.new_ones(1, *pre), cells, padding=projection.padding)
     return (F.avg_pool2d(full, projection.pool) if projection.pool > 1 else full)[0]
 
 
-def _row_us(projection: CrossbarProjection):
+def _row_us(projection: CrossbarProjection) -> Tensor:
     """Conductance of the rows that each neuron below drives, (C, H, W)."""
     cells = _cells_us(projection)
     return F.conv_transpose2d(cells.new_ones(1, *projection.unpooled), cells, padding=projection.padding)[0]
 
 
-def _cells_us(projection: CrossbarProjection):
+def _cells_us(projection: CrossbarProjection) -> Tensor:
     """(C_out, C_in, k_h, k_w) devices of each weight together."""
     g_us, outputs = projection.forward_array.conductance_us, len(projection.bias)
     return g_us[:, :, :outputs].sum((0, 1))

@@ -13,9 +13,11 @@ array. e_tile is what a read takes besides its conversions. Converters count to 
     e_conversion = CONVERSION_SHARE E_READ / 256 * 2^(bits - 8),    t_read = T_READ + t_code (2^bits - 2^8)  (4)
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
+from mapping.crossbar.target import CrossbarTarget
 from simulators.machine import Cost
 from simulators.reference import sweep_operations
 from simulators.relaxation import active_layers, period_of
@@ -46,12 +48,13 @@ def relaxation_cost(program: CrossbarProgram) -> Cost:
     """Equations (1) to (3) for the free phase of one image, and its multiply-accumulates."""
     graph, target = program.graph, program.target
     work, separate = _work(program), target.array.separate
-    energy, latency = ([quantity(work, target, read) for read in (ONE_PHASE, FOUR_PHASE)]
-                       for quantity in (_energy_j, _latency_s))
+    energy = _energy_j(work, target, ONE_PHASE), _energy_j(work, target, FOUR_PHASE)
+    latency = _latency_s(work, target, ONE_PHASE), _latency_s(work, target, FOUR_PHASE)
     tiles = sum(layer.tiles for layer in program.layers) * (1 + separate)
-    area = [mm2 * tiles * target.array.tile.rows * target.array.tile.columns / TILE**2 for mm2 in MM2]
+    cells = target.array.tile.rows * target.array.tile.columns
+    area = MM2[0] * tiles * cells / TILE**2, MM2[1] * tiles * cells / TILE**2
     operations = sweep_operations(graph) * program.steps / period_of(graph.schedule) + graph.readout.weight.size
-    return Cost(operations, energy[0], latency[0], SOURCE, tuple(energy), tuple(latency), area[0], tuple(area))
+    return Cost(operations, energy[0], latency[0], SOURCE, energy, latency, area[0], area)
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,18 @@ def _work(program: CrossbarProgram) -> _Work:
     return _Work(tile_reads, conversions, serial)
 
 
-def _energy_j(work: _Work, target, read: Read) -> float:
+def _energy_j(work: _Work, target: CrossbarTarget, read: Read) -> float:
     rest = (1 - CONVERSION_SHARE) * read.energy_j * target.array.tile.rows * target.array.tile.columns / TILE**2
     conversion = CONVERSION_SHARE * read.energy_j / TILE * 2.0 ** (_bits(target) - BITS)
     return work.tile_reads * rest + work.conversions * conversion
 
 
-def _latency_s(work: _Work, target, read: Read) -> float:
+def _latency_s(work: _Work, target: CrossbarTarget, read: Read) -> float:
     codes = T_CODE_S * (2 ** _bits(target) - 2**BITS) * round(read.latency_s / ONE_PHASE.latency_s)
     return work.serial_reads * (read.latency_s + codes)
 
 
-def _bits(target) -> int:
+def _bits(target: CrossbarTarget) -> int:
     """Resolution of the ADCs; where a rung has none, HERMES' own."""
     return target.converters.adc_bits if target.includes("converters") else BITS
 
@@ -97,7 +100,7 @@ def _outputs(layer: CrossbarLayer) -> tuple[int, int]:
     return slices * columns * len(layer.row_cuts), slices * layer.rows * len(layer.column_cuts)
 
 
-def _reads(program: CrossbarProgram, active, t: int) -> dict[int, tuple[int, int]]:
+def _reads(program: CrossbarProgram, active: Collection[int], t: int) -> dict[int, tuple[int, int]]:
     """Positions (forward, backward) that step t reads in each layer: both above an active layer, one at the image."""
     positions = [c.unpooled[1] * c.unpooled[2] for c in program.graph.couplings]
     target, phases = program.target, 1 + program.target.converters.two_phase

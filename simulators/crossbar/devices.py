@@ -31,10 +31,12 @@ standard normals of a chip come from who calls it, once a chip. A technology of 
 
 import math
 from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from mapping.errors import Refusal
 
@@ -66,23 +68,23 @@ class Device(ABC):
         """Lowest and highest conductance that any noise leaves a device at."""
         return 0.0, math.inf
 
-    def programming_sigma_us(self, target_us):
+    def programming_sigma_us(self, target_us: Tensor) -> Tensor:
         """Standard deviation of the conductance around its target."""
         return torch.zeros_like(target_us)
 
-    def program(self, target_us, frozen: Frozen):
+    def program(self, target_us: Tensor, frozen: Frozen) -> Tensor:
         """Conductance after programming, never negative."""
         return (target_us + self.programming_sigma_us(target_us) * frozen.programming).clamp(min=0)
 
-    def drift(self, programmed_us, target_us, age_s: float, frozen: Frozen):
+    def drift(self, programmed_us: Tensor, target_us: Tensor, age_s: float, frozen: Frozen) -> Tensor:
         """Conductance at an age."""
         return programmed_us
 
-    def slow_sigma_us(self, drifted_us, programmed_us, age_s: float, relaxation_s: float):
+    def slow_sigma_us(self, drifted_us: Tensor, programmed_us: Tensor, age_s: float, relaxation_s: float) -> Tensor:
         """Standard deviation of the noise that stays the same during one relaxation."""
         return torch.zeros_like(drifted_us)
 
-    def fresh_sigma_us(self, drifted_us, programmed_us, relaxation_s: float):
+    def fresh_sigma_us(self, drifted_us: Tensor, programmed_us: Tensor, relaxation_s: float) -> Tensor:
         """Standard deviation of the noise that a read finds anew."""
         return torch.zeros_like(drifted_us)
 
@@ -100,14 +102,14 @@ class Generic(Device):
     proportional: float = 0.0
     read_noise: float = 0.0
 
-    def programming_sigma_us(self, target_us):
+    def programming_sigma_us(self, target_us: Tensor) -> Tensor:
         return self.additive * self.g_max_us + self.proportional * target_us
 
-    def fresh_sigma_us(self, drifted_us, programmed_us, relaxation_s):
+    def fresh_sigma_us(self, drifted_us: Tensor, programmed_us: Tensor, relaxation_s: float) -> Tensor:
         return self.read_noise * drifted_us
 
 
-def clipped_sigma_us(g_us, sigma_us, low_us: float, high_us: float):
+def clipped_sigma_us(g_us: Tensor, sigma_us: Tensor, low_us: float, high_us: float) -> Tensor:
     """sigma_clipped of equation (1), computed in float64 where a limit is near."""
     near = (sigma_us > 0) & ((g_us - low_us < _FAR * sigma_us) | (high_us - g_us < _FAR * sigma_us))
     spread, g, sigma = sigma_us.clone(), g_us[near].double(), sigma_us[near].double()
@@ -119,12 +121,12 @@ def clipped_sigma_us(g_us, sigma_us, low_us: float, high_us: float):
     return spread
 
 
-def _normal(x):
+def _normal(x: Tensor) -> tuple[Tensor, Tensor]:
     """Density and distribution of the standard normal."""
     return (-x.square() / 2).exp() / math.sqrt(2 * math.pi), (1 + torch.erf(x / math.sqrt(2))) / 2
 
 
-def polynomial(coefficients, x):
+def polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
     """c_0 + c_1 x + c_2 x^2 + ... by Horner's rule."""
     total = torch.zeros_like(x)
     for c in reversed(coefficients):

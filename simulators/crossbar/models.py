@@ -57,6 +57,8 @@ def preset_model(preset: Preset) -> Device:
     return make(**parameters)
 
 
-for _name, _model in {"ideal": Ideal, "generic": Generic, "phase_change": PhaseChange.of, "polynomial": Polynomial,
-                      "relaxing": Relaxing, "spreading": Spreading, "sonos": Sonos}.items():
+_KNOWN: dict[str, Callable[..., Device]] = {
+    "ideal": Ideal, "generic": Generic, "phase_change": PhaseChange.of, "polynomial": Polynomial,
+    "relaxing": Relaxing, "spreading": Spreading, "sonos": Sonos}
+for _name, _model in _KNOWN.items():
     register_device_model(_name, _model)

@@ -8,8 +8,10 @@ The gradient is straight through: one where the code was not clipped, zero where
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class _Convert(torch.autograd.Function):
     """Works in place on its own copy of the codes: conversions are a good part of a noisy relaxation's time."""
 
     @staticmethod
-    def forward(ctx, values, converter):
+    def forward(ctx: Any, values: Tensor, converter: Converter) -> Tensor:
         codes = (values * (1 / converter.step)).round_()
         if codes.numel() and codes.device.type == "cpu":   # elsewhere, asking would wait for the device
             low, high = codes.as_strided((codes.numel(),), (1,)).aminmax()   # of another memory order it makes a copy
@@ -75,5 +77,5 @@ class _Convert(torch.autograd.Function):
         return codes.clamp_(converter.low, converter.high).mul_(converter.step)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return (gradient if ctx.inside else gradient.masked_fill(ctx.saved_tensors[0], 0)), None

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from mapping.crossbar.chips import ARRAYS, chip_layout, chip_ranges
-from mapping.crossbar.program import CrossbarProgram
+from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
 from mapping.crossbar.tuned import TunedProgram
 from mapping.errors import Refusal
 from mapping.fields import Seed, Sha256, Stated
@@ -75,7 +75,7 @@ class ProgrammedChip:
         write_atomically(path, seal(FORM, header, {name: tensor.numpy() for name, tensor in self.tensors().items()}))
 
     @classmethod
-    def load(cls, path: str | Path, program: CrossbarProgram, device="cpu") -> "ProgrammedChip":
+    def load(cls, path: str | Path, program: CrossbarProgram, device: str | torch.device = "cpu") -> "ProgrammedChip":
         """Read a chip of this program.
 
         Raises:
@@ -92,7 +92,8 @@ class ProgrammedChip:
         return cls.of(header.seed, program, tensors)
 
 
-def program_chip(program: CrossbarProgram, chip_seed: int, device="cpu", model: Device | None = None) -> ProgrammedChip:
+def program_chip(program: CrossbarProgram, chip_seed: int, device: str | torch.device = "cpu",
+                 model: Device | None = None) -> ProgrammedChip:
     """Program every layer's devices once.
 
     Args:
@@ -110,7 +111,7 @@ def program_chip(program: CrossbarProgram, chip_seed: int, device="cpu", model: 
                       allowed=f"{model.g_min_us:g} to {model.g_max_us:g} uS",
                       remedy=f"compile for crossbar:generic[g_max_us={model.g_max_us:g}]")
 
-    def pair(layer):
+    def pair(layer: CrossbarLayer) -> tuple[Array, Array]:
         forward = program_array(layer, target, model, chip_seed, device)
         if not target.array.separate:
             return forward, forward
@@ -119,7 +120,7 @@ def program_chip(program: CrossbarProgram, chip_seed: int, device="cpu", model: 
     return ProgrammedChip(chip_seed, program.digest(), tuple(map(pair, program.layers)))
 
 
-def kept_chip(program: TunedProgram, chip_seed: int, device="cpu") -> ProgrammedChip:
+def kept_chip(program: TunedProgram, chip_seed: int, device: str | torch.device = "cpu") -> ProgrammedChip:
     """The chip of that seed that a program brings with it.
 
     Raises:

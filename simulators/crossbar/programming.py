@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from mapping.crossbar.program import CrossbarLayer
 from mapping.crossbar.target import CrossbarTarget
@@ -16,8 +17,8 @@ from simulators.crossbar.array import Array, Cells
 from simulators.crossbar.devices import Device, Frozen, clipped_sigma_us
 
 
-def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, chip_seed: int, device="cpu",
-                  array: str = "forward") -> Array:
+def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, chip_seed: int,
+                  device: str | torch.device = "cpu", array: str = "forward") -> Array:
     """The cells of one layer on one chip.
 
     Args:
@@ -31,10 +32,10 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     """
     wanted, where, relaxation_s = torch.tensor(layer.stored.g_us), _where(layer, array), target.dynamics.relaxation_time
 
-    def normal(cause):
+    def normal(cause: str) -> Tensor:
         return torch.randn(wanted.shape, generator=seeded(chip_seed, *where, cause))
 
-    def held(g_us, method):
+    def held(g_us: Tensor, method: str) -> Tensor:
         return torch.where(on, target.g_max_us, torch.where(off, target.g_min_us, _physical(g_us, model, method)))
 
     frozen = Frozen(normal("programming"), normal("drift"))
@@ -57,7 +58,7 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     return replace(now, compensation=drift_compensation(array_of(layer, target, programmed.to(device)), now))
 
 
-def _physical(g_us, model: Device, method: str):
+def _physical(g_us: Tensor, model: Device, method: str) -> Tensor:
     """Conductances or their noise as a model gave them, refused unless all are finite and none is negative."""
     if not ((g_us >= 0) & g_us.isfinite()).all():
         raise Refusal("not conductances", where=f"{type(model).__name__}.{method}", got=f"down to {g_us.min():.3g} uS",
@@ -65,7 +66,7 @@ def _physical(g_us, model: Device, method: str):
     return g_us
 
 
-def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us, fresh_us=None,
+def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us: Tensor, fresh_us: Tensor | None = None,
              compensation: float = 1.0) -> Array:
     """A layer's array from what its devices came to."""
     wires = target.array.wire_ohm if target.includes("wires") else None

@@ -6,21 +6,23 @@ between two conversions, many times a map, stays in the processor's cache.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product, repeat
 
 import torch
+from torch import Tensor
 
 from simulators.crossbar.array import Array
 from simulators.reference import pool, unpool
-from simulators.relaxation import Projection
+from simulators.relaxation import Projection, Read
 
+Convert = Callable[[Tensor], Tensor]
 SENSED_AT_ONCE = 2**19   # values that all lines sense for as many images as are read together
 
 
-def overlap_add(rows, kernel: tuple[int, int], padding: int):
+def overlap_add(rows: Tensor, kernel: tuple[int, int], padding: int) -> Tensor:
     """Row outputs (B, H', W', k_h k_w C) to the map below (B, C, H, W), each added where its kernel place lies.
 
     One slice a kernel place: five times faster on a CPU than F.fold, which wants another memory order.
@@ -44,17 +46,17 @@ class Periphery:
         two_phase: the positive and the negative part of a drive are read one after the other and subtracted.
     """
 
-    dac: Callable
-    adcs: tuple[Callable, ...]
+    dac: Convert
+    adcs: tuple[Convert, ...]
     two_phase: bool = False
 
-    def drives(self, values) -> list[tuple[int, torch.Tensor]]:
+    def drives(self, values: Tensor) -> list[tuple[int, torch.Tensor]]:
         """(sign, what the lines are driven by) of each read that `values` take."""
         if not self.two_phase:
             return [(1, self.dac(values))]
         return [(sign, self.dac((sign * values).clamp(min=0))) for sign in (1, -1)]
 
-    def sums(self, drives, read: Callable):
+    def sums(self, drives: Sequence[tuple[int, Tensor]], read: Callable[[int, Tensor], Tensor]) -> Tensor:
         """What all reads sense, converted and added; `read` senses a line (its number) under a drive."""
         converted = (adc(read(line, drive)) if sign > 0 else -adc(read(line, drive))
                      for sign, drive in drives for line, adc in enumerate(self.adcs))
@@ -82,39 +84,39 @@ class CrossbarProjection(Projection):
     """
 
     def __init__(self, forward_array: Array, backward_array: Array, forward_periphery: Periphery,
-                 backward_periphery: Periphery, bias, column_scale,
-                 padding: int, pool: int, unpooled: tuple[int, int, int]):
+                 backward_periphery: Periphery, bias: Tensor, column_scale: Tensor, padding: int, pool: int,
+                 unpooled: tuple[int, int, int]):
         self.forward_array, self.backward_array = forward_array, backward_array
         self.forward_periphery, self.backward_periphery = forward_periphery, backward_periphery
         self.bias, self.padding, self.pool, self.unpooled = bias.view(-1, 1, 1), padding, pool, unpooled
         self.column_scale = column_scale.view(-1, 1, 1)
 
-    def forward(self, s_pre, generator=None):
+    def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
         return pool(self._sums(s_pre, generator), self.pool)
 
-    def forward_at(self, s_pre, winners, generator=None):
+    def forward_at(self, s_pre: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Read:
         """Like `forward`, with the winners of the pool windows given."""
         sums = self._sums(s_pre, generator)
         return (sums if winners is None else sums.flatten(2).gather(2, winners.flatten(2)).view_as(winners)), winners
 
-    def _sums(self, s_pre, generator):
+    def _sums(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
         _, h, w = self.unpooled
         few = _images(len(self.forward_periphery.adcs) * self.bias.numel() * h * w)
         return torch.cat([self._sums_of(part, generator) for part in s_pre.split(few)])
 
-    def _sums_of(self, s_pre, generator):
+    def _sums_of(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
         periphery, array = self.forward_periphery, self.forward_array
         total = periphery.sums(periphery.drives(s_pre), lambda line, drive: array.read_forward(
             line, drive, self.padding, generator))
         return torch.addcmul(self.bias, total, self.column_scale, value=self.forward_array.compensation)
 
-    def backward(self, s_post, winners, generator=None):
+    def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         (_, h, w), (c_in, *kernel) = self.unpooled, self.backward_array.conductance_us.shape[3:]
         few = _images(len(self.backward_periphery.adcs) * h * w * c_in * math.prod(kernel))
-        winners = repeat(None) if winners is None else winners.split(few)
-        return torch.cat([self._backward_of(*part, generator) for part in zip(s_post.split(few), winners)])
+        places = repeat(None) if winners is None else winners.split(few)
+        return torch.cat([self._backward_of(s, own, generator) for s, own in zip(s_post.split(few), places)])
 
-    def _backward_of(self, s_post, winners, generator):
+    def _backward_of(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None) -> Tensor:
         periphery, array = self.backward_periphery, self.backward_array
         drives = [(sign, unpool(drive, winners, self.unpooled))
                   for sign, drive in periphery.drives(s_post * self.column_scale)]
@@ -132,7 +134,7 @@ class CrossbarProjection(Projection):
         """The same of the backward read."""
         return self._effective(self.backward_array, self.backward_array.backward_weight)
 
-    def _effective(self, array: Array, slices):
+    def _effective(self, array: Array, slices: Tensor) -> Tensor:
         return slices.sum(0) * array.compensation * self.column_scale[..., None]
 
     @property

@@ -1,9 +1,15 @@
 """Resistive memories (ReRAM): errors normal around the target, which spread with age. Sources: mapping/devices.toml."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from simulators.crossbar.devices import Device, polynomial
+from torch import Tensor
+
+from simulators.crossbar.devices import Device, Frozen, polynomial
+
+V = TypeVar("V", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -12,7 +18,7 @@ class Polynomial(Device):
 
     programming: tuple[float, ...] = ()
 
-    def programming_sigma_us(self, target_us):
+    def programming_sigma_us(self, target_us: Tensor) -> Tensor:
         return polynomial(self.programming, target_us).clamp(min=0)
 
 
@@ -28,13 +34,13 @@ class Spreading(Device):
     ages_s: tuple[float, ...] = ()
     sigmas: tuple[tuple[float, ...], ...] = ()
 
-    def programming_sigma_us(self, target_us):
+    def programming_sigma_us(self, target_us: Tensor) -> Tensor:
         return self.sigma_us(target_us, self.ages_s[0])
 
-    def drift(self, programmed_us, target_us, age_s, frozen):
+    def drift(self, programmed_us: Tensor, target_us: Tensor, age_s: float, frozen: Frozen) -> Tensor:
         return (target_us + self.sigma_us(target_us, age_s) * frozen.programming).clamp(min=0)
 
-    def sigma_us(self, target_us, age_s: float):
+    def sigma_us(self, target_us: Tensor, age_s: float) -> Tensor:
         """sigma(x, t) of equation (1)."""
         x = target_us / self.g_max_us
         curves = [polynomial(c, x).clamp(min=0) for c in self.sigmas]
@@ -62,28 +68,28 @@ class Relaxing(Device):
     t_read_s: float = 0.0
 
     @property
-    def limits_us(self):
+    def limits_us(self) -> tuple[float, float]:
         return self.g_min_us, self.g_max_us
 
-    def programming_sigma_us(self, target_us):
+    def programming_sigma_us(self, target_us: Tensor) -> Tensor:
         return polynomial(self.programming, target_us)
 
-    def drift(self, programmed_us, target_us, age_s, frozen):
+    def drift(self, programmed_us: Tensor, target_us: Tensor, age_s: float, frozen: Frozen) -> Tensor:
         log_t = math.log(age_s)
         moved = self.shift * log_t + (self.spread[0] + self.spread[1] * log_t) * frozen.ageing
         return (programmed_us + moved).clamp(min=0)
 
-    def slow_sigma_us(self, drifted_us, programmed_us, age_s, relaxation_s):
+    def slow_sigma_us(self, drifted_us: Tensor, programmed_us: Tensor, age_s: float, relaxation_s: float) -> Tensor:
         return self._amplitude(drifted_us) * math.sqrt(max(math.log((age_s + self.t_read_s) / relaxation_s), 0.0))
 
-    def fresh_sigma_us(self, drifted_us, programmed_us, relaxation_s):
+    def fresh_sigma_us(self, drifted_us: Tensor, programmed_us: Tensor, relaxation_s: float) -> Tensor:
         return self._amplitude(drifted_us) * math.sqrt(max(math.log(relaxation_s / (2 * self.t_read_s)), 0.0))
 
-    def _amplitude(self, drifted_us):
+    def _amplitude(self, drifted_us: Tensor) -> Tensor:
         return self.noise * drifted_us.clamp(min=1).log10()
 
 
-def interpolate(t: float, knots, values):
+def interpolate(t: float, knots: Sequence[float], values: Sequence[V]) -> V:
     """Values at `t`, linear between those at increasing `knots`; t lies between the first and the last."""
     n = max(1, next((i for i, knot in enumerate(knots) if t <= knot), len(knots) - 1))
     share = (t - knots[n - 1]) / (knots[n] - knots[n - 1])

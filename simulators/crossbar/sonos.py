@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from simulators.crossbar.devices import Device, polynomial
+from simulators.crossbar.devices import Device, Frozen, polynomial
 from simulators.crossbar.resistive import interpolate
 
 _NA_PER_US_V = 1e3
@@ -28,20 +29,20 @@ class Sonos(Device):
     shifts: tuple[tuple[float, ...], ...] = ()
     noise_na: tuple[float, float] = (0.0, 1.0)
 
-    def programming_sigma_us(self, target_us):
+    def programming_sigma_us(self, target_us: Tensor) -> Tensor:
         return self._spread(target_us, self.amplitudes_na[0], self.scales_na[0])
 
-    def drift(self, programmed_us, target_us, age_s, frozen):
+    def drift(self, programmed_us: Tensor, target_us: Tensor, age_s: float, frozen: Frozen) -> Tensor:
         target_na = target_us * self.read_v * _NA_PER_US_V
         shifts = [polynomial(p, target_na.double()).to(target_us) for p in self.shifts]
         moved_us = target_us + interpolate(age_s, self.ages_s, shifts) / (self.read_v * _NA_PER_US_V)
         amplitude, scale = (interpolate(age_s, self.ages_s, v) for v in (self.amplitudes_na, self.scales_na))
         return (moved_us + self._spread(moved_us, amplitude, scale) * frozen.programming).clamp(min=0)
 
-    def fresh_sigma_us(self, drifted_us, programmed_us, relaxation_s):
+    def fresh_sigma_us(self, drifted_us: Tensor, programmed_us: Tensor, relaxation_s: float) -> Tensor:
         return self._spread(drifted_us, *self.noise_na)
 
-    def _spread(self, g_us, amplitude_na: float, scale_na: float):
+    def _spread(self, g_us: Tensor, amplitude_na: float, scale_na: float) -> Tensor:
         """amplitude (1 - exp(-I / scale)) as a conductance; zero where a shift has made the current negative."""
         per_us = self.read_v * _NA_PER_US_V
         return amplitude_na / per_us * (1 - torch.exp(-g_us * per_us / scale_na)).clamp(min=0)

@@ -8,10 +8,12 @@ backward weights have no energy: E may rise, and states may run in a cycle for e
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mapping.errors import Refusal
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.reference import energy
+from simulators.relaxation import States
 
 LONGEST_CYCLE = 24   # sweeps
 
@@ -30,7 +32,7 @@ class Stability:
     energy: torch.Tensor
     rest: torch.Tensor
     period: torch.Tensor
-    asymmetry: float
+    asymmetry: float | None
 
     def rises(self, tolerance: float = 1e-6) -> torch.Tensor:
         """(B,) share of sweeps in which the energy rose by more than `tolerance` of its whole range."""
@@ -42,11 +44,12 @@ class Stability:
         return (self.energy.diff(dim=0).amax(0) / self._range).clamp(min=0)
 
     @property
-    def _range(self):
+    def _range(self) -> Tensor:
         return self.energy.amax(0) - self.energy.amin(0)
 
 
-def measure_stability(machine: CrossbarMachine, images, sweeps: int = 200, tolerance: float = 1e-4) -> Stability:
+def measure_stability(machine: CrossbarMachine, images: Tensor, sweeps: int = 200,
+                      tolerance: float = 1e-4) -> Stability:
     """Relax images under the alternating schedule and watch energy and states.
 
     Args:
@@ -65,7 +68,7 @@ def measure_stability(machine: CrossbarMachine, images, sweeps: int = 200, toler
     image = substrate.encode(images.to(substrate.mean))
     energies = [energy(substrate, image, substrate.start(image))]
 
-    def watch(t, states):
+    def watch(t: int, states: States):
         if t % 2 == 0:
             states = tuple(s.to(image) for s in states)
             energies.append(energy(substrate, image, states))

@@ -25,6 +25,7 @@ which subtracts no large numbers. The elimination runs along the longer side of 
 from itertools import product
 
 import torch
+from torch import Tensor
 
 from mapping.crossbar.encoding import Cuts
 from mapping.errors import Refusal
@@ -65,7 +66,7 @@ def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_oh
         g_us: (slices, planes, columns, C_in, k_h, k_w), as `mapping.crossbar.encoding.Stored.g_us`.
         opposite: drivers and sense amplifiers at the other ends of their lines.
     """
-    groups = {}
+    groups: dict[tuple[int, int], list[tuple[slice, list[int]]]] = {}
     for (first, last), (c, (left, right)) in product(row_cuts, enumerate(column_cuts)):
         reference = [column_cuts[-1][1] + c] if g_us.shape[1] == 1 else []
         columns = [*range(left, right), *reference]
@@ -81,12 +82,12 @@ def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_oh
     return seen
 
 
-def _other_way(g_us):
+def _other_way(g_us: Tensor) -> Tensor:
     """The tile with rows and columns exchanged: by reciprocity, driving it senses what sensing it drives."""
     return g_us.mT.flip(-1, -2)
 
 
-def _eliminate(g_us, segment_us: float):
+def _eliminate(g_us: Tensor, segment_us: float) -> Tensor:
     """Equations (2) and (3) in units of a segment's conductance."""
     inverse_diagonal, steps = _word_lines(g_us / segment_us)
     identity = torch.eye(g_us.shape[-1], dtype=g_us.dtype, device=g_us.device)
@@ -101,7 +102,7 @@ def _eliminate(g_us, segment_us: float):
     return sensed.mT * segment_us
 
 
-def _word_lines(g):
+def _word_lines(g: Tensor) -> tuple[Tensor, Tensor]:
     """(A^-1)_jj of equation (4), and -ln of the product from node 0 to each node; (..., rows, columns) both, G = 1."""
     towards_driver, towards_end = [g[..., 0] + 1], [g[..., -1]]
     for j in range(1, g.shape[-1]):
@@ -112,7 +113,7 @@ def _word_lines(g):
     return 1 / (p + q - g), torch.cat([torch.zeros_like(logs[..., :1]), logs[..., :-1]], -1)
 
 
-def _green(inverse_diagonal, steps):
+def _green(inverse_diagonal: Tensor, steps: Tensor) -> Tensor:
     """A^-1 of one word line from equation (4)."""
     upper = ((steps[..., :, None] - steps[..., None, :]).clamp_(max=0).exp() * inverse_diagonal[..., None, :]).triu()
     return upper + upper.triu(1).mT

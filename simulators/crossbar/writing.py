@@ -25,6 +25,7 @@ Neurosci. 10, 485 (2007).
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mapping.crossbar.target import CrossbarTarget
 from mapping.crossbar.writing import Writing
@@ -46,13 +47,14 @@ class Written:
     pulses: torch.Tensor
 
 
-def unwritten(conductance_us, outputs: int) -> Written:
+def unwritten(conductance_us: Tensor, outputs: int) -> Written:
     """Devices as programming left them, of an array with that many output channels."""
     return Written(conductance_us, torch.zeros_like(conductance_us[0, 0, :outputs]),
                    torch.zeros_like(conductance_us, dtype=torch.int32))
 
 
-def write(now: Written, update_us, writing: Writing, target: CrossbarTarget, stuck, generator) -> Written:
+def write(now: Written, update_us: Tensor, writing: Writing, target: CrossbarTarget, stuck: Tensor,
+          generator: torch.Generator | None) -> Written:
     """The devices after an update.
 
     Args:
@@ -76,7 +78,8 @@ def write(now: Written, update_us, writing: Writing, target: CrossbarTarget, stu
                    now.pulses + pulses.abs().to(torch.int32))
 
 
-def pulsed(g_us, pulses, writing: Writing, g_min_us: float, g_max_us: float, generator):
+def pulsed(g_us: Tensor, pulses: Tensor, writing: Writing, g_min_us: float, g_max_us: float,
+           generator: torch.Generator | None) -> Tensor:
     """Equation (3): conductances after whole numbers of pulses each, up where positive; within the range."""
     up, n = pulses > 0, pulses.abs()
     x = (g_us - g_min_us) / (g_max_us - g_min_us)
@@ -106,7 +109,7 @@ def check_writable_cells(target: CrossbarTarget, writing: Writing):
                       remedy="leave the encoding out")
 
 
-def _planes(update, pulses):
+def _planes(update: Tensor, pulses: Tensor) -> Tensor:
     """An update of weights (C_out, ...) spread over the devices in the shape of `pulses`, see (1)."""
     if pulses.shape[1] == 2:
         return torch.stack([update.clamp(min=0), (-update).clamp(min=0)])[None]
@@ -114,7 +117,7 @@ def _planes(update, pulses):
     return torch.cat([update, references])[None, None]
 
 
-def _accumulated(n, e, saturation: float):
+def _accumulated(n: Tensor, e: Tensor, saturation: float) -> tuple[Tensor, Tensor]:
     """((1 - r^n) / c, (1 - r^2n) / (1 - r^2)) of equation (3)."""
     if not saturation:
         return n * e, n

@@ -12,7 +12,10 @@ from mapping.graph import Coupling, EPGraph
 from mapping.kernels import convolve, convolve_transpose, max_pool, unpool
 from mapping.loihi.integers import ERROR_BITS, margin_error, nudge_pull, round_half_up, softmax_error
 from mapping.loihi.program import LoihiProgram
+from mapping.loihi.target import LoihiTarget
 from mapping.program import FloatProgram
+
+LavaProgram = LoihiProgram | FloatProgram[LoihiTarget]   # for `lava`, for `lava:float`
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,7 @@ class Synapses:
         drive = convolve_transpose(spread, self.weight, self.coupling.padding)
         return (drive * self.backward_factor).astype(spread.dtype, copy=False)
 
-    def forward(self, below: np.ndarray):
+    def forward(self, below: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Pooled drive of the population above, in the dtype of `below`, and the winners."""
         return max_pool(self.sum_forward(below), self.coupling.pool)
 
@@ -127,8 +130,8 @@ class Arithmetic:
     sum: type
     strength: type
     synapses: tuple[Synapses, ...]
-    activations: tuple
-    readout: object
+    activations: tuple[IntegerActivation | FloatActivation, ...]
+    readout: IntegerReadout | FloatReadout
     delta_threshold: int | None = None
     unit: float = 1.0
     logit_bits: int = 0
@@ -139,12 +142,12 @@ class Arithmetic:
         return self.delta_threshold is not None
 
 
-def arithmetic_of(program: LoihiProgram | FloatProgram) -> Arithmetic:
+def arithmetic_of(program: LavaProgram) -> Arithmetic:
     """The arithmetic of a program: integers for `lava`, floats for `lava:float`."""
     return _integers(program) if isinstance(program, LoihiProgram) else _floats(program.graph)
 
 
-def encode(program: LoihiProgram | FloatProgram, images: np.ndarray) -> np.ndarray:
+def encode(program: LavaProgram, images: np.ndarray) -> np.ndarray:
     """Images (B, C, H, W) in [0, 1] as the first coupling reads them: simulators.loihi.grid.quantise_image in numpy."""
     mean, scale = (x.astype(np.float32).reshape(-1, 1, 1) for x in (program.graph.mean, program.graph.scale))
     x = (images.astype(np.float32) - mean) / scale

@@ -16,17 +16,19 @@ are sent and a window finds another winner, its unit's last message is withdrawn
 new one; both count as feedback.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mapping.errors import Refusal
 from mapping.graph import Coupling
 from mapping.kernels import convolve, convolve_transpose
 from mapping.loihi.program import LoihiProgram
-from simulators.machine import Machine
-from simulators.relaxation import active_layers
+from simulators.machine import InProcessMachine, Machine
+from simulators.relaxation import Substrate, active_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class EventCount:
         """Counts of several batches as one; the longest relaxation gives T."""
         longest = max(part.units.shape[1] for part in parts)
 
-        def pad(array):
+        def pad(array: np.ndarray) -> np.ndarray:
             missing = longest - array.shape[1] if array.ndim == 3 else 0
             return np.pad(array, [(0, 0), (0, missing), (0, 0)]) if missing else array
 
@@ -71,7 +73,7 @@ class EventCount:
                             for f in fields(EventCount)))
 
 
-def count_events(machine: Machine, images, steps=None) -> EventCount:
+def count_events(machine: Machine, images: Tensor, steps: Tensor | None = None) -> EventCount:
     """Count the events of a free phase from zero states, each image up to the step at which the machine stops it.
 
     Args:
@@ -82,12 +84,12 @@ def count_events(machine: Machine, images, steps=None) -> EventCount:
     Raises:
         Refusal: another machine.
     """
-    program = getattr(machine, "program", None)
-    if not (isinstance(program, LoihiProgram) and program.target.is_whole):
+    program, model = getattr(machine, "program", None), machine.gradient_model
+    if not (isinstance(program, LoihiProgram) and program.target.is_whole and isinstance(model, InProcessMachine)):
         raise Refusal("this machine sends no events", where="events", got=machine.name, allowed="loihi, lava",
                       remedy="count on one of these, with a threshold if you like")
     steps = machine.relax(images).steps if steps is None else steps
-    ledger = _Ledger(program, machine.gradient_model.substrate, images, steps)
+    ledger = _Ledger(program, model.substrate, images, steps)
     machine.relax(images, int(steps.max()), trace=ledger.enter)
     return ledger.total()
 
@@ -134,7 +136,7 @@ class _Ledger:
     `_messages` and `_winners` are what the layers last sent and where their windows' winners are.
     """
 
-    def __init__(self, program: LoihiProgram, substrate, images, steps):
+    def __init__(self, program: LoihiProgram, substrate: Substrate, images: Tensor, steps: Tensor):
         self._program, self._substrate, self._steps = program, substrate, steps.cpu()
         couplings, device = program.graph.couplings, substrate.mean.device
         shape = (len(images), int(steps.max()) + 1, len(couplings) + 1)
@@ -149,7 +151,7 @@ class _Ledger:
         self._winners = self._find_winners()
         self._enter_sent(0, 0, image != 0)
 
-    def enter(self, t: int, states):
+    def enter(self, t: int, states: Sequence[Tensor]):
         """Take in the states, in real units, at the end of step t = 1, 2, ..."""
         substrate, before, places = self._substrate, self._messages, self._winners
         active = active_layers(self._program.graph.schedule, t - 1, len(before))
@@ -168,32 +170,32 @@ class _Ledger:
                     arrived = self._moved(n, old, new, places[n], arrived)
                 self._add("backward", t, n + 1, arrived)
         top = (now[-1] != 0).flatten(1).sum(1).cpu() * self._program.graph.classes
-        self._readout = torch.where(t == self._steps, top, self._readout)
+        self._readout = torch.where(self._steps == t, top, self._readout)
 
     def total(self) -> EventCount:
         """Everything entered."""
         return EventCount(**{name: count.numpy() for name, count in self._counts.items()},
                           readout=self._readout.numpy())
 
-    def _moved(self, n: int, old, new, place, arrived):
+    def _moved(self, n: int, old: Tensor, new: Tensor, place: Tensor, arrived: Tensor) -> Tensor:
         """Backward synaptic operations where a winner that carried a message may have changed its place."""
         fan, winner = self._backward[n], self._winners[n]
         moved = (winner != place) & (old != 0)
         return torch.where(moved, fan[place] + (new != 0) * fan[winner], arrived)
 
-    def _enter_sent(self, t: int, sender: int, sent):
+    def _enter_sent(self, t: int, sender: int, sent: Tensor):
         self._add("units", t, sender, torch.ones_like(sent))
         self._add("events", t, sender, sent)
         if sender < len(self._up):
             self._add("forward", t, sender, sent * self._up[sender])
 
-    def _add(self, name: str, t: int, sender: int, values):
+    def _add(self, name: str, t: int, sender: int, values: Tensor):
         """Enter the sum over units for the images that still relax at time t."""
         self._counts[name][:, t, sender] = values.flatten(1).sum(1).cpu() * (t <= self._steps)
 
-    def _find_winners(self):
+    def _find_winners(self) -> list[Tensor]:
         """Flat place of each layer's winners in its map before pooling; a unit's own place where there is no pool."""
         with torch.no_grad():
             found = [projection.forward(m)[1] for projection, m in zip(self._substrate.projections[1:], self._messages)]
         own = [torch.arange(m[0, 0].numel(), device=m.device).view(m.shape[2:]).expand(m.shape) for m in self._messages]
-        return (None, *(o if w is None else w for w, o in zip(found, own[1:])))
+        return [own[0], *(o if w is None else w for w, o in zip(found, own[1:]))]

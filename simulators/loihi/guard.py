@@ -7,16 +7,21 @@ die with the worker; and a heartbeat looks at the actors and at a deadline while
 
 import mmap
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from lava.magma.compiler.compiler import Compiler
+from lava.magma.compiler.executable import Executable
 from lava.magma.core.process.message_interface_enum import ActorType
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
+from simulators.loihi.arithmetic import Arithmetic, LavaProgram
 from simulators.loihi.patience import Patience
+from simulators.loihi.shared_arrays import SharedArrays
 from simulators.loihi.wiring import run_config, wire
 
 HEARTBEAT_S = 0.05
@@ -40,7 +45,8 @@ class LavaGraph:
         deadline_s: time that building may take.
     """
 
-    def __init__(self, program, arithmetic, shared_arrays, deadline_s: float):
+    def __init__(self, program: LavaProgram, arithmetic: Arithmetic,
+                 shared_arrays: SharedArrays, deadline_s: float):
         processes = wire(program.graph, arithmetic, shared_arrays)
         executable = Compiler({"pypy_channel_size": CHANNEL_SLOTS}).compile(
             processes.image, run_config(program, arithmetic))
@@ -80,9 +86,9 @@ class _Messaging(MultiProcessing):
 class GuardedRuntime(Runtime):
     """Lava's runtime on anonymous memory, with a heartbeat around building and running."""
 
-    def __init__(self, executable):
+    def __init__(self, executable: Executable):
         super().__init__(executable, ActorType.MultiProcessing)
-        self._patience = None
+        self._patience: Patience | None = None
         signal.signal(signal.SIGALRM, lambda *_: self._check())
 
     def _build_message_infrastructure(self):
@@ -98,7 +104,7 @@ class GuardedRuntime(Runtime):
         self._is_running = False
 
     @contextmanager
-    def guarded(self, seconds: float):
+    def guarded(self, seconds: float) -> Iterator[None]:
         """Raise `ActorDied` in the main thread when an actor dies or the time is over."""
         self._patience = Patience(seconds, SLICE_S)
         signal.setitimer(signal.ITIMER_REAL, HEARTBEAT_S, HEARTBEAT_S)
@@ -109,6 +115,7 @@ class GuardedRuntime(Runtime):
 
     def _check(self):
         """Look for the dead: one that failed is the cause; Lava then told the others to end, which they did well."""
+        patience = self._patience or Patience(0.0, SLICE_S)   # the heartbeat runs within `guarded` alone
         if self._messaging_infrastructure is not None:
             ended = [(name, actor) for name, actor in zip(self._names(), self._messaging_infrastructure.actors)
                      if not actor.is_alive()]
@@ -117,18 +124,18 @@ class GuardedRuntime(Runtime):
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     raise _post_mortem(name, actor)
             if ended:
-                self._patience.shorten(LAST_WORDS_S)
-        if self._patience.is_over():
+                patience.shorten(LAST_WORDS_S)
+        if patience.is_over():
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise ActorDied("Lava", "no answer before the deadline")
 
-    def _names(self):
+    def _names(self) -> Iterator[str]:
         """Names of the actors, in the order in which Lava's runtime starts them."""
         yield from (process.name for process in self._executable.proc_builders)
         yield from (f"runtime service {n}" for n in range(len(self._executable.runtime_service_builders)))
 
 
-def _post_mortem(name: str, actor) -> ActorDied:
+def _post_mortem(name: str, actor: Any) -> ActorDied:
     if actor.exception:
         error, trace = actor.exception
         return ActorDied(name, f"{type(error).__name__}: {error}", trace)

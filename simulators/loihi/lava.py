@@ -4,26 +4,31 @@ The processes remember their last states, so that the host can look after a run 
 sample by the same rule, at the same step, as simulators.relaxation does.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mapping.errors import Refusal
 from mapping.loihi.program import LoihiProgram
-from mapping.program import Program
+from simulators.loihi.arithmetic import LavaProgram
 from simulators.loihi.grid import on_grid
 from simulators.loihi.layout import RING
 from simulators.loihi.session import LavaSession
 from simulators.loihi.twin import integer_nudge, twin_of
-from simulators.machine import Equilibrium, Machine, check_images, check_phase
+from simulators.machine import Cost, Equilibrium, InProcessMachine, Machine, check_images, check_phase
 from simulators.reference import ReferenceMachine
-from simulators.relaxation import Repeat, Residual, period_of
+from simulators.relaxation import Nudge, Repeat, Residual, States, Stop, Trace, period_of
 
 BATCH = 32
 _OPERATIONS_A_SECOND = 1e7   # far below what one core does: a deadline, not an estimate
 _STEP_DEADLINE_S = 0.5
 _RUN_DEADLINE_S = 30.0
+
+
+Arrays = Sequence[np.ndarray]   # of all layers
 
 
 class LavaMachine(Machine):
@@ -39,53 +44,59 @@ class LavaMachine(Machine):
 
     differentiable = False
 
-    def __init__(self, program: Program, batch: int = BATCH):
+    def __init__(self, program: LavaProgram, batch: int = BATCH):
         self.graph, self.name, self.program = program.graph, str(program.target), program
         self.steps = program.target.steps or program.graph.steps
-        self._integer = isinstance(program, LoihiProgram)
-        self._model = twin_of(program) if self._integer else ReferenceMachine(program.graph, steps=self.steps)
+        self._integers = program if isinstance(program, LoihiProgram) else None
+        self._model: InProcessMachine = twin_of(self._integers) if self._integers else ReferenceMachine(
+            program.graph, steps=self.steps)
         self.largest_beta = self._model.largest_beta
-        self._scale = float(2**program.state_bits) if self._integer else 1.0
-        self._stop = Repeat() if self._integer else Residual(program.graph.tolerance)
+        self._scale = float(2**self._integers.state_bits) if self._integers else 1.0
+        self._stop = Repeat() if self._integers else Residual(program.graph.tolerance)
         self._session, self.batch = LavaSession(program, batch), batch
         self._rings = ("history", "sent") if "sent.0" in self._session.shared_arrays else ("history",)
 
     @property
-    def gradient_model(self):
+    def gradient_model(self) -> Machine:
         return self._model
 
-    def cost(self):
+    def cost(self) -> Cost:
         return self._model.cost()
 
     def close(self):
         self._session.close()
 
-    def relax(self, images, steps=None, nudge=None, generator=None, *, states=None, schedule=None, trace=None):
+    def relax(self, images: Tensor, steps: int | None = None, nudge: Nudge | None = None,
+              generator: torch.Generator | None = None, *, states: States | None = None, schedule: str | None = None,
+              trace: Trace | None = None) -> Equilibrium:
         """See `Machine.relax`; the schedule is wired into the processes, and no gradient is carried."""
         check_images(images, self.graph.image_shape)
         check_phase(self.graph, len(images), steps, nudge, states, schedule)
         self._check_schedule(schedule)
         if states is not None:
-            states = [s.detach().cpu() for s in (on_grid(self.program, states) if self._integer else states)]
+            states = on_grid(self._integers, states) if self._integers else states
+            states = tuple(s.detach().cpu() for s in states)
         stop = self._stop if steps is None and trace is None else None
-        parts, traces = [], []
+        parts: list[Equilibrium] = []
+        traces: list[list[States]] = []
         for first in range(0, max(1, len(images)), self.batch):
             part = slice(first, first + self.batch)
-            record = [] if trace else None
+            record: list[States] = []
             parts.append(self._relax(images[part].detach().cpu(), steps or self.steps, nudge and nudge.select(part),
-                                     states and [s[part] for s in states], stop, record))
+                                     states and tuple(s[part] for s in states), stop, record if trace else None))
             traces.append(record)
         if trace:
             for t, recorded in enumerate(zip(*traces), 1):
                 trace(t, tuple(torch.cat(layer).to(images.device) for layer in zip(*recorded)))
         return _join(parts, images.device)
 
-    def _check_schedule(self, schedule):
+    def _check_schedule(self, schedule: str | None):
         if schedule not in (None, self.graph.schedule):
             raise Refusal("the processes run another schedule", where=self.name, got=schedule,
                           allowed=self.graph.schedule, remedy="compile the network with this schedule")
 
-    def _relax(self, images, steps: int, nudge, states, stop, record) -> Equilibrium:
+    def _relax(self, images: Tensor, steps: int, nudge: Nudge | None, states: States | None, stop: Stop | None,
+               record: list[States] | None) -> Equilibrium:
         """Relax at most `batch` images."""
         self._load_inputs(images, nudge)
         start = [np.zeros((len(images), *p.shape)) for p in self.graph.populations] if states is None else [
@@ -99,23 +110,22 @@ class LavaMachine(Machine):
             for t in range(done + 1, done + chunk + 1):
                 now = self._seen(t, len(images))
                 if record is not None:
-                    states = now[:len(start)]
-                    record.append(tuple(torch.from_numpy(s / np.float32(self._scale)) for s in states))
+                    record.append(tuple(torch.from_numpy(s / np.float32(self._scale)) for s in now[:len(start)]))
                 watch.look(t, now)
             done += chunk
         return self._equilibrium(watch)
 
-    def _load_inputs(self, images, nudge):
+    def _load_inputs(self, images: Tensor, nudge: Nudge | None):
         shared_arrays, n = self._session.shared_arrays, len(images)
         with torch.no_grad():
             shared_arrays["image"][:n] = self._model.substrate.encode(images.to(self._model.substrate.mean)).numpy()
         shared_arrays["image"][n:] = 0
         shared_arrays["target"][...] = 0
         if nudge is not None:
-            target, beta = integer_nudge(self.program, nudge) if self._integer else (nudge.target, nudge.beta)
+            target, beta = integer_nudge(self._integers, nudge) if self._integers else (nudge.target, nudge.beta)
             shared_arrays["target"][:n], shared_arrays["beta"][0] = target.cpu().numpy(), beta
 
-    def _begin(self, states, **phase):
+    def _begin(self, states: Arrays, **phase):
         """Write states to time 0 of a new phase (see `Clock.begin`)."""
         for ring in self._rings:
             for n, s in enumerate(states):
@@ -127,7 +137,7 @@ class LavaMachine(Machine):
         work = self._model.cost().operations / self._model.steps * self.batch / _OPERATIONS_A_SECOND
         self._session.run(steps, _RUN_DEADLINE_S + steps * (_STEP_DEADLINE_S + work))
 
-    def _seen(self, t: int, n: int):
+    def _seen(self, t: int, n: int) -> list[np.ndarray]:
         """Copies of all layers' states at time t of the phase and, where changes are sent, of what was sent of them."""
         layers = range(len(self.graph.populations))
         shared = self._session.shared_arrays
@@ -138,8 +148,8 @@ class LavaMachine(Machine):
         self._begin(watch.ended, hold=True)
         self._run(1)
         logits = self._session.shared_arrays["logits"][:len(watch.steps)].astype(np.float32)
-        if self._integer:
-            logits = logits * np.float32(2.0**-self.program.readout.scale)
+        if self._integers:
+            logits = logits * np.float32(2.0**-self._integers.readout.scale)
         states = tuple(torch.from_numpy((s / self._scale).astype(np.float32)) for s in watch.ended)
         residual = torch.from_numpy((watch.change / self._scale).astype(np.float32))
         tolerance = self._stop.tolerance if isinstance(self._stop, Residual) else 0.0
@@ -157,7 +167,7 @@ class _Watch:
         ended: states of each sample at its own last step. change: (B,), over its last sweep. steps: (B,).
     """
 
-    def __init__(self, start, depth: int, steps: int, period: int, stop):
+    def __init__(self, start: list[np.ndarray], depth: int, steps: int, period: int, stop: Stop | None):
         self._limit, self._period, self._stop = steps, period, stop
         self._earlier = self._latest = start
         self._live = np.ones(len(start[0]), bool)
@@ -169,7 +179,7 @@ class _Watch:
     def all_done(self) -> bool:
         return not self._live.any()
 
-    def look(self, t: int, now):
+    def look(self, t: int, now: list[np.ndarray]):
         """Take in what `start` held, at time t = 1, 2, ..."""
         live = self._live.copy()
         if t % self._period == 0:
@@ -184,14 +194,14 @@ class _Watch:
             kept[live] = s[live]
 
 
-def _distance(now, before) -> np.ndarray:
+def _distance(now: Arrays, before: Arrays) -> np.ndarray:
     """(B,) largest absolute difference over all layers."""
     return np.max([np.abs(a - b).max((1, 2, 3)) for a, b in zip(now, before)], axis=0)
 
 
-def _join(parts: list[Equilibrium], device) -> Equilibrium:
+def _join(parts: list[Equilibrium], device: torch.device) -> Equilibrium:
     """One Equilibrium of several batches."""
-    def cat(name):
+    def cat(name: str) -> Tensor:
         return torch.cat([getattr(part, name) for part in parts]).to(device)
 
     states = tuple(torch.cat(layer).to(device) for layer in zip(*(part.states for part in parts)))

@@ -1,14 +1,15 @@
 """Which arrays host and processes share, and how large they are."""
 
+from mapping.graph import EPGraph
 from simulators.loihi.arithmetic import Arithmetic
 from simulators.loihi.clock import CELLS
 
 RING = 17   # states a population remembers: 16 steps can be run before the host looks
 
 
-def layout_of(graph, arithmetic: Arithmetic, batch: int) -> dict:
+def layout_of(graph: EPGraph, arithmetic: Arithmetic, batch: int) -> dict:
     """Arrays that host and processes share, as `SharedArrays` takes them."""
-    def cells(kind, *shape):
+    def cells(kind: type, *shape) -> tuple[str, tuple[int, ...]]:
         return kind.__name__, shape
 
     state, sums = arithmetic.state, arithmetic.sum

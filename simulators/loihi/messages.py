@@ -16,11 +16,13 @@ class Inbox:
     """
 
     def __init__(self, clock: Clock, events: bool):
-        self._clock, self._events, self._held = clock, events, None
+        self._clock, self._events = clock, events
+        self._held: np.ndarray | None = None
 
     def add(self, message: np.ndarray, lava_step: int) -> np.ndarray:
         """Take in this step's message: the value that the sender stands at."""
         if not self._events:
             return message
-        self._held = message if self._clock.time(lava_step) == 0 else self._held + message
+        begins = self._held is None or self._clock.time(lava_step) == 0
+        self._held = message if begins else self._held + message
         return self._held

@@ -6,8 +6,7 @@ Needs no torch. `simulators.open` runs the same processes for evaluation: guarde
 import numpy as np
 
 from mapping.errors import Refusal
-from mapping.program import Program
-from simulators.loihi.arithmetic import arithmetic_of, encode
+from simulators.loihi.arithmetic import LavaProgram, arithmetic_of, encode
 from simulators.loihi.clock import Clock
 from simulators.loihi.layout import RING, layout_of
 from simulators.loihi.shared_arrays import SharedArrays
@@ -29,7 +28,7 @@ class LavaNetwork:
         run_config: Lava's configuration for the program's number format and for the model of its connections.
     """
 
-    def __init__(self, program: Program, batch: int):
+    def __init__(self, program: LavaProgram, batch: int):
         arithmetic = arithmetic_of(program)
         self._program, self._arithmetic = program, arithmetic
         self._shared_arrays = SharedArrays(layout_of(program.graph, arithmetic, batch))

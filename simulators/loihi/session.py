@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import weakref
+from typing import IO
 
 from mapping.errors import MachineError, Refusal
-from mapping.program import Program, pack_graph
+from mapping.program import pack_graph
 from simulators.isolated import ONE_THREAD, command
-from simulators.loihi.arithmetic import arithmetic_of
+from simulators.loihi.arithmetic import LavaProgram, arithmetic_of
 from simulators.loihi.clock import Clock
 from simulators.loihi.layout import layout_of
 from simulators.loihi.patience import Patience
@@ -30,7 +31,7 @@ class LavaError(MachineError):
         super().__init__(process, what, trace)
         self.process, self.what, self.trace = process, what, trace
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.process}: {self.what}" + (f"\n{self.trace}" if self.trace else "")
 
 
@@ -45,7 +46,7 @@ class LavaSession:
         Refusal: Lava is not installed, or cannot run here. LavaError: the processes could not be built.
     """
 
-    def __init__(self, program: Program, batch: int):
+    def __init__(self, program: LavaProgram, batch: int):
         start, arrays = _describe(program)
         layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
         layout |= layout_of(program.graph, arithmetic_of(program), batch)
@@ -123,7 +124,7 @@ class LavaSession:
         return LavaError("Lava", ": ".join([what, *words.splitlines()[-1:]]), words)
 
 
-def _describe(program: Program) -> tuple[dict, dict]:
+def _describe(program: LavaProgram) -> tuple[dict, dict]:
     """A program as JSON and arrays, as `Program.save` writes it."""
     arrays, settings = program.pack()
     network, graph_arrays = pack_graph(program.graph)
@@ -131,7 +132,7 @@ def _describe(program: Program) -> tuple[dict, dict]:
             {**graph_arrays, **arrays})
 
 
-def _end(process: subprocess.Popen, link: socket.socket, log):
+def _end(process: subprocess.Popen, link: socket.socket, log: IO[bytes]):
     """Kill a worker's group; the kernel frees the memory."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

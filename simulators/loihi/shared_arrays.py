@@ -2,6 +2,7 @@
 
 import mmap
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,17 +18,17 @@ class SharedArrays:
     """
 
     def __init__(self, layout: dict[str, tuple[str, tuple[int, ...]]], fd: int | None = None):
-        places, size = {}, 0
+        places: dict[str, int] = {}
+        size = 0
         for name, (dtype, shape) in layout.items():
             places[name] = size
             size += -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // _ALIGNMENT) * _ALIGNMENT
-        self.layout, self.fd = layout, fd
+        self.layout, self.fd = layout, os.memfd_create("ep-hw") if fd is None else fd
         if fd is None:
-            self.fd = os.memfd_create("ep-hw")
             os.truncate(self.fd, max(size, _ALIGNMENT))
         memory = mmap.mmap(self.fd, max(size, _ALIGNMENT))
-        self._arrays = {name: np.ndarray(tuple(shape), dtype, memory, places[name])
-                        for name, (dtype, shape) in layout.items()}
+        self._arrays: dict[str, np.ndarray] = {name: np.ndarray(tuple(shape), dtype, memory, places[name])
+                                               for name, (dtype, shape) in layout.items()}
 
     def close_file(self):
         """Give back the descriptor once whoever needs it has it; the memory lives as long as the arrays."""
@@ -36,5 +37,5 @@ class SharedArrays:
     def __getitem__(self, name: str) -> np.ndarray:
         return self._arrays[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)

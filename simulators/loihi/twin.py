@@ -5,10 +5,13 @@ straight through, so that attackers can differentiate the twin.
 """
 
 import contextlib
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from mapping.errors import Refusal
 from mapping.graph import Coupling
@@ -19,10 +22,10 @@ from simulators.loihi.events import full_activity
 from simulators.loihi.grid import QuantisedStates, on_grid, quantise_image, straight_through
 from simulators.machine import Cost, InProcessMachine
 from simulators.reference import FloatProjection, FloatSubstrate
-from simulators.relaxation import Nudge, Repeat, Residual, Substrate
+from simulators.relaxation import Nudge, Read, Repeat, Residual, States, Stop, Substrate
 
 
-def exact_convolutions(device: str):
+def exact_convolutions(device: str) -> AbstractContextManager:
     """On CUDA, convolutions as plain float32 matrix products: no TF32, no Winograd, no FFT."""
     if torch.device(device).type != "cuda":
         return contextlib.nullcontext()
@@ -46,12 +49,12 @@ class IntegerProjection(FloatProjection):
         self.device = device
         self.forward_factor, self.backward_factor = 2.0**layer.forward_shift, 2.0**backward_shift
 
-    def forward(self, s_pre, generator=None):
+    def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
         with exact_convolutions(self.device):
             u, winners = super().forward(s_pre)
         return u * self.forward_factor, winners
 
-    def backward(self, s_post, winners, generator=None):
+    def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         with exact_convolutions(self.device):
             return super().backward(s_post, winners) * self.backward_factor
 
@@ -60,7 +63,7 @@ class IntegerSubstrate(Substrate):
     """Equations (11) and (12) of mapping.loihi.program, and the integer nudge (9) of mapping.loihi.integers."""
 
     def __init__(self, program: LoihiProgram, device: str):
-        def column(array):
+        def column(array: np.ndarray) -> Tensor:
             return torch.tensor(array, device=device, dtype=torch.float32).view(-1, 1, 1)
 
         shifts = (0, *(layer.backward_shift for layer in program.layers))
@@ -73,28 +76,28 @@ class IntegerSubstrate(Substrate):
         self.mean, self.scale = column(program.graph.mean), column(program.graph.scale)
         self.exponential = torch.tensor(EXPONENTIAL, device=device)
 
-    def encode(self, images):
+    def encode(self, images: Tensor) -> Tensor:
         return quantise_image(images, self.mean, self.scale, self.program.input_bits)
 
-    def start(self, images):
+    def start(self, images: Tensor) -> States:
         shapes = (p.shape for p in self.program.graph.populations)
         return tuple(self.mean.new_zeros((len(images), *shape)) for shape in shapes)
 
-    def activate(self, n, drive):
+    def activate(self, n: int, drive: Tensor) -> Tensor:
         state = (drive + self.biases[n]) * 2.0**-self.program.layers[n].shift
         return straight_through(state.floor(), state).clamp(0, self.program.top)
 
-    def emit(self, n, state, sent):
+    def emit(self, n: int, state: Tensor, sent: Tensor) -> Tensor:
         """Sigma-delta: a neuron sends its change since it last sent, once that exceeds the threshold."""
         delta_threshold = self.program.delta_threshold
         if delta_threshold is None:
             return state
         return straight_through(torch.where((state - sent).abs() > delta_threshold, state, sent).detach(), state)
 
-    def logits(self, s_top, generator=None):
+    def logits(self, s_top: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._integer_logits(s_top) * 2.0**-self.program.readout.scale
 
-    def pull(self, s_top, nudge: Nudge, generator=None):
+    def pull(self, s_top: Tensor, nudge: Nudge, generator: torch.Generator | None = None) -> Tensor:
         target, beta = integer_nudge(self.program, nudge)
         logits = self._integer_logits(s_top)
         margin = nudge.loss == "margin"
@@ -103,10 +106,10 @@ class IntegerSubstrate(Substrate):
         drive = rescale(beta * product.long(), self.program.nudge_shift)
         return drive.view(s_top.shape).to(s_top.dtype)
 
-    def _integer_logits(self, s_top):
+    def _integer_logits(self, s_top: Tensor) -> Tensor:
         return self.readout.forward(s_top)[0].flatten(1) + self.readout_bias
 
-    def _softmax_error(self, logits, target):
+    def _softmax_error(self, logits: Tensor, target: Tensor) -> Tensor:
         gap = rescale(logits.amax(1, keepdim=True) - logits, gap_shift(self.program.readout.scale))
         e = self.exponential[gap.clamp(max=len(self.exponential) - 1)]
         return target - torch.div(e << ERROR_BITS, e.sum(1, keepdim=True), rounding_mode="floor")
@@ -129,18 +132,18 @@ def integer_nudge(program: LoihiProgram, nudge: Nudge) -> tuple[torch.Tensor, in
 class TwinMachine(InProcessMachine):
     """A Loihi program, or one of its rungs, in this process."""
 
-    def __init__(self, program: LoihiProgram, substrate: Substrate, stop):
+    def __init__(self, program: LoihiProgram, substrate: Substrate, stop: Stop | None):
         steps = program.target.steps or program.graph.steps
         super().__init__(program.graph, str(program.target), substrate, steps=steps, stop=stop)
         self.program = program
         if isinstance(substrate, IntegerSubstrate):
             self.largest_beta = program.largest_beta
 
-    def held(self, states):
+    def held(self, states: States) -> States:
         """See `InProcessMachine.held`; states between two grid points are rounded to one."""
         return on_grid(self.program, states) if self.program.target.quantises_states else states
 
-    def cost(self):
+    def cost(self) -> Cost:
         """For every unit sending at every update of the longest relaxation; `energy.mean_cost` counts real images."""
         return self._cost
 

@@ -3,12 +3,14 @@
     Image -> ImageCoupling -> Population 1 <-> Coupling <-> Population 2 ... Population L <-> Readout
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from mapping.program import Program
-from simulators.loihi.arithmetic import Arithmetic
+from mapping.graph import EPGraph
+from simulators.loihi.arithmetic import Arithmetic, LavaProgram
 from simulators.loihi.clock import Clock
 from simulators.loihi.processes.image import Image
 from simulators.loihi.processes.population import Population
@@ -26,35 +28,36 @@ class Wired:
     populations: tuple[Population, ...]
     readout: Readout
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[AbstractProcess]:
         return iter((self.image, *self.couplings, *self.populations, self.readout))
 
 
-def wire(graph, arithmetic: Arithmetic, shared: SharedArrays) -> Wired:
+def wire(graph: EPGraph, arithmetic: Arithmetic, shared: SharedArrays) -> Wired:
     """All processes of a program, connected."""
     clock, period = Clock(shared["clock"]), 1 if graph.schedule == "synchronous" else 2
-    common = {"clock": clock, "events": arithmetic.events}
-    image = Image(name="image", pixels=shared["image"], **common)
+    events, batch = arithmetic.events, len(shared["image"])
+    image = Image(name="image", pixels=shared["image"], clock=clock, events=events)
     populations = tuple(
         Population(name=p.name, history=shared[f"history.{n}"], delta_threshold=arithmetic.delta_threshold,
-                   turn=n % period, sent=shared[f"{'sent' if arithmetic.events else 'history'}.{n}"], period=period,
+                   turn=n % period, sent=shared[f"{'sent' if events else 'history'}.{n}"], period=period,
                    clock=clock, activation=arithmetic.activations[n]) for n, p in enumerate(graph.populations))
-    couplings = tuple((Coupling if n else ImageCoupling)(name=c.name, synapses=arithmetic.synapses[n],
-                                                         batch=len(shared["image"]), **common)
-                      for n, c in enumerate(graph.couplings))
+    first, *rest = zip(graph.couplings, arithmetic.synapses)
+    ground = ImageCoupling(name=first[0].name, synapses=first[1], batch=batch, clock=clock, events=events)
+    between = [Coupling(name=c.name, synapses=s, batch=batch, clock=clock, events=events) for c, s in rest]
     readout = Readout(name="readout", readout=arithmetic.readout, shape=populations[-1].up.shape,
-                      board=shared["logits"], target=shared["target"], beta=shared["beta"], **common)
-    for below, coupling, above in zip((image, *populations), couplings, populations):
+                      board=shared["logits"], target=shared["target"], beta=shared["beta"], clock=clock, events=events)
+    image.up.connect(ground.below_in)
+    ground.above_out.connect(populations[0].drive)
+    for below, coupling, above in zip(populations, between, populations[1:]):
         below.up.connect(coupling.below_in)
         coupling.above_out.connect(above.drive)
-        if below is not image:
-            above.down.connect(coupling.above_in)
-            coupling.below_out.connect(below.drive)
+        above.down.connect(coupling.above_in)
+        coupling.below_out.connect(below.drive)
     populations[-1].up.connect(readout.state)
     readout.pull.connect(populations[-1].drive)
-    return Wired(image, couplings, populations, readout)
+    return Wired(image, (ground, *between), populations, readout)
 
 
-def run_config(program: Program, arithmetic: Arithmetic) -> Loihi2SimCfg:
+def run_config(program: LavaProgram, arithmetic: Arithmetic) -> Loihi2SimCfg:
     """Lava's own configuration for a program: number format, and which model its connections have."""
     return Loihi2SimCfg(select_tag=arithmetic.tag, select_sub_proc_model=program.target.model == "structural")

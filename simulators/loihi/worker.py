@@ -10,17 +10,18 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Iterable
 from importlib import import_module
+from typing import Any
 
-from mapping.graph import EPGraph
 from mapping.loihi.program import LoihiProgram
-from mapping.program import FloatProgram, Program, unpack_graph
+from mapping.loihi.target import LoihiTarget
+from mapping.program import FloatProgram, unpack_graph
 from mapping.registry import parse
-from simulators.loihi.arithmetic import arithmetic_of
+from simulators.loihi.arithmetic import LavaProgram, arithmetic_of
 from simulators.loihi.lifeline import bind_children, die_with_host, end_group
 from simulators.loihi.shared_arrays import SharedArrays
 
-KINDS = (FloatProgram, LoihiProgram)
 NEEDS = ((lambda: multiprocessing.get_context("fork").Semaphore(), "a writable /dev/shm, where Lava's semaphores are "
           "made", "mount one, or choose loihi, the bit-exact twin"),
          (lambda: import_module("simulators.loihi.guard"), "lava-nc 0.10 on Python 3.10",
@@ -51,15 +52,16 @@ def main():
         end_group()
 
 
-def unpack(start: dict, shared_arrays: SharedArrays) -> Program:
-    """The program that the host described in its first line and laid into the shared_arrays."""
+def unpack(start: dict[str, Any], shared_arrays: SharedArrays) -> LavaProgram:
+    """The program that the host described in its first line and laid into the shared arrays."""
     arrays = {name: shared_arrays[name] for name in shared_arrays}
-    graph: EPGraph = unpack_graph(start["network"], arrays)
-    kind = {cls.kind: cls for cls in KINDS}[start["kind"]]
-    return kind.unpack(parse(start["target"]), graph, arrays, start["settings"])
+    graph, target = unpack_graph(start["network"], arrays), parse(start["target"])
+    assert isinstance(target, LoihiTarget), "the host runs nothing else on Lava"
+    kind = LoihiProgram if start["kind"] == LoihiProgram.kind else FloatProgram
+    return kind.unpack(target, graph, arrays, start["settings"])
 
 
-def _serve(control, lines, lava):
+def _serve(control: socket.socket, lines: Iterable[str], lava: Any):
     """Answer each command; the host's end of file is the end."""
     assert "torch" not in sys.modules, "torch must not be loaded before Lava forks"
     _reply(control, ready=True)
@@ -79,5 +81,5 @@ def _obstacle() -> dict[str, str] | None:
     return None
 
 
-def _reply(control, **answer):
+def _reply(control: socket.socket, **answer):
     control.sendall(json.dumps(answer).encode() + b"\n")

@@ -1,5 +1,8 @@
 """Downwards, in two processes: states put back to the winners' places, then transposed convolution synapses."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
@@ -36,7 +39,7 @@ class TransposedConvolution(AbstractProcess):
 
 
 class _UnpoolModel(PyLoihiProcessModel):
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         self.coupling = proc_params["coupling"]
         self.inbox = Inbox(proc_params["clock"], proc_params["events"])
@@ -48,7 +51,7 @@ class _UnpoolModel(PyLoihiProcessModel):
 
 
 class _TransposedConvolutionModel(PyLoihiProcessModel):
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         self.synapses = proc_params["synapses"]
 

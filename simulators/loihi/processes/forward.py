@@ -1,5 +1,8 @@
 """Upwards, in two processes: convolution synapses, then max-pooling with winners."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
@@ -34,7 +37,7 @@ class MaxPool(AbstractProcess):
 
 
 class _ConvolutionModel(PyLoihiProcessModel):
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         self.synapses = proc_params["synapses"]
         self.inbox = Inbox(proc_params["clock"], proc_params["events"])
@@ -44,7 +47,7 @@ class _ConvolutionModel(PyLoihiProcessModel):
 
 
 class _MaxPoolModel(PyLoihiProcessModel):
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         self.pool = proc_params["pool"]
 

@@ -1,5 +1,8 @@
 """The image, sent to the first layer's synapses; it does not change, so that of its changes there is only the first."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.process.ports.ports import OutPort
@@ -18,7 +21,7 @@ class Image(AbstractProcess):
 
 
 class _ImageModel(PyLoihiProcessModel):
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         for key in ("pixels", "clock", "events"):
             setattr(self, key, proc_params[key])

@@ -1,5 +1,8 @@
 """A population of EP neurons: sends its states first, receives its drive second, updates when its turn comes."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -21,8 +24,8 @@ class Population(AbstractProcess):
         turn, period: the layer updates at times t with t mod period == turn.
     """
 
-    def __init__(self, *, name: str, history: np.ndarray, sent: np.ndarray, delta_threshold: int | None, activation,
-                 turn: int, period: int, clock: Clock):
+    def __init__(self, *, name: str, history: np.ndarray, sent: np.ndarray, delta_threshold: int | None,
+                 activation: Callable[[np.ndarray], np.ndarray], turn: int, period: int, clock: Clock):
         super().__init__(name=name, history=history, sent=sent, delta_threshold=delta_threshold,
                          activation=activation, turn=turn, period=period, clock=clock)
         self.drive = InPort(history.shape[1:])
@@ -30,7 +33,7 @@ class Population(AbstractProcess):
 
 
 class _PopulationModel(PyLoihiProcessModel):
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         for key in ("history", "sent", "delta_threshold", "activation", "turn", "period", "clock"):
             setattr(self, key, proc_params[key])

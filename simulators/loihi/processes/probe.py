@@ -1,5 +1,8 @@
 """A probe: remembers the last messages of any out-port, for the host to read between runs."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -32,7 +35,7 @@ class Probe(AbstractProcess):
 
 
 class _ProbeModel(PyLoihiProcessModel):
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         self.ring, self.steps = proc_params["record"], proc_params["steps"]
 

@@ -1,10 +1,14 @@
 """The readout: logits of the top states at every step and, in a nudged phase, the pull towards the target."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
+from simulators.loihi.arithmetic import FloatReadout, IntegerReadout
 from simulators.loihi.clock import Clock
 from simulators.loihi.messages import Inbox
 from simulators.loihi.processes.models import fixed_and_float
@@ -20,14 +24,15 @@ class Readout(AbstractProcess):
         events: the top population sends changes.
     """
 
-    def __init__(self, *, name: str, readout, shape: tuple, board, target, beta, clock: Clock, events: bool):
+    def __init__(self, *, name: str, readout: IntegerReadout | FloatReadout, shape: tuple, board: np.ndarray,
+                 target: np.ndarray, beta: np.ndarray, clock: Clock, events: bool):
         super().__init__(name=name, readout=readout, board=board, target=target, beta=beta, clock=clock, events=events)
         self.state = InPort(shape)
         self.pull, self.logits = OutPort(shape), OutPort(board.shape)
 
 
 class _ReadoutModel(PyLoihiProcessModel):
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         for key in ("readout", "board", "target", "beta", "clock"):
             setattr(self, key, proc_params[key])

@@ -9,6 +9,7 @@ All sub-processes receive first and send second; the populations at both ends se
 
 from lava.magma.core.decorator import implements
 from lava.magma.core.model.sub.model import AbstractSubProcessModel
+from lava.magma.core.process.process import AbstractProcess
 
 from simulators.loihi.processes.backward import TransposedConvolution, Unpool
 from simulators.loihi.processes.forward import Convolution, MaxPool
@@ -18,7 +19,7 @@ from simulators.loihi.processes.synapses import Coupling, ImageCoupling
 class _Forward(AbstractSubProcessModel):
     """Convolution and max-pooling."""
 
-    def __init__(self, process):
+    def __init__(self, process: AbstractProcess):
         self.name, settings = process.name, process.proc_params
         self.shared = {key: settings[key] for key in ("synapses", "batch")}
         self.timed = self.shared | {key: settings[key] for key in ("clock", "events")}
@@ -38,7 +39,7 @@ class ImageCouplingStructure(_Forward):
 class CouplingStructure(_Forward):
     """Between two populations: with unpooling and transposed convolution backward."""
 
-    def __init__(self, process):
+    def __init__(self, process: AbstractProcess):
         super().__init__(process)
         self.unpool = Unpool(name=f"{self.name}.unpool", **self.timed)
         self.feedback = TransposedConvolution(name=f"{self.name}.feedback", **self.shared)

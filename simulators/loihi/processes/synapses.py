@@ -3,6 +3,10 @@
 The other models, sub-processes as they would lie on cores, are in structure.py; Lava's run configuration chooses.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
@@ -37,12 +41,12 @@ class Coupling(ImageCoupling):
 
 
 class _ImageCouplingModel(PyLoihiProcessModel):
-    def __init__(self, proc_params):
+    def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         self.synapses = proc_params["synapses"]
         self.drive, self.above = (Inbox(proc_params["clock"], proc_params["events"]) for _ in range(2))
 
-    def forward(self):
+    def forward(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Receive from below: the pooled drive of the layer above, and the winners."""
         drive = self.drive.add(self.synapses.sum_forward(self.below_in.recv()), self.time_step)
         return max_pool(drive, self.synapses.coupling.pool)
