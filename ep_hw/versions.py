@@ -5,6 +5,7 @@ changes: cells made before are then computed again instead of being taken for ne
 kind beside its number, and fails where only the outcome moved.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 
@@ -32,11 +33,12 @@ def machine_kind(program: Program | ModuleProgram) -> str:
     return "module" if isinstance(program, ModuleProgram) else program.target.name.partition(":")[0]
 
 
-def code_of(programs, threat: Threat) -> dict[str, int | str]:
+def code_of(programs: Iterable[Program | ModuleProgram], threat: Threat) -> dict[str, int | str]:
     """Name -> version of all code that makes a cell.
 
     Args:
         programs: of the machine under test and of those that it is compared with.
+        threat: that the machine meets.
     """
     kinds, known = {machine_kind(program) for program in programs}, machines()
     return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)}, **dict([threat.code]), **libraries()}

@@ -32,9 +32,7 @@ class CorruptionRow:
 
 
 def corruption_rows(points: Points) -> list[CorruptionRow]:
-    """A row a corruption that was run, in the order of the published sets; their own images after those made here, and
-    corruptions of others last.
-    """
+    """A row a corruption that was run: the nineteen as made here, then their published images, then all others."""
     met = [threat.name for _, threat in points if threat.is_corruption]
     names = dict.fromkeys((*ALL, *(OFFICIAL + name for name in ALL), *met))
     return [CorruptionRow(name, {machine: _ladder(points, machine, name) for machine in machines(points)})

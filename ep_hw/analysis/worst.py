@@ -54,7 +54,7 @@ class WorstCase:
 
     @property
     def names(self) -> list[str]:
-        """Of the attacks."""
+        """Names of the attacks."""
         return [threat.name for threat in self.attacks]
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ep_hw.analysis import paper
+from ep_hw.analysis.corruption_error import SEVERITIES
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions import ALL
 from ep_hw.threats.threat import OFFICIAL, Threat
 from mapping.errors import Refusal
 
-SEVERITIES = (1, 2, 3, 4, 5)
 FEW_CHIPS = 3   # the fewest whose spread says something of other chips
 
 
@@ -64,7 +64,7 @@ def _attacks(kind: str, strengths: Iterable[float]) -> tuple[Threat, ...]:
     return tuple(Threat(kind, strength) for strength in strengths)
 
 
-def _corruptions(names: Iterable[str], severities: Iterable[int]) -> tuple[Threat, ...]:
+def _corruptions(names: Iterable[str], severities: Iterable[float]) -> tuple[Threat, ...]:
     return tuple(Threat(name, float(severity)) for name in names for severity in severities)
 
 

@@ -81,7 +81,7 @@ class Entry:
 
 
 def _right_under(right: Right, threat: Threat) -> np.ndarray:
-    """Of a strength that may be rounded."""
+    """Which images are right under a threat whose strength may be rounded."""
     return next(answers for met, answers in right.items() if same_rounded(met, threat))
 
 
@@ -224,7 +224,7 @@ def _table(dataset: str, entries: Sequence[Entry], ensemble: str | None, name: s
 
 
 def _threats(entries: Sequence[Entry]) -> PublishedTable:
-    """Whatever was run, where it is nothing that the paper tabulates."""
+    """Everything that was run; for evaluations that fill no table of the paper."""
     ep = next(entry for entry in entries if entry.name == EP)
     threats = [threat for machine, threat in ep.networks[0] if machine == ep.machine and threat.source is None]
     columns = {CLEAN.name if t == CLEAN else f"{t.name} {t.strength:g}": t for t in threats}
@@ -278,7 +278,7 @@ def _relative(entry: Entry, baseline: Accuracies) -> Estimate | float | None:
 
 
 def claims(entries: dict[str, Entry]) -> list[Claim]:
-    """The paper's claims, as far as the models that they speak of were run under what they speak of."""
+    """The paper's claims about models and threats that were run here."""
     every = []
     for (_, attack), labels in paper.STRENGTHS.items():
         threats, measure = [Threat(attack, s) for s in labels.values()], f"Mean over the paper's strengths of {attack}"

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,3 +141,6 @@ class Corruption(Generic[Constant]):
     def at(self, severity: int, x: Images, rng: np.random.Generator) -> Images | Levels:
         """Images at a severity from 1 to 5, see `Corrupting`."""
         return self.function(x, self.constants[severity - 1], rng)
+
+
+AnyCorruption = Corruption[Any]   # its constants are of the type that its own function takes

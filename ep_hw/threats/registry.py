@@ -1,14 +1,14 @@
 """The attacks and corruptions that threats may name; a user's own join them by the same two functions."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ep_hw.threats.definitions import SEVERITY, Attack, Constant, Corrupting, Corruption
+from ep_hw.threats.definitions import SEVERITY, AnyCorruption, Attack, Constant, Corrupting, Corruption
 from mapping.errors import Refusal
 from mapping.fields import check_named
 
 ATTACKS: dict[str, Attack] = {}
-CORRUPTIONS: dict[str, Corruption[Any]] = {}   # each was registered with constants that its function takes
+CORRUPTIONS: dict[str, AnyCorruption] = {}
 CLEAN = "clean"   # the name of no threat at all
 _RESERVED = set("@:[]")   # what separates the parts of a threat's name
 A = TypeVar("A", bound=Attack)
@@ -56,7 +56,7 @@ def register_corruption(constants: tuple[Constant, ...], *, random: bool, code: 
     return register
 
 
-def _check(threat: Attack | Corruption[Any]):
+def _check(threat: Attack | AnyCorruption):
     """Refuse a name that is taken or cannot be read back, and two versions of the same code."""
     name = threat.name
     check_named(name, "threat")

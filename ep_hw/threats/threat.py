@@ -6,11 +6,10 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from ep_hw.threats import registry
 from ep_hw.threats.corruptions.packaged import ALIASES
-from ep_hw.threats.definitions import SEVERITY, Attack, Corruption
+from ep_hw.threats.definitions import SEVERITY, AnyCorruption, Attack
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from mapping.errors import Refusal
 from mapping.options import number, spell_number
@@ -53,7 +52,7 @@ class Threat:
         return cls(kind, strength, source)
 
     @property
-    def definition(self) -> "Attack | Corruption[Any]":
+    def definition(self) -> Attack | AnyCorruption:
         """The attack or corruption as it was registered.
 
         Raises:

@@ -50,13 +50,16 @@ class AttackSettings(Stated):
         return 1 if machine.deterministic else self.eot
 
     def reads(self, machine: Machine) -> int:
-        """Queries that are read for one answer of a machine to a black box."""
+        """Reads of a machine whose mean is one answer to a black box."""
         return 1 if machine.deterministic else self.average
 
 
 def possible_gradients(machine: Machine, settings: AttackSettings) -> list[Gradient]:
-    """The settings' gradients, `bptt@own` and its like only where the machine's own relaxation ends within
-    `DEFAULT_UNROLL` iterations; a machine without feedback has no time: one backpropagation for each kind and loss.
+    """Those of the settings' gradients that a machine allows.
+
+    Gradients through its own relaxation (`bptt@own`, `apgd@own`) are allowed where it ends within `DEFAULT_UNROLL`
+    iterations. On a machine without feedback the number of steps does not matter: of its gradients one of each kind and
+    loss is kept.
 
     Raises:
         Refusal: there are none.
