@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
+from ep_hw.cli.bench import Bench
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import (
     LARGEST_EPS,
@@ -43,28 +44,27 @@ def transfer(context: typer.Context, model: Model,
              out: Out = None,
              jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Show what adversarial images made on each machine do to every other one."""
-    from ep_hw.data.source import DataSource
     from ep_hw.evaluation.execution import Run
     from ep_hw.evaluation.plan import evaluate
     from ep_hw.measurements.adversary_figures import transfer_figure
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
-    from ep_hw.networks.programs import network_and_images, programs_of
+    from ep_hw.networks.programs import programs_of
     from ep_hw.threats.attacks import AttackSettings, parse_gradient
     from ep_hw.threats.threat import parse_threat
     from ep_hw.workflow import keys
 
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    programs = programs_of(net, on or ["reference", "loihi", "crossbar:pcm"], other or [])
+    bench = Bench.of(context)
+    programs = programs_of(bench.net, on or ["reference", "loihi", "crossbar:pcm"], other or [])
     chosen = {"gradients": tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))} if gradient else {}
     settings, threat = AttackSettings(iterations=iterations, **chosen), parse_threat(attack)
-    plan = plan_transfer(net, split, programs, threat, chips=chips, seed=seed, settings=settings,
+    plan = plan_transfer(bench.net, bench.split, programs, threat, chips=chips, seed=seed, settings=settings,
                          run=Run(device=device, jobs=jobs))
-    out = claimed(context, net.name, asked(context, split.digest, *keys([plan])))
+    folder = claimed(context, bench.net.name, asked(context, bench.split.digest, *keys([plan])))
     with cell_progress("transferring") as show:
-        summary, _ = evaluate(plan.showing(show), out)
+        summary, _ = evaluate(plan.showing(show), folder)
     rows = transfer_rows(summary, tuple(programs), threat)
-    save_measurement(out, "transfer", {"model": net.name, "seed": seed, "settings": settings.model_dump(mode="json")},
-                     rows, transfer_table(rows), transfer_figure(rows))
+    kept = {"model": bench.net.name, "seed": seed, "settings": settings.model_dump(mode="json")}
+    save_measurement(folder, "transfer", kept, rows, transfer_table(rows), transfer_figure(rows))
 
 
 @app.command()
@@ -80,21 +80,18 @@ def eot(context: typer.Context,
         data_root: DataRoot = None, download: Download = False):
     """Show how many noisy gradients an attacker must average: their direction and the accuracy they leave."""
     import simulators
-    from ep_hw.data.source import DataSource
     from ep_hw.measurements.adversary_figures import eot_figure
     from ep_hw.measurements.eot import DRAWS, check_noisy, eot_table, measure_eot
-    from ep_hw.networks.programs import network_and_images, program_of
     from ep_hw.threats.attacks import Unrolled
 
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    program, draws = program_of(on, net.lower()), draws or DRAWS
+    bench, counts = Bench.of(context), draws or list(DRAWS)
+    (program,) = bench.programs([on])
     check_noisy(str(program.target), program.target.is_noisy)
-    out = claimed(context, net.name, asked(context, split.digest, program.digest()))
+    folder = bench.claim([program])
     with simulators.open(program, chip_seed=chip) as machine:
-        points = measure_eot(machine, split, eps, draws, Unrolled(time), iterations, seed)
-        rows = [point.row() for point in track_points(points, len(set(draws)), "averaging")]
-    settings = {"model": net.name, "seed": seed, "chip": chip, "time": time, "iterations": iterations}
-    save_measurement(out, "eot", settings, rows, eot_table(rows), eot_figure(rows))
+        points = measure_eot(machine, bench.split, eps, counts, Unrolled(time), iterations, seed)
+        rows = [point.row() for point in track_points(points, len(set(counts)), "averaging")]
+    bench.save(folder, ["seed", "chip", "time", "iterations"], rows, eot_table(rows), eot_figure(rows))
 
 
 @app.command(name="slice")
@@ -107,21 +104,13 @@ def slice_(context: typer.Context, model: Model,
            out: Out = None,
            data_root: DataRoot = None, download: Download = False):
     """Show the loss around images, along an attacker's gradient and along a random direction."""
-    import simulators
-    from ep_hw.data.source import DataSource
     from ep_hw.measurements.adversary_figures import slice_figure
     from ep_hw.measurements.landscape import measure_slice, slice_table
-    from ep_hw.networks.programs import network_and_images, program_of
     from ep_hw.threats.attacks import parse_gradient
 
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    chosen = parse_gradient(gradient)
-    programs = [program_of(name, net.lower()) for name in on or ["reference", "loihi"]]
-    out = claimed(context, net.name, asked(context, split.digest, *(program.digest() for program in programs)))
-    found = []
-    for program in track_points(programs, len(programs), "slicing"):
-        with simulators.open(program, chip_seed=chip) as machine:
-            found.append(measure_slice(machine, split, chosen, reach, seed))
-    rows = [row for one in found for row in one.rows()]
-    settings = {"model": net.name, "seed": seed, "chip": chip}
-    save_measurement(out, "slice", settings, rows, slice_table(found), slice_figure(found))
+    bench, chosen = Bench.of(context), parse_gradient(gradient)
+    programs = bench.programs(on or ["reference", "loihi"])
+    folder = bench.claim(programs)
+    slices = bench.each(programs, "slicing", lambda machine: measure_slice(machine, bench.split, chosen, reach, seed))
+    rows = [row for one in slices for row in one.rows()]
+    bench.save(folder, ["seed", "chip"], rows, slice_table(slices), slice_figure(slices))

@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.bench import Bench
 from ep_hw.cli.options import MOST_CHIPS, MOST_STEPS, Chip, DataRoot, Download, Images, Model, counted, measured, seeded
-from ep_hw.cli.printing import print_table, save_rows
 
 On = Annotated[list[str] | None, typer.Option(help="machine (repeatable)")]
 Seed = Annotated[int, seeded("of the images and of read noise")]
@@ -20,16 +19,13 @@ def cost(context: typer.Context,
          model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
          download: Download = False):
     """Estimate energy, latency and area of one image on crossbars, next to Loihi."""
-    from ep_hw.data.source import DataSource
     from ep_hw.measurements.analog import cost_table, measure_cost
-    from ep_hw.networks.programs import network_and_images
 
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    claim_if_named(context, net, split)
-    rows = list(measure_cost(net.lower(), on or ["crossbar:pcm", "crossbar:pcm[arrays=separate]", "loihi"],
-                             split.images))
-    print_table(cost_table(rows))
-    save_rows(out, "cost", {"model": net.name}, rows)
+    bench = Bench.of(context)
+    bench.claim_if_named()
+    rows = list(measure_cost(bench.graph(), on or ["crossbar:pcm", "crossbar:pcm[arrays=separate]", "loihi"],
+                             bench.split.images))
+    bench.save_rows([], rows, cost_table(rows))
 
 
 @app.command()
@@ -38,16 +34,13 @@ def symmetry(context: typer.Context, model: Model, on: On = None, images: Images
              sweeps: Annotated[int, counted("sweeps to watch", 25, MOST_STEPS)] = 200,
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Show what arrays of their own for feedback cost: asymmetry, rising energy, limit cycles."""
-    from ep_hw.data.source import DataSource
     from ep_hw.measurements.analog import SYMMETRY_NOTE, measure_symmetry, plain_table
-    from ep_hw.networks.programs import network_and_images
 
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    claim_if_named(context, net, split)
-    rows = list(measure_symmetry(net.lower(), on or ["crossbar:pcm/aged", "crossbar:pcm/aged[arrays=separate]"],
-                                 split.images, chips, sweeps))
-    print_table(plain_table("two directions", rows, ("run_as", "images"), SYMMETRY_NOTE))
-    save_rows(out, "symmetry", {"model": net.name, "seed": seed}, rows)
+    bench = Bench.of(context)
+    bench.claim_if_named()
+    rows = list(measure_symmetry(bench.graph(), on or ["crossbar:pcm/aged", "crossbar:pcm/aged[arrays=separate]"],
+                                 bench.split.images, chips, sweeps))
+    bench.save_rows(["seed"], rows, plain_table("two directions", rows, ("run_as", "images"), SYMMETRY_NOTE))
 
 
 @app.command(name="settle")
@@ -57,17 +50,15 @@ def settling(context: typer.Context, model: Model, on: On = None, images: Images
              tolerance: Annotated[float, measured("of a settled state", 1e-6, 0.1)] = 1e-3,
              out: Out = None, data_root: DataRoot = None, download: Download = False):
     """Let a chip relax in continuous time: settling time and heat of its devices, and where it ends."""
-    from ep_hw.data.source import DataSource
     from ep_hw.measurements.analog import SETTLING_NOTE, measure_settling, plain_table
-    from ep_hw.networks.programs import network_and_images
     from simulators.crossbar.continuous import Circuit
 
     circuit = Circuit(capacitance, volts)
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    claim_if_named(context, net, split)
-    rows = list(measure_settling(net.lower(), on or ["crossbar:pcm/aged"], split, circuit, chip, tolerance))
-    print_table(plain_table("continuous time", rows, ("run_as", "images"), SETTLING_NOTE))
-    save_rows(out, "settle", {"model": net.name, "seed": seed, "capacitance_f": capacitance, "read_v": volts}, rows)
+    bench = Bench.of(context)
+    bench.claim_if_named()
+    rows = list(measure_settling(bench.graph(), on or ["crossbar:pcm/aged"], bench.split, circuit, chip, tolerance))
+    bench.save_rows(["seed"], rows, plain_table("continuous time", rows, ("run_as", "images"), SETTLING_NOTE),
+                    {"capacitance_f": capacitance, "read_v": volts})
 
 
 @app.command()
@@ -80,21 +71,10 @@ def readout(context: typer.Context,
             images: Images = 50, chip: Chip = 0, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
             download: Download = False):
     """Show what leaky steps and an averaged read-out do to the variance and the bias of noisy logits."""
-    from ep_hw.data.source import DataSource
     from ep_hw.measurements.analog import READOUT_NOTE, measure_readout, plain_table
-    from ep_hw.networks.programs import network_and_images
 
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    claim_if_named(context, net, split)
-    rows = list(measure_readout(net.lower(), on, split.images, dt or [1.0, 0.5, 0.25], average or [1, 5, 20], reads,
-                                chip, seed))
-    print_table(plain_table("noise of the logits", rows, note=READOUT_NOTE))
-    save_rows(out, "readout", {"model": net.name, "seed": seed, "chip": chip}, rows)
-
-
-def claim_if_named(context: typer.Context, net, split):
-    """Take the folder named, if one is; see `claimed`."""
-    from ep_hw.networks.programs import reference_of
-
-    if context.params["out"] is not None:
-        claimed(context, net.name, asked(context, split.digest, reference_of(net).digest()))
+    bench = Bench.of(context)
+    bench.claim_if_named()
+    rows = list(measure_readout(bench.graph(), on, bench.split.images, dt or [1.0, 0.5, 0.25], average or [1, 5, 20],
+                                reads, chip, seed))
+    bench.save_rows(["seed", "chip"], rows, plain_table("noise of the logits", rows, note=READOUT_NOTE))

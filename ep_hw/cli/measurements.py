@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
+from ep_hw.cli.bench import Bench
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model, Out, counted, measured, nudged, placed, seeded
 from ep_hw.cli.printing import print_table, save_measurement, track_points
@@ -21,22 +22,18 @@ def events(context: typer.Context,
            out: Out = None,
            data_root: DataRoot = None, download: Download = False):
     """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
-    from ep_hw.data.source import DataSource
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
-    from ep_hw.networks.programs import network_and_images
     from mapping.program import FloatProgram
     from simulators.relaxation import period_of
 
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    targets = event_targets(on, threshold or THRESHOLDS)
-    graph = net.lower()
-    out = claimed(context, net.name, asked(context, split.digest, FloatProgram(targets[0], graph).digest()))
+    bench, targets = Bench.of(context), event_targets(on, threshold or THRESHOLDS)
+    graph = bench.graph()
+    folder = bench.claim([FloatProgram(targets[0], graph)])
     layers = [population.name for population in graph.populations]
-    points = track_points(measure_events(graph, targets, split), len(targets), "counting events")
+    points = track_points(measure_events(graph, targets, bench.split), len(targets), "counting events")
     rows = [point.row(layers) for point in points]
-    settings, period = {"model": net.name, "seed": seed}, period_of(graph.schedule)
-    save_measurement(out, "events", settings, rows, event_table(rows), events_figure(rows, period))
+    bench.save(folder, ["seed"], rows, event_table(rows), events_figure(rows, period_of(graph.schedule)))
 
 
 @app.command()
@@ -52,20 +49,17 @@ def gradients(context: typer.Context, model: Model,
               out: Out = None,
               data_root: DataRoot = None, download: Download = False):
     """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
-    from ep_hw.data.source import DataSource
     from ep_hw.measurements.figures import gradients_figure
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
-    from ep_hw.networks.programs import network_and_images
 
     betas = check_betas(beta or BETAS)
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    programs = gradient_programs(net.lower(), on or ["reference", "loihi"], state_bits or [])
-    out = claimed(context, net.name, asked(context, split.digest, *(program.digest() for program in programs)))
+    bench = Bench.of(context)
+    programs = gradient_programs(bench.graph(), on or ["reference", "loihi"], state_bits or [])
+    folder = bench.claim(programs)
     points = (point for program in programs
-              for point in measure_gradients(program, split, betas, pairs=pairs, chip=chip, seed=seed))
+              for point in measure_gradients(program, bench.split, betas, pairs=pairs, chip=chip, seed=seed))
     rows = [point.row() for point in track_points(points, 2 * len(programs) * len(betas), "measuring gradients")]
-    settings = {"model": net.name, "seed": seed, "chip": chip, "pairs": pairs}
-    save_measurement(out, "gradients", settings, rows, gradient_table(rows), gradients_figure(rows))
+    bench.save(folder, ["seed", "chip", "pairs"], rows, gradient_table(rows), gradients_figure(rows))
 
 
 @app.command()

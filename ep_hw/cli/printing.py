@@ -74,12 +74,3 @@ def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], tab
     print_table(table)
     for path in write_measurement(out, name, settings, rows, figure):
         say(path)
-
-
-def save_rows(out: Path | None, name: str, settings: dict, rows: list[dict]):
-    """Write rows that have no figure as CSV and JSON, where a folder is named."""
-    if out is not None:
-        from ep_hw.report.exports import write_rows
-
-        for path in write_rows(out, name, settings, rows):
-            say(path)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.bench import Bench
 from ep_hw.cli.options import (
     LARGEST_EPS,
     Chip,
@@ -19,7 +19,7 @@ from ep_hw.cli.options import (
     seeded,
     stepped,
 )
-from ep_hw.cli.printing import save_measurement, track_points
+from ep_hw.cli.printing import track_points
 
 
 @app.command()
@@ -33,25 +33,19 @@ def uncertainty(context: typer.Context, model: Model,
                 out: Out = None,
                 data_root: DataRoot = None, download: Download = False):
     """Show how the chance that a random perturbation changes a prediction grows with its size, and its exponent."""
-    import simulators
-    from ep_hw.data.source import DataSource
     from ep_hw.measurements.figures import uncertainty_figure
     from ep_hw.measurements.uncertainty import SIZES, check_quiet, check_sizes, measure_uncertainty, uncertainty_table
-    from ep_hw.networks.programs import network_and_images, program_of
 
     sizes = check_sizes(size or SIZES)
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    programs = [program_of(name, net.lower()) for name in on or ["reference", "loihi"]]
+    bench = Bench.of(context)
+    programs = bench.programs(on or ["reference", "loihi"])
     for program in programs:
         check_quiet(str(program.target), program.target.is_noisy)
-    out = claimed(context, net.name, asked(context, split.digest, *(program.digest() for program in programs)))
-    found = []
-    for program in track_points(programs, len(programs), "perturbing"):
-        with simulators.open(program, chip_seed=chip) as machine:
-            found.append(measure_uncertainty(machine, split, sizes, draws, seed))
-    rows = [row for one in found for row in one.rows()]
-    settings = {"model": net.name, "seed": seed, "chip": chip}
-    save_measurement(out, "uncertainty", settings, rows, uncertainty_table(found), uncertainty_figure(found))
+    folder = bench.claim(programs)
+    changes = bench.each(programs, "perturbing",
+                         lambda machine: measure_uncertainty(machine, bench.split, sizes, draws, seed))
+    rows = [row for one in changes for row in one.rows()]
+    bench.save(folder, ["seed", "chip"], rows, uncertainty_table(changes), uncertainty_figure(changes))
 
 
 @app.command()
@@ -68,18 +62,14 @@ def temporal(context: typer.Context,
              data_root: DataRoot = None, download: Download = False):
     """Show accuracy against an attacker's time and the machine's own: how long each of them relaxes."""
     import simulators
-    from ep_hw.data.source import DataSource
     from ep_hw.evaluation.temporal import ATTACK_TIMES, PREDICTION_STEPS, measure_times, temporal_table
-    from ep_hw.networks.programs import network_and_images, program_of
     from ep_hw.report.figures.temporal import temporal_figure
 
-    net, split = network_and_images(model, images, seed, DataSource(data_root, download))
-    program = program_of(on, net.lower())
-    out = claimed(context, net.name, asked(context, split.digest, program.digest()))
-    times = time or ATTACK_TIMES
+    bench, times = Bench.of(context), time or ATTACK_TIMES
+    (program,) = bench.programs([on])
+    folder = bench.claim([program])
     with simulators.open(program, chip_seed=chip) as machine:
-        points = measure_times(machine, split, eps, times, step or PREDICTION_STEPS, iterations, seed)
-        points = list(track_points(points, 1 + len(set(times)), "attacking"))
+        measured_times = measure_times(machine, bench.split, eps, times, step or PREDICTION_STEPS, iterations, seed)
+        points = list(track_points(measured_times, 1 + len(set(times)), "attacking"))
     rows = [row for point in points for row in point.rows()]
-    settings = {"model": net.name, "seed": seed, "chip": chip, "iterations": iterations}
-    save_measurement(out, "temporal", settings, rows, temporal_table(points), temporal_figure(points))
+    bench.save(folder, ["seed", "chip", "iterations"], rows, temporal_table(points), temporal_figure(points))

@@ -1,0 +1,124 @@
+"""What every command that measures a network on machines does alike: load, compile, claim a folder, show, write."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.printing import print_table, say, track_points
+from mapping.program import Program, Table
+
+if TYPE_CHECKING:   # load torch and matplotlib
+    from matplotlib.figure import Figure
+
+    from ep_hw.data.splits import Split
+    from ep_hw.networks.baselines import Baseline
+    from ep_hw.networks.network import EPNetwork
+    from mapping.graph import EPGraph
+    from simulators.machine import Machine
+
+Found = TypeVar("Found")
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A network, and the images that its machines are shown.
+
+    Attributes:
+        context: of the command, whose parameters say which, and where the files go.
+        net: the network.
+        split: the images.
+    """
+
+    context: typer.Context
+    net: "EPNetwork | Baseline"
+    split: "Split"
+
+    @classmethod
+    def of(cls, context: typer.Context) -> "Bench":
+        """By the parameters `model`, `images`, `seed`, `data_root` and `download` of a command."""
+        from ep_hw.data.source import DataSource
+        from ep_hw.networks.programs import network_and_images
+
+        given = context.params
+        source = DataSource(given["data_root"], given["download"])
+        return cls(context, *network_and_images(given["model"], given["images"], given["seed"], source))
+
+    def graph(self) -> "EPGraph":
+        """The network as it is lowered.
+
+        Raises:
+            Refusal: it is none that can be mapped.
+        """
+        return self.net.lower()
+
+    def programs(self, machines: Sequence[str]) -> list[Program]:
+        """The programs that names of machines and folders stand for."""
+        from ep_hw.networks.programs import program_of
+
+        return [program_of(name, self.graph()) for name in machines]
+
+    def claim(self, programs: Iterable[Program]) -> Path:
+        """The folder of these programs' measurement, taken for it; see `claimed`."""
+        digests = (program.digest() for program in programs)
+        return claimed(self.context, self.net.name, asked(self.context, self.split.digest, *digests))
+
+    def claim_if_named(self) -> None:
+        """Take the folder named, if one is, for the network itself."""
+        from ep_hw.networks.programs import reference_of
+
+        if self.context.params["out"] is not None:
+            digest = reference_of(self.net).digest()
+            claimed(self.context, self.net.name, asked(self.context, self.split.digest, digest))
+
+    def each(self, programs: Sequence[Program], doing: str, measure: "Callable[[Machine], Found]") -> list[Found]:
+        """What is measured on the machine of every program, one after another."""
+        return [measure(machine) for machine in track_points(self._opened(programs), len(programs), doing)]
+
+    def _opened(self, programs: Iterable[Program]) -> "Iterator[Machine]":
+        import simulators
+
+        for program in programs:
+            with simulators.open(program, chip_seed=self.context.params["chip"]) as machine:
+                yield machine
+
+    def save(self, out: Path, settings: Sequence[str], rows: Rows, table: Table, figure: "Figure") -> None:
+        """Print a measurement and write its table, figure and numbers.
+
+        Args:
+            out: the folder.
+            settings: names of the parameters that the numbers are kept with, besides the model.
+            rows: the numbers.
+            table: what is printed.
+            figure: what is drawn.
+        """
+        from ep_hw.report.exports import write_measurement
+
+        print_table(table)
+        for path in write_measurement(out, self._name, self._settings(settings), rows, figure):
+            say(path)
+
+    def save_rows(self, settings: Sequence[str], rows: Rows, table: Table,
+                  more: Mapping[str, float] | None = None) -> None:
+        """Print numbers that have no figure, and write them where a folder is named; see `save`.
+
+        Args:
+            more: settings whose names in the file are not those of parameters.
+        """
+        from ep_hw.report.exports import write_rows
+
+        print_table(table)
+        if (out := self.context.params["out"]) is not None:
+            for path in write_rows(out, self._name, {**self._settings(settings), **(more or {})}, rows):
+                say(path)
+
+    @property
+    def _name(self) -> str:
+        return self.context.info_name or ""
+
+    def _settings(self, names: Sequence[str]) -> dict[str, object]:
+        return {"model": self.net.name, **{name: self.context.params[name] for name in names}}
