@@ -6,18 +6,21 @@
         machine.relax(images)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ep_hw.networks.checkpoint import load
+    from ep_hw.networks.network import EPNetwork
+    from mapping.errors import Refusal
+
 __version__ = "0.4.0"
+_HOMES = {"load": "ep_hw.networks.checkpoint", "EPNetwork": "ep_hw.networks.network", "Refusal": "mapping.errors"}
 __all__ = ["EPNetwork", "Refusal", "__version__", "load"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     """Load the public names when first used, so that importing the package is cheap."""
-    if name == "load":
-        from ep_hw.networks.checkpoint import load as value
-    elif name == "EPNetwork":
-        from ep_hw.networks.network import EPNetwork as value
-    elif name == "Refusal":
-        from mapping.errors import Refusal as value
-    else:
+    if name not in _HOMES:
         raise AttributeError(f"module 'ep_hw' has no attribute {name!r}")
-    return value
+    return getattr(import_module(_HOMES[name]), name)

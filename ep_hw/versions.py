@@ -13,8 +13,7 @@ import ep_hw
 from ep_hw.threats.registry import code_versions
 from ep_hw.threats.threat import Threat
 from mapping import registry
-from mapping.program import Program
-from simulators.module import ModuleProgram
+from simulators.module import AnyProgram, ModuleProgram
 
 VERDICT = 2      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other machines
 MODULE = 1       # of machines that are modules; that of others is registered with them
@@ -28,12 +27,12 @@ def machines() -> dict[str, int]:
     return {"module": MODULE, **registry.versions()}
 
 
-def machine_kind(program: Program | ModuleProgram) -> str:
+def machine_kind(program: AnyProgram) -> str:
     """The entry of `machines` that runs a program."""
     return "module" if isinstance(program, ModuleProgram) else program.target.name.partition(":")[0]
 
 
-def code_of(programs: Iterable[Program | ModuleProgram], threat: Threat) -> dict[str, int | str]:
+def code_of(programs: Iterable[AnyProgram], threat: Threat) -> dict[str, int | str]:
     """Name -> version of all code that makes a cell.
 
     Args:

@@ -44,7 +44,7 @@ from mapping.fields import check_named
 from mapping.program import Program
 from mapping.registry import REGISTRY, parse
 from mapping.targets import REFERENCE, ReferenceTarget, Target
-from simulators.module import Interface, ModuleMachine, ModuleProgram
+from simulators.module import AnyProgram, Interface, ModuleMachine, ModuleProgram
 from simulators.registry import check_device
 
 
@@ -104,7 +104,7 @@ def _with_transfers(threats: Iterable[Threat]) -> tuple[Threat, ...]:
     return tuple(dict.fromkeys([*threats, *(replace(t, source=REFERENCE) for t in threats if t.is_white_box)]))
 
 
-def _rung_pairs(tested: dict[str, Program], threats: Iterable[Threat],
+def _rung_pairs(tested: dict[str, AnyProgram], threats: Iterable[Threat],
                 explained: Iterable[Threat]) -> list[tuple[Target, Threat]]:
     """The rungs that lead to each machine, under every threat that makes no images of its own there, and explained."""
     traced = [CLEAN, *(threat for threat in threats if threat.source), *explained]
@@ -132,7 +132,7 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
                       remedy="call it something else")
     reference = plan.programs[REFERENCE]
     network = reference.graph if isinstance(reference, Program) else reference.interface
-    joined = ModuleProgram(module, Interface(tuple(network.image_shape), network.classes))
+    joined = ModuleProgram(module, Interface(network.image_shape, network.classes))
     machine = ModuleMachine(module, joined.interface.image_shape, joined.interface.classes, name, plan.run.device)
     if not machine.differentiable and (blind := [str(t) for t in plan.asked.threats if t.is_white_box]):
         raise Refusal("the module carries no gradient back to its images", where=name, got=", ".join(blind),
@@ -207,7 +207,7 @@ def command_line() -> str:
     return shlex.join(["ep-hw", *sys.argv[1:]]).encode(errors="backslashreplace").decode()
 
 
-def _baseline(name: str, net: EPNetwork | Baseline, tested: dict[str, Program]) -> tuple[str, dict[str, Program]]:
+def _baseline(name: str, net: EPNetwork | Baseline, tested: dict[str, AnyProgram]) -> tuple[str, dict[str, AnyProgram]]:
     """What the results call the baseline, and its program where it is another model.
 
     Raises:
@@ -222,7 +222,7 @@ def _baseline(name: str, net: EPNetwork | Baseline, tested: dict[str, Program]) 
     return next(iter(other)), other
 
 
-def _check_possible(threats: Sequence[Threat], tested: dict[str, Program]):
+def _check_possible(threats: Sequence[Threat], tested: dict[str, AnyProgram]):
     """Refuse now what would be refused when its cell is reached.
 
     Raises:

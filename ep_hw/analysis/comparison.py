@@ -25,7 +25,7 @@ Image = tuple[int, str, int]    # id, digest of its pixels, label
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class FinishedRun:
     """What an evaluation wrote into a folder: a row an image, and a row a cell."""
 
     folder: Path
@@ -33,7 +33,7 @@ class Run:
     summary: list[ReadRow]
 
     @classmethod
-    def of(cls, folder: str | Path) -> "Run":
+    def of(cls, folder: str | Path) -> "FinishedRun":
         """The run in `folder`.
 
         Raises:
@@ -65,7 +65,7 @@ class Run:
         return answers
 
 
-def over_runs(runs: Sequence[Run]) -> list[dict]:
+def over_runs(runs: Sequence[FinishedRun]) -> list[dict]:
     """A row for every case that all runs have: mean accuracy over runs with its Student interval.
 
     Raises:
@@ -84,7 +84,7 @@ def over_runs(runs: Sequence[Run]) -> list[dict]:
     return rows
 
 
-def paired(first: Run, second: Run, seed: int = 0) -> list[dict]:
+def paired(first: FinishedRun, second: FinishedRun, seed: int = 0) -> list[dict]:
     """A row for every case that both runs have: second minus first on the same images.
 
     The bootstrap is over images, correctness a mean over chips; McNemar's test takes each image as right where more
@@ -109,7 +109,7 @@ def paired(first: Run, second: Run, seed: int = 0) -> list[dict]:
     return rows
 
 
-def corruption_means(runs: Sequence[Run], baseline: Run, machine: str = REFERENCE) -> list[dict]:
+def corruption_means(runs: Sequence[FinishedRun], baseline: FinishedRun, machine: str = REFERENCE) -> list[dict]:
     """A row a run and machine: mCE against a machine of the baseline, and plain means over 15 and 19 corruptions.
 
     Raises:
@@ -122,7 +122,7 @@ def corruption_means(runs: Sequence[Run], baseline: Run, machine: str = REFERENC
             for run in runs for name in dict.fromkeys(row.machine for row in run.summary) if "/" not in name]
 
 
-def _has_all(run: Run, machine: str) -> bool:
+def _has_all(run: FinishedRun, machine: str) -> bool:
     return {threat.name for m, threat in run.accuracy if m == machine} >= set(ALL)
 
 
@@ -138,7 +138,7 @@ def over_runs_table(rows: Sequence[dict]) -> Table:
                  ("machine", "threat", "mean", "95 % (Student)", "lowest", "highest"), lines)
 
 
-def paired_table(rows: Sequence[dict], first: Run, second: Run) -> Table:
+def paired_table(rows: Sequence[dict], first: FinishedRun, second: FinishedRun) -> Table:
     """A line a case."""
     lines = tuple((*_case(row), f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}",
                    f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}", f"{row['mcnemar']:.3g}") for row in rows)
@@ -146,7 +146,7 @@ def paired_table(rows: Sequence[dict], first: Run, second: Run) -> Table:
                  ("machine", "threat", "first", "second", "difference", "95 % (bootstrap)", "McNemar p"), lines)
 
 
-def corruption_table(rows: Sequence[dict], baseline: Run, machine: str = REFERENCE) -> Table:
+def corruption_table(rows: Sequence[dict], baseline: FinishedRun, machine: str = REFERENCE) -> Table:
     """A line a run and machine."""
     lines = tuple((row["run"], row["model"], row["machine"], f"{row['mce']:.3f}", f"{row['mean_15']:.3f}",
                    "incomplete" if row["mean_19"] is None else f"{row['mean_19']:.3f}") for row in rows)

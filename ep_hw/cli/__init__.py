@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+from types import FrameType
 
 __all__ = ["main"]
 INTERRUPTED = "ep-hw: interrupted; what was finished is kept, run the same command again to go on"
@@ -34,7 +35,7 @@ def main():
         sys.exit(EXIT_CODE)
 
 
-def _interrupt(number, frame):
+def _interrupt(number: int, frame: FrameType | None) -> None:
     """Ctrl-C. An import would make an error of its own of the exception, or none, so there the process ends at once.
 
     What it started ends with it.
@@ -46,7 +47,7 @@ def _interrupt(number, frame):
     raise KeyboardInterrupt
 
 
-def _importing(frame) -> bool:
+def _importing(frame: FrameType | None) -> bool:
     while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
         frame = frame.f_back
     return frame is not None

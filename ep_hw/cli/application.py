@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from typer._click.core import Context
 from typer.core import TyperCommand
 
 from mapping.errors import Refusal
@@ -13,7 +14,7 @@ from mapping.errors import Refusal
 class _Command(TyperCommand):
     """A command that refuses an option without a value, or given twice, where only the last one would count."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """See `TyperCommand.parse_args`."""
         given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for option, times in Counter(order).items():

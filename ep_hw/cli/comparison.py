@@ -22,16 +22,17 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
     from ep_hw.analysis import comparison as compared
     from mapping.files import write_atomically
 
-    found = [compared.Run.of(folder) for folder in runs]
+    found = [compared.FinishedRun.of(folder) for folder in runs]
     numbers = {}
     if len(found) == 2:
-        numbers["paired"] = compared.paired(*found, seed)
-        print_table(compared.paired_table(numbers["paired"], *found))
+        first, second = found
+        numbers["paired"] = compared.paired(first, second, seed)
+        print_table(compared.paired_table(numbers["paired"], first, second))
     if baseline is None or len(found) > 1:
         numbers["over_runs"] = compared.over_runs(found)
         print_table(compared.over_runs_table(numbers["over_runs"]))
     if baseline is not None:
-        against = compared.Run.of(baseline)
+        against = compared.FinishedRun.of(baseline)
         numbers["corruptions"] = compared.corruption_means(found, against, on)
         print_table(compared.corruption_table(numbers["corruptions"], against, on))
     if out is not None:

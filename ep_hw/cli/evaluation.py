@@ -1,6 +1,6 @@
 """`ep-hw evaluate` and `ep-hw demo`: attack and corrupt a model on machines."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,7 +28,14 @@ from mapping.program import Table
 
 if TYPE_CHECKING:   # these load torch
     from ep_hw.analysis.rows import Case, SummaryRow
+    from ep_hw.evaluation.cost import Parts
+    from ep_hw.evaluation.folders import Question
+    from ep_hw.evaluation.plan import Plan
+    from ep_hw.networks.family import Member
     from ep_hw.threats.attacks import AttackSettings
+    from ep_hw.threats.threat import Threat
+
+    PlanOf = Callable[[int, int], Plan]   # by images and queries
 
 LONGEST_BUDGET_S = 3.2e8   # ten years
 Ensemble = Literal["standard", "rand", "paper"]
@@ -109,14 +116,14 @@ def evaluate(
     family = members(model, packaged_models())
     others = () if alone else family if chosen.of_families else one_of_each(family)
 
-    def plan_of(count: int | None, queries: int):
+    def plan_of(count: int | None, queries: int) -> "Plan":
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
                                         settings=settings.model_copy(update={"queries": queries}),
                                         explained=list(map(parse_threat, explain or [])), baseline=baseline,
                                         data_source=DataSource(data_root, download),
                                         run=Run(device=device, jobs=jobs))
 
-    seconds, queries = budget and _seconds(budget, images), settings.queries
+    seconds, queries = _seconds(budget, images) if budget else 0.0, settings.queries
     first = plan_of(1 if budget else images, queries)
     beside = [plan for _, plan in workflow.plans_beside(first, others)]
     question = asked(context, first.images.digest, *workflow.keys([first, *beside]))
@@ -145,7 +152,7 @@ def attack_settings(settings: "AttackSettings", given: Mapping[str, Any]) -> "At
     return settings.model_copy(update={name: value for name, value in named.items() if value is not None})
 
 
-def _within(seconds: float, plan_of, queries: int, out: Path) -> tuple[int, int]:
+def _within(seconds: float, plan_of: "PlanOf", queries: int, out: Path) -> tuple[int, int]:
     """Images and queries that a budget of `seconds` allows."""
     import sys
 
@@ -158,7 +165,7 @@ def _within(seconds: float, plan_of, queries: int, out: Path) -> tuple[int, int]
     return choice.images, choice.queries
 
 
-def _family_within(seconds: float, plan_of, others, queries: int, out: Path):
+def _family_within(seconds: float, plan_of: "PlanOf", others: "Sequence[Member]", queries: int, out: Path) -> "Plan":
     """The plan of a family's EP network that a budget allows; those of the others follow from it."""
     import sys
 
@@ -167,7 +174,7 @@ def _family_within(seconds: float, plan_of, others, queries: int, out: Path):
 
     available = len(plan_of(sys.maxsize, queries).images)
     with cell_progress("measuring a trial") as show:
-        def parts_of(count: int, queries: int):
+        def parts_of(count: int, queries: int) -> "Parts":
             plan = plan_of(count, queries).showing(show)
             return with_kinds(plan, plans_beside(plan, others))
 
@@ -196,14 +203,15 @@ def _seconds(budget: str, images: int | None) -> float:
     return seconds
 
 
-def _expect(threat, kind: str, option: str):
+def _expect(threat: "Threat", kind: str, option: str) -> "Threat":
     if not getattr(threat, kind):
         raise Refusal("wrong kind of threat", where=option, got=str(threat), allowed="attacks with --attack, "
                       "corruptions with --corruption", remedy="use the other option; clean is always included")
     return threat
 
 
-def _evaluate(plan, out: Path, question, each_chip: bool = False, others=()):
+def _evaluate(plan: "Plan", out: Path, question: "Question | None", each_chip: bool = False,
+              others: "Sequence[tuple[Member, Plan]]" = ()) -> None:
     from ep_hw.workflow import command_line, run
 
     title = f"{plan.model} on {', '.join(plan.asked.machines)}"
@@ -217,7 +225,7 @@ def _evaluate(plan, out: Path, question, each_chip: bool = False, others=()):
                "are beside it")
 
 
-def _summary_table(plan, summary: list["SummaryRow"]) -> Table:
+def _summary_table(plan: "Plan", summary: list["SummaryRow"]) -> Table:
     """A line a machine and threat, rungs on the way left to the report; chips averaged, with its intervals."""
     from ep_hw.analysis.points import pool
     from ep_hw.analysis.series import ladders, without_rungs
@@ -232,7 +240,7 @@ def _summary_table(plan, summary: list["SummaryRow"]) -> Table:
     return Table("summary", columns, rows)
 
 
-def _chip_table(plan, summary: list["SummaryRow"]) -> Table:
+def _chip_table(plan: "Plan", summary: list["SummaryRow"]) -> Table:
     """A line a machine, chip and threat."""
     cases: dict[Case, list[SummaryRow]] = {}
     for row in summary:
@@ -244,7 +252,7 @@ def _chip_table(plan, summary: list["SummaryRow"]) -> Table:
     return Table("summary", columns, rows)
 
 
-def as_asked(plan, cases: Collection["Case"]) -> list["Case"]:
+def as_asked(plan: "Plan", cases: Collection["Case"]) -> list["Case"]:
     """Cases by machine and then by threat, both in the order of the plan; an attack before its transferred forms."""
     from dataclasses import replace
 

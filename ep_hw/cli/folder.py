@@ -2,17 +2,23 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:   # loads torch
+    from ep_hw.evaluation.folders import Question
 
 PLACES = ("out", "jobs", "data_root", "download", "each_chip", "dry_run")   # decide no answer; data have a digest
 
 
-def asked(context: typer.Context, images: str, *digests):
+def asked(context: typer.Context, images: str, *digests: object) -> "Question":
     """The question of a command: its parameters, without `PLACES`, and the digests of what they stand for.
 
     Args:
+        context: of the command.
         images: digest of the images that the answer is about.
+        digests: of networks, or plain values that decide the answer.
     """
     from ep_hw.evaluation.folders import Question
     from ep_hw.workflow import command_line
@@ -21,14 +27,14 @@ def asked(context: typer.Context, images: str, *digests):
     return Question.of(command_line(), [context.info_name, given, *digests], images)
 
 
-def place(context: typer.Context, name: str, question) -> Path:
+def place(context: typer.Context, name: str, question: "Question") -> Path:
     """The folder named by --out, or else by the command, by `name` (of the model or study) and the time."""
     from ep_hw.evaluation.folders import folder_for
 
-    return context.params["out"] or folder_for(context.info_name, name, question, datetime.now())
+    return context.params["out"] or folder_for(context.info_name or "", name, question, datetime.now())
 
 
-def claimed(context: typer.Context, name: str, question) -> Path:
+def claimed(context: typer.Context, name: str, question: "Question") -> Path:
     """`place`, taken for the question.
 
     Raises:

@@ -1,7 +1,7 @@
 """Commands about networks themselves: train them, list them, bring them in and out."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,8 +10,13 @@ from ep_hw.cli.options import DataRoot, Device, Download, Model, counted, measur
 from ep_hw.cli.printing import print_table, say
 from mapping.program import Table
 
+if TYPE_CHECKING:   # loads torch
+    from ep_hw.networks.checkpoint import Header
+
 Out = Annotated[Path, typer.Option(help="file to write")]
-Loss, Readout, Pool = Literal["cross-entropy", "mse"], Literal["outside", "inside"], Literal["max", "average"]
+Loss = Literal["cross-entropy", "mse"]
+Readout = Literal["outside", "inside"]
+Pool = Literal["max", "average"]
 
 
 @app.command()
@@ -42,7 +47,7 @@ def models():
     print_table(Table("models", ("name", "kind", "data", "size", "recipe", "seed", "test accuracy", "sha256"), rows))
 
 
-def _row(header, sha256: str, packaged: dict) -> tuple:
+def _row(header: "Header", sha256: str, packaged: dict) -> tuple:
     recipe, accuracy = dict(header.recipe), header.accuracy
     seed, shown = recipe.pop("seed", ""), f"{accuracy['test']:.4f}" if accuracy else "not measured"
     return (header.name, recipe.get("kind", "ep"), header.data.name, header.spec.size, _recipe_name(recipe, packaged),

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and the ranges of numbers that any of them takes."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated
 
 import typer
 from pydantic_core import PydanticCustomError
+from typer.models import OptionInfo
 
 from mapping.fields import MOST, MOST_STEPS
 from mapping.files import check_possible
@@ -18,12 +20,12 @@ LARGEST_EPS = 100
 
 def _within(read: Callable[[str], float], low: float, high: float) -> Callable:
     """How an option's text is read: by `read`, and refused out of a range. A default comes as the number that it is."""
-    def parse(text):
+    def parse(text: str | float) -> float:
         try:
             value = read(text) if isinstance(text, str) else text
         except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
+            value = math.nan
+        if not low <= value <= high:
             kind = "whole number" if read is whole else "number"
             raise PydanticCustomError("range", "{got} is no {kind} from {low} to {high}",
                                       {"got": repr(text), "kind": kind, "low": str(low), "high": str(high)})
@@ -32,32 +34,32 @@ def _within(read: Callable[[str], float], low: float, high: float) -> Callable:
     return parse
 
 
-def counted(help: str, low: int = 1, high: int = MOST):
+def counted(help: str, low: int = 1, high: int = MOST) -> OptionInfo:
     """An option that takes a whole number."""
     return typer.Option(parser=_within(whole, low, high), metavar=f"<{low}..{high}>", help=help)
 
 
-def measured(help: str, low: float, high: float):
+def measured(help: str, low: float, high: float) -> OptionInfo:
     """An option that takes a number."""
     return typer.Option(parser=_within(number, low, high), metavar=f"<{low}..{high}>", help=help)
 
 
-def seeded(help: str):
+def seeded(help: str) -> OptionInfo:
     """An option that takes a seed."""
     return counted(help, 0, LAST_SEED)
 
 
-def stepped(help: str):
+def stepped(help: str) -> OptionInfo:
     """An option that takes a number of time steps or iterations."""
     return counted(help, 1, MOST_STEPS)
 
 
-def nudged(help: str):
+def nudged(help: str) -> OptionInfo:
     """An option that takes the strength of a nudge."""
     return measured(help, 1e-6, 1_000_000)
 
 
-def placed(help: str):
+def placed(help: str) -> OptionInfo:
     """An option that takes a folder to write into, which is tried before any work."""
     return typer.Option(callback=_tried, help=help)
 

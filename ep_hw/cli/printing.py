@@ -3,9 +3,10 @@
 Everything that a command shows passes here: names show as they are, whatever they mean to rich or to a terminal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,6 +17,14 @@ from rich.text import Text
 
 from mapping.errors import printable
 from mapping.program import Table
+
+if TYPE_CHECKING:   # load torch and matplotlib
+    from matplotlib.figure import Figure
+
+    from ep_hw.evaluation.cells import Cell
+    from ep_hw.evaluation.execution import Progress as CellProgress
+
+Point = TypeVar("Point")
 
 
 def say(text: object, err: bool = False):
@@ -39,19 +48,19 @@ def print_table(table: Table):
         say(note)
 
 
-def track_points(points, total: int, description: str):
+def track_points(points: Iterable[Point], total: int, description: str) -> Iterable[Point]:
     """The points, with a progress bar on stderr while they are made."""
     return track(points, description, total=total, console=Console(stderr=True), transient=True)
 
 
 @contextmanager
-def cell_progress(description: str) -> Iterator:
+def cell_progress(description: str) -> Iterator["CellProgress"]:
     """A progress bar on stderr, as the function that evaluations call after each cell; a failure wipes it out."""
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     bar = Progress(*columns, console=Console(stderr=True))
     task = bar.add_task(description)
 
-    def show(cell, number: int, total: int):
+    def show(cell: "Cell", number: int, total: int) -> None:
         c = cell.configuration
         chip = "" if c.chip_seed is None else f" chip {c.chip_seed}"
         shown = printable(f"{c.machine}{chip}: {c.threat}")
@@ -67,7 +76,7 @@ def cell_progress(description: str) -> Iterator:
     bar.stop()
 
 
-def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure):
+def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure: "Figure") -> None:
     """Print a measurement and write its files into the folder `out`."""
     from ep_hw.report.exports import write_measurement
 

@@ -1,6 +1,6 @@
 """`ep-hw tune`: let programmed chips learn in situ, and compare what that wins back."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,9 @@ from ep_hw.cli.application import app
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, DataRoot, Download, Model, Out, counted, measured, nudged, seeded
 from ep_hw.cli.printing import print_table, say
+
+if TYPE_CHECKING:   # loads torch
+    from ep_hw.learning.in_situ.course import Course
 
 
 @app.command()
@@ -40,12 +43,12 @@ def tune(context: typer.Context, model: Model,
     tuning = plan_tuning(model, on, seeds, settings, write=write, noise_aware=beside, images=images, seed=seed,
                          data_source=DataSource(data_root, download))
     task = tuning.task
-    images = (split.digest for split in (task.train, task.watch, tuning.test))
-    out = claimed(context, tuning.net.name, asked(context, "".join(images), task.program.digest()))
-    print_table(run_tuning(tuning, out, _line))
-    say(f"{out}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {out}'")
+    shown = "".join(split.digest for split in (task.train, task.watch, tuning.test))
+    folder = claimed(context, tuning.net.name, asked(context, shown, task.program.digest()))
+    print_table(run_tuning(tuning, folder, _line))
+    say(f"{folder}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {folder}'")
 
 
-def _line(chip: int, course):
+def _line(chip: int, course: "Course") -> None:
     say(f"chip {chip}  epoch {course.progress.epochs}  accuracy on validation {course.watched[-1]:.4f} "
                f"(untuned {course.watched[0]:.4f})  pulses {int(course.progress.pulses.sum())}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from ep_hw.analysis.statistics import smallest_detectable
 from ep_hw.evaluation.budget import FEWEST, FOLDER, LEAST_QUERIES, TRIAL_QUERIES, kept_choice, question_of, said
 from ep_hw.evaluation.cells import Cell
-from ep_hw.evaluation.cost import MEASURING, Estimate, Parts, Price, estimate
+from ep_hw.evaluation.cost import MEASURING, Forecast, Parts, Price, estimate
 from ep_hw.evaluation.plan import Case, Plan
 from ep_hw.networks.family import EP, Member
 from ep_hw.threats.threat import Threat
@@ -145,7 +145,7 @@ def _is_square(case: tuple[str, str]) -> bool:
     return Threat(case[1]).is_black_box
 
 
-def case_costs(known: Estimate) -> dict[Case, Price]:
+def case_costs(known: Forecast) -> dict[Case, Price]:
     """(machine, attack) -> price of all networks, chips and strengths together; machines are opened for the first."""
     costs: dict[Case, list[Price]] = defaultdict(list, {(REFERENCE, ""): [Price(known.opening_s, 0.0)]})
     for job in known.jobs:

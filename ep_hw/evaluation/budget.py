@@ -12,11 +12,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ep_hw.analysis.statistics import smallest_detectable
 from ep_hw.evaluation.cells import Cell
-from ep_hw.evaluation.cost import MEASURING, Estimate, Job, Price, estimate, jobs_of
+from ep_hw.evaluation.cost import MEASURING, Forecast, Job, Price, estimate, jobs_of
 from ep_hw.evaluation.plan import Plan, cells_of
 from ep_hw.evaluation.probes import probe_plan
 from mapping.errors import Refusal
@@ -29,7 +29,7 @@ FOLDER = "budget"   # in the folder of the evaluation
 
 
 @dataclass(frozen=True)
-class Rates:
+class BudgetPrices:
     """What equation (1) is made of: c, s and p in seconds of one worker, and m.
 
     Attributes:
@@ -136,12 +136,12 @@ def _with_probes(plan: Plan) -> list[Plan]:
     return [plan, checked] if checked else [plan]
 
 
-def rates_of(known: Estimate, trial: Plan) -> Rates:
+def rates_of(known: Forecast, trial: Plan) -> BudgetPrices:
     """Equation (1) from what was measured; machines are opened whatever the number of images."""
     cells, *probes = ([(job, known.costs.of(job.kind).times(job.times)) for job in jobs_of("", plan)]
                       for plan in _with_probes(trial))
     square, others = ([price for job, price in cells if _is_black_box(job) == wanted] for wanted in (True, False))
-    return Rates(others=Price.sum([*others, Price(known.opening_s, 0.0)]), square=Price.sum(square),
+    return BudgetPrices(others=Price.sum([*others, Price(known.opening_s, 0.0)]), square=Price.sum(square),
                  probes=Price.sum(price for checked in probes for _, price in checked),
                  probed=trial.limits.probed if probes else 0)
 
@@ -156,7 +156,15 @@ def question_of(trials: Sequence[Plan], *asked: float) -> str:
     return hashlib.sha256(json.dumps([cells, *asked]).encode()).hexdigest()
 
 
-Chosen = TypeVar("Chosen")
+class Answer(Protocol):
+    """What was chosen, and for which question."""
+
+    @property
+    def question(self) -> str:
+        """See `question_of`."""
+
+
+Chosen = TypeVar("Chosen", bound=Answer)
 
 
 def kept_choice(path: Path, question: str, kind: type[Chosen]) -> Chosen | None:

@@ -36,6 +36,10 @@ SCHEMA = pa.schema([
     ("converged", pa.bool_())])
 
 
+Column = list | torch.Tensor                             # of a table, a value an image
+Threatened = tuple[torch.Tensor, dict[str, Column]]      # images (N, C, H, W), and what is known of the attack on each
+
+
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
     """What decides a cell's outcome, besides its images.
@@ -123,7 +127,7 @@ class Cell:
     @property
     def source(self) -> "Cell":
         """The cell that makes the images of a transfer, or of a white box's last attempt."""
-        return Cell(self.configuration.source, self.images, self.folder)
+        return Cell(self.configuration.source or self.configuration, self.images, self.folder)
 
     @property
     def needs(self) -> "list[Cell]":
@@ -226,12 +230,12 @@ def _circuit(machine: Machine, before: dict) -> dict:
     return met if machine.asymmetry is None else {**met, "asymmetry": machine.asymmetry}
 
 
-def _threatened(cell: Cell, machine: Machine):
+def _threatened(cell: Cell, machine: Machine) -> Threatened:
     """The images as the threat leaves them, and what is known of each attack."""
     threat, clean = cell.configuration.threat, cell.images
-    blank = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
+    blank: dict[str, Column] = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
              "queries": torch.zeros(len(clean)), "fooled_by": [None] * len(clean)}
-    if threat.is_official:
+    if cell.official is not None and threat.is_official:
         return cell.official.corrupted(threat.corruption, int(threat.strength), clean), blank
     if threat.is_corruption:
         changed = corrupt(clean.images.numpy(), threat.kind, int(threat.strength), cell_noise(cell))
@@ -240,18 +244,20 @@ def _threatened(cell: Cell, machine: Machine):
         return cell.source.adversarial(), blank
     if cell.configuration.joined:
         return _joined(cell, machine)
-    if threat.is_attack:
+    if cell.configuration.settings is not None:
+        taken = cell.source.adversarial() if cell.configuration.source else None
         outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
-                         cell.attack_generator(machine), cell.configuration.source and cell.source.adversarial())
+                         cell.attack_generator(machine), taken)
         return outcome.images, blank | {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
                                         "queries": outcome.queries}
     return clean.images, blank
 
 
-def _joined(cell: Cell, machine: Machine):
+def _joined(cell: Cell, machine: Machine) -> Threatened:
     """A white box's own images; where these left one standing, that of the first other machine that fools this one."""
     (own, *others), clean = cell.joined, cell.images
-    settings, generator, rows = cell.configuration.settings, cell.attack_generator(machine), own.read().to_pydict()
+    settings, generator = cell.configuration.settings or AttackSettings(), cell.attack_generator(machine)
+    rows = own.read().to_pydict()
     made = [own.adversarial(), *(other.adversarial() for other in others)]
     fooling = [fools(machine, images, clean.images, clean.labels, settings, generator).tolist() for images in made[1:]]
     names = [other.configuration.machine for other in others]
@@ -264,7 +270,7 @@ def _joined(cell: Cell, machine: Machine):
                     **{name: torch.tensor(rows[name]) for name in ("zero_gradient", "queries")}}
 
 
-def _noise_correct(cell: Cell, machine: Machine, images) -> list[bool | None]:
+def _noise_correct(cell: Cell, machine: Machine, images: torch.Tensor) -> list[bool | None]:
     """Whether the machine is right on noise as large as the attack; None where there is no attack on it."""
     threat, clean = cell.configuration.threat, cell.images
     if not threat.is_direct:

@@ -33,8 +33,8 @@ from ep_hw.evaluation.plan import Plan, cells_of, summarise
 from ep_hw.evaluation.stored_times import StoredTime, times_of
 from ep_hw.threads import threads
 from mapping.crossbar.target import CrossbarTarget
-from mapping.program import Program
 from mapping.targets import REFERENCE
+from simulators.module import AnyProgram
 
 MEASURING = 0.1     # of T
 FEW, MORE = 12, 3   # measured are a twelfth and a third of a cell's images
@@ -161,7 +161,7 @@ def _mean(prices: Sequence[Price]) -> Price:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Forecast:
     """What is left to compute.
 
     Attributes:
@@ -203,7 +203,7 @@ class Estimate:
         return [kind for kind in dict.fromkeys(job.kind for job in self.jobs) if kind not in measured]
 
 
-def estimate(parts: Parts, folder: Path | None = None, at_most_s: float = math.inf) -> Estimate:
+def estimate(parts: Parts, folder: Path | None = None, at_most_s: float = math.inf) -> Forecast:
     """Measure what is left of some plans, in a folder of its own.
 
     Args:
@@ -213,7 +213,7 @@ def estimate(parts: Parts, folder: Path | None = None, at_most_s: float = math.i
     """
     jobs = tuple(job for kind, plan in parts for job in jobs_of(kind, plan, folder or Path())
                  if folder is None or not job.what.done())
-    asked = Estimate(jobs, _tasks(jobs), parts[0][1].run.jobs)
+    asked = Forecast(jobs, _tasks(jobs), parts[0][1].run.jobs)
     return _measured(asked, {plan.model: plan for _, plan in parts}, at_most_s, parts[0][1].run.progress)
 
 
@@ -232,7 +232,7 @@ def jobs_of(kind: str, plan: Plan, folder: Path = Path()) -> list[Job]:
                     for name, asked in times.items() for one in asked]
 
 
-def _platform(kind: str, program: Program) -> Platform:
+def _platform(kind: str, program: AnyProgram) -> Platform:
     target = program.target
     if not isinstance(target, CrossbarTarget):
         return tuple(filter(None, (kind, target.name)))
@@ -264,7 +264,7 @@ def _tasks(jobs: Sequence[Job]) -> tuple[tuple[Platform, int], ...]:
     return tuple(counts.items())
 
 
-def _measured(asked: Estimate, plans: dict[str, Plan], at_most_s: float, progress: Progress) -> Estimate:
+def _measured(asked: Forecast, plans: dict[str, Plan], at_most_s: float, progress: Progress) -> Forecast:
     """The estimate with samples; a run before them all, as the first of a process is slower than others."""
     by_kind = _by_kind(asked.jobs)
     with TemporaryDirectory() as scratch, threads(1), ExitStack() as stack:
@@ -289,7 +289,7 @@ def _by_kind(jobs: Iterable[Job]) -> dict[Kind, list[Job]]:
     return {kind: alone or borrowing for kind, (alone, borrowing) in groups.items()}
 
 
-def _next(known: Estimate, by_kind: dict[Kind, list[Job]], at_most_s: float) -> Job | None:
+def _next(known: Forecast, by_kind: dict[Kind, list[Job]], at_most_s: float) -> Job | None:
     """A job of the kind that weighs most for the samples there are of it, among those that can still be measured."""
     if not known.costs.samples:
         first = min(by_kind, key=lambda kind: kind.work != SHOWN, default=None)

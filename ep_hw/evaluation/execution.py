@@ -6,7 +6,7 @@ Cells depend on nothing but their configuration, so any number of workers gives 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +15,11 @@ import simulators
 from ep_hw.evaluation.cells import Cell, run_cell
 from ep_hw.evaluation.workers import workers
 from ep_hw.threads import threads
-from mapping.program import Program
 from mapping.targets import REFERENCE
+from simulators.machine import Machine
+from simulators.module import AnyProgram
 
-Programs = dict[str, dict[str, Program]]   # model -> machine -> compiled program
+Programs = Mapping[str, Mapping[str, AnyProgram]]   # model -> machine -> compiled program
 Progress = Callable[[Cell, int, int], None]   # hears of the last cell finished, how many are, of how many
 RunCells = Callable[[list[Cell]], Iterator[Cell]]
 
@@ -45,10 +46,11 @@ class Run:
 class Machines:
     """Opens machines when first asked for, keeps one besides the reference, closes them all in the end."""
 
-    def __init__(self, programs: dict[str, Program], device: str):
-        self.programs, self.device, self.opened = programs, device, {}
+    def __init__(self, programs: Mapping[str, AnyProgram], device: str):
+        self.programs, self.device = programs, device
+        self.opened: dict[tuple[str, int | None], Machine] = {}
 
-    def get(self, name: str, chip: int | None = None):
+    def get(self, name: str, chip: int | None = None) -> Machine:
         """The machine of that name, programmed with that chip seed."""
         if (name, chip) not in self.opened:
             for other in [key for key in self.opened if REFERENCE not in (key[0], name)]:
@@ -105,7 +107,8 @@ def run_task(cells: list[Cell], programs: Programs, device: str) -> Iterator[Cel
 
 def tasks_of(cells: list[Cell]) -> list[list[Cell]]:
     """Attack cells alone and first, from the costliest machine; the rest by model, machine and chip."""
-    attacks, rest = [], defaultdict(list)
+    attacks: list[list[Cell]] = []
+    rest: dict[tuple[str, str, int | None], list[Cell]] = defaultdict(list)
     for cell in cells:
         c = cell.configuration
         if c.threat.is_direct and not c.joined:
@@ -115,12 +118,12 @@ def tasks_of(cells: list[Cell]) -> list[list[Cell]]:
     return [*attacks, *rest.values()]
 
 
-_shared: dict[str, object] = {}
+_shared: list[tuple[Programs, str]] = []   # of a worker: what `_share` was given last
 
 
 def _share(programs: Programs, device: str):
-    _shared["programs"], _shared["device"] = programs, device
+    _shared[:] = [(programs, device)]
 
 
 def _run_shared(task: list[Cell]) -> list[Cell]:
-    return list(run_task(task, **_shared))
+    return list(run_task(task, *_shared[0]))

@@ -30,9 +30,11 @@ from mapping.files import check_writable
 from mapping.program import Program
 from mapping.registry import parse
 from mapping.targets import REFERENCE, Target
+from simulators.module import AnyProgram
 
 RESAMPLES = 2000   # of the paired bootstrap of a row
 Pair = tuple[str, Threat]   # a machine's name, and what it meets
+Digests = dict[str | Threat, str]   # of programs by machine, and of published images by threat
 Case = tuple[str, str]      # a machine's name, and the kind of an attack, whatever its strength
 
 
@@ -112,7 +114,7 @@ class Plan:
 
     model: str
     images: Split
-    programs: dict[str, Program]
+    programs: dict[str, AnyProgram]
     asked: Asked
     provenance: dict = field(default_factory=dict)
     official: OfficialSet | None = None
@@ -135,8 +137,8 @@ class Plan:
         wanted = [*((m, t) for m in asked.machines for t in (CLEAN, *asked.threats)), *asked.extra_pairs]
         sources = [(t.source or REFERENCE, Threat(t.kind, t.strength)) for _, t in wanted if t.source or t.is_white_box]
         sources += [(REFERENCE, t) for _, t in sources if t.is_white_box]
-        ordered = dict.fromkeys([(REFERENCE, CLEAN), *sources, *wanted])
-        ordered = [(m, t) for m, t in ordered if m != t.source  # an attack on itself is no transfer
+        ordered = [(m, t) for m, t in dict.fromkeys([(REFERENCE, CLEAN), *sources, *wanted])
+                   if m != t.source  # an attack on itself is no transfer
                    and (t.source or (m, t.kind) not in self.limits.skipped)]
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
 
@@ -180,7 +182,7 @@ class Plan:
 
 
 def compile_all(net: EPNetwork | Baseline, targets: Iterable[Target],
-                compiled: Mapping[str, Program] | None = None) -> dict[str, Program]:
+                compiled: Mapping[str, AnyProgram] | None = None) -> dict[str, AnyProgram]:
     """name -> program of every target, in their order; those that are `compiled` are used as they are."""
     targets, compiled = list(dict.fromkeys(targets)), compiled or {}
     new = net.programs([target for target in targets if str(target) not in compiled])
@@ -196,9 +198,10 @@ def with_sources(targets: Iterable[Target], threats: Iterable[Threat]) -> list[T
 
 def cells_of(plan: Plan, folder: Path) -> list[Cell]:
     """Every cell of a plan, sources of transfers before their targets; last those that are only parts of others."""
-    digests: dict[str | Threat, str] = {name: program.digest() for name, program in plan.programs.items()}
+    digests: Digests = {name: program.digest() for name, program in plan.programs.items()}
+    published = [t for t in dict.fromkeys(threat for _, threat in plan.pairs()) if t.is_official]
     digests |= {t: plan.official.digest(t.corruption, int(t.strength), plan.images)
-                for t in dict.fromkeys(threat for _, threat in plan.pairs()) if t.is_official}
+                for t in published if plan.official is not None}
     cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells", plan.official)
              for name, threat in plan.pairs() for chip in chips_of(plan, name)
              for shard in plan.shards(name, threat))
@@ -207,7 +210,7 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
     return list((shown | {stem: part for stem, part in parts.items() if stem not in shown}).values())
 
 
-def chips_of(plan: Plan, name: str) -> list[int | None]:
+def chips_of(plan: Plan, name: str) -> Sequence[int | None]:
     """Chip seeds of a machine; [None] where it has no chips."""
     return plan.programs[name].chip_seeds(plan.asked.chips)
 
@@ -256,14 +259,14 @@ def _cells_in(plan: Plan, folder: Path) -> list[Cell]:
     return cells_of(plan, folder)
 
 
-def _configuration(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Threat, str]) -> Configuration:
-    """Args: digests: of programs by machine, and of published images by threat."""
+def _configuration(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Digests) -> Configuration:
+    """Of the cells of a threat on a machine, put together from those of others where white boxes are joined."""
     own = _alone(plan, name, threat, chip, digests)
     others = [_alone(plan, other, threat, chips_of(plan, other)[0], digests) for other in plan.others(name, threat)]
     return replace(own, source=None, joined=(own, *others)) if others else own
 
 
-def _alone(plan: Plan, name: str, threat: Threat, chip, digests: dict[str | Threat, str]) -> Configuration:
+def _alone(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Digests) -> Configuration:
     """What makes a cell without the images of machines other than the reference; see `_configuration`."""
     made_on = REFERENCE if threat.is_white_box and name != REFERENCE else threat.source
     source, made = None, Threat(threat.kind, threat.strength)
@@ -350,7 +353,7 @@ def _mean_known(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else 0.0
 
 
-def _share(column: pa.ChunkedArray, value) -> float | None:
+def _share(column: pa.ChunkedArray, value: str | bool) -> float | None:
     """Fraction of a column that equals `value`; None where nothing is known."""
     known = column.drop_null().to_pylist()
     return sum(v == value for v in known) / len(known) if known else None

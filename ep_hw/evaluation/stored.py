@@ -5,6 +5,7 @@ and nothing is parsed that it does not vouch for.
 """
 
 import hashlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -63,8 +64,9 @@ class Stored:
         blobs = {self.table_path: parquet(table)} | ({} if images is None else {self.images_path: _npy(images)})
         for path, blob in blobs.items():
             write_atomically(path, blob)
-        sums = [hashlib.sha256(blob).hexdigest() for blob in blobs.values()] + [None]
-        record = Record(seconds=round(seconds, 3), circuit=circuit, table=sums[0], images=sums[1])
+        sums = {path: hashlib.sha256(blob).hexdigest() for path, blob in blobs.items()}
+        record = Record(seconds=round(seconds, 3), circuit=circuit, table=sums[self.table_path],
+                        images=sums.get(self.images_path))
         write_atomically(self.record_path, sign(record.model_dump(mode="json")))
 
     def record(self) -> Record:
@@ -98,7 +100,7 @@ class Stored:
                 raise ValueError("its checksum is not the record's")
         return content
 
-    def _reading(self, path: Path):
+    def _reading(self, path: Path) -> AbstractContextManager[None]:
         return refusing("a stored cell is damaged", where=path, allowed="a file as it was written",
                         remedy="run the same command again")
 

@@ -30,11 +30,11 @@ def join(origin: dict):
         origin: of `multiprocessing.spawn.get_preparation_data`, which refuses to be called meanwhile: a main module
             that starts workers when it is imported would start them for ever.
     """
-    process.current_process()._inheriting = True
+    process.current_process()._inheriting = True   # type: ignore[attr-defined]   # what `spawn` itself sets
     try:
         spawn.prepare(origin)
     finally:
-        del process.current_process()._inheriting
+        del process.current_process()._inheriting   # type: ignore[attr-defined]
 
 
 def _answer(call: bytes) -> bytes:

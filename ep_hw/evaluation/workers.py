@@ -62,7 +62,8 @@ class Workers:
             self._send(link, call)
         busy = set(first)
         while busy:
-            for link in wait(self._processes):   # of an idle worker nothing but its death can be heard
+            heard = wait(self._processes)   # of an idle worker nothing but its death can be heard
+            for link in (link for link in list(self._processes) if link in heard):
                 value = self._receive(link)
                 if waiting:
                     self._send(link, waiting.popleft())
@@ -91,7 +92,7 @@ class Workers:
         with contextlib.suppress(ConnectionError):   # the worker is dead: reading says so
             link.send_bytes(pickle.dumps(call))
 
-    def _receive(self, link: Connection):
+    def _receive(self, link: Connection) -> object:
         try:
             value, error, trace = pickle.loads(link.recv_bytes())
         except (EOFError, OSError):

@@ -15,14 +15,14 @@ from ep_hw.data.splits import Split
 from mapping.crossbar.target import CROSSBAR_RUNGS, Causes, CrossbarTarget
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
-from mapping.loihi.target import LoihiTarget
+from mapping.loihi.program import LoihiProgram
 from mapping.program import Table
 from mapping.registry import parse
 from simulators.crossbar.continuous import Circuit, settle
 from simulators.crossbar.stability import measure_stability
 from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import count_events
-from simulators.machine import Cost
+from simulators.machine import Cost, Machine
 
 _UNITS = {"s": "s", "j": "J"}
 SYMMETRY_NOTE = ("asymmetry: |W_f - W_b| / |W_f|, the largest of all layers; then shares of sweeps, of the energy's "
@@ -54,14 +54,15 @@ def quiet(target: CrossbarTarget) -> CrossbarTarget:
     return replace(target, without=without) if target.is_noisy else target
 
 
-def measure_cost(graph: EPGraph, machines: Sequence[str], images) -> Iterator[dict]:
+def measure_cost(graph: EPGraph, machines: Sequence[str], images: torch.Tensor) -> Iterator[dict]:
     """Estimated energy (J), latency (s) and area (mm2) of relaxing one image, each with its range.
 
     Crossbars take what their program takes; Loihi machines the mean over `images`, by their events.
     """
     for name in machines:
-        with simulators.open(mapping.compile(graph, name)) as machine:
-            cost = _loihi_cost(machine, images) if isinstance(parse(name), LoihiTarget) else machine.cost()
+        program = mapping.compile(graph, name)
+        with simulators.open(program) as machine:
+            cost = _loihi_cost(program, machine, images) if isinstance(program, LoihiProgram) else machine.cost()
             yield {"machine": name, "operations": cost.operations, **_ranged("energy", "j", cost.energy_j,
                                                                             cost.energy_range_j),
                    **_ranged("latency", "s", cost.latency_s, cost.latency_range_s),
@@ -70,7 +71,7 @@ def measure_cost(graph: EPGraph, machines: Sequence[str], images) -> Iterator[di
 
 def cost_table(rows: Sequence[dict]) -> Table:
     """A line a machine; the sources of each family below."""
-    def span(row, kind, unit, scale):
+    def span(row: dict, kind: str, unit: str, scale: float) -> str:
         if row[f"{kind}_{unit}"] is None:
             return "unknown"
         low, high = (scale * row[f"{kind}_{end}_{unit}"] for end in ("low", "high"))
@@ -82,7 +83,8 @@ def cost_table(rows: Sequence[dict]) -> Table:
                  lines, tuple(dict.fromkeys(r["source"] for r in rows)))
 
 
-def measure_symmetry(graph: EPGraph, machines: Iterable[str], images, chips: int, sweeps: int) -> Iterator[dict]:
+def measure_symmetry(graph: EPGraph, machines: Iterable[str], images: torch.Tensor, chips: int,
+                     sweeps: int) -> Iterator[dict]:
     """Asymmetry, and what it does to energy and rest under the alternating schedule, without fresh noise."""
     for name, chip in product(machines, range(chips)):
         target = quiet(crossbar_target(name))
@@ -113,8 +115,8 @@ def measure_settling(graph: EPGraph, machines: Iterable[str], split: Split, circ
                "same_fixed_point": (gap <= 20 * tolerance).double().mean().item()}
 
 
-def measure_readout(graph: EPGraph, machine: str, images, dts: Sequence[float], windows: Sequence[int], reads: int,
-                    chip: int, seed: int) -> Iterator[dict]:
+def measure_readout(graph: EPGraph, machine: str, images: torch.Tensor, dts: Sequence[float],
+                    windows: Sequence[int], reads: int, chip: int, seed: int) -> Iterator[dict]:
     """What leaky steps and an averaged read-out do to the logits' noise.
 
     Over reads r of the same chip and images, against the chip without fresh noise, logits y:
@@ -152,10 +154,10 @@ def _head(key: str) -> str:
     return (f"{words}, {_UNITS[unit]}" if unit in _UNITS else key).replace("_", " ")
 
 
-def _loihi_cost(machine, images) -> Cost:
-    return mean_cost(machine.program, count_events(machine, images, machine.relax(images).steps))
+def _loihi_cost(program: LoihiProgram, machine: Machine, images: torch.Tensor) -> Cost:
+    return mean_cost(program, count_events(machine, images, machine.relax(images).steps))
 
 
-def _ranged(kind: str, unit: str, value, span) -> dict:
+def _ranged(kind: str, unit: str, value: float | None, span: tuple[float, float] | None) -> dict:
     low, high = span or (value, value)
     return {f"{kind}_{unit}": value, f"{kind}_low_{unit}": low, f"{kind}_high_{unit}": high}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ep_hw.report.figures.plots import COLOURS, INK, RC
@@ -14,6 +15,7 @@ from mapping.program import Table
 from simulators.crossbar.devices import Frozen
 from simulators.crossbar.models import preset_model
 
+Colour = str | np.ndarray   # a name, or red, green, blue and alpha
 TARGETS = 25            # conductances, from g_min to g_max
 DEVICES = 4000          # programmed to each
 RELAXATION_S = 1e-3
@@ -81,7 +83,7 @@ def _rows(name: str, age_s: float, targets_us: list[float], spreads: dict):
             for end, q in zip(("low", "median", "high"), ends[:, n].tolist())}
 
 
-def _quantiles(errors):
+def _quantiles(errors: torch.Tensor) -> torch.Tensor:
     return torch.quantile(errors, torch.tensor(_INTERVAL, dtype=errors.dtype), dim=0)
 
 
@@ -113,11 +115,11 @@ def devices_figure(rows: list[dict]) -> Figure:
     return figure
 
 
-def _shades(count: int):
+def _shades(count: int) -> np.ndarray:
     return matplotlib.colormaps["viridis"](np.linspace(0, 0.8, count))
 
 
-def _band(axes, rows, kind: str, colour, label: str | None):
+def _band(axes: Axes, rows: list[dict], kind: str, colour: Colour, label: str | None):
     x, low, middle, high = ([row[key] for row in rows] for key in (
         "target_us", *(f"{kind}_{end}_us" for end in ("low", "median", "high"))))
     axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
@@ -126,7 +128,7 @@ def _band(axes, rows, kind: str, colour, label: str | None):
     axes.plot(x, middle, color=colour, label=label)
 
 
-def _noise(axes, rows):
+def _noise(axes: Axes, rows: list[dict]):
     if not any(row["slow_noise_median_us"] or row["fresh_noise_median_us"] for row in rows):
         axes.text(0.5, 0.5, "none published", transform=axes.transAxes, ha="center")
         axes.set_yticks([])
@@ -136,6 +138,6 @@ def _noise(axes, rows):
     _legend(axes, f"after {_age(rows[0]['age_s'])}")
 
 
-def _legend(axes, title: str):
+def _legend(axes: Axes, title: str):
     axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5),
                 alignment="left")

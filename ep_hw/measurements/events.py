@@ -16,7 +16,7 @@ from mapping.program import Table
 from mapping.registry import parse
 from simulators.loihi.energy import SOURCE, mean_cost
 from simulators.loihi.events import EventCount, count_events
-from simulators.machine import Cost
+from simulators.machine import Cost, Equilibrium, Machine
 from simulators.reference import ReferenceMachine
 
 THRESHOLDS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4)
@@ -52,13 +52,13 @@ class EventPoint:
         low, high = wilson(self.correct, self.images)
         per_step = self.count.events.mean(0).round(3)
         cost = self.cost
+        energy, latency = (span or (None, None) for span in (cost.energy_range_j, cost.latency_range_s))
         return {"machine": self.machine, "threshold": self.threshold, "images": self.images,
                 "accuracy": self.correct / self.images, "ci_low": low, "ci_high": high,
                 "agreement": self.agreeing / self.images, "steps": float(self.steps.double().mean()),
                 "events": self.events, "operations": cost.operations, "sparsity": float(self.count.sparsity.mean()),
-                "energy_j": cost.energy_j, "energy_low_j": cost.energy_range_j[0],
-                "energy_high_j": cost.energy_range_j[1], "latency_s": cost.latency_s,
-                "latency_low_s": cost.latency_range_s[0], "latency_high_s": cost.latency_range_s[1],
+                "energy_j": cost.energy_j, "energy_low_j": energy[0], "energy_high_j": energy[1],
+                "latency_s": cost.latency_s, "latency_low_s": latency[0], "latency_high_s": latency[1],
                 "events_per_step": {name: per_step[:, n].tolist() for n, name in enumerate(("image", *layers))}}
 
 
@@ -88,7 +88,7 @@ def measure_events(graph: EPGraph, targets: Iterable[LoihiTarget], split: Split)
                          mean_cost(program, count))
 
 
-def _run(machine, images):
+def _run(machine: Machine, images: torch.Tensor) -> tuple[Equilibrium, EventCount]:
     end = machine.relax(images)
     return end, count_events(machine, images, end.steps)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
@@ -26,7 +27,7 @@ def events_figure(rows: Sequence[dict], period: int) -> Figure:
     return figure
 
 
-def _accuracy_panel(axes, rows):
+def _accuracy_panel(axes: Axes, rows: Sequence[dict]):
     whole, thresholds = rows[0], rows[1:]
     for group, marker, line in (([whole], "s", "none"), (thresholds, "o", "-")):
         x, value = ([row[key] for row in group] for key in ("events", "accuracy"))
@@ -47,7 +48,7 @@ def _accuracy_panel(axes, rows):
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
-def _time_panel(axes, rows, period: int):
+def _time_panel(axes: Axes, rows: Sequence[dict], period: int):
     shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(rows) - 1))
     for row, colour in zip(rows, [INK, *shades]):
         sent = _by_sweep([sent for name, sent in row["events_per_step"].items() if name != "image"], period)
@@ -87,7 +88,7 @@ def gradients_figure(rows: Sequence[dict]) -> Figure:
     return figure
 
 
-def _gradient_lines(column, line, colour: str, marker: str):
+def _gradient_lines(column: Sequence[Axes], line: Sequence[dict], colour: str, marker: str):
     beta, cosine = ([row[key] for row in line] for key in ("beta", "cosine"))
     bars = [[abs(row["cosine"] - row[end]) for row in line] for end in ("cosine_low", "cosine_high")]
     column[0].errorbar(beta, cosine, yerr=bars, color=colour, marker=marker, label=line[0]["machine"], capsize=2,

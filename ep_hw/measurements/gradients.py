@@ -20,7 +20,6 @@ from ep_hw.threats.attacks.gradients import Adjoint, Gradient, Nudged
 from mapping.graph import EPGraph
 from mapping.loihi.integers import LOSSES
 from mapping.loihi.program import LoihiProgram
-from mapping.loihi.target import LoihiTarget
 from mapping.program import Program, Table
 from mapping.registry import parse
 from simulators.machine import Machine
@@ -76,11 +75,12 @@ def gradient_programs(graph: EPGraph, machines: Sequence[str], state_bits: Seque
     """
     programs = []
     for target in map(parse, machines):
-        best = mapping.compile(graph, str(target))
-        free = isinstance(target, LoihiTarget) and target.quantises_states and target.state_bits is None
-        bits = sorted(set(state_bits or [b for b in STATE_BITS if b < best.state_bits])) if free else []
-        programs += [mapping.compile(graph, str(replace(target, state_bits=b))) for b in bits]
-        programs += [] if free and best.state_bits in bits else [best]
+        best = mapping.compile(graph, target)
+        bits: list[int] = []
+        if isinstance(best, LoihiProgram) and best.target.quantises_states and best.target.state_bits is None:
+            bits = sorted(set(state_bits or [b for b in STATE_BITS if b < best.state_bits]))
+            programs += [mapping.compile(graph, replace(best.target, state_bits=b)) for b in bits]
+        programs += [best] if _state_bits(best) not in bits else []
     return programs
 
 
@@ -103,7 +103,8 @@ def measure_gradients(program: Program, split: Split, betas: Iterable[float], *,
                                     (measured == 0).float().mean(1))
 
 
-def _gradients(gradient: Gradient, machine: Machine, split: Split, generator, draws: int = 1) -> torch.Tensor:
+def _gradients(gradient: Gradient, machine: Machine, split: Split, generator: torch.Generator,
+               draws: int = 1) -> torch.Tensor:
     """(N, pixels) gradient of every image."""
     draws = 1 if machine.deterministic else draws
     return torch.cat([gradient(machine, images, labels, generator, draws).flatten(1)

@@ -55,7 +55,7 @@ def measure_slice(machine: Machine, split: Split, gradient: Gradient, reach: flo
     away = direction(torch.randn(x.shape, generator=generator).to(x), "l2")
     places = np.linspace(-reach, reach, STEPS)
 
-    def losses(a: float, b: float):
+    def losses(a: float, b: float) -> torch.Tensor:
         moved = (x + a * uphill + b * away).clamp(0, 1)
         return loss_of(machine.relax(moved, generator=generator).logits, y, "cross_entropy")
 

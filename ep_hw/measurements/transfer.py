@@ -17,11 +17,12 @@ from ep_hw.networks.programs import reference_of
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
-from mapping.program import Program, Table
+from mapping.program import Table
 from mapping.targets import REFERENCE
+from simulators.module import AnyProgram
 
 
-def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str, Program], threat: Threat, *,
+def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str, AnyProgram], threat: Threat, *,
                   chips: int = 1, seed: int = 0, settings: AttackSettings | None = None,
                   run: Run | None = None) -> Plan:
     """An evaluation in which every machine is source and target.

@@ -88,7 +88,8 @@ def check_quiet(machine: str, noisy: bool):
                       allowed="machines without fresh noise", remedy="take the rung before its read noise")
 
 
-def exponent(sizes, changed, draws: int, rng: np.random.Generator) -> tuple[float | None, float | None, float | None]:
+def exponent(sizes: np.ndarray, changed: np.ndarray, draws: int,
+             rng: np.random.Generator) -> tuple[float | None, float | None, float | None]:
     """alpha of equation (18) with its interval over images; None thrice with fewer than two sizes to fit.
 
     Args:
@@ -106,9 +107,9 @@ def exponent(sizes, changed, draws: int, rng: np.random.Generator) -> tuple[floa
     return alpha, float(low), float(high)
 
 
-def _fit(log_sizes, counts, n: int) -> float:
+def _fit(log_sizes: np.ndarray, counts: np.ndarray, n: int) -> float:
     """alpha of largest likelihood: counts ~ Binomial(n, C eps^alpha)."""
-    def cost(line):
+    def cost(line: np.ndarray) -> float:
         chance = np.exp(np.clip(line[0] + line[1] * log_sizes, -700, -1e-9))
         return -(counts * np.log(chance) + (n - counts) * np.log1p(-chance)).sum() / n
 

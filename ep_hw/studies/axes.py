@@ -1,6 +1,6 @@
 """One swept option as an axis: its values in order, and where each lies."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mapping.options import duration
@@ -8,7 +8,7 @@ from mapping.registry import parse
 
 
 @dataclass(frozen=True)
-class Axis:
+class SweptAxis:
     """An option and the values it took.
 
     Attributes:
@@ -24,14 +24,15 @@ class Axis:
     is_time: bool = False
 
     @classmethod
-    def of(cls, option: str, rows: Sequence[dict]) -> "Axis":
+    def of(cls, option: str, rows: Sequence[dict]) -> "SweptAxis":
         """The axis of an option over a study's rows."""
         read = _parser(option, rows)
         texts = list(dict.fromkeys(str(r[option]) for r in rows))
-        numbers = [read(text) for text in texts if text != "auto"]
-        if len(numbers) < len(texts) or not all(type(n) in (int, float) for n in numbers):
+        values = [read(text) for text in texts if text != "auto"]
+        numbers = [float(value) for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        if len(numbers) < len(texts):
             return cls(option, tuple(texts), tuple(map(float, range(len(texts)))), False)
-        order = sorted(zip(map(float, numbers), texts))
+        order = sorted(zip(numbers, texts))
         return cls(option, tuple(t for _, t in order), tuple(n for n, _ in order), True, read is duration)
 
     @property
@@ -43,7 +44,7 @@ class Axis:
         return self.places[self.values.index(str(row[self.option]))]
 
 
-def _parser(option: str, rows: Sequence[dict]):
+def _parser(option: str, rows: Sequence[dict]) -> Callable[[str], object]:
     """How the first machine that has the option reads it."""
     targets = (parse(row["machine"]) for row in rows)
     return next(target.options[option].metadata["parse"] for target in targets if option in target.options)

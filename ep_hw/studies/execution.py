@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ep_hw.analysis.points import Points
+from ep_hw.analysis.points import Point, Points
 from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.statistics import student
 from ep_hw.data.registry import load_data
@@ -15,7 +15,7 @@ from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
 from ep_hw.studies.order import reversed_rungs_of
-from ep_hw.studies.study import Point, Study, points_of
+from ep_hw.studies.study import Study, SweptMachine, swept_machines
 from ep_hw.threats.threat import CLEAN
 from mapping.registry import parse
 from mapping.targets import REFERENCE, ReferenceTarget, Target
@@ -34,7 +34,7 @@ def plan_study(study: Study, *, run: Run | None = None, data_source: DataSource 
     run = run or Run()
     check_device(run.device)
     net, threats = calibrated(load(study.model), data_source), study.threats_named()
-    swept, rungs = [point.target for point in points_of(study)], rungs_of_study(study)
+    swept, rungs = [point.target for point in swept_machines(study)], rungs_of_study(study)
     shared = [CLEAN, *(t for t in threats if not t.is_direct)]
     asked = Asked(machines=tuple(map(str, swept)), threats=threats, chips=study.chips, seed=study.seed,
                   extra_pairs=tuple((str(rung), threat) for rung in rungs for threat in shared))
@@ -60,13 +60,13 @@ def rows_of(study: Study, points: Points, summary: Sequence[SummaryRow]) -> list
     """
     rows = []
     options = study.options()
-    for place in points_of(study):
+    for place in swept_machines(study):
         for threat in (CLEAN, *study.threats_named()):
             rows.append(_row(place, options, points[str(place.target), threat], summary))
     return rows
 
 
-def _row(place: Point, options: Sequence[str], seen, summary: Sequence[SummaryRow]) -> dict:
+def _row(place: SweptMachine, options: Sequence[str], seen: Point, summary: Sequence[SummaryRow]) -> dict:
     chips = [accuracy for _, accuracy in seen.chips]
     low, high = student(chips) if len(chips) > 1 else (None, None)
     swept = {name: place.options.get(name, place.target.spelled().get(name)) for name in options}
@@ -78,10 +78,10 @@ def _row(place: Point, options: Sequence[str], seen, summary: Sequence[SummaryRo
             "agreement": seen.agreement, **_circuit(seen, summary)}
 
 
-def _circuit(seen, summary: Sequence[SummaryRow]) -> dict:
+def _circuit(seen: Point, summary: Sequence[SummaryRow]) -> dict:
     """What the circuit met, mean over chips; None where it has no such thing."""
     own = [r for r in summary if (r["machine"], r["threat"]) == (seen.machine, seen.threat)]
-    values = {name: [r[name] for r in own if r[name] is not None]
+    values = {name: [value for r in own if (value := r[name]) is not None]
               for name in ("saturation", "winner_flips", "asymmetry")}
     return {name: float(np.mean(found)) if found else None for name, found in values.items()}
 
@@ -90,6 +90,6 @@ def notes_of(study: Study) -> list[str]:
     """Remarks that a reader of the rows needs: which ages were moved, and how noisy machines were judged."""
     moved = dict.fromkeys(
         f"{p.technology}: age {p.clipped[0]} lies outside its data and was run as {p.clipped[1]}"
-        for p in points_of(study) if p.clipped)
+        for p in swept_machines(study) if p.clipped)
     return [*moved, f"accuracy over {study.images} images; 95 % intervals over images and {study.chips} chips; noisy "
             f"machines decide by majority over {study.attack.votes} reads"]

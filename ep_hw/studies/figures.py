@@ -5,17 +5,20 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC
 from ep_hw.report.wording import points_of
-from ep_hw.studies.axes import Axis
+from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.order import Interaction
 
+Look = dict[tuple, tuple]   # setting of the other options -> its label, colour and marker
 _WIDE = 40.0   # an option whose values span more than this factor is drawn on a logarithmic axis
 
 
-def curves_figure(rows: Sequence[dict], axis: Axis, others: Sequence[str]) -> Figure:
+def curves_figure(rows: Sequence[dict], axis: SweptAxis, others: Sequence[str]) -> Figure:
     """Accuracy along one option: a column of panels a threat, a panel a technology, a line a setting of the others.
 
     Lines are means over chips; bands are their 95 % intervals, and dots the worst and the best chip.
@@ -47,7 +50,7 @@ def curves_figure(rows: Sequence[dict], axis: Axis, others: Sequence[str]) -> Fi
     return figure
 
 
-def heat_figure(rows: Sequence[dict], across: Axis, up: Axis) -> Figure:
+def heat_figure(rows: Sequence[dict], across: SweptAxis, up: SweptAxis) -> Figure:
     """Accuracy over two options, a panel a technology and threat: mean over chips in percent, and the half width of
     its 95 % interval over chips; means over the settings of the other options, where there are any.
     """
@@ -91,10 +94,10 @@ def interaction_figure(technology: str, found: Sequence[Interaction]) -> Figure:
         axes.axvline(0, color=INK, lw=0.6)
         axes.set_yticks(range(len(found)), [one.cause for one in found])
         axes.set_ylim(len(found) - 0.5, -0.9)
-        for y, one in enumerate(found):
-            _beside(axes, 34, y, points_of(one.interaction.value), weight="bold", va="center")
-            _beside(axes, 104, y, f"{points_of(one.interaction.low)} to {points_of(one.interaction.high)}", fontsize=8,
-                    va="center")
+        for row, one in enumerate(found):
+            _beside(axes, 34, row, points_of(one.interaction.value), weight="bold", va="center")
+            span = f"{points_of(one.interaction.low)} to {points_of(one.interaction.high)}"
+            _beside(axes, 104, row, span, fontsize=8, va="center")
         _beside(axes, 104, -0.55, "interaction, 95 %", fontsize=8, va="bottom")
         axes.set_xlabel("change of accuracy, points")
         axes.set_title(technology, loc="left", fontsize=10, weight="bold")
@@ -103,17 +106,17 @@ def interaction_figure(technology: str, found: Sequence[Interaction]) -> Figure:
     return figure
 
 
-def _caption(figure, text: str):
+def _caption(figure: Figure, text: str):
     figure.supxlabel(text, x=0.01, ha="left", fontsize=8)
 
 
-def _beside(axes, points: float, y: float, text: str, **style):
+def _beside(axes: Axes, points: float, y: float, text: str, **style):
     """Text that ends so many points to the right of the axes, at a place of their y axis."""
     axes.annotate(text, (1, y), (points, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
                   ha="right", annotation_clip=False, **style)
 
 
-def _look(rows, others: Sequence[str]) -> dict[tuple, tuple]:
+def _look(rows: Sequence[dict], others: Sequence[str]) -> Look:
     """(label, colour, marker) of each setting of the other options, the same in every panel."""
     settings = list(dict.fromkeys(tuple((name, r[name]) for name in others) for r in rows))
     many = matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(settings)))
@@ -122,7 +125,7 @@ def _look(rows, others: Sequence[str]) -> dict[tuple, tuple]:
             for n, (setting, shade) in enumerate(zip(settings, shades))}
 
 
-def _lines(axes, rows, axis: Axis, look):
+def _lines(axes: Axes, rows: Sequence[dict], axis: SweptAxis, look: Look):
     for setting, (label, colour, marker) in look.items():
         own = sorted((r for r in rows if all(r[name] == text for name, text in setting)), key=axis.place)
         if not own:
@@ -136,7 +139,7 @@ def _lines(axes, rows, axis: Axis, look):
                 axes.plot(x, [100 * r[end] for r in own], ".", color=colour, markersize=2.5, alpha=0.7)
 
 
-def _map(axes, rows, across: Axis, up: Axis, limits):
+def _map(axes: Axes, rows: Sequence[dict], across: SweptAxis, up: SweptAxis, limits: tuple[float, float]) -> AxesImage:
     mean, half = np.full((2, len(up.values), len(across.values)), np.nan)
     for i, j in np.ndindex(mean.shape):
         cell = [r for r in rows if r[up.option] == up.values[i] and r[across.option] == across.values[j]]
@@ -159,7 +162,7 @@ def _map(axes, rows, across: Axis, up: Axis, limits):
     return picture
 
 
-def _scale(axes, axis: Axis):
+def _scale(axes: Axes, axis: SweptAxis):
     """Ticks at the values that were run; logarithmic where they span a wide range, linear near 0."""
     places = axis.places
     positive = [p for p in places if p > 0]
@@ -174,7 +177,7 @@ def _scale(axes, axis: Axis):
     axes.minorticks_off()
 
 
-def _limits(rows) -> tuple[float, float]:
+def _limits(rows: Sequence[dict]) -> tuple[float, float]:
     ends = [100 * r[key] for r in rows for key in ("accuracy", "chip_worst", "chip_best") if r[key] is not None]
     room = max(0.06 * (max(ends) - min(ends)), 1.0)
     return max(min(ends) - room, 0.0), min(max(ends) + room, 101.0)
@@ -187,5 +190,5 @@ def _short(technology: str, technologies: Sequence[str]) -> str:
     return (technology if shared else name).removeprefix("crossbar:")
 
 
-def _distinct(rows, key: str) -> list:
+def _distinct(rows: Sequence[dict], key: str) -> list:
     return list(dict.fromkeys(r[key] for r in rows))

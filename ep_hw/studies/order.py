@@ -66,8 +66,8 @@ def interactions(target: Target, points: Points, outcomes: Outcomes, threat: Thr
     """One for each cause, in the ladder's order; [] where a rung was not evaluated under this threat."""
     orders = rungs_of(target), reversed_rungs_of(target)
     forward, reverse = (_changes(rungs, points, outcomes, threat) for rungs in orders)
-    known = forward and reverse and len(target.rungs) > 1   # of one cause there is but one order
-    causes = [cause for _, cause in orders[0][-len(target.rungs):]] if known else []
+    count = len(target.rungs) if isinstance(target, CrossbarTarget) and forward and reverse else 0
+    causes = [cause for _, cause in orders[0][-count:]] if count > 1 else []   # of one cause there is but one order
     return [Interaction(c, forward[c][0], reverse[c][0], _estimate(forward[c][1] - reverse[c][1])) for c in causes]
 
 

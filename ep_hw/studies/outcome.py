@@ -13,7 +13,7 @@ from ep_hw.evaluation.plan import Plan, evaluate
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.plots import styles, waterfall_figure
-from ep_hw.studies.axes import Axis
+from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.execution import notes_of, rows_of
 from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure
 from ep_hw.studies.order import Interaction, Outcomes, interactions, outcomes_of, reversed_rungs_of
@@ -44,7 +44,7 @@ def figures_of(study: Study, rows: Sequence[dict], points: Points, found: Sequen
     """Every figure by the name of its file; `found` as `interactions_of` gives it."""
     options, figures = study.options(), {}
     if options:
-        axes = [Axis.of(option, rows) for option in options]
+        axes = [SweptAxis.of(option, rows) for option in options]
         figures["curves"] = curves_figure(rows, axes[0], options[1:])
         if len(options) > 1:
             figures["heat"] = heat_figure(rows, axes[0], axes[1])

@@ -58,7 +58,7 @@ class Study(Stated):
     attack: AttackSettings = AttackSettings()
 
     @model_validator(mode="after")
-    def _size(self):
+    def _size(self) -> "Study":
         each = math.prod(map(len, self.grid.values())) * bool(self.grid) + len(self.points)
         if (machines := len(self.machines) * max(each, 1)) > MOST_POINTS:
             raise ValueError(f"{machines} machines, more than {MOST_POINTS}")
@@ -80,7 +80,7 @@ class Study(Stated):
 
 
 @dataclass(frozen=True)
-class Point:
+class SweptMachine:
     """One machine of a study.
 
     Attributes:
@@ -96,19 +96,19 @@ class Point:
     clipped: tuple[str, str] | None = None
 
 
-def points_of(study: Study) -> list[Point]:
+def swept_machines(study: Study) -> list[SweptMachine]:
     """Every machine of a study once, technology by technology.
 
     Raises:
         Refusal: an unknown machine or option, or an option out of range. An age outside a device's data is moved to
             their end instead, since a study compares devices of different data.
     """
-    points = [_point(technology, options) for technology in study.machines for options in study.combinations()]
-    first: dict[Target, Point] = {}
-    for point in points:
-        known = first.setdefault(point.target, point)
-        if point.clipped and not known.clipped:
-            first[point.target] = replace(known, clipped=point.clipped)
+    swept = [_swept(technology, options) for technology in study.machines for options in study.combinations()]
+    first: dict[Target, SweptMachine] = {}
+    for one in swept:
+        known = first.setdefault(one.target, one)
+        if one.clipped and not known.clipped:
+            first[one.target] = replace(known, clipped=one.clipped)
     return list(first.values())
 
 
@@ -138,14 +138,14 @@ def with_numbers(study: Study, **changes: int | None) -> Study:
     return study.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
-def _point(technology: str, options: dict[str, str]) -> Point:
+def _swept(technology: str, options: dict[str, str]) -> SweptMachine:
     target, clipped = parse(technology), None
     if "age" in options and isinstance(target, CrossbarTarget):
         age = _clip(options["age"], target)
         clipped = (options["age"], age) if age != options["age"] else None
         options = {**options, "age": age}
     swept = parse_options(target, ",".join(f"{name}={text}" for name, text in options.items()))
-    return Point(technology, swept, options, clipped)
+    return SweptMachine(technology, swept, options, clipped)
 
 
 def _clip(age: str, target: CrossbarTarget) -> str:

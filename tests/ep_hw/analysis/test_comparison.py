@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ep_hw.analysis.comparison import Run, over_runs, paired
+from ep_hw.analysis.comparison import FinishedRun, over_runs, paired
 from ep_hw.analysis.corruption_error import corruption_error, mce, mean_corruption_error
 from ep_hw.analysis.results import write_results
 from ep_hw.analysis.rows import spelled
@@ -41,7 +41,7 @@ def draws(seed, n=40):
 
 def test_the_mean_over_seeds_has_its_student_interval(tmp_path):
     drawn = [draws(seed) for seed in range(5)]
-    rows = over_runs([Run.of(write_run(tmp_path / str(n), d)) for n, d in enumerate(drawn)])
+    rows = over_runs([FinishedRun.of(write_run(tmp_path / str(n), d)) for n, d in enumerate(drawn)])
     values = np.array([(d[0].mean(), d[1:].mean()) for d in drawn]).T
     for row, found in zip(rows, values):
         half = stats.t.ppf(0.975, 4) * found.std(ddof=1) / np.sqrt(5)
@@ -55,8 +55,8 @@ def test_the_mean_over_seeds_has_its_student_interval(tmp_path):
 def test_two_runs_are_paired_by_image_whatever_their_order(tmp_path_factory, seed):
     folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(seed)
     a, b, order = draws(seed), draws(seed + 1), rng.permutation(40)
-    first = Run.of(write_run(folder / "a", a))
-    second = Run.of(write_run(folder / "b", b[:, order], ids=order))
+    first = FinishedRun.of(write_run(folder / "a", a))
+    second = FinishedRun.of(write_run(folder / "b", b[:, order], ids=order))
     clean = paired(first, second)[0]
     only = int((a[0] & ~b[0]).sum()), int((b[0] & ~a[0]).sum())
     assert clean["difference"] == pytest.approx(b[0].mean() - a[0].mean())
@@ -72,11 +72,11 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     recoloured = write_run(tmp_path / "c", draws(0), pixels="b")
     for different in (other, recoloured):
         with pytest.raises(Refusal, match="different images"):
-            paired(Run.of(one), Run.of(different))
+            paired(FinishedRun.of(one), FinishedRun.of(different))
     with pytest.raises(Refusal, match="nothing to compare"):
-        over_runs([Run.of(one)])
+        over_runs([FinishedRun.of(one)])
     with pytest.raises(Refusal, match="not a finished evaluation"):
-        Run.of(tmp_path)
+        FinishedRun.of(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["results.parquet", "summary.json", "SHA256SUMS"])
@@ -86,7 +86,7 @@ def test_an_altered_run_is_refused(tmp_path, name, damage):
     file = write_run(tmp_path / "run", draws(0)) / name
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(Refusal, match="an evaluation cannot be read"):
-        Run.of(tmp_path / "run")
+        FinishedRun.of(tmp_path / "run")
 
 
 def corrupted(errors, machine="reference"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from networks import small_network
 
 from ep_hw.analysis.statistics import smallest_detectable
-from ep_hw.evaluation.budget import FEWEST, LEAST_QUERIES, TRIAL_QUERIES, Choice, Rates, choose, kept_choice
+from ep_hw.evaluation.budget import FEWEST, LEAST_QUERIES, TRIAL_QUERIES, BudgetPrices, Choice, choose, kept_choice
 from ep_hw.evaluation.cost import Price
 from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.threats.attacks import AttackSettings
@@ -18,7 +18,7 @@ from mapping.files import parse_signed, sign
 
 DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 PRICES = st.builds(Price, st.floats(0, 50), st.floats(0.001, 5))
-RATES = st.builds(Rates, others=PRICES, square=PRICES | st.just(Price(0.0, 0.0)), probes=PRICES,
+RATES = st.builds(BudgetPrices, others=PRICES, square=PRICES | st.just(Price(0.0, 0.0)), probes=PRICES,
                   probed=st.integers(0, 64))
 
 
@@ -37,7 +37,7 @@ def test_the_choice_fits_or_is_the_least_and_no_more_would_fit(rates, budget_s, 
 
 
 def test_seconds_are_the_sum_of_what_cells_take():
-    rates = Rates(others=Price(3, 4), square=Price(1, 2), probes=Price(5, 8), probed=16)
+    rates = BudgetPrices(others=Price(3, 4), square=Price(1, 2), probes=Price(5, 8), probed=16)
     assert rates.seconds(10, TRIAL_QUERIES, 1) == (3 + 40) + (1 + 20) + (5 + 80)
     assert rates.seconds(100, 5 * TRIAL_QUERIES, 2) == ((3 + 400) + 5 * (1 + 200) + (5 + 8 * 16)) / 2
 

@@ -15,11 +15,11 @@ from ep_hw.evaluation.cost import estimate
 from ep_hw.evaluation.plan import cells_of, evaluate
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.networks.checkpoint import save_checkpoint
-from ep_hw.studies.axes import Axis
+from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.execution import plan_study, rows_of
 from ep_hw.studies.order import interactions, reversed_rungs_of
 from ep_hw.studies.outcome import run_study
-from ep_hw.studies.study import Study, load_study, points_of, studies, with_numbers
+from ep_hw.studies.study import Study, load_study, studies, swept_machines, with_numbers
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping import Refusal, parse
 from mapping.crossbar.target import CROSSBAR_RUNGS
@@ -51,19 +51,19 @@ def study_of(machines=("crossbar:pcm",), **changes) -> Study:
 
 def test_a_grid_is_every_combination_and_a_list_its_own_points():
     study = study_of(grid={"adc_bits": (4, 6), "drift_compensation": (True, False)}, list=[{"wire_ohm": 1.0}])
-    found = [str(point.target) for point in points_of(study)]
+    found = [str(point.target) for point in swept_machines(study)]
     assert found == ["crossbar:pcm[adc_bits=4]", "crossbar:pcm[drift_compensation=off,adc_bits=4]",
                      "crossbar:pcm[adc_bits=6]", "crossbar:pcm[drift_compensation=off,adc_bits=6]",
                      "crossbar:pcm[wire_ohm=1]"]
     assert study.options() == ["adc_bits", "drift_compensation", "wire_ohm"]
-    assert [str(p.target) for p in points_of(study_of(["loihi[weight_bits=6]"]))] == ["loihi[weight_bits=6]"]
-    assert points_of(study_of(["crossbar:pcm[age=1d]"], grid={"age": ("1y",)}))[0].target == parse(
+    assert [str(p.target) for p in swept_machines(study_of(["loihi[weight_bits=6]"]))] == ["loihi[weight_bits=6]"]
+    assert swept_machines(study_of(["crossbar:pcm[age=1d]"], grid={"age": ("1y",)}))[0].target == parse(
         "crossbar:pcm[age=1y]")
 
 
 def test_ages_outside_a_devices_data_are_moved_to_their_end_and_said_so():
     study = study_of(["crossbar:pcm", "crossbar:reram_wan"], grid={"age": ("0s", "1d", "5d", "1y")})
-    points = points_of(study)
+    points = swept_machines(study)
     assert [p.options["age"] for p in points if p.technology == "crossbar:pcm"] == ["0s", "1d", "5d", "1y"]
     assert [(p.options["age"], p.clipped) for p in points if p.technology == "crossbar:reram_wan"] == [
         ("1s", ("0s", "1s")), ("1d", None), ("2d", ("5d", "2d"))]
@@ -188,7 +188,7 @@ def test_a_dry_run_counts_the_cells_measures_some_and_keeps_none(small, ep_hw, t
 @pytest.mark.parametrize("name", ["age", "converters", "wires"])
 def test_packaged_studies_name_machines_that_exist(name):
     study = load_study(name)
-    points = points_of(study)
+    points = swept_machines(study)
     assert set(studies()) == {"age", "converters", "wires"}
     assert len(points) > 20
     assert all(parse(str(point.target)) == point.target for point in points)
@@ -201,7 +201,7 @@ def test_packaged_studies_name_machines_that_exist(name):
 def test_axes_are_in_order_whatever_their_unit():
     rows = [{"age": text, "arrays": how, "machine": "crossbar:pcm"} for text, how in zip(
         ("1y", "25s", "1h"), ("shared", "separate", "shared"))]
-    age, arrays = (Axis.of(name, rows) for name in ("age", "arrays"))
+    age, arrays = (SweptAxis.of(name, rows) for name in ("age", "arrays"))
     assert (age.values, age.places, age.is_time) == (("25s", "1h", "1y"), (25.0, 3600.0, 31557600.0), True)
     assert (arrays.values, arrays.is_number) == (("shared", "separate"), False)
 
@@ -225,7 +225,7 @@ def test_a_study_that_is_not_one_is_refused(tmp_path, text, words):
     ({"adc_bits": (1,)}, "adc_bits.*2 to 16"), ({"speed": (1,)}, "unknown option.*speed"), ({"age": ("old",)}, "age")])
 def test_an_option_out_of_range_is_refused_by_name(grid, words):
     with pytest.raises(Refusal, match=words):
-        points_of(study_of(grid=grid))
+        swept_machines(study_of(grid=grid))
 
 
 @settings(max_examples=30)

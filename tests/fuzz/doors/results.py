@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ep_hw import workflow
-from ep_hw.analysis.comparison import Run, over_runs, paired
+from ep_hw.analysis.comparison import FinishedRun, over_runs, paired
 from ep_hw.analysis.results import RESULTS, SUMMARY, SUMS
 from ep_hw.evaluation import budget
 from ep_hw.evaluation.allocation import Allocation
@@ -195,7 +195,7 @@ class Compared(Door):
         return files | {name: text.encode() for name, text in sums.items()}
 
     def open(self, folder):
-        runs = [Run.of(folder / name) for name in "ab"]
+        runs = [FinishedRun.of(folder / name) for name in "ab"]
         return over_runs(runs), paired(*runs)
 
 
