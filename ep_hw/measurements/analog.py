@@ -18,6 +18,7 @@ from mapping.graph import EPGraph
 from mapping.loihi.program import LoihiProgram
 from mapping.program import Table
 from mapping.registry import parse
+from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.continuous import Circuit, settle
 from simulators.crossbar.stability import measure_stability
 from simulators.loihi.energy import mean_cost
@@ -88,7 +89,7 @@ def measure_symmetry(graph: EPGraph, machines: Iterable[str], images: torch.Tens
     """Asymmetry, and what it does to energy and rest under the alternating schedule, without fresh noise."""
     for name, chip in product(machines, range(chips)):
         target = quiet(crossbar_target(name))
-        with simulators.open(mapping.compile(graph, target), chip_seed=chip) as machine:
+        with CrossbarMachine(mapping.compile(graph, target), chip) as machine:
             found = measure_stability(machine, images, sweeps)
         yield {"machine": name, "run_as": str(target), "chip": chip, "images": len(images),
                "asymmetry": found.asymmetry, "sweeps_that_raise_energy": found.rises().mean().item(),
@@ -101,7 +102,7 @@ def measure_settling(graph: EPGraph, machines: Iterable[str], split: Split, circ
     """Settling in continuous time, and how far from the discrete fixed points it ends."""
     for name in machines:
         target = quiet(crossbar_target(name))
-        with simulators.open(mapping.compile(graph, target), chip_seed=chip) as machine:
+        with CrossbarMachine(mapping.compile(graph, target), chip) as machine:
             found = settle(machine, split.images, circuit, tolerance=tolerance)
             discrete = machine.relax(split.images)
         prediction = found.logits.argmax(1)

@@ -11,12 +11,13 @@ from ep_hw.evaluation.plan import Plan
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.loihi.program import LoihiProgram
 from mapping.loihi.target import LoihiTarget
-from mapping.program import Program, Table
+from mapping.program import Table
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import count_events
 from simulators.loihi.twin import twin_of
 from simulators.machine import Cost
+from simulators.module import AnyProgram
 
 IMAGES = 16   # counted and relaxed: means over images settle fast, and every step of theirs is held at once
 COLUMNS = ("machine", "counted", "operations, M", "energy, uJ", "energy, range", "latency, ms", "latency, range",
@@ -47,7 +48,7 @@ def resource_tables(plan: Plan) -> list[Table]:
     return [cost_table(taken), *(table for _, tables in relaxed for table in tables)]
 
 
-def _relaxed(name: str, program: Program, images: torch.Tensor) -> tuple[list[Taken], list[Table]]:
+def _relaxed(name: str, program: AnyProgram, images: torch.Tensor) -> tuple[list[Taken], list[Table]]:
     """What a machine takes, and its tables. Programs that run on Lava are counted on their twin, to the same bits."""
     if isinstance(target := program.target, LoihiTarget):
         if isinstance(program, LoihiProgram) and target.is_whole:
