@@ -58,7 +58,7 @@ def converged_over_fixed(repeats: int, model: str) -> Iterator[tuple[Row, float]
     and by synchronous steps that do not stop; with each, the share of equal ones.
     """
     net = ep_hw.load(model)
-    graph, images = net.lower(), load_data(net.provenance["data"]["name"], "test").images[:IMAGES]
+    graph, images = net.lower(), load_data(net.data, "test").images[:IMAGES]
     machines = {"at rest": ReferenceMachine(graph), "decided": ReferenceMachine(graph, decided=DECIDED)}
     substrate, found = FloatSubstrate.of(graph), {}
 

@@ -56,7 +56,7 @@ def why(context: typer.Context,
     net = calibrated(load(model), source)
     graph = net.lower()
     programs = program_like(first, graph), program_like(second, graph)
-    shown = load_data(net.provenance["data"]["name"], "test", source).take(slice(images))
+    shown = load_data(net.data, "test", source).take(slice(images))
     if out is not None:
         claimed(context, net.name, asked(context, shown.digest, *(program.digest() for program in programs)))
     found = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=chip, seed=seed)

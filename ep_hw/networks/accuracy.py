@@ -1,18 +1,20 @@
-"""How many images of a split a network classifies correctly."""
+"""The share of a split that a machine classifies correctly."""
+
+from torch import Generator
 
 from ep_hw.data.splits import Split
-from ep_hw.networks.baselines import Baseline
-from ep_hw.networks.network import EPNetwork
 from simulators.machine import Machine
 
 
-def accuracy(net: EPNetwork | Baseline, split: Split) -> float:
-    """Fraction of the split that a network's own machine classifies correctly."""
-    return hits(net.machine(), split)
+def accuracy(machine: Machine, split: Split, *, batch: int = 500, generator: Generator | None = None) -> float:
+    """Fraction of the images that are classified correctly.
 
-
-def hits(machine: Machine, split: Split) -> float:
-    """Fraction of the split that a machine classifies correctly."""
-    right = [(machine.relax(images).prediction == labels).sum().item()
-             for images, labels in zip(split.images.split(500), split.labels.split(500))]
+    Args:
+        machine: that classifies.
+        split: the images.
+        batch: images relaxed at once, on which read noise depends.
+        generator: of read noise, where the machine has any.
+    """
+    right = [(machine.relax(images, generator=generator).prediction == labels).sum().item()
+             for images, labels in zip(split.images.split(batch), split.labels.split(batch))]
     return sum(right) / len(split)

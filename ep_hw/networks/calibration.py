@@ -29,7 +29,7 @@ def calibrated(net: EPNetwork | Baseline, data_source: DataSource = DEFAULT_SOUR
     if isinstance(net, Baseline) or net.calibration is not None:
         return net
     try:
-        images = _first_images(net.provenance["data"]["name"], replace(data_source, root=data_source.folder))
+        images = _first_images(net.data, replace(data_source, root=data_source.folder))
     except Refusal:
         return net
     return replace(net, calibration=images)

@@ -41,7 +41,7 @@ class NetworkSpec(ConvolutionalSpec):
             f"bias{n}": ("float32", shape[:1]) for n, shape in layers}
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class EPNetwork:
     """An EP-CNN: its tensors are what training changes.
 
@@ -89,6 +89,11 @@ class EPNetwork:
         net = cls(spec, weights, biases, tensors.get("calibration"), name, provenance)
         net._graph()
         return net
+
+    @property
+    def data(self) -> str:
+        """Name of the data set that it was trained on."""
+        return self.provenance["data"]["name"]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a checkpoint keeps."""

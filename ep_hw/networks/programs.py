@@ -25,7 +25,7 @@ def network_and_images(model: str | Path, images: int, seed: int, data_source: D
                        ) -> tuple[EPNetwork | Baseline, Split]:
     """A network, and `images` test images of the data it was trained on, chosen at random by `seed`."""
     net = calibrated(load(model), data_source)
-    return net, load_data(net.provenance["data"]["name"], "test", data_source).random_images(images, seed)
+    return net, load_data(net.data, "test", data_source).random_images(images, seed)
 
 
 def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequence[str]) -> dict[str, AnyProgram]:
@@ -36,7 +36,7 @@ def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequ
     """
     named = named_programs(net, machines)
     for other in map(load, others):
-        check_same_data(other, net.provenance["data"]["name"])
+        check_same_data(other, net.data)
         named[other.name] = reference_of(other)
     return named
 
@@ -95,7 +95,7 @@ def _is_folder(machine: str) -> bool:
 
 
 def check_same_data(net: EPNetwork | Baseline, data: str):
-    if (own := net.provenance["data"]["name"]) != data:
+    if (own := net.data) != data:
         raise Refusal("another data set", where=net.name, got=own, allowed=data,
                       remedy="choose models that were trained on the same data")
 

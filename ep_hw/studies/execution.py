@@ -39,7 +39,7 @@ def plan_study(study: Study, *, run: Run | None = None, data_source: DataSource 
     asked = Asked(machines=tuple(map(str, swept)), threats=threats, chips=study.chips, seed=study.seed,
                   extra_pairs=tuple((str(rung), threat) for rung in rungs for threat in shared))
     targets = with_sources([ReferenceTarget(REFERENCE), *swept, *rungs], threats)
-    data = load_data(net.provenance["data"]["name"], "test", data_source)
+    data = load_data(net.data, "test", data_source)
     return Plan(model=net.name, images=data.random_images(study.images, study.seed), programs=compile_all(net, targets),
                 asked=asked, attacks=Attacks(settings=study.attack), run=run)
 

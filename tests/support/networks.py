@@ -1,5 +1,7 @@
 """Small random networks and images for tests: `from networks import small_network`."""
 
+from dataclasses import replace
+
 import torch
 
 from ep_hw.networks.network import EPNetwork, NetworkSpec
@@ -17,8 +19,7 @@ def small_network(seed: int = 0, gain: float = 3.0, **changes) -> EPNetwork:
     for weight in net.weights:
         weight.mul_(gain)
     shape = net.spec.image_shape
-    net.calibration = torch.rand(16, *shape, generator=torch.Generator().manual_seed(seed + 1))
-    return net
+    return replace(net, calibration=torch.rand(16, *shape, generator=torch.Generator().manual_seed(seed + 1)))
 
 
 def random_images(batch: int, shape=(1, 8, 8), seed: int = 7, dtype=torch.float32):

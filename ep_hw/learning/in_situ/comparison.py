@@ -15,7 +15,8 @@ import numpy as np
 from ep_hw.analysis.points import estimate
 from ep_hw.analysis.statistics import student, unpaired_interval, wilson
 from ep_hw.data.splits import Split
-from ep_hw.learning.in_situ.course import Course, Task, accuracy
+from ep_hw.learning.in_situ.course import Course, Task, chip_accuracy
+from ep_hw.networks.accuracy import accuracy
 from mapping.crossbar.program import CrossbarProgram
 from mapping.crossbar.tuned import TunedProgram
 from mapping.files import write_atomically
@@ -53,20 +54,19 @@ class Summary:
 
 def digital_row(machine: Machine, test: Split) -> dict:
     """The reference's accuracy."""
-    right = int((machine.relax(test.images).prediction == test.labels).sum())
-    return _row("digital", machine.name, None, right / len(test), len(test))
+    return _row("digital", machine.name, None, accuracy(machine, test, batch=len(test)), len(test))
 
 
 def mapped_rows(variant: str, program: CrossbarProgram, chips: Sequence[int], test: Split, seed: int) -> list[dict]:
     """Accuracy of each chip as it was programmed."""
-    return [_row(variant, str(program.target), chip, accuracy(program, program_chip(program, chip), test, seed),
+    return [_row(variant, str(program.target), chip, chip_accuracy(program, program_chip(program, chip), test, seed),
                  len(test)) for chip in chips]
 
 
 def tuned_rows(task: Task, courses: Sequence[Course], test: Split) -> list[dict]:
     """Accuracy of each tuned chip, and what tuning it cost."""
     name = str(tuned_program(task.program, courses).target)
-    return [_row("tuned", name, c.progress.chip.seed, accuracy(task.program, c.progress.chip, test, task.seed),
+    return [_row("tuned", name, c.progress.chip.seed, chip_accuracy(task.program, c.progress.chip, test, task.seed),
                  len(test), costs(task, c)) for c in courses]
 
 

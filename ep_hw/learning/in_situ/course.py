@@ -12,6 +12,7 @@ from pydantic import Field
 from ep_hw.data.splits import Split
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.learning.in_situ.tuner import Progress, begin, tune_epoch
+from ep_hw.networks.accuracy import accuracy
 from ep_hw.threads import threads
 from ep_hw.versions import TUNING, libraries
 from mapping.crossbar.chips import ARRAYS, arrays_of, chip_layout, chip_ranges
@@ -101,22 +102,20 @@ def tune_chip(task: Task, chip_seed: int, path: str | Path,
         course = _load(path, task, chip_seed, fingerprint)
     else:
         begun = begin(task.program, chip_seed)
-        course = Course(begun, (accuracy(task.program, begun.chip, task.watch, task.seed),))
+        course = Course(begun, (chip_accuracy(task.program, begun.chip, task.watch, task.seed),))
     while course.progress.epochs < task.settings.epochs:
         progress = tune_epoch(task.program, course.progress, task.train, task.settings, task.writing, task.seed)
-        seen = accuracy(task.program, progress.chip, task.watch, task.seed)
+        seen = chip_accuracy(task.program, progress.chip, task.watch, task.seed)
         course = Course(progress, (*course.watched, seen))
         _save(path, course, fingerprint)
         log(chip_seed, course)
     return course
 
 
-def accuracy(program: CrossbarProgram, chip: ProgrammedChip, split: Split, seed: int) -> float:
+def chip_accuracy(program: CrossbarProgram, chip: ProgrammedChip, split: Split, seed: int) -> float:
     """Fraction of the images that one read of the chip classifies correctly."""
     machine, generator = CrossbarMachine(program, chip=chip), seeded(chip.seed, "tuned reads", str(seed))
-    right = [(machine.relax(images, generator=generator).prediction == labels).sum().item()
-             for images, labels in zip(split.images.split(120), split.labels.split(120))]
-    return sum(right) / len(split)
+    return accuracy(machine, split, batch=120, generator=generator)
 
 
 def _save(path: Path, course: Course, fingerprint: str):

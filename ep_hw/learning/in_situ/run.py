@@ -23,7 +23,7 @@ from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load, packaged_models
 from ep_hw.networks.network import EPNetwork
-from ep_hw.networks.programs import program_of, reference_of
+from ep_hw.networks.programs import check_same_data, program_of, reference_of
 from ep_hw.report.exports import write_measurement
 from ep_hw.threads import threads
 from mapping.crossbar.program import CrossbarProgram
@@ -79,7 +79,7 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
         Refusal: any of these is unknown, or the machine is not a crossbar whose cells can be tuned.
     """
     net = _ep_network(model, data_source)
-    data = net.provenance["data"]["name"]
+    data = net.data
     train, validation, test = (load_data(data, split, data_source) for split in ("train", "validation", "test"))
     program = program_of(machine, net.lower())
     if not isinstance(program, CrossbarProgram) or isinstance(program, TunedProgram):
@@ -123,9 +123,7 @@ def _noise_aware(net: EPNetwork, program: CrossbarProgram, wanted: str | None,
     if name is None:
         return None
     other = _ep_network(name, data_source)
-    if other.provenance["data"]["name"] != net.provenance["data"]["name"]:
-        raise Refusal("another data set", where="--beside", got=other.provenance["data"]["name"],
-                      allowed=net.provenance["data"]["name"], remedy="choose a network trained on the same data")
+    check_same_data(other, net.data)
     compiled = mapping.compile(other.lower(), program.target)
     assert isinstance(compiled, CrossbarProgram)
     return other.name, compiled

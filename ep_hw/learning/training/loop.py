@@ -22,7 +22,7 @@ from ep_hw.data.splits import SPLIT_SEED, Split
 from ep_hw.learning.training.augmentation import augment
 from ep_hw.learning.training.learners import Learner, learner_of
 from ep_hw.learning.training.recipe import AnyRecipe
-from ep_hw.networks.accuracy import hits
+from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.calibration import CALIBRATION_IMAGES
 from ep_hw.networks.checkpoint import load, save_checkpoint
@@ -111,7 +111,7 @@ def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, train_split
     save_checkpoint(net, out, recipe={**recipe.model_dump(mode="json"), "seed": seed},
                     data={"name": recipe.data, "split_seed": SPLIT_SEED, "train": len(train_split),
                           "test": len(held_out["test"])},
-                    accuracy={split: hits(net.machine(), images) for split, images in held_out.items()})
+                    accuracy={split: accuracy(net.machine(), images) for split, images in held_out.items()})
     part.path.unlink(missing_ok=True)
 
 

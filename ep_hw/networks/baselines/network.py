@@ -41,7 +41,7 @@ class ViTSpec(TransformerSpec):
         return VisionTransformer(self)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Baseline:
     """A feed-forward network under the interface of `EPNetwork`, as far as one without a fixed point has it."""
 
@@ -73,6 +73,11 @@ class Baseline:
         net = cls.initialise(spec, 0)
         net.module.load_state_dict(tensors)
         return cls(spec, net.module.eval(), name, provenance)
+
+    @property
+    def data(self) -> str:
+        """Name of the data set that it was trained on."""
+        return self.provenance["data"]["name"]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a checkpoint keeps."""

@@ -77,10 +77,10 @@ def trial(net: EPNetwork, data_source: DataSource = DEFAULT_SOURCE) -> tuple[int
         How many answers are right, and of how many; None where the data are not there.
     """
     try:
-        test = load_data(net.provenance["data"]["name"], "test", data_source).take(slice(TRIED_IMAGES))
+        test = load_data(net.data, "test", data_source).take(slice(TRIED_IMAGES))
     except Refusal:
         return None
-    return round(accuracy(net, test) * len(test)), len(test)
+    return round(accuracy(net.machine(), test) * len(test)), len(test)
 
 
 def compare(net: EPNetwork, source: Source) -> float:

@@ -50,7 +50,7 @@ def key_map(net: EPNetwork) -> KeyMap:
     spec = net.spec
     with refusing("no key map describes the network", where=net.name, allowed="a network of known data",
                   remedy="copy its checkpoint as it is"):
-        return KeyMap(data=net.provenance["data"]["name"], image_shape=spec.image_shape, loss="cross-entropy",
+        return KeyMap(data=net.data, image_shape=spec.image_shape, loss="cross-entropy",
                       readout="outside", paddings=spec.paddings, strides=(1,) * len(spec.paddings), pool="max",
                       pools=spec.pools, slope=spec.slope, mean=spec.mean, scale=spec.scale, schedule=spec.schedule,
                       steps=spec.steps, tolerance=spec.tolerance)

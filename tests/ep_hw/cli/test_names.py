@@ -3,6 +3,7 @@
 import ast
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_slugs_are_files_names_and_no_two_are_the_same(names):
 
 def test_a_network_of_a_strange_name_goes_through_every_command(ep_hw, tmp_path):
     net, name = small_network(3), "my$net [bold] caf\u00e9 <b>"
-    net.name = name
+    net = replace(net, name=name)
     save_checkpoint(net, tmp_path / f"{name}.safetensors", recipe={}, data=DIGITS, accuracy={})
     assert load(tmp_path / f"{name}.safetensors").name == name
     for command in (("evaluate", "--on", "loihi", "--images", 4, "--jobs", 1, "--corruption", "contrast@3"),

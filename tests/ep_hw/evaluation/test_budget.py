@@ -44,8 +44,7 @@ def test_seconds_are_the_sum_of_what_cells_take():
 
 @pytest.fixture(scope="module")
 def plan_of(tmp_path_factory):
-    net = small_network(5)
-    net.name = "small"
+    net = replace(small_network(5), name="small")
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_checkpoint(net, path, recipe={}, data=DIGITS, accuracy={})
     threats = [parse_threat("pgd_l2@0.5"), parse_threat("square_l2@0.5")]

@@ -44,8 +44,7 @@ FIELDS = {"model", "dataset", "machine", "threat", "strength", "chip_seed", "n",
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    net = small_network(5)
-    net.name = "small"
+    net = replace(small_network(5), name="small")
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_checkpoint(net, path, recipe={}, data=DIGITS, accuracy={})
     return str(path)
@@ -234,7 +233,7 @@ def test_two_programs_of_one_name_are_refused_and_one_twice_is_one(model, tmp_pa
     """A program that was calibrated on other images bears its machine's name; run in its place it would be a lie."""
     net = workflow.load(model)
     compile(net.lower(), "crossbar:pcm").save(tmp_path / "same")
-    net.calibration = net.calibration.flip(0)[:7] * 0.5
+    net = replace(net, calibration=net.calibration.flip(0)[:7] * 0.5)
     compile(net.lower(), "crossbar:pcm").save(tmp_path / "calibrated")
     same, calibrated = (str(tmp_path / name) for name in ("same", "calibrated"))
     assert list(programs.named_programs(workflow.load(model), ["crossbar:pcm", same, same])) == ["crossbar:pcm"]

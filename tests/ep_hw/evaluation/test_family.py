@@ -248,7 +248,7 @@ def tiny(tmp_path_factory):
     spec = CNNSpec(image_shape=(1, 8, 8), channels=(4,), paddings=(1,), pools=(2,), classes=10, mean=(0.3,),
                    scale=(1.1,))
     for name, net in (("tiny", small_network(5)), ("tiny-bp-s1", Baseline.initialise(spec, 1))):
-        net.name = name
+        net = replace(net, name=name)
         save_checkpoint(net, folder / f"{name}.safetensors", recipe={}, data=DIGITS, accuracy={})
     return folder
 

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,8 +45,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    net = small_network(5, image_shape=(3, 32, 32), mean=(0.5,) * 3, scale=(0.7,) * 3, steps=20)
-    net.name = "small"
+    net = replace(small_network(5, image_shape=(3, 32, 32), mean=(0.5,) * 3, scale=(0.7,) * 3, steps=20), name="small")
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_checkpoint(net, path, recipe={}, data=DATA, accuracy={})
     return str(path)

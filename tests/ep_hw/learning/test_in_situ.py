@@ -17,7 +17,7 @@ from ep_hw.diagnosis import explain
 from ep_hw.evaluation.rungs import ladder
 from ep_hw.learning.in_situ import TuningSettings, begin, tune_epoch
 from ep_hw.learning.in_situ.comparison import costs, save_tuned, summarise, tuned_program
-from ep_hw.learning.in_situ.course import FORM, Task, accuracy, tune_chip
+from ep_hw.learning.in_situ.course import FORM, Task, chip_accuracy, tune_chip
 from ep_hw.learning.in_situ.tuner import chip_gradient, learn
 from ep_hw.learning.rule import ep_gradient
 from mapping import Refusal
@@ -155,9 +155,9 @@ def test_a_spoiled_chip_of_digits_wins_back_accuracy(target):
     program = mapping.compile(ep_hw.load("digits").lower(), target)
     train, test = load_data("digits", "train").take(slice(240)), load_data("digits", "test").take(slice(60))
     begun = begin(program, 0)
-    before = accuracy(program, begun.chip, test, 0)
+    before = chip_accuracy(program, begun.chip, test, 0)
     learned = tune_epoch(program, begun, train, TuningSettings(epochs=1), writing_of(program.target.preset.name), 0)
-    after = accuracy(program, learned.chip, test, 0)
+    after = chip_accuracy(program, learned.chip, test, 0)
     assert before < 0.7
     assert after > wilson(round(before * len(test)), len(test)).high
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 from networks import small_network
@@ -13,8 +14,7 @@ DATA = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 
 def save_small(folder):
     for name, seed in (("small", 3), ("noisy", 4)):
-        net = small_network(seed, gain=1.5)
-        net.name = name
+        net = replace(small_network(seed, gain=1.5), name=name)
         save_checkpoint(net, folder / f"{name}.safetensors", recipe={}, data=DATA, accuracy={})
 
 

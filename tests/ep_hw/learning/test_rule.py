@@ -17,9 +17,7 @@ LABELS = torch.tensor([3, 1, 4, 1, 5, 9])
 
 def double_network():
     net = small_network(2, gain=2.0)
-    net.weights = [w.double() for w in net.weights]
-    net.biases = [b.double() for b in net.biases]
-    return net
+    return replace(net, weights=[w.double() for w in net.weights], biases=[b.double() for b in net.biases])
 
 
 def relative(a, b):

@@ -1,6 +1,7 @@
 """Baselines: trained by the shared loop, kept in checkpoints, evaluated on the reference, mapped onto nothing."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,9 +40,7 @@ class Stop(Exception):
 
 @pytest.fixture(params=[CNN, VIT], ids=["cnn", "vit"])
 def net(request):
-    made = Baseline.initialise(request.param, 3)
-    made.name = "small"
-    return made
+    return replace(Baseline.initialise(request.param, 3), name="small")
 
 
 def images(batch=5, seed=0):
@@ -149,8 +148,8 @@ def test_a_resumed_run_gives_the_same_bytes(kind, tmp_path):
         train(recipe, 1, tmp_path / "b.safetensors", name="tiny", log=stop)
     train(recipe, 1, tmp_path / "b.safetensors", name="tiny")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    assert net.provenance["accuracy"]["test"] == accuracy(net, load_data("digits", "test"))
-    assert net.provenance["accuracy"]["validation"] == accuracy(net, load_data("digits", "validation"))
+    assert net.provenance["accuracy"]["test"] == accuracy(net.machine(), load_data("digits", "test"))
+    assert net.provenance["accuracy"]["validation"] == accuracy(net.machine(), load_data("digits", "validation"))
     assert parse_recipe({k: v for k, v in net.provenance["recipe"].items() if k != "seed"}) == recipe
 
 

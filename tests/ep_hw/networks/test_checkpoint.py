@@ -3,6 +3,7 @@
 import json
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,8 +27,7 @@ VIT = ViTSpec(image_shape=(1, 8, 8), classes=10, mean=(0.3,), scale=(1.1,), patc
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A network, its file, and what the file holds."""
-    net = small_network()
-    net.name = "small"
+    net = replace(small_network(), name="small")
     path = tmp_path_factory.mktemp("whole") / "n.safetensors"
     save_checkpoint(net, path, recipe={"rate": 0.5}, data=DIGITS, accuracy={"test": 0.75})
     return net, path, open_sealed(path, FORM, remedy="").header, load_file(path)
@@ -154,8 +154,7 @@ def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["a/b", "..", "bell\a", "", " x"])
 def test_no_network_is_saved_under_what_is_no_name(whole, tmp_path, name):
-    net = small_network()
-    net.name = name
+    net = replace(small_network(), name=name)
     with pytest.raises(Refusal, match="not a name"):
         save_checkpoint(net, tmp_path / "n.safetensors", recipe={}, data=DIGITS, accuracy={})
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """State dicts in and out: to the same network, by the dynamics that its key map states, and by no others."""
 
 import argparse
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -27,8 +28,7 @@ FOREIGN = {"mean squared error": {"loss": "mse"}, "readout inside the energy": {
 @pytest.fixture
 def exported(tmp_path):
     """A network's checkpoint loaded again, and the folder it was exported to."""
-    net = small_network(paddings=(1, 0), pools=(2, 1), slope=0.7, schedule="synchronous")
-    net.name = "net"
+    net = replace(small_network(paddings=(1, 0), pools=(2, 1), slope=0.7, schedule="synchronous"), name="net")
     save_checkpoint(net, tmp_path / "net.safetensors", recipe={}, data=DATA, accuracy={})
     export_checkpoint(ep_hw.load(tmp_path / "net.safetensors"), tmp_path / "out")
     return ep_hw.load(tmp_path / "net.safetensors"), tmp_path / "out"
@@ -235,7 +235,7 @@ def test_the_command_says_what_it_assumes_and_asks_a_map_of_ones_own(ep_hw, chec
 
 def test_a_network_of_unknown_data_is_not_exported_by_halves(exported, tmp_path):
     net, _ = exported
-    net.provenance = {**net.provenance, "data": {**DATA, "name": "mine"}}
+    net = replace(net, provenance={**net.provenance, "data": {**DATA, "name": "mine"}})
     with pytest.raises(Refusal, match=r"no key map describes the network; got data: .*'mine'"):
         export_checkpoint(net, tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -252,8 +252,7 @@ def test_baselines_are_exported_as_their_own_state_dict(tmp_path):
     from ep_hw.networks.baselines import Baseline, CNNSpec
     spec = CNNSpec(image_shape=(1, 8, 8), classes=10, mean=(0.3,), scale=(1.1,), channels=(4,), paddings=(1,),
                    pools=(2,))
-    net = Baseline.initialise(spec, 0)
-    net.name = "base"
+    net = replace(Baseline.initialise(spec, 0), name="base")
     save_checkpoint(net, tmp_path / "base.safetensors", recipe={}, data=DATA, accuracy={})
     files = export_checkpoint(ep_hw.load(tmp_path / "base.safetensors"), tmp_path / "out")
     assert [f.name for f in files] == ["base.safetensors", "base.pt"]

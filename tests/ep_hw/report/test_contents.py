@@ -42,8 +42,7 @@ FILES = ("figures/*", "tables/*", "cards/*", "temporal/*", "results.parquet", "r
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    net = small_network(5)
-    net.name = "small"
+    net = replace(small_network(5), name="small")
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     data = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
     save_checkpoint(net, path, recipe={"seed": 5}, data=data, accuracy={"test": 0.1})

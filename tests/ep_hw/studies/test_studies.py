@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,8 +135,7 @@ def test_an_interaction_is_as_uncertain_as_its_images_and_its_chips():
 def small(tmp_path_factory):
     """A study file of a small network, and the folder of its finished run."""
     folder = tmp_path_factory.mktemp("study")
-    net = small_network(5)
-    net.name = "small"
+    net = replace(small_network(5), name="small")
     save_checkpoint(net, folder / "small.safetensors", recipe={}, data=DIGITS, accuracy={})
     (folder / "small.toml").write_text(SMALL.replace("MODEL", str(folder / "small.safetensors")))
     study = load_study(folder / "small.toml")

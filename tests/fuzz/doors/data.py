@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -192,8 +193,7 @@ class Import(Door):
     @cached_property
     def _net(self):
         net = small_network(3)
-        net.provenance = {"data": {"name": "digits"}}
-        return net
+        return replace(net, provenance={"data": {"name": "digits"}})
 
     def make(self):
         state, keys = state_dict(self._net), _toml(key_map(self._net))
