@@ -99,7 +99,8 @@ def check_size(weights: int, units: int):
     """Refuse a network that is too large for any memory.
 
     Args:
-        weights: of the whole network. units: values that one image makes in it.
+        weights: of the whole network.
+        units: values that one image makes in it.
 
     Raises:
         ValueError: it is.

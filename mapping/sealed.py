@@ -36,8 +36,10 @@ class Sealed:
     """A sealed file whose header was read, and whose arrays were not.
 
     Attributes:
-        path: the file. remedy: what a user can do where it is wrong.
-        header: what `seal` was given. sha256: `checksum` of the arrays, as the header promises.
+        path: the file.
+        remedy: what a user can do where it is wrong.
+        header: what `seal` was given.
+        sha256: `checksum` of the arrays, as the header promises.
         layout: type and shape of each array.
     """
 
@@ -51,7 +53,8 @@ class Sealed:
         """All arrays, once they are those that the header asks for.
 
         Args:
-            expected: type and shape of each. ranges: of the values of those that it names.
+            expected: type and shape of each.
+            ranges: of the values of those that it names.
 
         Raises:
             Refusal: an array is missing, unknown or of another shape or type, the checksum is not right, or a value is

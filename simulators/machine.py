@@ -49,10 +49,13 @@ class Cost:
 
     Attributes:
         operations: multiply-accumulates (or synaptic operations at full activity).
-        energy_j, latency_s: joules and seconds, None where no published figure applies.
+        energy_j: joules, None where no published figure applies.
+        latency_s: seconds, alike.
         source: where the figures come from, and their uncertainty.
-        energy_range_j, latency_range_s: (low, high), None where the source gives one figure only.
-        area_mm2, area_range_mm2: silicon, None where no published figure applies.
+        energy_range_j: (low, high), None where the source gives one figure only.
+        latency_range_s: (low, high), alike.
+        area_mm2: silicon, None where no published figure applies.
+        area_range_mm2: (low, high), alike.
     """
 
     operations: float

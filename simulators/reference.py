@@ -56,8 +56,11 @@ class FloatSubstrate(Substrate):
     """Equations (1) to (4) of mapping.graph in floats.
 
     Args:
-        projections, readout: as tensors, possibly shared with a network that is being trained.
-        slopes: one a population. mean, scale: (C,), the image's normalisation.
+        projections: one a population; their tensors may be shared with a network that is being trained.
+        readout: of the logits, alike.
+        slopes: one a population.
+        mean: (C,), of the image's normalisation.
+        scale: (C,), of the image's normalisation.
         shapes: (C, H, W) of each population.
     """
 
@@ -119,7 +122,8 @@ class ReferenceMachine(InProcessMachine):
 
     Args:
         graph: the network.
-        device: "cpu" or "cuda". dtype: torch.float32 or torch.float64.
+        device: "cpu" or "cuda".
+        dtype: torch.float32 or torch.float64.
         steps: longest free phase; the graph's if None.
         decided: stop a sample already when its margin outweighs so many times the last change (`Decided`): for classes
             alone, since neither states nor gradients are then those at rest. 20 changes one answer of 360 on digits.

@@ -186,7 +186,8 @@ class Decided(Residual):
     Whoever wants classes, and neither states nor logits, is spared most steps; near ties take them all.
 
     Attributes:
-        logits: of the top layer's states, (B, K). factor: sweeps' worth of change that the margin must outweigh.
+        logits: of the top layer's states, (B, K).
+        factor: sweeps' worth of change that the margin must outweigh.
     """
 
     logits: Callable

@@ -26,7 +26,7 @@ Cuts = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class StoredWeights:
     """Weights as conductances.
 
     Attributes:
@@ -43,7 +43,7 @@ class Stored:
     column_scale: np.ndarray
 
 
-def store(weight: np.ndarray, target: CrossbarTarget, column_cuts: Cuts) -> Stored:
+def store(weight: np.ndarray, target: CrossbarTarget, column_cuts: Cuts) -> StoredWeights:
     """Encode a layer's weights (C_out, C_in, k_h, k_w) by the target's encoding, levels, range and scaling."""
     w_max = float(np.abs(weight).max()) or 1.0
     scale = np.ones(len(weight), np.float32)
@@ -57,7 +57,7 @@ def store(weight: np.ndarray, target: CrossbarTarget, column_cuts: Cuts) -> Stor
     fractions, gain = encode(x, levels, slices, column_cuts)
     span_us = np.float32(target.g_max_us - target.g_min_us)
     g_us = np.float32(target.g_min_us) + span_us * fractions
-    return Stored(g_us, float(span_us) * gain / w_max, base, scale)
+    return StoredWeights(g_us, float(span_us) * gain / w_max, base, scale)
 
 
 def slices_of(target: CrossbarTarget) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from mapping.crossbar.encoding import Cuts, Stored, difference, outputs_per_tile, slices_of, store
+from mapping.crossbar.encoding import Cuts, StoredWeights, difference, outputs_per_tile, slices_of, store
 from mapping.crossbar.ranges import PERCENTILE, Placed, Span, calibrate
 from mapping.crossbar.target import CrossbarTarget, Tile
 from mapping.errors import Refusal
@@ -44,7 +44,7 @@ class CrossbarLayer:
     """
 
     name: str
-    stored: Stored
+    stored: StoredWeights
     row_cuts: Cuts
     column_cuts: Cuts
     spans: tuple[Span, Span] | None
@@ -65,7 +65,7 @@ class SpanRow(Stated):
     signed: bool
 
 
-class LayerRow(Stated):
+class TilesRow(Stated):
     """What a file says of a `CrossbarLayer` beside its arrays; `up` (forward) and `down` (backward) where there are
     converters."""
 
@@ -81,7 +81,7 @@ class LayerRow(Stated):
 class CrossbarSettings(Stated):
     """What a file says of a `CrossbarProgram`."""
 
-    layers: PerLayer[LayerRow]
+    layers: PerLayer[TilesRow]
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +236,7 @@ def _cuts(name: str, shape: Shape, target: CrossbarTarget) -> tuple[Cuts, Cuts]:
     return cut(c_in, target.array.tile.rows // (k_h * k_w)), cut(c_out, outputs_per_tile(target))
 
 
-def _layer_layout(row: LayerRow, shape: Shape, target: CrossbarTarget) -> Layout:
+def _layer_layout(row: TilesRow, shape: Shape, target: CrossbarTarget) -> Layout:
     """Type and shape of a layer's arrays.
 
     Raises:
@@ -265,7 +265,8 @@ def _unpack_layer(entry: dict[str, Any], arrays: Arrays) -> CrossbarLayer:
     if DIRECTIONS[0] in entry:
         forward, backward = (Span(**entry[d], adc=arrays[f"{prefix}.{d}.adc"]) for d in DIRECTIONS)
         spans = forward, backward
-    stored = Stored(arrays[f"{prefix}.g_us"], entry["us_per_weight"], entry["base"], arrays[f"{prefix}.column_scale"])
+    stored = StoredWeights(arrays[f"{prefix}.g_us"], entry["us_per_weight"], entry["base"],
+                           arrays[f"{prefix}.column_scale"])
     return CrossbarLayer(entry["name"], stored, tuple(map(tuple, entry["row_cuts"])),
                          tuple(map(tuple, entry["column_cuts"])), spans)
 

@@ -45,7 +45,8 @@ class Placed:
     """A layer as its tiles hold it.
 
     Attributes:
-        row_cuts, column_cuts: channels (first, past the last) of each row and column tile.
+        row_cuts: input channels (first, past the last) of each row tile.
+        column_cuts: output channels (first, past the last) of each column tile.
         slices: (slices, C_out, C_in, k_h, k_w) weights as stored, before column scaling.
         column_scale: (C_out,) digital factor of each column.
     """

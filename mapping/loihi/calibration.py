@@ -24,7 +24,7 @@ FINER, COARSER = 3, 2   # exponents tried around the natural one; coarser ones o
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
+class Recorded:
     """A coupling at work on calibration images: what it reads and makes in each direction.
 
     Attributes:
@@ -50,7 +50,7 @@ class Record:
         return convolve_transpose(self.above, weight - self.coupling.weight, self.coupling.padding)
 
 
-def record(graph: EPGraph, activity: Activity) -> list[Record]:
+def record(graph: EPGraph, activity: Activity) -> list[Recorded]:
     """Records of all couplings, the readout last, from what the network does on calibration images."""
     states = [s[:IMAGES] for s in activity.states]
     below = (activity.images[:IMAGES] - graph.mean[:, None, None]) / graph.scale[:, None, None]
@@ -58,19 +58,19 @@ def record(graph: EPGraph, activity: Activity) -> list[Record]:
     for n, (coupling, state) in enumerate(zip(graph.couplings, states)):
         drive, winners = max_pool(convolve(below, coupling.weight, coupling.padding), coupling.pool)
         above = unpool(state, winners, coupling.pool, coupling.unpooled) if n else None
-        records.append(Record(coupling, below, drive, above))
+        records.append(Recorded(coupling, below, drive, above))
         below = state
-    return [*records, Record(graph.readout, below, convolve(below, graph.readout.weight, 0), None)]
+    return [*records, Recorded(graph.readout, below, convolve(below, graph.readout.weight, 0), None)]
 
 
-def best_exponent(record: Record, bits: int) -> int:
+def best_exponent(record: Recorded, bits: int) -> int:
     """The exponent that makes the squared error of equation (13) least; the coarsest of equals."""
     natural = natural_exponent(record.coupling.weight, bits)
     tried = range(natural - (COARSER if bits == 1 else 0), natural + FINER + 1)
     return min(tried, key=lambda q: _squared_error(record, bits, q))
 
 
-def mean_error(record: Record, weight: np.ndarray) -> np.ndarray:
+def mean_error(record: Recorded, weight: np.ndarray) -> np.ndarray:
     """(C_out,) mean of e over images and places, in float64."""
     return record.forward_error(weight).mean((0, 2, 3), dtype=np.float64)
 
@@ -80,7 +80,7 @@ def dequantise(integers: np.ndarray, exponent: int) -> np.ndarray:
     return (integers * 2.0**-exponent).astype(np.float32)
 
 
-def _squared_error(record: Record, bits: int, exponent: int) -> float:
+def _squared_error(record: Recorded, bits: int, exponent: int) -> float:
     weight = dequantise(quantise(record.coupling.weight, bits, exponent), exponent)
     errors = record.forward_error(weight), record.backward_error(weight)
     return sum(float(np.square(e, dtype=np.float64).sum()) for e in errors)

@@ -14,7 +14,7 @@ import numpy as np
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph
 from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, backward_reach, input_reach, signed_sums
-from mapping.loihi.calibration import Record, best_exponent, dequantise, mean_error, record
+from mapping.loihi.calibration import Recorded, best_exponent, dequantise, mean_error, record
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up
 from mapping.loihi.placement import place
 from mapping.loihi.program import IntegerLayer, LoihiProgram
@@ -39,7 +39,7 @@ class _Weights:
     error: np.ndarray
 
     @classmethod
-    def of(cls, coupling: Coupling, bits: int, exponent: int, record: Record | None) -> "_Weights":
+    def of(cls, coupling: Coupling, bits: int, exponent: int, record: Recorded | None) -> "_Weights":
         integers = quantise(coupling.weight, bits, exponent)
         error = mean_error(record, dequantise(integers, exponent)) if record else np.zeros(len(integers))
         return cls(integers, exponent, signed_sums(integers), backward_reach(integers, coupling.pool), error)
@@ -55,7 +55,7 @@ def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
     _check_slopes(graph)
     place(graph, target)
     couplings, bits = (*graph.couplings, graph.readout), target.weight_bits
-    records: list[Record | None] = [None] * len(couplings)
+    records: list[Recorded | None] = [None] * len(couplings)
     if graph.activity:
         records = [*record(graph, graph.activity)]
     exponents = [best_exponent(r, bits) if r else natural_exponent(c.weight, bits)

@@ -77,7 +77,8 @@ def softmax_error(logits: np.ndarray, exponent: int, target: np.ndarray) -> np.n
         e_k = EXPONENTIAL[max_j z_j - z_k],    error_k = target_k - floor(2^15 e_k / sum_j e_j)         (9)
 
     Args:
-        logits: (B, K) int64. target: (B, K) int64, in 2^-15.
+        logits: (B, K) int64.
+        target: (B, K) int64, in 2^-15.
     """
     gap = rescale(logits.max(1, keepdims=True) - logits, gap_shift(exponent))
     e = EXPONENTIAL[np.minimum(gap, len(EXPONENTIAL) - 1)]
@@ -99,7 +100,9 @@ def nudge_pull(error: np.ndarray, weight: np.ndarray, beta: int, shift: int) -> 
     """Drive beta W_out^T error of a nudge at the top accumulator's scale: (B, C, H, W) int64.
 
     Args:
-        error: (B, K) in 2^-15. weight: (K, C, H, W). beta: numerator over 2^16.
+        error: (B, K) in 2^-15.
+        weight: (K, C, H, W).
+        beta: numerator over 2^16.
         shift: see `LoihiProgram.nudge_shift`.
     """
     k = len(weight)

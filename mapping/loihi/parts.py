@@ -27,7 +27,7 @@ SHARED, UNROLLED = "shared", "unrolled"
 
 
 @dataclass(frozen=True, eq=False)
-class Axis:
+class SiteAxis:
     """Rows (or columns) of a part's sites: taps of each, and the sources first .. last that they read; all (n,)."""
 
     taps: np.ndarray
@@ -42,21 +42,21 @@ class Axis:
         return np.maximum(self.last[stop - 1] - self.first[start] + 1, 0)
 
 
-def forward_axis(size: int, kernel: int, padding: int, pool: int) -> Axis:
+def forward_axis(size: int, kernel: int, padding: int, pool: int) -> SiteAxis:
     """Windows of `pool` outputs each over an input of `size`."""
     windows = (size + 2 * padding - kernel + 1) // pool
     output = np.arange(windows * pool)
     first, last = np.maximum(output - padding, 0), np.minimum(output - padding + kernel, size) - 1
     taps = np.maximum(last - first + 1, 0).reshape(windows, pool).sum(1)
-    return Axis(taps, first[::pool], last[pool - 1::pool])
+    return SiteAxis(taps, first[::pool], last[pool - 1::pool])
 
 
-def backward_axis(size: int, kernel: int, padding: int, pool: int) -> Axis:
+def backward_axis(size: int, kernel: int, padding: int, pool: int) -> SiteAxis:
     """Inputs of a layer, read backwards: sources are the outputs that lie in a pool window."""
     covered = (size + 2 * padding - kernel + 1) // pool * pool
     place = np.arange(size) + padding
     first, last = np.maximum(place - kernel + 1, 0), np.minimum(place, covered - 1)
-    return Axis(np.maximum(last - first + 1, 0), first, last)
+    return SiteAxis(np.maximum(last - first + 1, 0), first, last)
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Part:
     kind: str
     channels: int
     sources: int
-    rows: Axis
-    columns: Axis
+    rows: SiteAxis
+    columns: SiteAxis
     kernel: int
     neurons: int
     hears: int

@@ -14,7 +14,7 @@ import numpy as np
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.loihi.limits import limit
-from mapping.loihi.parts import SHARED, Axis, Need, Part, parts_of
+from mapping.loihi.parts import SHARED, Need, Part, SiteAxis, parts_of
 from mapping.loihi.target import LoihiTarget
 
 
@@ -135,7 +135,7 @@ def block_shape(part: Part) -> tuple[int, int, int]:
     return int(channels[row, column]), int(h[row]), int(w[column])
 
 
-def _largest(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
+def _largest(axis: SiteAxis) -> tuple[np.ndarray, np.ndarray]:
     """(most taps, most distinct sources) of any run of 1, 2, ... sites of an axis."""
     n, total = len(axis), np.concatenate([[0], np.cumsum(axis.taps)])
     most = []

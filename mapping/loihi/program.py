@@ -64,7 +64,7 @@ class IntegerLayer:
 _IN_FILE = {"forward_shift": "up", "backward_shift": "down"}   # names of fields that a file spells otherwise
 
 
-class LayerRow(Stated):
+class IntegersRow(Stated):
     """What a file says of an `IntegerLayer` beside its arrays; the proof bounds what they come to together."""
 
     name: Name
@@ -79,7 +79,7 @@ class LayerRow(Stated):
 class LoihiSettings(Stated):
     """What a file says of a `LoihiProgram`."""
 
-    layers: PerLayer[LayerRow]
+    layers: PerLayer[IntegersRow]
     state_bits: Annotated[int, Field(ge=4, le=16)]
     input_bits: Annotated[int, Field(ge=8, le=16)]
     largest_beta: Annotated[float, Field(ge=0, le=1024)]
@@ -91,7 +91,8 @@ class LoihiProgram(Program[LoihiTarget]):
 
     Attributes:
         layers: one a coupling; `readout`: the logits, in units of 2^-readout.scale.
-        state_bits, input_bits: p and p_in.
+        state_bits: p.
+        input_bits: p_in.
         largest_beta: strongest nudge for which the top accumulator is proven safe.
     """
 

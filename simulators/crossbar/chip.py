@@ -87,7 +87,9 @@ class CrossbarMachine(InProcessMachine):
     seeded anew at every call by the chip seed, so that two such calls give the same bits.
 
     Args:
-        program: what to run. chip_seed: which chip was programmed. device: "cpu" or "cuda".
+        program: what to run.
+        chip_seed: which chip was programmed.
+        device: "cpu" or "cuda".
         chip: already programmed with this program, in place of `chip_seed`; see `program_chip`.
     """
 

@@ -32,7 +32,8 @@ class Circuit:
     """What equations (1) and (2) need beyond the programmed devices.
 
     Attributes:
-        capacitance_f: C of a neuron's node, in farads. read_v: V of a state of 1, in volts.
+        capacitance_f: C of a neuron's node, in farads.
+        read_v: V of a state of 1, in volts.
     """
 
     capacitance_f: float = 1e-12
@@ -52,7 +53,8 @@ class Settled:
     Attributes:
         states: one (B, C, H, W) tensor a population.
         logits: (B, K), read from them.
-        settling_s, energy_j: (B,) until every neuron was within the tolerance of where it is pulled; see equation (2).
+        settling_s: (B,) until every neuron was within the tolerance of where it is pulled.
+        energy_j: (B,) until then, see equation (2).
         converged: (B,), whether this happened within the time allowed.
         tau_s: (shortest, longest) time constant of a neuron.
     """
@@ -74,9 +76,11 @@ def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = N
     An infinite h is the discrete synchronous relaxation.
 
     Args:
-        machine: without fresh read noise. images: (B, C, H, W) in [0, 1].
+        machine: without fresh read noise.
+        images: (B, C, H, W) in [0, 1].
         tolerance: an image has settled when |clamp(slope g) - s| is at most this for all its neurons.
-        longest: time allowed, in the longest tau. step: h in the shortest tau; the error goes with it.
+        longest: time allowed, in the longest tau.
+        step: h in the shortest tau; the error goes with it.
 
     Raises:
         Refusal: a noisy machine.

@@ -34,14 +34,14 @@ SOURCE = ("HERMES (Le Gallo et al., Nat. Electron. 2023; Khaddam-Aljameh et al.,
 
 
 @dataclass(frozen=True)
-class Read:
+class TileRead:
     """A read of one tile of 256 x 256 cells by 8-bit converters: joules and seconds."""
 
     energy_j: float
     latency_s: float
 
 
-ONE_PHASE, FOUR_PHASE = Read(13.4e-9, 133e-9), Read(52.9e-9, 521e-9)
+ONE_PHASE, FOUR_PHASE = TileRead(13.4e-9, 133e-9), TileRead(52.9e-9, 521e-9)
 
 
 def relaxation_cost(program: CrossbarProgram) -> Cost:
@@ -58,7 +58,7 @@ def relaxation_cost(program: CrossbarProgram) -> Cost:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _TileWork:
     """Tile reads and conversions of a relaxation, and how many reads follow one after the other."""
 
     tile_reads: int
@@ -66,7 +66,7 @@ class _Work:
     serial_reads: int
 
 
-def _work(program: CrossbarProgram) -> _Work:
+def _work(program: CrossbarProgram) -> _TileWork:
     readout, separate = program.layers[-1], program.target.array.separate
     tile_reads, conversions, serial = readout.tiles, _outputs(readout)[0], 1
     for t in range(program.steps):
@@ -75,16 +75,16 @@ def _work(program: CrossbarProgram) -> _Work:
             tile_reads += program.layers[n].tiles * sum(directions)
             conversions += sum(p * outputs for p, outputs in zip(directions, _outputs(program.layers[n])))
         serial += max(((max if separate else sum)(directions) for directions in reads.values()), default=0)
-    return _Work(tile_reads, conversions, serial)
+    return _TileWork(tile_reads, conversions, serial)
 
 
-def _energy_j(work: _Work, target: CrossbarTarget, read: Read) -> float:
+def _energy_j(work: _TileWork, target: CrossbarTarget, read: TileRead) -> float:
     rest = (1 - CONVERSION_SHARE) * read.energy_j * target.array.tile.rows * target.array.tile.columns / TILE**2
     conversion = CONVERSION_SHARE * read.energy_j / TILE * 2.0 ** (_bits(target) - BITS)
     return work.tile_reads * rest + work.conversions * conversion
 
 
-def _latency_s(work: _Work, target: CrossbarTarget, read: Read) -> float:
+def _latency_s(work: _TileWork, target: CrossbarTarget, read: TileRead) -> float:
     codes = T_CODE_S * (2 ** _bits(target) - 2**BITS) * round(read.latency_s / ONE_PHASE.latency_s)
     return work.serial_reads * (read.latency_s + codes)
 

@@ -91,7 +91,7 @@ class Device(ABC):
 
 @dataclass(frozen=True)
 class Ideal(Device):
-    """Keeps exactly what it is told."""
+    """Keeps exactly the conductance that it was given."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ class Converter:
 
     Args:
         full_scale: tensor that broadcasts against the values, the largest magnitude of each line's range.
-        bits: resolution. signed: bipolar or unipolar.
+        bits: resolution.
+        signed: bipolar or unipolar.
     """
 
     def __init__(self, full_scale: torch.Tensor, bits: int, signed: bool):

@@ -37,7 +37,8 @@ class ProgrammedChip:
     """Every layer's arrays, the readout last.
 
     Attributes:
-        seed: which chip. digest: of the program that it holds.
+        seed: which chip.
+        digest: of the program that it holds.
         arrays: (forward, feedback) of each layer; twice the same object where the directions share one array.
         biases: (C_out,) digital bias of each layer; None for the network's own.
     """

@@ -24,7 +24,9 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     Args:
         layer: compiled; its targets are already rounded to the device's levels.
         target: says which causes are part of the machine, the age and the relaxation's duration.
-        model: the device model. chip_seed: which chip. device: where the cells are read ("cpu", "cuda").
+        model: the device model.
+        chip_seed: which chip.
+        device: where the cells are read ("cpu", "cuda").
         array: "forward", or "feedback" for the second array of a machine that has separate ones.
 
     Raises:

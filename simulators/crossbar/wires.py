@@ -63,7 +63,7 @@ def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_oh
     A tile's used cells lie next to its drivers and sense amplifiers; each plane has wires of its own.
 
     Args:
-        g_us: (slices, planes, columns, C_in, k_h, k_w), as `mapping.crossbar.encoding.Stored.g_us`.
+        g_us: (slices, planes, columns, C_in, k_h, k_w), as `mapping.crossbar.encoding.StoredWeights.g_us`.
         opposite: drivers and sense amplifiers at the other ends of their lines.
     """
     groups: dict[tuple[int, int], list[tuple[slice, list[int]]]] = {}

@@ -59,7 +59,8 @@ def write(now: Written, update_us: Tensor, writing: Writing, target: CrossbarTar
 
     Args:
         update_us: (C_out, C_in, k_h, k_w) change asked of each weight's conductance.
-        stuck: like the conductances, bool: devices that nothing moves. generator: of write noise.
+        stuck: like the conductances, bool: devices that nothing moves.
+        generator: of write noise.
 
     Raises:
         Refusal: bit slices, or an offset column of devices that take pulses up only.

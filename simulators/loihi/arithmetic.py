@@ -120,9 +120,13 @@ class Arithmetic:
     """All layers of a program.
 
     Attributes:
-        tag: Lava's name for the process models to use. state, sum, strength: dtypes of states, logits and beta.
+        tag: Lava's name for the process models to use.
+        state: dtype of states.
+        sum: dtype of logits.
+        strength: dtype of beta.
         delta_threshold: largest change of a state that its population does not send; None where it sends whole states.
-        unit: what a state of 1 stands for. logit_bits: logits count in 2^-logit_bits.
+        unit: what a state of 1 stands for.
+        logit_bits: logits count in 2^-logit_bits.
     """
 
     tag: str

@@ -26,7 +26,7 @@ _HOPS = 4   # mean distance of two of the 8 x 4 tiles of a chip, each hop 3 pJ (
 
 
 @dataclass(frozen=True)
-class Rates:
+class OperationCosts:
     """What one operation takes, e_ in joules and t_ in seconds, and p_ what a core leaks, in watts."""
 
     e_syn: float
@@ -41,15 +41,18 @@ class Rates:
 
 
 _LEAK = 104e-3 / 128   # a chip's static power over its cores
-DESIGNED = Rates(e_syn=23.6e-12, e_update=81e-12, e_idle=52e-12, e_msg=1.7e-12 + _HOPS * 3.5e-12, t_syn=3.5e-9,
-                 t_update=8.4e-9, t_idle=5.3e-9, t_step=465e-9, p_core=_LEAK)
+DESIGNED = OperationCosts(
+    e_syn=23.6e-12, e_update=81e-12, e_idle=52e-12, e_msg=1.7e-12 + _HOPS * 3.5e-12, t_syn=3.5e-9, t_update=8.4e-9,
+    t_idle=5.3e-9, t_step=465e-9, p_core=_LEAK)
 # dense synapses; a neuron is read (51.2 pJ) and, if due, updated (21.6 pJ more); a spike leaves its neuron and its core
-MEASURED = Rates(e_syn=35.5e-12, e_update=72.8e-12, e_idle=51.2e-12, e_msg=(69.3 + 111) * 1e-12 + _HOPS * 3.6e-12,
-                 t_syn=3.8e-9, t_update=9.7e-9, t_idle=6.0e-9, t_step=1.8e-6, p_core=_LEAK)
+MEASURED = OperationCosts(
+    e_syn=35.5e-12, e_update=72.8e-12, e_idle=51.2e-12, e_msg=(69.3 + 111) * 1e-12 + _HOPS * 3.6e-12, t_syn=3.8e-9,
+    t_update=9.7e-9, t_idle=6.0e-9, t_step=1.8e-6, p_core=_LEAK)
 # Intel: synapses 5 times, neurons twice as fast as Loihi 1, steps under 200 ns; ours: a quarter of its energies
-STATED = Rates(e_syn=DESIGNED.e_syn / 4, e_update=DESIGNED.e_update / 4, e_idle=DESIGNED.e_idle / 4,
-               e_msg=DESIGNED.e_msg / 4, t_syn=DESIGNED.t_syn / 5, t_update=DESIGNED.t_update / 2,
-               t_idle=DESIGNED.t_idle / 2, t_step=200e-9, p_core=_LEAK / 4)
+STATED = OperationCosts(
+    e_syn=DESIGNED.e_syn / 4, e_update=DESIGNED.e_update / 4, e_idle=DESIGNED.e_idle / 4, e_msg=DESIGNED.e_msg / 4,
+    t_syn=DESIGNED.t_syn / 5, t_update=DESIGNED.t_update / 2, t_idle=DESIGNED.t_idle / 2, t_step=200e-9,
+    p_core=_LEAK / 4)
 SOURCE = ("Loihi 1 by design (Davies et al. 2018). Low: its speed by Intel's ratios for Loihi 2 and, for want of any "
           "published figure, a quarter of its energy. High: Loihi 1 as measured (Boyle et al. 2023). With the leakage "
           "of the cores in use (Frady et al. 2020); without idle cores, host, input, output and traffic jams.")
@@ -57,7 +60,7 @@ SOURCE = ("Loihi 1 by design (Davies et al. 2018). Low: its speed by Intel's rat
 
 def mean_cost(program: LoihiProgram, count: EventCount) -> Cost:
     """Equations (16) and (17) for counted images: mean over them, with the range of the published figures."""
-    work = _Work.of(program, count)
+    work = _ChipWork.of(program, count)
     energy, latency = ([float(np.mean(quantity(rates))) for rates in (STATED, DESIGNED, MEASURED)]
                        for quantity in (work.energy_j, work.latency_s))
     return Cost(float(count.operations.mean()), energy[1], latency[1], SOURCE, (min(energy), max(energy)),
@@ -65,13 +68,16 @@ def mean_cost(program: LoihiProgram, count: EventCount) -> Cost:
 
 
 @dataclass(frozen=True, eq=False)
-class _Work:
+class _ChipWork:
     """What falls on the parts of a program.
 
     Attributes:
-        operations: (B, T + 1, P) synaptic operations on each part. messages: (B,).
-        active: (T + 1, P), whether a step updates the part. alive: (B, T + 1), whether the image still relaxes.
-        synapses: (cores, P), fraction of the part's synapses on each core. neurons: (cores, P), of its neurons.
+        operations: (B, T + 1, P) synaptic operations on each part.
+        messages: (B,).
+        active: (T + 1, P), whether a step updates the part.
+        alive: (B, T + 1), whether the image still relaxes.
+        synapses: (cores, P), fraction of the part's synapses on each core.
+        neurons: (cores, P), of its neurons.
     """
 
     operations: np.ndarray
@@ -82,7 +88,7 @@ class _Work:
     neurons: np.ndarray
 
     @classmethod
-    def of(cls, program: LoihiProgram, count: EventCount) -> "_Work":
+    def of(cls, program: LoihiProgram, count: EventCount) -> "_ChipWork":
         graph, depth = program.graph, len(program.layers)
         parts = [(c.name, "forward") for c in (*graph.couplings, graph.readout)]
         parts += [(c.name, "feedback") for c in graph.couplings[1:]]
@@ -97,14 +103,14 @@ class _Work:
         active = np.array([[n in layers for n in targets] for layers in steps])
         return cls(operations, (count.events * heard).sum((1, 2)), active, alive, *_spread(program, parts))
 
-    def energy_j(self, rates: Rates) -> np.ndarray:
+    def energy_j(self, rates: OperationCosts) -> np.ndarray:
         """(B,), equation (16)."""
         on = self.active @ self.neurons.sum(0)
         updates = on * rates.e_update + (self.neurons.sum() - on) * rates.e_idle
         dynamic = self.operations.sum((1, 2)) * rates.e_syn + self.alive @ updates + self.messages * rates.e_msg
         return dynamic + rates.p_core * len(self.neurons) * self.latency_s(rates)
 
-    def latency_s(self, rates: Rates) -> np.ndarray:
+    def latency_s(self, rates: OperationCosts) -> np.ndarray:
         """(B,), equation (17)."""
         on = self.active @ self.neurons.T
         neurons = on * rates.t_update + (self.neurons.sum(1) - on) * rates.t_idle

@@ -164,7 +164,9 @@ class _Watch:
         start: what decides the next step (see `LavaMachine._seen`) at time 0; the first `depth` of it are states.
 
     Attributes:
-        ended: states of each sample at its own last step. change: (B,), over its last sweep. steps: (B,).
+        ended: states of each sample at its own last step.
+        change: (B,), over its last sweep.
+        steps: (B,).
     """
 
     def __init__(self, start: list[np.ndarray], depth: int, steps: int, period: int, stop: Stop | None):

@@ -21,8 +21,10 @@ class LavaNetwork:
         batch: images that the processes hold at once: the leading dimension of every port.
 
     Attributes:
-        image: the process that sends the image. readout: the process of the logits.
-        populations, couplings: processes by their names in the network.
+        image: the process that sends the image.
+        readout: the process of the logits.
+        populations: processes by their names in the network.
+        couplings: processes by their names in the network.
         logits: OutPort of (batch, K): at every step the logits of the top states as the step begins; integers count
             in 2^-`logit_bits`.
         run_config: Lava's configuration for the program's number format and for the model of its connections.

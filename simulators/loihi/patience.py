@@ -10,7 +10,8 @@ class Patience:
     by a gap between two questions, of which no more than `slice_s` counts.
 
     Args:
-        seconds: how long to wait. slice_s: between two questions, at most, while the process runs.
+        seconds: how long to wait.
+        slice_s: between two questions, at most, while the process runs.
     """
 
     def __init__(self, seconds: float, slice_s: float):

@@ -20,7 +20,9 @@ class Unpool(AbstractProcess):
     Winners change while states do not, so that where changes arrive it holds the states themselves: one layer's.
 
     Args:
-        synapses: whose feedback this is. batch: images a run. events: the layer above sends changes.
+        synapses: whose feedback this is.
+        batch: images a run.
+        events: the layer above sends changes.
     """
 
     def __init__(self, *, name: str, synapses: Synapses, batch: int, clock: Clock, events: bool):

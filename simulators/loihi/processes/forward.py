@@ -18,7 +18,9 @@ class Convolution(AbstractProcess):
     """Drive before pooling. Where changes arrive, it holds the drive and adds to it what they bring.
 
     Args:
-        synapses: what it computes. batch: images a run. events: the layer below sends changes.
+        synapses: what it computes.
+        batch: images a run.
+        events: the layer below sends changes.
     """
 
     def __init__(self, *, name: str, synapses: Synapses, batch: int, clock: Clock, events: bool):

@@ -17,7 +17,8 @@ def fixed_and_float(model: type, process: type, *, ins: tuple[str, ...] = (), ou
         model: what they do, a PyLoihiProcessModel.
         process: the Process that they implement; they are called after it, and Lava looks for them under these
             names (`NameFixed`, `NameFloat`) in the module of `model`.
-        ins, outs: names of its ports.
+        ins: names of its in-ports.
+        outs: names of its out-ports.
     """
     made = []
     for suffix, name, number in FORMATS:

@@ -18,7 +18,7 @@ class Population(AbstractProcess):
     Args:
         history: (R, B, C, H, W): this layer's last R states, in a ring; slot t mod R holds the state at time t. The
             host writes slot 0 and reads the ring; other processes see states only through ports.
-        sent: the ring of what the others were told of these states: `history` itself where whole states are sent.
+        sent: the ring of what was sent of these states: `history` itself where whole states are sent.
         delta_threshold: largest change of a state that is not sent; None to send whole states.
         activation: new state from the sum of drives.
         turn, period: the layer updates at times t with t mod period == turn.

@@ -16,7 +16,8 @@ class Probe(AbstractProcess):
     """Attach with `Probe(port=population.up, length=16)`: no further connection is needed.
 
     Args:
-        port: whose messages to remember. length: how many steps.
+        port: whose messages to remember.
+        length: how many steps.
     """
 
     def __init__(self, *, port: OutPort, length: int, name: str = ""):

@@ -18,7 +18,8 @@ class Readout(AbstractProcess):
     """Linear readout outside the energy.
 
     Args:
-        readout: logits and pull. shape: (B, C, H, W) of the top states.
+        readout: logits and pull.
+        shape: (B, C, H, W) of the top states.
         board: (B, K), where the host reads the last logits; the port `logits` sends them at every step.
         target: (B, K) and beta: (1,), where the host writes a nudge.
         events: the top population sends changes.

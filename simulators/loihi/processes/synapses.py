@@ -22,7 +22,9 @@ class ImageCoupling(AbstractProcess):
     """From the image to the first population: forward only.
 
     Args:
-        synapses: what it computes. batch: images a run. events: the layers send changes.
+        synapses: what it computes.
+        batch: images a run.
+        events: the layers send changes.
     """
 
     def __init__(self, *, name: str, synapses: Synapses, batch: int, clock: Clock, events: bool):

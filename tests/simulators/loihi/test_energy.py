@@ -11,12 +11,12 @@ import simulators
 from mapping.loihi.limits import limit
 from mapping.loihi.placement import place
 from simulators.loihi import energy
-from simulators.loihi.energy import DESIGNED, MEASURED, STATED, Rates, mean_cost
+from simulators.loihi.energy import DESIGNED, MEASURED, STATED, OperationCosts, mean_cost
 from simulators.loihi.events import count_events, full_activity
 from simulators.loihi.twin import open_twin
 from simulators.relaxation import active_layers
 
-NOTHING = Rates(**{field.name: 0.0 for field in fields(Rates)})
+NOTHING = OperationCosts(**{field.name: 0.0 for field in fields(OperationCosts)})
 
 
 @pytest.fixture(params=["synchronous", "alternating"])
@@ -102,7 +102,7 @@ def test_the_range_holds_the_estimate_and_comes_from_the_published_figures(progr
     cost = mean_cost(program, count)
     for value, (low, high) in ((cost.energy_j, cost.energy_range_j), (cost.latency_s, cost.latency_range_s)):
         assert 0 < low < value < high
-    assert all(getattr(STATED, f.name) < getattr(DESIGNED, f.name) for f in fields(Rates))
+    assert all(getattr(STATED, f.name) < getattr(DESIGNED, f.name) for f in fields(OperationCosts))
     assert (DESIGNED.e_syn, DESIGNED.e_update, DESIGNED.t_step) == (23.6e-12, 81e-12, 465e-9)
     assert MEASURED.e_syn > DESIGNED.e_syn
     assert "Davies et al. 2018" in cost.source
