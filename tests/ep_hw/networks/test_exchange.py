@@ -79,9 +79,9 @@ def test_a_checkpoint_of_the_public_code_is_read_by_name_and_what_is_stated_of_i
 def test_maps_ask_for_everything_that_a_state_dict_does_not_say_and_packaged_ones_warn(name, tmp_path, caplog):
     packaged, mine = (MAPS / PACKAGED[name]).read_text(), tmp_path / "mine.toml"
     mine.write_text(packaged.partition("[assumed]")[0])
-    for left_out in STATED:
-        with pytest.raises(Refusal, match=rf"nothing on {left_out}.*--{left_out} .*--loss cel") as caught:
-            load_map(str(mine), {**STATED, left_out: None})
+    for field in STATED:
+        with pytest.raises(Refusal, match=rf"nothing on {field}.*--{field} .*--loss cel") as caught:
+            load_map(str(mine), {**STATED, field: None})
         assert "\n" not in str(caught.value)
     with pytest.raises(Refusal, match=f"nothing on {', '.join(ASKED)}"):
         load_map(str(mine))
