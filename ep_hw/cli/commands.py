@@ -35,7 +35,8 @@ def run() -> int:
     """Run the command that `sys.argv` holds; what it returns is the exit code.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C. SystemExit: a failure that was said.
+        KeyboardInterrupt: Ctrl-C.
+        SystemExit: a failure that was said.
     """
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)

@@ -22,18 +22,18 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
     from ep_hw.analysis import comparison as compared
     from mapping.files import write_atomically
 
-    found = [compared.FinishedRun.of(folder) for folder in runs]
+    finished = [compared.FinishedRun.of(folder) for folder in runs]
     numbers = {}
-    if len(found) == 2:
-        first, second = found
+    if len(finished) == 2:
+        first, second = finished
         numbers["paired"] = compared.paired(first, second, seed)
         print_table(compared.paired_table(numbers["paired"], first, second))
-    if baseline is None or len(found) > 1:
-        numbers["over_runs"] = compared.over_runs(found)
+    if baseline is None or len(finished) > 1:
+        numbers["over_runs"] = compared.over_runs(finished)
         print_table(compared.over_runs_table(numbers["over_runs"]))
     if baseline is not None:
         against = compared.FinishedRun.of(baseline)
-        numbers["corruptions"] = compared.corruption_means(found, against, on)
+        numbers["corruptions"] = compared.corruption_means(finished, against, on)
         print_table(compared.corruption_table(numbers["corruptions"], against, on))
     if out is not None:
         write_atomically(out, json.dumps(numbers, indent=1).encode() + b"\n")

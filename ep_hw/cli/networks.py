@@ -86,11 +86,11 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
                                         stride=stride, slope=slope)
     assumed = KeyMap.model_validate(net.provenance["recipe"]["keys"]).sentence()
     say(f"{out}: {net.spec.size}; differs by {difference:.1e} at most from {assumed}")
-    if (found := trial(net, source)) is None:
+    if (right := trial(net, source)) is None:
         say("its data are not there: whether it was trained as --map and the options say is not known", err=True)
         return
-    low, high = wilson(*found)
-    say(f"right on {found[0]} of {found[1]} test images ({low:.0%} to {high:.0%})")
+    low, high = wilson(*right)
+    say(f"right on {right[0]} of {right[1]} test images ({low:.0%} to {high:.0%})")
     if low <= 1 / net.spec.classes:
         say("no better than guessing: it may have been trained otherwise than --map and the options say", err=True)
 

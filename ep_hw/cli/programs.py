@@ -59,12 +59,12 @@ def why(context: typer.Context,
     shown = load_data(net.data, "test", source).take(slice(images))
     if out is not None:
         claimed(context, net.name, asked(context, shown.digest, *(program.digest() for program in programs)))
-    found = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=chip, seed=seed)
-    say(found.sentence())
-    for table in found.tables():
+    explanation = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=chip, seed=seed)
+    say(explanation.sentence())
+    for table in explanation.tables():
         print_table(table)
     if out is not None:
-        found.save(out)
+        explanation.save(out)
         say(f"{out}: why.json, and the gap against the step in why.png and why.svg")
 
 

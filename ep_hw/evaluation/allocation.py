@@ -76,15 +76,17 @@ def allocate(parts_of: Callable[[int, int], Parts], asked: int, available: int, 
     """Measure a trial and share the budget out; a choice made before for the same question is kept.
 
     Args:
-        parts_of: kinds and plans for a number of images and of queries, the EP network first. asked: queries.
-        available: images in the data set. folder: of the evaluation.
+        parts_of: kinds and plans for a number of images and of queries, the EP network first.
+        asked: queries.
+        available: images in the data set.
+        folder: of the evaluation.
     """
     kept = Path(folder) / FOLDER / "allocation.json"
     parts = parts_of(min(FEWEST, available), TRIAL_QUERIES)
     jobs = parts[0][1].run.jobs
     question = question_of([plan for _, plan in parts], budget_s, asked, available)
-    if found := kept_choice(kept, question, Allocation):
-        return found
+    if allocation := kept_choice(kept, question, Allocation):
+        return allocation
     known = estimate(parts, at_most_s=MEASURING * budget_s)
     seconds = SHARE * max(0.0, budget_s - known.spent_s) * jobs
     images, queries, limits, skipped, used = share_out(case_costs(known), seconds, asked, available)
@@ -100,7 +102,9 @@ def share_out(costs: dict[Case, Price], seconds: float, asked: int,
 
     Args:
         costs: (machine, attack) -> price with `TRIAL_QUERIES` queries; "" for what is no attack.
-        seconds: to spend, of one worker. asked: queries. available: images in the data set.
+        seconds: to spend, of one worker.
+        asked: queries.
+        available: images in the data set.
     """
     shown = Price.sum(p for (_, kind), p in costs.items() if not kind)
     attacks, skipped = {case: p for case, p in costs.items() if case[1]}, []

@@ -118,8 +118,8 @@ def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: i
     kept = Path(folder) / FOLDER / "choice.json"
     trial = plan_of(min(FEWEST, available), TRIAL_QUERIES)
     question = question_of([trial], budget_s, asked_queries, available)
-    if found := kept_choice(kept, question, Choice):
-        return found
+    if choice := kept_choice(kept, question, Choice):
+        return choice
     known, jobs = estimate([("", plan) for plan in _with_probes(trial)], at_most_s=MEASURING * budget_s), trial.run.jobs
     rates, left_s = rates_of(known, trial), budget_s - known.spent_s
     queries = rates.most_queries(left_s, asked_queries, jobs)
@@ -174,8 +174,8 @@ def kept_choice(path: Path, question: str, kind: type[Chosen]) -> Chosen | None:
     try:
         with refusing("a stored choice is damaged", where=path, allowed="a file as it was written",
                       remedy="nothing to do"):
-            found = read_as(kind, parse_signed(read_bytes(path)))
+            answer = read_as(kind, parse_signed(read_bytes(path)))
     except Refusal as damage:
         logging.getLogger(__name__).warning("%s: measured again", damage)
         return None
-    return found if found.question == question else None
+    return answer if answer.question == question else None

@@ -142,12 +142,12 @@ class Cell:
     def done(self) -> bool:
         """Whether its files are there and whole; says so where they are damaged."""
         try:
-            if found := self.stored.record_path.exists():
+            if exists := self.stored.record_path.exists():
                 self._check()
         except Refusal as damage:
             logging.getLogger(__name__).warning("%s: computed again", damage)
             return False
-        return found
+        return exists
 
     def _check(self):
         """Raises Refusal."""
@@ -194,7 +194,8 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     """Compute a cell and write its files. Its source must be done.
 
     Args:
-        machine: the machine under test, opened with the cell's chip seed. reference: the digital reference.
+        machine: the machine under test, opened with the cell's chip seed.
+        reference: the digital reference.
     """
     started = time.perf_counter()
     threat, labels, own = cell.configuration.threat, cell.images.labels, machine is reference

@@ -143,10 +143,10 @@ class Costs:
 
     @cached_property
     def _measured(self) -> dict[Kind, Price]:
-        found: dict[Kind, list[Price]] = defaultdict(list)
+        prices: dict[Kind, list[Price]] = defaultdict(list)
         for sample in self.samples:
-            found[sample.kind].append(sample.price)
-        return {kind: _mean(prices) for kind, prices in found.items()}
+            prices[sample.kind].append(sample.price)
+        return {kind: _mean(own) for kind, own in prices.items()}
 
     def _ratio(self, platform: Platform, other: Platform) -> float:
         """How much dearer a platform is than another one, by the works that were measured on both."""

@@ -83,7 +83,8 @@ def call_all(calls: Sequence[Callable[[], None]], jobs: int):
     """Make calls that do not depend on each other.
 
     Args:
-        calls: may be pickled. jobs: worker processes; with 1 everything runs in this process.
+        calls: may be pickled.
+        jobs: worker processes; with 1 everything runs in this process.
     """
     jobs = min(jobs, len(calls))
     if jobs <= 1:

@@ -31,7 +31,13 @@ class Question(BaseModel):
 
     @classmethod
     def of(cls, command: str, asked: Iterable, images: str) -> "Question":
-        """Args: asked: plain values, among them digests of networks; this version's code is added. images: digest."""
+        """The question that a command asks; the version of all code is part of it.
+
+        Args:
+            command: as a user types it.
+            asked: plain values, among them digests of networks.
+            images: digest of the images that the answer is about.
+        """
         content = json.dumps([all_code(), *asked], sort_keys=True, default=str)
         return cls(command=command, digest=hashlib.sha256(content.encode()).hexdigest(), images=images)
 
@@ -63,9 +69,9 @@ def folder_for(command: str, name: str, question: Question, now: datetime) -> Pa
     ep-hw-COMMAND-NAME-TIME.
     """
     stem = f"ep-hw-{command}-{slug(name)}"
-    for found in sorted(Path().glob(f"{stem}-*/{FILE}")):
-        if _read(found.parent).digest == question.digest:
-            return found.parent
+    for kept in sorted(Path().glob(f"{stem}-*/{FILE}")):
+        if _read(kept.parent).digest == question.digest:
+            return kept.parent
     names = (f"{stem}-{now:%Y%m%d-%H%M%S}{f'-{n}' if n else ''}" for n in count())
     return next(Path(name) for name in names if not Path(name).exists())
 

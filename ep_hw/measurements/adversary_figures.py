@@ -54,12 +54,12 @@ def eot_figure(rows: Sequence[dict]) -> Figure:
     return figure
 
 
-def slice_figure(found: Sequence[Slice]) -> Figure:
+def slice_figure(slices: Sequence[Slice]) -> Figure:
     """The loss over both directions; a panel a machine, one scale for all."""
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(1.2 + 3.0 * len(found), 3.3), layout="constrained")
-        top = max(s.loss.max() for s in found)
-        for axes, s in zip(figure.subplots(1, len(found), squeeze=False)[0], found):
+        figure = Figure(figsize=(1.2 + 3.0 * len(slices), 3.3), layout="constrained")
+        top = max(s.loss.max() for s in slices)
+        for axes, s in zip(figure.subplots(1, len(slices), squeeze=False)[0], slices):
             levels = np.linspace(0, max(top, 1e-6), 13)
             image = axes.contourf(s.places, s.places, s.loss, levels, cmap="viridis", extend="max")
             axes.plot(0, 0, "o", color="white", markeredgecolor="black")

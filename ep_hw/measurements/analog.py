@@ -90,11 +90,12 @@ def measure_symmetry(graph: EPGraph, machines: Iterable[str], images: torch.Tens
     for name, chip in product(machines, range(chips)):
         target = quiet(crossbar_target(name))
         with CrossbarMachine(mapping.compile(graph, target), chip) as machine:
-            found = measure_stability(machine, images, sweeps)
+            stability = measure_stability(machine, images, sweeps)
         yield {"machine": name, "run_as": str(target), "chip": chip, "images": len(images),
-               "asymmetry": found.asymmetry, "sweeps_that_raise_energy": found.rises().mean().item(),
-               "largest_rise": found.largest_rise.max().item(), "at_rest": found.rest.double().mean().item(),
-               "in_limit_cycles": (found.period > 0).double().mean().item(), "longest_period": int(found.period.max())}
+               "asymmetry": stability.asymmetry, "sweeps_that_raise_energy": stability.rises().mean().item(),
+               "largest_rise": stability.largest_rise.max().item(), "at_rest": stability.rest.double().mean().item(),
+               "in_limit_cycles": (stability.period > 0).double().mean().item(),
+               "longest_period": int(stability.period.max())}
 
 
 def measure_settling(graph: EPGraph, machines: Iterable[str], split: Split, circuit: Circuit, chip: int,
@@ -103,15 +104,15 @@ def measure_settling(graph: EPGraph, machines: Iterable[str], split: Split, circ
     for name in machines:
         target = quiet(crossbar_target(name))
         with CrossbarMachine(mapping.compile(graph, target), chip) as machine:
-            found = settle(machine, split.images, circuit, tolerance=tolerance)
+            settled = settle(machine, split.images, circuit, tolerance=tolerance)
             discrete = machine.relax(split.images)
-        prediction = found.logits.argmax(1)
-        gap = torch.stack([(a - b).abs().flatten(1).amax(1) for a, b in zip(found.states, discrete.states)]).amax(0)
+        prediction = settled.logits.argmax(1)
+        gap = torch.stack([(a - b).abs().flatten(1).amax(1) for a, b in zip(settled.states, discrete.states)]).amax(0)
         yield {"machine": name, "run_as": str(target), "images": len(split),
-               "settled": found.converged.double().mean().item(),
-               "settling_s": found.settling_s.median().item(), "settling_worst_s": found.settling_s.max().item(),
-               "energy_j": found.energy_j.mean().item(), "tau_shortest_s": found.tau_s[0],
-               "tau_longest_s": found.tau_s[1], "accuracy": (prediction == split.labels).double().mean().item(),
+               "settled": settled.converged.double().mean().item(),
+               "settling_s": settled.settling_s.median().item(), "settling_worst_s": settled.settling_s.max().item(),
+               "energy_j": settled.energy_j.mean().item(), "tau_shortest_s": settled.tau_s[0],
+               "tau_longest_s": settled.tau_s[1], "accuracy": (prediction == split.labels).double().mean().item(),
                "agreement": (prediction == discrete.prediction).double().mean().item(),
                "same_fixed_point": (gap <= 20 * tolerance).double().mean().item()}
 

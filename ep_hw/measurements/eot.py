@@ -1,6 +1,6 @@
 """Expectation over a machine's noise: how many gradients an attacker must average before more say nothing new.
 
-    g_n = (1/n) sum_i dL/dx with fresh noise i,    cos(g_n, g_N) -> 1 as n grows, N >> n                       (19)
+    g_n = (1/n) sum_i dL/dx with fresh noise i,    cos(g_n, g_N) -> 1 as n grows, N >> n                       (1)
 
 Source: Athalye et al. 2018 (expectation over transformation).
 """
@@ -28,7 +28,8 @@ class EOTPoint:
     """One number of draws.
 
     Attributes:
-        cosine: (B,), of g_n to g_N at the clean images. correct: (B,) bool, by majority after the attack.
+        cosine: (B,), of g_n to g_N at the clean images.
+        correct: (B,) bool, by majority after the attack.
     """
 
     machine: str
@@ -55,10 +56,12 @@ def check_noisy(machine: str, noisy: bool):
 
 def measure_eot(machine: Machine, split: Split, eps: float, draws: Iterable[int], gradient: Unrolled, iterations: int,
                 seed: int) -> Iterator[EOTPoint]:
-    """Cosine (19) and accuracy under PGD l2, for every number of draws, rising.
+    """Cosine (1) and accuracy under PGD l2, for every number of draws, rising.
 
     Args:
-        gradient: that is averaged. iterations: of PGD. seed: of the noise; the yardstick draws its own.
+        gradient: that is averaged.
+        iterations: of PGD.
+        seed: of the noise; the yardstick draws its own.
 
     Raises:
         Refusal: from `check_noisy`.
@@ -67,10 +70,10 @@ def measure_eot(machine: Machine, split: Split, eps: float, draws: Iterable[int]
     draws, generator = sorted(set(draws)), torch.Generator().manual_seed(seed)
     truth = gradient(machine, split.images, split.labels, generator, MANY * draws[-1])
     for n in draws:
-        found = gradient(machine, split.images, split.labels, generator, n)
+        mean = gradient(machine, split.images, split.labels, generator, n)
         attacked = PGD("l2", eps, gradient, iterations, n).run(machine, split.images, split.labels, generator).images
         wrong, _ = judge(machine, attacked, split.labels, VOTES, generator)
-        yield EOTPoint(machine.name, eps, n, F.cosine_similarity(found.flatten(1), truth.flatten(1)), ~wrong)
+        yield EOTPoint(machine.name, eps, n, F.cosine_similarity(mean.flatten(1), truth.flatten(1)), ~wrong)
 
 
 def eot_table(rows: list[dict]) -> Table:

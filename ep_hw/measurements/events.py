@@ -30,7 +30,8 @@ class EventPoint:
     Attributes:
         threshold: in units of the state; None where whole states are sent.
         correct, agreeing: images that it gets right, and that it classifies as the reference does; of `images`.
-        steps: (B,), time steps taken. count, cost: what was sent, and the mean estimate for an image.
+        steps: (B,), time steps taken.
+        count, cost: what was sent, and the mean estimate for an image.
     """
 
     machine: str

@@ -17,7 +17,8 @@ def events_figure(rows: Sequence[dict], period: int) -> Figure:
     """Accuracy and agreement against events an image; beside it, when the events are sent.
 
     Args:
-        rows: from `EventPoint.row`, whole states first. period: time steps of a sweep.
+        rows: from `EventPoint.row`, whole states first.
+        period: time steps of a sweep.
     """
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(8.4, 3.6), layout="constrained")
@@ -100,12 +101,12 @@ def _gradient_lines(column: Sequence[Axes], line: Sequence[dict], colour: str, m
         axes.grid(visible=True)
 
 
-def uncertainty_figure(found: Sequence[Uncertainty]) -> Figure:
+def uncertainty_figure(curves: Sequence[Uncertainty]) -> Figure:
     """Chance of another prediction against the size of the perturbation, both logarithmic; a line a machine."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(5.6, 3.8), layout="constrained")
         axes = figure.subplots()
-        for n, u in enumerate(found):
+        for n, u in enumerate(curves):
             share = u.changed.mean(0) / u.draws
             name = u.machine if u.alpha is None else f"{u.machine}: alpha {u.alpha:.2f} ({u.low:.2f} to {u.high:.2f})"
             axes.plot(u.sizes, np.where(share > 0, share, np.nan), marker=MARKERS[n % len(MARKERS)],
@@ -115,7 +116,7 @@ def uncertainty_figure(found: Sequence[Uncertainty]) -> Figure:
                       va="top")
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlim(min(found[0].sizes) / 1.2, max(found[0].sizes) * 1.2)   # even where nothing changed
+        axes.set_xlim(min(curves[0].sizes) / 1.2, max(curves[0].sizes) * 1.2)   # even where nothing changed
         axes.set_xlabel("size of a random perturbation, l2")
         axes.set_ylabel("predictions changed")
         axes.grid()

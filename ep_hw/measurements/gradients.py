@@ -37,8 +37,10 @@ class GradientPoint:
 
     Attributes:
         state_bits: None on machines whose states are no integers.
-        beta: the strength asked for. used: the strength taken, lower where the machine takes no more.
-        cosine: (B,), to the adjoint; 0 where either is zero. zeros: (B,), fraction of the entries that are zero.
+        beta: the strength asked for.
+        used: the strength taken, lower where the machine takes no more.
+        cosine: (B,), to the adjoint; 0 where either is zero.
+        zeros: (B,), fraction of the entries that are zero.
     """
 
     machine: str
@@ -89,8 +91,10 @@ def measure_gradients(program: Program, split: Split, betas: Iterable[float], *,
     """Measure one program's gradients at the true labels; both losses, every strength.
 
     Args:
-        betas: strengths of the nudge. pairs: nudged pairs to average on a noisy machine.
-        chip: chip seed. seed: of the read noise.
+        betas: strengths of the nudge.
+        pairs: nudged pairs to average on a noisy machine.
+        chip: chip seed.
+        seed: of the read noise.
     """
     generator = torch.Generator().manual_seed(seed)
     with simulators.open(program, chip_seed=chip) as machine:

@@ -9,7 +9,8 @@ def rising(points: Iterable[float], what: str, option: str, remedy: str) -> tupl
     """Positive points, rising, each once.
 
     Args:
-        what, option: what a point is, and where the user gives it. remedy: what to do about a wrong one.
+        what, option: what a point is, and where the user gives it.
+        remedy: what to do about a wrong one.
 
     Raises:
         Refusal: one that is no positive finite number.

@@ -1,6 +1,6 @@
 """A slice of the loss around images: along an attacker's gradient g and along a random direction r.
 
-    L(a, b) = mean over images of loss(x + a g/|g| + b r/|r|),    clipped to [0, 1]                           (20)
+    L(a, b) = mean over images of loss(x + a g/|g| + b r/|r|),    clipped to [0, 1]                           (1)
 
 Where gradients can be trusted, the loss rises faster along g than along r. Source: Carlini et al. 2019, section 4.
 """
@@ -25,7 +25,8 @@ class Slice:
     """One machine.
 
     Attributes:
-        places: (STEPS,), a and b, l2 distances. loss: (a, b), equation (20), cross-entropy.
+        places: (STEPS,), a and b, l2 distances.
+        loss: (a, b), equation (1), cross-entropy.
         aimed: fraction of images whose loss, a step away, is higher along g than along r.
     """
 
@@ -44,10 +45,11 @@ class Slice:
 
 
 def measure_slice(machine: Machine, split: Split, gradient: Gradient, reach: float, seed: int) -> Slice:
-    """Evaluate equation (20) on a grid from -reach to reach.
+    """Evaluate equation (1) on a grid from -reach to reach.
 
     Args:
-        reach: l2 distance. seed: of the random direction and of the machine's reads.
+        reach: l2 distance.
+        seed: of the random direction and of the machine's reads.
     """
     generator = torch.Generator().manual_seed(seed)
     x, y = split.images, split.labels
@@ -66,13 +68,13 @@ def measure_slice(machine: Machine, split: Split, gradient: Gradient, reach: flo
                  float(aimed), len(split))
 
 
-def slice_table(found: Sequence[Slice]) -> Table:
+def slice_table(slices: Sequence[Slice]) -> Table:
     """A line a machine: the loss at the image, and at both ends of each direction."""
     m = STEPS // 2
     rows = tuple((s.machine, s.images, f"{s.loss[m, m]:.3g}", f"{s.loss[0, m]:.3g}", f"{s.loss[-1, m]:.3g}",
-                  f"{s.loss[m, 0]:.3g}", f"{s.loss[m, -1]:.3g}", f"{100 * s.aimed:.0f}") for s in found)
+                  f"{s.loss[m, 0]:.3g}", f"{s.loss[m, -1]:.3g}", f"{100 * s.aimed:.0f}") for s in slices)
     columns = ("machine", "images", "loss", "against g", "along g", "against r", "along r", "g beats r, %")
     note = ("Mean cross-entropy. A gradient that beats a random direction on about half of the images or fewer is "
             "masked.")
-    return Table(f"loss {found[0].places[-1]:g} away, along {found[0].gradient} and a random direction", columns, rows,
-                 (note,))
+    title = f"loss {slices[0].places[-1]:g} away, along {slices[0].gradient} and a random direction"
+    return Table(title, columns, rows, (note,))

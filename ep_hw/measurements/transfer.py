@@ -30,7 +30,8 @@ def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str
     Args:
         programs: name -> program. Another model over the same data joins as its `reference` program under a name of
             its own, a torch module as `simulators.module.ModuleProgram`.
-        threat: an attack. chips: programmed for targets that have chips; sources are their first.
+        threat: an attack.
+        chips: programmed for targets that have chips; sources are their first.
 
     Raises:
         Refusal: no attack that a machine can be the source of.

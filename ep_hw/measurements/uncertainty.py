@@ -1,6 +1,6 @@
 """The uncertainty exponent: how the chance that a perturbation changes a prediction grows with its size.
 
-    f(eps) = P[prediction(x + eps v) != prediction(x)],    v uniform on the unit l2 sphere;    f ~ C eps^alpha   (18)
+    f(eps) = P[prediction(x + eps v) != prediction(x)],    v uniform on the unit l2 sphere;    f ~ C eps^alpha   (1)
 
 alpha = 1 where classes are parted by smooth boundaries; less where boundaries are fractal, alpha = N - D for a boundary
 of dimension D among N: then smaller perturbations help an attacker more than a smooth picture says.
@@ -23,7 +23,7 @@ from mapping.program import Table
 from simulators.machine import Machine
 
 SIZES = tuple(float(size) for size in np.geomspace(0.1, 6.4, 7).round(3))
-SMALL = 0.3   # chance up to which equation (18) is fitted: it cannot hold near 1
+SMALL = 0.3   # chance up to which equation (1) is fitted: it cannot hold near 1
 FEWEST = 10   # changes from which a size is fitted: fewer say little, and resamples of them nothing
 RESAMPLES = 400
 
@@ -33,7 +33,8 @@ class Uncertainty:
     """One machine on the images.
 
     Attributes:
-        sizes: eps, rising. changed: (images, sizes) int, draws that changed the prediction, of `draws` each.
+        sizes: eps, rising.
+        changed: (images, sizes) int, draws that changed the prediction, of `draws` each.
         alpha, low, high: the exponent and its interval; None where too few predictions change to fit it.
     """
 
@@ -53,11 +54,12 @@ class Uncertainty:
 
 
 def measure_uncertainty(machine: Machine, split: Split, sizes: Sequence[float], draws: int, seed: int) -> Uncertainty:
-    """Count changed predictions at every size, and fit equation (18).
+    """Count changed predictions at every size, and fit equation (1).
 
     Args:
         sizes: eps in l2, units of [0, 1] pixels; perturbed images are clipped to [0, 1].
-        draws: random directions an image and size. seed: of the directions and of the bootstrap.
+        draws: random directions an image and size.
+        seed: of the directions and of the bootstrap.
 
     Raises:
         Refusal: from `check_quiet` or `check_sizes`.
@@ -90,10 +92,11 @@ def check_quiet(machine: str, noisy: bool):
 
 def exponent(sizes: np.ndarray, changed: np.ndarray, draws: int,
              rng: np.random.Generator) -> tuple[float | None, float | None, float | None]:
-    """alpha of equation (18) with its interval over images; None thrice with fewer than two sizes to fit.
+    """alpha of equation (1) with its interval over images; None thrice with fewer than two sizes to fit.
 
     Args:
-        sizes: (S,). changed: (images, S) counts of `draws`.
+        sizes: (S,).
+        changed: (images, S) counts of `draws`.
     """
     share = changed.mean(0) / draws
     fitted = (changed.sum(0) >= FEWEST) & (share < SMALL)
@@ -117,11 +120,11 @@ def _fit(log_sizes: np.ndarray, counts: np.ndarray, n: int) -> float:
     return float(optimize.minimize(cost, start, method="Nelder-Mead").x[1])
 
 
-def uncertainty_table(found: Sequence[Uncertainty]) -> Table:
+def uncertainty_table(curves: Sequence[Uncertainty]) -> Table:
     """A line a machine."""
     rows = [(u.machine, len(u.changed), u.draws, "too few changes" if u.alpha is None else f"{u.alpha:.2f}",
              "" if u.alpha is None else f"{u.low:.2f} to {u.high:.2f}",
-             ", ".join(f"{row['changed']:.3f} @ {row['size']:g}" for row in u.rows())) for u in found]
+             ", ".join(f"{row['changed']:.3f} @ {row['size']:g}" for row in u.rows())) for u in curves]
     note = "alpha: f(eps) ~ eps^alpha; 1 for smooth boundaries between classes, less for fractal ones."
     return Table("chance that a random perturbation changes the prediction",
                  ("machine", "images", "draws", "alpha", "95 %", "changed @ size (l2)"), tuple(rows), (note,))

@@ -12,7 +12,9 @@ class SweptAxis:
     """An option and the values it took.
 
     Attributes:
-        option: its name. values: texts, rising where they are numbers. places: where each lies, in the option's unit.
+        option: its name.
+        values: texts, rising where they are numbers.
+        places: where each lies, in the option's unit.
         is_number: whether places are its values; else they count them.
         is_time: whether the values are times, in seconds.
     """

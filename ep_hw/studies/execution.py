@@ -83,7 +83,7 @@ def _circuit(seen: Point, summary: Sequence[SummaryRow]) -> dict:
     own = [r for r in summary if (r["machine"], r["threat"]) == (seen.machine, seen.threat)]
     values = {name: [value for r in own if (value := r[name]) is not None]
               for name in ("saturation", "winner_flips", "asymmetry")}
-    return {name: float(np.mean(found)) if found else None for name, found in values.items()}
+    return {name: float(np.mean(met)) if met else None for name, met in values.items()}
 
 
 def notes_of(study: Study) -> list[str]:

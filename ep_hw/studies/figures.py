@@ -77,24 +77,24 @@ def heat_figure(rows: Sequence[dict], across: SweptAxis, up: SweptAxis) -> Figur
     return figure
 
 
-def interaction_figure(technology: str, found: Sequence[Interaction]) -> Figure:
+def interaction_figure(technology: str, causes: Sequence[Interaction]) -> Figure:
     """Points of accuracy that each cause takes in the ladder's order and in reverse; in text, their difference."""
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(5.6, 1.0 + 0.5 * len(found)), layout="constrained")
+        figure = Figure(figsize=(5.6, 1.0 + 0.5 * len(causes)), layout="constrained")
         axes = figure.add_subplot()
         for place, kind, colour, filled in ((-0.17, "forward", COLOURS[0], True), (0.17, "reverse", COLOURS[1], False)):
-            changes = [getattr(one, kind) for one in found]
+            changes = [getattr(one, kind) for one in causes]
             values = [100 * c.value for c in changes]
             bars = [[100 * abs(c.value - end) for c, end in zip(changes, ends)]
                     for ends in ([c.low for c in changes], [c.high for c in changes])]
-            y = np.arange(len(found)) + place
+            y = np.arange(len(causes)) + place
             axes.barh(y, values, 0.3, xerr=bars, color=colour if filled else "none", edgecolor=colour, ecolor=INK,
                       capsize=2, error_kw={"elinewidth": 0.8},
                       label={"forward": "added after those above", "reverse": "added after those below"}[kind])
         axes.axvline(0, color=INK, lw=0.6)
-        axes.set_yticks(range(len(found)), [one.cause for one in found])
-        axes.set_ylim(len(found) - 0.5, -0.9)
-        for row, one in enumerate(found):
+        axes.set_yticks(range(len(causes)), [one.cause for one in causes])
+        axes.set_ylim(len(causes) - 0.5, -0.9)
+        for row, one in enumerate(causes):
             _beside(axes, 34, row, points_of(one.interaction.value), weight="bold", va="center")
             span = f"{points_of(one.interaction.low)} to {points_of(one.interaction.high)}"
             _beside(axes, 104, row, span, fontsize=8, va="center")

@@ -30,18 +30,18 @@ def run_study(study: Study, plan: Plan, out: Path) -> list[dict]:
     """Compute what is missing of a study and write its tables and figures into `out`; the rows."""
     summary, cells = evaluate(plan, out)
     points = pool(summary)
-    rows, found = rows_of(study, points, summary), interactions_of(study, points, outcomes_of(cells))
+    rows, caused = rows_of(study, points, summary), interactions_of(study, points, outcomes_of(cells))
     content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": plain(rows),
-               "orders": [_order(*one) for one in found]}
+               "orders": [_order(*one) for one in caused]}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
     write_atomically(out / "study.csv", csv_of(plain(rows)))
-    for name, figure in figures_of(study, rows, points, found).items():
+    for name, figure in figures_of(study, rows, points, caused).items():
         write_figure(out, name, figure)
     return rows
 
 
-def figures_of(study: Study, rows: Sequence[dict], points: Points, found: Sequence[Caused]) -> dict[str, Figure]:
-    """Every figure by the name of its file; `found` as `interactions_of` gives it."""
+def figures_of(study: Study, rows: Sequence[dict], points: Points, caused: Sequence[Caused]) -> dict[str, Figure]:
+    """Every figure by the name of its file; `caused` as `interactions_of` gives it."""
     options, figures = study.options(), {}
     if options:
         axes = [SweptAxis.of(option, rows) for option in options]
@@ -49,7 +49,7 @@ def figures_of(study: Study, rows: Sequence[dict], points: Points, found: Sequen
         if len(options) > 1:
             figures["heat"] = heat_figure(rows, axes[0], axes[1])
     if study.waterfalls:
-        figures |= _waterfalls(study, points) | _interactions(found)
+        figures |= _waterfalls(study, points) | _interactions(caused)
     return figures
 
 
@@ -66,9 +66,9 @@ def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
     return figures
 
 
-def _interactions(found: Sequence[Caused]) -> dict[str, Figure]:
+def _interactions(caused: Sequence[Caused]) -> dict[str, Figure]:
     groups: dict[tuple[str, Threat], list[Interaction]] = {}
-    for technology, threat, one in found:
+    for technology, threat, one in caused:
         groups.setdefault((technology, threat), []).append(one)
     return {f"interaction-{slug(technology)}-{slug(threat.label)}": interaction_figure(
         f"{technology}, {threat.label}", ones) for (technology, threat), ones in groups.items()}

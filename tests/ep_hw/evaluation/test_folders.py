@@ -49,7 +49,7 @@ def test_a_question_is_everything_asked_and_the_code_that_answers(monkeypatch):
     asked = ["evaluate", {"seed": 0}, "digest of the network"]
     assert Question.of("another spelling", asked, "images").digest == ASKED.digest
     assert Question.of("", [*asked[:2], "digest of another"], "images").digest != ASKED.digest
-    monkeypatch.setitem(versions.THREATS, "pgd", 99)
+    monkeypatch.setattr(versions, "VERDICT", 99)
     assert Question.of("", asked, "images").digest != ASKED.digest
 
 
