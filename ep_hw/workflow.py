@@ -216,7 +216,8 @@ def _baseline(name: str, net: EPNetwork | Baseline, tested: dict[str, AnyProgram
     if name.partition("[")[0] in REGISTRY:
         if (machine := name if name == REFERENCE else str(parse(name))) in (REFERENCE, *tested):
             return machine, {}
-        raise Refusal("the baseline is not evaluated", where="--baseline", got=name, allowed=", ".join(tested),
+        raise Refusal("the baseline is not evaluated", where="--baseline", got=name,
+                      allowed=", ".join(dict.fromkeys([REFERENCE, *tested])),
                       remedy="add it with --on, or name another model")
     other = programs_of(net, [], [name])
     return next(iter(other)), other
