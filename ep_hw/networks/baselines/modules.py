@@ -53,7 +53,7 @@ class VisionTransformer(nn.Module):
         self.patches = nn.Conv2d(spec.image_shape[0], spec.dim, spec.patch, stride=spec.patch)
         self.token = nn.Parameter(EMBEDDING_SPREAD * torch.randn(1, 1, spec.dim))
         self.positions = nn.Parameter(EMBEDDING_SPREAD * torch.randn(1, spec.tokens, spec.dim))
-        self.blocks = nn.Sequential(*(TransformerBlock(spec.dim, spec.heads, spec.hidden) for _ in range(spec.layers)))
+        self.blocks = nn.Sequential(*(Block(spec.dim, spec.heads, spec.hidden) for _ in range(spec.layers)))
         self.norm, self.readout = nn.LayerNorm(spec.dim), nn.Linear(spec.dim, spec.classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class VisionTransformer(nn.Module):
         return self.readout(self.norm(self.blocks(tokens)[:, 0]))
 
 
-class TransformerBlock(nn.Module):
+class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)), on tokens (B, N, D).
 
     Names of classes are part of a module's digest, and so of the keys of its cells.

@@ -232,3 +232,8 @@ def test_a_baseline_is_evaluated_like_any_model_and_fooled_by_one_backpropagatio
                          "--out", "other")
     assert code == 2
     assert "ep@0.5" in err
+
+
+def test_the_digest_of_a_packaged_transformer_is_made_with_the_names_of_its_classes():
+    """Its cells have their keys and noise from it: a class that is called otherwise makes other outcomes."""
+    assert "(0): Block(" in repr(ep_hw.load("digits-vit-s11").module)
