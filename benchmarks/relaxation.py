@@ -60,21 +60,21 @@ def converged_over_fixed(repeats: int, model: str) -> Iterator[tuple[Row, float]
     net = ep_hw.load(model)
     graph, images = net.lower(), load_data(net.data, "test").images[:IMAGES]
     machines = {"at rest": ReferenceMachine(graph), "decided": ReferenceMachine(graph, decided=DECIDED)}
-    substrate, found = FloatSubstrate.of(graph), {}
+    substrate, predictions = FloatSubstrate.of(graph), {}
 
     def stopped(schedule, stop):
-        found[schedule, stop] = machines[stop].relax(images, schedule=schedule).prediction
+        predictions[schedule, stop] = machines[stop].relax(images, schedule=schedule).prediction
 
     @torch.inference_mode()
     def fixed():
         end = relax(substrate, images, schedule="synchronous", steps=FIXED_STEPS)
-        found["fixed"] = substrate.logits(end.states[-1]).argmax(1)
+        predictions["fixed"] = substrate.logits(end.states[-1]).argmax(1)
 
     ways = list(itertools.product(SCHEDULES, machines))
     *ours, theirs = cpu_seconds(repeats, *(partial(stopped, *way) for way in ways), fixed)
     for way, taken in zip(ways, ours):
         yield (Row(f"{model}, {', '.join(way)} / {FIXED_STEPS} synchronous steps", taken, theirs, 6, faster=True),
-               (found[way] == found["fixed"]).float().mean().item())
+               (predictions[way] == predictions["fixed"]).float().mean().item())
 
 
 def main():

@@ -41,9 +41,9 @@ def main() -> int:
 
 def described(row: Row) -> str:
     """A case, how it is had again, and what came of it."""
-    found = row.outcome
-    return (f"--door {row.door!r} --seed {row.seed} --case {row.number}: {', '.join(faults(row)) or found.verdict}; "
-            f"{found.seconds:.1f} s, {found.megabytes:.0f} MB\n  {row.what!r:.400}\n  {found.detail!r}")
+    outcome = row.outcome
+    return (f"--door {row.door!r} --seed {row.seed} --case {row.number}: {', '.join(faults(row)) or outcome.verdict}; "
+            f"{outcome.seconds:.1f} s, {outcome.megabytes:.0f} MB\n  {row.what!r:.400}\n  {outcome.detail!r}")
 
 
 def table(rows: list[Row], names: list[str]) -> str:

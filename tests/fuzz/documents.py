@@ -115,8 +115,8 @@ TOML_HUGE = ("1e400", "-1e400", "nan", "inf", "-inf", str(10**18), str(2**63), s
 def huge_number_in_toml(rng: Random, blob: bytes) -> bytes:
     """A number that no setting may have, in the place of another."""
     text = blob.decode()
-    found = rng.choice([m for m in _NUMBER.finditer(text) if not _is_in_words(text[:m.start()])])
-    return (text[:found.start()] + rng.choice(TOML_HUGE) + text[found.end():]).encode()
+    number = rng.choice([m for m in _NUMBER.finditer(text) if not _is_in_words(text[:m.start()])])
+    return (text[:number.start()] + rng.choice(TOML_HUGE) + text[number.end():]).encode()
 
 
 def _is_in_words(before: str) -> bool:
@@ -128,11 +128,11 @@ def _is_in_words(before: str) -> bool:
 def broken_toml(rng: Random, blob: bytes) -> bytes:
     """A field doubled, unknown, missing or of another type; depth; texts that no one means."""
     text = blob.decode()
-    found = rng.choice(list(_LINE.finditer(text)))
-    line, key, value = found.group(0), found.group(1), found.group(3)
+    entry = rng.choice(list(_LINE.finditer(text)))
+    line, key, value = entry.group(0), entry.group(1), entry.group(3)
     new = rng.choice((f"{line}\n{line}", f"{line}\nforeign = 1", "", f"{key} = {{}}", f"{key} = [[{value}]]",
                       f"{key} = {'[' * 100_000}{']' * 100_000}", f"{key} = {'[' * 300}{']' * 300}",
                       f"{key}{'.a' * 100_000} = 1", f"{key} = 1979-05-27", f"{key} = true", f"{key} = \"\"",
                       f"{key} = {json.dumps('x' * 1_000_000)}", f'{key} = "\\u001b[31m"', f"{key} = -1", f"{key} = 0",
                       f"{key} = []", f"{key} = 0x7fffffffffffffff", f"[{key}]", f"{key} = {json.dumps(value)}"))
-    return (text[:found.start()] + new + text[found.end():]).encode("utf-8", "surrogatepass")
+    return (text[:entry.start()] + new + text[entry.end():]).encode("utf-8", "surrogatepass")

@@ -64,9 +64,9 @@ def tried(place: tuple[str, int, int]) -> Row:
 
 def faults(row: Row) -> list[str]:
     """Those of `FAULTS` that a row counts in."""
-    found = row.outcome
-    wrong = (found.verdict == "other" and row.strict, found.verdict == "exception", found.seconds > SECONDS,
-             found.megabytes > MEGABYTES, found.code_run)
+    outcome = row.outcome
+    wrong = (outcome.verdict == "other" and row.strict, outcome.verdict == "exception", outcome.seconds > SECONDS,
+             outcome.megabytes > MEGABYTES, outcome.code_run)
     return [column for column, is_so in zip(FAULTS, wrong) if is_so]
 
 
@@ -83,9 +83,9 @@ def attempt(case: Case) -> Outcome:
         folder = Path(scratch) / "input"
         folder.mkdir()
         lay_out(case.edited.files, folder)
-        told, status, stopped = _forked(case, folder)
+        report, status, stopped = _forked(case, folder)
         ran = any((place / CANARY).exists() for place in (folder, Path.cwd(), Path.home()))
-    return Outcome(code_run=ran, **(told or _ended(status, stopped)))
+    return Outcome(code_run=ran, **(report or _ended(status, stopped)))
 
 
 def _ended(status: int, stopped: str) -> dict:
@@ -145,8 +145,8 @@ def _child(case: Case, folder: Path, writing: int):
         silence = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(silence, stream)
-        for told in _opened(case, folder):
-            os.write(writing, json.dumps(told).encode() + b"\n")
+        for report in _opened(case, folder):
+            os.write(writing, json.dumps(report).encode() + b"\n")
     finally:
         os._exit(0)
 

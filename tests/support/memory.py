@@ -13,10 +13,10 @@ def abandoned_memory() -> set[str]:
 
     Those of tests that run beside are in use.
     """
-    if found := _unmapped():
+    if unmapped := _unmapped():
         time.sleep(_MOMENT_S)
-        found &= _unmapped()
-    return found
+        unmapped &= _unmapped()
+    return unmapped
 
 
 def _unmapped() -> set[str]:

@@ -153,9 +153,9 @@ class Choice(Signed):
         return [{"kept.json": sign(self.content)}]
 
     def open(self, folder):
-        if (found := kept_choice(folder / "kept.json", "ab" * 32, self.kind)) is None:
+        if (choice := kept_choice(folder / "kept.json", "ab" * 32, self.kind)) is None:
             raise Refusal("the choice is made again", where="kept.json", got="another", allowed="", remedy="")
-        return found
+        return choice
 
     def use(self, choice):
         plan, _ = EVALUATED.made

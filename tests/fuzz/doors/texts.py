@@ -8,7 +8,7 @@ from pathlib import Path
 from ep_hw.learning.training.recipe import load_recipe
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.exchange.keys import load_map
-from ep_hw.studies.study import load_study, points_of
+from ep_hw.studies.study import load_study, swept_machines
 from ep_hw.threats.attacks import parse_gradient
 from ep_hw.threats.threat import parse_threat
 from mapping.crossbar.writing import parse_writing
@@ -31,8 +31,8 @@ class Toml(Door):
         self.name, self.folder, self.read = name, folder, read
 
     def make(self):
-        found = sorted(Path(str(resources.files("ep_hw"))).joinpath(self.folder).glob("*.toml"))
-        return [{"file.toml": ASSUMED.sub(b"", path.read_bytes())} for path in found]
+        paths = sorted(Path(str(resources.files("ep_hw"))).joinpath(self.folder).glob("*.toml"))
+        return [{"file.toml": ASSUMED.sub(b"", path.read_bytes())} for path in paths]
 
     def open(self, folder):
         return self.read(folder / "file.toml")
@@ -55,16 +55,16 @@ class Line(Door):
 
 def _study(path):
     study = load_study(path)
-    return study, points_of(study), study.threats_named()
+    return study, swept_machines(study), study.threats_named()
 
 
 def _spelled_again(parse_text: Callable) -> Callable:
     """A reader whose answers, spelled, must be read again as the same."""
     def read(text):
-        found = parse_text(text)
-        if (again := parse_text(str(found))) != found:
-            raise AssertionError(f"{found} is read again as {again}")
-        return found
+        read = parse_text(text)
+        if (again := parse_text(str(read))) != read:
+            raise AssertionError(f"{read} is read again as {again}")
+        return read
     return read
 
 
