@@ -26,10 +26,7 @@ def register_devices(devices: Path | str):
     Raises:
         Refusal: no such file, a field that is unknown, missing or out of range, or the name of another device.
     """
-    if isinstance(devices, Path):
-        with refusing("no readable devices", where=devices, allowed="a TOML file", remedy="check the path"):
-            devices = read_bytes(devices).decode()
-    presets = load_presets(devices)
+    presets = read_devices(devices) if isinstance(devices, Path) else load_presets(devices)
     for name, preset in presets.items():
         if PRESETS.get(name, preset) != preset:
             raise Refusal("the device is registered already, and otherwise", where=f"preset {name}", got=preset.title,
@@ -38,6 +35,17 @@ def register_devices(devices: Path | str):
     for preset in presets.values():
         for target, meaning in _machines_of(preset):
             register_machine(target, meaning, compile=compile_crossbar, rungs=crossbar_rungs, version=VERSION)
+
+
+def read_devices(path: Path) -> dict[str, Preset]:
+    """The devices of a TOML file by name.
+
+    Raises:
+        Refusal: no such file, or a field that is unknown, missing or out of range.
+    """
+    with refusing("no readable devices", where=path, allowed="a TOML file", remedy="check the path"):
+        text = read_bytes(path).decode()
+    return load_presets(text)
 
 
 def _machines_of(preset: Preset) -> Iterator[tuple[CrossbarTarget, str]]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from mapping.fields import Name, Stated, Text, read_as
 from mapping.files import parse_toml, refusing
@@ -10,6 +10,20 @@ from mapping.files import parse_toml, refusing
 Cause = Literal["programmed", "aged", "read"]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 Age = Annotated[float, Field(ge=0, le=1e12)]
+LARGEST = 1e9   # constant of any published device by far
+
+
+def _check_constants(value: JsonValue) -> JsonValue:
+    """Raises ValueError: a number beyond `LARGEST`, anywhere in it."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_constants(inner)
+    elif isinstance(value, int | float) and not abs(value) <= LARGEST:
+        raise ValueError(f"a constant of {value:g}, beyond {LARGEST:g}")
+    return value
+
+
+Constants = Annotated[dict[str, JsonValue], AfterValidator(_check_constants)]
 
 
 class Preset(Stated):
@@ -35,7 +49,7 @@ class Preset(Stated):
     age_domain_s: tuple[Age, Age]
     causes: tuple[Cause, ...]
     g_min_us: Annotated[float, Field(ge=0)] = 0.0
-    constants: dict[str, JsonValue] = Field(default_factory=dict)
+    constants: Constants = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _ranges(self) -> "Preset":
@@ -47,8 +61,8 @@ class Preset(Stated):
 
 
 _ALLOWED = ("title, source and model as texts, g_max_us above 0 uS, g_min_us from 0 uS to below it, age_domain_s as "
-            f"the first and last age from 0 s on, causes of {', '.join(CAUSES)}, constants as a table; a name in small "
-            "letters, digits and _")
+            f"the first and last age from 0 s on, causes of {', '.join(CAUSES)}, constants as a table of numbers up "
+            f"to {LARGEST:g}; a name in small letters, digits and _")
 
 
 def load_presets(text: str) -> dict[str, Preset]:

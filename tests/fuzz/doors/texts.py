@@ -11,6 +11,7 @@ from ep_hw.networks.exchange.keys import load_map
 from ep_hw.studies.study import load_study, swept_machines
 from ep_hw.threats.attacks import parse_gradient
 from ep_hw.threats.threat import parse_threat
+from mapping.crossbar.devices import read_devices
 from mapping.crossbar.writing import parse_writing
 from mapping.registry import parse
 from tests.fuzz import texts
@@ -36,6 +37,13 @@ class Toml(Door):
 
     def open(self, folder):
         return self.read(folder / "file.toml")
+
+
+class Devices(Toml):
+    """The project's own device file."""
+
+    def make(self):
+        return [{"file.toml": resources.files("mapping.crossbar").joinpath("devices.toml").read_bytes()}]
 
 
 class Line(Door):
@@ -73,7 +81,7 @@ MACHINES = ("reference[steps=7]", "loihi[weight_bits=6,state_bits=10,steps=90]",
             "crossbar:pcm/aged[age=1d]", "crossbar:pcm[age=1d,adc_bits=6,wire_ohm=0.35]",
             "crossbar:generic[g_max_us=25,stuck_on=0.01,tile=128x64]", "crossbar:reram_wan[stuck_off=0.1]")
 DOORS = (Toml("recipe", "learning/training/recipes", load_recipe), Toml("study", "studies", _study),
-         Toml("key map", "networks/exchange", lambda path: load_map(str(path))),
+         Toml("key map", "networks/exchange", lambda path: load_map(str(path))), Devices("devices", "", read_devices),
          Line("machine", _spelled_again(parse), *MACHINES),
          Line("threat", _spelled_again(parse_threat), "clean", "pgd_l2@0.5", "pgd_linf@8/255", "jpeg_compression@3",
               "official:fog@2", "transfer:crossbar:pcm[age=1d]:pgd_l2@0.25", "cw_l2@0.1"),
