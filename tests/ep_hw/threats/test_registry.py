@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from ep_hw.analysis.comparison import Run, over_runs
+from ep_hw.analysis.comparison import FinishedRun, over_runs
 from ep_hw.analysis.corruption import corruption_rows, means
 from ep_hw.analysis.points import pool
 from ep_hw.threats import registry
@@ -94,7 +94,7 @@ def test_an_own_attack_and_corruption_run_in_workers_on_every_machine(folder):
 
 
 def test_what_it_does_to_images_is_what_the_rows_tell(folder):
-    rows = Run.of(folder / "run").results.to_pylist()
+    rows = FinishedRun.of(folder / "run").results.to_pylist()
     broken = [row for row in rows if row["broken_by"] == "brighter"]
     assert {row["threat"] for row in broken} == {"brighter_linf"}
     assert all(row["norm"] == pytest.approx(0.5) and row["queries"] == 1 for row in broken)
@@ -111,7 +111,7 @@ def test_the_report_shows_both(folder):
 def test_runs_with_threats_that_are_not_registered_here_can_be_compared(folder):
     with pytest.raises(Refusal, match="unknown threat"):
         parse_threat("brighter_linf@0.5")
-    rows = over_runs(2 * [Run.of(folder / "run")])
+    rows = over_runs(2 * [FinishedRun.of(folder / "run")])
     assert {row["threat"] for row in rows} >= {"brighter_linf", "transfer:other:brighter_linf", "dim"}
     with pytest.raises(Refusal, match="no such attack or corruption is registered"):
         _ = Threat("brighter_linf", 0.5).definition
