@@ -14,7 +14,7 @@ from mapping.errors import Refusal
 from mapping.files import read_bytes, refusing
 from mapping.registry import register_machine
 
-VERSION = 2   # of the code that decides what crossbars answer
+VERSION = 3   # of the code that decides what crossbars answer
 
 
 def register_devices(devices: Path | str):

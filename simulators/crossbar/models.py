@@ -33,7 +33,7 @@ def model_of(target: CrossbarTarget) -> Device:
     """The device model of a target: its preset's, or what the options of a generic one ask for."""
     own = target.device
     if isinstance(own, GenericOptions):
-        return Generic(target.preset.g_max_us, target.preset.g_min_us, own.additive, own.proportional, own.read_noise)
+        return Generic(target.g_max_us, target.preset.g_min_us, own.additive, own.proportional, own.read_noise)
     return preset_model(target.preset)
 
 

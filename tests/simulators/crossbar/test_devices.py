@@ -246,6 +246,14 @@ def test_a_generic_device_has_the_errors_that_its_options_name():
     assert torch.allclose(model.fresh_sigma_us(g, g, T_W), torch.tensor([0.0, 0.5]))
 
 
+@pytest.mark.parametrize("g_max_us", [0.5, 10.0, 400.0])
+def test_errors_of_a_generic_device_scale_with_its_own_largest_conductance(g_max_us):
+    errors = "additive=0.01,proportional=0.1,read_noise=0.05"
+    models = [model_of(mapping.parse(f"crossbar:generic[{errors},g_max_us={g}]")) for g in (25.0, g_max_us)]
+    known, scaled = (m.programming_sigma_us(torch.tensor([0.0, 0.3, 1.0]) * m.g_max_us) / m.g_max_us for m in models)
+    assert torch.allclose(scaled, known)
+
+
 @dataclass(frozen=True)
 class Flash(Device):
     """The example of simulators/crossbar/devices.py: a technology in a few lines."""
