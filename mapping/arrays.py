@@ -28,13 +28,13 @@ def map_array(path: str | Path) -> np.ndarray:
     with open(path, "rb") as file:
         start = file.read(_LONGEST_HEADER)
     offset = _offset(start)
-    found = _HEADER.fullmatch(start[10 if start[6] == 1 else 12:offset])
-    if not found:
+    match = _HEADER.fullmatch(start[10 if start[6] == 1 else 12:offset])
+    if not match:
         raise ValueError("no array of plain numbers")
-    dtype, shape = np.dtype(found[1].decode()), tuple(map(int, re.findall(rb"\d+", found[3])))
+    dtype, shape = np.dtype(match[1].decode()), tuple(map(int, re.findall(rb"\d+", match[3])))
     if math.prod(shape) * dtype.itemsize != size - offset or size == offset:
         raise ValueError(f"{size - offset} bytes for an array of {dtype} {shape}")
-    return np.memmap(path, dtype, "r", offset, shape, "F" if found[2] == b"True" else "C")
+    return np.memmap(path, dtype, "r", offset, shape, "F" if match[2] == b"True" else "C")
 
 
 def _offset(start: bytes) -> int:

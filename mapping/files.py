@@ -194,9 +194,9 @@ def _bounded_parsing() -> Iterator[None]:
 
 
 def _unique(pairs: list[tuple]) -> dict:
-    if len(found := dict(pairs)) != len(pairs):
+    if len(table := dict(pairs)) != len(pairs):
         raise ValueError("a key stands twice")
-    return found
+    return table
 
 
 def _plain(value: Any) -> Any:
@@ -245,7 +245,7 @@ def parse_signed(blob: bytes) -> dict:
     Raises:
         ValueError: see `parse_json`; or it was altered.
     """
-    found = parse_json(blob)
-    if not isinstance(found, dict) or not isinstance(content := found.get("content"), dict) or sign(content) != blob:
+    parsed = parse_json(blob)
+    if not isinstance(parsed, dict) or not isinstance(content := parsed.get("content"), dict) or sign(content) != blob:
         raise ValueError("it does not have its own checksum")
     return content

@@ -84,7 +84,7 @@ class EPGraph:
     Attributes:
         image_shape: (C, H, W) of the images, whose values lie in [0, 1].
         mean, scale: per-channel normalisation s_0 = (image - mean) / scale, each (C,).
-        populations: L populations, from the image upwards.
+        populations: L populations, from the image on.
         couplings: L couplings; number n drives population n from population n-1 (the image for n = 0).
         readout: the linear layer of equation (4), outside the energy.
         schedule: "synchronous" or "alternating" (odd layers, then even layers: two steps a sweep).

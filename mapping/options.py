@@ -36,8 +36,8 @@ def number(text: str) -> float:
     Raises:
         ValueError: anything else, nan and inf included.
     """
-    found = _NUMBER.fullmatch(text) if len(text) < _LONGEST else None
-    if not found or not math.isfinite(value := float(text)) or (value == 0 and found[1].strip("0.")):
+    match = _NUMBER.fullmatch(text) if len(text) < _LONGEST else None
+    if not match or not math.isfinite(value := float(text)) or (value == 0 and match[1].strip("0.")):
         raise ValueError(f"{text!r} is no number")
     return value + 0.0   # -0 is 0
 
@@ -136,14 +136,14 @@ class Named:
     @property
     def options(self) -> dict[str, Field]:
         """Option -> its field, in the order in which they are written."""
-        found = {f.name: f for holder in self._holders for f in fields(holder) if f.metadata}
-        return {name: found[name] for name in self.order or found}
+        options = {f.name: f for holder in self._holders for f in fields(holder) if f.metadata}
+        return {name: options[name] for name in self.order or options}
 
     @property
     def values(self) -> dict[str, Any]:
         """Option -> its value."""
-        found = {f.name: getattr(holder, f.name) for holder in self._holders for f in fields(holder)}
-        return {name: found[name] for name in self.options}
+        values = {f.name: getattr(holder, f.name) for holder in self._holders for f in fields(holder)}
+        return {name: values[name] for name in self.options}
 
     @property
     def _holders(self) -> tuple["Named | Options", ...]:

@@ -63,14 +63,14 @@ class Network(Stated):
         Raises:
             ValueError: none, or not four dimensions of sizes that a layer can have.
         """
-        found: Weights = {}
+        shapes: Weights = {}
         for link in self.couplings:
             shape = layout.get(f"graph.{link.name}.weight", ("", ()))[1]
             if len(shape) != 4 or not all(1 <= size <= 2**16 for size in shape):
                 raise ValueError(f"weights of layer {link.name} have shape {shape}")
             c_out, c_in, k_h, k_w = shape
-            found[link.name] = c_out, c_in, k_h, k_w
-        return found
+            shapes[link.name] = c_out, c_in, k_h, k_w
+        return shapes
 
 
 class ProgramHeader(Stated):
@@ -259,10 +259,10 @@ def pack_graph(graph: EPGraph) -> tuple[dict[str, Any], Arrays]:
 def graph_layout(network: Network, weights: Weights) -> Layout:
     """Type and shape of the arrays of `pack_graph`."""
     channels = network.image_shape[:1]
-    found: Layout = {"graph.mean": ("float32", channels), "graph.scale": ("float32", channels)}
+    layout: Layout = {"graph.mean": ("float32", channels), "graph.scale": ("float32", channels)}
     for name, shape in weights.items():
-        found |= {f"graph.{name}.weight": ("float32", shape), f"graph.{name}.bias": ("float32", shape[:1])}
-    return found
+        layout |= {f"graph.{name}.weight": ("float32", shape), f"graph.{name}.bias": ("float32", shape[:1])}
+    return layout
 
 
 def unpack_graph(header: dict[str, Any], arrays: Arrays) -> EPGraph:

@@ -67,15 +67,15 @@ class Sealed:
                               allowed=spell(wanted), remedy=self.remedy)
         with refusing("the file cannot be read", where=self.path, allowed="a whole file", remedy=self.remedy), \
                 safe_open(str(self.path), "np") as file:
-            found = {name: file.get_tensor(name) for name in self.layout}
-        if (held := checksum(found)) != self.sha256:
+            tensors = {name: file.get_tensor(name) for name in self.layout}
+        if (held := checksum(tensors)) != self.sha256:
             raise Refusal("the file is damaged", where=str(self.path), got=f"sha256 {held[:12]}",
                           allowed=self.sha256[:12], remedy=self.remedy)
         for name, (low, high) in (ranges or {}).items():
-            if not ((found[name] >= low) & (found[name] <= high)).all():
+            if not ((tensors[name] >= low) & (tensors[name] <= high)).all():
                 raise Refusal("values out of range", where=f"{self.path}, {name}", got="NaN, or some beyond it",
                               allowed=f"{low:g} to {high:g}", remedy=self.remedy)
-        return found
+        return tensors
 
     @overload
     def read_as(self, kind: type[T]) -> T: ...

@@ -28,16 +28,16 @@ def chip_layout(shapes: Sequence[tuple[tuple, int]], target: CrossbarTarget, pre
         shapes: of each layer's conductances, and its number of output channels.
         present: names of the arrays that are there: says which of the optional ones must be.
     """
-    found: Layout = {}
+    layout: Layout = {}
     for n, (devices, outputs) in enumerate(shapes):
         for name in arrays_of(target):
-            found[f"{n}.{name}.conductance_us"] = ("float32", devices)
-            found[f"{n}.{name}.compensation"] = ("float64", (1,))
+            layout[f"{n}.{name}.conductance_us"] = ("float32", devices)
+            layout[f"{n}.{name}.compensation"] = ("float64", (1,))
             if f"{n}.{name}.fresh_us" in present and target.includes("read"):
-                found[f"{n}.{name}.fresh_us"] = ("float32", devices)
+                layout[f"{n}.{name}.fresh_us"] = ("float32", devices)
         if "0.bias" in present:
-            found[f"{n}.bias"] = ("float32", (outputs,))
-    return found
+            layout[f"{n}.bias"] = ("float32", (outputs,))
+    return layout
 
 
 def chip_ranges(layout: Layout, target: CrossbarTarget) -> Ranges:

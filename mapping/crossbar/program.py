@@ -249,9 +249,9 @@ def _layer_layout(row: TilesRow, shape: Shape, target: CrossbarTarget) -> Layout
         raise ValueError(f"layer {row.name}: cuts, base or converters that are not those of its shape and target")
     planes, extra = (1, len(row.column_cuts)) if target.array.encoding == "offset" else (2, 0)
     devices = slices, planes, shape[0] + extra, *shape[1:]
-    found = {"g_us": ("float32", devices), "column_scale": ("float32", shape[:1])}
+    layout = {"g_us": ("float32", devices), "column_scale": ("float32", shape[:1])}
     adc = ("float32", (slices, len(row.row_cuts), len(row.column_cuts)))
-    return found | {f"{direction}.adc": adc for direction in DIRECTIONS if converters}
+    return layout | {f"{direction}.adc": adc for direction in DIRECTIONS if converters}
 
 
 def placed(layer: CrossbarLayer) -> Placed:

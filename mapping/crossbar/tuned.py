@@ -51,12 +51,12 @@ class TunedProgram(CrossbarProgram):
     @classmethod
     def layout(cls, target: CrossbarTarget, weights: Weights, settings: Any,
                present: Collection[str]) -> Layout:
-        found = CrossbarProgram.layout(target, weights, settings, present)
-        shapes = [(found[f"tiles.{name}.g_us"][1], shape[0]) for name, shape in weights.items()]
+        layout = CrossbarProgram.layout(target, weights, settings, present)
+        shapes = [(layout[f"tiles.{name}.g_us"][1], shape[0]) for name, shape in weights.items()]
         for seed in settings.chips:
             own = {name.removeprefix(f"chip.{seed}.") for name in present if name.startswith(f"chip.{seed}.")}
-            found |= {f"chip.{seed}.{key}": part for key, part in chip_layout(shapes, target, own).items()}
-        return found
+            layout |= {f"chip.{seed}.{key}": part for key, part in chip_layout(shapes, target, own).items()}
+        return layout
 
     @classmethod
     def ranges(cls, target: CrossbarTarget, layout: Layout) -> Ranges:

@@ -61,11 +61,11 @@ def writing_of(device: str) -> Writing:
     Raises:
         Refusal: nothing is published of how the device is written.
     """
-    found = [name for name, table in _TABLES.items() if device in table["devices"]]
-    if not found:
+    known = [name for name, table in _TABLES.items() if device in table["devices"]]
+    if not known:
         raise Refusal("no write model of this device", where=f"crossbar:{device}", got="none published",
                       allowed=", ".join(WRITINGS), remedy="name one with --write, as in --write linear[step=0.01]")
-    return WRITINGS[found[0]]
+    return WRITINGS[known[0]]
 
 
 _TABLES = tomli.loads(resources.files(__package__).joinpath("writing.toml").read_text("utf-8"))

@@ -29,8 +29,8 @@ MM2 = tuple(2 * TILE**2 / 133e-9 / density for density in (1.59e12, 0.4e12))   #
 SOURCE = ("HERMES (Le Gallo et al., Nat. Electron. 2023; Khaddam-Aljameh et al., JSSC 2022), 256 x 256 cells, 8-bit "
           "converters. Low: one-phase reads of 13.4 nJ and 133 ns, the area of its core by 1.59 TOPS/mm2. High: "
           "four-phase reads of 52.9 nJ and 521 ns, the area of its chip by 0.4 TOPS/mm2. Conversions take two thirds "
-          "of a read's energy, as in ISAAC (Shafiee et al. 2016; quoted from memory, unconfirmed). Assumed: a read "
-          "downwards costs a read upwards; free phase; no digital neurons, sums and transfers.")
+          "of a read's energy, as in ISAAC (Shafiee et al. 2016; quoted from memory, unconfirmed). Assumed: a "
+          "backward read costs a forward one; free phase; no digital neurons, sums and transfers.")
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,7 @@ class _Ledger:
     def _find_winners(self) -> list[Tensor]:
         """Flat place of each layer's winners in its map before pooling; a unit's own place where there is no pool."""
         with torch.no_grad():
-            found = [projection.forward(m)[1] for projection, m in zip(self._substrate.projections[1:], self._messages)]
+            winners = [projection.forward(m)[1]
+                       for projection, m in zip(self._substrate.projections[1:], self._messages)]
         own = [torch.arange(m[0, 0].numel(), device=m.device).view(m.shape[2:]).expand(m.shape) for m in self._messages]
-        return [own[0], *(o if w is None else w for w, o in zip(found, own[1:]))]
+        return [own[0], *(o if w is None else w for w, o in zip(winners, own[1:]))]

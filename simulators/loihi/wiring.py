@@ -21,7 +21,7 @@ from simulators.loihi.shared_arrays import SharedArrays
 
 @dataclass(frozen=True)
 class Wired:
-    """The processes of a program, from the image upwards."""
+    """The processes of a program, from the image on."""
 
     image: Image
     couplings: tuple[ImageCoupling, ...]
