@@ -29,7 +29,7 @@ def machines() -> dict[str, int]:
 
 def machine_kind(program: AnyProgram) -> str:
     """The entry of `machines` that runs a program."""
-    return "module" if isinstance(program, ModuleProgram) else program.target.name.partition(":")[0]
+    return "module" if isinstance(program, ModuleProgram) else registry.REGISTRY[program.target.name].kind
 
 
 def code_of(programs: Iterable[AnyProgram], threat: Threat) -> dict[str, int | str]:

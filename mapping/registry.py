@@ -43,18 +43,14 @@ class Registered(Generic[T]):
     compile: Callable[[EPGraph, T], Program[T]]
     rungs: Callable[[T], Rungs]
     version: int
-
-    @property
-    def kind(self) -> str:
-        """Machines of one kind are made by the same code: the name up to its colon."""
-        return self.target.name.partition(":")[0]
+    kind: str
 
 
 REGISTRY: dict[str, Registered] = {}
 
 
 def register_machine(target: T, meaning: str, *, compile: Callable[[EPGraph, T], Program[T]],
-                     rungs: Callable[[T], Rungs] = straight, version: int = 1):
+                     rungs: Callable[[T], Rungs] = straight, version: int = 1, kind: str | None = None):
     """Make a machine known by its name, on the command line as well.
 
     Args:
@@ -63,11 +59,13 @@ def register_machine(target: T, meaning: str, *, compile: Callable[[EPGraph, T],
         compile: from a network and the target with a user's options to the program; Refusal where it does not fit.
         rungs: the ladder from the reference to the target with a user's options, itself last.
         version: of the code that decides what machines of this kind answer; cells made by another are made again.
+        kind: what machines of the same code have in common; the name up to its colon if None.
 
     Raises:
         Refusal: a name that none could write, or a name or kind that is known by another definition.
     """
-    entry, name = Registered(target, meaning, compile, rungs, version), target.name
+    name = target.name
+    entry = Registered(target, meaning, compile, rungs, version, kind or name.partition(":")[0])
     if not _NAME.fullmatch(name):
         raise Refusal("not a machine's name", where="register_machine", got=repr(name),
                       allowed="small letters, digits and _, as kind, kind:name or kind:name/rung",

@@ -43,8 +43,9 @@ app = _Application(add_completion=False, rich_markup_mode=None, pretty_exception
 def _print_version(wanted: bool) -> None:
     if wanted:
         from ep_hw import __version__
+        from ep_hw.cli.printing import say
 
-        typer.echo(f"ep-hw {__version__}")
+        say(f"ep-hw {__version__}")
         raise typer.Exit
 
 

@@ -29,8 +29,9 @@ import torch
 
 from ep_hw.evaluation.cells import Cell, run_cell
 from ep_hw.evaluation.execution import Machines, Progress, tasks_of
-from ep_hw.evaluation.plan import Plan, cells_of, summarise
+from ep_hw.evaluation.plan import Plan, cells_of
 from ep_hw.evaluation.stored_times import StoredTime, times_of
+from ep_hw.evaluation.summary import summarise
 from ep_hw.threads import threads
 from mapping.crossbar.target import CrossbarTarget
 from mapping.targets import REFERENCE

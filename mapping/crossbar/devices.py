@@ -14,7 +14,8 @@ from mapping.errors import Refusal
 from mapping.files import read_bytes, refusing
 from mapping.registry import register_machine
 
-VERSION = 3   # of the code that decides what crossbars answer
+VERSION = 2                 # of the code that decides what crossbars answer
+GENERIC = ("generic", 1)    # kind and version of those whose errors are options: a user's g_max_us scales them
 
 
 def register_devices(devices: Path | str):
@@ -33,8 +34,10 @@ def register_devices(devices: Path | str):
                           allowed="a new name, or the same device again", remedy="choose another name")
     PRESETS.update(presets)
     for preset in presets.values():
+        kind, version = GENERIC if preset.model == GENERIC[0] else ("crossbar", VERSION)
         for target, meaning in _machines_of(preset):
-            register_machine(target, meaning, compile=compile_crossbar, rungs=crossbar_rungs, version=VERSION)
+            register_machine(target, meaning, compile=compile_crossbar, rungs=crossbar_rungs, version=version,
+                             kind=kind)
 
 
 def read_devices(path: Path) -> dict[str, Preset]:
@@ -50,7 +53,7 @@ def read_devices(path: Path) -> dict[str, Preset]:
 
 def _machines_of(preset: Preset) -> Iterator[tuple[CrossbarTarget, str]]:
     """The device with all its errors, then its rungs; each with what it means."""
-    make = GenericTarget.named if preset.model == "generic" else CrossbarTarget.named
+    make = GenericTarget.named if preset.model == GENERIC[0] else CrossbarTarget.named
     yield make(f"crossbar:{preset.name}"), preset.title
     for rung in rungs_of_preset(preset):
         yield make(f"crossbar:{preset.name}/{rung}"), RUNG_MEANINGS[rung]

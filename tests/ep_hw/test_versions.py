@@ -69,7 +69,8 @@ def relaxed(graph, names) -> list[float]:
 
 
 MACHINES = {"reference": ("reference",), "loihi": ("loihi:weights", "loihi:states", "loihi", "loihi[threshold=0.05]"),
-            "lava": ("lava", "lava:float"), "crossbar": CROSSBARS}
+            "lava": ("lava", "lava:float"), "crossbar": CROSSBARS,
+            "generic": ("crossbar:generic[g_max_us=8,additive=0.03,proportional=0.05,read_noise=0.02]",)}
 
 
 @pytest.mark.parametrize("kind", MACHINES)
