@@ -3,10 +3,7 @@
 tests/support/halved.py and halved_machine.py are such a machine; it is here evaluated as those of the project are.
 """
 
-import subprocess
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +21,6 @@ from mapping.crossbar.presets import PRESETS
 from simulators.crossbar.devices import Device
 from simulators.reference import ReferenceMachine
 
-SUPPORT = Path(__file__).with_name("support")
 FLASH = """
 [flash]
 title = "a floating gate whose error grows with its conductance"
@@ -154,34 +150,3 @@ def test_equations_that_nobody_knows_or_of_other_constants_are_refused(graph, li
     mapping.register_devices("\n".join([*kept, line]).replace("[flash]", f"[wrong_{name}]"))
     with pytest.raises(Refusal, match=words):
         simulators.open(mapping.compile(graph, f"crossbar:wrong_{name}"))
-
-
-SCRIPT = """
-import sys
-sys.path.insert(0, {support!r})
-import halved, halved_machine
-import mapping, simulators
-from functools import partial
-from networks import random_images, small_network
-from ep_hw.evaluation.workers import workers
-
-mapping.register_devices({devices!r})
-
-def ask(name):
-    with simulators.open(mapping.compile(small_network(4).lower(), name)) as machine:
-        print(machine.name, machine.relax(random_images(2), 3).prediction.shape, flush=True)
-
-if __name__ == "__main__":
-    with workers(1) as pool:
-        list(pool.each([partial(ask, name) for name in {names!r}]))
-"""
-
-
-@pytest.mark.slow
-def test_worker_processes_know_them_from_the_main_module(tmp_path):
-    generic = FLASH.replace("in_proportion", "generic").replace("{share = 0.02}", "{}")
-    names = ["halved[times=3]", "crossbar:flash[proportional=0.05]"]
-    (tmp_path / "mine.py").write_text(SCRIPT.format(support=str(SUPPORT), devices=generic, names=names))
-    done = subprocess.run([sys.executable, "mine.py"], capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.splitlines()) == sorted(f"{name} torch.Size([2])" for name in names)

@@ -57,13 +57,15 @@ def small_plan(model, machines=("loihi", "crossbar:pcm"), threats=("pgd_l2@0.5",
 
 
 def run(plan, folder):
-    return workflow.run(plan, folder, command="ep-hw evaluate", title="test")[0]
+    """Its cells and results, without probes and report."""
+    return evaluate(plan, folder)[0]
 
 
 @pytest.fixture(scope="module")
 def finished(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return small_plan(model), folder, run(small_plan(model), folder)
+    summary, _ = workflow.run(small_plan(model), folder, command="ep-hw evaluate", title="test")
+    return small_plan(model), folder, summary
 
 
 def test_a_run_writes_its_three_files_and_a_row_a_cell(finished):
@@ -132,7 +134,7 @@ def test_the_summary_says_what_each_circuit_met(finished, model, tmp_path):
 
 def test_same_command_same_bytes_for_any_number_of_workers(finished, model, tmp_path):
     _, folder, _ = finished
-    workflow.run(small_plan(model, run=Run(jobs=2)), tmp_path / "again", command="ep-hw evaluate", title="test")
+    run(small_plan(model, run=Run(jobs=2)), tmp_path / "again")
     assert (tmp_path / "again/results.parquet").read_bytes() == (folder / "results.parquet").read_bytes()
     run(small_plan(model, seed=1), tmp_path / "other")
     assert (tmp_path / "other/results.parquet").read_bytes() != (folder / "results.parquet").read_bytes()
@@ -212,8 +214,8 @@ def test_a_compiled_program_runs_again_to_the_same_bytes(model, tmp_path):
     for name in ("loihi", "crossbar:pcm"):
         program = compile(workflow.load(model).lower(), name)
         program.save(tmp_path / name)
-        run(small_plan(model, machines=(str(tmp_path / name),)), tmp_path / "saved" / name)
-        run(small_plan(model, machines=(name,)), tmp_path / "named" / name)
+        for way, machine in (("saved", str(tmp_path / name)), ("named", name)):
+            run(small_plan(model, machines=(machine,), chips=1, images=4), tmp_path / way / name)
         saved, named = ((tmp_path / way / name / "results.parquet").read_bytes() for way in ("saved", "named"))
         assert saved == named
 
@@ -419,7 +421,7 @@ def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
 def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, ending):
     """With workers, and Lava in one of them: nothing of it outlives the command."""
     command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:pcm", "--on", "lava", "--images",
-               "12", "--chips", "2", "--corruption", "contrast@3", "--jobs", "2", "--out", str(tmp_path / "cut")]
+               "4", "--chips", "1", "--corruption", "contrast@3", "--jobs", "2", "--out", str(tmp_path / "cut")]
     blocks = abandoned_memory()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment,
@@ -440,7 +442,7 @@ def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, e
     assert len(kept) >= 3
     subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True)
     assert all(p.stat().st_mtime_ns == time_ns for p, time_ns in kept.items())
-    run(small_plan(model, machines=("crossbar:pcm", "lava"), threats=("contrast@3",),
+    run(small_plan(model, machines=("crossbar:pcm", "lava"), threats=("contrast@3",), images=4, chips=1,
                    settings=AttackSettings()), tmp_path / "whole")
     assert (tmp_path / "cut/results.parquet").read_bytes() == (tmp_path / "whole/results.parquet").read_bytes()
 
