@@ -38,6 +38,7 @@ from ep_hw.threads import threads
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions.official import OfficialSet
 from ep_hw.threats.corruptions.photographs import frost_photographs
+from ep_hw.threats.registry import ATTACKS
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.errors import Refusal
 from mapping.fields import check_named
@@ -136,7 +137,8 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
     machine = ModuleMachine(module, joined.interface.image_shape, joined.interface.classes, name, plan.run.device)
     if not machine.differentiable and (blind := [str(t) for t in plan.asked.threats if t.is_white_box]):
         raise Refusal("the module carries no gradient back to its images", where=name, got=", ".join(blind),
-                      allowed="square_l2, square_linf, corruptions",
+                      allowed=", ".join([*(name for name, attack in ATTACKS.items() if attack.access == "black box"),
+                                         "corruptions"]),
                       remedy="let gradients flow: no detach(), numpy() or no_grad() on the way")
     return replace(plan, programs={**plan.programs, name: joined},
                    asked=replace(plan.asked, machines=(*plan.asked.machines, name)))

@@ -19,7 +19,7 @@ from mapping.loihi.target import LoihiTarget
 
 
 @dataclass(frozen=True)
-class Block:
+class PlacedBlock:
     """Sites of one part on one core: (start, stop) of channels, rows and columns; cores are numbered over all chips."""
 
     layer: str
@@ -36,7 +36,7 @@ class Block:
 class Placement:
     """All blocks of a program, in order of layer and core."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[PlacedBlock, ...]
 
     @property
     def cores(self) -> int:
@@ -46,7 +46,7 @@ class Placement:
     def chips(self) -> int:
         return self.blocks[-1].chip + 1
 
-    def of(self, layer: str, part: str) -> tuple[Block, ...]:
+    def of(self, layer: str, part: str) -> tuple[PlacedBlock, ...]:
         """The blocks of one part."""
         return tuple(b for b in self.blocks if (b.layer, b.part) == (layer, part))
 
@@ -64,7 +64,7 @@ def place(graph: EPGraph, target: LoihiTarget) -> Placement:
             core, chip = _seat(core, chip, need)
             if target.chips is not None and chip.number >= target.chips:
                 raise _too_many_chips(part, target)
-            blocks.append(Block(part.layer, part.kind, channels, rows, columns, core.number, chip.number, need))
+            blocks.append(PlacedBlock(part.layer, part.kind, channels, rows, columns, core.number, chip.number, need))
     return Placement(tuple(blocks))
 
 

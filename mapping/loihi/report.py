@@ -12,7 +12,7 @@ from mapping.graph import EPGraph
 from mapping.loihi.bound import ACCUMULATOR_LIMIT
 from mapping.loihi.limits import LIMITS_VERSION, limit
 from mapping.loihi.parts import SHARED, UNROLLED
-from mapping.loihi.placement import Block, Placement, place
+from mapping.loihi.placement import PlacedBlock, Placement, place
 from mapping.loihi.target import LoihiTarget
 from mapping.program import Table
 
@@ -115,7 +115,7 @@ def _axons(placement: Placement) -> str:
             "2 no limit is published and none is enforced.")
 
 
-def _row(layer: str, part: str, blocks: tuple[Block, ...]) -> tuple:
+def _row(layer: str, part: str, blocks: tuple[PlacedBlock, ...]) -> tuple:
     needs, first = [b.need for b in blocks], blocks[0]
     block = "x".join(str(stop - start) for start, stop in (first.channels, first.rows, first.columns))
     totals = (sum(getattr(n, name) for n in needs) for name in ("neurons", "synapses", "weights", "axons"))

@@ -420,8 +420,8 @@ def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, ending):
     """With workers, and Lava in one of them: nothing of it outlives the command."""
-    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:pcm", "--on", "lava", "--images",
-               "4", "--chips", "1", "--corruption", "contrast@3", "--jobs", "2", "--out", str(tmp_path / "cut")]
+    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:ideal", "--on", "lava",
+               "--images", "4", "--chips", "1", "--corruption", "contrast@3", "--jobs", "2", "--out", str(tmp_path / "cut")]
     blocks = abandoned_memory()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment,
@@ -442,7 +442,7 @@ def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, e
     assert len(kept) >= 3
     subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True)
     assert all(p.stat().st_mtime_ns == time_ns for p, time_ns in kept.items())
-    run(small_plan(model, machines=("crossbar:pcm", "lava"), threats=("contrast@3",), images=4, chips=1,
+    run(small_plan(model, machines=("crossbar:ideal", "lava"), threats=("contrast@3",), images=4, chips=1,
                    settings=AttackSettings()), tmp_path / "whole")
     assert (tmp_path / "cut/results.parquet").read_bytes() == (tmp_path / "whole/results.parquet").read_bytes()
 
