@@ -421,7 +421,8 @@ def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
 def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, tmp_path, ending):
     """With workers, and Lava in one of them: nothing of it outlives the command."""
     command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:ideal", "--on", "lava",
-               "--images", "4", "--chips", "1", "--corruption", "contrast@3", "--jobs", "2", "--out", str(tmp_path / "cut")]
+               "--images", "4", "--chips", "1", "--corruption", "contrast@3", "--jobs", "2",
+               "--out", str(tmp_path / "cut")]
     blocks = abandoned_memory()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment,
