@@ -15,18 +15,8 @@ What is left out is the mean, sigma E z. Measured: CMO devices written to g_max 
 of 0.25 uS after 1 h to 0.175 +- 0.199, in the source to 0.177 +- 0.198. Everywhere else the gap is smaller.
 
 Conductances g are in microsiemens, times in seconds, x = g / g_max. A model has no state and draws nothing: the
-standard normals of a chip come from who calls it, once a chip. A technology of your own is one frozen dataclass:
-
-    @dataclass(frozen=True)
-    class Flash(Device):
-        g_max_us: float = 10.0
-        relative: float = 0.02
-
-        def programming_sigma_us(self, target_us):
-            return self.relative * target_us
-
-    program = mapping.compile(net.lower(), "crossbar:generic[g_max_us=10]")
-    machine = CrossbarMachine(program, chip=program_chip(program, chip_seed=3, model=Flash()))
+standard normals of a chip come from who calls it, once a chip. A technology of your own is one frozen dataclass
+(docs/extending.md); `program_chip(program, chip_seed, model=...)` writes a chip of it without registering it.
 """
 
 import math

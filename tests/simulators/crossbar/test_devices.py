@@ -256,7 +256,7 @@ def test_errors_of_a_generic_device_scale_with_its_own_largest_conductance(g_max
 
 @dataclass(frozen=True)
 class Flash(Device):
-    """The example of simulators/crossbar/devices.py: a technology in a few lines."""
+    """The example of docs/extending.md: a technology in a few lines."""
 
     g_max_us: float = 10.0
     relative: float = 0.02
