@@ -39,14 +39,14 @@ def step_over_convolutions(repeats: int) -> Row:
     images = torch.rand((BATCH, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     run = partial(relax, substrate, images, schedule="synchronous")
     states = run(steps=STEPS).states
-    pairs = [(projection, below, unpool(above, projection.forward(below)[1], projection.unpooled))
+    pairs = [(projection, below, unpool(above, projection.forward(below)[1], projection.window.unpooled))
              for projection, below, above in zip(substrate.projections[1:], states, states[1:])]
 
     def convolutions():
         for _ in range(STEPS):
             for projection, below, z in pairs:
-                F.conv2d(below, projection.weight, projection.bias, padding=projection.padding)
-                F.conv_transpose2d(z, projection.weight, padding=projection.padding)
+                F.conv2d(below, projection.weight, projection.bias, padding=projection.window.padding)
+                F.conv_transpose2d(z, projection.weight, padding=projection.window.padding)
 
     longer, shorter, bare = cpu_seconds(repeats, lambda: run(steps=STEPS + 1, states=states),
                                        lambda: run(steps=1, states=states), convolutions)

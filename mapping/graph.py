@@ -1,11 +1,15 @@
 """EPGraph: the contract between a trained network and every machine.
 
-An EP-CNN with layers n = 1..L relaxes the states s_n in [0, 1] to a fixed point of
+A network with layers n = 1..L relaxes the states s_n to a fixed point of
 
     a_n = w_n * s_{n-1} + b_n,   (u_n, I_n) = maxpool(a_n),   s_0 = (image - mean) / scale      (1)
-    g_n = u_n + conv_transpose(unpool(s_{n+1}, I_{n+1}), w_{n+1})                               (2)
-    s_n <- clamp(slope_n g_n, 0, 1)                                                            (3)
+    g_n = u_n + gamma_{n+1} conv_transpose(unpool(s_{n+1}, I_{n+1}), w_{n+1})                   (2)
+    s_n <- clamp(slope_n g_n, 0, ceiling_n)                                                    (3)
     logits = w_out * s_L + b_out                                                               (4)
+
+An EP-CNN has feedback gains gamma of 1 and ceilings of 1. Gains of 0 make a feed-forward network of rectified linear
+units: under the "sequential" schedule it is at rest once each layer has been updated, the first one first. Any gains
+above 0 leave an energy, simulators.reference (1).
 
 The graph holds numpy arrays only: no torch, no hardware.
 Source: equilibrium propagation for convolutional networks, Ernoult et al. 2019 and Laborieux et al. 2021.
@@ -17,18 +21,56 @@ import numpy as np
 
 from mapping.errors import Refusal
 
-SCHEDULES = ("synchronous", "alternating")
+SEQUENTIAL = "sequential"   # each layer once, from the image on: feed-forward networks alone
+SCHEDULES = ("synchronous", "alternating", SEQUENTIAL)
 LARGEST, SMALLEST = 1e16, 1e-15   # of a layer's largest weight: squares and sums then stay within float32 everywhere
-LARGEST_PIXEL, LARGEST_SCALE, LARGEST_SLOPE = 1e3, 1e6, 1e6   # for the same reason
+LARGEST_PIXEL, LARGEST_SCALE, LARGEST_SLOPE, LARGEST_GAIN = 1e3, 1e6, 1e6, 1e3   # for the same reason
 
 
 @dataclass(frozen=True)
 class Population:
-    """Neurons of one layer: states s of `shape` (C, H, W) in [0, 1], activation clamp(slope g, 0, 1)."""
+    """Neurons of one layer: states s of `shape` (C, H, W) in [0, ceiling], activation clamp(slope g, 0, ceiling).
+
+    The ceiling is 1 in an EP-CNN, infinity for a rectified linear unit.
+    """
 
     name: str
     shape: tuple[int, int, int]
     slope: float
+    ceiling: float = 1.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a coupling's kernel meets its map.
+
+    Attributes:
+        kernel: (k_h, k_w), in pixels.
+        padding: zeros around the map below, in pixels.
+        stride: pixels between neighbouring places of the kernel.
+        pool: side of the square max-pool window, 1 (none) or 2.
+        pre: shape (C_in, H, W) of the map below.
+        unpooled: shape (C_out, H', W') of the convolution's output, before pooling.
+    """
+
+    kernel: tuple[int, int]
+    padding: int
+    stride: int
+    pool: int
+    pre: tuple[int, int, int]
+    unpooled: tuple[int, int, int]
+
+    @property
+    def post(self) -> tuple[int, int, int]:
+        """Shape (C_out, H', W') of the map above, after pooling."""
+        c, h, w = self.unpooled
+        return c, h // self.pool, w // self.pool
+
+    @property
+    def uncovered(self) -> tuple[int, int]:
+        """Rows and columns at the far edges of the padded map below that no place of the kernel reaches."""
+        return ((self.pre[1] + 2 * self.padding - self.kernel[0]) % self.stride,
+                (self.pre[2] + 2 * self.padding - self.kernel[1]) % self.stride)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +83,8 @@ class Coupling:
         padding: zeros around the input map, in pixels.
         pool: side of the square max-pool window, 1 (none) or 2.
         pre: shape (C_in, H, W) of the map it reads.
+        stride: pixels between neighbouring places of the kernel.
+        feedback_gain: gamma of equation (2), 0 or more; the first coupling and the readout feed nothing back.
     """
 
     name: str
@@ -49,19 +93,25 @@ class Coupling:
     padding: int
     pool: int
     pre: tuple[int, int, int]
+    stride: int = 1
+    feedback_gain: float = 1.0
+
+    @property
+    def window(self) -> Window:
+        c_out, _, k_h, k_w = self.weight.shape
+        height, width = ((length + 2 * self.padding - k) // self.stride + 1
+                         for length, k in zip(self.pre[1:], (k_h, k_w)))
+        return Window((k_h, k_w), self.padding, self.stride, self.pool, self.pre, (c_out, height, width))
 
     @property
     def unpooled(self) -> tuple[int, int, int]:
         """Shape (C_out, H', W') of the convolution's output, before pooling."""
-        c_out, _, k_h, k_w = self.weight.shape
-        _, h, w = self.pre
-        return c_out, h + 2 * self.padding - k_h + 1, w + 2 * self.padding - k_w + 1
+        return self.window.unpooled
 
     @property
     def post(self) -> tuple[int, int, int]:
         """Shape (C_out, H', W') of the map it writes, after pooling."""
-        c, h, w = self.unpooled
-        return c, h // self.pool, w // self.pool
+        return self.window.post
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +137,7 @@ class EPGraph:
         populations: L populations, from the image on.
         couplings: L couplings; number n drives population n from population n-1 (the image for n = 0).
         readout: the linear layer of equation (4), outside the energy.
-        schedule: "synchronous" or "alternating" (odd layers, then even layers: two steps a sweep).
+        schedule: "synchronous", "alternating" (odd layers, then even layers: two steps a sweep) or "sequential".
         steps: most time steps of a free phase.
         tolerance: largest state change over one sweep at which a relaxation has converged.
         activity: recorded states on calibration images, None where the network came without any.
@@ -108,6 +158,11 @@ class EPGraph:
     def classes(self) -> int:
         return self.readout.weight.shape[0]
 
+    @property
+    def has_feedback(self) -> bool:
+        """Whether it relaxes: a feed-forward network answers in one pass and cannot be nudged."""
+        return self.schedule != SEQUENTIAL
+
     def __post_init__(self):
         _check_settings(self)
         _check_normalisation(self)
@@ -125,9 +180,24 @@ def _check_settings(graph: EPGraph):
                       got=f"{graph.steps}, {graph.tolerance}", allowed="steps >= 1, tolerance > 0",
                       remedy="correct the network's spec")
     for population in graph.populations:
-        if not 1 / LARGEST_SLOPE <= population.slope <= LARGEST_SLOPE:
-            raise Refusal("slope out of range", where=f"layer {population.name}", got=population.slope,
-                          allowed=f"{1 / LARGEST_SLOPE:g} to {LARGEST_SLOPE:g}", remedy="correct the network's spec")
+        for name, value, unbounded in (("slope", population.slope, False), ("ceiling", population.ceiling, True)):
+            if not (1 / LARGEST_SLOPE <= value <= LARGEST_SLOPE or (unbounded and value == float("inf"))):
+                raise Refusal(f"{name} out of range", where=f"layer {population.name}", got=value,
+                              allowed=f"{1 / LARGEST_SLOPE:g} to {LARGEST_SLOPE:g}{', or inf' if unbounded else ''}",
+                              remedy="correct the network's spec")
+    _check_feedback(graph)
+
+
+def _check_feedback(graph: EPGraph):
+    gains = [coupling.feedback_gain for coupling in graph.couplings[1:]]
+    for coupling, gain in zip(graph.couplings[1:], gains):
+        if not (gain == 0 or 1 / LARGEST_GAIN <= gain <= LARGEST_GAIN):
+            raise Refusal("feedback gain out of range", where=f"layer {coupling.name}", got=gain,
+                          allowed=f"0, or {1 / LARGEST_GAIN:g} to {LARGEST_GAIN:g}",
+                          remedy="correct the network's spec")
+    if not graph.has_feedback and any(gains):
+        raise Refusal("a network with feedback has more to do than one pass", where="schedule", got=graph.schedule,
+                      allowed="sequential where all feedback gains are 0", remedy="choose synchronous or alternating")
 
 
 def _check_normalisation(graph: EPGraph):
@@ -159,10 +229,10 @@ def _check_arrays(coupling: Coupling):
             raise Refusal(f"{name} is out of range", where=where, got=f"largest magnitude {largest:.3g}",
                           allowed=f"up to {LARGEST:g}" if name == "bias" else f"{SMALLEST:g} to {LARGEST:g}, or 0",
                           remedy="train again or load an earlier checkpoint")
-    if coupling.pool not in (1, 2) or coupling.padding < 0:
-        raise Refusal("unsupported pooling or padding", where=where,
-                      got=f"pool {coupling.pool}, padding {coupling.padding}", allowed="pool 1 or 2, padding >= 0",
-                      remedy="use max-pooling by 2 or none")
+    if coupling.pool not in (1, 2) or coupling.padding < 0 or coupling.stride < 1:
+        raise Refusal("unsupported pooling, padding or stride", where=where,
+                      got=f"pool {coupling.pool}, padding {coupling.padding}, stride {coupling.stride}",
+                      allowed="pool 1 or 2, padding >= 0, stride >= 1", remedy="use max-pooling by 2 or none")
 
 
 def _check_chain(graph: EPGraph):

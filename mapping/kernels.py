@@ -11,32 +11,49 @@ summed in the type of the weights; where that is a float, the caller knows that 
 import numpy as np
 
 
-def patches(x: np.ndarray, k_h: int, k_w: int, padding: int) -> np.ndarray:
+def patches(x: np.ndarray, k_h: int, k_w: int, padding: int, stride: int = 1) -> np.ndarray:
     """(B H' W', C k_h k_w) rows of the receptive fields of `x`, zeros around it."""
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     windows = np.lib.stride_tricks.sliding_window_view(
         x, (k_h, k_w), axis=(2, 3))  # type: ignore[call-overload]  # numpy's stub knows a single axis
+    windows = windows[:, :, ::stride, ::stride]
     b, c, h, w = windows.shape[:4]
     return windows.transpose(0, 2, 3, 1, 4, 5).reshape(b * h * w, c * k_h * k_w)
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:
+def convolve(x: np.ndarray, weight: np.ndarray, padding: int, stride: int = 1) -> np.ndarray:
     """Cross-correlation of (B, C_in, H, W) with (C_out, C_in, k_h, k_w): (B, C_out, H', W')."""
     c_out, _, k_h, k_w = weight.shape
-    h, w = (n + 2 * padding - k + 1 for n, k in zip(x.shape[2:], (k_h, k_w)))
+    h, w = ((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:], (k_h, k_w)))
     summed = weight.dtype if np.issubdtype(x.dtype, np.integer) else np.dtype(np.float64)
-    rows = patches(x.astype(summed, copy=False), k_h, k_w, padding)
+    rows = patches(x.astype(summed, copy=False), k_h, k_w, padding, stride)
     flat = rows @ weight.reshape(c_out, -1).T.astype(summed, copy=False)
     return np.ascontiguousarray(flat.reshape(len(x), h, w, c_out).transpose(0, 3, 1, 2), x.dtype)
 
 
-def convolve_transpose(z: np.ndarray, weight: np.ndarray, padding: int) -> np.ndarray:
-    """Adjoint of `convolve` in x: (B, C_out, H', W') -> (B, C_in, H, W)."""
+def convolve_transpose(z: np.ndarray, weight: np.ndarray, padding: int, stride: int = 1,
+                       uncovered: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """Adjoint of `convolve` in x: (B, C_out, H', W') -> (B, C_in, H, W).
+
+    Args:
+        uncovered: rows and columns of x that no place of the kernel reaches (`mapping.graph.Window.uncovered`).
+    """
+    z = _spread(z, stride, uncovered)
     rest = [k - 1 - padding for k in weight.shape[2:]]   # zeros still to add around z; where negative, rows to crop
     z = np.pad(z, ((0, 0), (0, 0), *((max(r, 0), max(r, 0)) for r in rest)))
     full = convolve(z, np.ascontiguousarray(weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]), 0)
     rows, columns = (slice(max(-r, 0), n - max(-r, 0)) for r, n in zip(rest, full.shape[2:]))
     return np.ascontiguousarray(full[:, :, rows, columns])
+
+
+def _spread(z: np.ndarray, stride: int, uncovered: tuple[int, int]) -> np.ndarray:
+    """The places of a kernel of stride 1 of which `z` holds every `stride`-th, zeros at the others."""
+    if stride == 1:
+        return z
+    h, w = (stride * (n - 1) + 1 + rest for n, rest in zip(z.shape[2:], uncovered))
+    out = np.zeros((*z.shape[:2], h, w), z.dtype)
+    out[:, :, ::stride, ::stride][:, :, :z.shape[2], :z.shape[3]] = z
+    return out
 
 
 def max_pool(a: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -6,6 +6,7 @@ arrays there are follows from these. Nothing in it is ever unpickled.
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -37,16 +38,19 @@ class Link(Stated):
     padding: Padding
     pool: Literal[1, 2]
     pre: ImageShape
+    stride: Annotated[int, Field(ge=1, le=2**16)] = 1
+    feedback_gain: Annotated[float, Field(ge=0)] = 1.0
 
 
 class Network(Stated):
-    """What `pack_graph` says of a graph."""
+    """What `pack_graph` says of a graph; a ceiling of null is none."""
 
     image_shape: ImageShape
-    schedule: Literal["synchronous", "alternating"]
+    schedule: Literal["synchronous", "alternating", "sequential"]
     steps: Steps
     tolerance: Annotated[float, Field(gt=0)]
     slopes: PerLayer[Positive]
+    ceilings: PerLayer[Positive | None] | None = None
     populations: PerLayer[Name]
     couplings: PerLayer[Link]
 
@@ -55,6 +59,8 @@ class Network(Stated):
         names = {link.name for link in self.couplings}
         if not len(names) - 1 == len(self.couplings) - 1 == len(self.slopes) == len(self.populations):
             raise ValueError("one population and slope is needed below each coupling, and a name of its own for each")
+        if self.ceilings is not None and len(self.ceilings) != len(self.populations):
+            raise ValueError("each population needs a ceiling, or none has one of its own")
         return self
 
     def weights(self, layout: Layout) -> Weights:
@@ -244,16 +250,26 @@ def compile_floats(graph: EPGraph, target: T) -> FloatProgram[T]:
 
 
 def pack_graph(graph: EPGraph) -> tuple[dict[str, Any], Arrays]:
-    """A graph as JSON and arrays (its calibration activity left out: programs no longer need it)."""
+    """A graph as JSON and arrays (its calibration activity left out: programs no longer need it).
+
+    What only some networks have is left out where it is as usual, so that the digest of all others stays.
+    """
     layers = (*graph.couplings, graph.readout)
-    header = {"image_shape": graph.image_shape, "schedule": graph.schedule, "steps": graph.steps,
+    header: dict[str, Any] = {"image_shape": graph.image_shape, "schedule": graph.schedule, "steps": graph.steps,
               "tolerance": graph.tolerance, "slopes": [p.slope for p in graph.populations],
               "populations": [p.name for p in graph.populations],
-              "couplings": [{"name": c.name, "padding": c.padding, "pool": c.pool, "pre": c.pre} for c in layers]}
+              "couplings": [{"name": c.name, "padding": c.padding, "pool": c.pool, "pre": c.pre, **_unusual(c)}
+                            for c in layers]}
+    if any(p.ceiling != 1 for p in graph.populations):
+        header["ceilings"] = [p.ceiling if math.isfinite(p.ceiling) else None for p in graph.populations]
     arrays = {"graph.mean": graph.mean, "graph.scale": graph.scale}
     for c in layers:
         arrays |= {f"graph.{c.name}.weight": c.weight, f"graph.{c.name}.bias": c.bias}
     return header, arrays
+
+
+def _unusual(coupling: Coupling) -> dict[str, float]:
+    return {name: value for name in ("stride", "feedback_gain") if (value := getattr(coupling, name)) != 1}
 
 
 def graph_layout(network: Network, weights: Weights) -> Layout:
@@ -268,8 +284,10 @@ def graph_layout(network: Network, weights: Weights) -> Layout:
 def unpack_graph(header: dict[str, Any], arrays: Arrays) -> EPGraph:
     """Inverse of `pack_graph`."""
     layers = [Coupling(c["name"], arrays[f"graph.{c['name']}.weight"], arrays[f"graph.{c['name']}.bias"],
-                       c["padding"], c["pool"], tuple(c["pre"])) for c in header["couplings"]]
-    populations = tuple(Population(name, c.post, slope)
-                        for name, slope, c in zip(header["populations"], header["slopes"], layers))
+                       c["padding"], c["pool"], tuple(c["pre"]), c.get("stride", 1), c.get("feedback_gain", 1.0))
+              for c in header["couplings"]]
+    ceilings = header.get("ceilings") or [1.0] * len(layers)
+    populations = tuple(Population(name, c.post, slope, math.inf if ceiling is None else ceiling)
+                        for name, slope, ceiling, c in zip(header["populations"], header["slopes"], ceilings, layers))
     return EPGraph(tuple(header["image_shape"]), arrays["graph.mean"], arrays["graph.scale"], populations,
                    tuple(layers[:-1]), layers[-1], header["schedule"], header["steps"], header["tolerance"])

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mapping.errors import Refusal
-from mapping.graph import SCHEDULES, EPGraph
+from mapping.graph import SCHEDULES, SEQUENTIAL, EPGraph
 from simulators.relaxation import Nudge, Relaxed, Residual, States, Stop, Substrate, Trace, relax
 
-_ROUNDING = 1e-6   # by which states may leave [0, 1]
+_ROUNDING = 1e-6   # by which states may leave their range
 M = TypeVar("M", bound="Machine")
 BOX, ANY = (0.0, 1.0), (float("-inf"), float("inf"))   # values that a machine takes as pixels
 
@@ -24,7 +24,7 @@ class Equilibrium:
     """Where a relaxation ended. A relaxation that did not converge is a result, not an error.
 
     Attributes:
-        states: one (B, C, H, W) tensor a population, real units in [0, 1].
+        states: one (B, C, H, W) tensor a population, real units in [0, its ceiling].
         logits: (B, K).
         residual: (B,), largest state change over the last sweep.
         converged: (B,), bool: residual within the machine's tolerance (a repeated state for integer machines).
@@ -77,7 +77,6 @@ class Machine(ABC):
         deterministic: the same images give the same bits, whatever the generator.
         differentiable: `relax` carries gradients from the logits to images that require them.
         largest_beta: strongest nudge that the machine takes.
-        has_feedback: it relaxes, and so can be nudged and started from given states.
     """
 
     name: str
@@ -85,7 +84,11 @@ class Machine(ABC):
     deterministic: bool = True
     differentiable: bool = True
     largest_beta: float = float("inf")
-    has_feedback: bool = True
+
+    @property
+    def has_feedback(self) -> bool:
+        """Whether it relaxes, and so can be nudged and started from given states."""
+        return self.graph.has_feedback
 
     @abstractmethod
     def relax(self, images: Tensor, steps: int | None = None, nudge: Nudge | None = None,
@@ -225,8 +228,12 @@ def check_phase(graph: EPGraph, batch: int, steps: int | None, nudge: Nudge | No
 
     if steps is not None and not (isinstance(steps, Integral) and steps >= 1):
         refuse("no number of time steps", steps, "1 or more")
-    if schedule not in (None, *SCHEDULES):
+    if schedule not in (None, *SCHEDULES) or (schedule == SEQUENTIAL and graph.has_feedback):
         refuse("unknown schedule", repr(schedule), ", ".join(SCHEDULES))
+    if not graph.has_feedback and schedule in (None, SEQUENTIAL) and (nudge is not None or states is not None):
+        raise Refusal("a feed-forward network is neither nudged nor started from states", where="relaxation",
+                      got="one pass with a nudge or states", allowed="images alone",
+                      remedy="attack it with bptt@1; nudge an EP network")
     if nudge is not None and tuple(nudge.target.shape) != (batch, graph.classes):
         refuse("targets of the nudge have the wrong shape", tuple(nudge.target.shape), (batch, graph.classes))
     if nudge is not None and not (math.isfinite(nudge.beta) and nudge.target.isfinite().all()):
@@ -235,10 +242,12 @@ def check_phase(graph: EPGraph, batch: int, steps: int | None, nudge: Nudge | No
         shapes, wanted = [tuple(s.shape) for s in states], [(batch, *p.shape) for p in graph.populations]
         if shapes != wanted:
             refuse("states have the wrong shapes", shapes, wanted)
-        if not all(_in_range(s.detach()) for s in states if s.numel()):
-            refuse("states are out of range", "values outside [0, 1], or NaN", "[0, 1]")
+        ceilings = [population.ceiling for population in graph.populations]
+        if not all(_in_range(s.detach(), ceiling) for s, ceiling in zip(states, ceilings) if s.numel()):
+            top = " or ".join(f"{ceiling:g}" for ceiling in dict.fromkeys(ceilings))
+            refuse("states are out of range", f"values outside [0, {top}], or NaN", f"[0, {top}]")
 
 
-def _in_range(states: torch.Tensor) -> bool:
+def _in_range(states: torch.Tensor, ceiling: float) -> bool:
     low, high = states.aminmax()
-    return bool(low >= -_ROUNDING and high <= 1 + _ROUNDING)
+    return bool(low >= -_ROUNDING and high <= ceiling + _ROUNDING)

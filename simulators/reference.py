@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mapping.graph import Coupling, EPGraph
+from mapping.graph import Coupling, EPGraph, Population, Window
 from simulators.machine import ANY, Cost, InProcessMachine, Machine
 from simulators.relaxation import Decided, Nudge, Projection, Read, Residual, States, Substrate
 
@@ -19,24 +19,31 @@ class FloatProjection(Projection):
     Drives have the type of the states they come from, so that autocast rounds products but not their sum.
 
     Args:
-        weight: (C_out, C_in, k, k); `bias`: (C_out,). The tensors are used as they are, so learning may update them.
+        weight: (C_out, C_in, k_h, k_w). The tensors are used as they are, so learning may update them.
+        bias: (C_out,).
+        window: how the kernel meets its map.
+        feedback_gain: gamma of mapping.graph (2).
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, padding: int, pool: int, unpooled: tuple[int, int, int]):
-        self.weight, self.bias, self.padding, self.pool, self.unpooled = weight, bias, padding, pool, unpooled
+    def __init__(self, weight: Tensor, bias: Tensor | None, window: Window, feedback_gain: float = 1.0):
+        self.weight, self.bias, self.window, self.feedback_gain = weight, bias, window, feedback_gain
 
     @classmethod
     def of(cls, coupling: Coupling, device: str | torch.device, dtype: torch.dtype) -> "FloatProjection":
         weight = torch.tensor(coupling.weight, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
         bias = torch.tensor(coupling.bias, device=device, dtype=dtype)
-        return cls(weight, bias, coupling.padding, coupling.pool, coupling.unpooled)
+        return cls(weight, bias, coupling.window, coupling.feedback_gain)
 
     def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
-        return pool(F.conv2d(s_pre, self.weight, self.bias, padding=self.padding).to(s_pre.dtype), self.pool)
+        own = self.window
+        drive = F.conv2d(s_pre, self.weight, self.bias, own.stride, own.padding)
+        return pool(drive.to(s_pre.dtype), own.pool)
 
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
-        z = unpool(s_post, winners, self.unpooled)
-        return F.conv_transpose2d(z, self.weight, padding=self.padding).to(s_post.dtype)
+        own = self.window
+        z = unpool(s_post, winners, own.unpooled)
+        drive = F.conv_transpose2d(z, self.weight, None, own.stride, own.padding, own.uncovered).to(s_post.dtype)
+        return drive if self.feedback_gain == 1 else drive * self.feedback_gain
 
 
 def pool(a: Tensor, side: int) -> Read:
@@ -58,16 +65,14 @@ class FloatSubstrate(Substrate):
     Args:
         projections: one a population; their tensors may be shared with a network that is being trained.
         readout: of the logits, alike.
-        slopes: one a population.
+        populations: one a projection.
         mean: (C,), of the image's normalisation.
         scale: (C,), of the image's normalisation.
-        shapes: (C, H, W) of each population.
     """
 
-    def __init__(self, projections: Iterable[Projection], readout: Projection, slopes: Iterable[float],
-                 shapes: Iterable[tuple[int, int, int]], mean: Tensor, scale: Tensor):
-        self.projections, self.readout = tuple(projections), readout
-        self.slopes, self.shapes = tuple(slopes), tuple(shapes)
+    def __init__(self, projections: Iterable[Projection], readout: Projection, populations: Iterable[Population],
+                 mean: Tensor, scale: Tensor):
+        self.projections, self.readout, self.populations = tuple(projections), readout, tuple(populations)
         self.mean, self.scale = mean.view(-1, 1, 1), scale.view(-1, 1, 1)
 
     @classmethod
@@ -77,17 +82,16 @@ class FloatSubstrate(Substrate):
             return torch.tensor(array, device=device, dtype=dtype)
 
         *projections, readout = (FloatProjection.of(c, device, dtype) for c in (*graph.couplings, graph.readout))
-        return cls(projections, readout, [p.slope for p in graph.populations], [p.shape for p in graph.populations],
-                   tensor(graph.mean), tensor(graph.scale))
+        return cls(projections, readout, graph.populations, tensor(graph.mean), tensor(graph.scale))
 
     def encode(self, images: Tensor) -> Tensor:
         return ((images - self.mean) / self.scale).contiguous(memory_format=torch.channels_last)
 
     def start(self, images: Tensor) -> States:
-        return tuple(images.new_zeros((len(images), *shape)) for shape in self.shapes)
+        return tuple(images.new_zeros((len(images), *population.shape)) for population in self.populations)
 
     def activate(self, n: int, drive: Tensor) -> Tensor:
-        return (drive * self.slopes[n]).clamp(0, 1)
+        return (drive * self.populations[n].slope).clamp(0, self.populations[n].ceiling)
 
     def pull(self, s_top: Tensor, nudge: Nudge, generator: torch.Generator | None = None) -> Tensor:
         error = nudge.error(self.logits(s_top))
@@ -100,7 +104,9 @@ class FloatSubstrate(Substrate):
 def energy(substrate: FloatSubstrate, image: torch.Tensor, states: Sequence[torch.Tensor]) -> torch.Tensor:
     """What the alternating schedule never raises where both directions share their weights, of each image:
 
-        E(s) = sum_n |s_n|^2 / (2 slope_n) - <s_n, u_n(s_{n-1})>,    u_n of mapping.graph (1)             (1)
+        E(s) = sum_n c_n (|s_n|^2 / (2 slope_n) - <s_n, u_n(s_{n-1})>),    c_1 = 1, c_{n+1} = gamma_{n+1} c_n   (1)
+
+    with u_n and gamma_n of mapping.graph (1) and (2).
 
     Args:
         substrate: whose forward drives u_n are.
@@ -110,10 +116,11 @@ def energy(substrate: FloatSubstrate, image: torch.Tensor, states: Sequence[torc
     Returns:
         (B,) float64.
     """
-    total = image.new_zeros(len(image), dtype=torch.float64)
-    for projection, slope, below, state in zip(substrate.projections, substrate.slopes, (image, *states[:-1]), states):
-        drive = projection.forward(below)[0]
-        total += (state.double() * (state.double() / (2 * slope) - drive)).sum((1, 2, 3))
+    total, share = image.new_zeros(len(image), dtype=torch.float64), 1.0
+    for n, (projection, below, state) in enumerate(zip(substrate.projections, (image, *states[:-1]), states)):
+        share *= projection.feedback_gain if n else 1.0
+        half = state.double() / (2 * substrate.populations[n].slope)
+        total += share * (state.double() * (half - projection.forward(below)[0])).sum((1, 2, 3))
     return total
 
 
@@ -142,14 +149,15 @@ class ReferenceMachine(InProcessMachine):
         return free
 
     def cost(self) -> Cost:
-        return Cost(float(self.steps * sweep_operations(self.graph)), None, None,
+        sweeps = self.steps if self.graph.has_feedback else 1
+        return Cost(float(sweeps * sweep_operations(self.graph)), None, None,
                     "multiply-accumulates of one image, feedback counted densely, for the longest relaxation")
 
 
 def sweep_operations(graph: EPGraph) -> int:
-    """Multiply-accumulates of one synchronous step: every coupling forward, all but the first backward."""
+    """Multiply-accumulates of one synchronous step: every coupling forward, and backward where it feeds back."""
     def positions(c: Coupling) -> int:
         return c.unpooled[1] * c.unpooled[2]
 
     forward = [c.weight.size * positions(c) for c in graph.couplings]
-    return sum(forward) + sum(forward[1:])
+    return sum(forward) + sum(n for n, c in zip(forward[1:], graph.couplings[1:]) if c.feedback_gain)

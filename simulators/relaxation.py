@@ -7,6 +7,7 @@ A time step updates the layers that the schedule makes active, each from the cur
 Others see what a layer last sent, which is its state unless the machine holds back small changes (`Substrate.emit`).
 Synchronous: every layer at every step. Alternating: layers 1, 3, ... at even t, layers 2, 4, ... at odd t,
 so that a sweep is two steps. A coupling's forward drive and winners are read once after its input changed.
+Sequential: step t updates layer t alone; nothing feeds back, so that after L steps all is at rest.
 """
 
 from abc import ABC, abstractmethod
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mapping.errors import Refusal
+from mapping.graph import SEQUENTIAL, Window
 from mapping.loihi.integers import LOSSES
 
 States = tuple[Tensor, ...]          # (B, C, H, W) of each population
@@ -93,12 +95,12 @@ class Projection(ABC):
     """A coupling on some machine: the same weights read in two directions.
 
     Attributes:
-        padding: of its convolution.
-        unpooled: (C, H, W) of its map before pooling.
+        window: how its kernel meets its map.
+        feedback_gain: gamma of mapping.graph (2), already in what `backward` gives; at 0 nobody asks for it.
     """
 
-    padding: int
-    unpooled: tuple[int, int, int]
+    window: Window
+    feedback_gain: float = 1.0
 
     @abstractmethod
     def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
@@ -266,6 +268,8 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
         stop: `Residual`, `Decided`, `Repeat`, or None to take every step (needed under autograd and with a trace).
         states: start, in the substrate's format; `substrate.start` if None.
     """
+    if schedule == SEQUENTIAL:
+        return _pass(substrate, images, steps, generator, trace)
     live = _begin(substrate, images, states, nudge, generator)
     period, batch = period_of(schedule), len(images)
     earlier = latest = live.seen
@@ -299,6 +303,19 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
     return Relaxed(_scatter(ended, live, slice(None), batch), change, taken)
 
 
+def _pass(substrate: Substrate, images: Tensor, steps: int, generator: torch.Generator | None,
+          trace: Trace | None) -> Relaxed:
+    """One pass from the image to the top, in which each coupling is read once."""
+    seen, states = substrate.encode(images), list(substrate.start(images))
+    for t, projection in enumerate(substrate.projections[:steps]):
+        states[t] = substrate.activate(t, projection.forward(seen, generator)[0])
+        seen = substrate.emit(t, states[t], torch.zeros_like(states[t]))
+        if trace:
+            trace(t + 1, tuple(states))
+    left = images.new_full((len(images),), 0.0 if steps >= len(states) else float("inf"))
+    return Relaxed(tuple(states), left, torch.full_like(left, steps, dtype=torch.int64))
+
+
 def _begin(substrate: Substrate, images: Tensor, states: States | None, nudge: Nudge | None,
            generator: torch.Generator | None) -> _Live:
     image = substrate.encode(images)
@@ -317,7 +334,8 @@ def _step(substrate: Substrate, live: _Live, active: Collection[int], t: int,
     for n in active:
         drive = reads[n][0]
         if n + 1 < len(projections):
-            drive = drive + projections[n + 1].backward(live.sent[n + 1], reads[n + 1][1], generator)
+            if projections[n + 1].feedback_gain:
+                drive = drive + projections[n + 1].backward(live.sent[n + 1], reads[n + 1][1], generator)
         elif live.nudge is not None:
             drive = drive + substrate.pull(live.sent[n], live.nudge, generator)
         states[n] = substrate.move(n, states[n], drive)

@@ -17,6 +17,7 @@ from ep_hw.diagnosis.divergence import read_noise
 from ep_hw.diagnosis.finding import Finding, Scene, judged
 from mapping.crossbar.program import CrossbarLayer, CrossbarProgram, compile_crossbar
 from mapping.crossbar.ranges import Span
+from mapping.graph import Window
 from simulators.crossbar.array import Array
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.periphery import Converter
@@ -31,19 +32,19 @@ def read(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMach
     findings = same_cells(program, machine, below)
     layers = zip(layers_of(program, machine), _inputs(machine, scene), scene.layers)
     for (layer, array), drive, coupling in layers:
-        padding = coupling.padding
-        chips = [_noise_power(chip, drive, padding, k) for k, chip in zip(OTHER_SEEDS, other_chips(program, layer))]
-        ratio, allowed = against_others(_noise_power(array, drive, padding, scene.seed), chips)
+        window = coupling.window
+        chips = [_noise_power(chip, drive, window, k) for k, chip in zip(OTHER_SEEDS, other_chips(program, layer))]
+        ratio, allowed = against_others(_noise_power(array, drive, window, scene.seed), chips)
         findings.append(judged(str(program.target), layer.name, "read noise power against other chips, ratio less 1",
                                abs(ratio - 1), allowed,
                                f"its read noise is {ratio**0.5:.2f} times that of other chips"))
     return findings
 
 
-def _noise_power(array: Array, drive: Tensor, padding: int, seed: int) -> float:
+def _noise_power(array: Array, drive: Tensor, window: Window, seed: int) -> float:
     """Sum of squares of the noise of one forward read of all lines."""
     generator, quiet = read_noise(seed), replace(array, fresh_us=None)
-    pairs = ((array.read_forward(line, drive, padding, generator), quiet.read_forward(line, drive, padding))
+    pairs = ((array.read_forward(line, drive, window, generator), quiet.read_forward(line, drive, window))
              for line in range(len(array.forward_lines)))
     return float(sum((noisy - clean).square().sum() for noisy, clean in pairs))
 
@@ -85,7 +86,7 @@ def _half_steps(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene
     for coupling, projection, state in zip(scene.layers, machine.projections, _inputs(machine, scene)):
         used = _converters(projection.forward_periphery)
         clipped = sum(int(converter.clipped) for converter in used)
-        ratio = _in_half_steps(projection, state, coupling.padding)
+        ratio = _in_half_steps(projection, state, coupling.window)
         if sum(int(converter.clipped) for converter in used) == clipped:
             findings.append(judged(str(program.target), coupling.name, "converted drive, off by half steps", ratio,
                                    1 + SLACK))
@@ -97,15 +98,15 @@ def _converters(periphery: Periphery) -> list[Converter]:
     return [c for c in (periphery.dac, *periphery.adcs) if isinstance(c, Converter)]
 
 
-def _in_half_steps(projection: CrossbarProjection, state: Tensor, padding: int) -> float:
+def _in_half_steps(projection: CrossbarProjection, state: Tensor, window: Window) -> float:
     quiet, periphery = replace(projection.forward_array, fresh_us=None), projection.forward_periphery
     drives, (dac, *adcs), allowed = periphery.drives(state), _converters(periphery), []
-    exact = reduce(torch.add, (quiet.read_forward(line, state, padding) for line in range(len(adcs))))
+    exact = reduce(torch.add, (quiet.read_forward(line, state, window) for line in range(len(adcs))))
     for line, adc in enumerate(adcs):
         s, r = quiet.forward_lines[line]
         reach = quiet.forward_weight[s][:, slice(*quiet.row_cuts[r])].abs().sum((1, 2, 3))
         allowed.append(len(drives) * (adc.step / 2 + (reach * dac.step / 2).view(-1, 1, 1)))
-    error = periphery.sums(drives, lambda line, drive: quiet.read_forward(line, drive, padding)) - exact
+    error = periphery.sums(drives, lambda line, drive: quiet.read_forward(line, drive, window)) - exact
     return float((error.abs() / reduce(torch.add, allowed)).max())
 
 

@@ -53,7 +53,7 @@ class SplitProjection(Projection):
 
     def __init__(self, one: Projection, other: Projection):
         self.one, self.other = one, other
-        self.padding, self.unpooled = one.padding, one.unpooled
+        self.window, self.feedback_gain = one.window, one.feedback_gain
 
     def forward(self, s_pre: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor | None]:
         return self.one.forward(s_pre, generator)

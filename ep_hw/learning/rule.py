@@ -1,16 +1,20 @@
 """Equilibrium propagation: weight gradients from the states of a free and two nudged phases.
 
     Phi(s) = sum_n <s_n, u_n> - beta CE(logits(s), y)                                          (5)
-    -dLoss/dw_n = [dPhi/dw_n(s^{+beta}) - dPhi/dw_n(s^{-beta})] / (2 beta B)                    (6)
+    -dLoss/dw_n = [dPhi/dw_n(s^{+beta}) - dPhi/dw_n(s^{-beta})] / (2 beta B gamma_{n+1} .. gamma_L)   (6)
     dPhi/dw_n = sum over images of conv_weight(s_{n-1}, Z_n),   Z_n = unpool(s_n, I_n)          (7)
     dPhi/dW_out = beta (y - softmax(logits)) s_L^T                                              (8)
 
 The rule needs only states, and the winners and logits that the machine itself reads from them: any substrate with two
 directions can learn, a crossbar as well as the floats.
 
+The feedback gains gamma of mapping.graph (2) weigh the layers' terms of the energy, simulators.reference (1): a layer
+that is nudged through weak feedback moves less, and learns as much.
+
 Source: Scellier and Bengio 2017 (the rule); Laborieux et al. 2021 (symmetric nudges, (6)).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -20,7 +24,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from simulators.reference import FloatSubstrate, unpool
-from simulators.relaxation import Nudge, Projection, Relaxed, Residual, relax
+from simulators.relaxation import Nudge, Relaxed, Residual, relax
 
 Pair = tuple[Tensor, Tensor]   # of a layer: what belongs to its weight, and to its bias
 Gradient = list[Pair]          # of a network, the readout last
@@ -39,8 +43,9 @@ def phi_gradient(substrate: FloatSubstrate, image: Tensor, states: Sequence[Tens
     """
     pairs: Gradient = []
     for projection, pre, s in zip(substrate.projections, (image, *states[:-1]), states):
-        z = unpool(s, projection.forward(pre, generator)[1], projection.unpooled)
-        weights = conv2d_weight(pre, _weight_shape(projection, pre), z, padding=projection.padding)
+        own = projection.window
+        z = unpool(s, projection.forward(pre, generator)[1], own.unpooled)
+        weights = conv2d_weight(pre, (len(z[0]), pre.shape[1], *own.kernel), z, own.stride, own.padding)
         pairs.append((weights, z.sum((0, 2, 3))))
     error = nudge.beta * (nudge.target - F.softmax(substrate.logits(states[-1], generator), 1))
     pairs.append((torch.einsum("bk,bchw->kchw", error, states[-1]), error.sum(0)))
@@ -72,7 +77,7 @@ def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, sc
         (weight, bias) gradient pairs, readout last, and the free equilibrium.
     """
     image = substrate.encode(images)
-    target = F.one_hot(labels, substrate.readout.unpooled[0]).to(image.dtype)
+    target = F.one_hot(labels, substrate.readout.window.unpooled[0]).to(image.dtype)
     with phases():
         free = relax(substrate, images, schedule=schedule, steps=free_steps, stop=stop, generator=generator)
     contrasts: list[Gradient] = []
@@ -84,8 +89,15 @@ def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, sc
         contrasts.append(phi_gradient(substrate, image, end.states, nudge, generator))
     plus, minus = (map(_sum, zip(*contrasts[sign::2])) for sign in (0, 1))
     scale = -1 / (2 * beta * len(images) * pairs)
-    gradient = [((wp - wm) * scale, (bp - bm) * scale) for (wp, bp), (wm, bm) in zip(plus, minus)]
+    gradient = [((wp - wm) * (scale / felt), (bp - bm) * (scale / felt))
+                for (wp, bp), (wm, bm), felt in zip(plus, minus, _nudge_felt(substrate))]
     return gradient, free
+
+
+def _nudge_felt(substrate: FloatSubstrate) -> list[float]:
+    """gamma_{n+1} .. gamma_L of each layer; 1 for the top one and for the readout."""
+    gains = [projection.feedback_gain for projection in substrate.projections[1:]]
+    return [*(math.prod(gains[n:]) for n in range(len(gains) + 1)), 1.0]
 
 
 def _sum(pairs: Sequence[Pair]) -> Pair:
@@ -93,9 +105,3 @@ def _sum(pairs: Sequence[Pair]) -> Pair:
     weights, biases = zip(*pairs)
     return sum(weights[1:], start=weights[0]), sum(biases[1:], start=biases[0])
 
-
-def _weight_shape(projection: Projection, pre: Tensor) -> tuple[int, int, int, int]:
-    """(C_out, C_in, k_h, k_w) of the weights that lead from maps like `pre` to a projection's unpooled ones."""
-    outputs, height, width = projection.unpooled
-    k_h, k_w = (n + 2 * projection.padding - m + 1 for n, m in zip(pre.shape[2:], (height, width)))
-    return outputs, pre.shape[1], k_h, k_w

@@ -3,17 +3,19 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import model_validator
 
 import mapping
 from ep_hw.networks.shapes import ConvolutionalSpec
 from ep_hw.threads import threads
 from mapping.errors import Refusal
-from mapping.fields import Positive, Steps
-from mapping.graph import Activity, Coupling, EPGraph, Population
+from mapping.fields import FeedbackGain, PerLayer, Positive, Steps
+from mapping.graph import SEQUENTIAL, Activity, Coupling, EPGraph, Population
 from mapping.program import Program
 from mapping.sealed import Layout
 from mapping.targets import Target
@@ -24,16 +26,26 @@ class NetworkSpec(ConvolutionalSpec):
     """Shape and dynamics of an EP-CNN, as the checkpoint's header keeps them; `scale` is three standard deviations.
 
     Attributes:
-        slope: of the activation clamp(slope x, 0, 1).
+        slope: of the activation clamp(slope x, 0, ceiling).
+        ceilings: of the activations, one a layer, null for none; 1 if None.
+        feedback_gain: gamma of every coupling (`mapping.graph` (2)): 1 the paper's network, 0 a feed-forward one.
         schedule: which layers a time step updates.
         steps: the longest free phase, in time steps (an alternating sweep is two).
         tolerance: residual at which an image's free phase ends.
     """
 
     slope: Positive = 0.5
+    ceilings: PerLayer[Positive | None] | None = None
+    feedback_gain: FeedbackGain = 1.0
     schedule: Literal["synchronous", "alternating"] = "alternating"
     steps: Steps = 200
     tolerance: Positive = 1e-3
+
+    @model_validator(mode="after")
+    def _ceilings(self) -> "NetworkSpec":
+        if self.ceilings is not None and len(self.ceilings) != len(self.channels):
+            raise ValueError("one ceiling a layer is needed, or none at all")
+        return self
 
     def layout(self) -> Layout:
         layers = list(enumerate(layer_shapes(self)))
@@ -122,13 +134,10 @@ class EPNetwork:
 
     def substrate(self) -> FloatSubstrate:
         """Float arithmetic on this network's own tensors: an update of the weights is seen at once."""
-        geometry = self.spec.geometry()
-        projections = [FloatProjection(w, b, p, s, unpooled) for w, b, p, s, (_, unpooled, _) in
-                zip(self.weights, self.biases, self.spec.paddings, self.spec.pools, geometry)]
-        readout = FloatProjection(self.weights[-1], self.biases[-1], 0, 1, (self.spec.classes, 1, 1))
-        like = self.weights[0]
-        return FloatSubstrate(projections, readout, [self.spec.slope] * len(projections),
-                              [post for *_, post in geometry],
+        graph, like = self._graph(), self.weights[0]
+        *projections, readout = (FloatProjection(w, b, c.window, c.feedback_gain) for w, b, c in
+                                 zip(self.weights, self.biases, (*graph.couplings, graph.readout)))
+        return FloatSubstrate(projections, readout, graph.populations,
                               like.new_tensor(self.spec.mean), like.new_tensor(self.spec.scale))
 
     @threads(1)
@@ -145,19 +154,23 @@ class EPNetwork:
         """What `lower` gives, without the record of its calibration images."""
         spec, geometry = self.spec, self.spec.geometry()
         arrays = [(_numpy(w), _numpy(b)) for w, b in zip(self.weights, self.biases)]
+        strides, ceilings = spec.strides or repeat(1), spec.ceilings or (1.0,) * len(geometry)
         couplings = tuple(
-            Coupling(f"conv{n + 1}", w, b, spec.paddings[n], spec.pools[n], geometry[n][0])
-            for n, (w, b) in enumerate(arrays[:-1]))
-        populations = tuple(Population(f"layer{n + 1}", post, spec.slope) for n, (*_, post) in enumerate(geometry))
+            Coupling(f"conv{n + 1}", w, b, spec.paddings[n], spec.pools[n], geometry[n][0], stride, spec.feedback_gain)
+            for n, ((w, b), stride) in enumerate(zip(arrays[:-1], strides)))
+        populations = tuple(
+            Population(f"layer{n + 1}", post, spec.slope, math.inf if ceiling is None else ceiling)
+            for n, ((*_, post), ceiling) in enumerate(zip(geometry, ceilings)))
+        schedule, steps = (spec.schedule, spec.steps) if spec.feedback_gain else (SEQUENTIAL, len(populations))
         readout = Coupling("readout", *arrays[-1], 0, 1, geometry[-1][2])
         return EPGraph(spec.image_shape, np.array(spec.mean, np.float32), np.array(spec.scale, np.float32),
-                       populations, couplings, readout, spec.schedule, spec.steps, spec.tolerance)
+                       populations, couplings, readout, schedule, steps, spec.tolerance)
 
 
 def layer_shapes(spec: NetworkSpec) -> list[tuple[int, int, int, int]]:
     """Weight shapes (C_out, C_in, k_h, k_w) of all layers, the readout last."""
     inputs = (spec.image_shape[0], *spec.channels[:-1])
-    shapes = [(c_out, c_in, spec.kernel, spec.kernel) for c_out, c_in in zip(spec.channels, inputs)]
+    shapes = [(c_out, c_in, *kernel) for c_out, c_in, kernel in zip(spec.channels, inputs, spec.kernels)]
     return [*shapes, (spec.classes, *spec.geometry()[-1][2])]
 
 

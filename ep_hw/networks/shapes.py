@@ -1,6 +1,7 @@
 """What specs of networks have in common: images, convolutional layers, and the sizes that follow from them alone."""
 
 import math
+from itertools import repeat
 
 from pydantic import model_validator
 
@@ -51,26 +52,41 @@ class Chain(Stated):
         channels: that a layer puts out.
         paddings: pixels of zeros on each side.
         pools: sides of the max-pools, 1 for none.
+        strides: of the convolutions; 1 if None.
     """
 
     channels: PerLayer[Count]
     paddings: PerLayer[Padding]
     pools: PerLayer[Count]
+    strides: PerLayer[Count] | None = None
 
     @model_validator(mode="after")
     def _lengths(self) -> "Chain":
-        if not len(self.channels) == len(self.paddings) == len(self.pools):
-            raise ValueError("one entry a layer is needed in channels, paddings and pools")
+        if not len(self.channels) == len(self.paddings) == len(self.pools) == len(self.strides or self.channels):
+            raise ValueError("one entry a layer is needed in channels, paddings, pools and strides")
         return self
 
 
 class ConvolutionalSpec(ImageSpec, Chain):
-    """Convolutional layers with max-pools on images of one shape, then a dense readout."""
+    """Convolutional layers with max-pools on images of one shape, then a dense readout.
 
-    kernel: Count = 3
+    Attributes:
+        kernel: side of all kernels, or one a layer: its side, or (height, width). A dense layer has one as large as
+            its map.
+    """
+
+    kernel: Count | PerLayer[Count | tuple[Count, Count]] = 3
+
+    @property
+    def kernels(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of each layer's."""
+        sides = self.kernel if isinstance(self.kernel, tuple) else (self.kernel,) * len(self.channels)
+        return tuple(side if isinstance(side, tuple) else (side, side) for side in sides)
 
     @model_validator(mode="after")
     def _sizes(self) -> "ConvolutionalSpec":
+        if len(self.kernels) != len(self.channels):
+            raise ValueError("one kernel a layer is needed, or one for all")
         units = sum(math.prod(unpooled) for _, unpooled, _ in self.geometry())
         check_size(count_weights(self.layout()), units)
         return self
@@ -92,12 +108,13 @@ class ConvolutionalSpec(ImageSpec, Chain):
         """
         rows: list[tuple[Shape, Shape, Shape]] = []
         pre = self.image_shape
-        for n, (channels, padding, pool) in enumerate(zip(self.channels, self.paddings, self.pools), 1):
-            height, width = (length + 2 * padding - self.kernel + 1 for length in pre[1:])
+        layers = zip(self.channels, self.kernels, self.paddings, self.strides or repeat(1), self.pools)
+        for n, (channels, kernel, padding, stride, pool) in enumerate(layers, 1):
+            height, width = ((length + 2 * padding - k) // stride + 1 for length, k in zip(pre[1:], kernel))
             unpooled, post = (channels, height, width), (channels, height // pool, width // pool)
             if min(post) < 1:
-                raise ValueError(f"nothing is left of a map of {pre[1]}x{pre[2]} in layer {n}: kernel {self.kernel}, "
-                                 f"padding {padding}, pool {pool}")
+                raise ValueError(f"nothing is left of a map of {pre[1]}x{pre[2]} in layer {n}: kernel "
+                                 f"{kernel[0]}x{kernel[1]}, padding {padding}, pool {pool}")
             rows.append((pre, unpooled, post))
             pre = post
         return rows

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mapping.crossbar.encoding import Cuts, difference, owners
+from mapping.graph import Window
 from simulators.crossbar.wires import through_wires
 
 Line = tuple[Tensor, Tensor | None, Tensor | None]   # of a conversion: weights, own variance, offset column's variance
@@ -160,13 +161,14 @@ class Array:
                           None if reference is None else matrix(reference, s, slice(c, c + 1))))
         return lines
 
-    def read_forward(self, line: int, drive: Tensor, padding: int, generator: torch.Generator | None = None) -> Tensor:
+    def read_forward(self, line: int, drive: Tensor, window: Window,
+                     generator: torch.Generator | None = None) -> Tensor:
         """Partial sums (B, C_out, H', W') that a slice of a row tile adds, all its columns side by side."""
         first, last = self.row_cuts[self.forward_lines[line][1]]
         drive, (weight, own, reference) = drive[:, first:last], self._forward[line]
 
         def convolve(x: Tensor, w: Tensor) -> Tensor:
-            return F.conv2d(x, w, padding=padding).contiguous(memory_format=torch.channels_last)
+            return F.conv2d(x, w, None, window.stride, window.padding).contiguous(memory_format=torch.channels_last)
 
         current = convolve(drive, weight)
         if own is None:

@@ -10,7 +10,7 @@ from mapping.crossbar.encoding import owners
 from mapping.crossbar.program import NOISY_STEPS, CrossbarLayer, CrossbarProgram
 from mapping.crossbar.ranges import Span
 from mapping.crossbar.target import CrossbarTarget
-from mapping.graph import Coupling
+from mapping.graph import Coupling, Population
 from mapping.program import Table
 from simulators.crossbar.array import Array
 from simulators.crossbar.cost import relaxation_cost
@@ -52,10 +52,10 @@ class CrossbarSubstrate(FloatSubstrate):
     projections: tuple[CrossbarProjection, ...]
     readout: CrossbarProjection
 
-    def __init__(self, projections: Iterable[CrossbarProjection], readout: CrossbarProjection, slopes: Iterable[float],
-                 shapes: Iterable[tuple[int, int, int]], mean: Tensor, scale: Tensor, *, fresh_input: bool,
+    def __init__(self, projections: Iterable[CrossbarProjection], readout: CrossbarProjection,
+                 populations: Iterable[Population], mean: Tensor, scale: Tensor, *, fresh_input: bool,
                  dt: float = 1.0, winners_held: int | None = None):
-        super().__init__(projections, readout, slopes, shapes, mean, scale)
+        super().__init__(projections, readout, populations, mean, scale)
         self.fresh_input, self.dt, self.winners_held = fresh_input, dt, winners_held
         self.flips = [FlipCount() for _ in self.projections]
 
@@ -103,8 +103,7 @@ class CrossbarMachine(InProcessMachine):
         projections = _projections(program, self.chip, device)
         self.deterministic = all(projection.forward_array.fresh_us is None for projection in projections)
         substrate = CrossbarSubstrate(
-            projections[:-1], projections[-1],
-            [p.slope for p in graph.populations], [p.shape for p in graph.populations],
+            projections[:-1], projections[-1], graph.populations,
             torch.tensor(graph.mean, device=device), torch.tensor(graph.scale, device=device),
             fresh_input=not self.deterministic and target.dynamics.input_read == "every", dt=target.dynamics.dt,
             winners_held=target.dynamics.winners_held)
@@ -202,8 +201,8 @@ def _projections(program: CrossbarProgram, chip: ProgrammedChip,
         twice = (two_phase and layer is first, two_phase and layer is last)
         forward, backward = _peripheries(coupling, layer, program.target, pair, twice, device)
         scale = torch.tensor(layer.stored.column_scale, device=device)
-        made.append(CrossbarProjection(*pair, forward, backward, bias, scale, coupling.padding, coupling.pool,
-                                       coupling.unpooled))
+        made.append(CrossbarProjection(*pair, forward, backward, bias, scale, coupling.window,
+                                       coupling.feedback_gain))
     return made
 
 

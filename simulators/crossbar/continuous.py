@@ -119,23 +119,23 @@ def _pull(machine: CrossbarMachine, images: Tensor, states: States) -> States:
 
 def _conductances_us(machine: CrossbarMachine) -> tuple[list[Tensor], Tensor]:
     """G of every neuron, a (C, H, W) map a population, and G_row of every pixel."""
-    shapes = machine.graph.image_shape, *machine.substrate.shapes
-    columns = [_column_us(projection, shape) for projection, shape in zip(machine.substrate.projections, shapes)]
+    columns = [_column_us(projection) for projection in machine.substrate.projections]
     rows = [_row_us(projection) for projection in machine.projections]
     return [column + row for column, row in zip(columns, rows[1:])], rows[0]
 
 
-def _column_us(projection: CrossbarProjection, pre: tuple[int, int, int]) -> Tensor:
+def _column_us(projection: CrossbarProjection) -> Tensor:
     """Conductance from below into each neuron of the layer above, (C, H, W); the mean over a pool window."""
-    cells = _cells_us(projection)
-    full = F.conv2d(cells.new_ones(1, *pre), cells, padding=projection.padding)
-    return (F.avg_pool2d(full, projection.pool) if projection.pool > 1 else full)[0]
+    cells, window = _cells_us(projection), projection.window
+    full = F.conv2d(cells.new_ones(1, *window.pre), cells, None, window.stride, window.padding)
+    return (F.avg_pool2d(full, window.pool) if window.pool > 1 else full)[0]
 
 
 def _row_us(projection: CrossbarProjection) -> Tensor:
     """Conductance of the rows that each neuron below drives, (C, H, W)."""
-    cells = _cells_us(projection)
-    return F.conv_transpose2d(cells.new_ones(1, *projection.unpooled), cells, padding=projection.padding)[0]
+    cells, window = _cells_us(projection), projection.window
+    spread = cells.new_ones(1, *window.unpooled)
+    return F.conv_transpose2d(spread, cells, None, window.stride, window.padding, window.uncovered)[0]
 
 
 def _cells_us(projection: CrossbarProjection) -> Tensor:

@@ -14,6 +14,7 @@ from itertools import product, repeat
 import torch
 from torch import Tensor
 
+from mapping.graph import Window
 from simulators.crossbar.array import Array
 from simulators.reference import pool, unpool
 from simulators.relaxation import Projection, Read
@@ -22,18 +23,19 @@ Convert = Callable[[Tensor], Tensor]
 SENSED_AT_ONCE = 2**19   # values that all lines sense for as many images as are read together
 
 
-def overlap_add(rows: Tensor, kernel: tuple[int, int], padding: int) -> Tensor:
+def overlap_add(rows: Tensor, window: Window) -> Tensor:
     """Row outputs (B, H', W', k_h k_w C) to the map below (B, C, H, W), each added where its kernel place lies.
 
     One slice a kernel place: five times faster on a CPU than F.fold, which wants another memory order.
     """
     b, h, w, lines = rows.shape
-    k_h, k_w = kernel
+    (k_h, k_w), padding, stride = window.kernel, window.padding, window.stride
     rows = rows.view(b, h, w, k_h, k_w, lines // (k_h * k_w))
-    out = rows.new_zeros(b, h + k_h - 1, w + k_w - 1, rows.shape[-1])
+    height, width = (length + 2 * padding for length in window.pre[1:])
+    out = rows.new_zeros(b, height, width, rows.shape[-1])
     for y, x in product(range(k_h), range(k_w)):
-        out[:, y:y + h, x:x + w] += rows[:, :, :, y, x]
-    return out[:, padding:out.shape[1] - padding, padding:out.shape[2] - padding].permute(0, 3, 1, 2)
+        out[:, y:y + stride * h:stride, x:x + stride * w:stride] += rows[:, :, :, y, x]
+    return out[:, padding:height - padding, padding:width - padding].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,21 +80,20 @@ class CrossbarProjection(Projection):
         backward_periphery: those of the backward one.
         bias: (C_out,).
         column_scale: (C_out,), digital factor of each output channel.
-        padding: as in `mapping.graph.Coupling`.
-        pool: as in `mapping.graph.Coupling`.
-        unpooled: as in `mapping.graph.Coupling`.
+        window: how the kernel meets its map.
+        feedback_gain: digital factor of the backward drive.
     """
 
     def __init__(self, forward_array: Array, backward_array: Array, forward_periphery: Periphery,
-                 backward_periphery: Periphery, bias: Tensor, column_scale: Tensor, padding: int, pool: int,
-                 unpooled: tuple[int, int, int]):
+                 backward_periphery: Periphery, bias: Tensor, column_scale: Tensor, window: Window,
+                 feedback_gain: float = 1.0):
         self.forward_array, self.backward_array = forward_array, backward_array
         self.forward_periphery, self.backward_periphery = forward_periphery, backward_periphery
-        self.bias, self.padding, self.pool, self.unpooled = bias.view(-1, 1, 1), padding, pool, unpooled
+        self.bias, self.window, self.feedback_gain = bias.view(-1, 1, 1), window, feedback_gain
         self.column_scale = column_scale.view(-1, 1, 1)
 
     def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
-        return pool(self._sums(s_pre, generator), self.pool)
+        return pool(self._sums(s_pre, generator), self.window.pool)
 
     def forward_at(self, s_pre: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Read:
         """Like `forward`, with the winners of the pool windows given."""
@@ -100,29 +101,28 @@ class CrossbarProjection(Projection):
         return (sums if winners is None else sums.flatten(2).gather(2, winners.flatten(2)).view_as(winners)), winners
 
     def _sums(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
-        _, h, w = self.unpooled
+        _, h, w = self.window.unpooled
         few = _images(len(self.forward_periphery.adcs) * self.bias.numel() * h * w)
         return torch.cat([self._sums_of(part, generator) for part in s_pre.split(few)])
 
     def _sums_of(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
         periphery, array = self.forward_periphery, self.forward_array
         total = periphery.sums(periphery.drives(s_pre), lambda line, drive: array.read_forward(
-            line, drive, self.padding, generator))
+            line, drive, self.window, generator))
         return torch.addcmul(self.bias, total, self.column_scale, value=self.forward_array.compensation)
 
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
-        (_, h, w), (c_in, *kernel) = self.unpooled, self.backward_array.conductance_us.shape[3:]
-        few = _images(len(self.backward_periphery.adcs) * h * w * c_in * math.prod(kernel))
+        (_, h, w), inputs = self.window.unpooled, math.prod(self.backward_array.conductance_us.shape[3:])
+        few = _images(len(self.backward_periphery.adcs) * h * w * inputs)
         places = repeat(None) if winners is None else winners.split(few)
         return torch.cat([self._backward_of(s, own, generator) for s, own in zip(s_post.split(few), places)])
 
     def _backward_of(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None) -> Tensor:
         periphery, array = self.backward_periphery, self.backward_array
-        drives = [(sign, unpool(drive, winners, self.unpooled))
+        drives = [(sign, unpool(drive, winners, self.window.unpooled))
                   for sign, drive in periphery.drives(s_post * self.column_scale)]
         rows = periphery.sums(drives, lambda line, drive: array.read_backward(line, drive, generator))
-        k_h, k_w = array.conductance_us.shape[-2:]
-        return overlap_add(rows, (k_h, k_w), self.padding) * array.compensation
+        return overlap_add(rows, self.window) * (array.compensation * self.feedback_gain)
 
     @property
     def forward_weight(self) -> torch.Tensor:

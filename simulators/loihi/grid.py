@@ -48,7 +48,7 @@ class QuantisedStates(FloatSubstrate):
 
     def __init__(self, program: LoihiProgram, device: str):
         plain = FloatSubstrate.of(program.graph, device)
-        super().__init__(plain.projections, plain.readout, plain.slopes, plain.shapes, plain.mean, plain.scale)
+        super().__init__(plain.projections, plain.readout, plain.populations, plain.mean, plain.scale)
         self.program = program
 
     def encode(self, images: Tensor) -> Tensor:
@@ -57,5 +57,5 @@ class QuantisedStates(FloatSubstrate):
 
     def activate(self, n: int, drive: Tensor) -> Tensor:
         grid = 2.0**self.program.state_bits
-        state = drive * (self.slopes[n] * grid)
+        state = drive * (self.populations[n].slope * grid)
         return straight_through((state + 0.5).floor(), state).clamp(0, self.program.top) / grid

@@ -45,7 +45,7 @@ class IntegerProjection(FloatProjection):
 
     def __init__(self, layer: IntegerLayer, coupling: Coupling, backward_shift: int, device: str):
         weight = torch.tensor(layer.weight, device=device, dtype=torch.float32)
-        super().__init__(weight, None, coupling.padding, coupling.pool, coupling.unpooled)
+        super().__init__(weight, None, coupling.window)
         self.device = device
         self.forward_factor, self.backward_factor = 2.0**layer.forward_shift, 2.0**backward_shift
 

@@ -36,7 +36,7 @@ def test_one_synchronous_step_is_autograd_of_phi(changes, nudged):
     shape = changes.get("image_shape", (1, 8, 8))
     images = random_images(3, shape, dtype=torch.float64)
     states = tuple(torch.rand(3, *s, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
-                   for s in substrate.shapes)
+                   for s in (p.shape for p in substrate.populations))
     target = F.one_hot(torch.tensor([1, 2, 3]), 10).double()
     nudge = Nudge(target, 0.7) if nudged else None
     value = phi(substrate, images, states)

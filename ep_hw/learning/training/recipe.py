@@ -34,7 +34,8 @@ from ep_hw.networks.shapes import Chain, ImageSpec, Transformer
 from mapping.fields import Count, Fraction, PerLayer, Positive, Stated, Steps, read_as
 from mapping.files import parse_toml, read_bytes, reason, refusing
 
-_NEWER = ("restart", "weight_noise", "start", "feedback_norm")   # fields that older recipes did not have
+_NEWER = {"restart": 0, "weight_noise": 0, "start": "", "feedback_norm": 0, "strides": None, "feedback_gain": 1.0,
+          "optimiser": "sgd", "warm_up": 0, "average": 0}   # what recipes do that do not name these fields
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[float, Field(ge=0, le=64)]
@@ -103,8 +104,9 @@ class BaseRecipe(Stated):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The recipe as a dictionary, without newer fields that are zero: its fingerprint is that of older runs."""
-        return {key: value for key, value in handler(self).items() if value or key not in _NEWER}
+        """The recipe as a dictionary, without newer fields that change nothing: its fingerprint is that of older runs.
+        """
+        return {key: value for key, value in handler(self).items() if key not in _NEWER or value != _NEWER[key]}
 
     def fingerprint(self, seed: int) -> str:
         """sha256 of everything that decides the outcome of a run."""
@@ -125,6 +127,7 @@ class Recipe(Chain, BaseRecipe):
         free_tolerance: residual at which a batch's free phase ends earlier.
         precision: of the phases' convolutions; weights, states and contrasts are float32.
         beta: strength of the nudges.
+        feedback_gain: gamma of the network, see `NetworkSpec`; at 0 there is nothing to learn by.
         rates: the first learning rate of each layer, the readout last.
         momentum: of the updates.
         gain: multiplies the initial weights below the readout, one number for all or one a layer.
@@ -144,6 +147,7 @@ class Recipe(Chain, BaseRecipe):
     free_tolerance: Positive | None = None
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     beta: Rate
+    feedback_gain: float = Field(1.0, gt=0, le=1000)
     rates: PerLayer[Annotated[float, Field(ge=0, le=1000)]]
     momentum: Share = 0.9
     gain: Positive | PerLayer[Positive] = 1.0
@@ -167,7 +171,8 @@ class Recipe(Chain, BaseRecipe):
 
     def network(self, images: ImageSpec) -> NetworkSpec:
         return NetworkSpec(**dict(images), channels=self.channels, paddings=self.paddings, pools=self.pools,
-                           schedule=self.schedule, steps=self.steps, tolerance=self.tolerance)
+                           strides=self.strides, feedback_gain=self.feedback_gain, schedule=self.schedule,
+                           steps=self.steps, tolerance=self.tolerance)
 
 
 class ConvolutionalRecipe(Chain, BaseRecipe):
@@ -182,7 +187,8 @@ class ConvolutionalRecipe(Chain, BaseRecipe):
     momentum: Share = 0.9
 
     def network(self, images: ImageSpec) -> CNNSpec:
-        return CNNSpec(**dict(images), channels=self.channels, paddings=self.paddings, pools=self.pools)
+        return CNNSpec(**dict(images), channels=self.channels, paddings=self.paddings, pools=self.pools,
+                       strides=self.strides)
 
 
 class BackpropRecipe(ConvolutionalRecipe):

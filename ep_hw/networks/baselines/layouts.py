@@ -11,8 +11,8 @@ def convolutional_layout(spec: ConvolutionalSpec) -> Layout:
     """Of `modules.convolutional`: a convolution without bias and a batch norm a layer, then the readout."""
     layout: Layout = {}
     place, inputs = 1, spec.image_shape[0]
-    for channels, pool in zip(spec.channels, spec.pools):
-        layout |= _floats({f"{place}.weight": (channels, inputs, spec.kernel, spec.kernel)})
+    for channels, kernel, pool in zip(spec.channels, spec.kernels, spec.pools):
+        layout |= _floats({f"{place}.weight": (channels, inputs, *kernel)})
         layout |= _batch_norm(str(place + 1), channels)
         place, inputs = place + (4 if pool > 1 else 3), channels
     _, height, width = spec.geometry()[-1][2]

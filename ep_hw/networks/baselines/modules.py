@@ -1,6 +1,7 @@
 """The baselines' architectures as torch modules: images in [0, 1] to logits, normalisation included."""
 
 import math
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +34,9 @@ def convolutional(spec: ConvolutionalSpec) -> nn.Sequential:
     """
     layers: list[nn.Module] = [Normalise(spec.mean, spec.scale)]
     inputs = spec.image_shape[0]
-    for channels, padding, pool in zip(spec.channels, spec.paddings, spec.pools):
-        layers += [nn.Conv2d(inputs, channels, spec.kernel, padding=padding, bias=False), nn.BatchNorm2d(channels),
+    sizes = zip(spec.channels, spec.kernels, spec.strides or repeat(1), spec.paddings, spec.pools)
+    for channels, kernel, stride, padding, pool in sizes:
+        layers += [nn.Conv2d(inputs, channels, kernel, stride, padding, bias=False), nn.BatchNorm2d(channels),
                    nn.ReLU(), *([nn.MaxPool2d(pool)] if pool > 1 else [])]
         inputs = channels
     readout = nn.Linear(math.prod(spec.geometry()[-1][2]), spec.classes)

@@ -67,10 +67,12 @@ def unrolled(model: Machine, images: Tensor, steps: int | None, generator: Gener
     Args:
         model: see `Machine.gradient_model`.
         images: (B, C, H, W).
-        steps: synchronous iterations.
+        steps: synchronous iterations; a feed-forward network makes one pass.
         generator: of read noise.
         states: where to start; zeros if None.
     """
+    if not model.has_feedback:
+        return model.relax(images, generator=generator)
     schedule = None if steps is None else "synchronous"
     return model.relax(images, steps, generator=generator, states=states, schedule=schedule)
 

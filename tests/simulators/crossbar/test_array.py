@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mapping.crossbar.encoding import difference, store
 from mapping.crossbar.program import cut
+from mapping.graph import Window
 from mapping.registry import parse
 from simulators.crossbar.array import Array, Cells
 from simulators.crossbar.periphery import Converter
@@ -17,6 +18,7 @@ from simulators.crossbar.projection import CrossbarProjection, Periphery, overla
 from simulators.crossbar.wires import transfer
 from simulators.reference import FloatProjection, pool
 
+PLAIN = Window((1, 1), 0, 1, 1, (1, 1, 1), (1, 1, 1))   # no padding, stride or pool
 SOME = settings(max_examples=25)
 
 
@@ -37,18 +39,18 @@ def with_cells(array, **changes):
     return replace(array, cells=replace(array.cells, **changes))
 
 
-def random_projection(array, padding, side, pool=1, forward=None, backward=None, bias=None):
-    c_out, k = array.column_cuts[-1][1], array.conductance_us.shape[-1]
-    out = side + 2 * padding - k + 1
+def random_projection(array, padding, side, pool=1, forward=None, backward=None, bias=None, stride=1):
+    c_out, (c_in, *kernel) = array.column_cuts[-1][1], array.conductance_us.shape[3:]
+    out = (side + 2 * padding - kernel[0]) // stride + 1
+    window = Window(tuple(kernel), padding, stride, pool, (c_in, side, side), (c_out, out, out))
     forward = forward or Periphery(wire, (wire,) * len(array.forward_lines))
     backward = backward or Periphery(wire, (wire,) * len(array.backward_lines))
     bias = torch.zeros(c_out, dtype=torch.float64) if bias is None else bias
-    return CrossbarProjection(array, array, forward, backward, bias, torch.ones_like(bias), padding, pool,
-                              (c_out, out, out))
+    return CrossbarProjection(array, array, forward, backward, bias, torch.ones_like(bias), window)
 
 
 geometry = st.tuples(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]),
-                     st.integers(0, 1), st.integers(3, 6), st.integers(1, 5), st.integers(1, 5))
+                     st.integers(0, 1), st.integers(3, 6), st.integers(1, 5), st.integers(1, 5), st.integers(1, 3))
 
 
 ENCODINGS = ["crossbar:ideal", "crossbar:ideal[encoding=offset]",
@@ -59,20 +61,20 @@ ENCODINGS = ["crossbar:ideal", "crossbar:ideal[encoding=offset]",
 @SOME
 @given(geometry)
 def test_both_directions_equal_the_reference_however_weights_are_stored_and_cut(target, case):
-    seed, c_out, c_in, kernel, padding, side, rows, columns = case
+    seed, c_out, c_in, kernel, padding, side, rows, columns, stride = case
     generator = torch.Generator().manual_seed(seed)
     array, weight = random_array(generator, c_out, c_in, kernel, rows, columns, target=target)
     bias = torch.randn(c_out, generator=generator, dtype=torch.float64)
-    projection = random_projection(array, padding, side, pool=2, bias=bias)
-    reference = FloatProjection(weight, bias, padding, 2, projection.unpooled)
+    projection = random_projection(array, padding, side, pool=2, bias=bias, stride=stride)
+    reference = FloatProjection(weight, bias, projection.window)
     x = torch.rand(2, c_in, side, side, generator=generator, dtype=torch.float64)
-    assume(min(projection.unpooled[1:]) > 1)
+    assume(min(projection.window.unpooled[1:]) > 1)
     (u, winners), (u_ref, winners_ref) = projection.forward(x), reference.forward(x)
     assert torch.allclose(u, u_ref, atol=1e-5)
     assert torch.equal(winners, winners_ref)
     held = winners.flip(0)
     u_held, kept = projection.forward_at(x, held)
-    exact = F.conv2d(x, weight, bias, padding=padding)
+    exact = F.conv2d(x, weight, bias, stride, padding)
     assert kept is held
     assert torch.allclose(u_held, exact.flatten(2).gather(2, held.flatten(2)).view_as(held), atol=1e-5)
     assert torch.allclose(projection.backward(u, winners), reference.backward(u, winners), atol=1e-5)
@@ -84,12 +86,12 @@ def test_both_directions_equal_the_reference_however_weights_are_stored_and_cut(
 @given(geometry)
 def test_the_two_directions_are_adjoint_on_non_square_layers(target, wire_ohm, case):
     """Through wires too, at the same terminals."""
-    seed, c_out, c_in, kernel, padding, side, rows, columns = case
+    seed, c_out, c_in, kernel, padding, side, rows, columns, stride = case
     generator = torch.Generator().manual_seed(seed)
     array = random_array(generator, c_out, c_in, kernel, rows, columns, target=target)[0]
-    projection = random_projection(with_cells(array, wire_ohm=wire_ohm), padding, side)
+    projection = random_projection(with_cells(array, wire_ohm=wire_ohm), padding, side, stride=stride)
     x = torch.randn(2, c_in, side, side, generator=generator, dtype=torch.float64)
-    z = torch.randn(2, *projection.unpooled, generator=generator, dtype=torch.float64)
+    z = torch.randn(2, *projection.window.unpooled, generator=generator, dtype=torch.float64)
     up, down = projection.forward(x)[0], projection.backward(z, None)
     assert torch.allclose((up * z).sum(), (x * down).sum(), rtol=1e-10, atol=1e-10)
 
@@ -111,7 +113,8 @@ def test_one_device_that_changes_changes_both_directions_alike():
 def test_overlap_add_equals_fold():
     rows = torch.randn(2, 3, 4, 3 * 3 * 5, generator=torch.Generator().manual_seed(1))
     blocks = rows.view(2, 12, 9, 5).permute(0, 3, 2, 1).reshape(2, 45, 12)
-    assert torch.allclose(overlap_add(rows, (3, 3), 1), F.fold(blocks, (3, 4), 3, padding=1), atol=1e-6)
+    window = Window((3, 3), 1, 1, 1, (5, 3, 4), (1, 3, 4))
+    assert torch.allclose(overlap_add(rows, window), F.fold(blocks, (3, 4), 3, padding=1), atol=1e-6)
 
 
 @pytest.mark.parametrize("target", ["crossbar:ideal", "crossbar:ideal[encoding=offset]",
@@ -135,7 +138,7 @@ def reads_of(array, drive, direction, draws, generator):
     """(draws, outputs) that independent reads of the array sense."""
     if direction == "forward":
         image = drive.view(1, 4, 1, 1).expand(draws, 4, 2, 2)
-        return sum(array.read_forward(i, image, 0, generator) for i in range(len(array.forward_lines)))[:, :, 0, 0]
+        return sum(array.read_forward(i, image, PLAIN, generator) for i in range(len(array.forward_lines)))[:, :, 0, 0]
     above = drive.view(1, 3, 1, 1).expand(draws, 3, 1, 1)
     return sum(array.read_backward(i, above, generator) for i in range(len(array.backward_lines)))[:, 0, 0]
 
@@ -163,7 +166,7 @@ def test_fresh_noise_through_wires_is_damped_nearly_as_the_nodes_say(direction):
     def spread(array):
         x = drive.view(1, -1, 1, 1).expand(draws, -1, 1, 1)
         if direction == "forward":
-            return array.read_forward(0, x, 0, generator).flatten(1).std(0)
+            return array.read_forward(0, x, PLAIN, generator).flatten(1).std(0)
         return array.read_backward(0, x, generator).flatten(1).std(0)
 
     noise = torch.randn(draws, *array.conductance_us.shape, generator=generator, dtype=torch.float64)
@@ -194,11 +197,11 @@ def test_both_directions_are_differentiable_in_drives_and_conductances(target, w
 def test_reads_are_independent_between_positions_and_repeatable_by_generator():
     array, _ = random_array(torch.Generator().manual_seed(6), 2, 2, 1, noise=3.0)
     x = torch.ones(1, 2, 50, 50, dtype=torch.float64)
-    noise = array.read_forward(0, x, 0, torch.Generator().manual_seed(1))[0, 0]
+    noise = array.read_forward(0, x, PLAIN, torch.Generator().manual_seed(1))[0, 0]
     noise = (noise - noise.mean()) / noise.std()
     assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 5 / 50
     assert abs((noise[1:] * noise[:-1]).mean()) < 5 / 50
-    again = [array.read_forward(0, x, 0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    again = [array.read_forward(0, x, PLAIN, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(again[0], again[1])
     assert not torch.equal(again[0], again[2])
 
@@ -208,9 +211,9 @@ def test_a_noisy_read_without_a_generator_is_an_error_and_a_quiet_one_draws_noth
     quiet, _ = random_array(torch.Generator().manual_seed(7), 2, 2, 1)
     x, generator = torch.ones(1, 2, 2, 2, dtype=torch.float64), torch.Generator().manual_seed(8)
     with pytest.raises(ValueError, match="needs a generator"):
-        noisy.read_forward(0, x, 0)
+        noisy.read_forward(0, x, PLAIN)
     before = generator.get_state()
-    quiet.read_forward(0, x, 0, generator)
+    quiet.read_forward(0, x, PLAIN, generator)
     assert torch.equal(generator.get_state(), before)
 
 

@@ -65,7 +65,7 @@ def test_both_projections_of_a_layer_share_one_conductance_tensor(graph):
         assert projection.forward_array is projection.backward_array is array
         dark = replace(array, cells=replace(array.cells, conductance_us=torch.zeros_like(array.conductance_us)))
         c_out, c_in, k, _ = dark.conductance_us.shape[2:]
-        assert not dark.read_forward(0, torch.ones(1, c_in, k, k), 0).any()
+        assert not dark.read_forward(0, torch.ones(1, c_in, k, k), projection.window).any()
         assert not dark.read_backward(0, torch.ones(1, c_out, 1, 1)).any()
 
 

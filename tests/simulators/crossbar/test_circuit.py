@@ -116,7 +116,7 @@ def test_a_leaky_step_keeps_the_fixed_point_and_shrinks_noise_by_the_known_facto
         drive = 1 + 0.05 * torch.randn(4000, generator=noise)
         state = substrate.move(0, state, drive)
         states.append(state)
-    slope = substrate.slopes[0]
+    slope = substrate.populations[0].slope
     settled = torch.stack(states[40:]).var()
     assert settled.item() == pytest.approx((slope * 0.05) ** 2 * dt / (2 - dt), rel=0.1)
 
@@ -128,7 +128,7 @@ def test_neither_leaky_steps_nor_averages_undo_what_clamping_takes(graph, dt):
     substrate, sigma, noise = machine(graph, f"crossbar:ideal[dt={dt}]").substrate, 0.1, reads(2)
     state, states = torch.full((20_000,), 1.0), []
     for _ in range(90):
-        drive = (1 + sigma * torch.randn(20_000, generator=noise)) / substrate.slopes[0]
+        drive = (1 + sigma * torch.randn(20_000, generator=noise)) / substrate.populations[0].slope
         state = substrate.move(0, state, drive)
         states.append(state)
     settled = torch.stack(states[40:])
