@@ -27,6 +27,11 @@ LARGEST, SMALLEST = 1e16, 1e-15   # of a layer's largest weight: squares and sum
 LARGEST_PIXEL, LARGEST_SCALE, LARGEST_SLOPE, LARGEST_GAIN = 1e3, 1e6, 1e6, 1e3   # for the same reason
 
 
+def period_of(schedule: str, depth: int) -> int:
+    """Time steps in a sweep, in which each of `depth` layers is updated once."""
+    return {"synchronous": 1, "alternating": 2, SEQUENTIAL: depth}[schedule]
+
+
 @dataclass(frozen=True)
 class Population:
     """Neurons of one layer: states s of `shape` (C, H, W) in [0, ceiling], activation clamp(slope g, 0, ceiling).
@@ -162,6 +167,11 @@ class EPGraph:
     def has_feedback(self) -> bool:
         """Whether it relaxes: a feed-forward network answers in one pass and cannot be nudged."""
         return self.schedule != SEQUENTIAL
+
+    @property
+    def period(self) -> int:
+        """Time steps in a sweep."""
+        return period_of(self.schedule, len(self.populations))
 
     def __post_init__(self):
         _check_settings(self)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mapping.errors import Refusal
-from mapping.graph import SEQUENTIAL, Window
+from mapping.graph import SEQUENTIAL, Window, period_of
 from mapping.loihi.integers import LOSSES
 
 States = tuple[Tensor, ...]          # (B, C, H, W) of each population
@@ -247,14 +247,10 @@ class _Live:
                      tuple((pick(u), pick(w)) for u, w in self.reads), self.nudge and self.nudge.select(keep))
 
 
-def period_of(schedule: str) -> int:
-    """Steps in a sweep, in which every layer is updated once."""
-    return 1 if schedule == "synchronous" else 2
-
-
 def active_layers(schedule: str, t: int, depth: int) -> range:
     """Layers (counted from 0) that step t = 0, 1, ... updates."""
-    return range(depth) if schedule == "synchronous" else range(t % 2, depth, 2)
+    period = period_of(schedule, depth)
+    return range(t % period, depth, period)
 
 
 def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, stop: Stop | None = None,
@@ -271,7 +267,7 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
     if schedule == SEQUENTIAL:
         return _pass(substrate, images, steps, generator, trace)
     live = _begin(substrate, images, states, nudge, generator)
-    period, batch = period_of(schedule), len(images)
+    period, batch = period_of(schedule, len(substrate.projections)), len(images)
     earlier = latest = live.seen
     change = images.new_full((batch,), float("inf"))
     ended = None
@@ -312,8 +308,9 @@ def _pass(substrate: Substrate, images: Tensor, steps: int, generator: torch.Gen
         seen = substrate.emit(t, states[t], torch.zeros_like(states[t]))
         if trace:
             trace(t + 1, tuple(states))
-    left = images.new_full((len(images),), 0.0 if steps >= len(states) else float("inf"))
-    return Relaxed(tuple(states), left, torch.full_like(left, steps, dtype=torch.int64))
+    taken = min(steps, len(states))
+    left = images.new_full((len(images),), 0.0 if taken == len(states) else float("inf"))
+    return Relaxed(tuple(states), left, torch.full_like(left, taken, dtype=torch.int64))
 
 
 def _begin(substrate: Substrate, images: Tensor, states: States | None, nudge: Nudge | None,

@@ -25,7 +25,6 @@ def events(context: typer.Context,
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
     from mapping.program import FloatProgram
-    from simulators.relaxation import period_of
 
     bench, targets = Bench.of(context), event_targets(on, threshold or THRESHOLDS)
     graph = bench.graph()
@@ -33,7 +32,7 @@ def events(context: typer.Context,
     layers = [population.name for population in graph.populations]
     points = track_points(measure_events(graph, targets, bench.split), len(targets), "counting events")
     rows = [point.row(layers) for point in points]
-    bench.save(folder, ["seed"], rows, event_table(rows), events_figure(rows, period_of(graph.schedule)))
+    bench.save(folder, ["seed"], rows, event_table(rows), events_figure(rows, graph.period))
 
 
 @app.command()

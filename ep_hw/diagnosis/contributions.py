@@ -14,7 +14,6 @@ from ep_hw.diagnosis.divergence import Divergence, States, read_noise
 from ep_hw.evaluation.rungs import Step
 from mapping.program import Table
 from simulators.machine import Machine
-from simulators.relaxation import period_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def window_of(divergence: Divergence, machine: Machine, images: Tensor, seed: in
         images: that were compared.
         seed: of the read noise.
     """
-    period = period_of(machine.graph.schedule)
+    period = machine.graph.period
     start = 0 if divergence.place is None else (divergence.place[0] - 1) // period * period
     states = machine.relax(images, start, generator=read_noise(seed)).states if start else None
     return Window(start, period, states)

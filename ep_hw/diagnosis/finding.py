@@ -13,7 +13,7 @@ from mapping.graph import Coupling, EPGraph
 from mapping.program import Table
 from simulators.machine import Machine
 from simulators.reference import FloatSubstrate, ReferenceMachine
-from simulators.relaxation import period_of, relax
+from simulators.relaxation import relax
 
 Fault = str | Callable[[], str | None]   # in words, or what finds them; None for none that is known
 UNNAMED = "no known fault explains it"
@@ -83,7 +83,7 @@ class Scene:
     @cached_property
     def states(self) -> States:
         """The reference's states after a few sweeps."""
-        steps = _SWEEPS * period_of(self.graph.schedule)
+        steps = _SWEEPS * self.graph.period
         return ReferenceMachine(self.graph).relax(self.images, steps).states
 
     @property

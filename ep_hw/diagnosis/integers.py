@@ -23,7 +23,6 @@ from mapping.loihi.program import IntegerLayer, LoihiProgram
 from mapping.program import Program
 from simulators.loihi.grid import on_grid
 from simulators.machine import InProcessMachine, Machine
-from simulators.relaxation import period_of
 
 _FLOAT32 = 1e-5   # of a step in float32: resolution times the number of summands
 
@@ -83,7 +82,7 @@ def delta_threshold(program: LoihiProgram, machine: Machine, scene: Scene) -> li
 
 def lava_processes(program: Program, machine: Machine, scene: Scene) -> list[Finding]:
     """A sweep on Lava ends as on its model, `ep_hw.diagnosis.integers` (3); the first step that differs is judged."""
-    rung, period, allowed = str(program.target), period_of(scene.graph.schedule), EXACT
+    rung, period, allowed = str(program.target), scene.graph.period, EXACT
     starts: Sequence[States] = scene.starts
     if isinstance(program, LoihiProgram):
         starts, allowed = [on_grid(program, start) for start in scene.starts], 0.0
@@ -122,7 +121,7 @@ def _sweep_gaps(machine: Machine, model: Machine, images: Tensor, states: States
 
 def _out_of_turn(program: Program, machine: Machine, images: Tensor, states: States) -> tuple[str, str] | None:
     """A population that changes in other steps than its model does, and the fault in words."""
-    steps = 2 * period_of(machine.graph.schedule)
+    steps = 2 * machine.graph.period
     seen, wanted = (moves(m, images, states, steps) for m in (machine, model_of(program)))
     for n, population in enumerate(program.graph.populations):
         ours, theirs = ([t + 1 for t, layers in enumerate(turns) if n in layers] for turns in (seen, wanted))

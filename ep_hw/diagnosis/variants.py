@@ -17,13 +17,13 @@ from torch import Generator, Tensor
 
 from ep_hw.diagnosis.divergence import States, traced
 from ep_hw.diagnosis.transformations import BIAS_FAULTS, WEIGHT_FAULTS
-from mapping.graph import SCHEDULES, Coupling
+from mapping.graph import SCHEDULES, Coupling, period_of
 from mapping.loihi.program import IntegerLayer, LoihiProgram
 from mapping.program import FloatProgram, Program
 from simulators.loihi.twin import open_twin
 from simulators.machine import Equilibrium, InProcessMachine, Machine
 from simulators.reference import ReferenceMachine
-from simulators.relaxation import Projection, period_of
+from simulators.relaxation import Projection
 
 EXACT = 1e-5   # of the states' largest difference between a machine and the variant that explains it
 _SHIFTS = (-3, -2, -1, 1, 2, 3)
@@ -91,7 +91,7 @@ def reproduce(program: Program, machine: Machine, images: Tensor, starts: Sequen
         built_in: the machine has its schedule built in, and is not asked for it.
     """
     images, starts = images[:PROBES], [tuple(s[:PROBES] for s in states) for states in starts]
-    steps, asked = period_of(schedule), None if built_in else schedule
+    steps, asked = period_of(schedule, len(program.graph.populations)), None if built_in else schedule
     seen = [machine.relax(images, steps, states=states, schedule=asked) for states in starts]
     for variant in variants(program, schedule):
         if all(same(variant.machine.relax(images, steps, states=states, schedule=variant.schedule), end)

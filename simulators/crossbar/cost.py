@@ -20,7 +20,7 @@ from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
 from mapping.crossbar.target import CrossbarTarget
 from simulators.machine import Cost
 from simulators.reference import sweep_operations
-from simulators.relaxation import active_layers, period_of
+from simulators.relaxation import active_layers
 
 TILE, BITS = 256, 8
 CONVERSION_SHARE = 16 / 24.08     # ADCs of the power of ISAAC's multiply-accumulate unit, from memory: unconfirmed
@@ -53,7 +53,7 @@ def relaxation_cost(program: CrossbarProgram) -> Cost:
     tiles = sum(layer.tiles for layer in program.layers) * (1 + separate)
     cells = target.array.tile.rows * target.array.tile.columns
     area = MM2[0] * tiles * cells / TILE**2, MM2[1] * tiles * cells / TILE**2
-    operations = sweep_operations(graph) * program.steps / period_of(graph.schedule) + graph.readout.weight.size
+    operations = sweep_operations(graph) * program.steps / graph.period + graph.readout.weight.size
     return Cost(operations, energy[0], latency[0], SOURCE, energy, latency, area[0], area)
 
 

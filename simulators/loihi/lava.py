@@ -20,7 +20,7 @@ from simulators.loihi.session import LavaSession
 from simulators.loihi.twin import integer_nudge, twin_of
 from simulators.machine import Cost, Equilibrium, InProcessMachine, Machine, check_images, check_phase
 from simulators.reference import ReferenceMachine
-from simulators.relaxation import Nudge, Repeat, Residual, States, Stop, Trace, period_of
+from simulators.relaxation import Nudge, Repeat, Residual, States, Stop, Trace
 
 BATCH = 32
 _OPERATIONS_A_SECOND = 1e7   # far below what one core does: a deadline, not an estimate
@@ -101,7 +101,7 @@ class LavaMachine(Machine):
         self._load_inputs(images, nudge)
         start = [np.zeros((len(images), *p.shape)) for p in self.graph.populations] if states is None else [
             s.numpy() * self._scale for s in states]
-        watch = _Watch(start * len(self._rings), len(start), steps, period_of(self.graph.schedule), stop)
+        watch = _Watch(start * len(self._rings), len(start), steps, self.graph.period, stop)
         self._begin(start, loss=nudge and nudge.loss)
         done = 0
         while done < steps and not (stop and watch.all_done):

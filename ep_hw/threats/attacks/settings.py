@@ -7,7 +7,6 @@ from ep_hw.threats.attacks.gradients import Gradient, Unrolled, parse_gradient
 from mapping.errors import Refusal
 from mapping.fields import Count, Stated
 from simulators.machine import Machine
-from simulators.relaxation import period_of
 
 Ensemble = Literal["standard", "rand", "paper"]
 DEFAULT_UNROLL = 29   # synchronous steps through which attacks differentiate where no bptt@STEPS is among the gradients
@@ -85,5 +84,5 @@ def unroll_of(machine: Machine, settings: AttackSettings) -> int | None:
 
 def _is_possible(gradient: Gradient, machine: Machine) -> bool:
     if isinstance(gradient, Unrolled) and gradient.steps is None:
-        return machine.has_feedback and machine.graph.steps <= DEFAULT_UNROLL * period_of(machine.graph.schedule)
+        return machine.has_feedback and machine.graph.steps <= DEFAULT_UNROLL * machine.graph.period
     return machine.has_feedback or isinstance(gradient, Unrolled)
