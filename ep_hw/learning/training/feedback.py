@@ -1,9 +1,10 @@
 """A limit on the feedback between layers, so that relaxations come to rest within fewer steps.
 
-A loop through layers n - 1 and n amplifies a change of the states by at most (slope sigma_n)^2, with the operator norm
-sigma_n of layer n's convolution. Where these norms are large, states creep for hundreds of steps, and more images have
-several fixed points: which one is reached depends on the schedule. (With max-pools a few images have several even where
-every loop contracts.) The readout does not feed back and keeps its weights.
+A loop through layers n - 1 and n amplifies a change of the states by at most gamma_n (slope sigma_n)^2, with the
+operator norm sigma_n of layer n's convolution and its feedback gain gamma_n (mapping.graph (2)). Where these products
+are large, states creep for hundreds of steps, and more images have several fixed points: which one is reached depends
+on the schedule. (With max-pools a few images have several even where every loop contracts.) The readout does not feed
+back and keeps its weights.
 """
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from ep_hw.networks.network import EPNetwork
+from mapping.graph import Window
 
 ROUNDS = 20, 500   # fewest, for the power iteration to find the norm, and most, to bring the first weights below it
 
@@ -31,8 +33,9 @@ class FeedbackLimit:
     def __init__(self, net: EPNetwork, limit: float):
         self.net, self.limit = net, limit
         generator = torch.Generator().manual_seed(0)
-        self.vectors = [torch.rand((1, *pre), generator=generator).to(net.weights[0].device)
-                        for pre, *_ in net.spec.geometry()[1:]]
+        self._windows = [projection.window for projection in net.substrate().projections[1:]]
+        self.vectors = [torch.rand((1, *window.pre), generator=generator).to(net.weights[0].device)
+                        for window in self._windows]
         for done in range(ROUNDS[1]):
             if max(self.enforce(), default=0) <= limit * 1.0001 and done >= ROUNDS[0]:
                 break
@@ -44,17 +47,17 @@ class FeedbackLimit:
         Returns:
             The norms before the step.
         """
-        layers = zip(self.net.weights[1:-1], self.net.spec.paddings[1:], self.vectors)
-        return [self._lower(w, padding, v) for w, padding, v in layers]
+        layers = zip(self.net.weights[1:-1], self._windows, self.vectors)
+        return [self._lower(w, window, v) for w, window, v in layers]
 
-    def _lower(self, w: Tensor, padding: int, v: Tensor) -> float:
+    def _lower(self, w: Tensor, window: Window, v: Tensor) -> float:
         for _ in range(2):
-            forward = _normalised(F.conv2d(v, w, padding=padding))
-            backward = F.conv_transpose2d(forward, w, padding=padding)
+            forward = _normalised(F.conv2d(v, w, None, window.stride, window.padding))
+            backward = F.conv_transpose2d(forward, w, None, window.stride, window.padding, window.uncovered)
             v.copy_(_normalised(backward))
         norm = backward.norm()
         if norm > self.limit:
-            slope = conv2d_weight(v, w.shape, forward, padding=padding)
+            slope = conv2d_weight(v, w.shape, forward, window.stride, window.padding)
             w -= slope * ((norm - self.limit) / slope.square().sum())
         return norm.item()
 

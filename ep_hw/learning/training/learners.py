@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from ep_hw.learning.training.average import Average
 from ep_hw.learning.training.contrast import Contrast
 from ep_hw.learning.training.feedback import FeedbackLimit
 from ep_hw.learning.training.recipe import (
@@ -85,7 +86,7 @@ class Learner(ABC, Generic[Net]):
 
     def ranges(self, layout: Layout) -> Ranges:
         """Lowest and highest value of each of them; a run that has diverged cannot be resumed."""
-        counts = ("step", "num_batches_tracked")
+        counts = ("step", "num_batches_tracked", "updates")
         return {name: (0, 2**40) if name.endswith(counts) else (0, LARGEST) if name.endswith("exp_avg_sq")
                 else (-LARGEST, LARGEST) for name in layout}
 
@@ -109,7 +110,11 @@ class EPLearner(Learner[EPNetwork]):
         self.net = net = net.to(device)
         self.rates = recipe.rates
         groups = [{"params": [w, b], "lr": rate} for w, b, rate in zip(net.weights, net.biases, recipe.rates)]
-        self.optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        if recipe.optimiser == "adamw":
+            self.optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        else:
+            self.optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        self._average = Average(net, recipe.average) if recipe.average else None
         self._contrast, self._noise = Contrast(recipe, net.substrate()), recipe.weight_noise
         self._limit = FeedbackLimit(net, recipe.feedback_norm) if recipe.feedback_norm else None
 
@@ -121,25 +126,35 @@ class EPLearner(Learner[EPNetwork]):
         self.optimiser.step()
         if self._limit:
             self._limit.enforce()
+        if self._average:
+            self._average.update()
 
     def machine(self) -> ReferenceMachine:
-        return ReferenceMachine(self.net.lower(), str(self.net.weights[0].device))
+        return self._kept.machine(str(self.net.weights[0].device))
+
+    @property
+    def _kept(self) -> EPNetwork:
+        return self._average.network() if self._average else self.net
+
+    def _beside(self) -> dict[str, Tensor]:
+        """What a run holds beside the network and the optimiser."""
+        vectors = self._limit.vectors if self._limit else ()
+        average = self._average.tensors() if self._average else {}
+        return {f"limit.{n}": vector for n, vector in enumerate(vectors)} | average
 
     def tensors(self) -> dict[str, Tensor]:
-        vectors = self._limit.vectors if self._limit else ()
-        return super().tensors() | {f"limit.{n}": vector for n, vector in enumerate(vectors)}
+        return super().tensors() | self._beside()
 
     def layout(self, present: Container[str]) -> Layout:
-        vectors = self._limit.vectors if self._limit else ()
-        return super().layout(present) | {f"limit.{n}": describe(vector) for n, vector in enumerate(vectors)}
+        return super().layout(present) | {name: describe(tensor) for name, tensor in self._beside().items()}
 
     def restore(self, tensors: dict[str, Tensor]):
         super().restore(tensors)
-        for n, vector in enumerate(self._limit.vectors if self._limit else ()):
-            vector.copy_(tensors[f"limit.{n}"])
+        for name, tensor in self._beside().items():
+            tensor.copy_(tensors[name])
 
     def finished(self, images: Tensor) -> EPNetwork:
-        return replace(self.net.to("cpu"), calibration=images.clone())
+        return replace(self._kept.to("cpu"), calibration=images.clone())
 
 
 @contextmanager

@@ -143,13 +143,14 @@ def _train_epoch(learner: Learner[Any], recipe: AnyRecipe, split: Split, seed: i
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + at.epoch)
     if recipe.restart and (at.epoch, at.batches) == (recipe.decay_epochs, 0):
         learner.optimiser.state.clear()
-    for group, rate in zip(learner.optimiser.param_groups, learner.rates):
-        group["lr"] = rate_at(recipe, rate, at.epoch)
     batches = torch.randperm(len(split), generator=generator).split(recipe.batch)
     if at.generator is not None:
         generator.set_state(at.generator)
     saved = time.monotonic()
     for done, index in enumerate(batches[at.batches:], at.batches + 1):
+        warmth = min(1.0, (at.epoch * len(batches) + done) / recipe.warm_up) if recipe.warm_up else 1.0
+        for group, rate in zip(learner.optimiser.param_groups, learner.rates):
+            group["lr"] = warmth * rate_at(recipe, rate, at.epoch)
         learner.step(augment(split.images[index], recipe, generator), split.labels[index], generator)
         if time.monotonic() > saved + SAVE_EVERY_S:
             part.save(_Place(at.epoch, done, generator.get_state()))

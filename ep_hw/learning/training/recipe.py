@@ -54,7 +54,8 @@ class BaseRecipe(Stated):
         last_rate: see above.
         restart: the fraction of the first rates at which they begin again after `decay_epochs`, with new momenta, to
             fall over the epochs left; 0 for no restart. Source: Loshchilov and Hutter, ICLR 2017 (warm restarts).
-        weight_decay: added to the gradient, times the weight.
+        warm_up: batches over which the rates rise to their first values.
+        weight_decay: added to the gradient, times the weight (by AdamW, taken from the weight itself).
         shift: the most whole pixels by which an image is translated.
         flip: half of the images are mirrored.
         affine: largest rotation (degrees), zoom (fraction) and translation (pixels), all bilinear.
@@ -69,6 +70,7 @@ class BaseRecipe(Stated):
     decay_epochs: Count | None = None
     last_rate: float = Field(0.0, ge=0, le=1000)
     restart: Fraction = 0.0
+    warm_up: int = Field(0, ge=0, le=10**6)
     weight_decay: float = Field(3e-4, ge=0, le=1000)
     shift: int = Field(0, ge=0, le=64)
     flip: bool = False
@@ -129,7 +131,10 @@ class Recipe(Chain, BaseRecipe):
         beta: strength of the nudges.
         feedback_gain: gamma of the network, see `NetworkSpec`; at 0 there is nothing to learn by.
         rates: the first learning rate of each layer, the readout last.
-        momentum: of the updates.
+        optimiser: "sgd" with `momentum`, or "adamw".
+        momentum: of SGD's updates.
+        average: the network that is kept is an average of the weights after each update, of which that share stays at
+            the next (ep_hw.learning.training.average); 0 to keep the last weights.
         gain: multiplies the initial weights below the readout, one number for all or one a layer.
         weight_noise: standard deviation of the normal errors that each batch's weights have, in units of each layer's
             largest weight: training for chips whose weights are not quite what was asked for.
@@ -149,7 +154,9 @@ class Recipe(Chain, BaseRecipe):
     beta: Rate
     feedback_gain: float = Field(1.0, gt=0, le=1000)
     rates: PerLayer[Annotated[float, Field(ge=0, le=1000)]]
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     momentum: Share = 0.9
+    average: Share = 0.0
     gain: Positive | PerLayer[Positive] = 1.0
     weight_noise: Fraction = 0.0
     start: str = Field("", max_length=1000)
