@@ -42,8 +42,7 @@ class FloatProjection(Projection):
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         own = self.window
         z = unpool(s_post, winners, own.unpooled)
-        drive = F.conv_transpose2d(z, self.weight, None, own.stride, own.padding, own.uncovered).to(s_post.dtype)
-        return drive if self.feedback_gain == 1 else drive * self.feedback_gain
+        return F.conv_transpose2d(z, self.weight, None, own.stride, own.padding, own.uncovered).to(s_post.dtype)
 
 
 def pool(a: Tensor, side: int) -> Read:

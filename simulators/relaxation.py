@@ -2,7 +2,7 @@
 
 A time step updates the layers that the schedule makes active, each from the current states:
 
-    g_n = u_n + F_{n+1}(s_{n+1}),    s_n <- activate_n(g_n)                     (equations 2, 3 of mapping.graph)
+    g_n = u_n + gamma_{n+1} F_{n+1}(s_{n+1}),    s_n <- activate_n(g_n)           (equations 2, 3 of mapping.graph)
 
 Others see what a layer last sent, which is its state unless the machine holds back small changes (`Substrate.emit`).
 Synchronous: every layer at every step. Alternating: layers 1, 3, ... at even t, layers 2, 4, ... at odd t,
@@ -96,7 +96,8 @@ class Projection(ABC):
 
     Attributes:
         window: how its kernel meets its map.
-        feedback_gain: gamma of mapping.graph (2), already in what `backward` gives; at 0 nobody asks for it.
+        feedback_gain: gamma of mapping.graph (2), by which a relaxation multiplies what `backward` gives; at 0 nobody
+            asks for it. 1 where a machine's own arithmetic has it in.
     """
 
     window: Window
@@ -331,8 +332,10 @@ def _step(substrate: Substrate, live: _Live, active: Collection[int], t: int,
     for n in active:
         drive = reads[n][0]
         if n + 1 < len(projections):
-            if projections[n + 1].feedback_gain:
-                drive = drive + projections[n + 1].backward(live.sent[n + 1], reads[n + 1][1], generator)
+            above = projections[n + 1]
+            if above.feedback_gain:
+                fed = above.backward(live.sent[n + 1], reads[n + 1][1], generator)
+                drive = torch.add(drive, fed, alpha=above.feedback_gain)
         elif live.nudge is not None:
             drive = drive + substrate.pull(live.sent[n], live.nudge, generator)
         states[n] = substrate.move(n, states[n], drive)

@@ -81,7 +81,7 @@ class CrossbarProjection(Projection):
         bias: (C_out,).
         column_scale: (C_out,), digital factor of each output channel.
         window: how the kernel meets its map.
-        feedback_gain: digital factor of the backward drive.
+        feedback_gain: digital factor of the backward drive, see `Projection`.
     """
 
     def __init__(self, forward_array: Array, backward_array: Array, forward_periphery: Periphery,
@@ -122,7 +122,7 @@ class CrossbarProjection(Projection):
         drives = [(sign, unpool(drive, winners, self.window.unpooled))
                   for sign, drive in periphery.drives(s_post * self.column_scale)]
         rows = periphery.sums(drives, lambda line, drive: array.read_backward(line, drive, generator))
-        return overlap_add(rows, self.window) * (array.compensation * self.feedback_gain)
+        return overlap_add(rows, self.window) * array.compensation
 
     @property
     def forward_weight(self) -> torch.Tensor:

@@ -49,11 +49,28 @@ def test_one_synchronous_step_is_autograd_of_phi(changes, nudged):
         assert (a - b).abs().max() < 1e-12
 
 
-@given(st.integers(0, 10**6))
-@settings(max_examples=10)
-def test_energy_never_rises_under_the_alternating_schedule(seed):
-    substrate, images = substrate64(seed, channels=(4, 5, 6), paddings=(1, 1, 1), pools=(2, 1, 2)), random_images(
-        4, seed=seed, dtype=torch.float64)
+@pytest.mark.parametrize("changes", [{}, {"feedback_gain": 0.3}, {"feedback_gain": 3.0, "strides": (2, 1)},
+                                     {"pools": (1, 1), "strides": (1, 2), "ceilings": (0.4, None)}], ids=str)
+def test_one_synchronous_step_goes_down_the_weighted_energy(changes):
+    """s_n <- clamp(s_n - slope_n / c_n dE/ds_n, 0, ceiling_n), c_n the product of the gains below: to 1e-12."""
+    substrate, images = substrate64(**changes), random_images(3, dtype=torch.float64)
+    start = relax(substrate, images, schedule="synchronous", steps=3).states
+    states = tuple(s.detach().requires_grad_() for s in start)
+    downhill = torch.autograd.grad(energy(substrate, substrate.encode(images), states).sum(), states)
+    with torch.no_grad():
+        got = relax(substrate, images, schedule="synchronous", steps=1, states=states).states
+        for n, (new, old, slope) in enumerate(zip(got, states, downhill)):
+            share, own = changes.get("feedback_gain", 1.0) ** n, substrate.populations[n]
+            expected = (old - own.slope / share * slope).clamp(0, own.ceiling)
+            assert (new - expected).abs().max() < 1e-12
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.1, 0.5, 1.0, 2.0]), st.sampled_from([(1, 1, 1), (2, 1, 1)]))
+@settings(max_examples=20)
+def test_energy_never_rises_under_the_alternating_schedule(seed, feedback_gain, strides):
+    substrate = substrate64(seed, channels=(4, 5, 6), paddings=(1, 1, 1), pools=(2, 1, 2), strides=strides,
+                            feedback_gain=feedback_gain)
+    images = random_images(4, seed=seed, dtype=torch.float64)
     energies = []
     relax(substrate, images, schedule="alternating", steps=30,
           trace=lambda t, states: energies.append(energy(substrate, substrate.encode(images), states)))

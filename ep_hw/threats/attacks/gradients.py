@@ -10,13 +10,14 @@ Adjoint:   implicit differentiation at the machine's free equilibrium s, by K tr
 
 Nudged:    the EP-type gradient, measured on the machine from states alone; exact as beta -> 0:
 
-    dL/dx = -F_1(s_1(+beta) - s_1(-beta)) / (2 beta scale)                                      (9)
+    dL/dx = -F_1(s_1(+beta) - s_1(-beta)) / (2 beta scale gamma_2 .. gamma_L)                   (9)
 
-           with F_1 the first layer's feedback at the image's own winners.
+           with F_1 the first layer's feedback at the image's own winners, and the feedback gains of mapping.graph (2).
 AutoPGD:   the gradient of Unrolled, climbed by Auto-PGD, whose step shrinks where the loss no longer rises.
 The fixed point's own gradient is the weaker attack (Yang et al. 2022), so no one of them is ever used alone.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -193,10 +194,11 @@ class Nudged(Gradient):
         target = F.one_hot(labels, machine.graph.classes).to(images.dtype)
         free = machine.relax(images, generator=generator)
         contrast, strength = torch.zeros_like(free.states[0]), min(self.beta, machine.largest_beta)
+        felt = math.prod(coupling.feedback_gain for coupling in machine.graph.couplings[1:])
         pairs = 1 if machine.deterministic else self.pairs * draws
         for beta in (strength, -strength) * pairs:
             end = machine.relax(images, self.steps, Nudge(target, beta, self.loss), generator, states=free.states)
-            contrast += end.states[0] / (2 * beta * pairs)
+            contrast += end.states[0] / (2 * beta * pairs * felt)
         return -input_feedback(machine, images, contrast)
 
     def with_loss(self, loss: str) -> "Nudged":

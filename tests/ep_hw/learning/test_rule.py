@@ -15,8 +15,8 @@ from simulators.relaxation import Nudge, relax
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9])
 
 
-def double_network():
-    net = small_network(2, gain=2.0)
+def double_network(**changes):
+    net = small_network(2, gain=2.0, **changes)
     return replace(net, weights=[w.double() for w in net.weights], biases=[b.double() for b in net.biases])
 
 
@@ -38,9 +38,10 @@ def largest_error(gradient, exact):
     return max(relative(a, b) for pair, truth in zip(gradient, exact) for a, b in zip(pair, truth))
 
 
-def test_ep_gradient_is_backpropagation_at_the_fixed_point_as_beta_vanishes():
+@pytest.mark.parametrize("changes", [{}, {"feedback_gain": 0.3}, {"feedback_gain": 0.1, "strides": (2, 1)}], ids=str)
+def test_ep_gradient_is_backpropagation_at_the_fixed_point_as_beta_vanishes(changes):
     """Symmetric rule, beta = 0.001, float64, converged: relative error 2e-5 as in the theory (O(beta^2))."""
-    net, images = double_network(), random_images(6, dtype=torch.float64)
+    net, images = double_network(**changes), random_images(6, dtype=torch.float64)
     gradient, _ = ep_gradient(net.substrate(), images, LABELS, schedule="alternating", free_steps=400,
                               nudged_steps=400, beta=1e-3)
     assert largest_error(gradient, backpropagated(net, images)) < 2e-5
@@ -64,10 +65,11 @@ def test_one_nudge_alone_is_off_by_the_first_order_of_beta():
     assert errors[1] == pytest.approx(errors[0] / 10, rel=0.2)
 
 
-def test_nudged_image_gradient_is_backpropagation_as_beta_vanishes():
+@pytest.mark.parametrize("feedback_gain", [1.0, 0.3])
+def test_nudged_image_gradient_is_backpropagation_as_beta_vanishes(feedback_gain):
     """Equation (9) at the fixed point that the machine's own schedule finds: they are not unique."""
-    machine = ReferenceMachine(replace(small_network(2, gain=2.0).lower(), tolerance=1e-300), dtype=torch.float64,
-                               steps=600)   # it never stops
+    graph = small_network(2, gain=2.0, feedback_gain=feedback_gain).lower()
+    machine = ReferenceMachine(replace(graph, tolerance=1e-300), dtype=torch.float64, steps=600)   # it never stops
     images = random_images(6, dtype=torch.float64).requires_grad_()
     loss = F.cross_entropy(machine.relax(images).logits, LABELS, reduction="sum")
     exact = torch.autograd.grad(loss, images)[0]

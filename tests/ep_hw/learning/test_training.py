@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save
 import ep_hw
 from ep_hw.data import DataSource, load_data
 from ep_hw.learning.training import Recipe, augment, load_recipe, loop, parse_recipe, recipes, train
+from ep_hw.learning.training.average import Average
 from ep_hw.learning.training.learners import EPLearner, learner_of
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.checkpoint import packaged_models
@@ -49,7 +50,9 @@ def test_a_resumed_run_gives_the_same_bytes_as_an_uninterrupted_one(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.safetensors", "whole.safetensors"]
 
 
-@pytest.mark.parametrize(("steps", "changes"), [(7, {}), (25, {}), (25, {"gain": 4.0, "feedback_norm": 2.0})])
+@pytest.mark.parametrize(("steps", "changes"), [(7, {}), (25, {}), (25, {"gain": 4.0, "feedback_norm": 2.0}),
+                                              (25, {"optimiser": "adamw", "rates": (0.004,) * 3, "warm_up": 30,
+                                                    "average": 0.9, "feedback_gain": 0.2})])
 def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkeypatch, steps, changes):
     recipe = TINY.model_copy(update=changes)
     train(recipe, 1, tmp_path / "whole.safetensors", name="tiny")
@@ -70,6 +73,34 @@ def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkey
     batches = -(-len(load_data("digits", "train")) // recipe.batch)
     assert len(taken) == recipe.epochs * batches
     assert (tmp_path / "cut.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_an_average_is_the_weighted_sum_of_all_updates():
+    """ep_hw.learning.training.average (1), by hand; the network itself stays what it is."""
+    net = learner_of(TINY, TINY.spec(load_data("digits", "train")), 0, "cpu").net
+    average, kept, seen = Average(net, 0.5), net.weights[0].clone(), []
+    for k in range(12):
+        net.weights[0].add_(0.1)
+        seen.append(net.weights[0].clone())
+        share = min(0.5, (1 + k) / (10 + k))
+        kept = share * kept + (1 - share) * seen[-1]
+        average.update()
+    assert torch.allclose(average.network().weights[0], kept, atol=1e-6)
+    assert torch.equal(net.weights[0], seen[-1])
+
+
+def test_rates_rise_over_the_batches_of_a_warm_up_and_fall_after_it(tmp_path, monkeypatch):
+    used, step = [], EPLearner.step
+
+    def watching(learner, *arguments):
+        used.append(learner.optimiser.param_groups[0]["lr"])
+        step(learner, *arguments)
+
+    monkeypatch.setattr(EPLearner, "step", watching)
+    recipe = TINY.model_copy(update={"warm_up": 10, "epochs": 2})
+    train(recipe, 1, tmp_path / "warm.safetensors", name="tiny")
+    assert used[:10] == pytest.approx([0.025 * (k + 1) for k in range(10)])
+    assert used[10] == 0.25 > used[-1]
 
 
 def test_a_warm_restart_begins_from_the_weights_alone(tmp_path):
