@@ -18,11 +18,19 @@ from simulators.isolated import command
 from simulators.loihi import session
 
 torch.set_num_threads(1)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)   # interpreters that tests start, of which there are hundreds,
+sys.dont_write_bytecode = False                   # find torch and Lava compiled: each starts in half the time
 settings.register_profile("untimed", deadline=None)   # an example's time is the machine's
 settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:   # as background jobs are born; tests interrupt commands
     signal.signal(signal.SIGINT, signal.default_int_handler)
 CIFAR_FOLDERS = (os.environ.get("EP_HW_DATA", ""), Path(__file__).parents[2] / "shared" / "data")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that processes that share out the files end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ ELSEWHERE = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "3", "PYTHONHASHSEE
 @pytest.mark.slow
 def test_commands_write_the_same_bytes_in_every_environment(ep_hw, monkeypatch, tmp_path):
     """Here on one thread and one worker, and elsewhere on others of both and another hash seed."""
-    net = replace(small_network(3, gain=1.5), name="small")
+    net = replace(small_network(3, gain=1.5, steps=20), name="small")
     save_checkpoint(net, tmp_path / "small.safetensors", recipe={}, data=DATA, accuracy={})
     (tmp_path / "all.py").write_text(textwrap.dedent(SCRIPT))
     folders = [tmp_path / "here", tmp_path / "elsewhere"]

@@ -16,6 +16,7 @@ from networks import small_network
 import simulators
 from ep_hw import workflow
 from ep_hw.analysis.points import pool
+from ep_hw.analysis.rows import plain
 from ep_hw.cli.evaluation import as_asked
 from ep_hw.evaluation import suites
 from ep_hw.evaluation.checks import Verdict
@@ -42,7 +43,7 @@ FILES = ("figures/*", "tables/*", "cards/*", "temporal/*", "results.parquet", "r
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    net = replace(small_network(5), name="small")
+    net = replace(small_network(5, steps=20), name="small")
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     data = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
     save_checkpoint(net, path, recipe={"seed": 5}, data=data, accuracy={"test": 0.1})
@@ -69,6 +70,12 @@ def files(folder):
 
 def rows_of(path):
     return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_a_run_writes_its_summary_and_a_page(finished):
+    _, folder, summary = finished
+    assert json.loads((folder / "summary.json").read_text()) == plain(summary)
+    assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 
 @pytest.mark.slow

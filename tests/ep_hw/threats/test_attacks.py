@@ -103,17 +103,17 @@ def test_eps_zero_is_the_identity():
 
 
 def test_robust_accuracy_falls_with_eps_and_reaches_zero():
-    machine = ReferenceMachine(small_network(3, gain=3.0).lower())
-    images = random_images(30)
+    machine = ReferenceMachine(small_network(3, steps=40).lower())
+    images = random_images(10)
     labels = machine.relax(images).prediction
     standing = []
-    for eps in (0.0, 0.05, 0.2, 1.0, 8.0):
+    for eps in (0.0, 0.2, 1.0, 8.0):
         result = attack(machine, Threat("pgd_l2", eps), images, labels, AttackSettings(), seeded())
         standing.append(sum(by == "" for by in result.broken_by))
         verdict = majority(read(machine, result.images, 1, None)) == labels
         assert int(verdict.sum()) == standing[-1]
     assert standing == sorted(standing, reverse=True)
-    assert standing[0] == 30
+    assert standing[0] == 10
     assert standing[-1] == 0
 
 
@@ -347,7 +347,7 @@ def test_carlini_wagner_comes_back_to_a_boundary_that_its_first_step_crosses_by_
 
 def test_carlini_wagner_pays_no_more_than_its_price():
     """A winner's squared distance is at most c times the margin it overcomes, and dearer prices win more images."""
-    machine = ReferenceMachine(small_network(3, gain=3.0).lower())
+    machine = ReferenceMachine(small_network(3, steps=40).lower())
     images = random_images(24)
     start = machine.relax(images)
     margins = loss_of(start.logits, start.prediction, "margin")
