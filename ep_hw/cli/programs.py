@@ -24,9 +24,8 @@ def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see
     import mapping
     from ep_hw import load
     from ep_hw.data.source import DataSource
-    from ep_hw.networks.calibration import calibrated
 
-    program = mapping.compile(calibrated(load(model), DataSource(data_root, download)).lower(), target)
+    program = mapping.compile(load(model).calibrated(DataSource(data_root, download)).lower(), target)
     program.save(out)
     for table in program.tables():
         print_table(table)
@@ -49,11 +48,10 @@ def why(context: typer.Context,
     from ep_hw.data.registry import load_data
     from ep_hw.data.source import DataSource
     from ep_hw.diagnosis import explain
-    from ep_hw.networks.calibration import calibrated
     from ep_hw.networks.programs import program_like
 
     source = DataSource(data_root)
-    net = calibrated(load(model), source)
+    net = load(model).calibrated(source)
     graph = net.lower()
     programs = program_like(first, graph), program_like(second, graph)
     shown = load_data(net.data, "test", source).take(slice(images))

@@ -11,6 +11,8 @@ import torch
 from pydantic import model_validator
 
 import mapping
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
+from ep_hw.networks.calibration import training_images
 from ep_hw.networks.shapes import ConvolutionalSpec
 from ep_hw.threads import threads
 from mapping.errors import Refusal
@@ -118,6 +120,19 @@ class EPNetwork:
         layout = torch.channels_last if device == "cuda" else torch.preserve_format
         return replace(self, weights=[w.to(device, memory_format=layout) for w in self.weights],
                        biases=[b.to(device) for b in self.biases])
+
+    def calibrated(self, data_source: DataSource = DEFAULT_SOURCE) -> "EPNetwork":
+        """The network with calibration images: its own, or those that training would have kept.
+
+        Returns:
+            The network as it was where its data are not there; machines with converters then refuse it.
+        """
+        if self.calibration is not None:
+            return self
+        try:
+            return replace(self, calibration=training_images(self.data, data_source))
+        except Refusal:
+            return self
 
     def machine(self, device: str = "cpu") -> ReferenceMachine:
         """The digital reference."""

@@ -9,7 +9,6 @@ from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split
 from ep_hw.networks.baselines import Baseline
-from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.network import EPNetwork
 from mapping.errors import Refusal
@@ -24,7 +23,7 @@ from simulators.module import AnyProgram
 def network_and_images(model: str | Path, images: int, seed: int, data_source: DataSource = DEFAULT_SOURCE
                        ) -> tuple[EPNetwork | Baseline, Split]:
     """A network, and `images` test images of the data it was trained on, chosen at random by `seed`."""
-    net = calibrated(load(model), data_source)
+    net = load(model).calibrated(data_source)
     return net, load_data(net.data, "test", data_source).random_images(images, seed)
 
 

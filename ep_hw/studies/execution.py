@@ -12,7 +12,6 @@ from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Asked, Attacks, Plan, compile_all, with_sources
 from ep_hw.evaluation.rungs import rungs_of
-from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
 from ep_hw.studies.order import reversed_rungs_of
 from ep_hw.studies.study import Study, SweptMachine, swept_machines
@@ -33,7 +32,7 @@ def plan_study(study: Study, *, run: Run | None = None, data_source: DataSource 
     """
     run = run or Run()
     check_device(run.device)
-    net, threats = calibrated(load(study.model), data_source), study.threats_named()
+    net, threats = load(study.model).calibrated(data_source), study.threats_named()
     swept, rungs = [point.target for point in swept_machines(study)], rungs_of_study(study)
     shared = [CLEAN, *(t for t in threats if not t.is_direct)]
     asked = Asked(machines=tuple(map(str, swept)), threats=threats, chips=study.chips, seed=study.seed,

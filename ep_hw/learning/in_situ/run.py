@@ -20,7 +20,6 @@ from ep_hw.learning.in_situ.comparison import (
 from ep_hw.learning.in_situ.course import Course, Task, tune_chip
 from ep_hw.learning.in_situ.figure import tuning_figure
 from ep_hw.learning.in_situ.settings import TuningSettings
-from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load, packaged_models
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import check_same_data, program_of, reference_of
@@ -130,7 +129,7 @@ def _noise_aware(net: EPNetwork, program: CrossbarProgram, wanted: str | None,
 
 
 def _ep_network(model: str, data_source: DataSource) -> EPNetwork:
-    net = calibrated(load(model), data_source)
+    net = load(model).calibrated(data_source)
     if not isinstance(net, EPNetwork):
         raise Refusal("only EP networks learn from their own states", where="MODEL", got=model,
                       allowed="a network trained by equilibrium propagation", remedy="see 'ep-hw models'")

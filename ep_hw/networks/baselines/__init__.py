@@ -1,6 +1,6 @@
-"""Feed-forward networks that EP-CNNs are compared with: trained by backpropagation, mapped onto no machine.
+"""Feed-forward networks that EP-CNNs are compared with: trained by backpropagation.
 
-They share data, normalisation and evaluation with the EP-CNN; `reference` is their only machine.
+They share data, normalisation and evaluation with the EP-CNN. The convolutional ones run on every machine.
 """
 
 from ep_hw.networks.baselines.network import Baseline, CNNSpec, ViTSpec

@@ -60,7 +60,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.patches(self.normalise(images)).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.token.expand(len(images), -1, -1), patches], 1) + self.positions
+        tokens = torch.cat([self.token.expand(images.shape[0], -1, -1), patches], 1) + self.positions
         return self.readout(self.norm(self.blocks(tokens)[:, 0]))
 
 

@@ -1,19 +1,27 @@
 """A trained feed-forward network: what a checkpoint of kind bp, adv or vit holds."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NoReturn
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
+import mapping
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.networks.baselines.layouts import convolutional_layout, transformer_layout
 from ep_hw.networks.baselines.modules import VisionTransformer, convolutional
+from ep_hw.networks.calibration import training_images
+from ep_hw.networks.lowering import lower
 from ep_hw.networks.shapes import ConvolutionalSpec, TransformerSpec
 from mapping.errors import Refusal
+from mapping.graph import EPGraph
 from mapping.sealed import Layout
 from mapping.targets import REFERENCE, Target
-from simulators.module import Interface, ModuleMachine, ModuleProgram
+from simulators.module import AnyProgram, Interface, ModuleMachine, ModuleProgram
+
+EXAMPLES = 256   # training images that size hardware
 
 
 class CNNSpec(ConvolutionalSpec):
@@ -43,7 +51,15 @@ class ViTSpec(TransformerSpec):
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A feed-forward network under the interface of `EPNetwork`, as far as one without a fixed point has it."""
+    """A feed-forward network under the interface of `EPNetwork`.
+
+    Attributes:
+        spec: shape of the module.
+        module: images (B, C, H, W) in [0, 1] to logits (B, K).
+        name: see `EPNetwork`.
+        provenance: see `EPNetwork`.
+        data_source: where the training images are that size hardware for it.
+    """
 
     machines: ClassVar[tuple[str, ...]] = ("reference",)
 
@@ -51,6 +67,7 @@ class Baseline:
     module: nn.Module = field(repr=False)
     name: str = "network"
     provenance: dict = field(default_factory=dict, repr=False)
+    data_source: DataSource = field(default=DEFAULT_SOURCE, repr=False)
 
     @classmethod
     def initialise(cls, spec: CNNSpec | ViTSpec, seed: int) -> "Baseline":
@@ -87,23 +104,31 @@ class Baseline:
         """The module itself as a machine."""
         return ModuleMachine(self.module, self.spec.image_shape, self.spec.classes, device=device)
 
-    def programs(self, targets: Iterable[Target]) -> dict[str, ModuleProgram]:
-        """See `EPNetwork.programs`.
+    def calibrated(self, data_source: DataSource = DEFAULT_SOURCE) -> "Baseline":
+        """The network that finds the images for its hardware there."""
+        return replace(self, data_source=data_source)
+
+    def programs(self, targets: Iterable[Target]) -> dict[str, AnyProgram]:
+        """Name -> the module itself for the reference, and its graph compiled for any other target.
 
         Raises:
-            Refusal: any machine but the reference.
+            Refusal: the module has no graph (see `lower`), or a machine cannot hold it.
         """
-        names = [str(target) for target in targets]
-        if any(name != REFERENCE for name in names):
-            self.lower()
-        return {name: ModuleProgram(self.module, Interface(self.spec.image_shape, self.spec.classes)) for name in names}
+        return {str(target): self._program(target) for target in targets}
 
-    def lower(self) -> NoReturn:
-        """Never: there is no EPGraph of a feed-forward network.
+    def _program(self, target: Target) -> AnyProgram:
+        if str(target) == REFERENCE:
+            return ModuleProgram(self.module, Interface(self.spec.image_shape, self.spec.classes))
+        return mapping.compile(self.lower(), target)
+
+    def lower(self) -> EPGraph:
+        """The module's graph (`ep_hw.lower`), with `EXAMPLES` training images to size hardware by.
 
         Raises:
-            Refusal: always.
+            Refusal: a module that is no chain of layers, or its data are not there.
         """
-        raise Refusal("a feed-forward network has no fixed point to map", where=self.name,
-                      got=f"{self.spec.architecture}, {self.spec.size}", allowed="EP networks; this one runs on the "
-                      "machine reference only", remedy="leave --on out, or name an EP network ('ep-hw models')")
+        return self._graph
+
+    @cached_property
+    def _graph(self) -> EPGraph:
+        return lower(self.module, training_images(self.data, self.data_source, EXAMPLES))

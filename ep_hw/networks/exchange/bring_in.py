@@ -15,7 +15,6 @@ from ep_hw.data.registry import DATA_SETS, load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import SPLIT_SEED
 from ep_hw.networks.accuracy import accuracy
-from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load, save_checkpoint
 from ep_hw.networks.exchange.archive import read_archive
 from ep_hw.networks.exchange.keys import KeyMap, load_map
@@ -63,7 +62,7 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path, *,
         raise Refusal("the imported network moves differently from its source", where=str(file),
                       got=f"a difference of {difference:.1e}", allowed=f"up to {CHECKED_TO:g}",
                       remedy="report this: a file that was read rightly cannot do so")
-    save_checkpoint(calibrated(net, data_source), out, data=net.provenance["data"], accuracy={},
+    save_checkpoint(net.calibrated(data_source), out, data=net.provenance["data"], accuracy={},
                     recipe={"imported": Path(file).name, "keys": key_map.model_dump(mode="json")})
     written = load(out)
     assert isinstance(written, EPNetwork)

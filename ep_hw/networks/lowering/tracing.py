@@ -1,10 +1,10 @@
 """What a torch module computes, as a chain of operations on the one value that runs through it.
 
-torch.fx runs the module's own Python once, on a stand-in for its images. From the module's answer we walk back to the
-images: every step must read one value alone. Numbers that are no value of an image (weights, sizes) are looked up.
+torch.fx runs the module's own Python once, on a stand-in for its images. Every step that its answer follows from must
+read one value alone. Numbers that are no value of an image (weights, sizes) are looked up.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from torch import fx, nn
@@ -21,7 +21,7 @@ ALLOWED = ("Conv2d, BatchNorm2d, ReLU, ReLU6, Hardtanh from 0, MaxPool2d by 2, A
 def refusal(where: str, got: object) -> Refusal:
     """The refusal of a part of a module that is no part of a chain."""
     return Refusal("not a chain of layers", where=where, got=got, allowed=ALLOWED,
-                   remedy="rewrite this part, or run the module as it is ('ep_hw.workflow.with_module')")
+                   remedy="rewrite this part, or leave the module on the machine reference, as it is")
 
 
 def chain_of(module: nn.Module, image_shape: Shape) -> Chain:
@@ -31,7 +31,7 @@ def chain_of(module: nn.Module, image_shape: Shape) -> Chain:
         Refusal: a part that is no part of a chain, by its qualified name.
     """
     chain = Chain(image_shape)
-    for node in reversed(list(_path(module, _Tracer().traced(module)))):
+    for node in _steps(module, _Tracer().traced(module)):
         where, kind = _place(module, node)
         try:
             for operation in _read(module, node):
@@ -63,28 +63,38 @@ class _Tracer(fx.Tracer):
             raise refusal(where, f"Python that needs the values of its images: {error}") from error
 
 
-def _path(module: nn.Module, graph: fx.Graph) -> Iterator[fx.Node]:
-    """The steps that lead from the images to the answer, the last one first."""
-    sizes = _sizes(graph)
-    node = next(node for node in graph.nodes if node.op == "output")
-    while node.op != "placeholder":
-        inputs = [n for n in node.all_input_nodes if n.op != "get_attr" and n not in sizes]
-        if len(inputs) != 1:
+def _steps(module: nn.Module, graph: fx.Graph) -> list[fx.Node]:
+    """The steps that lead from the images to the answer.
+
+    Raises:
+        Refusal: one that reads several values; the first one.
+    """
+    plain, needed = _plain(graph), _needed(graph)
+    steps = [node for node in graph.nodes if node in needed and node not in plain and node.op != "placeholder"]
+    for node in steps:
+        if (count := len(set(node.all_input_nodes) - plain)) != 1:
             where, kind = _place(module, node)
-            raise refusal(where, f"{kind} of {len(inputs)} values" if inputs else f"{kind} without an image")
-        if node.op != "output":
-            yield node
-        node = inputs[0]
+            raise refusal(where, f"{kind} of {count} values")
+    return steps
 
 
-def _sizes(graph: fx.Graph) -> set[fx.Node]:
-    """Steps that give sizes, not values."""
-    sizes: set[fx.Node] = set()
+def _plain(graph: fx.Graph) -> set[fx.Node]:
+    """Steps that give no value of an image: weights, sizes, and what follows from them alone."""
+    plain: set[fx.Node] = set()
     for node in graph.nodes:
-        asked = node.target in ("size", "dim") or (node.target is getattr and node.args[1:] == ("shape",))
-        if asked or (node.all_input_nodes and sizes.issuperset(node.all_input_nodes)):
-            sizes.add(node)
-    return sizes
+        size = node.target in ("size", "dim") or (node.target is getattr and node.args[1:] == ("shape",))
+        if size or node.op == "get_attr" or (node.all_input_nodes and plain.issuperset(node.all_input_nodes)):
+            plain.add(node)
+    return plain
+
+
+def _needed(graph: fx.Graph) -> set[fx.Node]:
+    """Steps that the module's answer, where there is one, follows from."""
+    needed: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or node in needed:
+            needed.update(node.all_input_nodes)
+    return needed
 
 
 def _place(module: nn.Module, node: fx.Node) -> tuple[str, str]:
@@ -93,7 +103,7 @@ def _place(module: nn.Module, node: fx.Node) -> tuple[str, str]:
         return str(node.target), type(module.get_submodule(str(node.target))).__name__
     inside = list(node.meta.get("nn_module_stack", {}).values())
     name = getattr(node.target, "__name__", str(node.target))
-    return (inside[-1][0] if inside else "") or type(module).__name__, "an output" if node.op == "output" else name
+    return (inside[-1][0] if inside else "") or type(module).__name__, name
 
 
 def _read(module: nn.Module, node: fx.Node) -> list[Operation]:

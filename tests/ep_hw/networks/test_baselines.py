@@ -1,4 +1,4 @@
-"""Baselines: trained by the shared loop, kept in checkpoints, evaluated on the reference, mapped onto nothing."""
+"""Baselines: trained by the shared loop, kept in checkpoints, the convolutional ones lowered like any module."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import ep_hw
-from ep_hw.data import Split, load_data
+import simulators
+from ep_hw.data import DataSource, Split, load_data
 from ep_hw.learning.training import load_recipe, parse_recipe, rate_at, recipes, train
 from ep_hw.learning.training.learners import learner_of
 from ep_hw.networks.accuracy import accuracy
@@ -21,6 +22,7 @@ from ep_hw.networks.checkpoint import FORM, save_checkpoint
 from mapping import Refusal
 from mapping.registry import parse
 from mapping.sealed import describe, open_sealed, seal
+from simulators.module import ModuleProgram
 from simulators.relaxation import Nudge
 
 IMAGES = {"image_shape": (1, 8, 8), "classes": 10, "mean": (0.3,), "scale": (1.1,)}
@@ -101,11 +103,32 @@ def test_what_needs_a_fixed_point_is_refused_by_name(net):
     for what in ({"nudge": Nudge(torch.eye(10)[:5], 0.5)}, {"states": ()}, {"trace": print}):
         with pytest.raises(Refusal, match=f"takes no {next(iter(what))}"):
             machine.relax(images(), **what)
-    with pytest.raises(Refusal, match="small: a feed-forward network has no fixed point to map"):
-        net.lower()
-    with pytest.raises(Refusal, match="no fixed point"):
-        net.programs([parse("reference"), parse("loihi")])
     assert machine.cost().operations > 0
+
+
+def test_the_reference_is_the_module_and_every_other_machine_has_its_graph():
+    net, shown = ep_hw.load("digits-bp-s11"), load_data("digits", "test").images[:20]
+    programs = net.programs(map(parse, ["reference", "reference[steps=2]", "crossbar:pcm"]))
+    assert isinstance(programs["reference"], ModuleProgram)
+    assert programs["reference[steps=2]"].graph is programs["crossbar:pcm"].graph is net.lower()
+    logits = [simulators.open(programs[name]).relax(shown).logits for name in ("reference", "reference[steps=2]")]
+    assert (logits[0] - logits[1]).abs().max() <= 1e-5 * logits[0].abs().max()
+    assert np.array_equal(net.lower().activity.images, load_data("digits", "train").images[:256])
+
+
+def test_a_transformer_is_no_chain():
+    net = ep_hw.load("digits-vit-s11")
+    assert list(net.programs([parse("reference")])) == ["reference"]
+    with pytest.raises(Refusal, match=r"^blocks\.0: not a chain of layers; got scaled_dot_product_attention"):
+        net.programs([parse("reference"), parse("loihi")])
+
+
+def test_hardware_is_sized_by_training_images_that_must_be_there(tmp_path, monkeypatch):
+    monkeypatch.delenv("EP_HW_DATA", raising=False)
+    net = ep_hw.load("cifar10-small-bp").calibrated(DataSource(tmp_path))
+    with pytest.raises(Refusal, match="cifar") as caught:
+        net.programs([parse("crossbar:pcm")])
+    assert "--data-root or EP_HW_DATA" in str(caught.value)
 
 
 def test_operations_are_those_of_convolutions_and_dense_layers():
@@ -225,9 +248,11 @@ def test_a_baseline_is_evaluated_like_any_model_and_fooled_by_one_backpropagatio
     assert set(rows) == {"clean", "pgd_l2", "contrast"}
     assert rows["pgd_l2"]["accuracy"] < rows["clean"]["accuracy"]
     assert {row["machine"] for row in rows.values()} == {"reference"}
-    code, _, err = ep_hw("evaluate", "tiny.safetensors", "--on", "loihi")
-    assert code == 2
-    assert "no fixed point to map" in err
+    assert ep_hw("compile", "tiny.safetensors", "--target", "loihi", "--out", "compiled")[0] == 0
+    code, *_ = ep_hw("evaluate", "tiny.safetensors", "--on", "compiled", "--images", 40, "--jobs", 1, "--out", "chip")
+    assert code == 0
+    rows = {row["machine"]: row for row in json.loads((tmp_path / "chip" / "summary.json").read_text())}
+    assert rows["loihi"]["accuracy"] > 0.2
     code, _, err = ep_hw("evaluate", "tiny.safetensors", "--attack", "pgd_l2@1", "--gradient", "ep@0.5", "--jobs", 1,
                          "--out", "other")
     assert code == 2

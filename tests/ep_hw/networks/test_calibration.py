@@ -9,7 +9,6 @@ from networks import small_network
 import ep_hw
 import mapping
 from ep_hw.data import DataSource
-from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.networks.exchange import export_checkpoint, import_checkpoint
 from ep_hw.networks.network import EPNetwork
@@ -45,12 +44,12 @@ def test_calibration_images_are_taken_when_a_model_is_opened_and_said_once(tmp_p
 
 def test_own_calibration_images_stay():
     net = small_network()
-    assert calibrated(net) is net
+    assert net.calibrated() is net
 
 
 def test_where_the_data_are_nowhere_converters_are_refused_with_an_option_of_the_command_line(tmp_path, monkeypatch):
     monkeypatch.delenv("EP_HW_DATA", raising=False)
-    stranger = calibrated(without("cifar10"), DataSource(tmp_path))
+    stranger = without("cifar10").calibrated(DataSource(tmp_path))
     assert stranger.calibration is None
     with pytest.raises(Refusal, match=r"--data-root or EP_HW_DATA.*crossbar:pcm/read"):
         mapping.compile(stranger.lower(), "crossbar:pcm")
