@@ -149,8 +149,8 @@ def _stock(weight, state) -> _LavaRun:
 def _connection(coupling, states) -> _LavaRun:
     clock = Clock(np.zeros(CELLS, np.int64))
     image = Image(name="image", pixels=states, clock=clock, events=False)
-    layer = synapses.ImageCoupling(name="conv", synapses=Synapses(coupling.weight, coupling), batch=BATCH, clock=clock,
-                                   events=False)
+    layer = synapses.ForwardCoupling(name="conv", synapses=Synapses(coupling.weight, coupling), batch=BATCH,
+                                     clock=clock, events=False)
     image.up.connect(layer.below_in)
     probe = Probe(port=layer.above_out, length=1)
     return _LavaRun(layer, lambda: probe.record[0])

@@ -169,6 +169,11 @@ class EPGraph:
         return self.schedule != SEQUENTIAL
 
     @property
+    def gains(self) -> tuple[float, ...]:
+        """gamma of each coupling, then of the readout: 0 where nothing is fed back."""
+        return (0.0, *(coupling.feedback_gain for coupling in self.couplings[1:]), 0.0)
+
+    @property
     def period(self) -> int:
         """Time steps in a sweep."""
         return period_of(self.schedule, len(self.populations))

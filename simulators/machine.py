@@ -26,7 +26,7 @@ class Equilibrium:
     Attributes:
         states: one (B, C, H, W) tensor a population, real units in [0, its ceiling].
         logits: (B, K).
-        residual: (B,), largest state change over the last sweep.
+        residual: (B,), largest state change over the last sweep; on integer machines in units of the layer's scale.
         converged: (B,), bool: residual within the machine's tolerance (a repeated state for integer machines).
         steps: (B,), time steps taken.
     """
@@ -172,15 +172,15 @@ class InProcessMachine(Machine):
         """See `Machine.relax`; images of any float type and device are answered on the images' device."""
         check_images(images, self.graph.image_shape, self.pixels)
         check_phase(self.graph, len(images), steps, nudge, states, schedule)
-        substrate, scale, asked = self.substrate, self.substrate.state_scale, images.device
+        substrate, asked = self.substrate, images.device
         differentiating = torch.is_grad_enabled() and images.requires_grad
         stop = self.stop if steps is None and trace is None and not differentiating else None
         with torch.set_grad_enabled(differentiating):
             images = images.to(substrate.mean)
             end = relax(substrate, images, schedule=schedule or self.graph.schedule, steps=steps or self.steps,
-                        stop=stop, states=states and tuple(s.to(images) * scale for s in self.held(states)),
+                        stop=stop, states=states and tuple(s.to(images) for s in substrate.hold(states)),
                         nudge=nudge and nudge.to(images), generator=generator,
-                        trace=trace and (lambda t, states: trace(t, tuple((s / scale).to(asked) for s in states))))
+                        trace=trace and (lambda t, states: trace(t, self._real(states, asked))))
             logits = substrate.logits(end.states[-1], generator)
         return self._equilibrium(end, logits, asked)
 
@@ -190,16 +190,14 @@ class InProcessMachine(Machine):
         other.substrate = substrate
         return other
 
-    def held(self, states: States) -> States:
-        """States to start from, in real units, as the machine can hold them."""
-        return states
+    def _real(self, states: States, asked: torch.device) -> States:
+        return tuple(s.to(asked) for s in self.substrate.real(states))
 
     def _equilibrium(self, end: Relaxed, logits: Tensor, asked: torch.device) -> Equilibrium:
-        scale = self.substrate.state_scale
-        residual = (end.change / scale).to(asked)
+        residual = (end.change / self.substrate.state_scale).to(asked)
         tolerance = self.stop.tolerance if isinstance(self.stop, Residual) else 0.0
-        return Equilibrium(tuple((s / scale).to(asked) for s in end.states), logits.to(asked), residual,
-                           residual <= tolerance, end.steps.to(asked))
+        return Equilibrium(self._real(end.states, asked), logits.to(asked), residual, residual <= tolerance,
+                           end.steps.to(asked))
 
 
 def check_images(images: torch.Tensor, shape: tuple[int, int, int], pixels: tuple[float, float] = BOX):

@@ -118,7 +118,7 @@ class Substrate(ABC):
     Attributes:
         projections: one `Projection` a coupling; projections[0] reads the image.
         mean: the image's normalisation, (C, 1, 1); its type and device are the substrate's.
-        state_scale: states in the substrate's format are this many times the real ones.
+        state_scale: changes of states are given in the substrate's format divided by it.
         fresh_input: the image's drive is read again at every step (noisy machines), not once.
     """
 
@@ -140,6 +140,14 @@ class Substrate(ABC):
     @abstractmethod
     def start(self, images: Tensor) -> tuple[torch.Tensor, ...]:
         """States of all layers at t = 0: zeros."""
+
+    def hold(self, states: States) -> States:
+        """States in real units as the substrate holds them."""
+        return states
+
+    def real(self, states: States) -> States:
+        """States in real units; the inverse of `hold`."""
+        return states
 
     @abstractmethod
     def activate(self, n: int, drive: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def exact_step(graph: EPGraph, images: Tensor, states: States) -> States:
 
 
 def step_findings(rung: str, machine: Machine, graph: EPGraph, images: Tensor, starts: Sequence[States],
-                  allowed: Sequence[float], *, top: float = 1.0, fault: Fault = "") -> list[Finding]:
+                  allowed: Sequence[float], *, tops: Sequence[float] = (), fault: Fault = "") -> list[Finding]:
     """A synchronous step of a machine against the exact one of a graph, from the start where they differ most.
 
     Args:
@@ -115,12 +115,14 @@ def step_findings(rung: str, machine: Machine, graph: EPGraph, images: Tensor, s
         images: (B, C, H, W) in [0, 1].
         starts: states to step from.
         allowed: largest gap of each layer.
-        top: largest state that the machine has.
+        tops: largest state of each layer that the machine has; those of the graph if empty.
         fault: that explains a larger gap.
     """
+    ends = tops or [population.ceiling for population in graph.populations]
+
     def gaps(states: States) -> list[float]:
-        end = machine.relax(images, 1, states=states, schedule="synchronous").states
-        return [largest(a - b.clamp(max=top)) for a, b in zip(end, exact_step(graph, images, states))]
+        step = machine.relax(images, 1, states=states, schedule="synchronous").states
+        return [largest(a - b.clamp(max=top)) for a, b, top in zip(step, exact_step(graph, images, states), ends)]
 
     worst = max(map(gaps, starts), key=lambda measured: max(g / a for g, a in zip(measured, allowed)))
     return [judged(rung, population.name, "gap of a step to the exact one", gap, most, fault)

@@ -199,11 +199,11 @@ def _and_a_step(findings: list[Finding], program: LoihiProgram, machine: Machine
     if any(f.fault for f in findings):
         return findings
     starts: Sequence[States] = scene.starts
-    top = 1.0
+    tops: Sequence[float] = ()
     if program.target.quantises_states:
         starts = [on_grid(program, states) for states in starts]
-        top = program.top * 2.0**-program.state_bits
-    return findings + step_findings(str(program.target), machine, graph, scene.images, starts, allowed, top=top,
+        tops = [top * unit for top, unit in zip(program.tops, program.units)]
+    return findings + step_findings(str(program.target), machine, graph, scene.images, starts, allowed, tops=tops,
                                     fault=lambda: _machine_fault(program, machine, scene, starts))
 
 

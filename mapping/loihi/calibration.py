@@ -3,7 +3,7 @@
 With W the integers, w their exact weights, s the recorded states and z = unpool(s_n, winners of w), coupling n errs by
 
     e_n = maxpool(2^-q W * s_{n-1}) - maxpool(w * s_{n-1})        in its own layer's drive
-    f_n = conv_transpose(z, 2^-q W - w)                          in the drive of the layer below                (13)
+    f_n = gamma_n conv_transpose(z, 2^-q W - w)                  in the drive of the layer below                (13)
 
 The exponent q that makes sum e^2 + sum f^2 least is kept: with few weight bits it pays to clip some weights. The mean
 of e over images and places, channel by channel, is then taken off the biases; taking off the mean of f as well was
@@ -41,13 +41,16 @@ class Recorded:
 
     def forward_error(self, weight: np.ndarray) -> np.ndarray:
         """e of equation (13), shaped as `drive`, for other weights."""
-        return max_pool(convolve(self.below, weight, self.coupling.padding), self.coupling.pool)[0] - self.drive
+        own = self.coupling
+        return max_pool(convolve(self.below, weight, own.padding, own.stride), own.pool)[0] - self.drive
 
     def backward_error(self, weight: np.ndarray) -> np.ndarray:
         """f of equation (13), (N, C_in, H, W), for other weights; a single zero where nothing is fed back."""
         if self.above is None:
             return np.zeros(1, np.float32)
-        return convolve_transpose(self.above, weight - self.coupling.weight, self.coupling.padding)
+        own = self.coupling
+        return own.feedback_gain * convolve_transpose(self.above, weight - own.weight, own.padding, own.stride,
+                                                      own.window.uncovered)
 
 
 def record(graph: EPGraph, activity: Activity) -> list[Recorded]:
@@ -55,9 +58,9 @@ def record(graph: EPGraph, activity: Activity) -> list[Recorded]:
     states = [s[:IMAGES] for s in activity.states]
     below = (activity.images[:IMAGES] - graph.mean[:, None, None]) / graph.scale[:, None, None]
     records = []
-    for n, (coupling, state) in enumerate(zip(graph.couplings, states)):
-        drive, winners = max_pool(convolve(below, coupling.weight, coupling.padding), coupling.pool)
-        above = unpool(state, winners, coupling.pool, coupling.unpooled) if n else None
+    for coupling, state, gain in zip(graph.couplings, states, graph.gains):
+        drive, winners = max_pool(convolve(below, coupling.weight, coupling.padding, coupling.stride), coupling.pool)
+        above = unpool(state, winners, coupling.pool, coupling.unpooled) if gain else None
         records.append(Recorded(coupling, below, drive, above))
         below = state
     return [*records, Recorded(graph.readout, below, convolve(below, graph.readout.weight, 0), None)]

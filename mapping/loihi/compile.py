@@ -1,13 +1,13 @@
 """The Loihi 2 compiler: integers for every weight, state and shift, proven free of overflow and placed on cores.
 
-Weights take the exponent that suits the recorded activity best (mapping.loihi.calibration), without activity the
-largest that clips none. The state bits are the most, from 16 down to 4, for which every accumulator is proven to stay
-below 2^23 (mapping.loihi.bound); then the image's bits are the most, 16 to 8. Where no bits, or not the ones asked
-for, can be proven, exponents give way: the coupling that sets the scale of the worst accumulator is coarsened by a
-bit, until the proof holds or nothing is left of its weights.
+States are brought within 1 (mapping.loihi.scaling). Weights take the exponent that suits the recorded activity best
+(mapping.loihi.calibration), without activity the largest that clips none. The state bits are the most, from 16 down to
+4, for which every accumulator is proven to stay below 2^23 (mapping.loihi.bound); then the image's bits are the most,
+16 to 8. Where no bits, or not the ones asked for, can be proven, exponents give way: the coupling that sets the scale
+of the worst accumulator is coarsened by a bit, until the proof holds or nothing is left of its weights.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph
 from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, backward_reach, input_reach, signed_sums
 from mapping.loihi.calibration import Recorded, best_exponent, dequantise, mean_error, record
-from mapping.loihi.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up
+from mapping.loihi.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up, round_to_power
 from mapping.loihi.placement import place
-from mapping.loihi.program import IntegerLayer, LoihiProgram
+from mapping.loihi.program import STRONGEST_NUDGE, IntegerLayer, LoihiProgram
+from mapping.loihi.scaling import choose_scales, largest_states, nudge_scale, rescaled
 from mapping.loihi.target import LoihiTarget
 
 STATE_BITS = range(16, 3, -1)
@@ -42,18 +43,26 @@ class _Weights:
     def of(cls, coupling: Coupling, bits: int, exponent: int, record: Recorded | None) -> "_Weights":
         integers = quantise(coupling.weight, bits, exponent)
         error = mean_error(record, dequantise(integers, exponent)) if record else np.zeros(len(integers))
-        return cls(integers, exponent, signed_sums(integers), backward_reach(integers, coupling.pool), error)
+        return cls(integers, exponent, signed_sums(integers), 
+                   backward_reach(integers, coupling.pool, coupling.stride), error)
 
 
 def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
     """Compile a graph to integers.
 
     Raises:
-        Refusal: a slope that is not a power of two; a unit too large for a core or a program for `target.chips`;
-            state bits, given or none, that no exponents make safe.
+        Refusal: layers without ceilings in a network without recorded activity; a unit too large for a core or a
+            program for `target.chips`; state bits, given or none, that no exponents make safe.
     """
-    _check_slopes(graph)
     place(graph, target)
+    scales = choose_scales(graph)
+    program = _compile(rescaled(graph, scales), target)
+    beta = min(program.largest_beta / nudge_scale(graph, scales), STRONGEST_NUDGE)
+    return replace(program, graph=graph, scales=scales, largest_beta=beta)
+
+
+def _compile(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
+    """Compile a graph whose scales are 1."""
     couplings, bits = (*graph.couplings, graph.readout), target.weight_bits
     records: list[Recorded | None] = [None] * len(couplings)
     if graph.activity:
@@ -67,13 +76,6 @@ def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
             raise _unproven(program)
         weights[n] = _Weights.of(couplings[n], bits, weights[n].exponent - 1, records[n])
     return program
-
-
-def _check_slopes(graph: EPGraph):
-    for population in graph.populations:
-        if np.frexp(population.slope)[0] != 0.5:
-            raise Refusal("slope is not a power of two", where=f"layer {population.name}", got=population.slope,
-                          allowed="0.25, 0.5, 1, ...", remedy="train with a slope of 0.5, or rescale weights and bias")
 
 
 def _finest(graph: EPGraph, target: LoihiTarget, weights: list[_Weights]) -> LoihiProgram:
@@ -95,24 +97,24 @@ def _fit(graph: EPGraph, target: LoihiTarget, weights: list[_Weights], state_bit
     # |error| sums to at most 2 and a rounding unit a class; the drive is rounded once more
     swing = (2 + graph.classes * 2.0**-ERROR_BITS) * np.abs(weights[-1].integers.astype(np.int64)).max()
     room = max(ACCUMULATOR_LIMIT - 2 - layers[-1].bound, 0) * 2.0 ** (readout.exponent - layers[-1].scale)
-    beta = np.floor(2.0**BETA_BITS * min(room / max(swing, 1), 1024)) / 2.0**BETA_BITS
-    return LoihiProgram(target, graph, layers, readout, state_bits, input_bits, float(beta))
+    beta = np.floor(2.0**BETA_BITS * min(room / max(swing, 1), STRONGEST_NUDGE)) / 2.0**BETA_BITS
+    return LoihiProgram(target, graph, layers, readout, state_bits, input_bits, float(beta), (1.0,) * depth)
 
 
 def _layer(graph: EPGraph, weights: list[_Weights], n: int, state_bits: int, input_bits: int) -> IntegerLayer:
     """Scales, shifts and bound of layer n: equations (10) to (12)."""
     own, coupling = weights[n], graph.couplings[n]
-    above = weights[n + 1] if n + 1 < len(graph.couplings) else None
-    slope_bits = int(np.frexp(graph.populations[n].slope)[1]) - 1
-    drives = [own.exponent + (state_bits if n else input_bits), state_bits + slope_bits]
+    tops, gain = largest_states((p.ceiling for p in graph.populations), state_bits), graph.gains[n + 1]
+    above = weights[n + 1] if gain else None
+    drives = [own.exponent + (state_bits if n else input_bits), state_bits + round_to_power(graph.populations[n].slope)]
     if above:
-        drives.append(above.exponent + state_bits)
+        drives.append(above.exponent + state_bits - round_to_power(gain))
     scale = max(drives)
     forward_shift, shift = scale - drives[0], scale - drives[1]
     backward_shift = scale - drives[2] if above else 0
     bias = round_half_up((coupling.bias.astype(np.float64) - own.error) * 2.0**scale)
-    backward = above.backward * (2**state_bits - 1) if above else None
-    bound = accumulator_bound(input_reach(graph, n, own.sums, state_bits, input_bits), forward_shift, backward,
+    backward = above.backward * tops[n + 1] if above else None
+    bound = accumulator_bound(input_reach(graph, n, own.sums, tops, input_bits), forward_shift, backward,
                               backward_shift, bias, 1 << shift >> 1)
     return IntegerLayer(coupling.name, own.integers, bias, own.exponent, scale, forward_shift,
                         backward_shift, shift, bound)
@@ -122,7 +124,8 @@ def _readout(graph: EPGraph, own: _Weights, state_bits: int) -> IntegerLayer:
     """Scale and bound of the logits."""
     scale = own.exponent + state_bits
     bias = round_half_up((graph.readout.bias.astype(np.float64) - own.error) * 2.0**scale)
-    bound = accumulator_bound(input_reach(graph, len(graph.couplings), own.sums, state_bits, 0), 0, None, 0, bias, 0)
+    tops = largest_states((p.ceiling for p in graph.populations), state_bits)
+    bound = accumulator_bound(input_reach(graph, len(graph.couplings), own.sums, tops, 0), 0, None, 0, bias, 0)
     return IntegerLayer("readout", own.integers, bias, own.exponent, scale, 0, 0, 0, bound)
 
 
@@ -131,8 +134,8 @@ def _to_coarsen(program: LoihiProgram) -> int | None:
     worst = program.worst
     if worst.forward_shift == 0:
         return (*program.layers, program.readout).index(worst)
-    feeds_back = worst.backward_shift == 0 and worst is not program.layers[-1]
-    return program.layers.index(worst) + 1 if feeds_back else None
+    above = program.layers.index(worst) + 1
+    return above if worst.backward_shift == 0 and program.graph.gains[above] else None
 
 
 def _unproven(program: LoihiProgram) -> Refusal:

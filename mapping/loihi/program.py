@@ -1,16 +1,20 @@
 """A Loihi 2 program: integers for every weight, state and shift.
 
-States are S = 0 .. 2^p - 1 for s = S 2^-p, weights W = w 2^q, the image X = x 2^{p_in} after normalisation. With
-the accumulator of layer n counted in 2^-E_n, E_n the finer of its two drives' scales, a step of equations (1) to (3) is
+In the units of mapping.loihi.scaling (18), in which states are at most 1, states are S = 0 .. top_n for s = S 2^-p,
+weights W = w 2^q, the image X = x 2^{p_in} after normalisation. With the accumulator of layer n counted in 2^-E_n, E_n
+the finer of its two drives' scales, a step of mapping.graph (1) to (3) is
 
     A_n = 2^{f_n} maxpool(W_n * S_{n-1}) + 2^{b_n} conv_transpose(unpool(S_{n+1}), W_{n+1}) + B_n         (11)
-    S_n <- clamp((A_n + 2^{shift_n - 1}) >> shift_n, 0, 2^p - 1),    2^-shift_n = slope_n 2^{p - E_n}      (12)
+    S_n <- clamp((A_n + 2^{shift_n - 1}) >> shift_n, 0, top_n),      2^-shift_n = slope_n 2^{p - E_n}      (12)
 
-mapping.loihi.compile chooses q, p and p_in so that no accumulator can overflow (mapping.loihi.bound).
+2^{b_n} aligns the feedback and applies its gain, a power of two; where that is 0 the second term is absent. top_n is
+the ceiling, at most 2^p - 1. mapping.loihi.compile chooses q, p and p_in so that no accumulator can overflow
+(mapping.loihi.bound).
 """
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -21,6 +25,7 @@ from mapping.graph import Coupling, EPGraph
 from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, backward_reach, input_reach, signed_sums
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS
 from mapping.loihi.report import integer_table, placement_table
+from mapping.loihi.scaling import drive_scales, largest_states, nudge_scale, rescaled
 from mapping.loihi.target import LoihiTarget
 from mapping.program import Arrays, Program, Table, Weights
 from mapping.sealed import Layout, Ranges
@@ -28,6 +33,8 @@ from mapping.targets import Target
 
 Exponent = Annotated[int, Field(ge=-400, le=400)]
 Shift = Annotated[int, Field(ge=0, le=62)]
+StateScale = Annotated[float, Field(ge=1e-12, le=1e12)]
+STRONGEST_NUDGE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +42,12 @@ class IntegerLayer:
     """Integers of one coupling and of the population it drives (for the readout: of the logits).
 
     Attributes:
-        weight: (C_out, C_in, k, k) int8, w = weight 2^-exponent.
-        bias: (C_out,) int64 at the accumulator's scale, b = bias 2^-scale.
+        weight: (C_out, C_in, k, k) int8, w = weight 2^-exponent in units of mapping.loihi.scaling (18).
+        bias: (C_out,) int64 at the accumulator's scale, b = bias 2^-scale in these units.
         exponent: q.
         scale: E, what the accumulator counts in.
         forward_shift: left shift f of the forward drive.
-        backward_shift: left shift b of the backward drive from the layer above.
+        backward_shift: left shift b of the backward drive from the layer above, its gain included.
         shift: right shift from the accumulator to the state.
         bound: proven largest magnitude of the accumulator, rounding half and all partial sums included.
     """
@@ -82,7 +89,8 @@ class LoihiSettings(Stated):
     layers: PerLayer[IntegersRow]
     state_bits: Annotated[int, Field(ge=4, le=16)]
     input_bits: Annotated[int, Field(ge=8, le=16)]
-    largest_beta: Annotated[float, Field(ge=0, le=1024)]
+    largest_beta: Annotated[float, Field(ge=0, le=STRONGEST_NUDGE)]
+    scales: PerLayer[StateScale] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +98,12 @@ class LoihiProgram(Program[LoihiTarget]):
     """Integers of every layer, for Lava, for the bit-exact twin, and for the rungs between it and the reference.
 
     Attributes:
-        layers: one a coupling; `readout`: the logits, in units of 2^-readout.scale.
+        layers: one a coupling.
+        readout: the logits, in units of 2^-readout.scale.
         state_bits: p.
         input_bits: p_in.
         largest_beta: strongest nudge for which the top accumulator is proven safe.
+        scales: c_n of mapping.loihi.scaling (18): a state S of layer n is S 2^-p c_n.
     """
 
     kind: ClassVar[str] = "loihi"
@@ -103,11 +113,27 @@ class LoihiProgram(Program[LoihiTarget]):
     state_bits: int
     input_bits: int
     largest_beta: float
+    scales: tuple[float, ...]
+
+    @cached_property
+    def scaled(self) -> EPGraph:
+        """The network in the units that the integers count in, mapping.loihi.scaling (18) and (19)."""
+        return rescaled(self.graph, self.scales)
 
     @property
-    def top(self) -> int:
-        """Largest state."""
-        return 2**self.state_bits - 1
+    def tops(self) -> tuple[int, ...]:
+        """Largest state of each layer."""
+        return largest_states((p.ceiling / c for p, c in zip(self.graph.populations, self.scales)), self.state_bits)
+
+    @property
+    def units(self) -> tuple[float, ...]:
+        """What a state of 1 of each layer stands for."""
+        return tuple(c * 2.0**-self.state_bits for c in self.scales)
+
+    @property
+    def nudge_scale(self) -> float:
+        """What a nudge's strength is multiplied by, mapping.loihi.scaling (19)."""
+        return nudge_scale(self.graph, self.scales)
 
     @property
     def worst(self) -> IntegerLayer:
@@ -130,13 +156,16 @@ class LoihiProgram(Program[LoihiTarget]):
         return self.readout.exponent + ERROR_BITS + BETA_BITS - self.layers[-1].scale
 
     def dequantised(self) -> EPGraph:
-        """The graph with its weights and biases as the integers have them, w = W 2^-q, b = B 2^-E."""
-        def exact(coupling: Coupling, layer: IntegerLayer) -> Coupling:
-            return replace(coupling, weight=(layer.weight * 2.0**-layer.exponent).astype(np.float32),
-                           bias=(layer.bias * 2.0**-layer.scale).astype(np.float32))
+        """The graph with its weights and biases as the integers have them, w' = W 2^-q, b' = B 2^-E in (18)."""
+        drives = (*drive_scales(self.graph, self.scales), 1.0)
 
-        return replace(self.graph, couplings=tuple(map(exact, self.graph.couplings, self.layers)),
-                       readout=exact(self.graph.readout, self.readout))
+        def exact(coupling: Coupling, layer: IntegerLayer, below: float, drive: float) -> Coupling:
+            return replace(coupling, weight=(layer.weight * (2.0**-layer.exponent * drive / below)).astype(np.float32),
+                           bias=(layer.bias * (2.0**-layer.scale * drive)).astype(np.float32))
+
+        *couplings, readout = map(exact, (*self.graph.couplings, self.graph.readout), (*self.layers, self.readout),
+                                  (1.0, *self.scales), drives)
+        return replace(self.graph, couplings=tuple(couplings), readout=readout)
 
     def pack(self) -> tuple[Arrays, dict[str, Any]]:
         arrays: Arrays = {}
@@ -145,8 +174,9 @@ class LoihiProgram(Program[LoihiTarget]):
             row = {_IN_FILE.get(key, key): value for key, value in asdict(layer).items()}
             arrays |= {f"loihi.{layer.name}.{key}": row.pop(key) for key in ("weight", "bias")}
             rows.append(row)
+        scales = {} if set(self.scales) == {1.0} else {"scales": self.scales}
         return arrays, {"layers": rows, "state_bits": self.state_bits, "input_bits": self.input_bits,
-                        "largest_beta": self.largest_beta}
+                        "largest_beta": self.largest_beta, **scales}
 
     @classmethod
     def unpack(cls, target: LoihiTarget, graph: EPGraph, arrays: Arrays, settings: dict[str, Any]) -> "LoihiProgram":
@@ -154,7 +184,8 @@ class LoihiProgram(Program[LoihiTarget]):
         layers = [IntegerLayer(weight=arrays[f"loihi.{row['name']}.weight"], bias=arrays[f"loihi.{row['name']}.bias"],
                                **{own.get(key, key): value for key, value in row.items()})
                   for row in rest.pop("layers")]
-        return cls(target, graph, tuple(layers[:-1]), layers[-1], **rest)
+        scales = tuple(rest.pop("scales", [1.0] * len(graph.populations)))
+        return cls(target, graph, tuple(layers[:-1]), layers[-1], scales=scales, **rest)
 
     @classmethod
     def takes(cls, target: Target) -> bool:
@@ -166,6 +197,8 @@ class LoihiProgram(Program[LoihiTarget]):
         names = [row.name for row in settings.layers]
         if names != list(weights) or target.state_bits not in (None, settings.state_bits):
             raise ValueError("layers or state bits that are not those of network and target")
+        if settings.scales is not None and len(settings.scales) != len(names) - 1:
+            raise ValueError("scales of other layers than the network has")
         return {f"loihi.{name}.weight": ("int8", shape) for name, shape in weights.items()} | {
             f"loihi.{name}.bias": ("int64", shape[:1]) for name, shape in weights.items()}
 
@@ -175,17 +208,19 @@ class LoihiProgram(Program[LoihiTarget]):
         return {name: (-most[name.rpartition(".")[2]], most[name.rpartition(".")[2]]) for name in layout}
 
     def verify(self):
+        rescaled(self.graph, self.scales)   # refuses units in which the network is none
         if self.prove() != tuple(layer.bound for layer in (*self.layers, self.readout)) or not self.is_proven:
             raise ValueError("bounds that do not follow from the weights")
 
     def prove(self) -> tuple[int, ...]:
         """Bounds of all accumulators, the readout's last, anew from the integers (equation 10)."""
-        layers, bounds, top = (*self.layers, self.readout), [], len(self.layers) - 1
-        for n, layer in enumerate(layers):
+        layers, bounds, tops = (*self.layers, self.readout), [], self.tops
+        for n, (layer, gain) in enumerate(zip(layers, (*self.graph.gains[1:], 0.0))):
             backward = None
-            if n < top:
-                backward = backward_reach(layers[n + 1].weight, self.graph.couplings[n + 1].pool) * self.top
-            forward = input_reach(self.graph, n, signed_sums(layer.weight), self.state_bits, self.input_bits)
+            if gain:
+                above = self.graph.couplings[n + 1]
+                backward = backward_reach(layers[n + 1].weight, above.pool, above.stride) * tops[n + 1]
+            forward = input_reach(self.graph, n, signed_sums(layer.weight), tops, self.input_bits)
             bounds.append(accumulator_bound(forward, layer.forward_shift, backward, layer.backward_shift, layer.bias,
                                             layer.half))
         return tuple(bounds)

@@ -67,6 +67,8 @@ class IntegerProgram(Protocol):
     def input_bits(self) -> int: ...
     @property
     def largest_beta(self) -> float: ...
+    @property
+    def scales(self) -> tuple[float, ...]: ...
 
 
 def integer_table(program: IntegerProgram) -> Table:
@@ -76,9 +78,18 @@ def integer_table(program: IntegerProgram) -> Table:
     for processes, layer in zip((*names, "readout"), (*program.layers, program.readout)):
         rows.append((layer.name, processes, layer.weight.size, bits, used_bits(layer.weight, bits),
                      program.state_bits, layer.exponent, layer.scale, layer.shift, layer.bound, ACCUMULATOR_LIMIT - 1))
-    image = (f"Image: {program.input_bits} fraction bits, signed. "
-             f"Strongest nudge proven safe: |beta| <= {program.largest_beta:g}.")
-    return Table(f"{program.target}: integers", INTEGER_COLUMNS, tuple(rows), (image, *NOTES))
+    return Table(f"{program.target}: integers", INTEGER_COLUMNS, tuple(rows), (*_numbers(program), *NOTES))
+
+
+def _numbers(program: IntegerProgram) -> tuple[str, ...]:
+    """What image, nudges and states count in, in words."""
+    image = f"Image: {program.input_bits} fraction bits, signed."
+    if program.graph.has_feedback:
+        image += f" Strongest nudge proven safe: |beta| <= {program.largest_beta:g}."
+    if set(program.scales) == {1.0}:
+        return (image,)
+    scales = ", ".join(f"{p.name} {scale:.4g}" for p, scale in zip(program.graph.populations, program.scales))
+    return image, f"A state of 2^{program.state_bits} stands for: {scales}."
 
 
 def used_bits(weight: np.ndarray, bits: int) -> int:

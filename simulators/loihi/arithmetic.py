@@ -24,24 +24,25 @@ class Synapses:
 
     Attributes:
         weight: (C_out, C_in, k_h, k_w), in the type that sums are made in.
-        coupling: the network's own, for padding and pooling.
+        coupling: the network's own, for its window.
         forward_factor: power of two that aligns the forward drive; 1 for floats.
-        backward_factor: the same of the backward drive.
+        backward_factor: the same of the backward drive, with its gain; for floats the gain alone.
     """
 
     weight: np.ndarray
     coupling: Coupling
     forward_factor: int = 1
-    backward_factor: int = 1
+    backward_factor: float = 1
 
     def sum_forward(self, below: np.ndarray) -> np.ndarray:
         """Drive of the population above before pooling, in the dtype of `below`."""
-        drive = convolve(below, self.weight, self.coupling.padding)
+        drive = convolve(below, self.weight, self.coupling.padding, self.coupling.stride)
         return (drive * self.forward_factor).astype(below.dtype, copy=False)
 
     def sum_backward(self, spread: np.ndarray) -> np.ndarray:
         """Drive of the population below from unpooled states, in their dtype."""
-        drive = convolve_transpose(spread, self.weight, self.coupling.padding)
+        own = self.coupling.window
+        drive = convolve_transpose(spread, self.weight, own.padding, own.stride, own.uncovered)
         return (drive * self.backward_factor).astype(spread.dtype, copy=False)
 
     def forward(self, below: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -71,9 +72,10 @@ class FloatActivation:
 
     bias: np.ndarray
     slope: np.float32
+    ceiling: np.float32
 
     def __call__(self, drive: np.ndarray) -> np.ndarray:
-        return np.clip((drive + self.bias) * self.slope, 0, 1)
+        return np.clip((drive + self.bias) * self.slope, 0, self.ceiling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +127,7 @@ class Arithmetic:
         sum: dtype of logits.
         strength: dtype of beta.
         delta_threshold: largest change of a state that its population does not send; None where it sends whole states.
-        unit: what a state of 1 stands for.
+        units: what a state of 1 of each layer stands for.
         logit_bits: logits count in 2^-logit_bits.
     """
 
@@ -136,8 +138,8 @@ class Arithmetic:
     synapses: tuple[Synapses, ...]
     activations: tuple[IntegerActivation | FloatActivation, ...]
     readout: IntegerReadout | FloatReadout
+    units: tuple[float, ...]
     delta_threshold: int | None = None
-    unit: float = 1.0
     logit_bits: int = 0
 
     @property
@@ -163,16 +165,17 @@ def _integers(program: LoihiProgram) -> Arithmetic:
     synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2**layer.forward_shift, 2**shift)
                      for layer, coupling, shift in zip(program.layers, program.graph.couplings, backward))
     activations = tuple(IntegerActivation((layer.bias + layer.half).astype(np.int32).reshape(-1, 1, 1), layer.shift,
-                                          program.top) for layer in program.layers)
+                                          top) for layer, top in zip(program.layers, program.tops))
     last = program.readout
     return Arithmetic("fixed_pt", np.int32, np.int64, np.int64, synapses, activations,
-                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.delta_threshold,
-                      2.0**-program.state_bits, last.scale)
+                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.units,
+                      program.delta_threshold, last.scale)
 
 
 def _floats(graph: EPGraph) -> Arithmetic:
     return Arithmetic("floating_pt", np.float32, np.float32, np.float64,
-                      tuple(Synapses(c.weight.astype(np.float64), c) for c in graph.couplings),
-                      tuple(FloatActivation(c.bias.reshape(-1, 1, 1), np.float32(p.slope))
+                      tuple(Synapses(c.weight.astype(np.float64), c, backward_factor=c.feedback_gain)
+                            for c in graph.couplings),
+                      tuple(FloatActivation(c.bias.reshape(-1, 1, 1), np.float32(p.slope), np.float32(p.ceiling))
                             for c, p in zip(graph.couplings, graph.populations)),
-                      FloatReadout(graph.readout.weight, graph.readout.bias))
+                      FloatReadout(graph.readout.weight, graph.readout.bias), (1.0,) * len(graph.populations))

@@ -4,9 +4,10 @@
     t = sum over steps of  t_step + max over cores of (t_syn M + t_update N_on + t_idle N_off)                  (17)
 
 M synaptic operations, N_on and N_off neurons of parts that the step updates and does not, K messages (an event is one
-to each neighbouring layer). A part's operations fall on its cores as its synapses do (mapping.loihi.placement), and the
-busiest core ends the step. No energy of an operation of Loihi 2 is published, and its speed only in ratios to Loihi 1,
-so every figure is given three times: `STATED` (low), `DESIGNED`, `MEASURED` (high).
+to each neighbouring layer that hears it). A part's operations fall on its cores as its synapses do
+(mapping.loihi.placement), and the busiest core ends the step. No energy of an operation of Loihi 2 is published, and
+its speed only in ratios to Loihi 1, so every figure is given three times: `STATED` (low), `DESIGNED`, `MEASURED`
+(high).
 
 Sources: Davies et al., IEEE Micro 38(1), 2018, table 2 (Loihi 1 at 0.75 V, circuit simulation); Boyle et al., SANA-FE,
 2023 (Loihi 1, fitted to a Nahuku board); Intel, Loihi 2 technology brief, 2021 (ratios); Frady et al., 2020 (leakage).
@@ -91,14 +92,16 @@ class _ChipWork:
     def of(cls, program: LoihiProgram, count: EventCount) -> "_ChipWork":
         graph, depth = program.graph, len(program.layers)
         parts = [(c.name, "forward") for c in (*graph.couplings, graph.readout)]
-        parts += [(c.name, "feedback") for c in graph.couplings[1:]]
+        fed_back = [n for n, gain in enumerate(graph.gains) if gain]
+        parts += [(graph.couplings[n].name, "feedback") for n in fed_back]
         alive = np.flip(np.maximum.accumulate(np.flip(count.units.any(2), 1), 1), 1)
         ends = alive.sum(1) - 1
         readout = np.zeros((*alive.shape, 1), np.int64)
         readout[np.arange(len(ends)), ends, 0] = count.readout
-        operations = np.concatenate([count.forward[:, :, :-1], readout, count.backward[:, :, 2:]], 2)
-        heard = np.array([1] + [1 + (n > 0) for n in range(depth - 1)] + [int(depth > 1)])
-        targets = [*range(depth), None, *range(depth - 1)]   # the layer whose units a part belongs to
+        backward = count.backward[:, :, [n + 1 for n in fed_back]]
+        operations = np.concatenate([count.forward[:, :, :-1], readout, backward], 2)
+        heard = np.array([1] + [(n < depth - 1) + (n in fed_back) for n in range(depth)])
+        targets = [*range(depth), None, *(n - 1 for n in fed_back)]   # the layer whose units a part belongs to
         steps = [active_layers(graph.schedule, t - 1, depth) if t else () for t in range(alive.shape[1])]
         active = np.array([[n in layers for n in targets] for layers in steps])
         return cls(operations, (count.events * heard).sum((1, 2)), active, alive, *_spread(program, parts))

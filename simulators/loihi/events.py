@@ -6,7 +6,8 @@ Whatever a step updates sends once, at its end. Of a layer's units, an event is 
     whose state left its last message by more than the threshold,         with sigma-delta                    (14)
 
 and by each pixel of the image that is not 0, once, before the first step. An event is one synaptic operation for each
-synapse that it reaches. With a kernel of k x k places:
+synapse that it reaches, in the layer below only where the coupling's feedback gain is not 0. With a kernel of k x k
+places:
 
     forward:   C_out a place of the kernel at which a unit of the layer above reads it
     feedback:  C_in a place of the kernel, laid on its pool window's winner, that lies on the map below       (15)
@@ -101,7 +102,8 @@ def full_activity(program: LoihiProgram, steps: int) -> EventCount:
     units, forward, backward = (np.zeros(shape, np.int64) for _ in range(3))
     sizes = [int(np.prod(c.pre)) for c in couplings] + [int(np.prod(couplings[-1].post))]
     above = [int(forward_fanout(c).sum()) * c.pre[0] for c in couplings] + [0]
-    below = [0, 0] + [int(_largest_backward(c).sum()) * c.post[0] for c in couplings[1:]]
+    below = [0] + [int(_largest_backward(c).sum()) * c.post[0] if gain else 0
+                   for c, gain in zip(couplings, program.graph.gains)]
     for t in range(steps + 1):
         senders = [n + 1 for n in active_layers(program.graph.schedule, t - 1, len(couplings))] if t else [0]
         for array, values in ((units, sizes), (forward, above), (backward, below)):
@@ -114,14 +116,15 @@ def forward_fanout(coupling: Coupling) -> np.ndarray:
     c_out, _, k_h, k_w = coupling.weight.shape
     above, (h, w), side = np.zeros((1, 1, *coupling.unpooled[1:]), np.int64), coupling.post[1:], coupling.pool
     above[:, :, :h * side, :w * side] = 1
-    return c_out * convolve_transpose(above, np.ones((1, 1, k_h, k_w), np.int64), coupling.padding)[0, 0]
+    own, ones = coupling.window, np.ones((1, 1, k_h, k_w), np.int64)
+    return c_out * convolve_transpose(above, ones, own.padding, own.stride, own.uncovered)[0, 0]
 
 
 def backward_fanout(coupling: Coupling) -> np.ndarray:
     """(H', W') synapses of a unit to the layer below, whose winner is at each place of the map before pooling."""
     _, c_in, k_h, k_w = coupling.weight.shape
     below = np.ones((1, 1, *coupling.pre[1:]), np.int64)
-    return c_in * convolve(below, np.ones((1, 1, k_h, k_w), np.int64), coupling.padding)[0, 0]
+    return c_in * convolve(below, np.ones((1, 1, k_h, k_w), np.int64), coupling.padding, coupling.stride)[0, 0]
 
 
 def _largest_backward(coupling: Coupling) -> np.ndarray:
@@ -155,7 +158,7 @@ class _Ledger:
         """Take in the states, in real units, at the end of step t = 1, 2, ..."""
         substrate, before, places = self._substrate, self._messages, self._winners
         active = active_layers(self._program.graph.schedule, t - 1, len(before))
-        now = [s.to(m) * substrate.state_scale for s, m in zip(states, before)]
+        now = substrate.hold(tuple(s.to(m) for s, m in zip(states, before)))
         self._messages = tuple(substrate.emit(n, s, m) if n in active else m
                                for n, (s, m) in enumerate(zip(now, before)))
         self._winners = self._find_winners()
@@ -164,7 +167,7 @@ class _Ledger:
             sent = new != (old if deltas else 0)
             if n in active:
                 self._enter_sent(t, n + 1, sent)
-            if n and (deltas or n in active):
+            if self._program.graph.gains[n] and (deltas or n in active):
                 arrived = sent * self._backward[n][self._winners[n]]
                 if deltas:
                     arrived = self._moved(n, old, new, places[n], arrived)
@@ -196,7 +199,7 @@ class _Ledger:
     def _find_winners(self) -> list[Tensor]:
         """Flat place of each layer's winners in its map before pooling; a unit's own place where there is no pool."""
         with torch.no_grad():
-            winners = [projection.forward(m)[1]
+            winners = [projection.forward(m)[1] if projection.feedback_gain else None
                        for projection, m in zip(self._substrate.projections[1:], self._messages)]
         own = [torch.arange(m[0, 0].numel(), device=m.device).view(m.shape[2:]).expand(m.shape) for m in self._messages]
         return [own[0], *(o if w is None else w for w, o in zip(winners, own[1:]))]

@@ -14,10 +14,9 @@ from torch import Tensor
 from mapping.errors import Refusal
 from mapping.loihi.program import LoihiProgram
 from simulators.loihi.arithmetic import LavaProgram
-from simulators.loihi.grid import on_grid
 from simulators.loihi.layout import RING
 from simulators.loihi.session import LavaSession
-from simulators.loihi.twin import integer_nudge, twin_of
+from simulators.loihi.twin import free_steps, integer_nudge, twin_of
 from simulators.machine import Cost, Equilibrium, InProcessMachine, Machine, check_images, check_phase
 from simulators.reference import ReferenceMachine
 from simulators.relaxation import Nudge, Repeat, Residual, States, Stop, Trace
@@ -46,12 +45,11 @@ class LavaMachine(Machine):
 
     def __init__(self, program: LavaProgram, batch: int = BATCH):
         self.graph, self.name, self.program = program.graph, str(program.target), program
-        self.steps = program.target.steps or program.graph.steps
+        self.steps = free_steps(program)
         self._integers = program if isinstance(program, LoihiProgram) else None
         self._model: InProcessMachine = twin_of(self._integers) if self._integers else ReferenceMachine(
             program.graph, steps=self.steps)
         self.largest_beta = self._model.largest_beta
-        self._scale = float(2**self._integers.state_bits) if self._integers else 1.0
         self._stop = Repeat() if self._integers else Residual(program.graph.tolerance)
         self._session, self.batch = LavaSession(program, batch), batch
         self._rings = ("history", "sent") if "sent.0" in self._session.shared_arrays else ("history",)
@@ -74,15 +72,15 @@ class LavaMachine(Machine):
         check_phase(self.graph, len(images), steps, nudge, states, schedule)
         self._check_schedule(schedule)
         if states is not None:
-            states = on_grid(self._integers, states) if self._integers else states
-            states = tuple(s.detach().cpu() for s in states)
-        stop = self._stop if steps is None and trace is None else None
+            states = tuple(s.detach().cpu() for s in self._model.substrate.hold(states))
+        stop = self._stop if steps is None and trace is None and self.has_feedback else None
+        taken = (steps or self.steps) if self.has_feedback else min(steps or self.steps, self.graph.period)
         parts: list[Equilibrium] = []
         traces: list[list[States]] = []
         for first in range(0, max(1, len(images)), self.batch):
             part = slice(first, first + self.batch)
             record: list[States] = []
-            parts.append(self._relax(images[part].detach().cpu(), steps or self.steps, nudge and nudge.select(part),
+            parts.append(self._relax(images[part].detach().cpu(), taken, nudge and nudge.select(part),
                                      states and tuple(s[part] for s in states), stop, record if trace else None))
             traces.append(record)
         if trace:
@@ -100,7 +98,7 @@ class LavaMachine(Machine):
         """Relax at most `batch` images."""
         self._load_inputs(images, nudge)
         start = [np.zeros((len(images), *p.shape)) for p in self.graph.populations] if states is None else [
-            s.numpy() * self._scale for s in states]
+            s.numpy() for s in states]
         watch = _Watch(start * len(self._rings), len(start), steps, self.graph.period, stop)
         self._begin(start, loss=nudge and nudge.loss)
         done = 0
@@ -110,9 +108,11 @@ class LavaMachine(Machine):
             for t in range(done + 1, done + chunk + 1):
                 now = self._seen(t, len(images))
                 if record is not None:
-                    record.append(tuple(torch.from_numpy(s / np.float32(self._scale)) for s in now[:len(start)]))
+                    record.append(self._real(now[:len(start)]))
                 watch.look(t, now)
             done += chunk
+        if not self.has_feedback:
+            watch.change[:] = 0.0 if steps == self.graph.period else np.inf   # all is at rest after a pass
         return self._equilibrium(watch)
 
     def _load_inputs(self, images: Tensor, nudge: Nudge | None):
@@ -150,11 +150,13 @@ class LavaMachine(Machine):
         logits = self._session.shared_arrays["logits"][:len(watch.steps)].astype(np.float32)
         if self._integers:
             logits = logits * np.float32(2.0**-self._integers.readout.scale)
-        states = tuple(torch.from_numpy((s / self._scale).astype(np.float32)) for s in watch.ended)
-        residual = torch.from_numpy((watch.change / self._scale).astype(np.float32))
+        residual = torch.from_numpy((watch.change / self._model.substrate.state_scale).astype(np.float32))
         tolerance = self._stop.tolerance if isinstance(self._stop, Residual) else 0.0
-        return Equilibrium(states, torch.from_numpy(logits), residual, residual <= tolerance,
+        return Equilibrium(self._real(watch.ended), torch.from_numpy(logits), residual, residual <= tolerance,
                            torch.from_numpy(watch.steps))
+
+    def _real(self, states: Arrays) -> States:
+        return self._model.substrate.real(tuple(torch.from_numpy(s.astype(np.float32)) for s in states))
 
 
 class _Watch:

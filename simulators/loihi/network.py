@@ -64,7 +64,7 @@ class LavaNetwork:
 
     @property
     def states(self) -> dict[str, np.ndarray]:
-        """Each population's states after the last step: (batch, C, H, W) in [0, 1]."""
-        unit, slot = self._arithmetic.unit, self._clock.now % RING
+        """Each population's states after the last step: (batch, C, H, W), in real units."""
+        slot = self._clock.now % RING
         return {name: self._shared_arrays[f"history.{n}"][slot] * np.float32(unit)
-                for n, name in enumerate(self.populations)}
+                for n, (name, unit) in enumerate(zip(self.populations, self._arithmetic.units))}

@@ -17,9 +17,11 @@ from mapping.errors import Refusal
 from mapping.graph import Coupling
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, gap_shift, rescale
 from mapping.loihi.program import IntegerLayer, LoihiProgram
+from mapping.loihi.target import LoihiTarget
+from mapping.program import FloatProgram
 from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import full_activity
-from simulators.loihi.grid import QuantisedStates, on_grid, quantise_image, straight_through
+from simulators.loihi.grid import QuantisedStates, from_integers, quantise_image, straight_through, to_integers
 from simulators.machine import Cost, InProcessMachine
 from simulators.reference import FloatProjection, FloatSubstrate
 from simulators.relaxation import Nudge, Read, Repeat, Residual, States, Stop, Substrate
@@ -39,13 +41,13 @@ class IntegerProjection(FloatProjection):
     Args:
         layer: its integers.
         coupling: the network's own, for padding and pooling.
-        backward_shift: of the layer below, which aligns the backward drive that it gets.
+        backward_shift: of the layer below, which aligns the backward drive that it gets and applies its gain.
         device: "cpu" or "cuda".
     """
 
     def __init__(self, layer: IntegerLayer, coupling: Coupling, backward_shift: int, device: str):
         weight = torch.tensor(layer.weight, device=device, dtype=torch.float32)
-        super().__init__(weight, None, coupling.window)
+        super().__init__(weight, None, coupling.window, 1.0 if coupling.feedback_gain else 0.0)
         self.device = device
         self.forward_factor, self.backward_factor = 2.0**layer.forward_shift, 2.0**backward_shift
 
@@ -85,7 +87,13 @@ class IntegerSubstrate(Substrate):
 
     def activate(self, n: int, drive: Tensor) -> Tensor:
         state = (drive + self.biases[n]) * 2.0**-self.program.layers[n].shift
-        return straight_through(state.floor(), state).clamp(0, self.program.top)
+        return straight_through(state.floor(), state).clamp(0, self.program.tops[n])
+
+    def hold(self, states: States) -> States:
+        return to_integers(self.program, states)
+
+    def real(self, states: States) -> States:
+        return from_integers(self.program, states)
 
     def emit(self, n: int, state: Tensor, sent: Tensor) -> Tensor:
         """Sigma-delta: a neuron sends its change since it last sent, once that exceeds the threshold."""
@@ -116,32 +124,34 @@ class IntegerSubstrate(Substrate):
 
 
 def integer_nudge(program: LoihiProgram, nudge: Nudge) -> tuple[torch.Tensor, int]:
-    """A nudge in integers: target (B, K) int64 in 2^-15, beta's numerator over 2^16.
+    """A nudge in integers: target (B, K) int64 in 2^-15, numerator over 2^16 of beta' in mapping.loihi.scaling (19).
 
     Raises:
         Refusal: a strength that is zero in 2^-16, or for which the top accumulator is not proven safe.
     """
-    beta = round(nudge.beta * 2**BETA_BITS)
-    if not 0 < abs(beta) <= program.largest_beta * 2**BETA_BITS:
+    unit = 2.0**-BETA_BITS / program.nudge_scale
+    beta = round(nudge.beta / unit)
+    if not 0 < abs(beta) <= round(program.largest_beta / unit):
         raise Refusal("nudge strength out of range", where=f"{program.target}, beta", got=nudge.beta,
-                      allowed=f"{2.0**-BETA_BITS:g} to {program.largest_beta:g} in magnitude",
+                      allowed=f"{unit:g} to {program.largest_beta:g} in magnitude",
                       remedy="choose beta in this range, or compile with fewer state_bits")
     return (nudge.target.double() * 2**ERROR_BITS + 0.5).floor().long(), beta
+
+
+def free_steps(program: LoihiProgram | FloatProgram[LoihiTarget]) -> int:
+    """Time steps of a free phase: the target's or the network's, but at most the one pass of a feed-forward one."""
+    steps = program.target.steps or program.graph.steps
+    return steps if program.graph.has_feedback else min(steps, len(program.graph.populations))
 
 
 class TwinMachine(InProcessMachine):
     """A Loihi program, or one of its rungs, in this process."""
 
     def __init__(self, program: LoihiProgram, substrate: Substrate, stop: Stop | None):
-        steps = program.target.steps or program.graph.steps
-        super().__init__(program.graph, str(program.target), substrate, steps=steps, stop=stop)
+        super().__init__(program.graph, str(program.target), substrate, steps=free_steps(program), stop=stop)
         self.program = program
         if isinstance(substrate, IntegerSubstrate):
             self.largest_beta = program.largest_beta
-
-    def held(self, states: States) -> States:
-        """See `InProcessMachine.held`; states between two grid points are rounded to one."""
-        return on_grid(self.program, states) if self.program.target.quantises_states else states
 
     def cost(self) -> Cost:
         """For every unit sending at every update of the longest relaxation; `energy.mean_cost` counts real images."""

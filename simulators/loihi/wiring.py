@@ -1,6 +1,8 @@
 """From a program to a graph of Lava processes. One Lava time step is one step of simulators.relaxation.
 
-    Image -> ImageCoupling -> Population 1 <-> Coupling <-> Population 2 ... Population L <-> Readout
+    Image -> ForwardCoupling -> Population 1 <-> Coupling <-> Population 2 ... Population L <-> Readout
+
+Where a coupling feeds nothing back it is a ForwardCoupling too; in a feed-forward network nothing leads downwards.
 """
 
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from simulators.loihi.clock import Clock
 from simulators.loihi.processes.image import Image
 from simulators.loihi.processes.population import Population
 from simulators.loihi.processes.readout import Readout
-from simulators.loihi.processes.synapses import Coupling, ImageCoupling
+from simulators.loihi.processes.synapses import Coupling, ForwardCoupling
 from simulators.loihi.shared_arrays import SharedArrays
 
 
@@ -24,7 +26,7 @@ class Wired:
     """The processes of a program, from the image on."""
 
     image: Image
-    couplings: tuple[ImageCoupling, ...]
+    couplings: tuple[ForwardCoupling, ...]
     populations: tuple[Population, ...]
     readout: Readout
 
@@ -34,28 +36,29 @@ class Wired:
 
 def wire(graph: EPGraph, arithmetic: Arithmetic, shared: SharedArrays) -> Wired:
     """All processes of a program, connected."""
-    clock, period = Clock(shared["clock"]), 1 if graph.schedule == "synchronous" else 2
+    clock, period = Clock(shared["clock"]), graph.period
     events, batch = arithmetic.events, len(shared["image"])
     image = Image(name="image", pixels=shared["image"], clock=clock, events=events)
     populations = tuple(
         Population(name=p.name, history=shared[f"history.{n}"], delta_threshold=arithmetic.delta_threshold,
                    turn=n % period, sent=shared[f"{'sent' if events else 'history'}.{n}"], period=period,
                    clock=clock, activation=arithmetic.activations[n]) for n, p in enumerate(graph.populations))
-    first, *rest = zip(graph.couplings, arithmetic.synapses)
-    ground = ImageCoupling(name=first[0].name, synapses=first[1], batch=batch, clock=clock, events=events)
-    between = [Coupling(name=c.name, synapses=s, batch=batch, clock=clock, events=events) for c, s in rest]
+    couplings = tuple((Coupling if gain else ForwardCoupling)(name=c.name, synapses=s, batch=batch, clock=clock,
+                                                              events=events)
+                      for c, s, gain in zip(graph.couplings, arithmetic.synapses, graph.gains))
     readout = Readout(name="readout", readout=arithmetic.readout, shape=populations[-1].up.shape,
                       board=shared["logits"], target=shared["target"], beta=shared["beta"], clock=clock, events=events)
-    image.up.connect(ground.below_in)
-    ground.above_out.connect(populations[0].drive)
-    for below, coupling, above in zip(populations, between, populations[1:]):
+    senders: tuple[Image | Population, ...] = image, *populations
+    for below, coupling, above in zip(senders, couplings, populations):
         below.up.connect(coupling.below_in)
         coupling.above_out.connect(above.drive)
-        above.down.connect(coupling.above_in)
-        coupling.below_out.connect(below.drive)
+        if isinstance(coupling, Coupling) and isinstance(below, Population):
+            above.down.connect(coupling.above_in)
+            coupling.below_out.connect(below.drive)
     populations[-1].up.connect(readout.state)
-    readout.pull.connect(populations[-1].drive)
-    return Wired(image, (ground, *between), populations, readout)
+    if graph.has_feedback:
+        readout.pull.connect(populations[-1].drive)
+    return Wired(image, couplings, populations, readout)
 
 
 def run_config(program: LavaProgram, arithmetic: Arithmetic) -> Loihi2SimCfg:

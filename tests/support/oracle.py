@@ -29,10 +29,10 @@ class Oracle:
 
     def step(self):
         """One time step of the program's schedule."""
-        alternating = self.program.graph.schedule == "alternating"
         drives, sent = self._drives(), self.sent
         new = [self._activate(n, drive) for n, drive in enumerate(drives)]
-        active = [not alternating or n % 2 == self._time % 2 for n in range(len(new))]
+        period = {"synchronous": 1, "alternating": 2, "sequential": len(new)}[self.program.graph.schedule]
+        active = [n % period == self._time % period for n in range(len(new))]
         self.states = [s if now else old for s, old, now in zip(new, self.states, active)]
         self.sent = [self._emit(s, known) for s, known in zip(self.states, sent)]
         self._time += 1
@@ -57,6 +57,8 @@ class Oracle:
                  zip(layers, graph.couplings, [self.image, *self.sent[:-1]])]
         drives = [drive for drive, _ in reads]
         for n in range(1, len(layers)):
+            if not graph.couplings[n].feedback_gain:
+                continue
             back = feedback(layers[n], graph.couplings[n], self.sent[n], reads[n][1], layers[n - 1].backward_shift)
             drives[n - 1] = join(int.__add__, drives[n - 1], back)
         if self._beta:
@@ -69,7 +71,7 @@ class Oracle:
         weight, side = layer.weight.tolist(), coupling.pool
         drive, winners = [], []
         for kernel in weight:
-            full = convolve(kernel, below, coupling.padding, *coupling.unpooled[1:])
+            full = convolve(kernel, below, coupling)
             places = [[self._winner(full, side * i, side * j, side) for j in range(width)] for i in range(height)]
             winners.append(places)
             drive.append([[full[i][j] << layer.forward_shift for i, j in row] for row in places])
@@ -82,7 +84,7 @@ class Oracle:
         return places[values.index(max(values))]
 
     def _activate(self, n, drive):
-        layer, largest = self.program.layers[n], self.program.top
+        layer, largest = self.program.layers[n], self.program.tops[n]
         state = []
         for channel, bias in zip(drive, layer.bias.tolist()):
             sums = [[v + bias for v in row] for row in channel]
@@ -127,17 +129,18 @@ def round_half_up(x: int, shift: int) -> int:
     return (2 * x + 2**shift) // 2 ** (shift + 1) if shift >= 0 else x * 2**-shift
 
 
-def convolve(kernel, below, padding, height, width):
+def convolve(kernel, below, coupling):
     """One output channel."""
     def at(i, j):
         total = 0
         for plane, taps in zip(below, kernel):
             for (a, row), b in product(enumerate(taps), range(len(taps[0]))):
-                y, x = i + a - padding, j + b - padding
+                y, x = i * stride + a - padding, j * stride + b - padding
                 if 0 <= y < len(plane) and 0 <= x < len(plane[0]):
                     total += row[b] * plane[y][x]
         return total
 
+    (_, height, width), padding, stride = coupling.unpooled, coupling.padding, coupling.stride
     return [[at(i, j) for j in range(width)] for i in range(height)]
 
 
@@ -148,7 +151,7 @@ def feedback(layer, coupling, above, winners, down):
         for value, (i, j) in zip(flat(values), [place for row in places for place in row]):
             for plane, taps in zip(out, kernel):
                 for (a, row), b in product(enumerate(taps), range(len(taps[0]))):
-                    y, x = i + a - coupling.padding, j + b - coupling.padding
+                    y, x = i * coupling.stride + a - coupling.padding, j * coupling.stride + b - coupling.padding
                     if 0 <= y < len(plane) and 0 <= x < len(plane[0]):
                         plane[y][x] += row[b] * value << down
     return out

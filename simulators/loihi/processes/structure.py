@@ -13,7 +13,7 @@ from lava.magma.core.process.process import AbstractProcess
 
 from simulators.loihi.processes.backward import TransposedConvolution, Unpool
 from simulators.loihi.processes.forward import Convolution, MaxPool
-from simulators.loihi.processes.synapses import Coupling, ImageCoupling
+from simulators.loihi.processes.synapses import Coupling, ForwardCoupling
 
 
 class _Forward(AbstractSubProcessModel):
@@ -30,9 +30,9 @@ class _Forward(AbstractSubProcessModel):
         self.max_pool.above.connect(process.above_out)
 
 
-@implements(ImageCoupling)
-class ImageCouplingStructure(_Forward):
-    """From the image: forward only."""
+@implements(ForwardCoupling)
+class ForwardCouplingStructure(_Forward):
+    """Forward only."""
 
 
 @implements(Coupling)

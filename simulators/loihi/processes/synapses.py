@@ -18,8 +18,8 @@ from simulators.loihi.messages import Inbox
 from simulators.loihi.processes.models import fixed_and_float
 
 
-class ImageCoupling(AbstractProcess):
-    """From the image to the first population: forward only.
+class ForwardCoupling(AbstractProcess):
+    """To a population from the image, or from a population that hears nothing of it: forward only.
 
     Args:
         synapses: what it computes.
@@ -33,7 +33,7 @@ class ImageCoupling(AbstractProcess):
         self.above_out = OutPort((batch, *synapses.coupling.post))
 
 
-class Coupling(ImageCoupling):
+class Coupling(ForwardCoupling):
     """Between two populations: forward, and backward through this moment's winners."""
 
     def __init__(self, **settings):
@@ -42,7 +42,7 @@ class Coupling(ImageCoupling):
         self.below_out = OutPort(self.below_in.shape)
 
 
-class _ImageCouplingModel(PyLoihiProcessModel):
+class _ForwardCouplingModel(PyLoihiProcessModel):
     def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         self.synapses = proc_params["synapses"]
@@ -57,7 +57,7 @@ class _ImageCouplingModel(PyLoihiProcessModel):
         self.above_out.send(self.forward()[0])
 
 
-class _CouplingModel(_ImageCouplingModel):
+class _CouplingModel(_ForwardCouplingModel):
     def run_spk(self):
         drive, winners = self.forward()
         above = self.above.add(self.above_in.recv(), self.time_step)
@@ -65,7 +65,7 @@ class _CouplingModel(_ImageCouplingModel):
         self.below_out.send(self.synapses.backward(above, winners))
 
 
-ImageCouplingFixed, ImageCouplingFloat = fixed_and_float(_ImageCouplingModel, ImageCoupling, ins=("below_in",),
+ForwardCouplingFixed, ForwardCouplingFloat = fixed_and_float(_ForwardCouplingModel, ForwardCoupling, ins=("below_in",),
                                                          outs=("above_out",))
 CouplingFixed, CouplingFloat = fixed_and_float(_CouplingModel, Coupling, ins=("below_in", "above_in"),
                                                outs=("above_out", "below_out"))

@@ -43,14 +43,14 @@ def test_a_sum_of_all_but_one_of_two_to_the_23_is_proven_and_reached(sign, bias,
     program = mapping.compile(binary_edge(sign, bias), "loihi[weight_bits=1,state_bits=16]")
     layer = program.layers[1]
     assert (layer.bound, layer.half) == (2**23 - 1, 1)
-    full = np.full((1, 128, 1, 1), program.top, np.int32)
+    full = np.full((1, 128, 1, 1), program.tops[0], np.int32)
     drive, _ = arithmetic_of(program).synapses[1].forward(full)
     half = layer.half if sign > 0 else 0   # downwards the sum is farthest before the half is added
     assert drive.item() + layer.bias.item() + half == reached
     substrate = open_twin(program).substrate
     twin = substrate.projections[1].forward(torch.tensor(full, dtype=torch.float32))[0]
     assert (twin + substrate.biases[1]).item() == reached + layer.half - half
-    assert substrate.activate(1, twin).item() == (program.top if sign > 0 else 0)
+    assert substrate.activate(1, twin).item() == (program.tops[0] if sign > 0 else 0)
 
 
 @pytest.mark.parametrize(("sign", "bias"), [(1, 127), (-1, -128)])
@@ -61,17 +61,19 @@ def test_one_more_is_refused_with_the_layer_and_the_bound(sign, bias):
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([1, 2]))
-def test_feedback_takes_the_largest_weight_of_each_window(seed, kernel, pool):
+@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([1, 2]), st.integers(1, 3))
+def test_feedback_takes_the_largest_weight_of_each_window(seed, kernel, pool, stride):
     weight = np.random.default_rng(seed).integers(-128, 128, (3, 2, kernel, kernel)).astype(np.int8)
     expected = np.zeros((2, 2), int)
-    for sign, c_in, r, v in np.ndindex(2, 2, pool, pool):
-        windows = Counter()   # of a unit at (r, v) in its window: tap (i, j) comes from the output at (r - i, v - j)
+    for sign, c_in, r, v in np.ndindex(2, 2, pool * stride, pool * stride):
+        windows = Counter()   # of a unit at (r, v): tap (i, j) comes from the output at (r - i, v - j) / stride
         for c_out, i, j in np.ndindex(3, kernel, kernel):
-            place, w = (c_out, (r - i) // pool, (v - j) // pool), int(weight[c_out, c_in, i, j])
+            if (r - i) % stride or (v - j) % stride:
+                continue
+            place, w = (c_out, (r - i) // stride // pool, (v - j) // stride // pool), int(weight[c_out, c_in, i, j])
             windows[place] = max(windows[place], -w if sign else w)
         expected[sign, c_in] = max(expected[sign, c_in], sum(windows.values()))
-    assert backward_reach(weight, pool).tolist() == expected.tolist()
+    assert backward_reach(weight, pool, stride).tolist() == expected.tolist()
 
 
 def two_sided(below: int, above: int) -> EPGraph:
@@ -85,19 +87,20 @@ def two_sided(below: int, above: int) -> EPGraph:
 def test_forward_and_feedback_of_one_winner_a_window_reach_their_bound():
     program = mapping.compile(two_sided(9, 7), "loihi[state_bits=12]")
     layer = program.layers[1]
-    assert 0.99 * ACCUMULATOR_LIMIT < layer.bound == 16 * 127 * program.top + layer.half < ACCUMULATOR_LIMIT
-    below = np.full((1, 9, 2, 2), program.top, np.int32)
-    above = np.full((1, 7, 1, 1), program.top, np.int32)
+    assert 0.99 * ACCUMULATOR_LIMIT < layer.bound == 16 * 127 * program.tops[0] + layer.half < ACCUMULATOR_LIMIT
+    below = np.full((1, 9, 2, 2), program.tops[0], np.int32)
+    above = np.full((1, 7, 1, 1), program.tops[0], np.int32)
     arithmetic = arithmetic_of(program)
     u, _ = arithmetic.synapses[1].forward(below)
-    _, winners = arithmetic.synapses[2].forward(np.full((1, 1, 2, 2), program.top, np.int32))   # a tie: the first wins
+    tied = np.full((1, 1, 2, 2), program.tops[0], np.int32)   # the first wins
+    _, winners = arithmetic.synapses[2].forward(tied)
     total = u + arithmetic.synapses[2].backward(above, winners) + layer.bias.item() + layer.half
-    assert total.ravel().tolist() == [layer.bound] + 3 * [9 * 127 * program.top + layer.half]
+    assert total.ravel().tolist() == [layer.bound] + 3 * [9 * 127 * program.tops[0] + layer.half]
 
 
 def test_a_bound_just_above_costs_weight_bits_and_is_never_let_through():
     program = mapping.compile(two_sided(9, 8), "loihi[state_bits=12]")
-    assert 17 * 127 * program.top > ACCUMULATOR_LIMIT
+    assert 17 * 127 * program.tops[0] > ACCUMULATOR_LIMIT
     assert program.is_proven
     exact = mapping.compile(two_sided(9, 7), "loihi[state_bits=12]")
     assert sum(layer.exponent for layer in program.layers) < sum(layer.exponent for layer in exact.layers)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from chains import random_chain
+from chains import FEEDBACK, random_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import small_network
@@ -42,7 +42,7 @@ def walk(coupling, kind):
     rows, columns = (n * coupling.pool for n in coupling.post[1:])
     synapses, sources = Counter(), {}
     for r, v, i, j in np.ndindex(rows, columns, k_h, k_w):
-        y, x = r + i - coupling.padding, v + j - coupling.padding
+        y, x = r * coupling.stride + i - coupling.padding, v * coupling.stride + j - coupling.padding
         if not (0 <= y < h and 0 <= x < w):
             continue
         if kind == "forward":
@@ -58,7 +58,7 @@ def walk(coupling, kind):
 @given(seeds, ways, st.integers(1, 8), st.integers(6000, 20000), st.integers(20, 400), st.integers(1, 6),
        st.integers(1500, 50000))
 def test_every_unit_is_placed_once_and_nothing_is_overfull(seed, way, bits, memory, neurons, cores, synapses):
-    graph = random_chain(seed, deep=False)
+    graph = random_chain(seed, deep=False, feedback=FEEDBACK[seed % 3], unusual=True)
     target = mapping.parse(f"loihi[weights={way},weight_bits={bits}]")
     with limits(memory_a_core=memory, neurons_a_core=neurons, cores_a_chip=cores,
                 synapses_a_chip=max(synapses, 8 * memory)):
@@ -97,11 +97,11 @@ def check_limits(placement):
 
 
 @SOME
-@given(seeds, ways)
-def test_counts_are_those_of_a_walk_over_all_synapses(seed, way):
-    graph = random_chain(seed)
+@given(seeds, ways, st.sampled_from(FEEDBACK))
+def test_counts_are_those_of_a_walk_over_all_synapses(seed, way, feedback):
+    graph = random_chain(seed, feedback=feedback, unusual=True)
     couplings = {c.name: c for c in (*graph.couplings, graph.readout)}
-    top = graph.couplings[-1].name
+    below_feedback = {c.name for c, gain in zip(graph.couplings, graph.gains[1:]) if gain}
     rng = np.random.default_rng(seed)
     for part in parts_of(graph, 8, way):
         coupling = couplings[part.layer]
@@ -111,7 +111,7 @@ def test_counts_are_those_of_a_walk_over_all_synapses(seed, way):
         fan = coupling.weight.shape[1 if part.kind == "forward" else 0]
         assert need.synapses == 2 * sum(synapses[s] for s in sites)
         assert need.weights == (need.synapses if way == "unrolled" else 2 * fan * coupling.weight[0, 0].size)
-        heard = 2 * len(sites) if part.kind == "forward" and part.layer not in (top, "readout") else 0
+        heard = 2 * len(sites) if part.kind == "forward" and part.layer in below_feedback else 0
         assert need.axons == fan * len(set().union(*(sources.get(s, set()) for s in sites))) + heard
         window = coupling.pool**2 + (coupling.pool > 1)
         assert need.neurons == 2 * len(sites) * (window if part.kind == "forward" else 1)
@@ -122,7 +122,7 @@ def test_counts_are_those_of_a_walk_over_all_synapses(seed, way):
 @given(seeds, ways, st.integers(6000, 20000))
 def test_no_other_block_shape_takes_fewer_cores(seed, way, memory):
     with limits(memory_a_core=memory):
-        for part in parts_of(random_chain(seed), 8, way):
+        for part in parts_of(random_chain(seed, unusual=True), 8, way):
             extents = part.channels, len(part.rows), len(part.columns)
             chosen = cores_of(extents, block_shape(part))
             for shape in np.ndindex(*extents):
@@ -197,6 +197,15 @@ def test_the_table_adds_up_and_says_how_many_cores():
     assert placement.cores == 1
     assert table.notes[2].startswith(f"Most axons into a core: {sum(r['axons'] for r in rows)}.")
     assert program.tables()[1] == table
+
+
+@SOME
+@given(seeds)
+def test_what_feeds_nothing_back_has_no_part_for_it(seed):
+    for feedback in FEEDBACK:
+        graph = random_chain(seed, feedback=feedback, unusual=True)
+        fed_back = {part.layer for part in parts_of(graph, 8, "shared") if part.kind == "feedback"}
+        assert fed_back == {c.name for c in graph.couplings[1:] if c.feedback_gain}
 
 
 def test_a_chip_of_full_cores_is_a_full_chip():

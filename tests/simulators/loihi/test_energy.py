@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from chains import random_chain
 
 import mapping
 import simulators
@@ -35,6 +36,19 @@ def cost_at(monkeypatch, program, count, **rates):
     for name in ("STATED", "DESIGNED", "MEASURED"):
         monkeypatch.setattr(energy, name, replace(NOTHING, **rates))
     return mean_cost(program, count)
+
+
+def test_a_feed_forward_network_pays_for_nothing_backward(monkeypatch):
+    program = mapping.compile(random_chain(4, feedback="none"), "loihi")
+    images = torch.rand(3, *program.graph.image_shape, generator=torch.Generator().manual_seed(0))
+    count, blocks = count_events(open_twin(program), images), place(program.graph, program.target).blocks
+    assert {block.part for block in blocks} == {"forward"}
+    heard = count.events[:, :, :-1].sum() / 3   # by the next layer alone; the top is read out once, at the end
+    assert cost_at(monkeypatch, program, count, e_msg=1.0).energy_j == pytest.approx(heard)
+    operations = (count.forward.sum() + count.readout.sum()) / 3
+    assert cost_at(monkeypatch, program, count, e_syn=1.0).energy_j == pytest.approx(operations)
+    units = sum(block.need.neurons for block in blocks if block.layer != "readout")
+    assert cost_at(monkeypatch, program, count, e_update=1.0).energy_j == pytest.approx(units)
 
 
 def neurons(program, layer, part):

@@ -153,7 +153,7 @@ def test_changes_of_all_states_at_once_add_up_exactly(random_graph, drawn):
     """The largest change of drive there is: every state below a positive weight rises, every other one falls."""
     program = mapping.compile(random_graph(**drawn), "loihi")
     synapses, layer, coupling = arithmetic_of(program).synapses[1], program.layers[1], program.graph.couplings[1]
-    inbox, top = Inbox(Clock(np.zeros(CELLS, np.int64)), events=True), program.top
+    inbox, top = Inbox(Clock(np.zeros(CELLS, np.int64)), events=True), program.tops[0]
     kernel = layer.weight[np.abs(layer.weight.astype(int)).sum((1, 2, 3)).argmax()]
     side = min(3, *coupling.pre[1:])
     low = np.zeros((1, *coupling.pre), np.int32)
