@@ -154,8 +154,9 @@ def test_the_readmes_python_example_runs(tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_writes_its_report_and_lava_says_what_its_twin_says(ep_hw, monkeypatch, tmp_path):
-    """The demo as it is, of fewer images and chips."""
-    for size, value in (("IMAGES", 8), ("CHIPS", 1), ("PROBED", 2)):
+    """The demo as it is, of fewer images and chips, and attacked for less long."""
+    less = demo.SETTINGS.model_copy(update={"iterations": 2, "queries": 10, "votes": 1})
+    for size, value in (("IMAGES", 8), ("CHIPS", 1), ("PROBED", 2), ("SETTINGS", less)):
         monkeypatch.setattr(demo, size, value)
     code, _, err = ep_hw("demo", "--jobs", 1)
     assert code == 0, err

@@ -415,23 +415,23 @@ def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
 
 @pytest.fixture(scope="module")
 def uncut(model, tmp_path_factory):
-    """Results of the command that the next test cuts short, run without interruption."""
-    folder = tmp_path_factory.mktemp("uncut")
-    run(small_plan(model, machines=("crossbar:ideal", "lava"), threats=("contrast@3",), images=4, chips=1,
-                   settings=AttackSettings()), folder)
-    return (folder / "results.parquet").read_bytes()
+    """What the command of the next test asks for, and its results without interruption."""
+    plan, folder = small_plan(model, machines=("crossbar:ideal", "lava"), threats=("contrast@3",), images=4, chips=1,
+                              settings=AttackSettings()), tmp_path_factory.mktemp("uncut")
+    run(plan, folder)
+    return plan, (folder / "results.parquet").read_bytes()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, uncut, ep_hw, tmp_path, ending):
+def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, uncut, tmp_path, ending):
     """With workers, and Lava in one of them: nothing of it outlives the command; one process goes on where it was."""
-    command = ["evaluate", model, "--on", "crossbar:ideal", "--on", "lava", "--images", "4", "--chips", "1",
-               "--corruption", "contrast@3", "--out", str(tmp_path / "cut")]
+    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", model, "--on", "crossbar:ideal", "--on", "lava",
+               "--images", "4", "--chips", "1", "--corruption", "contrast@3", "--jobs", "2",
+               "--out", str(tmp_path / "cut")]
     blocks = abandoned_memory()
-    process = subprocess.Popen([sys.executable, "-m", "ep_hw.cli", *command, "--jobs", "2"], stderr=subprocess.PIPE,
-                               stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                               start_new_session=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
     cells, deadline = tmp_path / "cut" / "cells", time.monotonic() + 120
     while len(list(cells.glob("*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -446,10 +446,10 @@ def test_a_killed_evaluation_loses_at_most_the_cell_in_flight(model, uncut, ep_h
     assert not (tmp_path / "cut/summary.json").exists()
     kept = {p: p.stat().st_mtime_ns for p in cells.glob("*.json")}   # written last
     assert len(kept) >= 3
-    code, _, err = ep_hw(*command, "--jobs", 1)
-    assert code == 0, err
+    plan, results = uncut
+    run(plan, tmp_path / "cut")
     assert all(p.stat().st_mtime_ns == time_ns for p, time_ns in kept.items())
-    assert (tmp_path / "cut/results.parquet").read_bytes() == uncut
+    assert (tmp_path / "cut/results.parquet").read_bytes() == results
 
 
 @pytest.mark.slow

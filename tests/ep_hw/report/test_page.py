@@ -114,6 +114,11 @@ def small_record():
     return replace(realistic_record(), summary=rows, gallery=realistic_gallery()[:1])
 
 
+def bare_record():
+    """Clean images on two machines: a record without figures."""
+    return replace(small_record(), summary=[row("reference"), row("loihi", to_wrong=2)], gallery=[], mapping=[])
+
+
 def render(record):
     return page_module.render(record, results_of(record))
 
@@ -170,7 +175,7 @@ def page(html):
     return Page(html)
 
 
-def test_the_page_is_one_file_with_its_figures_and_tables_beside_it(tmp_path):
+def test_the_page_is_one_file_with_its_figures_and_tables_beside_it_and_its_bytes_repeat(tmp_path):
     folder = tmp_path / "new"
     write_report(folder, replace(small_record(), cards=[("digits-loihi", {"model": "digits"})]))
     assert (folder / "report.html").read_text("utf-8") == render(small_record())
@@ -195,10 +200,6 @@ def test_the_page_is_well_formed_and_every_fragment_leads_somewhere(page):
     assert all(image.get("alt") or image.get("aria-label") for image in page.images)
 
 
-def test_identical_records_give_identical_bytes(html):
-    assert render(realistic_record()) == html
-
-
 def test_every_number_of_the_summary_is_in_the_page(page):
     summary = plain(realistic_summary())
     rows = [cells for cells in page.cells if cells]
@@ -221,11 +222,10 @@ def test_sections_without_data_are_left_out():
     full = Page(render(replace(small_record(), checks=[MASKED])))
     sections = {"s0-waterfalls", "s0-curves", "s0-corruptions", "gallery", "mapping", "flags", "checks"}
     assert sections <= set(full.ids)
-    bare = replace(small_record(), summary=[row("reference"), row("loihi", to_wrong=2)], gallery=[], mapping=[])
-    page = Page(render(bare))
+    page = Page(render(bare_record()))
     assert not sections & set(page.ids)
     assert {"s0-answer", "provenance"} <= set(page.ids)
-    assert Page(render(replace(bare, summary=[]))).open == []
+    assert Page(render(replace(bare_record(), summary=[]))).open == []
 
 
 def test_budgets_over_decades_are_plain_numbers_beside_zero():
@@ -244,17 +244,17 @@ def test_an_attack_of_strength_zero_is_drawn_at_zero_alone():
 
 
 def test_flags_stand_above_the_answer():
-    html = render(replace(small_record(), checks=[MASKED]))
+    html = render(replace(bare_record(), checks=[MASKED]))
     assert html.index(str(MASKED.flags[0])) < html.index("s0-answer")
     assert "1 trust check violated" in Page(html).text
 
 
 def test_checks_that_held_are_listed_with_how_often_they_were_made():
     held = [Verdict(name, None, "larger budgets never help", 5, 64, ()) for name in ("reference", "loihi")]
-    page = Page(render(replace(small_record(), checks=[MASKED, *held])))
+    page = Page(render(replace(bare_record(), checks=[MASKED, *held])))
     assert "no black box is stronger 1 4 11 1" in page.text
     assert "larger budgets never help 2 10 64 0" in page.text
-    assert "flags" not in Page(render(replace(small_record(), checks=held))).ids
+    assert "flags" not in Page(render(replace(bare_record(), checks=held))).ids
 
 
 def test_text_from_outside_is_escaped():
@@ -270,8 +270,8 @@ def test_text_from_outside_is_escaped():
 
 
 def test_models_are_never_pooled_together():
-    summary = small_record().summary
-    page = Page(render(replace(small_record(), summary=summary + [{**r, "model": "other"} for r in summary])))
+    summary = bare_record().summary
+    page = Page(render(replace(bare_record(), summary=summary + [{**r, "model": "other"} for r in summary])))
     assert {"s0-answer", "s1-answer"} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
 
