@@ -25,7 +25,7 @@ from benchmarks.turns import HEADER, Row, take_turns, timed
 from mapping.graph import Coupling, EPGraph, Population
 from simulators.loihi.arithmetic import Synapses, arithmetic_of
 from simulators.loihi.clock import CELLS, Clock
-from simulators.loihi.processes import synapses
+from simulators.loihi.processes.connections import ForwardConnection
 from simulators.loihi.processes.image import Image
 from simulators.loihi.processes.probe import Probe
 from simulators.loihi.session import LavaSession
@@ -149,8 +149,8 @@ def _stock(weight, state) -> _LavaRun:
 def _connection(coupling, states) -> _LavaRun:
     clock = Clock(np.zeros(CELLS, np.int64))
     image = Image(name="image", pixels=states, clock=clock, events=False)
-    layer = synapses.ForwardCoupling(name="conv", synapses=Synapses(coupling.weight, coupling), batch=BATCH,
-                                     clock=clock, events=False)
+    layer = ForwardConnection(name="conv", synapses=Synapses(coupling.weight, coupling), batch=BATCH,
+                              clock=clock, events=False)
     image.up.connect(layer.below_in)
     probe = Probe(port=layer.above_out, length=1)
     return _LavaRun(layer, lambda: probe.record[0])

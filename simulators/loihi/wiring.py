@@ -1,8 +1,8 @@
 """From a program to a graph of Lava processes. One Lava time step is one step of simulators.relaxation.
 
-    Image -> ForwardCoupling -> Population 1 <-> Coupling <-> Population 2 ... Population L <-> Readout
+    Image -> ForwardConnection -> Neurons 1 <-> Connection <-> Neurons 2 ... Neurons L <-> Readout
 
-Where a coupling feeds nothing back it is a ForwardCoupling too; in a feed-forward network nothing leads downwards.
+Where a coupling feeds nothing back it is a ForwardConnection too; in a feed-forward network nothing leads downwards.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from mapping.graph import EPGraph
 from simulators.loihi.arithmetic import Arithmetic, LavaProgram
 from simulators.loihi.clock import Clock
+from simulators.loihi.processes.connections import Connection, ForwardConnection
 from simulators.loihi.processes.image import Image
-from simulators.loihi.processes.population import Population
+from simulators.loihi.processes.neurons import Neurons
 from simulators.loihi.processes.readout import Readout
-from simulators.loihi.processes.synapses import Coupling, ForwardCoupling
 from simulators.loihi.shared_arrays import SharedArrays
 
 
@@ -26,8 +26,8 @@ class Wired:
     """The processes of a program, from the image on."""
 
     image: Image
-    couplings: tuple[ForwardCoupling, ...]
-    populations: tuple[Population, ...]
+    couplings: tuple[ForwardConnection, ...]
+    populations: tuple[Neurons, ...]
     readout: Readout
 
     def __iter__(self) -> Iterator[AbstractProcess]:
@@ -40,19 +40,19 @@ def wire(graph: EPGraph, arithmetic: Arithmetic, shared: SharedArrays) -> Wired:
     events, batch = arithmetic.events, len(shared["image"])
     image = Image(name="image", pixels=shared["image"], clock=clock, events=events)
     populations = tuple(
-        Population(name=p.name, history=shared[f"history.{n}"], delta_threshold=arithmetic.delta_threshold,
-                   turn=n % period, sent=shared[f"{'sent' if events else 'history'}.{n}"], period=period,
-                   clock=clock, activation=arithmetic.activations[n]) for n, p in enumerate(graph.populations))
-    couplings = tuple((Coupling if gain else ForwardCoupling)(name=c.name, synapses=s, batch=batch, clock=clock,
-                                                              events=events)
+        Neurons(name=p.name, history=shared[f"history.{n}"], delta_threshold=arithmetic.delta_threshold,
+                turn=n % period, sent=shared[f"{'sent' if events else 'history'}.{n}"], period=period,
+                clock=clock, activation=arithmetic.activations[n]) for n, p in enumerate(graph.populations))
+    couplings = tuple((Connection if gain else ForwardConnection)(name=c.name, synapses=s, batch=batch, clock=clock,
+                                                                  events=events)
                       for c, s, gain in zip(graph.couplings, arithmetic.synapses, graph.gains))
     readout = Readout(name="readout", readout=arithmetic.readout, shape=populations[-1].up.shape,
                       board=shared["logits"], target=shared["target"], beta=shared["beta"], clock=clock, events=events)
-    senders: tuple[Image | Population, ...] = image, *populations
+    senders: tuple[Image | Neurons, ...] = image, *populations
     for below, coupling, above in zip(senders, couplings, populations):
         below.up.connect(coupling.below_in)
         coupling.above_out.connect(above.drive)
-        if isinstance(coupling, Coupling) and isinstance(below, Population):
+        if isinstance(coupling, Connection) and isinstance(below, Neurons):
             above.down.connect(coupling.above_in)
             coupling.below_out.connect(below.drive)
     populations[-1].up.connect(readout.state)

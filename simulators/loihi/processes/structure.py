@@ -12,8 +12,8 @@ from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.process.process import AbstractProcess
 
 from simulators.loihi.processes.backward import TransposedConvolution, Unpool
+from simulators.loihi.processes.connections import Connection, ForwardConnection
 from simulators.loihi.processes.forward import Convolution, MaxPool
-from simulators.loihi.processes.synapses import Coupling, ForwardCoupling
 
 
 class _Forward(AbstractSubProcessModel):
@@ -30,13 +30,13 @@ class _Forward(AbstractSubProcessModel):
         self.max_pool.above.connect(process.above_out)
 
 
-@implements(ForwardCoupling)
-class ForwardCouplingStructure(_Forward):
+@implements(ForwardConnection)
+class ForwardConnectionStructure(_Forward):
     """Forward only."""
 
 
-@implements(Coupling)
-class CouplingStructure(_Forward):
+@implements(Connection)
+class ConnectionStructure(_Forward):
     """Between two populations: with unpooling and transposed convolution backward."""
 
     def __init__(self, process: AbstractProcess):

@@ -23,14 +23,14 @@ FEEDBACK = """
     arithmetic.Synapses.backward = wrong
     """
 TURN = """
-    from simulators.loihi.processes.population import Population
+    from simulators.loihi.processes.neurons import Neurons
 
-    right = Population.__init__
+    right = Neurons.__init__
 
     def wrong(self, *, name, turn, **rest):
         right(self, name=name, turn=0 if name == "layer2" else turn, **rest)
 
-    Population.__init__ = wrong
+    Neurons.__init__ = wrong
     """
 
 

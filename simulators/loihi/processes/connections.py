@@ -18,7 +18,7 @@ from simulators.loihi.messages import Inbox
 from simulators.loihi.processes.models import fixed_and_float
 
 
-class ForwardCoupling(AbstractProcess):
+class ForwardConnection(AbstractProcess):
     """To a population from the image, or from a population that hears nothing of it: forward only.
 
     Args:
@@ -33,7 +33,7 @@ class ForwardCoupling(AbstractProcess):
         self.above_out = OutPort((batch, *synapses.coupling.post))
 
 
-class Coupling(ForwardCoupling):
+class Connection(ForwardConnection):
     """Between two populations: forward, and backward through this moment's winners."""
 
     def __init__(self, **settings):
@@ -42,7 +42,7 @@ class Coupling(ForwardCoupling):
         self.below_out = OutPort(self.below_in.shape)
 
 
-class _ForwardCouplingModel(PyLoihiProcessModel):
+class _ForwardConnectionModel(PyLoihiProcessModel):
     def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         self.synapses = proc_params["synapses"]
@@ -57,7 +57,7 @@ class _ForwardCouplingModel(PyLoihiProcessModel):
         self.above_out.send(self.forward()[0])
 
 
-class _CouplingModel(_ForwardCouplingModel):
+class _ConnectionModel(_ForwardConnectionModel):
     def run_spk(self):
         drive, winners = self.forward()
         above = self.above.add(self.above_in.recv(), self.time_step)
@@ -65,7 +65,7 @@ class _CouplingModel(_ForwardCouplingModel):
         self.below_out.send(self.synapses.backward(above, winners))
 
 
-ForwardCouplingFixed, ForwardCouplingFloat = fixed_and_float(_ForwardCouplingModel, ForwardCoupling, ins=("below_in",),
-                                                         outs=("above_out",))
-CouplingFixed, CouplingFloat = fixed_and_float(_CouplingModel, Coupling, ins=("below_in", "above_in"),
-                                               outs=("above_out", "below_out"))
+ForwardConnectionFixed, ForwardConnectionFloat = fixed_and_float(_ForwardConnectionModel, ForwardConnection,
+                                                                 ins=("below_in",), outs=("above_out",))
+ConnectionFixed, ConnectionFloat = fixed_and_float(_ConnectionModel, Connection, ins=("below_in", "above_in"),
+                                                   outs=("above_out", "below_out"))

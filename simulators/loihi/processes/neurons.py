@@ -12,7 +12,7 @@ from simulators.loihi.clock import Clock
 from simulators.loihi.processes.models import fixed_and_float
 
 
-class Population(AbstractProcess):
+class Neurons(AbstractProcess):
     """Neurons of one layer.
 
     Args:
@@ -32,7 +32,7 @@ class Population(AbstractProcess):
         self.up, self.down = OutPort(history.shape[1:]), OutPort(history.shape[1:])
 
 
-class _PopulationModel(PyLoihiProcessModel):
+class _NeuronsModel(PyLoihiProcessModel):
     def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
         for key in ("history", "sent", "delta_threshold", "activation", "turn", "period", "clock"):
@@ -53,4 +53,4 @@ class _PopulationModel(PyLoihiProcessModel):
             self.sent[after] = np.where(np.abs(change) > self.delta_threshold, self.history[after], self.sent[now])
 
 
-PopulationFixed, PopulationFloat = fixed_and_float(_PopulationModel, Population, ins=("drive",), outs=("up", "down"))
+NeuronsFixed, NeuronsFloat = fixed_and_float(_NeuronsModel, Neurons, ins=("drive",), outs=("up", "down"))
