@@ -121,6 +121,10 @@ class EPNetwork:
         return replace(self, weights=[w.to(device, memory_format=layout) for w in self.weights],
                        biases=[b.to(device) for b in self.biases])
 
+    def cast(self, dtype: torch.dtype) -> "EPNetwork":
+        """The network with its tensors in that type."""
+        return replace(self, weights=[w.to(dtype) for w in self.weights], biases=[b.to(dtype) for b in self.biases])
+
     def calibrated(self, data_source: DataSource = DEFAULT_SOURCE) -> "EPNetwork":
         """The network with calibration images: its own, or those that training would have kept.
 

@@ -1,30 +1,32 @@
 """Importing: a state dict becomes a checkpoint, if the dynamics that its key map states are ours.
 
-The map says of the network what its tensors do not (`KeyMap`). What no machine here computes is refused by name. The
-check then runs the stated dynamics on the file's own tensors (`Source`) and compares states and logits. It finds
-weights that were read wrongly. It cannot find a map that states another slope or normalisation than those of training:
-only accuracy shows that (`trial`).
+The map says of the network what its tensors do not (`KeyMap`). Average pools fold into weights, and a readout inside
+the energy is a layer of its own. The check then runs the stated dynamics on the file's own tensors (`Source`) and
+compares states and logits. It finds weights that were read wrongly. It cannot find a map that states another slope or
+normalisation than those of training: only accuracy shows that (`trial`).
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from ep_hw.data.registry import DATA_SETS, load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import SPLIT_SEED
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.checkpoint import load, save_checkpoint
 from ep_hw.networks.exchange.archive import read_archive
+from ep_hw.networks.exchange.joined import network_of_map
 from ep_hw.networks.exchange.keys import KeyMap, load_map
 from ep_hw.networks.exchange.layers import Layer, read_layers
 from ep_hw.networks.exchange.recorded import recorded
 from ep_hw.networks.exchange.source import Source
-from ep_hw.networks.network import EPNetwork, NetworkSpec
+from ep_hw.networks.network import EPNetwork
 from mapping.errors import Refusal
 from mapping.files import refusing
-from simulators.reference import ReferenceMachine
+from simulators.reference import FloatSubstrate
+from simulators.relaxation import relax
 
 CHECKED_STEPS, CHECKED_IMAGES = 20, 4
 CHECKED_TO = 1e-9   # float64; states are at most 1
@@ -54,19 +56,22 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path, *,
                           allowed="a file of its own", remedy="choose another --out")
     archive = read_archive(file)
     key_map = load_map(keys, stated, recorded(archive.content))
-    _check_representable(key_map, file)
     layers = read_layers(archive, key_map)
-    net = _network(key_map, layers, file, Path(out).stem)
-    difference = compare(net, Source(key_map, layers))
-    if not difference <= CHECKED_TO:
+    _check_classes(key_map, layers, file)
+    with refusing("the tensors make no network", where=file, allowed="a network that a checkpoint holds",
+                  remedy="correct --map"):
+        exact = replace(network_of_map(key_map, layers), name=Path(out).stem)
+    stated_terms = Source(key_map, layers)
+    if not (difference := compare(exact, stated_terms)) <= CHECKED_TO:
         raise Refusal("the imported network moves differently from its source", where=str(file),
                       got=f"a difference of {difference:.1e}", allowed=f"up to {CHECKED_TO:g}",
                       remedy="report this: a file that was read rightly cannot do so")
-    save_checkpoint(net.calibrated(data_source), out, data=net.provenance["data"], accuracy={},
+    net = exact.cast(torch.float32).calibrated(data_source)
+    save_checkpoint(net, out, data=net.provenance["data"], accuracy={},
                     recipe={"imported": Path(file).name, "keys": key_map.model_dump(mode="json")})
     written = load(out)
     assert isinstance(written, EPNetwork)
-    return written, difference
+    return written, compare(written, stated_terms)
 
 
 def trial(net: EPNetwork, data_source: DataSource = DEFAULT_SOURCE) -> tuple[int, int] | None:
@@ -86,32 +91,22 @@ def compare(net: EPNetwork, source: Source) -> float:
     """Largest difference between our reference's states and logits and those of the source, float64."""
     images = torch.rand((CHECKED_IMAGES, *net.spec.image_shape), dtype=torch.float64,
                         generator=torch.Generator().manual_seed(0))
-    ours = ReferenceMachine(net.lower(), dtype=torch.float64).relax(images, CHECKED_STEPS, schedule="synchronous")
+    ours = _relax(net, images)
     states, logits = source.relax(images, CHECKED_STEPS)
-    return max((a - b).abs().max().item() for a, b in zip((*ours.states, ours.logits), (*states, logits)))
+    return max((a - b).abs().max().item() for a, b in ((own.flatten(1), theirs.flatten(1)) for own, theirs in
+                                                       zip((*ours[:len(states)], ours[-1]), (*states, logits))))
 
 
-def _check_representable(keys: KeyMap, file: str | Path):
-    if foreign := keys.foreign():
-        raise Refusal("a network that cannot be represented", where=str(file), got=", ".join(foreign),
-                      allowed="the cross-entropy, a readout outside the energy, max-pools, strides of 1",
-                      remedy="train such a network (--loss cel --softmax --pools m... --strides 1 ... in the code of "
-                             "Laborieux et al.)")
+def _relax(net: EPNetwork, images: torch.Tensor) -> list[torch.Tensor]:
+    """States and logits of a network whose tensors are taken as they are, in float64."""
+    own, as_lowered = net.cast(torch.float64).substrate(), FloatSubstrate.of(net.lower(), dtype=torch.float64)
+    substrate = as_lowered.with_projections(own.projections)
+    states = relax(substrate, images, schedule="synchronous", steps=CHECKED_STEPS).states
+    return [*states, own.logits(states[-1])]
 
 
-def _network(keys: KeyMap, layers: list[Layer], file: str | Path, name: str) -> EPNetwork:
-    *hidden, (readout, bias) = layers
-    classes = DATA_SETS[keys.data].classes
-    if len(readout) != classes:
-        raise Refusal("the network tells other classes apart than its data", where=str(file),
-                      got=f"{len(readout)} classes", allowed=f"the {classes} of {keys.data}",
+def _check_classes(keys: KeyMap, layers: list[Layer], file: str | Path):
+    if (classes := len(layers[-1][0])) != DATA_SETS[keys.data].classes:
+        raise Refusal("the network tells other classes apart than its data", where=str(file), got=f"{classes} classes",
+                      allowed=f"the {DATA_SETS[keys.data].classes} of {keys.data}",
                       remedy="choose the --map of the data that it was trained on")
-    settings = keys.model_dump(include={"image_shape", "paddings", "pools", "slope", "mean", "scale", "schedule",
-                                        "steps", "tolerance"})
-    with refusing("the tensors make no network", where=file, allowed="a network that a checkpoint holds",
-                  remedy="correct --map"):
-        spec = NetworkSpec(**settings, channels=tuple(len(weight) for weight, _ in hidden), classes=len(readout),
-                           kernel=hidden[0][0].shape[-1])
-    weights = [*(weight for weight, _ in hidden), readout.view(-1, *spec.geometry()[-1][2])]
-    return EPNetwork(spec, weights, [*(b for _, b in hidden), bias], name=name, provenance={
-        "data": {"name": keys.data, "split_seed": SPLIT_SEED, "train": 0, "test": 0}})

@@ -14,13 +14,15 @@ from mapping.files import check_new, check_writable, refusing, write_atomically
 
 
 def export_checkpoint(net: EPNetwork | Baseline, folder: str | Path) -> list[Path]:
-    """Write NAME.safetensors, NAME.pt (a state dict) and, for EP networks, NAME.toml (its key map) into a folder.
+    """Write NAME.safetensors, NAME.pt (a state dict) and, for EP-CNNs, NAME.toml (its key map) into a folder.
+
+    Key maps know neither feedback gains nor other ceilings than 1.
 
     Raises:
         Refusal: the folder cannot be written or holds one of them, or no key map describes the network: one of data
             that are not known here.
     """
-    keymap = None if isinstance(net, Baseline) else _toml(key_map(net)).encode()
+    keymap = _toml(key_map(net)).encode() if isinstance(net, EPNetwork) and _is_mapped(net) else None
     check_writable(folder)
     stem, header = Path(folder) / net.name, net.provenance
     whole, plain, keys = (stem.with_name(net.name + suffix) for suffix in (".safetensors", ".pt", ".toml"))
@@ -45,13 +47,18 @@ def state_dict(net: EPNetwork | Baseline) -> dict[str, torch.Tensor]:
     return {f"synapses.{n}.{kind}": tensor for n, pair in layers for kind, tensor in zip(("weight", "bias"), pair)}
 
 
+def _is_mapped(net: EPNetwork) -> bool:
+    """Whether key maps know its kind."""
+    return net.spec.feedback_gain == 1 and net.spec.ceilings is None
+
+
 def key_map(net: EPNetwork) -> KeyMap:
     """The map under which an EP network's exported state dict is imported again."""
     spec = net.spec
     with refusing("no key map describes the network", where=net.name, allowed="a network of known data",
                   remedy="copy its checkpoint as it is"):
-        return KeyMap(data=net.data, image_shape=spec.image_shape, loss="cross-entropy",
-                      readout="outside", paddings=spec.paddings, strides=(1,) * len(spec.paddings), pool="max",
+        return KeyMap(data=net.data, image_shape=spec.image_shape, loss="cross-entropy", readout="outside",
+                      paddings=spec.paddings, strides=spec.strides or (1,) * len(spec.paddings), pool="max",
                       pools=spec.pools, slope=spec.slope, mean=spec.mean, scale=spec.scale, schedule=spec.schedule,
                       steps=spec.steps, tolerance=spec.tolerance)
 

@@ -11,17 +11,18 @@ from pydantic import AfterValidator, Field, model_validator
 from ep_hw.data.registry import DATA_SETS, DataName
 from mapping.errors import Refusal
 from mapping.fields import (
+    DEEPEST,
     LONGEST_NAME,
     Count,
     Finite,
     ImageShape,
     Padding,
     PerChannel,
-    PerLayer,
     Positive,
     Scale,
     Stated,
     Steps,
+    T,
     read_as,
 )
 from mapping.files import parse_toml, read_bytes, refusing
@@ -44,10 +45,14 @@ def _pattern(text: str) -> str:
 Pattern = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_pattern)]
 
 
+Pool = Literal["max", "average"]
+PerConvolution = Annotated[tuple[T, ...], Field(max_length=DEEPEST)]   # none in a network of dense layers alone
+
+
 class KeyMap(Stated):
     """Names of the tensors of layer n = 0, 1, ..., the readout last, and the settings of the network.
 
-    Channels, kernel and classes follow from the tensors.
+    Channels, kernels, hidden dense layers above the convolutions, and classes follow from the tensors.
 
     Attributes:
         data: the data set that it was trained on.
@@ -57,9 +62,11 @@ class KeyMap(Stated):
         bias: name of its bias.
         loss: that it was trained on.
         readout: "inside" the energy it feeds back, "outside" it only reads the top layer.
+        output: activation of a readout inside the energy: "clamped" like all others, or "linear"; if None, clamped
+            where the loss is the mean squared error, as in the code of Laborieux et al.
         paddings: of the convolutions.
         strides: of the convolutions.
-        pool: kind of all pools.
+        pool: kind of all pools, or of each convolution's.
         pools: their sides, which are also their strides.
         slope: of the activation, see `NetworkSpec`.
         mean: see `ImageSpec`.
@@ -76,10 +83,11 @@ class KeyMap(Stated):
     bias: Pattern = "synapses.{n}.bias"
     loss: Literal["cross-entropy", "mse"]
     readout: Literal["outside", "inside"]
-    paddings: PerLayer[Padding]
-    strides: PerLayer[Count]
-    pool: Literal["max", "average"]
-    pools: PerLayer[Count]
+    output: Literal["clamped", "linear"] | None = None
+    paddings: PerConvolution[Padding]
+    strides: PerConvolution[Count]
+    pool: Pool | PerConvolution[Pool]
+    pools: PerConvolution[Count]
     slope: Positive
     mean: PerChannel[Finite]
     scale: PerChannel[Scale]
@@ -91,7 +99,7 @@ class KeyMap(Stated):
     def _fits(self) -> "KeyMap":
         if self.image_shape != (shape := DATA_SETS[self.data].image_shape):
             raise ValueError(f"images of {self.data} have shape {shape}")
-        if not len(self.paddings) == len(self.strides) == len(self.pools):
+        if not len(self.paddings) == len(self.strides) == len(self.pools) == len(self.kinds):
             raise ValueError("paddings, strides and pools must have one entry a convolution each")
         if not len(self.mean) == len(self.scale) == self.image_shape[0]:
             raise ValueError("mean and scale must have one entry per image channel each")
@@ -103,17 +111,20 @@ class KeyMap(Stated):
         """The name of layer n's weight or bias."""
         return getattr(self, kind).replace("{n}", str(n))
 
-    def foreign(self) -> list[str]:
-        """What it states that no machine here computes."""
-        stated = {"the mean squared error": self.loss == "mse",
-                  "a readout inside the energy": self.readout == "inside",
-                  "average pools": self.pool == "average" and max(self.pools) > 1,
-                  "convolutions with a stride": max(self.strides) > 1}
-        return [name for name, true in stated.items() if true]
+    @property
+    def kinds(self) -> tuple[Pool, ...]:
+        """The kind of each convolution's pool."""
+        return (self.pool,) * len(self.paddings) if isinstance(self.pool, str) else self.pool
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether a readout inside the energy has no activation."""
+        return self.output == "linear" or (self.output is None and self.loss == "cross-entropy")
 
     def sentence(self) -> str:
         """What is assumed of the network's dynamics."""
-        return (f"{self.loss} on a readout {self.readout} the energy, {self.pool} pools, strides "
+        kinds = " and ".join(dict.fromkeys(self.kinds))
+        return (f"{self.loss} on a readout {self.readout} the energy, {kinds} pools, strides "
                 f"{', '.join(map(str, self.strides))}, activation clamp({self.slope:g} x, 0, 1), no dilation, zeros as "
                 "padding")
 

@@ -22,16 +22,15 @@ def read_layers(archive: TorchArchive, keys: KeyMap) -> list[Layer]:
         Refusal: tensors are missing, unknown or unreadable, or make no network in the map's terms.
     """
     state = state_dict(archive, keys.state_dict)
-    names = [(keys.key("weight", n), keys.key("bias", n)) for n in range(len(keys.paddings) + 1)]
-    _check_depth(archive, state, keys)
+    names = [(keys.key("weight", n), keys.key("bias", n)) for n in range(_depth(archive, state, keys))]
     _check_names(archive, state, names)
     stored = [(archive.stored(weight, state[weight]), archive.stored(bias, state[bias])) for weight, bias in names]
     for (weight, bias), (_, name) in zip(stored, names):
         if bias.size != weight.size[:1]:
             raise _unfit(archive, name, f"a bias of size {bias.size} for a weight of {weight.size}",
                          f"one of size {weight.size[:1]}", "name the layers in --map")
-    *convolutions, (readout, _) = zip([weight.size for weight, _ in stored], [name for name, _ in names])
-    last = _last_map(archive, keys, convolutions)
+    *hidden, (readout, _) = zip([weight.size for weight, _ in stored], [name for name, _ in names])
+    last = _last_map(archive, keys, hidden)
     if len(readout) != 2 or readout[1] != math.prod(last):
         raise _unfit(archive, names[-1][0], f"a readout of size {readout}, above a last map of {last}",
                      f"one of size (classes, {math.prod(last)})", "correct paddings, strides and pools in --map; a "
@@ -61,18 +60,20 @@ def state_dict(archive: TorchArchive, entry: str | None) -> dict[str, Call]:
     return state
 
 
-def _check_depth(archive: TorchArchive, state: dict, keys: KeyMap):
-    """Refuse another number of layers than the map has, and dense layers below the readout."""
+def _depth(archive: TorchArchive, state: dict, keys: KeyMap) -> int:
+    """How many layers there are: convolutions, hidden dense layers if any, and the readout.
+
+    Raises:
+        Refusal: another number of convolutions than the map has.
+    """
     depth = next(n for n in range(len(state) + 1) if keys.key("weight", n) not in state)
-    names = [keys.key("weight", n) for n in range(depth)]
-    for name in names[:-1]:
-        if len(size := archive.stored(name, state[name]).size) == 2:
-            raise _unable(archive, name, f"a dense layer of size {size} below the readout",
-                          "convolutions, then one dense readout", "without hidden dense layers")
-    if depth and depth != len(keys.paddings) + 1:
-        raise _unfit(archive, "state dict", f"{depth} layers", f"{len(keys.paddings) + 1}: one for each of the "
-                     "paddings in --map, and a readout", "name by --map a TOML file whose paddings, strides and pools "
-                     "have an entry for each convolution")
+    below = [archive.stored(name, state[name]).size for name in (keys.key("weight", n) for n in range(depth - 1))]
+    convolutions = sum(len(size) != 2 for size in below)
+    if depth and convolutions != len(keys.paddings):
+        raise _unfit(archive, "state dict", f"{convolutions} convolutions below the readout",
+                     f"{len(keys.paddings)}: one for each of the paddings in --map", "name by --map a TOML file whose "
+                     "paddings, strides and pools have an entry for each convolution")
+    return max(depth, len(keys.paddings) + 1)
 
 
 def _check_names(archive: TorchArchive, state: dict, names: list[tuple[str, str]]):
@@ -90,27 +91,29 @@ def _check_names(archive: TorchArchive, state: dict, names: list[tuple[str, str]
                      "of feedback, cannot be represented")
 
 
-def _last_map(archive: TorchArchive, keys: KeyMap, convolutions: list[tuple[Size, str]]) -> Size:
+def _last_map(archive: TorchArchive, keys: KeyMap, hidden: list[tuple[Size, str]]) -> Size:
     """Shape (C, H, W) of the map that the readout reads."""
-    kernel, shape = convolutions[0][0][-1], tuple(keys.image_shape)
-    for (size, name), padding, stride, pool in zip(convolutions, keys.paddings, keys.strides, keys.pools):
-        _check_convolution(archive, name, size, shape[0], kernel)
-        sides = [(max(side + 2 * padding - kernel, -1) // stride + 1) // pool for side in shape[1:]]
+    shape = tuple(keys.image_shape)
+    for (size, name), padding, stride, pool in zip(hidden, keys.paddings, keys.strides, keys.pools):
+        _check_convolution(archive, name, size, shape[0])
+        sides = [(max(side + 2 * padding - k, -1) // stride + 1) // pool for side, k in zip(shape[1:], size[2:])]
         if min(sides) < 1:
             raise _unfit(archive, name, f"nothing left of a map of {shape[1]}x{shape[2]}",
-                         f"kernel {kernel}, padding {padding}, stride {stride} and pool {pool} that fit",
+                         f"kernel {size[2]}x{size[3]}, padding {padding}, stride {stride} and pool {pool} that fit",
                          "correct paddings, strides and pools in --map")
         shape = (size[0], *sides)
+    for size, name in hidden[len(keys.paddings):]:
+        if len(size) != 2 or size[1] != math.prod(shape):
+            raise _unfit(archive, name, f"a dense layer of size {size}, above a map of {shape}",
+                         f"one of size (units, {math.prod(shape)})", "name the layers in their order in --map")
+        shape = (size[0], 1, 1)
     return shape
 
 
-def _check_convolution(archive: TorchArchive, name: str, size: Size, channels: int, kernel: int):
-    if len(size) != 4 or size[2] != size[3]:
-        raise _unable(archive, name, f"a weight of size {size}", "square kernels, (C_out, C_in, k, k)",
-                      "with such layers")
-    if size[2] != kernel:
-        raise _unable(archive, name, f"a kernel of {size[2]}x{size[2]}, above one of {kernel}x{kernel}",
-                      "one size of kernels in all layers", "with one size of kernels")
+def _check_convolution(archive: TorchArchive, name: str, size: Size, channels: int):
+    if len(size) != 4:
+        raise _unable(archive, name, f"a weight of size {size}", "convolutions, (C_out, C_in, k_h, k_w), then dense "
+                      "layers", "with such layers")
     if size[1] != channels and channels % size[1] == 0:
         raise _unable(archive, name, f"{size[1]} of {channels} channels below: a convolution in "
                       f"{channels // size[1]} groups", "convolutions that read every channel", "without groups")

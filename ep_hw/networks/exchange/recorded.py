@@ -52,6 +52,7 @@ def _pools(letters: object) -> dict[str, object]:
     """One letter a layer: m for a max-pool by 2, a for an average pool by 2, i for none."""
     if not isinstance(letters, str) or not letters or set(letters) - set("mai"):
         return {}
-    kinds = {"average" if letter == "a" else "max" for letter in letters if letter != "i"}
-    pool = {"pool": kinds.pop()} if len(kinds) == 1 else {"pool": "max and average"} if kinds else {}
+    kinds = ["average" if letter == "a" else "max" for letter in letters]
+    pooled = {kind for kind, letter in zip(kinds, letters) if letter != "i"}
+    pool = {"pool": kinds if len(pooled) > 1 else pooled.pop()} if pooled else {}
     return {"pools": [1 if letter == "i" else 2 for letter in letters], **pool}

@@ -9,13 +9,15 @@ Batch norms and average pools fold into weights (`lowering.layer`), max pools an
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ep_hw.data.splits import SPLIT_SEED
 from ep_hw.networks.lowering.chain import Chain
-from ep_hw.networks.lowering.tracing import chain_of, refusal
+from ep_hw.networks.lowering.layer import Layer
+from ep_hw.networks.lowering.tracing import ALLOWED, chain_of, refusal
 from ep_hw.networks.network import EPNetwork, NetworkSpec
 from ep_hw.networks.shapes import Shape
 from ep_hw.threads import threads
@@ -57,11 +59,17 @@ def network_of(module: nn.Module, example: Tensor, name: str = "network", data: 
     shape, example = _images(example)
     own = _copied(module, where)
     logits = _answers(own, example[:COMPARED_IMAGES], where)
-    net = _network(chain_of(own, shape), where)
-    net = replace(net, calibration=example, name=name, provenance={
-        "data": {"name": data, "split_seed": SPLIT_SEED, "train": 0, "test": 0}})
+    chain = chain_of(own, shape)
+    with refusing("not a chain of layers", where=where, allowed=ALLOWED, remedy="end it in weights"):
+        net = network(chain, slope=1.0, feedback_gain=0.0).cast(torch.float32)
+    net = replace(net, calibration=example, name=name, provenance=unseen(data))
     _compare(net, example[:COMPARED_IMAGES], logits, where)
     return net
+
+
+def unseen(data: str) -> dict[str, Any]:
+    """The provenance of a network that was trained elsewhere, on data of that name."""
+    return {"data": {"name": data, "split_seed": SPLIT_SEED, "train": 0, "test": 0}}
 
 
 def _images(example: Tensor) -> tuple[Shape, Tensor]:
@@ -94,34 +102,42 @@ def _answers(module: nn.Module, images: Tensor, where: str) -> Tensor:
     return logits
 
 
-def _network(chain: Chain, where: str) -> EPNetwork:
-    """The network of a whole chain.
+def network(chain: Chain, **dynamics: object) -> EPNetwork:
+    """The network of a whole chain, its tensors in float64.
+
+    Args:
+        chain: layers, then a readout.
+        dynamics: fields of `NetworkSpec` that a chain does not say, its normalisation among them where it has another.
 
     Raises:
-        Refusal: it does not end in weights alone, has nothing below them, or is larger than any machine.
+        ValueError: it does not end in weights alone, has nothing below them, or is larger than any checkpoint.
     """
     if not chain.is_open or chain.layers[-1].unpooled[1:] != (1, 1):
-        raise refusal(where, "an end that is no dense readout")
+        raise ValueError("an end that is no dense readout")
     if len(chain.layers) < 2:
-        raise refusal(where, "a readout of the image itself, without a layer below it")
-    weights = [*(layer.weight for layer in chain.layers[:-1]), chain.layers[-1].whole().weight]
-    with refusing("a network that no machine holds", where=where, allowed="sizes, ceilings and normalisation within "
-                  "the bounds of a checkpoint", remedy="make it smaller"):
-        spec = _spec(chain)
-    return EPNetwork(spec, [w.float() for w in weights], [layer.bias.float() for layer in chain.layers])
-
-
-def _spec(chain: Chain) -> NetworkSpec:
+        raise ValueError("a readout of the image itself, without a layer below it")
     *layers, readout = chain.layers
     normalisation = chain.normalisation.of(chain.image_shape[0])
-    return NetworkSpec(
-        image_shape=chain.image_shape, classes=len(readout.bias), slope=1.0, feedback_gain=0.0,
-        mean=_floats(-normalisation.shift / normalisation.scale), scale=_floats(1 / normalisation.scale),
-        channels=tuple(len(layer.bias) for layer in layers),
-        kernel=tuple((layer.weight.shape[2], layer.weight.shape[3]) for layer in layers),
-        paddings=tuple(layer.padding for layer in layers), strides=tuple(layer.stride for layer in layers),
-        pools=tuple(layer.pool for layer in layers),
-        ceilings=tuple(None if layer.ceiling == math.inf else layer.ceiling for layer in layers))
+    fields = {"image_shape": chain.image_shape, "classes": len(readout.bias),
+              "mean": _floats(-normalisation.shift / normalisation.scale), "scale": _floats(1 / normalisation.scale)}
+    spec = NetworkSpec.model_validate({**fields, **_layers(layers), **dynamics})
+    return EPNetwork(spec, [*(layer.weight for layer in layers), readout.whole().weight],
+                     [layer.bias for layer in chain.layers])
+
+
+def _layers(layers: list[Layer]) -> dict[str, object]:
+    """The fields of a spec that have an entry a layer; where all are usual, they say so in a word."""
+    kernels = [(layer.weight.shape[2], layer.weight.shape[3]) for layer in layers]
+    strides, ceilings = tuple(layer.stride for layer in layers), tuple(map(_ceiling, layers))
+    return {"channels": tuple(len(layer.bias) for layer in layers),
+            "paddings": tuple(layer.padding for layer in layers), "pools": tuple(layer.pool for layer in layers),
+            "kernel": kernels[0][0] if set(kernels) == {(kernels[0][0],) * 2} else tuple(kernels),
+            "strides": None if set(strides) == {1} else strides,
+            "ceilings": None if set(ceilings) == {1.0} else ceilings}
+
+
+def _ceiling(layer: Layer) -> float | None:
+    return None if layer.ceiling == math.inf else layer.ceiling
 
 
 def _floats(values: Tensor) -> tuple[float, ...]:
