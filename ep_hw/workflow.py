@@ -88,7 +88,7 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     _check_possible(threats, tested)
     against, other = _baseline(baseline, net, tested)
     pairs = [*extra_pairs, *_rung_pairs(tested, threats, explained)]
-    named = [*((str(target), threat) for target, threat in pairs), *_corrupted_beside(other, threats)]
+    named = [*((str(target), threat) for target, threat in pairs), *_baseline_pairs(other, threats)]
     targets = [ReferenceTarget(REFERENCE), *(program.target for program in tested.values()), *(t for t, _ in pairs)]
     return Plan(
         model=net.name, provenance=net.provenance, images=test, official=_official(threats, test, data_source), run=run,
@@ -112,7 +112,7 @@ def _rung_pairs(tested: dict[str, AnyProgram], threats: Iterable[Threat],
     return [(rung, threat) for program in tested.values() for rung, _ in rungs_of(program.target) for threat in traced]
 
 
-def _corrupted_beside(other: Iterable[str], threats: Iterable[Threat]) -> list[Pair]:
+def _baseline_pairs(other: Iterable[str], threats: Iterable[Threat]) -> list[Pair]:
     """Another model that the mCE is relative to, under all that is no attack."""
     return [(name, threat) for name in other for threat in (CLEAN, *threats) if not threat.is_attack]
 
@@ -159,15 +159,15 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
     Raises:
         Refusal: the folder belongs to another question, or a machine cannot be opened.
     """
-    out, beside = Path(out), [other for _, other in others]
-    claim(out, question or Question.of(command, keys([plan, *beside]), plan.images.digest))
-    parts = [(plan, out), *((other, out / FOLDER / other.model) for other in beside)]
+    out, family = Path(out), [other for _, other in others]
+    claim(out, question or Question.of(command, keys([plan, *family]), plan.images.digest))
+    parts = [(plan, out), *((other, out / FOLDER / other.model) for other in family)]
     outcomes = evaluate_all(parts)
     (own, *theirs), (summary, cells) = _checked(parts, outcomes), outcomes[0]
     checks = own + [replace(verdict, machine=f"{other.model} on {verdict.machine}")
-                    for other, more in zip(beside, theirs) for verdict in more]
+                    for other, more in zip(family, theirs) for verdict in more]
     record = record_of(plan, out, summary, cells, checks, command=command, title=title)
-    for other, outcome, more in zip(beside, outcomes[1:], theirs):
+    for other, outcome, more in zip(family, outcomes[1:], theirs):
         record.cards.extend(cards_of_member(other, outcome, more))
     members = [(member.kind, outcome) for (member, _), outcome in zip(others, outcomes[1:])]
     write_report(out, record, compared(plan, outcomes[0], members) if members else None)
@@ -185,16 +185,16 @@ def keys(plans: Iterable[Plan]) -> list[str]:
     return list(dict.fromkeys(cell.configuration.key for plan in plans for cell in cells_of(plan, Path())))
 
 
-def plans_beside(plan: Plan, members: Iterable[Member]) -> list[tuple[Member, Plan]]:
+def family_plans(plan: Plan, members: Iterable[Member]) -> list[tuple[Member, Plan]]:
     """The same evaluation of each member of a family, on the reference alone: same images, threats and settings.
 
     Raises:
         Refusal: a member that was trained on other data.
     """
-    return [(member, _plan_beside(plan, load(member.model))) for member in members]
+    return [(member, _member_plan(plan, load(member.model))) for member in members]
 
 
-def _plan_beside(plan: Plan, net: EPNetwork | Baseline) -> Plan:
+def _member_plan(plan: Plan, net: EPNetwork | Baseline) -> Plan:
     check_same_data(net, plan.images.data)
     threats = tuple(threat for threat in plan.asked.threats if threat.source is None)
     limits = {case: n for case, n in plan.limits.image_limits.items() if case[0] == REFERENCE}

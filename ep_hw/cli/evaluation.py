@@ -52,7 +52,7 @@ def demo(out: Annotated[Path, placed("where to write")] = Path("ep-hw-demo"), jo
     from ep_hw.networks.family import members, one_of_each
 
     plan = demo_plan(Run(jobs=jobs))
-    others = workflow.plans_beside(plan, one_of_each(members(plan.model, packaged_models())))
+    others = workflow.family_plans(plan, one_of_each(members(plan.model, packaged_models())))
     _evaluate(plan, out, None, others=others)
 
 
@@ -125,8 +125,8 @@ def evaluate(
 
     seconds, queries = _seconds(budget, images) if budget else 0.0, settings.queries
     first = plan_of(1 if budget else images, queries)
-    beside = [plan for _, plan in workflow.plans_beside(first, others)]
-    question = asked(context, first.images.digest, *workflow.keys([first, *beside]))
+    member_plans = [plan for _, plan in workflow.family_plans(first, others)]
+    question = asked(context, first.images.digest, *workflow.keys([first, *member_plans]))
     out = claimed(context, first.model, question)
     if budget and others and chosen.of_families:
         chosen = suites.tables_only(chosen)
@@ -135,7 +135,7 @@ def evaluate(
         plan = plan_of(*_within(seconds, plan_of, queries, out))
     else:
         plan = first
-    _evaluate(plan, out, question, each_chip, workflow.plans_beside(plan, others))
+    _evaluate(plan, out, question, each_chip, workflow.family_plans(plan, others))
 
 
 def attack_settings(settings: "AttackSettings", given: Mapping[str, Any]) -> "AttackSettings":
@@ -170,13 +170,13 @@ def _family_within(seconds: float, plan_of: "PlanOf", others: "Sequence[Member]"
     import sys
 
     from ep_hw.evaluation.allocation import allocate, with_kinds
-    from ep_hw.workflow import plans_beside
+    from ep_hw.workflow import family_plans
 
     available = len(plan_of(sys.maxsize, queries).images)
     with cell_progress("measuring a trial") as show:
         def parts_of(count: int, queries: int) -> "Parts":
             plan = plan_of(count, queries).showing(show)
-            return with_kinds(plan, plans_beside(plan, others))
+            return with_kinds(plan, family_plans(plan, others))
 
         allocation = allocate(parts_of, queries, available, seconds, out)
     plan = plan_of(allocation.images, allocation.queries)

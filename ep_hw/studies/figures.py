@@ -95,10 +95,10 @@ def interaction_figure(technology: str, causes: Sequence[Interaction]) -> Figure
         axes.set_yticks(range(len(causes)), [one.cause for one in causes])
         axes.set_ylim(len(causes) - 0.5, -0.9)
         for row, one in enumerate(causes):
-            _beside(axes, 34, row, points_of(one.interaction.value), weight="bold", va="center")
+            _text_right_of(axes, 34, row, points_of(one.interaction.value), weight="bold", va="center")
             span = f"{points_of(one.interaction.low)} to {points_of(one.interaction.high)}"
-            _beside(axes, 104, row, span, fontsize=8, va="center")
-        _beside(axes, 104, -0.55, "interaction, 95 %", fontsize=8, va="bottom")
+            _text_right_of(axes, 104, row, span, fontsize=8, va="center")
+        _text_right_of(axes, 104, -0.55, "interaction, 95 %", fontsize=8, va="bottom")
         axes.set_xlabel("change of accuracy, points")
         axes.set_title(technology, loc="left", fontsize=10, weight="bold")
         axes.grid(axis="x")
@@ -110,7 +110,7 @@ def _caption(figure: Figure, text: str):
     figure.supxlabel(text, x=0.01, ha="left", fontsize=8)
 
 
-def _beside(axes: Axes, points: float, y: float, text: str, **style):
+def _text_right_of(axes: Axes, points: float, y: float, text: str, **style):
     """Text that ends so many points to the right of the axes, at a place of their y axis."""
     axes.annotate(text, (1, y), (points, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
                   ha="right", annotation_clip=False, **style)

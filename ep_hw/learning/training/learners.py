@@ -136,21 +136,21 @@ class EPLearner(Learner[EPNetwork]):
     def _kept(self) -> EPNetwork:
         return self._average.network() if self._average else self.net
 
-    def _beside(self) -> dict[str, Tensor]:
+    def _run_tensors(self) -> dict[str, Tensor]:
         """What a run holds beside the network and the optimiser."""
         vectors = self._limit.vectors if self._limit else ()
         average = self._average.tensors() if self._average else {}
         return {f"limit.{n}": vector for n, vector in enumerate(vectors)} | average
 
     def tensors(self) -> dict[str, Tensor]:
-        return super().tensors() | self._beside()
+        return super().tensors() | self._run_tensors()
 
     def layout(self, present: Container[str]) -> Layout:
-        return super().layout(present) | {name: describe(tensor) for name, tensor in self._beside().items()}
+        return super().layout(present) | {name: describe(tensor) for name, tensor in self._run_tensors().items()}
 
     def restore(self, tensors: dict[str, Tensor]):
         super().restore(tensors)
-        for name, tensor in self._beside().items():
+        for name, tensor in self._run_tensors().items():
             tensor.copy_(tensors[name])
 
     def finished(self, images: Tensor) -> EPNetwork:

@@ -260,7 +260,7 @@ def family_plan(folder, images=6):
     plan = replace(plan, limits=Limits(probed=0))
     found = members("tiny", [path.stem for path in folder.glob("*.safetensors")])
     assert found == (Member("tiny-bp-s1", BP),)
-    return plan, workflow.plans_beside(plan, [Member(str(folder / f"{m.model}.safetensors"), m.kind) for m in found])
+    return plan, workflow.family_plans(plan, [Member(str(folder / f"{m.model}.safetensors"), m.kind) for m in found])
 
 
 def evaluated(folder, out, progress=silent):
