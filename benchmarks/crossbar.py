@@ -18,6 +18,7 @@ from scipy.sparse.linalg import splu
 from benchmarks.turns import HEADER, Row, cpu_seconds
 from mapping.crossbar.encoding import store
 from mapping.crossbar.program import cut
+from mapping.graph import Window
 from mapping.registry import parse
 from simulators.crossbar.array import Array, Cells, normal_like
 from simulators.crossbar.periphery import Converter
@@ -68,9 +69,10 @@ def _projection(weight: torch.Tensor, noise_us: float) -> CrossbarProjection:
     fresh_us = noise_us * torch.ones_like(g_us) if noise_us else None
     array = Array(Cells(g_us, rows, columns), fresh_us, stored.us_per_weight, 1.0)
     dac, adc = (Converter(torch.tensor(scale), 8, signed) for scale, signed in ((1.0, False), (2.0, True)))
-    up, down = Periphery(dac, (adc,) * len(array.forward_lines)), Periphery(dac, (adc,) * len(array.backward_lines))
+    peripheries = [Periphery(dac, (adc,) * len(lines)) for lines in (array.forward_lines, array.backward_lines)]
+    window = Window((KERNEL, KERNEL), 1, 1, 1, (CHANNELS, SIDE, SIDE), (OUTPUTS, SIDE, SIDE))
     ones = torch.ones(OUTPUTS)
-    return CrossbarProjection(array, array, up, down, 0 * ones, ones, 1, 1, (OUTPUTS, SIDE, SIDE))
+    return CrossbarProjection((array, array), peripheries, 0 * ones, ones, window)
 
 
 def wires(repeats: int) -> list[Row]:

@@ -42,7 +42,7 @@ def mapped(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene) -> 
         return findings
     graph = _with_weights(scene, [_effective_weight(*pair) for pair in layers_of(program, machine)])
     return findings + step_findings(rung, machine, graph, scene.images, scene.starts,
-                                    [_FLOAT32] * len(graph.populations),
+                                    [_FLOAT32 * scene.size] * len(graph.populations),
                                     fault=lambda: _digital_fault(graph, machine, scene))
 
 

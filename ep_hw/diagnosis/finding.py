@@ -92,6 +92,11 @@ class Scene:
         return tuple(map(torch.zeros_like, self.states)), self.states
 
     @property
+    def size(self) -> float:
+        """The largest of these states, at least 1: what rounding is relative to."""
+        return max(1.0, *map(largest, self.states))
+
+    @property
     def layers(self) -> tuple[Coupling, ...]:
         """The couplings from the image to the top, then the readout."""
         return (*self.graph.couplings, self.graph.readout)

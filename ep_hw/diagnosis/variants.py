@@ -11,7 +11,6 @@ from functools import singledispatch
 from itertools import pairwise
 from typing import Any, TypeGuard, TypeVar
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -124,7 +123,7 @@ def variants(program: Program, schedule: str) -> Iterator[Variant]:
 def _weight_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
     weight = _layers(program)[n].weight
     for fault, transform in WEIGHT_FAULTS.items():
-        changed = np.ascontiguousarray(transform(weight))
+        changed = transform(weight).copy()   # a flipped kernel of one pixel counts as contiguous, and is backward
         yield f"its {{}} are the program's, {fault}", _changed(program, n, weight=changed)
 
 

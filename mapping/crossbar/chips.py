@@ -8,6 +8,7 @@ and 0.feedback.* where the feedback reads devices of its own; 1 and so on for th
 """
 
 from collections.abc import Container, Sequence
+from typing import NamedTuple
 
 from mapping.crossbar.target import CrossbarTarget
 from mapping.sealed import Layout, Ranges
@@ -16,27 +17,46 @@ ARRAYS = ("forward", "feedback")
 HIGHEST = 100   # conductances over the device's largest: no error of programming comes near it
 
 
-def arrays_of(target: CrossbarTarget) -> tuple[str, ...]:
-    """Names of a layer's arrays of devices."""
-    return ARRAYS if target.array.separate else ARRAYS[:1]
+class Devices(NamedTuple):
+    """What devices hold a layer.
+
+    Attributes:
+        shape: of the conductances of an array.
+        outputs: number of output channels.
+        arrays: names of its arrays.
+    """
+
+    shape: tuple[int, ...]
+    outputs: int
+    arrays: tuple[str, ...]
 
 
-def chip_layout(shapes: Sequence[tuple[tuple, int]], target: CrossbarTarget, present: Container[str]) -> Layout:
+def arrays_of(target: CrossbarTarget, backward: bool) -> tuple[str, ...]:
+    """Names of a layer's arrays of devices: of both directions, or one that they share or that is read forward alone.
+
+    Args:
+        backward: whether it is read backward too.
+    """
+    return ARRAYS if target.array.separate and backward else ARRAYS[:1]
+
+
+def chip_layout(layers: Sequence[Devices], target: CrossbarTarget, present: Container[str]) -> Layout:
     """Type and shape of each array of a chip.
 
     Args:
-        shapes: of each layer's conductances, and its number of output channels.
+        layers: what devices hold each of them.
+        target: that the chip was programmed for.
         present: names of the arrays that are there: says which of the optional ones must be.
     """
     layout: Layout = {}
-    for n, (devices, outputs) in enumerate(shapes):
-        for name in arrays_of(target):
-            layout[f"{n}.{name}.conductance_us"] = ("float32", devices)
+    for n, layer in enumerate(layers):
+        for name in layer.arrays:
+            layout[f"{n}.{name}.conductance_us"] = ("float32", layer.shape)
             layout[f"{n}.{name}.compensation"] = ("float64", (1,))
             if f"{n}.{name}.fresh_us" in present and target.includes("read"):
-                layout[f"{n}.{name}.fresh_us"] = ("float32", devices)
+                layout[f"{n}.{name}.fresh_us"] = ("float32", layer.shape)
         if "0.bias" in present:
-            layout[f"{n}.bias"] = ("float32", (outputs,))
+            layout[f"{n}.bias"] = ("float32", (layer.outputs,))
     return layout
 
 

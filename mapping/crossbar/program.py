@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from mapping.crossbar.chips import Devices, arrays_of
 from mapping.crossbar.encoding import Cuts, StoredWeights, difference, outputs_per_tile, slices_of, store
 from mapping.crossbar.ranges import PERCENTILE, Placed, Span, calibrate
 from mapping.crossbar.target import CrossbarTarget, Tile
@@ -27,6 +28,7 @@ from mapping.sealed import Layout, Ranges
 from mapping.targets import Target
 
 NOISY_STEPS = 60
+RELAXING = ("dt", "readout_steps", "winners_held", "steps")   # options that mean something where states relax
 ROUNDING, TINY = 1e-6, 1e-45   # of float32
 Cut = tuple[int, int]
 DIRECTIONS = ("up", "down")   # forward and backward, as files spell them
@@ -40,14 +42,15 @@ class CrossbarLayer:
         stored: its weights as target conductances.
         row_cuts: (first, past the last) input channel of each row tile.
         column_cuts: the same for the output channels of each column tile.
-        spans: what the converters reach (forward, backward), None on machines without converters.
+        spans: what the converters reach, forward and, where the layer is read so, backward; None on machines without
+            converters.
     """
 
     name: str
     stored: StoredWeights
     row_cuts: Cuts
     column_cuts: Cuts
-    spans: tuple[Span, Span] | None
+    spans: tuple[Span, ...] | None
 
     @property
     def rows(self) -> int:
@@ -66,8 +69,8 @@ class SpanRow(Stated):
 
 
 class TilesRow(Stated):
-    """What a file says of a `CrossbarLayer` beside its arrays; `up` (forward) and `down` (backward) where there are
-    converters."""
+    """What a file says of a `CrossbarLayer` beside its arrays; `up` (forward) and, where it is read so, `down`
+    (backward) where there are converters."""
 
     name: Name
     us_per_weight: Annotated[float, Field(gt=0, le=1e30)]
@@ -94,12 +97,16 @@ class CrossbarProgram(Program[CrossbarTarget]):
 
     @property
     def steps(self) -> int:
-        """Time steps of a free phase: the checkpoint's most, or NOISY_STEPS where read noise lets no state rest."""
+        """Time steps of a free phase: the checkpoint's most, or NOISY_STEPS where read noise lets no state rest.
+
+        A feed-forward network takes one a layer.
+        """
         return _steps(self.graph, self.target)
 
-    def device_shapes(self) -> list[tuple[tuple, int]]:
-        """Of each layer, the shape of its conductances and its number of output channels."""
-        return [(layer.stored.g_us.shape, len(layer.stored.column_scale)) for layer in self.layers]
+    def devices(self) -> list[Devices]:
+        """Of each layer, what devices hold it."""
+        return [Devices(layer.stored.g_us.shape, len(layer.stored.column_scale), arrays_of(self.target, back))
+                for layer, back in zip(self.layers, self.graph.feeds_back)]
 
     def pack(self) -> tuple[Arrays, dict[str, Any]]:
         arrays: Arrays = {}
@@ -139,6 +146,12 @@ class CrossbarProgram(Program[CrossbarTarget]):
         own = {"g_us": (target.g_min_us - room, target.g_max_us + room), "column_scale": (TINY, 1 + ROUNDING),
                "adc": (TINY, 1e30)}
         return {name: own[name.rpartition(".")[2]] for name in layout}
+
+    def verify(self):
+        """See `Program.verify`: converters of the directions in which each layer is read, and of no other."""
+        for layer, back in zip(self.layers, self.graph.feeds_back):
+            if layer.spans is not None and len(layer.spans) != 1 + back:
+                raise ValueError(f"layer {layer.name}: converters of directions in which it is not read")
 
     def on_rung(self, target: Target, graph: EPGraph) -> Program:
         """See `Program.on_rung`; weights are encoded anew where the rung's devices have no levels."""
@@ -205,10 +218,14 @@ def cut(size: int, most: int) -> Cuts:
 
 
 def _steps(graph: EPGraph, target: CrossbarTarget) -> int:
+    if not graph.has_feedback:
+        return len(graph.couplings)
     return target.steps or (NOISY_STEPS if target.is_noisy else graph.steps)
 
 
 def _check_steps(graph: EPGraph, target: CrossbarTarget):
+    if not graph.has_feedback:
+        check_one_pass(target)
     steps, held = _steps(graph, target), target.dynamics.winners_held
     if target.dynamics.readout_steps > steps:
         raise Refusal("the read-out averages over more steps than are taken", where=f"{target.name}, readout_steps",
@@ -217,6 +234,18 @@ def _check_steps(graph: EPGraph, target: CrossbarTarget):
     if held is not None and held >= steps and "/" not in target.name:   # rungs keep the options of the whole machine
         raise Refusal("pools would keep their winners from the last step on", where=f"{target.name}, winners_held",
                       got=held, allowed=f"below {steps} steps", remedy="keep them earlier, or set steps")
+
+
+def check_one_pass(target: CrossbarTarget):
+    """Refuse options of a relaxation for a network that reads each of its layers once.
+
+    Raises:
+        Refusal: one that is set.
+    """
+    asked = [f"{name}={target.spelled()[name]}" for name in RELAXING if target.values[name] != target.usual(name)]
+    if asked:
+        raise Refusal("a feed-forward network reads each layer once and takes no time steps", where=target.name,
+                      got=", ".join(asked), allowed="an EP network with this option", remedy="leave it out")
 
 
 def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
@@ -244,14 +273,14 @@ def _layer_layout(row: TilesRow, shape: Shape, target: CrossbarTarget) -> Layout
     """
     converters, cuts = target.includes("converters"), _cuts(row.name, shape, target)
     slices, base = slices_of(target)
-    if (row.row_cuts, row.column_cuts, row.base, row.up is not None, row.down is not None) != (
-            *cuts, base, converters, converters):
+    if (row.row_cuts, row.column_cuts, row.base, row.up is not None) != (*cuts, base, converters) or (
+            row.down is not None and not converters):
         raise ValueError(f"layer {row.name}: cuts, base or converters that are not those of its shape and target")
     planes, extra = (1, len(row.column_cuts)) if target.array.encoding == "offset" else (2, 0)
     devices = slices, planes, shape[0] + extra, *shape[1:]
     layout = {"g_us": ("float32", devices), "column_scale": ("float32", shape[:1])}
     adc = ("float32", (slices, len(row.row_cuts), len(row.column_cuts)))
-    return layout | {f"{direction}.adc": adc for direction in DIRECTIONS if converters}
+    return layout | {f"{direction}.adc": adc for direction in DIRECTIONS if getattr(row, direction) is not None}
 
 
 def placed(layer: CrossbarLayer) -> Placed:
@@ -261,14 +290,11 @@ def placed(layer: CrossbarLayer) -> Placed:
 
 def _unpack_layer(entry: dict[str, Any], arrays: Arrays) -> CrossbarLayer:
     prefix = f"tiles.{entry['name']}"
-    spans = None
-    if DIRECTIONS[0] in entry:
-        forward, backward = (Span(**entry[d], adc=arrays[f"{prefix}.{d}.adc"]) for d in DIRECTIONS)
-        spans = forward, backward
+    spans = tuple(Span(**entry[d], adc=arrays[f"{prefix}.{d}.adc"]) for d in DIRECTIONS if d in entry)
     stored = StoredWeights(arrays[f"{prefix}.g_us"], entry["us_per_weight"], entry["base"],
                            arrays[f"{prefix}.column_scale"])
     return CrossbarLayer(entry["name"], stored, tuple(map(tuple, entry["row_cuts"])),
-                         tuple(map(tuple, entry["column_cuts"])), spans)
+                         tuple(map(tuple, entry["column_cuts"])), spans or None)
 
 
 def _row(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget) -> tuple:
@@ -276,8 +302,8 @@ def _row(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget) -> tu
     tile = target.array.tile
     tallest = int(np.prod(coupling.weight.shape[2:])) * max(hi - lo for lo, hi in layer.row_cuts)
     widest = max(hi - lo for lo, hi in layer.column_cuts) * len(g_us) + (target.array.encoding == "offset")
-    spans = ("none",) * 3 if layer.spans is None else (
-        *(_extent(span.adc) for span in layer.spans), f"{layer.spans[0].dac:.3g}")
+    adcs = [_extent(span.adc) for span in layer.spans or ()]
+    spans = (*adcs, *["none"] * (2 - len(adcs)), f"{layer.spans[0].dac:.3g}" if layer.spans else "none")
     return (layer.name, layer.rows, coupling.weight.shape[0], f"{len(layer.row_cuts)} x {len(layer.column_cuts)}",
             f"{tallest} x {widest}", f"{tile.rows} x {tile.columns}",
             f"{cells / (layer.tiles * tile.rows * tile.columns):.1%}", coupling.weight.size, g_us.size,
@@ -293,28 +319,33 @@ _CELLS = {"pair": "a cell holds a differential pair (two devices)",
           "offset": "one device a cell and one reference column a tile",
           "slices": "a cell holds a differential pair (two devices), a weight one cell a slice"}
 _ARRAYS = {"shared": "both directions read the same cells", "separate": "feedback reads a second array"}
+_FORWARD = "nothing is read backward"
 
 
 def _notes(program: CrossbarProgram) -> tuple[str, ...]:
     target = program.target
     device, array, converters, dynamics = target.device, target.array, target.converters, target.dynamics
     levels = f"{device.levels} levels" if target.includes("levels") and device.levels else "any conductance"
+    relaxes = program.graph.has_feedback
     notes = [f"tiles of {array.tile.rows} x {array.tile.columns} unit cells, {_CELLS[array.encoding]}; "
-             f"{_ARRAYS[array.arrays]}",
+             f"{_ARRAYS[array.arrays] if relaxes else _FORWARD}",
              f"device {target.preset.name}, {target.g_min_us:.3g} to {target.g_max_us:g} uS, {levels}; each "
              f"{array.scaling} fills this range",
-             f"{program.graph.schedule} schedule, at most {program.steps} time steps"]
+             f"{program.graph.schedule} schedule, at most {program.steps} time steps" if relaxes else
+             "each layer is read once"]
     if target.includes("aged") and "aged" in target.preset.causes:
         notes.append(f"age {device.age:g} s, drift compensation {'on' if array.drift_compensation else 'off'}")
     if target.is_noisy:
+        again = relaxes and dynamics.input_read == "every"
         notes.append(f"fresh read noise over a relaxation of {dynamics.relaxation_time:g} s; the image is read "
-                     f"{'at every step' if dynamics.input_read == 'every' else 'once'}")
+                     f"{'at every step' if again else 'once'}")
     if target.includes("converters"):
         notes.append(f"DAC {converters.dac_bits} bit, ADC {converters.adc_bits} bit, one ADC range a tile and "
                      f"direction in units of weight x state: {converters.adc_margin:g} times the {PERCENTILE:g} "
                      "percentile on calibration images")
     if converters.two_phase:
-        notes.append("the image, and a nudge's errors, are driven in two phases")
+        signed = "the image, and a nudge's errors, are" if relaxes else "the image is"
+        notes.append(f"{signed} driven in two phases")
     if target.includes("wires"):
         notes.append(f"wires of {array.wire_ohm:g} ohm a cell, feedback at the {array.terminals} terminals")
     return tuple(notes)

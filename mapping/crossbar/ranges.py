@@ -9,16 +9,19 @@ and in a backward one, for every row (input channel, kernel place) of r and ever
     q = sum over output channels of c of w z,    z = the unpooled state above                         (2)
 
 Where a signed drive takes two phases, they are sums over its positive or its negative part alone. The ADC of a
-direction spans [-R, R] with R = margin x the PERCENTILE of |p| or |q| over the calibration images.
-The margin leaves room for what is not in them: transients, attacks, and programming errors.
+direction spans [-R, R] with R = margin x the PERCENTILE of |p| or |q| over the calibration images. The DACs of a layer
+without a ceiling span [0, R] alike, of its states. The margin leaves room for what is not in the images: transients,
+attacks, and programming errors. A feedback gain is digital, after the ADC: q is free of it.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mapping.crossbar.encoding import Cuts
-from mapping.graph import Activity, EPGraph
+from mapping.graph import Activity, Coupling, EPGraph, Window
 from mapping.kernels import convolve, max_pool, unpool
 
 PERCENTILE = 99.9
@@ -60,10 +63,20 @@ class Placed:
     def weight(self) -> np.ndarray:
         return self.slices.sum(0) * self.column_scale[:, None, None, None]
 
+    @property
+    def lines(self) -> tuple[int, int, int]:
+        """(slices, row tiles, column tiles): each has ADCs of its own."""
+        return len(self.slices), len(self.row_cuts), len(self.column_cuts)
 
-def calibrate(graph: EPGraph, activity: Activity, layers: list[Placed], margin: float,
-              two_phase: bool = False) -> list[tuple[Span, Span]]:
-    """Spans (forward, backward) of all layers, the readout last.
+    def tile(self, s: int, r: int, c: int) -> np.ndarray:
+        """(columns, input channels, k_h, k_w) weights of a slice of a tile."""
+        (first, last), (left, right) = self.row_cuts[r], self.column_cuts[c]
+        return np.ascontiguousarray(self.slices[s, left:right, first:last])
+
+
+def calibrate(graph: EPGraph, activity: Activity, layers: Sequence[Placed], margin: float,
+              two_phase: bool = False) -> list[tuple[Span, ...]]:
+    """Spans of all layers, the readout last: forward, then backward of those that are read so.
 
     Args:
         graph: the network.
@@ -73,21 +86,30 @@ def calibrate(graph: EPGraph, activity: Activity, layers: list[Placed], margin: 
         two_phase: what has a sign is driven in two phases.
     """
     driven = _phases if two_phase else np.asarray
-    states = activity.states
     image = (activity.images - graph.mean[:, None, None]) / graph.scale[:, None, None]
-    spans: list[tuple[Span, Span]] = []
-    dac = image_peak(graph)
-    for coupling, layer, pre, post in zip(graph.couplings, layers, (image, *states[:-1]), states):
-        drive = convolve(pre, layer.weight, coupling.padding)
-        winners = max_pool(drive + coupling.bias[:, None, None], coupling.pool)[1]
-        above = unpool(post, winners, coupling.pool, coupling.unpooled)
-        below = pre if spans else driven(pre)
-        forward, backward = _reaches(layer, below, above, coupling.padding, dac, margin)
-        spans.append((Span(dac, signed=not spans, adc=forward), Span(1.0, signed=False, adc=backward)))
-        dac = 1.0
-    errors = driven(_readout_errors(graph, states[-1], layers[-1].weight))
-    forward, backward = _reaches(layers[-1], states[-1], errors, 0, dac, margin)
-    return [*spans, (Span(dac, signed=False, adc=forward), Span(1.0, signed=True, adc=backward))]
+    states = (image, *activity.states)
+    dacs = [image_peak(graph), *(state_peak(p.ceiling, s, margin) for p, s in zip(graph.populations, activity.states))]
+    spans: list[tuple[Span, ...]] = []
+    for n, (coupling, layer) in enumerate(zip((*graph.couplings, graph.readout), layers)):
+        below = states[n] if n else driven(image)
+        span = Span(dacs[n], signed=not n, adc=_forward_reach(layer, below, coupling.window, dacs[n], margin))
+        if not graph.feeds_back[n]:
+            spans.append((span,))
+        elif coupling is graph.readout:
+            errors = driven(_readout_errors(graph, below, layer.weight))
+            spans.append((span, Span(1.0, signed=True, adc=_backward_reach(layer, errors, 1.0, margin))))
+        else:
+            reach = _backward_reach(layer, _above(coupling, layer, states[n:n + 2]), dacs[n + 1], margin)
+            spans.append((span, Span(dacs[n + 1], signed=False, adc=reach)))
+    return spans
+
+
+def _above(coupling: Coupling, layer: Placed, states: Sequence[np.ndarray]) -> np.ndarray:
+    """Of the states (below, above) of a coupling, those above at the winners of its pool windows."""
+    below, above = states
+    drive = convolve(below, layer.weight, coupling.padding, coupling.stride)
+    winners = max_pool(drive + coupling.bias[:, None, None], coupling.pool)[1]
+    return unpool(above, winners, coupling.pool, coupling.unpooled)
 
 
 def _phases(drive: np.ndarray) -> np.ndarray:
@@ -100,6 +122,13 @@ def image_peak(graph: EPGraph) -> float:
     return float(np.max(np.maximum(graph.mean, 1 - graph.mean) / graph.scale))
 
 
+def state_peak(ceiling: float, states: np.ndarray, margin: float) -> float:
+    """Full scale of what is driven by states: their ceiling, or where they have none what calibration images cause."""
+    if math.isfinite(ceiling):
+        return ceiling
+    return margin * float(np.percentile(states, PERCENTILE)) or float(states.max()) or 1.0
+
+
 def _readout_errors(graph: EPGraph, top: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(N K, K, 1, 1) errors target - softmax(logits): labels are not recorded, so every class is the target once."""
     logits = convolve(top, weight, 0)[:, :, 0, 0] + graph.readout.bias
@@ -109,20 +138,25 @@ def _readout_errors(graph: EPGraph, top: np.ndarray, weight: np.ndarray) -> np.n
     return errors.reshape(-1, graph.classes, 1, 1)
 
 
-def _reaches(layer: Placed, below: np.ndarray, above: np.ndarray, padding: int, dac: float,
-             margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """(forward, backward) ADC ranges of a layer's tiles, from what drives its rows (`below`) and columns (`above`)."""
-    above = above * layer.column_scale[:, None, None]
-    forward, backward = np.empty((2, len(layer.slices), len(layer.row_cuts), len(layer.column_cuts)), np.float32)
-    for s, r, c in np.ndindex(forward.shape):
-        (first, last), (left, right) = layer.row_cuts[r], layer.column_cuts[c]
-        tile = np.ascontiguousarray(layer.slices[s, left:right, first:last])
-        flat = tile.reshape(right - left, -1)
-        sums, largest = convolve(below[:, first:last], tile, padding), dac * np.abs(flat).sum(1).max()
-        forward[s, r, c] = _reach(sums, largest, margin)
-        sums, largest = above[:, left:right].transpose(0, 2, 3, 1) @ flat, np.abs(flat).sum(0).max()
-        backward[s, r, c] = _reach(sums, largest, margin)
-    return forward, backward
+def _forward_reach(layer: Placed, below: np.ndarray, window: Window, dac: float, margin: float) -> np.ndarray:
+    """Ranges of the ADCs of a layer's tiles in forward reads, from what drives its rows."""
+    reaches = np.empty(layer.lines, np.float32)
+    for s, r, c in np.ndindex(reaches.shape):
+        tile, (first, last) = layer.tile(s, r, c), layer.row_cuts[r]
+        sums = convolve(below[:, first:last], tile, window.padding, window.stride)
+        reaches[s, r, c] = _reach(sums, dac * np.abs(tile).reshape(len(tile), -1).sum(1).max(), margin)
+    return reaches
+
+
+def _backward_reach(layer: Placed, above: np.ndarray, dac: float, margin: float) -> np.ndarray:
+    """The same of backward reads, from what drives its columns."""
+    above, reaches = above * layer.column_scale[:, None, None], np.empty(layer.lines, np.float32)
+    for s, r, c in np.ndindex(reaches.shape):
+        left, right = layer.column_cuts[c]
+        flat = layer.tile(s, r, c).reshape(right - left, -1)
+        sums = above[:, left:right].transpose(0, 2, 3, 1) @ flat
+        reaches[s, r, c] = _reach(sums, dac * np.abs(flat).sum(0).max(), margin)
+    return reaches
 
 
 def _reach(sums: np.ndarray, bound: float, margin: float) -> float:

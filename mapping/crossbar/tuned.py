@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from mapping.crossbar.chips import chip_layout, chip_ranges
+from mapping.crossbar.chips import ARRAYS, Devices, arrays_of, chip_layout, chip_ranges
 from mapping.crossbar.program import CrossbarProgram, CrossbarSettings
 from mapping.crossbar.target import CrossbarTarget
 from mapping.fields import Seed, Stated
@@ -52,11 +52,21 @@ class TunedProgram(CrossbarProgram):
     def layout(cls, target: CrossbarTarget, weights: Weights, settings: Any,
                present: Collection[str]) -> Layout:
         layout = CrossbarProgram.layout(target, weights, settings, present)
-        shapes = [(layout[f"tiles.{name}.g_us"][1], shape[0]) for name, shape in weights.items()]
         for seed in settings.chips:
             own = {name.removeprefix(f"chip.{seed}.") for name in present if name.startswith(f"chip.{seed}.")}
-            layout |= {f"chip.{seed}.{key}": part for key, part in chip_layout(shapes, target, own).items()}
+            layers = [Devices(layout[f"tiles.{name}.g_us"][1], shape[0],
+                              arrays_of(target, f"{n}.{ARRAYS[1]}.conductance_us" in own))
+                      for n, (name, shape) in enumerate(weights.items())]
+            layout |= {f"chip.{seed}.{key}": part for key, part in chip_layout(layers, target, own).items()}
         return layout
+
+    def verify(self):
+        """See `CrossbarProgram.verify`: and each chip has the arrays that its layers are read from."""
+        super().verify()
+        for n, layer in enumerate(self.devices()):
+            for chip in self.chips.values():
+                if {name for name in ARRAYS if f"{n}.{name}.conductance_us" in chip} != set(layer.arrays):
+                    raise ValueError(f"a chip without arrays of its own for layer {n}, or with more than it reads")
 
     @classmethod
     def ranges(cls, target: CrossbarTarget, layout: Layout) -> Ranges:

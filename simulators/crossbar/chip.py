@@ -108,7 +108,8 @@ class CrossbarMachine(InProcessMachine):
             fresh_input=not self.deterministic and target.dynamics.input_read == "every", dt=target.dynamics.dt,
             winners_held=target.dynamics.winners_held)
         own_steps = graph.steps if self.deterministic else NOISY_STEPS
-        super().__init__(graph, str(target), substrate, steps=target.dynamics.steps or own_steps,
+        steps = target.dynamics.steps or own_steps if graph.has_feedback else program.steps
+        super().__init__(graph, str(target), substrate, steps=steps,
                          stop=Residual(graph.tolerance) if self.deterministic else None)
 
     def relax(self, images: Tensor, steps: int | None = None, nudge: Nudge | None = None,
@@ -146,8 +147,9 @@ class CrossbarMachine(InProcessMachine):
         for s in self.saturation():
             clipped.setdefault(s.layer, []).append(f"{s.fraction:.2%}")
         for layer, projection, flips in zip(self.program.layers, self.projections, (*self.flip_rates(), 0.0)):
-            rows.append((layer.name, f"{projection.asymmetry:.2%}", f"{flips:.2%}",
-                         *clipped.get(layer.name, ["none"] * 4)))
+            shares = clipped.get(layer.name, [])
+            rows.append((layer.name, "none" if projection.asymmetry is None else f"{projection.asymmetry:.2%}",
+                         f"{flips:.2%}", *shares, *["none"] * (4 - len(shares))))
         columns = ("layer", "|W_f - W_b| / |W_f|", "winners flipped", "DAC forward", "ADC forward", "DAC backward",
                    "ADC backward")
         return Table(f"{self.name}, chip {self.chip_seed}", columns, tuple(rows),
@@ -161,7 +163,7 @@ class CrossbarMachine(InProcessMachine):
 
     @property
     def asymmetry(self) -> float | None:
-        return max(projection.asymmetry for projection in self.projections)
+        return max((a for projection in self.projections if (a := projection.asymmetry) is not None), default=None)
 
     def flip_rates(self) -> tuple[float, ...]:
         """For each coupling, the share of pool windows whose winner changed from one read to the next."""
@@ -183,7 +185,8 @@ class CrossbarMachine(InProcessMachine):
         for layer, projection in zip(self.program.layers, self.projections):
             if layer.spans:
                 rows += _count(layer.name, "forward", projection.forward_periphery)
-                rows += _count(layer.name, "backward", projection.backward_periphery)
+                if projection.is_read_backward:
+                    rows += _count(layer.name, "backward", projection.backward_periphery)
         return tuple(rows)
 
     def cost(self) -> Cost:
@@ -199,36 +202,34 @@ def _projections(program: CrossbarProgram, chip: ProgrammedChip,
     made = []
     for coupling, layer, pair, bias in zip(couplings, program.layers, chip.arrays, biases):
         twice = (two_phase and layer is first, two_phase and layer is last)
-        forward, backward = _peripheries(coupling, layer, program.target, pair, twice, device)
+        peripheries = _peripheries(coupling, layer, program.target, pair, twice, device)
         scale = torch.tensor(layer.stored.column_scale, device=device)
-        made.append(CrossbarProjection(*pair, forward, backward, bias, scale, coupling.window,
-                                       coupling.feedback_gain))
+        made.append(CrossbarProjection(pair, peripheries, bias, scale, coupling.window, coupling.feedback_gain))
     return made
 
 
-def _peripheries(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, pair: tuple[Array, Array],
+def _peripheries(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, pair: tuple[Array, ...],
                  twice: tuple[bool, bool], device: str | torch.device) -> list[Periphery]:
-    """What stands between the digital side and the lines, forward and backward.
+    """What stands between the digital side and the lines of each direction that is read.
 
     Args:
         twice: whether drives of a direction are read in two phases.
     """
     if layer.spans is None:
-        lines = pair[0].forward_lines, pair[1].backward_lines
-        return [Periphery(_wire, (_wire,) * len(own), phases) for own, phases in zip(lines, twice)]
+        lines = pair[0].forward_lines, pair[-1].backward_lines
+        return [Periphery(_wire, (_wire,) * len(own), phases) for own, phases, _ in zip(lines, twice, pair)]
     scales = _full_scales(coupling, layer, layer.spans)
     return [_converted(span, own, target, phases, device) for span, own, phases in zip(layer.spans, scales, twice)]
 
 
-def _full_scales(coupling: Coupling, layer: CrossbarLayer,
-                 spans: tuple[Span, Span]) -> tuple[list[Tensor], list[Tensor]]:
-    """Of the ADCs of both directions; a range a tile is spread to a range a channel, or a row."""
+def _full_scales(coupling: Coupling, layer: CrossbarLayer, spans: tuple[Span, ...]) -> list[list[Tensor]]:
+    """Of the ADCs of each direction; a range a tile is spread to a range a channel, or a row."""
     places = coupling.weight.shape[2] * coupling.weight.shape[3]
     column_tile, row_tile = (torch.tensor(owners(cuts)) for cuts in (layer.column_cuts, layer.row_cuts))
-    forward, backward = (torch.tensor(span.adc) for span in spans)
+    forward, *backward = (torch.tensor(span.adc) for span in spans)
     channels = [row[column_tile][:, None, None] for row in forward.flatten(0, 1)]
-    rows = [column[row_tile].repeat(places) for column in backward.mT.flatten(0, 1)]
-    return channels, rows
+    rows = [[column[row_tile].repeat(places) for column in adc.mT.flatten(0, 1)] for adc in backward]
+    return [channels, *rows]
 
 
 def _wire(values: Tensor) -> Tensor:

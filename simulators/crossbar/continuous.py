@@ -1,6 +1,6 @@
 """The relaxation as a circuit does it: in continuous time, every neuron a capacitor charged through its devices.
 
-    tau ds/dt = clamp(slope g(s), 0, 1) - s,    tau = C / G,    G = G_column + G_row                       (1)
+    tau ds/dt = clamp(slope g(s), 0, ceiling) - s,    tau = C / G,    G = G_column + G_row                       (1)
 
 for every neuron, where G_column is the conductance of all devices through which it is driven from below, and G_row of
 those through which it is driven from above and drives others. The fixed points are those of the discrete relaxation.
@@ -83,8 +83,9 @@ def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = N
         step: h in the shortest tau; the error goes with it.
 
     Raises:
-        Refusal: a noisy machine.
+        Refusal: a noisy machine, or one whose drives from above pass a digital gain or are not there.
     """
+    check_feedback(machine)
     if not machine.deterministic:
         raise Refusal("noise of separate reads has no continuous time", where=machine.name,
                       got="fresh noise at every read", allowed="machines without it",
@@ -111,8 +112,17 @@ def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = N
                    seconds, energy, ~live, (fastest, slowest))
 
 
+def check_feedback(machine: CrossbarMachine):
+    """Refuse what is no circuit of equation (1), whose neurons are all driven from above through devices alone."""
+    gains = {coupling.feedback_gain for coupling in machine.graph.couplings[1:]} or {1.0}
+    if not machine.has_feedback or gains != {1.0}:
+        raise Refusal("a digital gain of the feedback has no continuous time", where=machine.name,
+                      got=f"feedback gains {', '.join(f'{gain:g}' for gain in sorted(gains))}", allowed="1",
+                      remedy="settle a network whose feedback gains are all 1")
+
+
 def _pull(machine: CrossbarMachine, images: Tensor, states: States) -> States:
-    """clamp(slope g(s), 0, 1) of every neuron: one synchronous step without memory."""
+    """clamp(slope g(s), 0, ceiling) of every neuron: one synchronous step without memory."""
     moved = relax(machine.substrate, images, schedule="synchronous", steps=1, states=states).states
     return tuple(s + (m - s) / machine.substrate.dt for s, m in zip(states, moved))
 

@@ -13,7 +13,6 @@ array. e_tile is what a read takes besides its conversions. Converters count to 
     e_conversion = CONVERSION_SHARE E_READ / 256 * 2^(bits - 8),    t_read = T_READ + t_code (2^bits - 2^8)  (4)
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
@@ -50,7 +49,7 @@ def relaxation_cost(program: CrossbarProgram) -> Cost:
     work, separate = _work(program), target.array.separate
     energy = _energy_j(work, target, ONE_PHASE), _energy_j(work, target, FOUR_PHASE)
     latency = _latency_s(work, target, ONE_PHASE), _latency_s(work, target, FOUR_PHASE)
-    tiles = sum(layer.tiles for layer in program.layers) * (1 + separate)
+    tiles = sum(layer.tiles * (1 + (separate and back)) for layer, back in zip(program.layers, graph.feeds_back))
     cells = target.array.tile.rows * target.array.tile.columns
     area = MM2[0] * tiles * cells / TILE**2, MM2[1] * tiles * cells / TILE**2
     operations = sweep_operations(graph) * program.steps / graph.period + graph.readout.weight.size
@@ -70,7 +69,7 @@ def _work(program: CrossbarProgram) -> _TileWork:
     readout, separate = program.layers[-1], program.target.array.separate
     tile_reads, conversions, serial = readout.tiles, _outputs(readout)[0], 1
     for t in range(program.steps):
-        reads = _reads(program, active_layers(program.graph.schedule, t, len(program.graph.couplings)), t)
+        reads = _reads(program, t)
         for n, directions in reads.items():
             tile_reads += program.layers[n].tiles * sum(directions)
             conversions += sum(p * outputs for p, outputs in zip(directions, _outputs(program.layers[n])))
@@ -100,10 +99,17 @@ def _outputs(layer: CrossbarLayer) -> tuple[int, int]:
     return slices * columns * len(layer.row_cuts), slices * layer.rows * len(layer.column_cuts)
 
 
-def _reads(program: CrossbarProgram, active: Collection[int], t: int) -> dict[int, tuple[int, int]]:
-    """Positions (forward, backward) that step t reads in each layer: both above an active layer, one at the image."""
-    positions = [c.unpooled[1] * c.unpooled[2] for c in program.graph.couplings]
-    target, phases = program.target, 1 + program.target.converters.two_phase
+def _reads(program: CrossbarProgram, t: int) -> dict[int, tuple[int, int]]:
+    """Positions (forward, backward) that step t reads in each layer: both above an active layer, one at the image.
+
+    Of a feed-forward network it reads the layer that it updates, forward alone.
+    """
+    graph, target, phases = program.graph, program.target, 1 + program.target.converters.two_phase
+    positions = [c.unpooled[1] * c.unpooled[2] for c in graph.couplings]
+    active = active_layers(graph.schedule, t, len(positions))
+    if not graph.has_feedback:
+        return {n: (positions[n] * (1 if n else phases), 0) for n in active}
     again = target.is_noisy and target.dynamics.input_read == "every"
-    reads = {n + 1: (positions[n + 1],) * 2 for n in active if n + 1 < len(positions)}
+    reads = {n + 1: (positions[n + 1], positions[n + 1] * graph.feeds_back[n + 1])
+             for n in active if n + 1 < len(positions)}
     return reads | ({0: (phases * positions[0], 0)} if 0 in active and (again or t == 0) else {})

@@ -5,12 +5,13 @@
     machine = CrossbarMachine(program, chip=ProgrammedChip.load("chip3.safetensors", program))
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from mapping.crossbar.chips import ARRAYS, chip_layout, chip_ranges
+from mapping.crossbar.chips import ARRAYS, arrays_of, chip_layout, chip_ranges
 from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
 from mapping.crossbar.tuned import TunedProgram
 from mapping.errors import Refusal
@@ -39,20 +40,21 @@ class ProgrammedChip:
     Attributes:
         seed: which chip.
         digest: of the program that it holds.
-        arrays: (forward, feedback) of each layer; twice the same object where the directions share one array.
+        arrays: of each layer (forward, feedback), twice the same object where the directions share one array;
+            (forward,) where the layer is never read backward.
         biases: (C_out,) digital bias of each layer; None for the network's own.
     """
 
     seed: int
     digest: str
-    arrays: tuple[tuple[Array, Array], ...]
+    arrays: tuple[tuple[Array, ...], ...]
     biases: tuple[torch.Tensor, ...] | None = None
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What distinguishes this chip from others of the program, on the CPU."""
         tensors = {f"{n}.bias": bias.cpu().contiguous() for n, bias in enumerate(self.biases or ())}
         for n, pair in enumerate(self.arrays):
-            for name, array in list(zip(ARRAYS, pair))[:1 if pair[0] is pair[1] else 2]:
+            for name, array in zip(ARRAYS, distinct(pair)):
                 tensors[f"{n}.{name}.conductance_us"] = array.conductance_us.cpu().contiguous()
                 tensors[f"{n}.{name}.compensation"] = torch.tensor([array.compensation], dtype=torch.float64)
                 if array.fresh_us is not None:
@@ -87,7 +89,7 @@ class ProgrammedChip:
         if header.program != program.digest():
             raise Refusal("the chip holds another program", where=str(path), got=header.program[:12],
                           allowed=program.digest()[:12], remedy="open it with the program it was programmed with")
-        layout = chip_layout(program.device_shapes(), program.target, sealed.layout)
+        layout = chip_layout(program.devices(), program.target, sealed.layout)
         arrays = sealed.arrays(layout, chip_ranges(layout, program.target))
         tensors = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
         return cls.of(header.seed, program, tensors)
@@ -112,13 +114,21 @@ def program_chip(program: CrossbarProgram, chip_seed: int, device: str | torch.d
                       allowed=f"{model.g_min_us:g} to {model.g_max_us:g} uS",
                       remedy=f"compile for crossbar:generic[g_max_us={model.g_max_us:g}]")
 
-    def pair(layer: CrossbarLayer) -> tuple[Array, Array]:
-        forward = program_array(layer, target, model, chip_seed, device)
-        if not target.array.separate:
-            return forward, forward
-        return forward, program_array(layer, target, model, chip_seed, device, "feedback")
+    def arrays(layer: CrossbarLayer, backward: bool) -> tuple[Array, ...]:
+        made = [program_array(layer, target, model, chip_seed, device, name) for name in arrays_of(target, backward)]
+        return directions(made, backward)
 
-    return ProgrammedChip(chip_seed, program.digest(), tuple(map(pair, program.layers)))
+    return ProgrammedChip(chip_seed, program.digest(), tuple(map(arrays, program.layers, program.graph.feeds_back)))
+
+
+def directions(arrays: Sequence[Array], backward: bool) -> tuple[Array, ...]:
+    """The array of each direction in which a layer is read: forward, and if it is, backward."""
+    return (arrays[0], arrays[-1]) if backward else (arrays[0],)
+
+
+def distinct(pair: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Inverse of `directions`: what arrays a layer has."""
+    return pair[:1] if pair[0] is pair[-1] else pair
 
 
 def kept_chip(program: TunedProgram, chip_seed: int, device: str | torch.device = "cpu") -> ProgrammedChip:
@@ -134,8 +144,8 @@ def kept_chip(program: TunedProgram, chip_seed: int, device: str | torch.device 
     return ProgrammedChip.of(chip_seed, program, tensors)
 
 
-def _pair(n: int, tensors: dict, program: CrossbarProgram) -> tuple[Array, Array]:
+def _pair(n: int, tensors: dict, program: CrossbarProgram) -> tuple[Array, ...]:
     arrays = [array_of(program.layers[n], program.target, tensors[f"{n}.{name}.conductance_us"],
                        tensors.get(f"{n}.{name}.fresh_us"), tensors[f"{n}.{name}.compensation"].item())
               for name in ARRAYS if f"{n}.{name}.conductance_us" in tensors]
-    return arrays[0], arrays[-1]
+    return directions(arrays, program.graph.feeds_back[n])

@@ -74,21 +74,20 @@ class CrossbarProjection(Projection):
     """A coupling on tiles: bias, pooling, compensation, column scales and sums over tiles and slices are digital.
 
     Args:
-        forward_array: the cells that the forward direction reads.
-        backward_array: those that the backward one reads; the same object where they are shared.
-        forward_periphery: converters of the forward direction.
-        backward_periphery: those of the backward one.
+        arrays: the cells that each direction reads, (forward, backward), the same object where they share them;
+            (forward,) where the coupling is never read backward.
+        peripheries: the converters of each direction, alike.
         bias: (C_out,).
         column_scale: (C_out,), digital factor of each output channel.
         window: how the kernel meets its map.
         feedback_gain: digital factor of the backward drive, see `Projection`.
     """
 
-    def __init__(self, forward_array: Array, backward_array: Array, forward_periphery: Periphery,
-                 backward_periphery: Periphery, bias: Tensor, column_scale: Tensor, window: Window,
-                 feedback_gain: float = 1.0):
-        self.forward_array, self.backward_array = forward_array, backward_array
-        self.forward_periphery, self.backward_periphery = forward_periphery, backward_periphery
+    def __init__(self, arrays: Sequence[Array], peripheries: Sequence[Periphery], bias: Tensor, column_scale: Tensor,
+                 window: Window, feedback_gain: float = 1.0):
+        self.forward_array, self.forward_periphery, self._backward = arrays[0], peripheries[0], None
+        if len(arrays) > 1:
+            self._backward = arrays[1], peripheries[1]
         self.bias, self.window, self.feedback_gain = bias.view(-1, 1, 1), window, feedback_gain
         self.column_scale = column_scale.view(-1, 1, 1)
 
@@ -125,6 +124,23 @@ class CrossbarProjection(Projection):
         return overlap_add(rows, self.window) * array.compensation
 
     @property
+    def is_read_backward(self) -> bool:
+        """Whether there is anything to read backward."""
+        return self._backward is not None
+
+    @property
+    def backward_array(self) -> Array:
+        """The cells that the backward direction reads."""
+        assert self._backward is not None, "a coupling that feeds nothing back"
+        return self._backward[0]
+
+    @property
+    def backward_periphery(self) -> Periphery:
+        """The converters of the backward direction."""
+        assert self._backward is not None, "a coupling that feeds nothing back"
+        return self._backward[1]
+
+    @property
     def forward_weight(self) -> torch.Tensor:
         """(C_out, C_in, k_h, k_w) weight that the forward read multiplies by, digital factors included."""
         return self._effective(self.forward_array, self.forward_array.forward_weight)
@@ -138,8 +154,13 @@ class CrossbarProjection(Projection):
         return slices.sum(0) * array.compensation * self.column_scale[..., None]
 
     @property
-    def asymmetry(self) -> float:
-        """||W_f - W_b|| / ||W_f|| of what the two directions multiply by; 0 where they share cells and terminals."""
+    def asymmetry(self) -> float | None:
+        """||W_f - W_b|| / ||W_f|| of what the two directions multiply by: 0 where they share cells and terminals.
+
+        None where it is never read backward.
+        """
+        if self._backward is None:
+            return None
         if self.backward_array is self.forward_array and self.forward_array.is_symmetric:
             return 0.0
         return ((self.forward_weight - self.backward_weight).norm() / self.forward_weight.norm()).item()

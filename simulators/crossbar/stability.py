@@ -59,8 +59,11 @@ def measure_stability(machine: CrossbarMachine, images: Tensor, sweeps: int = 20
         tolerance: state changes up to it count as none.
 
     Raises:
-        Refusal: a noisy machine.
+        Refusal: a noisy machine, or a feed-forward network, which is at rest after one pass.
     """
+    if not machine.has_feedback:
+        raise Refusal("a feed-forward network has no energy to watch", where=machine.name, got="one pass",
+                      allowed="networks with feedback", remedy="measure an EP network")
     if not machine.deterministic:
         raise Refusal("read noise hides rest and cycles", where=machine.name, got="fresh noise at every read",
                       allowed="machines without it", remedy="leave it out, as in crossbar:pcm[without=read]")

@@ -5,6 +5,8 @@ from dataclasses import replace
 import torch
 
 from ep_hw.networks.network import EPNetwork, NetworkSpec
+from mapping.graph import Activity, EPGraph
+from simulators.reference import ReferenceMachine
 
 
 def small_spec(**changes) -> NetworkSpec:
@@ -24,3 +26,10 @@ def small_network(seed: int = 0, gain: float = 3.0, **changes) -> EPNetwork:
 
 def random_images(batch: int, shape=(1, 8, 8), seed: int = 7, dtype=torch.float32):
     return torch.rand(batch, *shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def calibrated(graph: EPGraph, count: int = 6) -> EPGraph:
+    """The graph with its own states on random images as activity."""
+    images = random_images(count, graph.image_shape)
+    states = ReferenceMachine(graph).relax(images).states
+    return replace(graph, activity=Activity(images.numpy(), tuple(s.numpy() for s in states)))

@@ -15,7 +15,7 @@ from ep_hw.learning.in_situ.tuner import Progress, begin, tune_epoch
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.threads import threads
 from ep_hw.versions import TUNING, libraries
-from mapping.crossbar.chips import ARRAYS, arrays_of, chip_layout, chip_ranges
+from mapping.crossbar.chips import ARRAYS, chip_layout, chip_ranges
 from mapping.crossbar.program import CrossbarProgram
 from mapping.crossbar.writing import Writing
 from mapping.errors import Refusal
@@ -134,11 +134,11 @@ def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
     if header.fingerprint != fingerprint:
         raise Refusal("another tuning is in the way", where=str(path), got=header.fingerprint[:12],
                       allowed=fingerprint[:12], remedy="choose another --out, or its own model, machine and settings")
-    layout = chip_layout(program.device_shapes(), program.target, {"0.bias", *sealed.layout}) | _records(program)
+    layout = chip_layout(program.devices(), program.target, {"0.bias", *sealed.layout}) | _records(program)
     arrays = sealed.arrays(layout, chip_ranges(layout, program.target))
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    written = tuple(tuple(_record(tensors, f"{n}.{name}") for name in arrays_of(program.target))
-                    for n in range(len(program.layers)))
+    written = tuple(tuple(_record(tensors, f"{n}.{name}") for name in layer.arrays)
+                    for n, layer in enumerate(program.devices()))
     chip = ProgrammedChip.of(chip_seed, program, tensors)
     return Course(Progress(chip, written, len(header.watched) - 1), header.watched)
 
@@ -146,10 +146,10 @@ def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
 def _records(program: CrossbarProgram) -> Layout:
     """Type and shape of the records of each array's devices, see `Written`."""
     layout: Layout = {}
-    for n, (devices, outputs) in enumerate(program.device_shapes()):
-        for name in arrays_of(program.target):
-            layout |= {f"{n}.{name}.owed_us": ("float32", (outputs, *devices[3:])),
-                       f"{n}.{name}.pulses": ("int32", devices)}
+    for n, layer in enumerate(program.devices()):
+        for name in layer.arrays:
+            layout |= {f"{n}.{name}.owed_us": ("float32", (layer.outputs, *layer.shape[3:])),
+                       f"{n}.{name}.pulses": ("int32", layer.shape)}
     return layout
 
 

@@ -25,7 +25,7 @@ from simulators.crossbar.array import Array
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.devices import clipped_sigma_us
 from simulators.crossbar.models import model_of
-from simulators.crossbar.programmed import ProgrammedChip, program_chip
+from simulators.crossbar.programmed import ProgrammedChip, directions, distinct, program_chip
 from simulators.crossbar.programming import array_of, seeded, stuck_cells
 from simulators.crossbar.writing import Written, unwritten, write
 
@@ -55,7 +55,7 @@ def begin(program: CrossbarProgram, chip_seed: int) -> Progress:
     chip = program_chip(program, chip_seed)
     machine = CrossbarMachine(program, chip=chip)
     biases = tuple(projection.bias.flatten().clone() for projection in machine.projections)
-    written = tuple(tuple(unwritten(array.conductance_us, len(bias)) for array in _distinct(pair))
+    written = tuple(tuple(unwritten(array.conductance_us, len(bias)) for array in distinct(pair))
                     for pair, bias in zip(chip.arrays, biases))
     return Progress(replace(chip, biases=biases), written)
 
@@ -118,13 +118,13 @@ def learn(program: CrossbarProgram, progress: Progress, gradient: Gradient, rate
     chip, pairs, records = progress.chip, [], []
     for layer, pair, record, (weight, _) in zip(program.layers, chip.arrays, progress.written, gradient):
         arrays, written = [], []
-        for name, array, before in zip(ARRAYS, _distinct(pair), record):
+        for name, array, before in zip(ARRAYS, distinct(pair), record):
             stuck = torch.stack(stuck_cells(layer, program.target, chip.seed, name)).any(0)
             after = write(before, -rate * us_per_gradient(layer, array) * weight, writing, program.target, stuck,
                           generator)
             arrays.append(_rewritten(layer, program.target, array, before, after))
             written.append(after)
-        pairs.append((arrays[0], arrays[-1]))
+        pairs.append(directions(arrays, backward=len(pair) > 1))
         records.append(tuple(written))
     assert chip.biases is not None, "a chip that learns has biases of its own"
     biases = tuple(bias - rate * step for bias, (_, step) in zip(chip.biases, gradient))
@@ -145,7 +145,3 @@ def _rewritten(layer: CrossbarLayer, target: CrossbarTarget, array: Array, befor
         sigma_us = model.fresh_sigma_us(now_us, now_us, target.dynamics.relaxation_time)
         fresh_us = torch.where(moved, clipped_sigma_us(now_us, sigma_us, *model.limits_us), fresh_us)
     return array_of(layer, target, after.conductance_us, fresh_us, array.compensation)
-
-
-def _distinct(pair: tuple[Array, Array]) -> tuple[Array, ...]:
-    return pair[:1] if pair[0] is pair[1] else pair

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from networks import random_images, small_network
+from chains import random_chain
+from networks import calibrated, random_images, small_network
 
 import mapping
 import simulators
@@ -41,6 +42,21 @@ def test_an_honest_chip_is_not_accused(graph, images, target):
     explanation = explained(graph, images, mapping.compile(graph, target), chip=1)
     assert not explanation.faults, explanation.sentence()
     assert {f.rung for f in explanation.findings} == {c.after for c in explanation.contributions}
+
+
+CHAINS = {feedback: random_chain(3, feedback=feedback, unusual=True) for feedback in ("mixed", "none")}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_an_honest_chip_of_another_chain_is_not_accused_and_its_fault_is_named(name):
+    chain = calibrated(CHAINS[name])
+    images = random_images(6, chain.image_shape)
+    program = mapping.compile(chain, "crossbar:pcm[levels=16,stuck_on=0.01,wire_ohm=1]")
+    explanation = explained(chain, images, program, chip=1)
+    assert not explanation.faults, explanation.sentence()
+    faulty = with_cells(program, 1, lambda g_us: g_us[:, ::-1])
+    assert re.search(r"conv2 of crossbar:\S+: its weights are the checkpoint's, with the sign inverted",
+                     explained(chain, images, faulty, chip=1).sentence())
 
 
 def with_layer(program, n, change):

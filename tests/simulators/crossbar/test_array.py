@@ -46,7 +46,7 @@ def random_projection(array, padding, side, pool=1, forward=None, backward=None,
     forward = forward or Periphery(wire, (wire,) * len(array.forward_lines))
     backward = backward or Periphery(wire, (wire,) * len(array.backward_lines))
     bias = torch.zeros(c_out, dtype=torch.float64) if bias is None else bias
-    return CrossbarProjection(array, array, forward, backward, bias, torch.ones_like(bias), window)
+    return CrossbarProjection((array, array), (forward, backward), bias, torch.ones_like(bias), window)
 
 
 geometry = st.tuples(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]),
