@@ -66,8 +66,8 @@ def _recipe_name(recipe: dict, packaged: dict) -> str:
 
 @app.command("import")
 def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that holds a state dict")], out: Out,
-             keys: Annotated[str, typer.Option("--map", help="advep, advep-cifar100, laborieux, or a TOML file of the "
-                                                    "same fields")],
+             keys: Annotated[str, typer.Option("--map", help="advep, advep-cifar100, laborieux, scellier, or a TOML "
+                                                    "file of the same fields")],
              loss: Annotated[Loss | None, typer.Option(help="what it was trained on, where --map does not say")] = None,
              readout: Annotated[Readout | None, typer.Option(help="inside the energy, fed back, or outside it")] = None,
              pool: Annotated[Pool | None, typer.Option(help="kind of all pools")] = None,

@@ -28,7 +28,7 @@ from mapping.fields import (
 from mapping.files import parse_toml, read_bytes, refusing
 
 PACKAGED = {"laborieux": "laborieux.toml", "advep": "laborieux.toml",   # the fork kept names and settings on CIFAR-10
-            "advep-cifar100": "advep-cifar100.toml"}
+            "advep-cifar100": "advep-cifar100.toml", "scellier": "scellier.toml"}
 ASKED = {"loss": "--loss cross-entropy or mse", "readout": "--readout outside or inside (the energy)",
          "pool": "--pool max or average", "strides": "--stride N (1: every pixel)",
          "slope": "--slope A (the activation is clamp(A x, 0, 1))"}
@@ -60,6 +60,7 @@ class KeyMap(Stated):
         state_dict: the entry that holds the state dict, where the file holds more than that.
         weight: name of layer n's weight, with {n} where the number stands.
         bias: name of its bias.
+        dense: shape of dense weights: (outputs, features), or, outputs last, (features, outputs), (C, H, W, outputs).
         loss: that it was trained on.
         readout: "inside" the energy it feeds back, "outside" it only reads the top layer.
         output: activation of a readout inside the energy: "clamped" like all others, or "linear"; if None, clamped
@@ -81,6 +82,7 @@ class KeyMap(Stated):
     state_dict: str | None = Field(None, max_length=LONGEST_NAME)
     weight: Pattern = "synapses.{n}.weight"
     bias: Pattern = "synapses.{n}.bias"
+    dense: Literal["outputs first", "outputs last"] = "outputs first"
     loss: Literal["cross-entropy", "mse"]
     readout: Literal["outside", "inside"]
     output: Literal["clamped", "linear"] | None = None
@@ -111,6 +113,10 @@ class KeyMap(Stated):
         """The name of layer n's weight or bias."""
         return getattr(self, kind).replace("{n}", str(n))
 
+    def has_outputs_last(self, n: int) -> bool:
+        """Whether layer n is dense and its weight is kept so."""
+        return self.dense == "outputs last" and n >= len(self.paddings)
+
     @property
     def kinds(self) -> tuple[Pool, ...]:
         """The kind of each convolution's pool."""
@@ -124,7 +130,8 @@ class KeyMap(Stated):
     def sentence(self) -> str:
         """What is assumed of the network's dynamics."""
         kinds = " and ".join(dict.fromkeys(self.kinds))
-        return (f"{self.loss} on a readout {self.readout} the energy, {kinds} pools, strides "
+        output = "" if self.readout == "outside" else ", linear" if self.is_linear else ", clamped"
+        return (f"{self.loss} on a readout {self.readout} the energy{output}, {kinds} pools, strides "
                 f"{', '.join(map(str, self.strides))}, activation clamp({self.slope:g} x, 0, 1), no dilation, zeros as "
                 "padding")
 
@@ -159,8 +166,8 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
         read = read_as(KeyMap, merged | {field: assumed[field] for field in missing})
     if missing:
         logging.getLogger(__name__).warning(
-            "--map %s: how the network was trained is not stated; assumed is %s. If that is wrong (mse is this code's "
-            "default), what comes out is another network: state %s", name, read.sentence(),
+            "--map %s: how the network was trained is not stated; assumed is %s. If that is wrong%s, what comes out is "
+            "another network: state %s", name, read.sentence(), " (mse is this code's default)" * ("loss" in missing),
             ", ".join(ASKED[field] for field in missing))
     return read
 

@@ -6,7 +6,7 @@ import math
 import torch
 
 from ep_hw.data.pickles import Call
-from ep_hw.networks.exchange.archive import TorchArchive, is_tensor
+from ep_hw.networks.exchange.archive import StoredTensor, TorchArchive, is_tensor
 from ep_hw.networks.exchange.formats import SAVE, not_tensors
 from ep_hw.networks.exchange.keys import KeyMap
 from mapping.errors import Refusal, printable
@@ -25,11 +25,12 @@ def read_layers(archive: TorchArchive, keys: KeyMap) -> list[Layer]:
     names = [(keys.key("weight", n), keys.key("bias", n)) for n in range(_depth(archive, state, keys))]
     _check_names(archive, state, names)
     stored = [(archive.stored(weight, state[weight]), archive.stored(bias, state[bias])) for weight, bias in names]
-    for (weight, bias), (_, name) in zip(stored, names):
-        if bias.size != weight.size[:1]:
-            raise _unfit(archive, name, f"a bias of size {bias.size} for a weight of {weight.size}",
-                         f"one of size {weight.size[:1]}", "name the layers in --map")
-    *hidden, (readout, _) = zip([weight.size for weight, _ in stored], [name for name, _ in names])
+    sizes = [_size(keys, n, weight) for n, (weight, _) in enumerate(stored)]
+    for size, (_, bias), (_, name) in zip(sizes, stored, names):
+        if bias.size != size[:1]:
+            raise _unfit(archive, name, f"a bias of size {bias.size} for a weight of {size}",
+                         f"one of size {size[:1]}", "name the layers in --map")
+    *hidden, (readout, _) = zip(sizes, [name for name, _ in names])
     last = _last_map(archive, keys, hidden)
     if len(readout) != 2 or readout[1] != math.prod(last):
         raise _unfit(archive, names[-1][0], f"a readout of size {readout}, above a last map of {last}",
@@ -38,12 +39,26 @@ def read_layers(archive: TorchArchive, keys: KeyMap) -> list[Layer]:
     if any(tensor.dtype is torch.float64 for tensors in stored for tensor in tensors):
         logging.getLogger(__name__).warning("%s: weights in float64 are rounded to float32",
                                             printable(str(archive.path)))
-    return [(archive.tensor(names[0], weight), archive.tensor(names[1], bias))
-            for names, (weight, bias) in zip(names, stored)]
+    return [(_outputs_first(keys, n, archive.tensor(names[0], weight)), archive.tensor(names[1], bias))
+            for n, (names, (weight, bias)) in enumerate(zip(names, stored))]
+
+
+def _size(keys: KeyMap, n: int, weight: StoredTensor) -> Size:
+    """Of layer n's weight; of a dense one, (outputs, features)."""
+    if keys.has_outputs_last(n) and len(weight.size) > 1:
+        return weight.size[-1], math.prod(weight.size[:-1])
+    return weight.size
+
+
+def _outputs_first(keys: KeyMap, n: int, weight: torch.Tensor) -> torch.Tensor:
+    return weight.flatten(0, -2).T.contiguous() if keys.has_outputs_last(n) else weight
 
 
 def state_dict(archive: TorchArchive, entry: str | None) -> dict[str, Call]:
     """The state dict in a file: the whole of it, or one of its entries.
+
+    A list of tensors is one of all biases, then all weights, `bias.N` and `weight.N`, as the code of Scellier et al.
+    saves them.
 
     Raises:
         Refusal: there is none.
@@ -53,11 +68,17 @@ def state_dict(archive: TorchArchive, entry: str | None) -> dict[str, Call]:
         raise not_tensors(archive.path, f"a pickled {content.function!r}, which only its own code can open",
                           f"{SAVE} instead of the model itself")
     state = content.get(entry, content) if isinstance(content, dict) else content
+    if isinstance(state, list) and len(state) % 2 == 0:
+        state = {f"{kind}.{n}": t for kind, half in zip(("bias", "weight"), _halves(state)) for n, t in enumerate(half)}
     if not isinstance(state, dict) or not all(isinstance(name, str) and is_tensor(t) for name, t in state.items()):
         got = f"entries {', '.join(map(repr, list(state)[:6]))}" if isinstance(state, dict) else type(state).__name__
         raise Refusal("not a state dict", where=str(archive.path), got=got, allowed="names with their tensors",
                       remedy=f"{SAVE}, and name its entry as state_dict in --map where it is one of several")
     return state
+
+
+def _halves(items: list) -> tuple[list, list]:
+    return items[:len(items) // 2], items[len(items) // 2:]
 
 
 def _depth(archive: TorchArchive, state: dict, keys: KeyMap) -> int:
@@ -67,8 +88,8 @@ def _depth(archive: TorchArchive, state: dict, keys: KeyMap) -> int:
         Refusal: another number of convolutions than the map has.
     """
     depth = next(n for n in range(len(state) + 1) if keys.key("weight", n) not in state)
-    below = [archive.stored(name, state[name]).size for name in (keys.key("weight", n) for n in range(depth - 1))]
-    convolutions = sum(len(size) != 2 for size in below)
+    names = [keys.key("weight", n) for n in range(depth - 1)]
+    convolutions = sum(len(_size(keys, n, archive.stored(name, state[name]))) != 2 for n, name in enumerate(names))
     if depth and convolutions != len(keys.paddings):
         raise _unfit(archive, "state dict", f"{convolutions} convolutions below the readout",
                      f"{len(keys.paddings)}: one for each of the paddings in --map", "name by --map a TOML file whose "

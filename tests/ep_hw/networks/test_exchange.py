@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import random_images, small_network
 from torch import nn
 
@@ -24,6 +25,7 @@ from simulators.reference import ReferenceMachine
 
 DATA = {"name": "digits", "split_seed": 0, "train": 0, "test": 0}
 STATED = {"loss": "cross-entropy", "readout": "outside", "pool": "max", "stride": 1, "slope": 0.5}
+P_CNN = [name for name in PACKAGED if name != "scellier"]   # maps of its state dicts
 PLAIN = {"data": "digits", "image_shape": (1, 8, 8), "loss": "cross-entropy", "readout": "outside", "pool": "max",
          "paddings": (1, 1), "strides": (1, 1), "pools": (2, 1), "slope": 0.7, "mean": (0.3,), "scale": (1.1,),
          "schedule": "synchronous", "steps": 20}
@@ -80,7 +82,7 @@ def test_what_is_exported_is_imported_again_as_the_same_network(exported):
     assert (folder / "net.safetensors").read_bytes() == (folder.parent / "net.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("name", PACKAGED)
+@pytest.mark.parametrize("name", P_CNN)
 def test_a_checkpoint_of_the_public_code_is_read_by_name_and_what_is_stated_of_it(name, checkpoint, tmp_path):
     path, model = checkpoint(100 if name.endswith("100") else 10)
     net, difference = import_checkpoint(path, name, tmp_path / "n.safetensors", **STATED)
@@ -88,14 +90,14 @@ def test_a_checkpoint_of_the_public_code_is_read_by_name_and_what_is_stated_of_i
     assert (net.spec.slope, net.spec.schedule, net.spec.steps) == (0.5, "synchronous", 250)
     assert difference < 1e-12
     assert torch.equal(net.weights[-1].flatten(1), model.synapses[-1].weight)
-    for other in set(PACKAGED.values()) - {PACKAGED[name]}:
+    for other in {PACKAGED[key] for key in P_CNN} - {PACKAGED[name]}:
         wrong = next(key for key, file in PACKAGED.items() if file == other)
         with pytest.raises(Refusal, match="other classes apart than its data"):
             import_checkpoint(path, wrong, tmp_path / "never.safetensors", **STATED)
         assert not (tmp_path / "never.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", PACKAGED)
+@pytest.mark.parametrize("name", P_CNN)
 def test_maps_ask_for_everything_that_a_state_dict_does_not_say_and_packaged_ones_warn(name, tmp_path, caplog):
     packaged, mine = (MAPS / PACKAGED[name]).read_text(), tmp_path / "mine.toml"
     mine.write_text(packaged.partition("[assumed]")[0])
@@ -125,6 +127,31 @@ def test_every_kind_of_ep_network_comes_in_as_what_it_is(name, tmp_path):
     own = ReferenceMachine(net.lower(), dtype=torch.float64).relax(images.double(), 20).logits
     theirs = Oracle([[t.double() for t in layer] for layer in layers], keys)(images.double(), 20)
     assert max(difference, (own - theirs).abs().max().item()) < 1e-5 * theirs.abs().max()
+
+
+def test_a_list_of_biases_and_weights_is_a_hopfield_network_of_linear_output(tmp_path, caplog):
+    """As energy-based-learning saves it, by the energy written out: E = |s|^2/2 - sum <s_n, pool(w * s) + b>."""
+    layers = random_layers([(4, 3, 3, 3), *[(4, 4, 3, 3)] * 3, (10, 16)])
+    last = layers[-1][0].T.reshape(4, 2, 2, 10)
+    torch.save([*(b for _, b in layers), *(w for w, _ in layers[:-1]), last], tmp_path / "x.pt")
+    net, difference = import_checkpoint(tmp_path / "x.pt", "scellier", tmp_path / "n.safetensors")
+    assert (net.spec.schedule, net.spec.steps, net.spec.channels) == ("alternating", 120, (4, 4, 4, 4, 20))
+    assert "squared error" not in caplog.text
+    assert "state --pool max or average, --slope" in caplog.text
+    images = random_images(2, (3, 32, 32)).double()
+    mean, scale = (torch.tensor(v).double()[:, None, None] for v in (net.spec.mean, net.spec.scale))
+    states = [(images - mean) / scale, *(torch.zeros(2, 4, side, side).double() for side in (16, 8, 4, 2)),
+              torch.zeros(2, 10).double()]
+    for t in range(40):
+        for n in range(1 + t % 2, 6, 2):
+            states[n].requires_grad_()
+            energy = sum(-(torch.tensordot(s, last.double(), 3) + b if w.ndim == 2 else F.max_pool2d(
+                F.conv2d(s, w.double(), b.double(), padding=1), 2)).mul(above).sum()
+                for (w, b), s, above in zip(layers, states, states[1:]))
+            g = -torch.autograd.grad(energy, states[n])[0]
+            states[n] = g if n == 5 else g.clamp(0, 1)
+    ours = ReferenceMachine(net.lower(), dtype=torch.float64).relax(images, 40).logits
+    assert max(difference, (ours - states[5]).abs().max().item()) < 1e-5 * states[5].abs().max()
 
 
 def test_max_pools_of_other_sides_are_refused(tmp_path):
