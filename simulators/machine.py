@@ -14,7 +14,7 @@ from mapping.errors import Refusal
 from mapping.graph import SCHEDULES, SEQUENTIAL, EPGraph
 from simulators.relaxation import Nudge, Relaxed, Residual, States, Stop, Substrate, Trace, relax
 
-_ROUNDING = 1e-6   # by which states may leave their range
+_ROUNDING = 1e-6   # of the largest state, by which states may leave their range
 M = TypeVar("M", bound="Machine")
 BOX, ANY = (0.0, 1.0), (float("-inf"), float("inf"))   # values that a machine takes as pixels
 
@@ -248,4 +248,4 @@ def check_phase(graph: EPGraph, batch: int, steps: int | None, nudge: Nudge | No
 
 def _in_range(states: torch.Tensor, ceiling: float) -> bool:
     low, high = states.aminmax()
-    return bool(low >= -_ROUNDING and high <= ceiling + _ROUNDING)
+    return bool(low >= -_ROUNDING and high <= ceiling + _ROUNDING * max(1.0, ceiling))

@@ -8,8 +8,8 @@ the finer of its two drives' scales, a step of mapping.graph (1) to (3) is
     S_n <- clamp((A_n + 2^{shift_n - 1}) >> shift_n, 0, top_n),      2^-shift_n = slope_n 2^{p - E_n}      (12)
 
 2^{b_n} aligns the feedback and applies its gain, a power of two; where that is 0 the second term is absent. top_n is
-the ceiling, at most 2^p - 1. mapping.loihi.compile chooses q, p and p_in so that no accumulator can overflow
-(mapping.loihi.bound).
+the ceiling rounded down, at most 2^p - 1. mapping.loihi.compile chooses q, p and p_in so that no accumulator can
+overflow (mapping.loihi.bound).
 """
 
 from collections.abc import Collection

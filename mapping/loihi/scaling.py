@@ -6,10 +6,10 @@ d_n = c_n slope'_n / slope_n, the states s' are those of the network of mapping.
     w'_n = w_n c_{n-1} / d_n,    b'_n = b_n / d_n,    ceiling'_n = ceiling_n / c_n,    w'_out = w_out c_L         (18)
     gamma'_n = gamma_n c_n d_n / (c_{n-1} d_{n-1}),   and nudges of strength beta' = beta / (c_L d_L)             (19)
 
-`choose_scales` takes c_n as near as it can to the layer's ceiling, or, where there is none, to its largest state on
-calibration images, and never below it: without feedback all ceilings' are 1. Feedback that is no bare shift would need
-a multiplier, so that where there is any c_n makes gamma'_n a power of two. An EP-CNN with gains and ceilings of 1 has
-scales of 1.
+`choose_scales` takes c_n as near as it can to the layer's ceiling, or, where there is none, to 1.1 times its largest
+state on calibration images, and never below it: without feedback all ceilings' are 1. The tenth is room for states that
+no calibration image raised (measured in docs/loihi.md). Feedback that is no bare shift would need a multiplier, so that
+where there is any c_n makes gamma'_n a power of two. An EP-CNN with gains and ceilings of 1 has scales of 1.
 """
 
 import math
@@ -22,6 +22,7 @@ from mapping.errors import Refusal
 from mapping.graph import Activity, Coupling, EPGraph
 from mapping.loihi.integers import round_to_power
 
+MARGIN = 1.1    # of a layer without a ceiling, over its largest recorded state
 _FARTHEST = 9   # 2^9 is the last power of two within the gains that a graph may have
 
 
@@ -45,7 +46,7 @@ def choose_scales(graph: EPGraph) -> tuple[float, ...]:
 
 
 def _largest_state(graph: EPGraph, n: int) -> float:
-    """Of layer n: its ceiling or, where it has none, the largest that was recorded; 1 where that is 0."""
+    """Of layer n: its ceiling or, where it has none, the largest recorded with its margin; 1 where that is 0."""
     population, activity = graph.populations[n], graph.activity
     if math.isfinite(population.ceiling):
         return population.ceiling
@@ -53,7 +54,7 @@ def _largest_state(graph: EPGraph, n: int) -> float:
         raise Refusal("no calibration images to size the states with", where=f"layer {population.name}",
                       got="no ceiling, no recorded activity", allowed="a ceiling, or calibration images in the network",
                       remedy="store some training images with it")
-    return float(activity.states[n].max(initial=0)) or 1.0
+    return MARGIN * float(activity.states[n].max(initial=0)) or 1.0
 
 
 def _nearest_scale(below: float, largest: float, gain: float) -> float:
@@ -63,8 +64,8 @@ def _nearest_scale(below: float, largest: float, gain: float) -> float:
 
 
 def largest_states(ceilings: Iterable[float], state_bits: int) -> tuple[int, ...]:
-    """Each layer's largest state in units of 2^-state_bits: its ceiling, or the most that so many bits hold."""
-    return tuple(int(min(ceiling * 2**state_bits + 0.5, 2**state_bits - 1)) for ceiling in ceilings)
+    """Each layer's largest state in units of 2^-state_bits: up to its ceiling, and up to what so many bits hold."""
+    return tuple(int(min(ceiling * 2**state_bits, 2**state_bits - 1)) for ceiling in ceilings)
 
 
 def drive_scales(graph: EPGraph, scales: Sequence[float]) -> tuple[float, ...]:

@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from chains import random_chain
 
 import ep_hw
 import mapping
@@ -42,6 +44,12 @@ INSPECT = """
         held = [name for name, memory in states.items() for value in process.proc_params._parameters.values()
                 if isinstance(value, np.ndarray) and np.shares_memory(value, memory)]
         print(process.name, *held)
+    """
+
+DOWNWARD = """
+    wired = wire(program.graph, arithmetic, shared_arrays)
+    ports = [wired.readout.pull, *(population.down for population in wired.populations)]
+    print(*(type(coupling).__name__ for coupling in wired.couplings), *(len(port.out_connections) for port in ports))
     """
 
 RUN = """
@@ -78,6 +86,18 @@ def test_no_process_holds_two_layers_states_nor_the_worker_torch(tmp_path, rando
     held = {process: sorted({*memory}) for process, *memory in map(str.split, lines)}
     assert held == {"image": ["image"], "conv1": [], "conv2": [], "readout": [],
                     **{f"layer{n + 1}": [f"{ring}.{n}" for ring in rings] for n in range(2)}}
+
+
+@pytest.mark.parametrize(("gains", "expected"), [
+    ((0.0, 0.0), "ForwardConnection ForwardConnection ForwardConnection 0 0 0 0"),
+    ((0.0, 0.5), "ForwardConnection ForwardConnection Connection 1 0 0 1")])
+def test_nothing_is_connected_downwards_where_the_gain_is_zero(tmp_path, gains, expected):
+    graph = next(g for g in map(random_chain, range(9)) if len(g.couplings) == 3)
+    above = [replace(c, feedback_gain=gain) for c, gain in zip(graph.couplings[1:], gains)]
+    schedule = "synchronous" if any(gains) else "sequential"
+    graph = replace(graph, couplings=(graph.couplings[0], *above), schedule=schedule)
+    printed = run_in_fresh_interpreter(tmp_path, mapping.compile(graph, "lava[weight_bits=4]"), DOWNWARD)
+    assert printed.strip() == expected
 
 
 @pytest.mark.parametrize("cut", ["", "layer1.up", "layer2.down", "conv2.above_out", "conv2.below_out"])
