@@ -28,7 +28,6 @@ from mapping.program import Table
 
 if TYPE_CHECKING:   # these load torch
     from ep_hw.analysis.rows import Case, SummaryRow
-    from ep_hw.evaluation.cost import Parts
     from ep_hw.evaluation.folders import Question
     from ep_hw.evaluation.plan import Plan
     from ep_hw.networks.family import Member
@@ -169,16 +168,16 @@ def _family_within(seconds: float, plan_of: "PlanOf", others: "Sequence[Member]"
     """The plan of a family's EP network that a budget allows; those of the others follow from it."""
     import sys
 
-    from ep_hw.evaluation.allocation import allocate, with_kinds
+    from ep_hw.evaluation.allocation import allocate
     from ep_hw.workflow import family_plans
 
     available = len(plan_of(sys.maxsize, queries).images)
     with cell_progress("measuring a trial") as show:
-        def parts_of(count: int, queries: int) -> "Parts":
+        def plans_of(count: int, queries: int) -> "list[Plan]":
             plan = plan_of(count, queries).showing(show)
-            return with_kinds(plan, family_plans(plan, others))
+            return [plan, *(other for _, other in family_plans(plan, others))]
 
-        allocation = allocate(parts_of, queries, available, seconds, out)
+        allocation = allocate(plans_of, queries, available, seconds, out)
     plan = plan_of(allocation.images, allocation.queries)
     say(allocation.sentence(plan))
     return allocation.of(plan)

@@ -24,11 +24,11 @@ def study(context: typer.Context,
     """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""
     from ep_hw.data.source import DataSource
     from ep_hw.evaluation.budget import not_measured
-    from ep_hw.evaluation.cost import estimate
     from ep_hw.evaluation.execution import Run
+    from ep_hw.evaluation.forecast import estimate
     from ep_hw.evaluation.plan import cells_of
     from ep_hw.studies.execution import plan_study
-    from ep_hw.studies.outcome import run_study, study_table
+    from ep_hw.studies.outcome import figure_count, run_study, study_table
     from ep_hw.studies.study import load_study, with_numbers
     from ep_hw.workflow import keys
 
@@ -38,10 +38,10 @@ def study(context: typer.Context,
     if dry_run:
         folder = place(context, Path(name).stem, question)
         with cell_progress("measuring") as show:
-            known = estimate([("", plan.showing(show))], folder)
+            known = estimate([plan.showing(show)], folder, figures=figure_count(wanted))
         say(f"{wanted.title}: {len(cells_of(plan, folder))} cells of up to {min(plan.limits.shard, len(plan.images))} "
             f"images, {len(known.jobs)} still to compute; about {duration_of(known.seconds)} on {jobs} workers "
-            f"(measured on {len(known.costs.samples)} small cells).{not_measured(known.unmeasured())}")
+            f"({known.basis()}).{not_measured(known.unmeasured())}")
         return
     out = claimed(context, Path(name).stem, question)
     with cell_progress("studying") as show:

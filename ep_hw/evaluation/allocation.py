@@ -2,8 +2,8 @@
 
     n_k = s / sqrt(e_k),   sum over k of f_k + e_k n_k = B                                                      (1)
 
-k an attack on a machine, f_k + e_k n seconds that it takes on n images over all models, chips and strengths (estimated
-by `ep_hw.evaluation.cost`), B what clean and corrupted images leave of the budget: of all n_k that fit, these make the
+k an attack on a machine, f_k + e_k n seconds that it takes on n images over all models, chips and strengths (by
+`ep_hw.evaluation.forecast`), B what clean and corrupted images leave of the budget: of all n_k that fit, these make the
 sum of the variances 1 / n_k least. n_k is kept between `LEAST` and the number of clean images, on a machine also below
 the reference's. Where `LEAST` does not fit, the dearest attack on a simulated machine is skipped.
 """
@@ -17,9 +17,9 @@ from pathlib import Path
 from ep_hw.analysis.statistics import smallest_detectable
 from ep_hw.evaluation.budget import FEWEST, FOLDER, LEAST_QUERIES, TRIAL_QUERIES, kept_choice, question_of, said
 from ep_hw.evaluation.cells import Cell
-from ep_hw.evaluation.cost import MEASURING, Forecast, Parts, Price, estimate
+from ep_hw.evaluation.forecast import MEASURING, Forecast, estimate
 from ep_hw.evaluation.plan import Case, Plan
-from ep_hw.networks.family import EP, Member
+from ep_hw.evaluation.price import Price
 from ep_hw.threats.threat import Threat
 from mapping.files import sign, write_atomically
 from mapping.targets import REFERENCE
@@ -71,23 +71,23 @@ class Allocation:
                          f"and corrupted images, {least:.1f} under the dearest attack."])
 
 
-def allocate(parts_of: Callable[[int, int], Parts], asked: int, available: int, budget_s: float,
+def allocate(plans_of: Callable[[int, int], Sequence[Plan]], asked: int, available: int, budget_s: float,
              folder: Path) -> Allocation:
     """Measure a trial and share the budget out; a choice made before for the same question is kept.
 
     Args:
-        parts_of: kinds and plans for a number of images and of queries, the EP network first.
+        plans_of: plans for a number of images and of queries, the EP network first.
         asked: queries.
         available: images in the data set.
         folder: of the evaluation.
     """
     kept = Path(folder) / FOLDER / "allocation.json"
-    parts = parts_of(min(FEWEST, available), TRIAL_QUERIES)
-    jobs = parts[0][1].run.jobs
-    question = question_of([plan for _, plan in parts], budget_s, asked, available)
+    plans = plans_of(min(FEWEST, available), TRIAL_QUERIES)
+    jobs = plans[0].run.jobs
+    question = question_of(plans, budget_s, asked, available)
     if allocation := kept_choice(kept, question, Allocation):
         return allocation
-    known = estimate(parts, at_most_s=MEASURING * budget_s)
+    known = estimate(plans, at_most_s=MEASURING * budget_s)
     seconds = SHARE * max(0.0, budget_s - known.spent_s) * jobs
     images, queries, limits, skipped, used = share_out(case_costs(known), seconds, asked, available)
     chosen = Allocation(question, budget_s, images, queries, tuple((*case, n) for case, n in limits.items()), skipped,
@@ -150,11 +150,11 @@ def _is_square(case: tuple[str, str]) -> bool:
 
 
 def case_costs(known: Forecast) -> dict[Case, Price]:
-    """(machine, attack) -> price of all networks, chips and strengths together; machines are opened for the first."""
-    costs: dict[Case, list[Price]] = defaultdict(list, {(REFERENCE, ""): [Price(known.opening_s, 0.0)]})
+    """(machine, attack) -> price of all networks, chips and strengths together."""
+    costs: dict[Case, list[Price]] = defaultdict(list)
     for job in known.jobs:
         if isinstance(job.what, Cell):
-            costs[_case(job.what)].append(known.costs.of(job.kind).times(job.times))
+            costs[_case(job.what)].append(known.price(job))
     return {case: Price.sum(prices) for case, prices in costs.items()}
 
 
@@ -162,8 +162,3 @@ def _case(cell: Cell) -> Case:
     """The machine and the attack that is made on it; "" for what only shows images."""
     c = cell.configuration
     return c.machine, c.threat.kind if c.threat.is_direct else ""
-
-
-def with_kinds(plan: Plan, others: Sequence[tuple[Member, Plan]]) -> Parts:
-    """A family's plans with the kinds of their networks."""
-    return [(EP, plan), *((member.kind, other) for member, other in others)]

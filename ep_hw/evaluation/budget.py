@@ -1,4 +1,4 @@
-"""How many images a time budget allows: what they take is estimated from a few cells, see `ep_hw.evaluation.cost`.
+"""How many images a time budget allows: what they take is estimated from a few cells, see `ep_hw.evaluation.forecast`.
 
     seconds(n, q) = [c(n) + s(n) q / q_0 + p(min(n, m))] / jobs                                                (1)
 
@@ -16,8 +16,9 @@ from typing import Protocol, TypeVar
 
 from ep_hw.analysis.statistics import smallest_detectable
 from ep_hw.evaluation.cells import Cell
-from ep_hw.evaluation.cost import MEASURING, Forecast, Job, Price, estimate, jobs_of
+from ep_hw.evaluation.forecast import MEASURING, Forecast, estimate
 from ep_hw.evaluation.plan import Plan, cells_of
+from ep_hw.evaluation.price import Job, Price, jobs_of
 from ep_hw.evaluation.probes import probe_plan
 from mapping.errors import Refusal
 from mapping.fields import read_as
@@ -120,7 +121,7 @@ def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: i
     question = question_of([trial], budget_s, asked_queries, available)
     if choice := kept_choice(kept, question, Choice):
         return choice
-    known, jobs = estimate([("", plan) for plan in _with_probes(trial)], at_most_s=MEASURING * budget_s), trial.run.jobs
+    known, jobs = estimate(_with_probes(trial), at_most_s=MEASURING * budget_s), trial.run.jobs
     rates, left_s = rates_of(known, trial), budget_s - known.spent_s
     queries = rates.most_queries(left_s, asked_queries, jobs)
     images = min(available, rates.most_images(left_s, queries, jobs))
@@ -138,12 +139,11 @@ def _with_probes(plan: Plan) -> list[Plan]:
 
 def rates_of(known: Forecast, trial: Plan) -> BudgetPrices:
     """Equation (1) from what was measured; machines are opened whatever the number of images."""
-    cells, *probes = ([(job, known.costs.of(job.kind).times(job.times)) for job in jobs_of("", plan)]
-                      for plan in _with_probes(trial))
+    cells, *probes = ([(job, known.price(job)) for job in jobs_of(plan)] for plan in _with_probes(trial))
     square, others = ([price for job, price in cells if _is_black_box(job) == wanted] for wanted in (True, False))
-    return BudgetPrices(others=Price.sum([*others, Price(known.opening_s, 0.0)]), square=Price.sum(square),
-                 probes=Price.sum(price for checked in probes for _, price in checked),
-                 probed=trial.limits.probed if probes else 0)
+    return BudgetPrices(others=Price.sum(others), square=Price.sum(square),
+                        probes=Price.sum(price for checked in probes for _, price in checked),
+                        probed=trial.limits.probed if probes else 0)
 
 
 def _is_black_box(job: Job) -> bool:

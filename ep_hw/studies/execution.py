@@ -20,8 +20,6 @@ from mapping.registry import parse
 from mapping.targets import REFERENCE, ReferenceTarget, Target
 from simulators.registry import check_device
 
-FEW, MORE = 8, 32   # images of measured cells
-
 
 def plan_study(study: Study, *, run: Run | None = None, data_source: DataSource = DEFAULT_SOURCE) -> Plan:
     """Every machine of a study under every threat, and the rungs of its technologies under those that make no images

@@ -53,6 +53,11 @@ def figures_of(study: Study, rows: Sequence[dict], points: Points, caused: Seque
     return figures
 
 
+def figure_count(study: Study) -> int:
+    """How many figures a study leaves, about: of each technology and threat two waterfalls and the interactions."""
+    return 2 + 3 * len(study.machines) * (1 + len(study.threats)) * study.waterfalls
+
+
 def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
     figures, look = {}, styles(study.machines)
     for technology in study.machines:

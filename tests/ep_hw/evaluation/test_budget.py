@@ -9,7 +9,7 @@ from networks import small_network
 
 from ep_hw.analysis.statistics import smallest_detectable
 from ep_hw.evaluation.budget import FEWEST, LEAST_QUERIES, TRIAL_QUERIES, BudgetPrices, Choice, choose, kept_choice
-from ep_hw.evaluation.cost import Price
+from ep_hw.evaluation.price import Price
 from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat

@@ -20,11 +20,11 @@ from ep_hw.analysis.corruption_error import SEVERITIES
 from ep_hw.analysis.points import Estimate, pool
 from ep_hw.analysis.statistics import difference_interval, smallest_detectable, student, wilson
 from ep_hw.data import load_data
-from ep_hw.evaluation.allocation import LEAST, allocate, share_out, with_kinds
+from ep_hw.evaluation.allocation import LEAST, allocate, share_out
 from ep_hw.evaluation.budget import LEAST_QUERIES, TRIAL_QUERIES
-from ep_hw.evaluation.cost import Price
 from ep_hw.evaluation.execution import silent
 from ep_hw.evaluation.plan import Limits, cells_of
+from ep_hw.evaluation.price import Price
 from ep_hw.networks.baselines import Baseline, CNNSpec
 from ep_hw.networks.checkpoint import packaged_models, save_checkpoint
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
@@ -312,18 +312,19 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
 
 
 def test_a_budget_is_measured_once_over_the_family(tiny, tmp_path):
-    def parts_of(images, queries):
-        return with_kinds(*family_plan(tiny, 12))
+    def plans_of(images, queries):
+        plan, others = family_plan(tiny, 12)
+        return [plan, *(other for _, other in others)]
 
-    chosen = allocate(parts_of, 100, 12, 1e5, tmp_path)
+    chosen = allocate(plans_of, 100, 12, 1e5, tmp_path)
     assert (chosen.images, chosen.image_limits, chosen.skipped) == (12, (), ())
     kept = tmp_path / "budget/allocation.json"
     kept.write_bytes(sign(parse_signed(kept.read_bytes()) | {
         "images": 9, "image_limits": [["reference", "pgd_l2", 6], ["loihi", "pgd_l2", 5]],
         "skipped": [["loihi", "pgd_l2"]]}))
-    again = allocate(parts_of, 100, 12, 1e5, tmp_path)
-    plan = again.of(parts_of(12, 100)[0][1])
-    assert allocate(parts_of, 101, 12, 1e5, tmp_path / "other").question != again.question
+    again = allocate(plans_of, 100, 12, 1e5, tmp_path)
+    plan = again.of(plans_of(12, 100)[0])
+    assert allocate(plans_of, 101, 12, 1e5, tmp_path / "other").question != again.question
     assert (again.images, plan.limits.image_limits["reference", "pgd_l2"]) == (9, 6)
     assert not any(m == "loihi" and t.is_attack and not t.source for m, t in plan.pairs())
     assert "pgd_l2 met the first 6 (reference) of 12 images" in again.sentence(plan)

@@ -12,7 +12,7 @@ from networks import small_network
 
 from ep_hw.analysis.points import pool
 from ep_hw.analysis.rows import plain
-from ep_hw.evaluation.cost import estimate
+from ep_hw.evaluation.forecast import estimate
 from ep_hw.evaluation.plan import cells_of, evaluate
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.networks.checkpoint import save_checkpoint
@@ -171,7 +171,7 @@ def test_a_finished_study_computes_nothing_again(small):
     summary, _ = evaluate(plan, folder / "out")
     assert rows_of(study, pool(summary), summary) == rows
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    again = estimate([("", plan)], folder / "out")
+    again = estimate([plan], folder / "out")
     assert (again.jobs, again.seconds) == ((), 0.0)
 
 
