@@ -141,7 +141,7 @@ def _refusal(name: str, what: str, got: object, remedy: str) -> Refusal:
 
 @dataclass(frozen=True, eq=False)
 class ModuleProgram:
-    """A module as a program of the target `reference`: it is run as it is, and can be mapped onto nothing."""
+    """A module as a program of the target `reference`: it is run as it is."""
 
     module: nn.Module
     interface: Interface

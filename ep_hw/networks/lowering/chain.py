@@ -183,17 +183,31 @@ class MaxPool(Operation):
 
 @dataclass(frozen=True)
 class AveragePool(Operation):
-    """An average pool; of the whole map where it has no sides."""
+    """An average pool of windows (height, width), so many pixels (vertical, horizontal) apart."""
 
-    sides: Pair | None = None
-    strides: Pair | None = None
+    sides: Pair
+    strides: Pair
 
     def join(self, chain: Chain) -> Chain:
-        sides = self.sides or chain.shape[1:]
-        box = Box.of(sides, self.strides or sides)
+        box = Box.of(self.sides, self.strides)
         if chain.is_open:
             return chain.with_top(chain.layers[-1].averaged(box))
         return replace(chain, box=chain.box.then(box))
+
+
+@dataclass(frozen=True)
+class Averages(Operation):
+    """Averages over equal parts of the map, as many (down, across) as `places` says; None for as many as it has."""
+
+    places: tuple[int | None, int | None] = (1, 1)
+
+    def join(self, chain: Chain) -> Chain:
+        height, width = chain.shape[1:]
+        down, across = self.places[0] or height, self.places[1] or width
+        if height % down or width % across:
+            raise ValueError(f"a map of {height}x{width} averaged to {down}x{across} places, parts that are not equal")
+        sides = height // down, width // across
+        return AveragePool(sides, sides).join(chain)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ep_hw.networks.lowering.chain import (
     Activation,
     Affine,
     AveragePool,
+    Averages,
     Convolution,
     Dense,
     Flatten,
@@ -106,16 +107,15 @@ def _check_plain(ceil_mode: bool, return_indices: bool = False):
         raise ValueError("a pool that keeps the rest at the edge" if ceil_mode else "a pool that tells its winners")
 
 
-def _adaptive_average(x: object, output_size: Sides | None) -> Read:
-    if _pair(output_size or 0) != (1, 1):
-        raise ValueError(f"an average of {output_size} places, where one is possible")
-    return [AveragePool()]
+def _adaptive_average(x: object, output_size: Sides | tuple[int | None, ...] | None) -> Read:
+    places = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
+    return [Averages((places[0], places[-1]))]
 
 
 def _mean(x: object, dim: Sides, keepdim: bool = False) -> Read:
     if sorted(axis % 4 for axis in (dim if isinstance(dim, tuple | list) else (dim,))) != [2, 3]:
         raise ValueError(f"a mean over {dim}, where one over the whole map is possible")
-    return [AveragePool(), *([] if keepdim else [Flatten()])]
+    return [Averages(), *([] if keepdim else [Flatten()])]
 
 
 def _clamp(x: object, min: object = None, max: object = None, inplace: bool = False) -> Read:

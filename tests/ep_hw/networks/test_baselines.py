@@ -116,6 +116,15 @@ def test_the_reference_is_the_module_and_every_other_machine_has_its_graph():
     assert np.array_equal(net.lower().activity.images, load_data("digits", "train").images[:256])
 
 
+@pytest.mark.parametrize(("machine", "chips", "lost"), [("loihi", 1, 0.01), ("crossbar:pcm", 5, 0.03)])
+def test_hardware_keeps_the_accuracy_of_a_network_without_feedback(machine, chips, lost):
+    net, test = ep_hw.load("digits-bp-s13"), load_data("digits", "test")
+    program = net.programs([parse(machine)])[machine]
+    found = [accuracy(simulators.open(program, chip_seed=chip), test, generator=torch.Generator().manual_seed(chip))
+             for chip in range(chips)]
+    assert sum(found) / chips >= accuracy(net.machine(), test) - lost
+
+
 def test_a_transformer_is_no_chain():
     net = ep_hw.load("digits-vit-s11")
     assert list(net.programs([parse("reference")])) == ["reference"]

@@ -108,6 +108,7 @@ EXACT = {
                                                                       nn.Conv2d(4, 3, 3), RELU()),
     "padding above an average pool that leaves no rest": lambda: with_readout(
         CONV(3, padding=1), RELU(), nn.AvgPool2d(2), nn.AvgPool2d(2), nn.Conv2d(4, 5, 3, 2, 2), RELU()),
+    "averages over parts": lambda: with_readout(CONV((3, 2)), RELU(), nn.AdaptiveAvgPool2d((3, None))),
     "an average pool of the image": lambda: with_readout(Normalise((0.2, 0.3), (1.0, 2.0)), nn.AvgPool2d(2),
                                                          CONV(3, padding=1), RELU()),
     "strides that leave a rest": lambda: with_readout(CONV(3, 2), RELU(), nn.Conv2d(4, 5, 2, 2), RELU()),
@@ -237,7 +238,7 @@ ABOVE = {   # likewise, above a convolution and its activation
     "two max pools": (lambda: nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(2)), "above another pool"),
     "a pool that keeps the rest": (lambda: nn.MaxPool2d(2, ceil_mode=True), "the rest at the edge"),
     "an average pool with padding": (lambda: nn.AvgPool2d(2, padding=1), "an average pool with padding"),
-    "several averages": (lambda: nn.AdaptiveAvgPool2d(2), "an average of 2 places"),
+    "unequal averages": (lambda: nn.AdaptiveAvgPool2d(4), "a map of 6x6 averaged to 4x4 places"),
     "two activations": (RELU, "an activation above another one"),
     "a clamp from below 0": (lambda: nn.Sequential(nn.Conv2d(4, 2, 1), nn.Hardtanh()), "clamped to -1"),
     "weights upon weights": (lambda: nn.Sequential(nn.Conv2d(4, 2, 1), nn.Conv2d(2, 2, 1)), "directly above weights"),
