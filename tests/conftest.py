@@ -58,6 +58,20 @@ def ep_hw(capsys, monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def refused(ep_hw, tmp_path):
+    """Run a command that ends with exit code 2, one line on stderr and nothing written: that line."""
+    def run(*arguments):
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        code, _, err = ep_hw(*arguments)
+        (line,) = err.splitlines()
+        assert (code, line[:7]) == (2, "ep-hw: ")
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        return line
+
+    return run
+
+
+@pytest.fixture
 def in_lavas_interpreter(monkeypatch):
     """Plant a fault where the processes are built: Lava's interpreter runs this code before its worker."""
     def plant(code):

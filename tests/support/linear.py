@@ -7,7 +7,9 @@ from simulators.machine import Cost, Equilibrium, Machine
 
 
 class LinearGraph:
-    """Just enough of a graph for an attack: shapes and the number of classes."""
+    """Just enough of a graph for an attack: shapes and the number of classes; every gradient may be tried on it."""
+
+    has_feedback = True
 
     def __init__(self, shape, classes):
         self.image_shape, self.classes, self.populations = shape, classes, (Population("x", shape, 0.5),)

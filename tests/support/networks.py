@@ -1,12 +1,17 @@
-"""Small random networks and images for tests: `from networks import small_network`."""
+"""Small random networks and images for tests, and their files: `from networks import small_network`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.networks.network import EPNetwork, NetworkSpec
 from mapping.graph import Activity, EPGraph
 from simulators.reference import ReferenceMachine
+
+DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}   # what no network of ours was trained on
 
 
 def small_spec(**changes) -> NetworkSpec:
@@ -33,3 +38,10 @@ def calibrated(graph: EPGraph, count: int = 6) -> EPGraph:
     images = random_images(count, graph.image_shape)
     states = ReferenceMachine(graph).relax(images).states
     return replace(graph, activity=Activity(images.numpy(), tuple(s.numpy() for s in states)))
+
+
+def saved(net, folder: Path, name: str = "small", *, data: Mapping = DIGITS, recipe=(), accuracy=()) -> Path:
+    """The checkpoint of a network that is called `name`, in a file of its name."""
+    path = folder / f"{name}.safetensors"
+    save_checkpoint(replace(net, name=name), path, recipe=dict(recipe), data=dict(data), accuracy=dict(accuracy))
+    return path

@@ -3,7 +3,6 @@
 import ast
 import csv
 import io
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from networks import small_network
+from networks import saved, small_network
 from rich.console import Console
 
 from ep_hw import cli
 from ep_hw.cli import printing
-from ep_hw.networks.checkpoint import load, save_checkpoint
+from ep_hw.networks.checkpoint import load
 from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.lettering import literal
 from mapping import Refusal
@@ -28,7 +27,6 @@ HOSTILE = ["my$net", "$frac{$", "[/bold]", "[red]x", "<script>alert(1)</script>"
            ":smile:", "\\", "=1+1", "a,b\"c'", "caf\u00e9", "{name}", "%s", "{{ name }}"]
 NO_NAMES = ["a/b", "..", "../x", ".", "", " a", "a\nb", "a\x1b[31m", "\x00", "\u202ex", "\udc80", "x" * 81, "a\\b",
             "\x9b1m", "\t"]
-DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
@@ -118,10 +116,8 @@ def test_slugs_are_files_names_and_no_two_are_the_same(names):
 
 
 def test_a_network_of_a_strange_name_goes_through_every_command(ep_hw, tmp_path):
-    net, name = small_network(3), "my$net [bold] caf\u00e9 <b>"
-    net = replace(net, name=name)
-    save_checkpoint(net, tmp_path / f"{name}.safetensors", recipe={}, data=DIGITS, accuracy={})
-    assert load(tmp_path / f"{name}.safetensors").name == name
+    name = "my$net [bold] caf\u00e9 <b>"
+    assert load(saved(small_network(3), tmp_path, name)).name == name
     for command in (("evaluate", "--on", "loihi", "--images", 4, "--jobs", 1, "--corruption", "contrast@3"),
                     ("why", "reference", "loihi", "--images", 2, "--out", "why"), ("export", "--out", "exported"),
                     ("compile", "--target", "loihi", "--out", "prog")):

@@ -5,11 +5,10 @@ import subprocess
 import sys
 import textwrap
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 import torch
-from networks import random_images, small_network
+from networks import random_images, saved, small_network
 from threadpoolctl import threadpool_limits
 
 import mapping
@@ -17,10 +16,8 @@ from ep_hw.data import Split
 from ep_hw.learning.in_situ.course import Task, tune_chip
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.learning.training import Recipe, train
-from ep_hw.networks.checkpoint import save_checkpoint
 from mapping.crossbar.writing import writing_of
 
-DATA = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 WIDE = {"image_shape": (3, 16, 16), "mean": (0.5,) * 3, "scale": (0.7,) * 3, "steps": 10}   # sums that threads share
 TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
               rates=(0.25, 0.15, 0.1), batch=64, epochs=1, affine=(10, 0.1, 0.5))
@@ -101,14 +98,13 @@ ELSEWHERE = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "3", "PYTHONHASHSEE
 @pytest.mark.slow
 def test_commands_write_the_same_bytes_in_every_environment(ep_hw, monkeypatch, tmp_path):
     """Here on one thread and one worker, and elsewhere on others of both and another hash seed."""
-    net = replace(small_network(3, gain=1.5, steps=20), name="small")
-    save_checkpoint(net, tmp_path / "small.safetensors", recipe={}, data=DATA, accuracy={})
+    network = str(saved(small_network(3, gain=1.5, steps=20), tmp_path))
     (tmp_path / "all.py").write_text(textwrap.dedent(SCRIPT))
     folders = [tmp_path / "here", tmp_path / "elsewhere"]
     for folder in folders:
         folder.mkdir()
         (folder / "tiny.toml").write_text(toml(TINY))
-    commands = COMMANDS.replace("NET", str(tmp_path / "small.safetensors"))
+    commands = COMMANDS.replace("NET", network)
     done = subprocess.run([sys.executable, tmp_path / "all.py", commands.replace("JOBS", "2")], cwd=folders[1],
                           env={**os.environ, **ELSEWHERE}, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

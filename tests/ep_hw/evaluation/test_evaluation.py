@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from memory import abandoned_memory
-from networks import small_network
+from networks import saved, small_network
 from processes import all_end, descendants
 
 import simulators
@@ -26,7 +26,7 @@ from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.networks import programs
-from ep_hw.networks.checkpoint import load, save_checkpoint
+from ep_hw.networks.checkpoint import load
 from ep_hw.networks.programs import reference_of
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.attacks.pgd import PGDAttack
@@ -36,17 +36,13 @@ from mapping import Refusal, compile, load_program
 from mapping.registry import REGISTRY
 
 FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
-DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 FIELDS = {"model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low", "ci_high",
           "agreement", "flips_to_wrong", "flips_to_right", "seconds", "key"}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    net = replace(small_network(5, steps=20), name="small")
-    path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_checkpoint(net, path, recipe={}, data=DIGITS, accuracy={})
-    return str(path)
+    return str(saved(small_network(5, steps=20), tmp_path_factory.mktemp("model")))
 
 
 def small_plan(model, machines=("loihi", "crossbar:pcm"), threats=("pgd_l2@0.5", "contrast@3"), **changes):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import small_network
+from networks import saved, small_network
 from scipy import stats
 
 import ep_hw
@@ -26,7 +26,7 @@ from ep_hw.evaluation.execution import silent
 from ep_hw.evaluation.plan import Limits, cells_of
 from ep_hw.evaluation.price import Price
 from ep_hw.networks.baselines import Baseline, CNNSpec
-from ep_hw.networks.checkpoint import packaged_models, save_checkpoint
+from ep_hw.networks.checkpoint import packaged_models
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
 from ep_hw.report.models import Claim, Contest, Entry, claims, lead, models
 from ep_hw.threats.attacks import AttackSettings
@@ -36,7 +36,6 @@ from mapping.files import parse_signed, sign
 
 N = 200
 PGD = paper.STRENGTHS["table 3", "pgd_l2"]
-DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 
 
 def row(accuracy, threat="clean", strength=0.0, machine="reference"):
@@ -248,8 +247,7 @@ def tiny(tmp_path_factory):
     spec = CNNSpec(image_shape=(1, 8, 8), channels=(4,), paddings=(1,), pools=(2,), classes=10, mean=(0.3,),
                    scale=(1.1,))
     for name, net in (("tiny", small_network(5)), ("tiny-bp-s1", Baseline.initialise(spec, 1))):
-        net = replace(net, name=name)
-        save_checkpoint(net, folder / f"{name}.safetensors", recipe={}, data=DIGITS, accuracy={})
+        saved(net, folder, name)
     return folder
 
 

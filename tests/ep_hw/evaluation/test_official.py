@@ -3,17 +3,15 @@
 import io
 import os
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from networks import small_network
+from networks import saved, small_network
 
 import simulators
 from ep_hw.data import DataSource, load_data
 from ep_hw.evaluation.plan import cells_of, evaluate
-from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.threats.corruptions.official import OfficialSet
 from ep_hw.threats.threat import parse_threat
 from ep_hw.workflow import plan_evaluation
@@ -45,10 +43,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    net = replace(small_network(5, image_shape=(3, 32, 32), mean=(0.5,) * 3, scale=(0.7,) * 3, steps=20), name="small")
-    path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_checkpoint(net, path, recipe={}, data=DATA, accuracy={})
-    return str(path)
+    net = small_network(5, image_shape=(3, 32, 32), mean=(0.5,) * 3, scale=(0.7,) * 3, steps=20)
+    return str(saved(net, tmp_path_factory.mktemp("model"), data=DATA))
 
 
 @pytest.mark.parametrize("severity", [1, 3, 5])

@@ -64,10 +64,9 @@ def test_hardware_refuses_them(name):
         attack(machine, Threat("pgd_unclipped_linf", 0.1), random_images(2), torch.zeros(2).long(), SETTINGS, seeded())
 
 
-def test_a_plan_with_hardware_refuses_them_in_one_line(ep_hw):
-    code, _, err = ep_hw("evaluate", "digits", "--on", "loihi", "--attack", "pgd_unclipped_l2@0.5")
-    assert (code, len(err.strip().splitlines())) == (2, 1)
-    assert "pixels outside [0, 1]" in err
+def test_a_plan_with_hardware_refuses_them_in_one_line(refused):
+    command = ("evaluate", "digits", "--on", "loihi", "--attack", "pgd_unclipped_l2@0.5")
+    assert "pixels outside [0, 1]" in refused(*command)
 
 
 def feedforward():
@@ -103,12 +102,10 @@ def test_options_of_the_command_line_are_settings_of_the_attack():
     assert attack_settings(kept, bare) == kept
 
 
-def test_frost_without_photographs_is_refused_before_any_work(ep_hw, tmp_path, monkeypatch):
+def test_frost_without_photographs_is_refused_before_any_work(refused, tmp_path, monkeypatch):
     from ep_hw.threats.corruptions import photographs
 
     photographs.frost_photographs.cache_clear()
     monkeypatch.setattr(photographs, "_folders", lambda: [tmp_path])
-    code, _, err = ep_hw("evaluate", "digits", "--on", "reference", "--corruption", "frost@3", "--out", "run")
-    assert (code, len(err.strip().splitlines())) == (2, 1)
-    assert "photographs of frost are missing" in err
-    assert not (tmp_path / "run").exists()
+    command = ("evaluate", "digits", "--on", "reference", "--corruption", "frost@3", "--out", "run")
+    assert "photographs of frost are missing" in refused(*command)

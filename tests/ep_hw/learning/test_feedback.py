@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import random_images, small_network
+from networks import random_images, saved, small_network
 
 import ep_hw
 from ep_hw.learning.training import Recipe, train
 from ep_hw.learning.training.feedback import FeedbackLimit
 from ep_hw.learning.training.learners import learner_of
-from ep_hw.networks.checkpoint import save_checkpoint
 from mapping import Refusal
 from simulators.relaxation import relax
 
@@ -70,11 +69,7 @@ def test_training_stays_near_the_limit(tmp_path):
 
 
 def kept(tmp_path, name: str, **changes):
-    net = small_network(4, **changes)
-    path = tmp_path / f"{name}.safetensors"
-    data = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
-    save_checkpoint(net, path, recipe={}, data=data, accuracy={})
-    return path
+    return saved(small_network(4, **changes), tmp_path, name)
 
 
 def test_training_starts_at_the_network_that_is_named(tmp_path):

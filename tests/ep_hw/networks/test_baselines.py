@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import saved
 from safetensors.numpy import load_file
 
 import ep_hw
@@ -18,7 +19,7 @@ from ep_hw.learning.training import load_recipe, parse_recipe, rate_at, recipes,
 from ep_hw.learning.training.learners import learner_of
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
-from ep_hw.networks.checkpoint import FORM, save_checkpoint
+from ep_hw.networks.checkpoint import FORM
 from mapping import Refusal
 from mapping.registry import parse
 from mapping.sealed import describe, open_sealed, seal
@@ -33,7 +34,6 @@ LAYERS = {"channels": (4, 6), "paddings": (1, 1), "pools": (2, 2)}
 RECIPES = {"bp": {"kind": "bp", "rate": 0.05, **LAYERS, **COMMON},
            "adv": {"kind": "adv", "rate": 0.05, "eps": 0.5, "attack_steps": 2, **LAYERS, **COMMON},
            "vit": {"kind": "vit", "rate": 2e-3, "patch": 4, "layers": 1, "heads": 2, "dim": 8, "hidden": 16, **COMMON}}
-DATA = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 
 
 class Stop(Exception):
@@ -145,8 +145,7 @@ def test_operations_are_those_of_convolutions_and_dense_layers():
 
 
 def test_checkpoints_come_back_bit_for_bit_and_damage_is_refused(net, tmp_path):
-    path, bad = tmp_path / "n.safetensors", tmp_path / "bad.safetensors"
-    save_checkpoint(net, path, recipe={}, data=DATA, accuracy={})
+    path, bad = saved(net, tmp_path), tmp_path / "bad.safetensors"
     again = ep_hw.load(path)
     assert again.spec == net.spec
     assert all(torch.equal(a, again.tensors()[k]) for k, a in net.tensors().items())

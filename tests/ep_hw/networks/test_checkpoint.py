@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import small_network
+from networks import DIGITS, small_network
 from safetensors.numpy import load_file, save
 
 import ep_hw
@@ -19,7 +19,6 @@ from ep_hw.networks.checkpoint import FORM, load, provenance_of, save_checkpoint
 from mapping import Refusal
 from mapping.sealed import open_sealed, seal
 
-DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 VIT = ViTSpec(image_shape=(1, 8, 8), classes=10, mean=(0.3,), scale=(1.1,), patch=4, layers=1, heads=2, dim=8,
               hidden=12)
 

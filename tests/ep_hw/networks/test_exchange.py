@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import random_images, small_network
+from networks import random_images, saved, small_network
 from torch import nn
 
 import ep_hw
 from ep_hw.data import DataSource
-from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.networks.exchange import bring_in, export_checkpoint, import_checkpoint, load_map, trial
 from ep_hw.networks.exchange.joined import network_of_map
 from ep_hw.networks.exchange.keys import ASKED, PACKAGED, KeyMap
@@ -50,10 +49,10 @@ KINDS = {   # fields of the map that are otherwise, and the shapes of its weight
 @pytest.fixture
 def exported(tmp_path):
     """A network's checkpoint loaded again, and the folder it was exported to."""
-    net = replace(small_network(paddings=(1, 0), pools=(2, 1), slope=0.7, schedule="synchronous"), name="net")
-    save_checkpoint(net, tmp_path / "net.safetensors", recipe={}, data=DATA, accuracy={})
-    export_checkpoint(ep_hw.load(tmp_path / "net.safetensors"), tmp_path / "out")
-    return ep_hw.load(tmp_path / "net.safetensors"), tmp_path / "out"
+    net = small_network(paddings=(1, 0), pools=(2, 1), slope=0.7, schedule="synchronous")
+    again = ep_hw.load(saved(net, tmp_path, "net", data=DATA))
+    export_checkpoint(again, tmp_path / "out")
+    return again, tmp_path / "out"
 
 
 @pytest.fixture
@@ -316,9 +315,8 @@ def test_baselines_are_exported_as_their_own_state_dict(tmp_path):
     from ep_hw.networks.baselines import Baseline, CNNSpec
     spec = CNNSpec(image_shape=(1, 8, 8), classes=10, mean=(0.3,), scale=(1.1,), channels=(4,), paddings=(1,),
                    pools=(2,))
-    net = replace(Baseline.initialise(spec, 0), name="base")
-    save_checkpoint(net, tmp_path / "base.safetensors", recipe={}, data=DATA, accuracy={})
-    files = export_checkpoint(ep_hw.load(tmp_path / "base.safetensors"), tmp_path / "out")
+    net = ep_hw.load(saved(Baseline.initialise(spec, 0), tmp_path, "base"))
+    files = export_checkpoint(net, tmp_path / "out")
     assert [f.name for f in files] == ["base.safetensors", "base.pt"]
     again = spec.build()
     again.load_state_dict(torch.load(files[1], weights_only=True))

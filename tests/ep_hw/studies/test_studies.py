@@ -2,20 +2,18 @@
 
 import csv
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import small_network
+from networks import saved, small_network
 
 from ep_hw.analysis.points import pool
 from ep_hw.analysis.rows import plain
 from ep_hw.evaluation.forecast import estimate
 from ep_hw.evaluation.plan import cells_of, evaluate
 from ep_hw.evaluation.rungs import rungs_of
-from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.execution import plan_study, rows_of
 from ep_hw.studies.order import interactions, reversed_rungs_of
@@ -25,7 +23,6 @@ from ep_hw.threats.threat import CLEAN, Threat
 from mapping import Refusal, parse
 from mapping.crossbar.target import CROSSBAR_RUNGS
 
-DIGITS = {"name": "digits", "split_seed": 0, "train": 0, "test": 360}
 SMALL = """
 title = "small"
 model = "MODEL"
@@ -135,9 +132,7 @@ def test_an_interaction_is_as_uncertain_as_its_images_and_its_chips():
 def small(tmp_path_factory):
     """A study file of a small network, and the folder of its finished run."""
     folder = tmp_path_factory.mktemp("study")
-    net = replace(small_network(5), name="small")
-    save_checkpoint(net, folder / "small.safetensors", recipe={}, data=DIGITS, accuracy={})
-    (folder / "small.toml").write_text(SMALL.replace("MODEL", str(folder / "small.safetensors")))
+    (folder / "small.toml").write_text(SMALL.replace("MODEL", str(saved(small_network(5), folder))))
     study = load_study(folder / "small.toml")
     return study, plan_study(study), folder, run_study(study, plan_study(study), folder / "out")
 
