@@ -101,8 +101,8 @@ def said(seconds: float, budget_s: float, unmeasured: Sequence[str]) -> str:
 
 
 def not_measured(kinds: Sequence[object]) -> str:
-    """A sentence about kinds of cells whose price is taken from others; nothing where there are none."""
-    return f" Not measured, priced by others: {', '.join(map(str, kinds))}." if kinds else ""
+    """A sentence about kinds of cells that stored rates and others price; nothing where there are none."""
+    return f" Not measured, priced by stored rates and others: {', '.join(map(str, kinds))}." if kinds else ""
 
 
 def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: int, budget_s: float,

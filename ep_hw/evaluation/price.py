@@ -47,7 +47,7 @@ RATES = {
     "reference": Rate(0.01, 4e-5, 1e-11),
     "feed-forward": Rate(0.01, 1e-3, 3e-11),
     "loihi": Rate(0.01, 1e-4, 2e-11),
-    "lava": Rate(10.0, 5e-3, 1e-10),
+    "lava": Rate(3.0, 4e-3, 5e-10),
     "crossbar": Rate(0.05, 1.5e-4, 3e-11),
     "noisy crossbar": Rate(0.05, 3e-4, 6e-11),
     "noisy crossbar with wires": Rate(0.3, 3e-4, 6e-11),

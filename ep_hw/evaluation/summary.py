@@ -1,9 +1,12 @@
 """What cells come to: a row a configuration, as in summary.json."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
-from ep_hw.analysis.rows import SummaryRow
+from ep_hw.analysis.rows import Case, SummaryRow
 from ep_hw.analysis.statistics import paired_bootstrap, wilson
 from ep_hw.evaluation.cells import Cell
 from ep_hw.threats.attacks import TRANSFERRED
@@ -11,6 +14,7 @@ from ep_hw.threats.attacks.square import BLACK_BOX
 from ep_hw.threats.threat import TRANSFER
 
 RESAMPLES = 2000   # of the paired bootstrap of a row
+Outcomes = dict[Case, np.ndarray]   # (chips, images) bool, which images were classified correctly
 
 
 def summarise(table: pa.Table, cells: list[Cell]) -> list[SummaryRow]:
@@ -20,6 +24,16 @@ def summarise(table: pa.Table, cells: list[Cell]) -> list[SummaryRow]:
         shards.setdefault(cell.configuration.key, []).append(cell)
     keys = np.array(table["key"].to_pylist())
     return [_row(table.filter(keys == key), shards[key]) for key in dict.fromkeys(keys.tolist())]
+
+
+def outcomes_of(cells: Sequence[Cell]) -> Outcomes:
+    """What became of every image of an evaluation."""
+    shards: dict[Case, dict[int | None, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        c, rows = cell.configuration, cell.read()
+        right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
+        shards[c.machine, c.threat][c.chip_seed].append(right)
+    return {key: np.array([np.concatenate(own) for own in chips.values()]) for key, chips in shards.items()}
 
 
 def _circuit_share(circuits: list[dict], name: str) -> float | None:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from ep_hw.analysis.points import pool
 from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.worst import Met, WorstCase, worst_cases
@@ -16,13 +14,14 @@ from ep_hw.evaluation.checks import Verdict
 from ep_hw.evaluation.plan import Outcome, Plan
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.evaluation.stored_times import stored_times
+from ep_hw.evaluation.summary import outcomes_of
 from ep_hw.networks.family import EP, KINDS
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.cards import card
 from ep_hw.report.figures.temporal import temporal_figure
 from ep_hw.report.models import Entry, Models, Right, models
 from ep_hw.report.resources import circuit_table, resource_tables
-from ep_hw.threats.threat import CLEAN, Threat
+from ep_hw.threats.threat import CLEAN
 from mapping.program import Program, Table
 from mapping.targets import REFERENCE
 from simulators.module import ModuleProgram
@@ -92,13 +91,8 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Outcome]
 
 def _right(cells: Sequence[Cell]) -> Right:
     """Which images a network gets right on the reference, threat by threat, in the order of its plan."""
-    right: dict[Threat, list[bool]] = {}
-    for cell in cells:
-        if cell.configuration.machine == REFERENCE:
-            rows = cell.read()
-            answers = rows["prediction"].to_numpy() == rows["label"].to_numpy()
-            right.setdefault(cell.configuration.threat, []).extend(answers.tolist())
-    return {threat: np.array(answers) for threat, answers in right.items()}
+    own = outcomes_of([cell for cell in cells if cell.configuration.machine == REFERENCE])
+    return {threat: chips[0] for (_, threat), chips in own.items()}
 
 
 def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:

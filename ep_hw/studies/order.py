@@ -9,24 +9,19 @@ machines meet the same images on the same chips, so that the interval of (3) is 
 chip by chip wherever that is wider.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from ep_hw.analysis.points import Estimate, Points, WaterfallStep, waterfall
-from ep_hw.analysis.rows import Case
 from ep_hw.analysis.statistics import difference_interval, student
-from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.rungs import named, rungs_of
+from ep_hw.evaluation.summary import Outcomes
 from ep_hw.threats.threat import Threat
 from mapping.crossbar.target import Causes, CrossbarTarget
 from mapping.registry import Rungs
 from mapping.targets import Target
-
-Outcomes = dict[Case, np.ndarray]   # (chips, images) bool, which images were classified correctly
 
 
 @dataclass(frozen=True)
@@ -37,16 +32,6 @@ class Interaction:
     forward: Estimate
     reverse: Estimate
     interaction: Estimate
-
-
-def outcomes_of(cells: Sequence[Cell]) -> Outcomes:
-    """What became of every image of an evaluation."""
-    shards: dict[Case, dict[int | None, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
-    for cell in cells:
-        c, rows = cell.configuration, cell.read()
-        right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
-        shards[c.machine, c.threat][c.chip_seed].append(right)
-    return {key: np.array([np.concatenate(own) for own in chips.values()]) for key, chips in shards.items()}
 
 
 def reversed_rungs_of(target: Target) -> Rungs:

@@ -11,12 +11,13 @@ from ep_hw.analysis.rows import plain, spelled
 from ep_hw.analysis.series import ladders, strongest
 from ep_hw.evaluation.plan import Plan, evaluate
 from ep_hw.evaluation.rungs import named, rungs_of
+from ep_hw.evaluation.summary import Outcomes, outcomes_of
 from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.plots import styles, waterfall_figure
 from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.execution import notes_of, rows_of
 from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure
-from ep_hw.studies.order import Interaction, Outcomes, interactions, outcomes_of, reversed_rungs_of
+from ep_hw.studies.order import Interaction, interactions, reversed_rungs_of
 from ep_hw.studies.study import Study
 from ep_hw.threats.threat import Threat
 from mapping.files import slug, write_atomically
