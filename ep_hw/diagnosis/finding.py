@@ -143,8 +143,9 @@ def different_network(rung: str, graph: EPGraph, scene: Scene) -> list[Finding]:
     """Differences between a program's own copy of the network and the network."""
     findings = [judged(rung, "network", "schedule", float(graph.schedule != scene.graph.schedule), 0,
                        f"its schedule is {graph.schedule}, the network's is {scene.graph.schedule}")]
-    slopes = [abs(ours.slope - wanted.slope) for ours, wanted in zip(graph.populations, scene.graph.populations)]
-    for ours, wanted, slope in zip((*graph.couplings, graph.readout), scene.layers, [*slopes, 0.0]):
-        gap = max(largest(ours.weight - wanted.weight), largest(ours.bias - wanted.bias), slope)
+    others = [ours != wanted for ours, wanted in zip(zip(graph.populations, graph.gains),
+                                                     zip(scene.graph.populations, scene.graph.gains))]
+    for ours, wanted, other in zip((*graph.couplings, graph.readout), scene.layers, [*others, False]):
+        gap = max(largest(ours.weight - wanted.weight), largest(ours.bias - wanted.bias), float(other))
         findings.append(judged(rung, ours.name, "network", gap, 0, "it was compiled from another network"))
     return findings

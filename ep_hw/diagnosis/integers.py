@@ -1,14 +1,14 @@
 """Expectations of the Loihi rungs, from the integers themselves.
 
-    weights   W is the integer of the program's bits nearest to w 2^q; B is b 2^E, rounded, or corrected by no more
-              than the errors of the weights can do                                                           (1)
+    weights   W is the integer of the program's bits nearest to w 2^q, in units of mapping.loihi.scaling (18); B is
+              b 2^E, rounded, or corrected by no more than the errors of the weights can do                   (1)
     states    all shifts follow from the exponents, `mapping.loihi.program` (10) to (12); a step is the
               exact one within half a unit of the state and what rounding the image does to the first drive   (2)
     Lava      exactly what the twin computes                                                                  (3)
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 from torch import Tensor
@@ -18,8 +18,9 @@ from ep_hw.diagnosis.finding import Finding, Scene, different_network, judged, l
 from ep_hw.diagnosis.transformations import explain_weights
 from ep_hw.diagnosis.variants import EXACT, model_of, moves, reproduce
 from mapping.graph import Coupling, EPGraph
-from mapping.loihi.integers import quantise, round_half_up
+from mapping.loihi.integers import quantise, round_half_up, round_to_power
 from mapping.loihi.program import IntegerLayer, LoihiProgram
+from mapping.loihi.scaling import rescaled
 from mapping.program import Program
 from simulators.loihi.grid import on_grid
 from simulators.machine import InProcessMachine, Machine
@@ -31,10 +32,22 @@ def integer_weights(program: LoihiProgram, machine: Machine, scene: Scene) -> li
     """Weights are the nearest integers, `ep_hw.diagnosis.integers` (1), and the float machine runs them rightly."""
     rung = str(program.target)
     findings = different_network(rung, program.graph, scene)
-    for layer, coupling in zip(_layers(program), scene.layers):
-        others = [other for other in scene.layers if other is not coupling]
+    couplings = _scaled(program, scene)
+    for layer, coupling in zip(_layers(program), couplings):
+        others = [other for other in couplings if other is not coupling]
         findings.append(_weights(rung, layer, coupling, others, program.target.weight_bits))
-    return _and_a_step(findings, program, machine, scene, program.dequantised(), [_FLOAT32] * len(program.layers))
+    return _and_a_step(findings, program, machine, scene, program.dequantised(), _resolution(program))
+
+
+def _scaled(program: LoihiProgram, scene: Scene) -> tuple[Coupling, ...]:
+    """The network's couplings in the program's units, the readout last."""
+    graph = rescaled(scene.graph, program.scales)
+    return (*graph.couplings, graph.readout)
+
+
+def _resolution(program: LoihiProgram) -> list[float]:
+    """What a step in float32 may be off by, in each layer."""
+    return [_FLOAT32 * max(1.0, scale) for scale in program.scales]
 
 
 def _weights(rung: str, layer: IntegerLayer, coupling: Coupling, others: Sequence[Coupling], bits: int) -> Finding:
@@ -52,11 +65,9 @@ def _weights(rung: str, layer: IntegerLayer, coupling: Coupling, others: Sequenc
 
 def integer_states(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
     """Biases, `ep_hw.diagnosis.integers` (1), shifts, and a step of integer states (2)."""
-    findings = [_bias(program, n, coupling) for n, coupling in enumerate(scene.layers)]
+    findings = [_bias(program, n, coupling) for n, coupling in enumerate(_scaled(program, scene))]
     findings += [f for n in range(len(program.layers)) for f in _shifts(program, n)]
-    corrected = [replace(c, bias=(layer.bias * 2.0**-layer.scale).astype(np.float32))
-                 for c, layer in zip(program.dequantised().couplings, program.layers)]
-    graph = replace(program.dequantised(), couplings=tuple(corrected))
+    graph = program.dequantised()
     return _and_a_step(findings, program, machine, scene, graph, _rounding(program, graph))
 
 
@@ -71,10 +82,9 @@ def delta_threshold(program: LoihiProgram, machine: Machine, scene: Scene) -> li
     """A population keeps back no change larger than the threshold, and none once it is zero."""
     assert isinstance(machine, InProcessMachine), "the twin runs in this process"
     findings = []
-    for n, (states, population) in enumerate(zip(scene.states, program.graph.populations)):
-        state = states * 2**program.state_bits
+    for n, (state, population) in enumerate(zip(machine.substrate.hold(scene.states), program.graph.populations)):
         sent = state.flip(1)   # any other states of the right shape
-        kept = (state - machine.substrate.emit(n, state, sent)).abs().max()
+        kept = largest(state - machine.substrate.emit(n, state, sent))
         findings.append(judged(str(program.target), population.name, "change held back, units of 2^-p", kept,
                                program.delta_threshold or 0))
     return findings
@@ -83,9 +93,9 @@ def delta_threshold(program: LoihiProgram, machine: Machine, scene: Scene) -> li
 def lava_processes(program: Program, machine: Machine, scene: Scene) -> list[Finding]:
     """A sweep on Lava ends as on its model, `ep_hw.diagnosis.integers` (3); the first step that differs is judged."""
     rung, period, allowed = str(program.target), scene.graph.period, EXACT
-    starts: Sequence[States] = scene.starts
+    starts: Sequence[States | None] = scene.starts if scene.graph.has_feedback else [None]
     if isinstance(program, LoihiProgram):
-        starts, allowed = [on_grid(program, start) for start in scene.starts], 0.0
+        starts, allowed = [states and on_grid(program, states) for states in starts], 0.0
     for states in starts:
         gaps, logits = _sweep_gaps(machine, model_of(program), scene.images, states, period)
         first = next((step for step in gaps if max(step) > allowed), gaps[-1])
@@ -95,7 +105,7 @@ def lava_processes(program: Program, machine: Machine, scene: Scene) -> list[Fin
             for layer, gap in zip(_populations(program), [*first, logits])]
 
 
-def _process_fault(program: Program, machine: Machine, scene: Scene, starts: Sequence[States],
+def _process_fault(program: Program, machine: Machine, scene: Scene, starts: Sequence[States | None],
                    gaps: list[float]) -> list[Finding]:
     """The fault that explains a gap; without one, the layers that have it."""
     rung = str(program.target)
@@ -111,7 +121,7 @@ def _populations(program: Program) -> list[str]:
     return [*(p.name for p in program.graph.populations), "readout"]
 
 
-def _sweep_gaps(machine: Machine, model: Machine, images: Tensor, states: States,
+def _sweep_gaps(machine: Machine, model: Machine, images: Tensor, states: States | None,
                 steps: int) -> tuple[list[list[float]], float]:
     """Largest gap of each layer after each step, and of the logits at the end, relative to the largest logit."""
     (end, seen), (honest, wanted) = (traced(m, images, steps, states=states) for m in (machine, model))
@@ -119,7 +129,7 @@ def _sweep_gaps(machine: Machine, model: Machine, images: Tensor, states: States
     return gaps, largest(end.logits - honest.logits) / max(largest(honest.logits), 1e-9)
 
 
-def _out_of_turn(program: Program, machine: Machine, images: Tensor, states: States) -> tuple[str, str] | None:
+def _out_of_turn(program: Program, machine: Machine, images: Tensor, states: States | None) -> tuple[str, str] | None:
     """A population that changes in other steps than its model does, and the fault in words."""
     steps = 2 * machine.graph.period
     seen, wanted = (moves(m, images, states, steps) for m in (machine, model_of(program)))
@@ -152,29 +162,30 @@ def _column(values: np.ndarray) -> np.ndarray:
 
 
 def _correction(program: LoihiProgram, n: int, coupling: Coupling) -> np.ndarray:
-    """(C_out,) most that the errors of the weights can do to the drives of a population, states being at most 1."""
-    def error(layer: IntegerLayer, weight: np.ndarray) -> np.ndarray:
-        return np.abs(layer.weight * 2.0**-layer.exponent - weight)
+    """(C_out,) most that the errors of the weights can do to the drives that a coupling makes, states being at most 1.
 
-    graph = program.graph
+    Args:
+        program: whose errors these are.
+        n: the coupling's place.
+        coupling: in the program's units.
+    """
+    graph, layer = program.graph, _layers(program)[n]
     reach = np.ones(coupling.weight.shape[1])
     if n == 0:
         reach = np.maximum(np.abs(graph.mean), np.abs(1 - graph.mean)) / graph.scale
-    forward = (error(_layers(program)[n], coupling.weight) * reach[:, None, None]).sum((1, 2, 3))
-    above = graph.couplings[n + 1:n + 2]
-    backward = error(program.layers[n + 1], above[0].weight).sum((0, 2, 3)) if above else 0
-    return forward + backward
+    error = np.abs(layer.weight * 2.0**-layer.exponent - coupling.weight)
+    return (error * reach[:, None, None]).sum((1, 2, 3))
 
 
 def _shifts(program: LoihiProgram, n: int) -> list[Finding]:
-    layer, population = program.layers[n], program.graph.populations[n]
+    layer, gain = program.layers[n], program.scaled.gains[n + 1]
     below = program.input_bits if n == 0 else program.state_bits
-    slope_bits = int(np.log2(population.slope))
+    slope_bits = round_to_power(program.graph.populations[n].slope)
     forward = layer.scale - layer.exponent - below
     wanted = {"shift": (layer.scale - program.state_bits - slope_bits, "shift to the state", "states are 2^{} times"),
               "forward_shift": (forward, "shift of the forward drive", "forward drives are 2^{} times")}
-    if n + 1 < len(program.layers):
-        backward = layer.scale - program.layers[n + 1].exponent - program.state_bits
+    if gain:
+        backward = layer.scale - program.layers[n + 1].exponent - program.state_bits + round_to_power(gain)
         wanted["backward_shift"] = backward, "shift of the feedback", "feedback drives are 2^{} times"
     return [_shift(str(program.target), layer, field, *rest) for field, rest in wanted.items()]
 
@@ -188,9 +199,9 @@ def _shift(rung: str, layer: IntegerLayer, field: str, expected: int, words: str
 
 def _rounding(program: LoihiProgram, graph: EPGraph) -> list[float]:
     """Largest deviation of states from an exact step of `graph` in each layer, `ep_hw.diagnosis.integers` (2)."""
-    half = 2.0 ** -(program.state_bits + 1) + _FLOAT32
     first = graph.populations[0].slope * np.abs(graph.couplings[0].weight).sum((1, 2, 3)).max()
-    return [half + (first * 2.0 ** -(program.input_bits + 1) if n == 0 else 0) for n in range(len(graph.couplings))]
+    image = [first * 2.0 ** -(program.input_bits + 1), *repeat(0.0, len(graph.couplings) - 1)]
+    return [unit / 2 + more + own for unit, more, own in zip(program.units, _resolution(program), image)]
 
 
 def _and_a_step(findings: list[Finding], program: LoihiProgram, machine: Machine, scene: Scene, graph: EPGraph,

@@ -77,7 +77,7 @@ def _(program: FloatProgram) -> InProcessMachine:
     return ReferenceMachine(program.graph)
 
 
-def reproduce(program: Program, machine: Machine, images: Tensor, starts: Sequence[States], schedule: str, *,
+def reproduce(program: Program, machine: Machine, images: Tensor, starts: Sequence[States | None], schedule: str, *,
               built_in: bool = False) -> Variant | None:
     """The variant that ends a sweep where the machine ends it, from every start; None without one.
 
@@ -85,11 +85,11 @@ def reproduce(program: Program, machine: Machine, images: Tensor, starts: Sequen
         program: that the machine runs.
         machine: at fault.
         images: (B, C, H, W) in [0, 1].
-        starts: states to start from.
+        starts: states to start from; None for zeros.
         schedule: that the machine should run.
         built_in: the machine has its schedule built in, and is not asked for it.
     """
-    images, starts = images[:PROBES], [tuple(s[:PROBES] for s in states) for states in starts]
+    images, starts = images[:PROBES], [states and tuple(s[:PROBES] for s in states) for states in starts]
     steps, asked = period_of(schedule, len(program.graph.populations)), None if built_in else schedule
     seen = [machine.relax(images, steps, states=states, schedule=asked) for states in starts]
     for variant in variants(program, schedule):
@@ -114,7 +114,7 @@ def variants(program: Program, schedule: str) -> Iterator[Variant]:
         weights = list(_weight_faults(program, n))
         for fault, changed in (*weights, *_bias_faults(program, n), *_shift_faults(program, n)):
             yield Variant(name, fault.format("weights"), model_of(changed), schedule)
-        if 0 < n < len(program.graph.couplings):
+        if program.graph.gains[n]:
             for fault, changed in weights:
                 yield Variant(name, fault.format("forward weights"), _one_way(program, changed, n, 0), schedule)
                 yield Variant(name, fault.format("backward weights"), _one_way(program, changed, n, 1), schedule)
@@ -136,11 +136,13 @@ def _bias_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
 def _shift_faults(program: Program, n: int) -> Iterator[tuple[str, Program]]:
     if not isinstance(program, LoihiProgram) or not program.target.is_whole or n == len(program.layers):
         return
-    for field, words in (("shift", "shift"), ("forward_shift", "forward alignment"),
-                         ("backward_shift", "backward alignment")):
+    words = {"shift": "shift", "forward_shift": "forward alignment"}
+    if program.graph.gains[n + 1]:
+        words["backward_shift"] = "backward alignment"
+    for field, name in words.items():
         for k in _SHIFTS:
             if (shift := getattr(program.layers[n], field) + k) >= 0:
-                yield f"its {words} is off by {k:+d}", _changed(program, n, **{field: shift})
+                yield f"its {name} is off by {k:+d}", _changed(program, n, **{field: shift})
 
 
 def _one_way(program: Program, changed: Program, n: int, direction: int) -> InProcessMachine:
@@ -179,8 +181,9 @@ def _replaced(layers: Sequence[L], n: int, fields: dict[str, Any]) -> list[L]:
     return [replace(layer, **fields) if k == n else layer for k, layer in enumerate(layers)]
 
 
-def moves(machine: Machine, images: Tensor, states: States, steps: int) -> list[set[int]]:
+def moves(machine: Machine, images: Tensor, states: States | None, steps: int) -> list[set[int]]:
     """For each step the layers whose states it changes."""
-    trace = [states, *traced(machine, images, steps, states=states)[1]]
+    seen = traced(machine, images, steps, states=states)[1]
+    trace = [states or tuple(map(torch.zeros_like, seen[0])), *seen]
     return [{n for n, (a, b) in enumerate(zip(before, after)) if not torch.equal(a.float(), b.float())}
             for before, after in pairwise(trace)]

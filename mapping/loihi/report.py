@@ -24,13 +24,10 @@ NOTES = (
     "Bound: largest magnitude of any partial sum in the layer's accumulator, proven from the weights.",
     "Used weight bits: what the largest weight needs; fewer where exponents gave way to the proof.",
 )
-PLACEMENT_NOTES = (
-    "Forward: units with their pool windows; feedback: sums for the layer below. Block: channels x rows x columns of "
-    "sites on one core; synapses in use, weights stored; axons: (source, core) pairs.",
+LIMITS_NOTE = (
     f"Limits: version {LIMITS_VERSION} of mapping.loihi.limits; memory a core is to be confirmed, memory a neuron "
     f"({limit('memory a neuron')} bytes) and an axon ({limit('memory an input axon')} bytes) is assumed, microcode is "
-    "not counted. The nudge's drive is computed on the host.",
-)
+    "not counted.")
 
 
 class Layer(Protocol):
@@ -103,7 +100,15 @@ def placement_table(program: IntegerProgram) -> Table:
     parts = dict.fromkeys((b.layer, b.part) for b in placement.blocks)
     rows = tuple(_row(*part, placement.of(*part)) for part in parts)
     return Table(f"{program.target}: cores", PLACEMENT_COLUMNS, rows,
-                 (verdict(placement), _other_way(program), _axons(placement), *PLACEMENT_NOTES))
+                 (verdict(placement), _other_way(program), _axons(placement), *_placement_notes(program.graph)))
+
+
+def _placement_notes(graph: EPGraph) -> tuple[str, str]:
+    """What the table's words mean, and what the limits leave out."""
+    feedback = "; feedback: sums for the layer below" if any(graph.gains) else ""
+    nudge = " The nudge's drive is computed on the host." if graph.has_feedback else ""
+    return (f"Forward: units with their pool windows{feedback}. Block: channels x rows x columns of sites on one core; "
+            "synapses in use, weights stored; axons: (source, core) pairs.", LIMITS_NOTE + nudge)
 
 
 def verdict(placement: Placement) -> str:

@@ -60,6 +60,43 @@ def test_an_honest_machine_is_not_accused(graph, images, target, schedule):
     assert "FAULT" not in explanation.sentence()
 
 
+UNITS = {"weak": {"feedback_gain": 0.3, "slope": 0.7, "ceilings": (2.0, None)},
+         "forward": {"feedback_gain": 0.0, "slope": 1.0, "ceilings": (None, None)}}   # whose states are not in 0 .. 1
+
+
+@pytest.mark.parametrize("kind", UNITS)
+@pytest.mark.parametrize("target", ["loihi", "loihi:states", "loihi[threshold=0.1]", "loihi[weight_bits=2]"])
+def test_an_honest_machine_is_not_accused_in_other_units(images, kind, target):
+    graph = small_network(3, **UNITS[kind]).lower()
+    explanation = explained(graph, images, mapping.compile(graph, target))
+    assert not explanation.faults
+    assert explanation.findings
+
+
+@pytest.mark.parametrize("kind", UNITS)
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"weight": lambda w: w[..., ::-1]}, "its weights are the checkpoint's, flipped left to right"),
+    ({"bias": lambda b: 0 * b}, "its biases are the checkpoint's, lost (all zero)"),
+    ({"shift": lambda k: k - 1}, "its shift to the state is off by -1")])
+def test_a_fault_is_named_in_other_units(images, kind, changes, sentence):
+    graph = small_network(3, **UNITS[kind]).lower()
+    program = mapping.compile(graph, "lava")
+    faulty = with_layer(program, 1, **changes)
+    assert sentence in explained(graph, images, faulty, in_place_of_lava(faulty)).faults[0].sentence()
+    elsewhere = explained(graph, images, program, in_place_of_lava(faulty)).faults[0].sentence()
+    assert elsewhere.startswith("conv2 of lava: ")
+    assert "no known fault" not in elsewhere
+
+
+def test_a_wrong_gain_or_ceiling_is_named(images):
+    graph = small_network(3, **UNITS["weak"]).lower()
+    faulty = with_layer(mapping.compile(graph, "loihi"), 0, backward_shift=lambda k: k + 1)
+    assert "its shift of the feedback is off by +1" in explained(graph, images, faulty).faults[0].sentence()
+    for other in ({"feedback_gain": 0.5}, {"ceilings": (2.0, 1.0)}):
+        program = mapping.compile(small_network(3, **{**UNITS["weak"], **other}).lower(), "loihi:states")
+        assert "compiled from another network" in explained(graph, images, program).faults[0].fault
+
+
 def test_an_honest_machine_without_calibration_images_is_not_accused(random_graph):
     graph = random_graph(1)
     images = torch.rand((5, *graph.image_shape), generator=torch.Generator().manual_seed(0))

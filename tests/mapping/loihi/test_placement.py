@@ -208,5 +208,12 @@ def test_what_feeds_nothing_back_has_no_part_for_it(seed):
         assert fed_back == {c.name for c in graph.couplings[1:] if c.feedback_gain}
 
 
+def test_reports_of_a_feed_forward_network_know_of_no_feedback():
+    program = mapping.compile(random_chain(4, feedback="none"), "loihi[weight_bits=4]")
+    text = " ".join(str(table) for table in program.tables())
+    assert "feedback" not in text
+    assert "nudge" not in text.lower()
+
+
 def test_a_chip_of_full_cores_is_a_full_chip():
     assert limit("cores a chip") * limit("neurons a core") == limit("neurons a chip")

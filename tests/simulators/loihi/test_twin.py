@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import mapping
 import simulators
 from ep_hw.networks.network import EPNetwork, NetworkSpec
+from ep_hw.threats.attacks.gradients import Nudged
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph, Population
 from mapping.loihi.integers import LOSSES
@@ -169,6 +170,15 @@ def test_nudge_pulls_the_integer_network_as_it_pulls_the_reference(changes):
     for shift in shifts[1:]:
         assert F.cosine_similarity(shift, shifts[0], 0) > 0.99
         assert shift.norm().item() == pytest.approx(shifts[0].norm().item(), rel=0.05)
+
+
+@pytest.mark.parametrize("changes", [{}, WEAK])
+def test_the_gradient_measured_on_integers_is_that_of_the_reference(changes):
+    graph = trained_size_graph(**changes)
+    gradients = [Nudged(1.0)(simulators.open(mapping.compile(graph, name)), images_for(graph), torch.arange(5), None)
+                 for name in ("reference", "loihi")]
+    assert F.cosine_similarity(*(g.flatten() for g in gradients), 0) > 0.95
+    assert gradients[1].norm().item() == pytest.approx(gradients[0].norm().item(), rel=0.05)
 
 
 def test_a_nudge_beyond_the_proof_is_refused():
