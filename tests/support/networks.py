@@ -26,11 +26,15 @@ def small_network(seed: int = 0, gain: float = 3.0, **changes) -> EPNetwork:
     for weight in net.weights:
         weight.mul_(gain)
     shape = net.spec.image_shape
-    return replace(net, calibration=torch.rand(16, *shape, generator=torch.Generator().manual_seed(seed + 1)))
+    return replace(net, calibration=torch.rand(16, *shape, generator=seeded(seed + 1)))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def random_images(batch: int, shape=(1, 8, 8), seed: int = 7, dtype=torch.float32):
-    return torch.rand(batch, *shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return torch.rand(batch, *shape, generator=seeded(seed), dtype=dtype)
 
 
 def calibrated(graph: EPGraph, count: int = 6) -> EPGraph:

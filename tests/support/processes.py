@@ -1,6 +1,7 @@
 """Processes that tests start, and what becomes of them."""
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -34,3 +35,10 @@ def wait_until(condition, seconds: float = 5.0) -> bool:
 def all_end(pids: list[int], seconds: float = 5.0) -> bool:
     """Whether processes end within a time."""
     return wait_until(lambda: not any(map(alive, pids)), seconds)
+
+
+def umask() -> int:
+    """Permissions that new files of this process lack."""
+    now = os.umask(0)
+    os.umask(now)
+    return now

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from processes import umask
 from sklearn.datasets import load_digits
 
 from ep_hw.data import DataSource, load_data
@@ -163,12 +164,6 @@ def test_a_download_takes_out_the_batches_and_nothing_else(tmp_path, published):
         f"root/{name}" for name in sorted(BATCHES)]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "server"]
     assert (tmp_path / "new/root/cifar-10-batches-py").stat().st_mode & 0o777 == 0o777 & ~umask()
-
-
-def umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 @pytest.mark.parametrize("fault", ["md5", "too large", "missing", "link", "no archive", "no server"])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from networks import random_images, saved, small_network
+from recipe import SMALL
 from threadpoolctl import threadpool_limits
 
 import mapping
@@ -19,8 +20,7 @@ from ep_hw.learning.training import Recipe, train
 from mapping.crossbar.writing import writing_of
 
 WIDE = {"image_shape": (3, 16, 16), "mean": (0.5,) * 3, "scale": (0.7,) * 3, "steps": 10}   # sums that threads share
-TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
-              rates=(0.25, 0.15, 0.1), batch=64, epochs=1, affine=(10, 0.1, 0.5))
+TINY = SMALL.model_copy(update={"affine": (10.0, 0.1, 0.5)})
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from linear import LinearMachine
-from networks import random_images, small_network
+from networks import random_images, seeded, small_network
 from typer.main import get_command
 
 import mapping
@@ -17,10 +17,6 @@ from simulators.module import ModuleMachine
 from simulators.reference import ReferenceMachine
 
 SETTINGS = AttackSettings(gradients=("ep@1", "bptt@5", "bptt@10", "bptt@5:margin"), iterations=20)
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

@@ -3,14 +3,13 @@
 import pytest
 import torch
 from networks import random_images, small_network
+from recipe import SMALL
 
 from ep_hw.learning.rule import ep_gradient, phi_gradient
-from ep_hw.learning.training import Recipe
 from ep_hw.learning.training.contrast import Contrast, rounded
 from simulators.relaxation import Nudge
 
-PLAIN = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=60, nudged_steps=8, beta=0.5,
-               rates=(0.25, 0.15, 0.1), batch=16, epochs=1)
+PLAIN = SMALL.model_copy(update={"free_steps": 60, "nudged_steps": 8, "batch": 16})
 LABELS = torch.arange(12) % 10
 
 

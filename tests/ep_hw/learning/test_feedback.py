@@ -7,16 +7,16 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_images, saved, small_network
+from recipe import SMALL
 
 import ep_hw
-from ep_hw.learning.training import Recipe, train
+from ep_hw.learning.training import train
 from ep_hw.learning.training.feedback import FeedbackLimit
 from ep_hw.learning.training.learners import learner_of
 from mapping import Refusal
 from simulators.relaxation import relax
 
-TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
-              rates=(0.25, 0.15, 0.1), batch=64, epochs=2, gain=4.0, feedback_norm=2.0)
+TINY = SMALL.model_copy(update={"epochs": 2, "gain": 4.0, "feedback_norm": 2.0})
 
 
 def operator_norm(weight, padding: int, pre) -> float:

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from networks import random_images, small_spec
+from recipe import SMALL
 
-from ep_hw.learning.training import Recipe, load_recipe, parse_recipe
+from ep_hw.learning.training import load_recipe, parse_recipe
 from ep_hw.learning.training.learners import disturbed, learner_of
 
-PLAIN = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
-               rates=(0.25, 0.15, 0.1), batch=12, epochs=1)
+PLAIN = SMALL.model_copy(update={"batch": 12})
 NOISY = PLAIN.model_copy(update={"weight_noise": 0.05})
 
 

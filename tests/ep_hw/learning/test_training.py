@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recipe import SMALL
 from safetensors.numpy import load_file, save
 
 import ep_hw
 from ep_hw.data import DataSource, load_data
-from ep_hw.learning.training import Recipe, augment, load_recipe, loop, parse_recipe, recipes, train
+from ep_hw.learning.training import augment, load_recipe, loop, parse_recipe, recipes, train
 from ep_hw.learning.training.average import Average
 from ep_hw.learning.training.learners import EPLearner, learner_of
 from ep_hw.networks.accuracy import accuracy
@@ -23,8 +24,7 @@ from ep_hw.networks.checkpoint import packaged_models
 from mapping import Refusal
 from mapping.sealed import open_sealed, seal
 
-TINY = Recipe(data="digits", channels=(4, 6), paddings=(1, 1), pools=(2, 2), free_steps=8, nudged_steps=4, beta=0.5,
-              rates=(0.25, 0.15, 0.1), batch=64, epochs=3, affine=(10, 0.1, 0.5))
+TINY = SMALL.model_copy(update={"epochs": 3, "affine": (10.0, 0.1, 0.5)})
 
 
 class Stop(Exception):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear import LinearMachine
-from networks import random_images, small_network
+from networks import random_images, seeded, small_network
 
 import mapping
 import simulators
@@ -47,10 +47,6 @@ def linear(seed=0, classes=2, sigma=0.0):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(classes, 36, generator=generator)
     return LinearMachine(weight, torch.zeros(classes), SHAPE, sigma)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def attempts(machine, threat, settings):

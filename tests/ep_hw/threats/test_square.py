@@ -5,16 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear import LinearMachine
-from networks import random_images
+from networks import random_images, seeded
 from pyautoattack.square import SquareAttack
 
 from ep_hw.threats.attacks.square import Square, _Device, exchange, piles, recolour, tiles, window
 
 SHAPE = (2, 9, 7)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def linear(sigma=0.0, classes=10):

@@ -1,7 +1,6 @@
 """What the options of a crossbar's circuit do: arrays, terminals, stuck cells, leaky steps, averages, chips."""
 
 import math
-import os
 import stat
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import pytest
 import torch
 from chips import machine, reads
 from networks import random_images, small_network
+from processes import umask
 from safetensors.numpy import load_file
 
 import mapping
@@ -198,12 +198,6 @@ def test_a_saved_chip_runs_to_the_same_bits(graph, images, tmp_path):
     (tmp_path / "text").write_text("no chip")
     with pytest.raises(Refusal, match="not a readable programmed chip"):
         ProgrammedChip.load(tmp_path / "text", program)
-
-
-def umask() -> int:
-    now = os.umask(0)
-    os.umask(now)
-    return now
 
 
 CHANGED_CHIPS = [
