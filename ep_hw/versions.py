@@ -13,6 +13,7 @@ import ep_hw
 from ep_hw.threats.registry import code_versions
 from ep_hw.threats.threat import Threat
 from mapping import registry
+from mapping.targets import ReferenceTarget
 from simulators.module import AnyProgram, ModuleProgram
 
 VERDICT = 2      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other machines
@@ -29,7 +30,8 @@ def machines() -> dict[str, int]:
 
 def machine_kind(program: AnyProgram) -> str:
     """The entry of `machines` that runs a program."""
-    return "module" if isinstance(program, ModuleProgram) else registry.REGISTRY[program.target.name].kind
+    plain = isinstance(program, ModuleProgram) and isinstance(program.target, ReferenceTarget)
+    return "module" if plain else registry.REGISTRY[program.target.name].kind
 
 
 def code_of(programs: Iterable[AnyProgram], threat: Threat) -> dict[str, int | str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+import simulators
 from ep_hw.analysis.rows import SummaryRow
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split
@@ -117,12 +118,12 @@ def _baseline_pairs(other: Iterable[str], threats: Iterable[Threat]) -> list[Pai
     return [(name, threat) for name in other for threat in (CLEAN, *threats) if not threat.is_attack]
 
 
-def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
+def with_module(plan: Plan, name: str, module: torch.nn.Module | ModuleProgram) -> Plan:
     """The plan with one more machine, which meets every threat that the others meet.
 
     Args:
         name: of the machine in the results.
-        module: images (B, C, H, W) in [0, 1] to logits.
+        module: images (B, C, H, W) in [0, 1] to logits, or a program of one (see `simulators.crossbar.tiled`).
 
     Raises:
         Refusal: the name means another machine or is none, or the module cannot be one (see `ModuleMachine`).
@@ -133,8 +134,13 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module) -> Plan:
                       remedy="call it something else")
     reference = plan.programs[REFERENCE]
     network = reference.graph if isinstance(reference, Program) else reference.interface
-    joined = ModuleProgram(module, Interface(network.image_shape, network.classes))
-    machine = ModuleMachine(module, joined.interface.image_shape, joined.interface.classes, name, plan.run.device)
+    own = Interface(network.image_shape, network.classes)
+    joined = module if isinstance(module, ModuleProgram) else ModuleProgram(module, own)
+    if joined.interface != own:
+        raise Refusal("a program for other images or classes", where=name, got=joined.interface, allowed=own,
+                      remedy="record the module on images of this data set")
+    machine = simulators.open(joined, device=plan.run.device) if joined is module else ModuleMachine(
+        joined.module, own.image_shape, own.classes, name, plan.run.device)
     if not machine.differentiable and (blind := [str(t) for t in plan.asked.threats if t.is_white_box]):
         raise Refusal("the module carries no gradient back to its images", where=name, got=", ".join(blind),
                       allowed=", ".join([*(name for name, attack in ATTACKS.items() if attack.access == "black box"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mapping.errors import Refusal
 from mapping.program import Program, Table
-from mapping.targets import ReferenceTarget
+from mapping.targets import ReferenceTarget, Target
 from simulators.machine import ANY, BOX, Cost, Equilibrium, Machine, check_images
 from simulators.relaxation import Nudge, States, Trace
 
@@ -77,13 +77,13 @@ class ModuleMachine(Machine):
                               allowed="images alone", remedy="attack it with bptt@1; nudge an EP network")
         check_images(images, self.graph.image_shape, self.pixels)
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-            logits = self._answer(images.to(self.device, self.dtype))
+            logits = self._answer(images.to(self.device, self.dtype), generator)
         settled = torch.zeros(len(images), device=images.device)
         logits = logits.to(images.device, torch.promote_types(images.dtype, torch.float32))
         return Equilibrium((), logits, settled, settled == 0, settled.long() + 1)
 
-    def _answer(self, images: Tensor) -> torch.Tensor:
-        """The module's logits for images in its own type, once they are what logits must be."""
+    def _answer(self, images: Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """The module's logits for images in its own type, once they are what logits must be; it draws nothing."""
         try:
             logits = self.module(images)
         except Exception as error:   # of any code
@@ -100,7 +100,7 @@ class ModuleMachine(Machine):
 
     def _try(self) -> bool:
         """Ask about random images; whether gradients come back."""
-        images = torch.rand(_TRIED, *self.graph.image_shape, generator=torch.Generator().manual_seed(0))
+        images = random_images(self.graph.image_shape)
         shown = images.to(self.device, self.dtype, copy=True)
         kept = shown.clone()
         with torch.no_grad():
@@ -130,8 +130,13 @@ class ModuleMachine(Machine):
         return free
 
     def cost(self) -> Cost:
-        return Cost(float(_operations(self)), None, None,
+        return Cost(float(operations(self)), None, None,
                     "multiply-accumulates of the convolutions and dense layers for one image")
+
+
+def random_images(shape: tuple[int, int, int]) -> Tensor:
+    """A few, to try a module on."""
+    return torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def _refusal(name: str, what: str, got: object, remedy: str) -> Refusal:
@@ -141,11 +146,14 @@ def _refusal(name: str, what: str, got: object, remedy: str) -> Refusal:
 
 @dataclass(frozen=True, eq=False)
 class ModuleProgram:
-    """A module as a program of the target `reference`: it is run as it is."""
+    """A module as a program of the target `reference`: it is run as it is.
+
+    `simulators.crossbar.tiled` puts its convolutions and dense layers on tiles.
+    """
 
     module: nn.Module
     interface: Interface
-    target: ReferenceTarget = field(default_factory=lambda: ReferenceTarget("reference"))
+    target: Target = field(default_factory=lambda: ReferenceTarget("reference"))
 
     def digest(self) -> str:
         """sha256 over the module's structure, all its tensors, and its answers to a few random images.
@@ -180,8 +188,8 @@ class ModuleProgram:
 AnyProgram: TypeAlias = Program | ModuleProgram   # of an EP network, or of any other
 
 
-def _operations(machine: ModuleMachine) -> int:
-    """Multiply-accumulates of one image, counted by watching a pass."""
+def operations(machine: ModuleMachine) -> int:
+    """Multiply-accumulates of one image in torch's own convolutions and dense layers, counted by watching a pass."""
     total = 0
 
     def count(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor):

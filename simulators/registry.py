@@ -13,6 +13,7 @@ from mapping.loihi.target import LoihiTarget
 from mapping.program import FloatProgram, Program
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import kept_chip
+from simulators.crossbar.tiled import TiledMachine, TiledProgram
 from simulators.loihi.lava import LavaMachine
 from simulators.loihi.twin import open_twin
 from simulators.machine import Machine
@@ -80,3 +81,4 @@ register_machine(LoihiProgram, _integers)
 register_machine(CrossbarProgram, CrossbarMachine)
 register_machine(TunedProgram, _tuned)
 register_machine(ModuleProgram, _module)
+register_machine(TiledProgram, TiledMachine)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeGuard
 
 import pyarrow as pa
 
@@ -120,9 +121,8 @@ class Plan:
     run: Run = field(default_factory=Run)
 
     def relaxing(self) -> dict[str, Program]:
-        """Name -> program of the machines under test that relax: a feed-forward module has no time."""
-        programs = {name: self.programs[name] for name in self.asked.machines}
-        return {name: program for name, program in programs.items() if isinstance(program, Program)}
+        """Name -> program of the machines under test that relax: a feed-forward network has no time."""
+        return {name: program for name in self.asked.machines if relaxes(program := self.programs[name])}
 
     def showing(self, progress: Progress) -> "Plan":
         """The same plan; `progress` hears of every cell."""
@@ -176,6 +176,11 @@ class Plan:
     def _cut(self) -> Callable[[int, int], Split]:
         """Images from start to stop; the same object for the same places, so that it is hashed once."""
         return cache(lambda start, stop: self.images.take(slice(start, stop)))
+
+
+def relaxes(program: AnyProgram) -> TypeGuard[Program]:
+    """Whether a program's machine relaxes: modules and feed-forward graphs answer in one pass."""
+    return isinstance(program, Program) and program.graph.has_feedback
 
 
 def compile_all(net: EPNetwork | Baseline, targets: Iterable[Target],

@@ -11,7 +11,7 @@ from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.worst import Met, WorstCase, worst_cases
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.checks import Verdict
-from ep_hw.evaluation.plan import Outcome, Plan
+from ep_hw.evaluation.plan import Outcome, Plan, relaxes
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.evaluation.summary import outcomes_of
@@ -96,8 +96,9 @@ def _right(cells: Sequence[Cell]) -> Right:
 
 
 def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
-    """Target -> rungs, for every machine of the plan that has a ladder."""
-    ladders = {name: named(rungs_of(plan.programs[name].target)) for name in plan.asked.machines}
+    """Target -> rungs, for every machine of the plan that has a ladder; a module that joined it brings none."""
+    targets = {name: plan.programs[name].target for name in plan.asked.machines}
+    ladders = {name: named(rungs_of(target)) for name, target in targets.items() if str(target) == name}
     return {name: rungs for name, rungs in ladders.items() if len(rungs) > 1}
 
 
@@ -145,15 +146,17 @@ def notes(plan: Plan, summary: list[SummaryRow]) -> list[str]:
     late = dict.fromkeys(row["machine"] for row in summary if row["machine"] not in noisy
                          and row["threat"] == CLEAN and row["unconverged"] > 0.01)
     stuck = f"More than 1 % of clean images had not settled when {', '.join(late)} reached the step limit."
-    fixed = f"Read noise never settles: {', '.join(sorted(noisy))} run a fixed number of steps."
-    return [worst, votes, *([stuck] if late else []), *([fixed] if noisy else []), *plan.coverage_notes()]
+    moving = sorted(name for name in noisy if relaxes(plan.programs[name]))
+    fixed = f"Read noise never settles: {', '.join(moving)} run a fixed number of steps."
+    return [worst, votes, *([stuck] if late else []), *([fixed] if moving else []), *plan.coverage_notes()]
 
 
 def _mapping(name: str, program: Program | ModuleProgram) -> tuple[Table, ...]:
     if isinstance(program, Program):
         return program.tables()
     table = program.report()   # of a module, which does not know what it is called here
-    return (replace(table, title=f"{name}: {table.title}"),)
+    own = table.title.startswith(f"{name}:")
+    return (table if own else replace(table, title=f"{name}: {table.title}"),)
 
 
 def _images(plan: Plan, cells: Iterable[Cell]) -> Iterator[Met]:

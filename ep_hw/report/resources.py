@@ -13,6 +13,7 @@ from mapping.loihi.program import LoihiProgram
 from mapping.loihi.target import LoihiTarget
 from mapping.program import Table
 from simulators.crossbar.chip import CrossbarMachine
+from simulators.crossbar.tiled import TiledMachine
 from simulators.loihi.energy import mean_cost
 from simulators.loihi.events import count_events
 from simulators.loihi.twin import twin_of
@@ -57,7 +58,7 @@ def _relaxed(name: str, program: AnyProgram, images: torch.Tensor) -> tuple[list
             return [], []
     with simulators.open(program) as machine:
         taken = [Taken(name, "the longest relaxation", machine.cost())]
-        if not isinstance(machine, CrossbarMachine):
+        if not isinstance(machine, CrossbarMachine | TiledMachine):
             return taken, []
         machine.relax(images)
         return taken, [machine.report()]
@@ -98,7 +99,7 @@ def circuit_table(summary: Sequence[SummaryRow]) -> list[Table]:
     """What the circuits met on clean images, and where most conversions clipped; none without circuits."""
     met: dict[str, dict[Threat, list[SummaryRow]]] = {}
     for row in summary:
-        if row["winner_flips"] is not None:
+        if row["winner_flips"] is not None or row["saturation"] is not None:
             met.setdefault(row["machine"], {}).setdefault(row["threat"], []).append(row)
     rows = []
     for machine, threats in met.items():

@@ -8,10 +8,10 @@ anywhere between output channels (columns).
 Source: unit cell and tile size of HERMES, Le Gallo et al., Nat. Electron. 6, 680 (2023).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -61,6 +61,29 @@ class CrossbarLayer:
         return len(self.row_cuts) * len(self.column_cuts)
 
 
+class OnTiles(Protocol):
+    """Layers on tiles, whatever reads them: what programming a chip needs."""
+
+    @property
+    def target(self) -> CrossbarTarget: ...
+
+    @property
+    def layers(self) -> tuple[CrossbarLayer, ...]: ...
+
+    @property
+    def feeds_back(self) -> tuple[bool, ...]:
+        """Of each layer, whether it is read backward too."""
+        ...
+
+    def digest(self) -> str: ...
+
+
+def devices(program: OnTiles) -> list[Devices]:
+    """Of each layer, what devices hold it."""
+    return [Devices(layer.stored.g_us.shape, len(layer.stored.column_scale), arrays_of(program.target, back))
+            for layer, back in zip(program.layers, program.feeds_back)]
+
+
 class SpanRow(Stated):
     """What a file says of a `Span` beside its ADCs."""
 
@@ -103,10 +126,10 @@ class CrossbarProgram(Program[CrossbarTarget]):
         """
         return _steps(self.graph, self.target)
 
-    def devices(self) -> list[Devices]:
-        """Of each layer, what devices hold it."""
-        return [Devices(layer.stored.g_us.shape, len(layer.stored.column_scale), arrays_of(self.target, back))
-                for layer, back in zip(self.layers, self.graph.feeds_back)]
+    @property
+    def feeds_back(self) -> tuple[bool, ...]:
+        """See `OnTiles`."""
+        return self.graph.feeds_back
 
     def pack(self) -> tuple[Arrays, dict[str, Any]]:
         arrays: Arrays = {}
@@ -149,7 +172,7 @@ class CrossbarProgram(Program[CrossbarTarget]):
 
     def verify(self):
         """See `Program.verify`: converters of the directions in which each layer is read, and of no other."""
-        for layer, back in zip(self.layers, self.graph.feeds_back):
+        for layer, back in zip(self.layers, self.feeds_back):
             if layer.spans is not None and len(layer.spans) != 1 + back:
                 raise ValueError(f"layer {layer.name}: converters of directions in which it is not read")
 
@@ -164,10 +187,10 @@ class CrossbarProgram(Program[CrossbarTarget]):
         return CrossbarProgram(target, self.graph, tuple(layers))
 
     def report(self) -> Table:
-        columns = ("layer", "rows", "columns", "tiles", "largest tile", "allowed", "utilisation", "weights", "devices",
-                   "uS per weight", "ADC forward", "ADC backward", "DAC forward")
-        return Table(f"{self.target}: analog tiles", columns, tuple(_row(c, layer, self.target) for c, layer in zip(
-            (*self.graph.couplings, self.graph.readout), self.layers)), _notes(self))
+        relaxes = self.graph.has_feedback
+        steps = f"{self.graph.schedule} schedule, at most {self.steps} time steps"
+        return tile_table((*self.graph.couplings, self.graph.readout), self.layers, self.target, relaxes=relaxes,
+                          notes=[steps] if relaxes else [])
 
 
 def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
@@ -181,9 +204,7 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
         Refusal: a channel that does not fit a tile, converters without recorded activity, or a tuned chip, which no
             compiler makes.
     """
-    if target.tuned:
-        raise Refusal("a chip is tuned while it runs, not compiled", where=target.name, got="tuned=on",
-                      allowed="tuned=off, or a folder of 'ep-hw tune'", remedy="tune it, then name that folder")
+    check_untuned(target)
     converted, activity = target.includes("converters"), graph.activity
     if converted and activity is None:
         raise Refusal("no activity to size the converters with", where=f"{target.name}, converters",
@@ -191,7 +212,7 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
                       remedy="name a folder with its training data by --data-root or EP_HW_DATA, or choose a rung "
                              "without converters, as crossbar:pcm/read")
     _check_steps(graph, target)
-    layers = [_place(c, target) for c in (*graph.couplings, graph.readout)]
+    layers = [place(c, target) for c in (*graph.couplings, graph.readout)]
     if converted and activity is not None:
         spans = calibrate(graph, activity, [placed(layer) for layer in layers], target.converters.adc_margin,
                           target.converters.two_phase)
@@ -248,7 +269,15 @@ def check_one_pass(target: CrossbarTarget):
                       got=", ".join(asked), allowed="an EP network with this option", remedy="leave it out")
 
 
-def _place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
+def check_untuned(target: CrossbarTarget):
+    """Refuse a tuned chip, which no compiler makes."""
+    if target.tuned:
+        raise Refusal("a chip is tuned while it runs, not compiled", where=target.name, got="tuned=on",
+                      allowed="tuned=off, or a folder of 'ep-hw tune'", remedy="tune it, then name that folder")
+
+
+def place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
+    """A coupling on tiles, without converters."""
     c_out, c_in, k_h, k_w = coupling.weight.shape
     row_cuts, column_cuts = _cuts(coupling.name, (c_out, c_in, k_h, k_w), target)
     return CrossbarLayer(coupling.name, store(coupling.weight, target, column_cuts), row_cuts, column_cuts, None)
@@ -297,6 +326,24 @@ def _unpack_layer(entry: dict[str, Any], arrays: Arrays) -> CrossbarLayer:
                          tuple(map(tuple, entry["column_cuts"])), spans or None)
 
 
+def tile_table(couplings: Sequence[Coupling], layers: Sequence[CrossbarLayer], target: CrossbarTarget, *,
+               relaxes: bool, notes: Sequence[str]) -> Table:
+    """A row for every layer on tiles.
+
+    Args:
+        couplings: what the layers hold.
+        layers: on tiles.
+        target: that they are on.
+        relaxes: whether they are read again and again, and backward.
+        notes: sentences before those on tiles, devices and reads.
+    """
+    columns = ("layer", "rows", "columns", "tiles", "largest tile", "allowed", "utilisation", "weights", "devices",
+               "uS per weight", "ADC forward", "ADC backward", "DAC forward")
+    rows = tuple(_row(coupling, layer, target) for coupling, layer in zip(couplings, layers))
+    once = [] if relaxes else ["each layer is read once"]
+    return Table(f"{target}: analog tiles", columns, rows, (*notes, *once, *_notes(target, relaxes)))
+
+
 def _row(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget) -> tuple:
     g_us, cells = layer.stored.g_us, int(layer.stored.g_us.shape[0] * layer.stored.g_us.shape[2]) * layer.rows
     tile = target.array.tile
@@ -322,17 +369,13 @@ _ARRAYS = {"shared": "both directions read the same cells", "separate": "feedbac
 _FORWARD = "nothing is read backward"
 
 
-def _notes(program: CrossbarProgram) -> tuple[str, ...]:
-    target = program.target
+def _notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
     device, array, converters, dynamics = target.device, target.array, target.converters, target.dynamics
     levels = f"{device.levels} levels" if target.includes("levels") and device.levels else "any conductance"
-    relaxes = program.graph.has_feedback
     notes = [f"tiles of {array.tile.rows} x {array.tile.columns} unit cells, {_CELLS[array.encoding]}; "
              f"{_ARRAYS[array.arrays] if relaxes else _FORWARD}",
              f"device {target.preset.name}, {target.g_min_us:.3g} to {target.g_max_us:g} uS, {levels}; each "
-             f"{array.scaling} fills this range",
-             f"{program.graph.schedule} schedule, at most {program.steps} time steps" if relaxes else
-             "each layer is read once"]
+             f"{array.scaling} fills this range"]
     if target.includes("aged") and "aged" in target.preset.causes:
         notes.append(f"age {device.age:g} s, drift compensation {'on' if array.drift_compensation else 'off'}")
     if target.is_noisy:
@@ -348,4 +391,4 @@ def _notes(program: CrossbarProgram) -> tuple[str, ...]:
         notes.append(f"{signed} driven in two phases")
     if target.includes("wires"):
         notes.append(f"wires of {array.wire_ohm:g} ohm a cell, feedback at the {array.terminals} terminals")
-    return tuple(notes)
+    return notes

@@ -104,6 +104,21 @@ def calibrate(graph: EPGraph, activity: Activity, layers: Sequence[Placed], marg
     return spans
 
 
+def input_span(layer: Placed, inputs: np.ndarray, window: Window, margin: float, two_phase: bool = False) -> Span:
+    """Full scales of a forward read by what drives the layer on calibration images, which may have a sign.
+
+    Args:
+        layer: as its tiles hold it.
+        inputs: (N, C, H, W).
+        window: how its kernel meets its map.
+        margin: how far converters reach beyond the percentile.
+        two_phase: what has a sign is driven in two phases.
+    """
+    signed, dac = bool((inputs < 0).any()), state_peak(math.inf, np.abs(inputs), margin)
+    below = _phases(inputs) if signed and two_phase else inputs
+    return Span(dac, signed, _forward_reach(layer, below, window, dac, margin))
+
+
 def _above(coupling: Coupling, layer: Placed, states: Sequence[np.ndarray]) -> np.ndarray:
     """Of the states (below, above) of a coupling, those above at the winners of its pool windows."""
     below, above = states

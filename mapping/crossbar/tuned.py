@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from mapping.crossbar.chips import ARRAYS, Devices, arrays_of, chip_layout, chip_ranges
-from mapping.crossbar.program import CrossbarProgram, CrossbarSettings
+from mapping.crossbar.program import CrossbarProgram, CrossbarSettings, devices
 from mapping.crossbar.target import CrossbarTarget
 from mapping.fields import Seed, Stated
 from mapping.graph import EPGraph
@@ -63,7 +63,7 @@ class TunedProgram(CrossbarProgram):
     def verify(self):
         """See `CrossbarProgram.verify`: and each chip has the arrays that its layers are read from."""
         super().verify()
-        for n, layer in enumerate(self.devices()):
+        for n, layer in enumerate(devices(self)):
             for chip in self.chips.values():
                 if {name for name in ARRAYS if f"{n}.{name}.conductance_us" in chip} != set(layer.arrays):
                     raise ValueError(f"a chip without arrays of its own for layer {n}, or with more than it reads")

@@ -115,7 +115,8 @@ class CrossbarMachine(InProcessMachine):
     def relax(self, images: Tensor, steps: int | None = None, nudge: Nudge | None = None,
               generator: torch.Generator | None = None, *, states: States | None = None, schedule: str | None = None,
               trace: Trace | None = None) -> Equilibrium:
-        generator, averaged = self._reads(generator), self.program.target.dynamics.readout_steps
+        generator = None if self.deterministic else read_noise(generator, self.chip_seed, self.device)
+        averaged = self.program.target.dynamics.readout_steps
         if averaged == 1:
             return super().relax(images, steps, nudge, generator, states=states, schedule=schedule, trace=trace)
         last, logits = steps or self.steps, []
@@ -128,16 +129,6 @@ class CrossbarMachine(InProcessMachine):
 
         end = super().relax(images, steps, nudge, generator, states=states, schedule=schedule, trace=read_out)
         return replace(end, logits=torch.stack([*(x.to(end.logits) for x in logits), end.logits]).mean(0))
-
-    def _reads(self, generator: torch.Generator | None) -> torch.Generator | None:
-        """The generator of a relaxation's read noise, on the machine's device."""
-        if self.deterministic:
-            return None
-        generator = seeded(self.chip_seed, "reads") if generator is None else generator
-        if generator.device.type == self.device.type:
-            return generator
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        return torch.Generator(self.device).manual_seed(seed)
 
     def report(self) -> Table:
         """Layer by layer, since the machine was opened: symmetry, pool winners that changed, converters that clipped.
@@ -184,13 +175,22 @@ class CrossbarMachine(InProcessMachine):
         rows = []
         for layer, projection in zip(self.program.layers, self.projections):
             if layer.spans:
-                rows += _count(layer.name, "forward", projection.forward_periphery)
+                rows += conversions(layer.name, "forward", projection.forward_periphery)
                 if projection.is_read_backward:
-                    rows += _count(layer.name, "backward", projection.backward_periphery)
+                    rows += conversions(layer.name, "backward", projection.backward_periphery)
         return tuple(rows)
 
     def cost(self) -> Cost:
         return relaxation_cost(self.program)
+
+
+def read_noise(generator: torch.Generator | None, chip_seed: int, device: torch.device) -> torch.Generator:
+    """The generator of read noise on a machine's device: of the one given, or where there is none, of the chip."""
+    generator = seeded(chip_seed, "reads") if generator is None else generator
+    if generator.device.type == device.type:
+        return generator
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _projections(program: CrossbarProgram, chip: ProgrammedChip,
@@ -202,14 +202,14 @@ def _projections(program: CrossbarProgram, chip: ProgrammedChip,
     made = []
     for coupling, layer, pair, bias in zip(couplings, program.layers, chip.arrays, biases):
         twice = (two_phase and layer is first, two_phase and layer is last)
-        peripheries = _peripheries(coupling, layer, program.target, pair, twice, device)
+        peripheries = peripheries_of(coupling, layer, program.target, pair, twice, device)
         scale = torch.tensor(layer.stored.column_scale, device=device)
         made.append(CrossbarProjection(pair, peripheries, bias, scale, coupling.window, coupling.feedback_gain))
     return made
 
 
-def _peripheries(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, pair: tuple[Array, ...],
-                 twice: tuple[bool, bool], device: str | torch.device) -> list[Periphery]:
+def peripheries_of(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, pair: tuple[Array, ...],
+                   twice: tuple[bool, bool], device: str | torch.device) -> list[Periphery]:
     """What stands between the digital side and the lines of each direction that is read.
 
     Args:
@@ -245,7 +245,8 @@ def _converted(span: Span, full_scales: Iterable[Tensor], target: CrossbarTarget
     return Periphery(dac, adcs, two_phase)
 
 
-def _count(layer: str, direction: str, periphery: Periphery) -> list[Saturation]:
+def conversions(layer: str, direction: str, periphery: Periphery) -> list[Saturation]:
+    """Of a layer's DACs and ADCs in one direction, how many clipped."""
     def total(name: str, converters: Sequence[Convert]) -> Saturation:
         known = [c for c in converters if isinstance(c, Converter)]
         return Saturation(layer, name, direction, int(sum(c.clipped for c in known)), sum(c.conversions for c in known))

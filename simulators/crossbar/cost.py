@@ -13,6 +13,7 @@ array. e_tile is what a read takes besides its conversions. Converters count to 
     e_conversion = CONVERSION_SHARE E_READ / 256 * 2^(bits - 8),    t_read = T_READ + t_code (2^bits - 2^8)  (4)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
@@ -45,14 +46,32 @@ ONE_PHASE, FOUR_PHASE = TileRead(13.4e-9, 133e-9), TileRead(52.9e-9, 521e-9)
 
 def relaxation_cost(program: CrossbarProgram) -> Cost:
     """Equations (1) to (3) for the free phase of one image, and its multiply-accumulates."""
-    graph, target = program.graph, program.target
-    work, separate = _work(program), target.array.separate
+    graph, separate = program.graph, program.target.array.separate
+    tiles = sum(layer.tiles * (1 + (separate and back)) for layer, back in zip(program.layers, program.feeds_back))
+    operations = sweep_operations(graph) * program.steps / graph.period + graph.readout.weight.size
+    return _cost(_work(program), tiles, operations, program.target)
+
+
+def pass_cost(layers: Sequence[CrossbarLayer], positions: Sequence[int], operations: float,
+              target: CrossbarTarget) -> Cost:
+    """The same where each layer is read forward alone, one layer after the other.
+
+    Args:
+        layers: on tiles.
+        positions: reads of each that an image takes.
+        operations: multiply-accumulates of an image.
+        target: that the layers are on.
+    """
+    conversions = sum(n * _outputs(layer)[0] for n, layer in zip(positions, layers))
+    work = _TileWork(sum(n * layer.tiles for n, layer in zip(positions, layers)), conversions, sum(positions))
+    return _cost(work, sum(layer.tiles for layer in layers), operations, target)
+
+
+def _cost(work: "_TileWork", tiles: int, operations: float, target: CrossbarTarget) -> Cost:
     energy = _energy_j(work, target, ONE_PHASE), _energy_j(work, target, FOUR_PHASE)
     latency = _latency_s(work, target, ONE_PHASE), _latency_s(work, target, FOUR_PHASE)
-    tiles = sum(layer.tiles * (1 + (separate and back)) for layer, back in zip(program.layers, graph.feeds_back))
     cells = target.array.tile.rows * target.array.tile.columns
     area = MM2[0] * tiles * cells / TILE**2, MM2[1] * tiles * cells / TILE**2
-    operations = sweep_operations(graph) * program.steps / graph.period + graph.readout.weight.size
     return Cost(operations, energy[0], latency[0], SOURCE, energy, latency, area[0], area)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mapping.crossbar.chips import ARRAYS, arrays_of, chip_layout, chip_ranges
-from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
+from mapping.crossbar.program import CrossbarLayer, OnTiles, devices
 from mapping.crossbar.tuned import TunedProgram
 from mapping.errors import Refusal
 from mapping.fields import Seed, Sha256, Stated
@@ -62,7 +62,7 @@ class ProgrammedChip:
         return tensors
 
     @classmethod
-    def of(cls, seed: int, program: CrossbarProgram, tensors: dict[str, torch.Tensor]) -> "ProgrammedChip":
+    def of(cls, seed: int, program: OnTiles, tensors: dict[str, torch.Tensor]) -> "ProgrammedChip":
         """Inverse of `tensors`."""
         layers = range(len(program.layers))
         biases = tuple(tensors[f"{n}.bias"] for n in layers) if "0.bias" in tensors else None
@@ -78,7 +78,7 @@ class ProgrammedChip:
         write_atomically(path, seal(FORM, header, {name: tensor.numpy() for name, tensor in self.tensors().items()}))
 
     @classmethod
-    def load(cls, path: str | Path, program: CrossbarProgram, device: str | torch.device = "cpu") -> "ProgrammedChip":
+    def load(cls, path: str | Path, program: OnTiles, device: str | torch.device = "cpu") -> "ProgrammedChip":
         """Read a chip of this program.
 
         Raises:
@@ -89,13 +89,13 @@ class ProgrammedChip:
         if header.program != program.digest():
             raise Refusal("the chip holds another program", where=str(path), got=header.program[:12],
                           allowed=program.digest()[:12], remedy="open it with the program it was programmed with")
-        layout = chip_layout(program.devices(), program.target, sealed.layout)
+        layout = chip_layout(devices(program), program.target, sealed.layout)
         arrays = sealed.arrays(layout, chip_ranges(layout, program.target))
         tensors = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
         return cls.of(header.seed, program, tensors)
 
 
-def program_chip(program: CrossbarProgram, chip_seed: int, device: str | torch.device = "cpu",
+def program_chip(program: OnTiles, chip_seed: int, device: str | torch.device = "cpu",
                  model: Device | None = None) -> ProgrammedChip:
     """Program every layer's devices once.
 
@@ -118,7 +118,7 @@ def program_chip(program: CrossbarProgram, chip_seed: int, device: str | torch.d
         made = [program_array(layer, target, model, chip_seed, device, name) for name in arrays_of(target, backward)]
         return directions(made, backward)
 
-    return ProgrammedChip(chip_seed, program.digest(), tuple(map(arrays, program.layers, program.graph.feeds_back)))
+    return ProgrammedChip(chip_seed, program.digest(), tuple(map(arrays, program.layers, program.feeds_back)))
 
 
 def directions(arrays: Sequence[Array], backward: bool) -> tuple[Array, ...]:
@@ -144,8 +144,8 @@ def kept_chip(program: TunedProgram, chip_seed: int, device: str | torch.device 
     return ProgrammedChip.of(chip_seed, program, tensors)
 
 
-def _pair(n: int, tensors: dict, program: CrossbarProgram) -> tuple[Array, ...]:
+def _pair(n: int, tensors: dict, program: OnTiles) -> tuple[Array, ...]:
     arrays = [array_of(program.layers[n], program.target, tensors[f"{n}.{name}.conductance_us"],
                        tensors.get(f"{n}.{name}.fresh_us"), tensors[f"{n}.{name}.compensation"].item())
               for name in ARRAYS if f"{n}.{name}.conductance_us" in tensors]
-    return directions(arrays, program.graph.feeds_back[n])
+    return directions(arrays, program.feeds_back[n])

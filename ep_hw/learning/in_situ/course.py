@@ -16,7 +16,7 @@ from ep_hw.networks.accuracy import accuracy
 from ep_hw.threads import threads
 from ep_hw.versions import TUNING, libraries
 from mapping.crossbar.chips import ARRAYS, chip_layout, chip_ranges
-from mapping.crossbar.program import CrossbarProgram
+from mapping.crossbar.program import CrossbarProgram, devices
 from mapping.crossbar.writing import Writing
 from mapping.errors import Refusal
 from mapping.fields import Fraction, Sha256, Stated
@@ -134,11 +134,11 @@ def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
     if header.fingerprint != fingerprint:
         raise Refusal("another tuning is in the way", where=str(path), got=header.fingerprint[:12],
                       allowed=fingerprint[:12], remedy="choose another --out, or its own model, machine and settings")
-    layout = chip_layout(program.devices(), program.target, {"0.bias", *sealed.layout}) | _records(program)
+    layout = chip_layout(devices(program), program.target, {"0.bias", *sealed.layout}) | _records(program)
     arrays = sealed.arrays(layout, chip_ranges(layout, program.target))
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     written = tuple(tuple(_record(tensors, f"{n}.{name}") for name in layer.arrays)
-                    for n, layer in enumerate(program.devices()))
+                    for n, layer in enumerate(devices(program)))
     chip = ProgrammedChip.of(chip_seed, program, tensors)
     return Course(Progress(chip, written, len(header.watched) - 1), header.watched)
 
@@ -146,7 +146,7 @@ def _load(path: Path, task: Task, chip_seed: int, fingerprint: str) -> Course:
 def _records(program: CrossbarProgram) -> Layout:
     """Type and shape of the records of each array's devices, see `Written`."""
     layout: Layout = {}
-    for n, layer in enumerate(program.devices()):
+    for n, layer in enumerate(devices(program)):
         for name in layer.arrays:
             layout |= {f"{n}.{name}.owed_us": ("float32", (layer.outputs, *layer.shape[3:])),
                        f"{n}.{name}.pulses": ("int32", layer.shape)}

@@ -15,10 +15,12 @@ from ep_hw.networks.baselines.modules import VisionTransformer, convolutional
 from ep_hw.networks.calibration import training_images
 from ep_hw.networks.lowering import lower
 from ep_hw.networks.shapes import ConvolutionalSpec, TransformerSpec
+from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.sealed import Layout
 from mapping.targets import REFERENCE, Target
+from simulators.crossbar.tiled import Recording, put_on_tiles, record
 from simulators.module import AnyProgram, Interface, ModuleMachine, ModuleProgram
 
 EXAMPLES = 256   # training images that size hardware
@@ -111,6 +113,8 @@ class Baseline:
     def programs(self, targets: Iterable[Target]) -> dict[str, AnyProgram]:
         """Name -> the module itself for the reference, and its graph compiled for any other target.
 
+        A transformer has no graph: crossbars hold its convolutions and dense layers.
+
         Raises:
             Refusal: the module has no graph (see `lower`), or a machine cannot hold it.
         """
@@ -119,6 +123,8 @@ class Baseline:
     def _program(self, target: Target) -> AnyProgram:
         if str(target) == REFERENCE:
             return ModuleProgram(self.module, Interface(self.spec.image_shape, self.spec.classes))
+        if isinstance(self.spec, ViTSpec) and isinstance(target, CrossbarTarget):
+            return put_on_tiles(self._recording, target)
         return mapping.compile(self.lower(), target)
 
     def lower(self) -> EPGraph:
@@ -128,6 +134,10 @@ class Baseline:
             Refusal: a module that is no chain of layers, or its data are not there.
         """
         return self._graph
+
+    @cached_property
+    def _recording(self) -> Recording:
+        return record(self.module, training_images(self.data, self.data_source), self.spec.classes)
 
     @cached_property
     def _graph(self) -> EPGraph:

@@ -21,7 +21,7 @@ ALLOWED = ("Conv2d, BatchNorm2d, ReLU, ReLU6, Hardtanh from 0, MaxPool2d by 2, A
 def refusal(where: str, got: object) -> Refusal:
     """The refusal of a part of a module that is no part of a chain."""
     return Refusal("not a chain of layers", where=where, got=got, allowed=ALLOWED,
-                   remedy="rewrite this part, or leave the module on the machine reference, as it is")
+                   remedy="rewrite this part, or evaluate the module on the reference or on tiles of a crossbar")
 
 
 def chain_of(module: nn.Module, image_shape: Shape) -> Chain:

@@ -34,6 +34,7 @@ from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from ep_hw.threats.threat import Threat, parse_threat
 from mapping import Refusal, compile, load_program
 from mapping.registry import REGISTRY
+from simulators.crossbar.tiled import put_on_tiles, record
 
 FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
 FIELDS = {"model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low", "ci_high",
@@ -367,6 +368,21 @@ def test_a_torch_module_meets_what_the_machines_meet(model, tmp_path):
     for name in ("reference", "loihi[weight_bits=4]"):
         with pytest.raises(Refusal, match="another machine"):
             workflow.with_module(plan, name, module)
+
+
+def test_a_module_on_tiles_meets_what_the_machines_meet_on_chips_of_its_own(model, tmp_path):
+    contrast = [parse_threat("contrast@3")]
+    plan = workflow.plan_evaluation(model, ["reference"], contrast, images=6, chips=2, settings=FAST)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(plan.images.images[0].numel(), 10))
+    tiles = put_on_tiles(record(module, plan.images.images, 10), "crossbar:pcm")
+    summary, _ = workflow.run(workflow.with_module(plan, "mine", tiles), tmp_path, command="", title="")
+    seen = [(r["chip_seed"], r["saturation"]) for r in summary if (r["machine"], r["threat"].name) == ("mine", "clean")]
+    assert [chip for chip, _ in seen] == [0, 1]
+    assert all(share is not None for _, share in seen)
+    assert "mine-crossbar-pcm-analog-tiles" in {path.stem for path in (tmp_path / "tables").iterdir()}
+    wrong = put_on_tiles(record(module, plan.images.images, 10), "crossbar:ideal")
+    with pytest.raises(Refusal, match="other images or classes"):
+        workflow.with_module(plan, "mine", replace(wrong, interface=replace(wrong.interface, classes=9)))
 
 
 def test_modules_without_parameters_have_a_report_and_tables_of_their_own(model, tmp_path):
