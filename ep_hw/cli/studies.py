@@ -16,7 +16,7 @@ def study(context: typer.Context,
           name: Annotated[str, typer.Argument(metavar="FILE", help="a packaged study (age, converters, wires) or a "
                                                                   "TOML file")],
           dry_run: Annotated[bool, typer.Option("--dry-run", help="only count the cells and estimate their time from a "
-                                                "measured one of each kind")] = False,
+                                                "few that are measured small")] = False,
           images: Annotated[int | None, counted("test images, in place of the study's", high=MOST_IMAGES)] = None,
           chips: Annotated[int | None, counted("chips, in place of the study's", high=MOST_CHIPS)] = None,
           out: Out = None,
