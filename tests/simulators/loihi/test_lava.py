@@ -96,8 +96,9 @@ def test_lava_runs_the_digits_model_bit_for_bit():
         compare(lava, lava.gradient_model, images, tolerance=1e-5)
 
 
-def test_digits_lose_at_most_a_point_on_integers():
-    graph, split = ep_hw.load("digits").lower(), load_data("digits", "test")
+@pytest.mark.parametrize("name", ["digits", "digits-bp-s11"])
+def test_digits_lose_at_most_a_point_on_integers(name):
+    graph, split = ep_hw.load(name).lower(), load_data("digits", "test")
     right = [(simulators.open(mapping.compile(graph, name)).relax(split.images).prediction == split.labels)
              .float().mean().item() for name in ("reference", "loihi")]
     assert abs(right[0] - right[1]) <= 0.01
