@@ -37,3 +37,9 @@ def test_all_of_them_meet_in_one_evaluation(folder):
     assert accuracy["reference", "shade_linf"] <= accuracy["reference", "clean"]
     assert ("crossbar:flash/programmed", "clean") in met, "a device has its rungs"
 
+
+def test_a_module_lies_on_tiles(folder):
+    ended = subprocess.run([sys.executable, "own_module.py"], cwd=folder, check=True, timeout=100, capture_output=True,
+                           text=True)
+    assert "crossbar:pcm: analog tiles" in ended.stdout
+    assert ended.stdout.endswith("torch.Size([5])\n")

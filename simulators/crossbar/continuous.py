@@ -85,7 +85,7 @@ def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = N
     Raises:
         Refusal: a noisy machine, or one whose drives from above pass a digital gain or are not there.
     """
-    check_feedback(machine)
+    _check_feedback(machine)
     if not machine.deterministic:
         raise Refusal("noise of separate reads has no continuous time", where=machine.name,
                       got="fresh noise at every read", allowed="machines without it",
@@ -112,7 +112,7 @@ def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = N
                    seconds, energy, ~live, (fastest, slowest))
 
 
-def check_feedback(machine: CrossbarMachine):
+def _check_feedback(machine: CrossbarMachine):
     """Refuse what is no circuit of equation (1), whose neurons are all driven from above through devices alone."""
     gains = {coupling.feedback_gain for coupling in machine.graph.couplings[1:]} or {1.0}
     if not machine.has_feedback or gains != {1.0}:

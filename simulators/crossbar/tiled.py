@@ -10,9 +10,8 @@ array that is read twice. Gradients go straight through noise and converters, as
 
 import copy
 import hashlib
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from mapping.crossbar.program import CrossbarLayer, tile_table
 from mapping.crossbar.target import CrossbarTarget
-from mapping.crossbar.tiles import Recorded, compile_tiles
+from mapping.crossbar.tiles import compile_tiles
 from mapping.errors import Refusal
 from mapping.graph import Coupling
 from mapping.program import Table
@@ -32,105 +31,9 @@ from simulators.crossbar.cost import pass_cost
 from simulators.crossbar.periphery import Saturation
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from simulators.crossbar.projection import CrossbarProjection
+from simulators.crossbar.recording import Recording, maps_of
 from simulators.machine import Cost, Machine
-from simulators.module import Interface, ModuleMachine, ModuleProgram, operations, random_images
-
-ON_TILES = "Conv2d of one group, without dilation, with equal zeros on all sides, and Linear"
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """A module, and what its layers met on calibration images.
-
-    Attributes:
-        module: images (B, C, H, W) in [0, 1] to logits (B, K).
-        interface: its images and classes.
-        layers: qualified name -> layer, of those that tiles can hold and that were called.
-        digital: (qualified name, kind) of the other parts with weights of two dimensions or more.
-    """
-
-    module: nn.Module
-    interface: Interface
-    layers: Mapping[str, Recorded]
-    digital: tuple[tuple[str, str], ...]
-
-
-def record(module: nn.Module, images: Tensor, classes: int) -> Recording:
-    """Watch a module answer calibration images.
-
-    Args:
-        module: images (B, C, H, W) in [0, 1] to logits (B, K), normalisation included.
-        images: (N, C, H, W) in [0, 1], of those that it was trained on.
-        classes: K.
-
-    Raises:
-        Refusal: it is no module that can be a machine (see `ModuleMachine`), or calls nothing that tiles can hold.
-    """
-    _, channels, height, width = images.shape
-    interface = Interface((channels, height, width), classes)
-    machine = ModuleMachine(copy.deepcopy(module), interface.image_shape, classes)
-    own = machine.module
-    candidates = {name: part for name, part in own.named_modules() if _fits(part)}
-    met: dict[str, list[Tensor]] = {name: [] for name in candidates}
-    for name, part in candidates.items():
-        part.register_forward_pre_hook(_listener(met[name], part), with_kwargs=True)
-    machine.relax(images)
-    layers = {name: _recorded(name, candidates[name], calls, len(images)) for name, calls in met.items() if calls}
-    if not layers:
-        raise Refusal("nothing of the module goes onto tiles", where=type(module).__name__,
-                      got="no such layer is called", allowed=ON_TILES, remedy="evaluate it on the reference")
-    digital = tuple((name, type(part).__name__) for name, part in own.named_modules() if name not in layers
-                    and any(p.ndim > 1 for p in part.parameters(recurse=False)))
-    return Recording(module, interface, layers, digital)
-
-
-def _fits(part: nn.Module) -> bool:
-    """Whether tiles can hold a part of a module; what inherits from these types may do something else."""
-    if type(part) is nn.Conv2d:
-        (left, right), stride = _padding(part), set(part.stride)
-        return part.groups == 1 and set(part.dilation) == {1} and left == right and len(stride) == 1 and (
-            part.padding_mode == "zeros" or left == 0)
-    return type(part) is nn.Linear
-
-
-def _padding(part: nn.Conv2d) -> tuple[int, int]:
-    """Zeros (above, to the left); (0, 1), which no tile takes, where they are not equal on both sides."""
-    if part.padding == "same":
-        places = {k - 1 for k in part.kernel_size}
-        return (0, 1) if len(places) > 1 or (side := places.pop()) % 2 else (side // 2,) * 2
-    return (0, 0) if isinstance(part.padding, str) else (part.padding[0], part.padding[1])
-
-
-def _listener(calls: list[Tensor], part: nn.Module) -> Callable[[nn.Module, tuple, dict], None]:
-    def listen(module: nn.Module, inputs: tuple, named: dict):
-        calls.append(_maps((*inputs, *named.values())[0], isinstance(part, nn.Linear)).detach())
-
-    return listen
-
-
-def _maps(inputs: Tensor, dense: bool) -> Tensor:
-    """What drives a layer as maps (N, C, H, W): of a dense layer, maps of one pixel."""
-    if dense:
-        return inputs.reshape(-1, inputs.shape[-1], 1, 1)
-    return inputs if inputs.ndim == 4 else inputs[None]
-
-
-def _recorded(name: str, part: nn.Module, calls: list[Tensor], images: int) -> Recorded:
-    assert isinstance(part, nn.Conv2d | nn.Linear), "what fits onto tiles"
-    (padding, _), stride = (_padding(part), part.stride[0]) if isinstance(part, nn.Conv2d) else ((0, 0), 1)
-    weight = part.weight.detach().float()
-    bias = weight.new_zeros(len(weight)) if part.bias is None else part.bias.detach().float()
-    _, channels, height, width = calls[0].shape
-    kernel = weight.reshape(*weight.shape, *(1,) * (4 - weight.ndim))
-    coupling = Coupling(name, kernel.numpy(), bias.numpy(), padding, 1, (channels, height, width), stride)
-    alike = [x for x in calls if x.shape[1:] == calls[0].shape[1:]]   # maps of another size calibrate nothing
-    return Recorded(coupling, torch.cat(alike).float().numpy(), -(-sum(_places(coupling, x) for x in calls) // images))
-
-
-def _places(coupling: Coupling, maps: Tensor) -> int:
-    """Places of a kernel on all maps (N, C, H, W) together."""
-    n, channels, height, width = maps.shape
-    return n * math.prod(replace(coupling, pre=(channels, height, width)).unpooled[1:])
+from simulators.module import ModuleMachine, ModuleProgram, operations, random_images
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -139,14 +42,16 @@ class TiledProgram(ModuleProgram):
 
     Attributes:
         target: of the tiles.
-        recorded: what they hold, in the order of the module.
+        couplings: what they hold, in the order of the module.
         layers: the same as conductances.
+        positions: places of its kernel that an image takes of each, of all calls together.
         digital: see `Recording`.
     """
 
     target: CrossbarTarget
-    recorded: tuple[Recorded, ...] = field(repr=False)
+    couplings: tuple[Coupling, ...] = field(repr=False)
     layers: tuple[CrossbarLayer, ...] = field(repr=False)
+    positions: tuple[int, ...] = field(repr=False)
     digital: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -175,7 +80,7 @@ class TiledProgram(ModuleProgram):
     def report(self) -> Table:
         """A row for every layer on tiles; what else has weights stays digital."""
         others = ", ".join(f"{name or 'the module'} ({kind})" for name, kind in self.digital)
-        return tile_table([one.coupling for one in self.recorded], self.layers, self.target, relaxes=False,
+        return tile_table(self.couplings, self.layers, self.target, relaxes=False,
                           notes=[f"digital: {others or 'all parts without weights of two dimensions or more'}"])
 
     def save(self, folder: Path):
@@ -201,8 +106,9 @@ def put_on_tiles(recording: Recording, target: Target | str) -> TiledProgram:
                       got=type(recording.module).__name__, allowed="crossbar:PRESET",
                       remedy="choose a crossbar; a chain of layers is lowered by ep_hw.lower")
     recorded = tuple(recording.layers.values())
-    return TiledProgram(recording.module, recording.interface, target=target, recorded=recorded,
-                        layers=compile_tiles(recorded, target), digital=recording.digital)
+    return TiledProgram(recording.module, recording.interface, target=target,
+                        couplings=tuple(one.coupling for one in recorded), layers=compile_tiles(recorded, target),
+                        positions=tuple(one.positions for one in recorded), digital=recording.digital)
 
 
 class Reads:
@@ -225,7 +131,7 @@ class TiledLayer(nn.Module):
         self.dense, self.projection, self.reads = isinstance(part, nn.Linear), projection, reads
 
     def forward(self, input: Tensor) -> Tensor:
-        maps = _maps(input, self.dense).to(self.projection.bias)
+        maps = maps_of(input, self.dense).to(self.projection.bias)
         drive = self.projection.forward(maps, self.reads.generator)[0].to(input.dtype)
         if self.dense:
             return drive.reshape(*input.shape[:-1], -1)
@@ -291,15 +197,14 @@ class TiledMachine(ModuleMachine):
 
     def cost(self) -> Cost:
         """See `Machine.cost`: of the tiles, and the multiply-accumulates of all convolutions and dense layers."""
-        recorded, layers = self.program.recorded, self.program.layers
-        reads = [one.positions * (1 + _takes_two_phases(layer, self.program.target))
-                 for one, layer in zip(recorded, layers)]
-        total = operations(self) + sum(one.positions * one.coupling.weight.size for one in recorded)
-        return pass_cost(layers, reads, float(total), self.program.target)
+        own = self.program
+        reads = [n * (1 + _takes_two_phases(layer, own.target)) for n, layer in zip(own.positions, own.layers)]
+        total = operations(self) + sum(n * c.weight.size for n, c in zip(own.positions, own.couplings))
+        return pass_cost(own.layers, reads, float(total), own.target)
 
 
 def _projection(n: int, program: TiledProgram, chip: ProgrammedChip, device: str) -> CrossbarProjection:
-    layer, coupling, arrays = program.layers[n], program.recorded[n].coupling, chip.arrays[n]
+    layer, coupling, arrays = program.layers[n], program.couplings[n], chip.arrays[n]
     twice = _takes_two_phases(layer, program.target), False
     peripheries = peripheries_of(coupling, layer, program.target, arrays, twice, device)
     return CrossbarProjection(arrays, peripheries, torch.tensor(coupling.bias, device=device),

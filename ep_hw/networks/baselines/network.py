@@ -20,7 +20,8 @@ from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.sealed import Layout
 from mapping.targets import REFERENCE, Target
-from simulators.crossbar.tiled import Recording, put_on_tiles, record
+from simulators.crossbar.recording import Recording, record
+from simulators.crossbar.tiled import put_on_tiles
 from simulators.module import AnyProgram, Interface, ModuleMachine, ModuleProgram
 
 EXAMPLES = 256   # training images that size hardware

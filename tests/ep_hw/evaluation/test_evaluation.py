@@ -34,7 +34,8 @@ from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from ep_hw.threats.threat import Threat, parse_threat
 from mapping import Refusal, compile, load_program
 from mapping.registry import REGISTRY
-from simulators.crossbar.tiled import put_on_tiles, record
+from simulators.crossbar.recording import record
+from simulators.crossbar.tiled import put_on_tiles
 
 FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
 FIELDS = {"model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low", "ci_high",

@@ -17,7 +17,8 @@ import simulators
 from ep_hw.data import load_data
 from mapping.errors import Refusal
 from simulators.crossbar.programmed import ProgrammedChip
-from simulators.crossbar.tiled import TiledMachine, put_on_tiles, record
+from simulators.crossbar.recording import record
+from simulators.crossbar.tiled import TiledMachine, put_on_tiles
 from simulators.module import ModuleMachine
 
 SHAPE = (2, 9, 9)
