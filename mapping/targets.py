@@ -3,8 +3,10 @@
     reference            loihi[state_bits=10]            crossbar:pcm/aged[age=1d,adc_bits=6]
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mapping.errors import Refusal
 from mapping.options import Named, option, whole
 
 REFERENCE = "reference"   # the name of the machine that every other is compared with
@@ -28,6 +30,22 @@ class Target(Named):
     def has_chips(self) -> bool:
         """Whether a chip seed decides anything."""
         return False
+
+
+def check_one_pass(target: Target, options: Iterable[str] = ("steps",)):
+    """Refuse options of a relaxation for a network that reads each of its layers once.
+
+    Args:
+        target: whose options may be set.
+        options: those that mean something where states relax.
+
+    Raises:
+        Refusal: one that is set.
+    """
+    asked = [f"{name}={target.spelled()[name]}" for name in options if target.values[name] != target.usual(name)]
+    if asked:
+        raise Refusal("a feed-forward network reads each layer once and takes no time steps", where=target.name,
+                      got=", ".join(asked), allowed="an EP network with this option", remedy="leave it out")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from mapping.fields import Count, Name, PerLayer, Positive, Stated
 from mapping.graph import Coupling, EPGraph
 from mapping.program import Arrays, Program, Shape, Table, Weights
 from mapping.sealed import Layout, Ranges
-from mapping.targets import Target
+from mapping.targets import Target, check_one_pass
 
 NOISY_STEPS = 60
 RELAXING = ("dt", "readout_steps", "winners_held", "steps")   # options that mean something where states relax
@@ -246,7 +246,7 @@ def _steps(graph: EPGraph, target: CrossbarTarget) -> int:
 
 def _check_steps(graph: EPGraph, target: CrossbarTarget):
     if not graph.has_feedback:
-        check_one_pass(target)
+        check_one_pass(target, RELAXING)
     steps, held = _steps(graph, target), target.dynamics.winners_held
     if target.dynamics.readout_steps > steps:
         raise Refusal("the read-out averages over more steps than are taken", where=f"{target.name}, readout_steps",
@@ -255,18 +255,6 @@ def _check_steps(graph: EPGraph, target: CrossbarTarget):
     if held is not None and held >= steps and "/" not in target.name:   # rungs keep the options of the whole machine
         raise Refusal("pools would keep their winners from the last step on", where=f"{target.name}, winners_held",
                       got=held, allowed=f"below {steps} steps", remedy="keep them earlier, or set steps")
-
-
-def check_one_pass(target: CrossbarTarget):
-    """Refuse options of a relaxation for a network that reads each of its layers once.
-
-    Raises:
-        Refusal: one that is set.
-    """
-    asked = [f"{name}={target.spelled()[name]}" for name in RELAXING if target.values[name] != target.usual(name)]
-    if asked:
-        raise Refusal("a feed-forward network reads each layer once and takes no time steps", where=target.name,
-                      got=", ".join(asked), allowed="an EP network with this option", remedy="leave it out")
 
 
 def check_untuned(target: CrossbarTarget):

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mapping.crossbar.program import CrossbarLayer, check_one_pass, check_untuned, place, placed
+from mapping.crossbar.program import RELAXING, CrossbarLayer, check_untuned, place, placed
 from mapping.crossbar.ranges import input_span
 from mapping.crossbar.target import CrossbarTarget
 from mapping.graph import Coupling
+from mapping.targets import check_one_pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ def compile_tiles(recorded: Sequence[Recorded], target: CrossbarTarget) -> tuple
         Refusal: a channel that does not fit a tile, a tuned chip, or an option of a relaxation.
     """
     check_untuned(target)
-    check_one_pass(target)
+    check_one_pass(target, RELAXING)
     return tuple(_converted(one, place(one.coupling, target), target) for one in recorded)
 
 
