@@ -26,6 +26,7 @@ def test_each_is_one_short_file(name):
     assert sum(bool(line.strip()) for line in FILES[name].splitlines()) <= 30
 
 
+@pytest.mark.slow
 def test_all_of_them_meet_in_one_evaluation(folder):
     rows = json.loads((folder / "bars-run/summary.json").read_text())
     met = {(row["machine"], row["threat"]) for row in rows}

@@ -275,6 +275,7 @@ def stop(cell, number, total):
         raise Stopped
 
 
+@pytest.mark.slow
 def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     evaluated(tiny, whole)

@@ -160,6 +160,7 @@ def test_a_damaged_unfinished_run_is_refused_and_left_as_it_is(tmp_path):
     assert part.read_bytes() == whole[:50]
 
 
+@pytest.mark.slow
 def test_a_killed_training_loses_at_most_an_epoch(tmp_path):
     recipe, out = tmp_path / "tiny.toml", tmp_path / "d.safetensors"
     endless = {**TINY.model_dump(mode="json", exclude_none=True), "epochs": 1000}

@@ -39,6 +39,7 @@ def lowered_difference(module, shape, target: str = "reference") -> float:
     return difference(ep_hw.lower(module, images(shape)), module, images(shape, seed=1), target)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.sampled_from(["reference", "crossbar:ideal"]))
 @settings(max_examples=80)
 def test_a_lowered_module_answers_as_the_module(seed, target):

@@ -218,6 +218,7 @@ def test_the_json_in_the_page_is_the_summary(page):
     assert json.loads(base64.b64decode(uri.partition(",")[2])) == plain(realistic_summary())
 
 
+@pytest.mark.slow
 def test_sections_without_data_are_left_out():
     full = Page(render(replace(small_record(), checks=[MASKED])))
     sections = {"s0-waterfalls", "s0-curves", "s0-corruptions", "gallery", "mapping", "flags", "checks"}

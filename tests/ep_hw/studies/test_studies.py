@@ -137,6 +137,7 @@ def small(tmp_path_factory):
     return study, plan_study(study), folder, run_study(study, plan_study(study), folder / "out")
 
 
+@pytest.mark.slow
 def test_a_study_writes_rows_orders_and_figures(small):
     _, _, folder, rows = small
     out = folder / "out"

@@ -85,6 +85,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_an_own_attack_and_corruption_run_in_workers_on_every_machine(folder):
     rows = json.loads((folder / "run/summary.json").read_text())
     met = {(row["machine"], row["threat"], row["strength"]) for row in rows}
