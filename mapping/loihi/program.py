@@ -120,12 +120,12 @@ class LoihiProgram(Program[LoihiTarget]):
         """The network in the units that the integers count in, mapping.loihi.scaling (18) and (19)."""
         return rescaled(self.graph, self.scales)
 
-    @property
+    @cached_property
     def tops(self) -> tuple[int, ...]:
         """Largest state of each layer."""
         return largest_states((p.ceiling / c for p, c in zip(self.graph.populations, self.scales)), self.state_bits)
 
-    @property
+    @cached_property
     def units(self) -> tuple[float, ...]:
         """What a state of 1 of each layer stands for."""
         return tuple(c * 2.0**-self.state_bits for c in self.scales)
