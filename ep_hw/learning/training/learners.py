@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import singledispatch
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from ep_hw.learning.training.recipe import (
     BackpropRecipe,
     BaseRecipe,
     ConvolutionalRecipe,
+    FeedforwardRecipe,
     Recipe,
     TransformerRecipe,
 )
@@ -27,10 +29,12 @@ from ep_hw.networks.checkpoint import load
 from ep_hw.networks.network import EPNetwork, NetworkSpec, layer_shapes
 from ep_hw.networks.shapes import ImageSpec
 from mapping.errors import Refusal
+from mapping.graph import SEQUENTIAL
 from mapping.sealed import Layout, Ranges, describe
 from simulators.machine import Machine
 from simulators.module import ModuleMachine
 from simulators.reference import ReferenceMachine
+from simulators.relaxation import relax
 
 LARGEST = 1e30   # value that a run can go on with
 Net = TypeVar("Net", EPNetwork, Baseline)
@@ -181,6 +185,35 @@ def disturbed(weights: Sequence[Tensor], noise: float, generator: Generator) -> 
             weight.copy_(kept)
 
 
+class FeedforwardLearner(Learner[EPNetwork]):
+    """Backpropagation through a network without feedback, towards the labels or a teacher's answers."""
+
+    def __init__(self, recipe: FeedforwardRecipe, net: EPNetwork, device: str):
+        self.net = net = net.to(device)
+        self.rates, self._substrate = (recipe.rate,), net.substrate()
+        learnt = [p.requires_grad_() for p in (*net.weights, *net.biases)]
+        self.optimiser = torch.optim.AdamW(learnt, lr=recipe.rate, weight_decay=recipe.weight_decay)
+        self._teacher = load(recipe.teacher).machine(device) if recipe.teacher else None
+
+    def step(self, images: Tensor, labels: Tensor, generator: Generator):
+        images, target = images.to(self._substrate.mean.device), labels.to(self._substrate.mean.device)
+        if self._teacher:
+            target = self._teacher.relax(images).logits.softmax(1)
+        end = relax(self._substrate, images, schedule=SEQUENTIAL, steps=len(self._substrate.projections))
+        loss = F.cross_entropy(self._substrate.logits(end.states[-1]), target)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+
+    def machine(self) -> ReferenceMachine:
+        return self.net.machine(str(self.net.weights[0].device))
+
+    def finished(self, images: Tensor) -> EPNetwork:
+        net = self.net.to("cpu")
+        return replace(net, weights=[w.detach() for w in net.weights], biases=[b.detach() for b in net.biases],
+                       calibration=images.clone())
+
+
 class BackpropLearner(Learner[Baseline]):
     """Backpropagation of the cross-entropy."""
 
@@ -235,10 +268,19 @@ def learner_of(recipe: BaseRecipe, spec: ImageSpec, seed: int, device: str) -> L
 @learner_of.register
 def _(recipe: Recipe, spec: NetworkSpec, seed: int, device: str) -> EPLearner:
     net = _begun_at(recipe.start, spec) if recipe.start else EPNetwork.initialise(spec, seed)
-    gains = recipe.gain if isinstance(recipe.gain, tuple) else (recipe.gain,) * len(recipe.channels)
-    for weight, gain in zip(net.weights, gains):
-        weight.mul_(gain)
-    return EPLearner(recipe, net, device)
+    return EPLearner(recipe, _scaled(net, recipe.gain), device)
+
+
+@learner_of.register
+def _(recipe: FeedforwardRecipe, spec: NetworkSpec, seed: int, device: str) -> FeedforwardLearner:
+    return FeedforwardLearner(recipe, _scaled(EPNetwork.initialise(spec, seed), recipe.gain), device)
+
+
+def _scaled(net: EPNetwork, gain: float | tuple[float, ...]) -> EPNetwork:
+    """The network, its weights below the readout multiplied in place."""
+    for weight, own in zip(net.weights[:-1], gain if isinstance(gain, tuple) else repeat(gain)):
+        weight.mul_(own)
+    return net
 
 
 def _begun_at(start: str, spec: NetworkSpec) -> EPNetwork:

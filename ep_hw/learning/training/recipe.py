@@ -3,6 +3,7 @@
 | kind  | network                        | rule                                                      |
 | ----- | ------------------------------ | --------------------------------------------------------- |
 | `ep`  | EP-CNN                         | equilibrium propagation, symmetric nudges                 |
+| `ff`  | its layers without feedback    | backpropagation of labels, or of a teacher's answers      |
 | `bp`  | CNN with batch norm            | backpropagation                                           |
 | `adv` | the same                       | backpropagation on images perturbed by l2 PGD             |
 | `vit` | vision transformer             | backpropagation                                           |
@@ -171,15 +172,37 @@ class Recipe(Chain, BaseRecipe):
         return self
 
     def fingerprint(self, seed: int) -> str:
-        if not self.start:
-            return super().fingerprint(seed)
-        _, begun_at = provenance_of(self.start)
-        return hashlib.sha256((super().fingerprint(seed) + begun_at).encode()).hexdigest()
+        return _with_model(super().fingerprint(seed), self.start)
 
     def network(self, images: ImageSpec) -> NetworkSpec:
         return NetworkSpec(**dict(images), channels=self.channels, paddings=self.paddings, pools=self.pools,
                            strides=self.strides, feedback_gain=self.feedback_gain, schedule=self.schedule,
                            steps=self.steps, tolerance=self.tolerance)
+
+
+class FeedforwardRecipe(Chain, BaseRecipe):
+    """AdamW through the layers of an EP-CNN whose feedback gains are 0: what its feedback is measured against.
+
+    With a teacher the loss is the cross-entropy with the teacher's softmax on the same images: the network is then the
+    teacher's feed-forward twin. Source: Hinton et al. 2015 (distillation); Mansingh et al. 2025 (of EP networks).
+
+    Attributes:
+        rate: the first learning rate.
+        gain: multiplies the initial weights below the readout, one number for all or one a layer.
+        teacher: name or file of the network whose answers are learnt; the labels if empty.
+    """
+
+    kind: Literal["ff"]
+    rate: Rate
+    gain: Positive | PerLayer[Positive] = 1.0
+    teacher: str = Field("", max_length=1000)
+
+    def fingerprint(self, seed: int) -> str:
+        return _with_model(super().fingerprint(seed), self.teacher)
+
+    def network(self, images: ImageSpec) -> NetworkSpec:
+        return NetworkSpec(**dict(images), channels=self.channels, paddings=self.paddings, pools=self.pools,
+                           strides=self.strides, feedback_gain=0.0)
 
 
 class ConvolutionalRecipe(Chain, BaseRecipe):
@@ -232,11 +255,17 @@ class TransformerRecipe(Transformer, BaseRecipe):
                        hidden=self.hidden)
 
 
+def _with_model(fingerprint: str, model: str) -> str:
+    """A recipe's fingerprint where it goes on from another network, whose weights then decide as well."""
+    return hashlib.sha256((fingerprint + provenance_of(model)[1]).encode()).hexdigest() if model else fingerprint
+
+
+KINDS: dict[str, type[BaseRecipe]] = {"ep": Recipe, "ff": FeedforwardRecipe, "bp": BackpropRecipe,
+                                      "adv": AdversarialRecipe, "vit": TransformerRecipe}
 AnyRecipe = Annotated[
-    Annotated[Recipe, Tag("ep")] | Annotated[BackpropRecipe, Tag("bp")] | Annotated[AdversarialRecipe, Tag("adv")]
-    | Annotated[TransformerRecipe, Tag("vit")], Discriminator(lambda content: str(content.get("kind", "ep")))]
-KINDS: dict[str, type[BaseRecipe]] = {"ep": Recipe, "bp": BackpropRecipe, "adv": AdversarialRecipe,
-                                      "vit": TransformerRecipe}
+    Annotated[Recipe, Tag("ep")] | Annotated[FeedforwardRecipe, Tag("ff")] | Annotated[BackpropRecipe, Tag("bp")]
+    | Annotated[AdversarialRecipe, Tag("adv")] | Annotated[TransformerRecipe, Tag("vit")],
+    Discriminator(lambda content: str(content.get("kind", "ep")))]
 
 
 def images_of(train: Split) -> ImageSpec:
