@@ -23,6 +23,7 @@ from ep_hw.evaluation.probes import probe
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.evaluation.suites import BARE, Suite
 from ep_hw.networks.baselines import Baseline
+from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.family import FOLDER, Member
 from ep_hw.networks.network import EPNetwork
@@ -175,7 +176,7 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
     record = record_of(plan, out, summary, cells, checks, command=command, title=title)
     for other, outcome, more in zip(family, outcomes[1:], theirs):
         record.cards.extend(cards_of_member(other, outcome, more))
-    members = [(member.kind, outcome) for (member, _), outcome in zip(others, outcomes[1:])]
+    members = [(member.kind, other, outcome) for (member, other), outcome in zip(others, outcomes[1:])]
     write_report(out, record, compared(plan, outcomes[0], members) if members else None)
     return summary, [flag for verdict in checks for flag in verdict.flags]
 
@@ -191,23 +192,31 @@ def keys(plans: Iterable[Plan]) -> list[str]:
     return list(dict.fromkeys(cell.configuration.key for plan in plans for cell in cells_of(plan, Path())))
 
 
-def family_plans(plan: Plan, members: Iterable[Member]) -> list[tuple[Member, Plan]]:
-    """The same evaluation of each member of a family, on the reference alone: same images, threats and settings.
+def family_plans(plan: Plan, members: Iterable[Member],
+                 data_source: DataSource = DEFAULT_SOURCE) -> list[tuple[Member, Plan]]:
+    """The same evaluation of each member of a family: same machines, images, threats and settings.
+
+    A machine that cannot hold a member, as Loihi no transformer, is left out of its plan and says why in its notes.
 
     Raises:
         Refusal: a member that was trained on other data.
     """
-    return [(member, _member_plan(plan, load(member.model))) for member in members]
+    return [(member, _member_plan(plan, calibrated(load(member.model), data_source))) for member in members]
 
 
 def _member_plan(plan: Plan, net: EPNetwork | Baseline) -> Plan:
     check_same_data(net, plan.images.data)
-    threats = tuple(threat for threat in plan.asked.threats if threat.source is None)
-    limits = {case: n for case, n in plan.limits.image_limits.items() if case[0] == REFERENCE}
-    return replace(plan, model=net.name, provenance=net.provenance, programs={REFERENCE: reference_of(net)},
-                   asked=replace(plan.asked, machines=(REFERENCE,), threats=threats, extra_pairs=(), temporal=None,
-                                 baseline=REFERENCE),
-                   limits=replace(plan.limits, image_limits=limits))
+    programs: dict[str, AnyProgram] = {REFERENCE: reference_of(net)}
+    refused: dict[str, str] = {}
+    for name in plan.asked.machines:
+        try:
+            programs.setdefault(name, net.programs([plan.programs[name].target])[name])
+        except Refusal as reason:
+            refused[name] = reason.what
+    threats = tuple(threat for threat in plan.asked.threats if threat.source is None or threat.source in programs)
+    return replace(plan, model=net.name, provenance=net.provenance, programs=programs,
+                   asked=replace(plan.asked, machines=tuple(programs), threats=threats, refused=refused, extra_pairs=(),
+                                 temporal=None, baseline=REFERENCE))
 
 
 def command_line() -> str:

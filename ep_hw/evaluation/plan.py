@@ -49,6 +49,7 @@ class Asked:
         baseline: the machine or other model among the programs that the mCE is relative to.
         temporal: attack times to measure beside the cells, or None.
         labels: (attack, strength) -> how published tables name the strength.
+        refused: machines that cannot hold the network, and why.
     """
 
     machines: tuple[str, ...]
@@ -59,6 +60,7 @@ class Asked:
     baseline: str = REFERENCE
     temporal: Temporal | None = None
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

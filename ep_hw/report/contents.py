@@ -18,12 +18,12 @@ from ep_hw.evaluation.summary import outcomes_of
 from ep_hw.networks.family import EP, KINDS
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.cards import card
+from ep_hw.report.entry import Entry, Right
 from ep_hw.report.figures.temporal import temporal_figure
-from ep_hw.report.models import Entry, Models, Right, models
+from ep_hw.report.models import Models, models
 from ep_hw.report.resources import circuit_table, resource_tables
 from ep_hw.threats.threat import CLEAN
 from mapping.program import Program, Table
-from mapping.targets import REFERENCE
 from simulators.module import ModuleProgram
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
@@ -69,30 +69,37 @@ def cards_of_member(plan: Plan, outcome: Outcome, checks: list[Verdict]) -> list
     return cards(plan, outcome[0], worst_cases(_images(plan, outcome[1])), checks)
 
 
-def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Outcome]]) -> Models:
-    """A plan's model and the other members of its family: kind by kind over their seeds, then its machines.
+def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Plan, Outcome]]) -> Models:
+    """A plan's model and the other members of its family: machine by machine, kind by kind over their seeds.
 
-    Where the family has no EP networks of other seeds, the model itself on the reference stands for them.
+    Where the family has no EP networks of other seeds, the model itself stands for them.
 
     Args:
         plan: of the model.
         outcome: its summary and cells.
-        members: kind and outcome of each, see `ep_hw.networks.family`.
+        members: kind, plan and outcome of each, see `ep_hw.networks.family`.
     """
-    own = pool(outcome[0])
-    networks = {kind: [one for k, one in members if k == kind] for kind in KINDS.values()}
-    machines = [name for name in plan.asked.machines if name != REFERENCE or networks[EP]]
-    networks[EP] = networks[EP] or [outcome]
-    entries = [Entry(kind, REFERENCE, tuple(pool(rows) for rows, _ in ones),
-                     tuple(_right(cells) for _, cells in ones)) for kind, ones in networks.items() if ones]
-    entries += [Entry(f"{plan.model} on {name}", name, (own,)) for name in machines]
-    return models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble, plan.coverage_notes())
+    networks = {kind: [one for k, _, one in members if k == kind] for kind in KINDS.values()}
+    if networks[EP]:
+        networks[plan.model] = [outcome]
+    else:
+        networks[EP] = [outcome]
+    pooled = {kind: [(pool(rows), cells) for rows, cells in ones] for kind, ones in networks.items()}
+    entries = [Entry(kind, machine, tuple(points for points, _ in there), tuple(_right(cells, machine)
+                                                                              for _, cells in there))
+               for machine in plan.asked.machines for kind, ones in pooled.items()
+               if (there := [one for one in ones if (machine, CLEAN) in one[0]])]
+    absent = dict.fromkeys(f"No {kind} on {machine}: {reason}." for kind, other, _ in members
+                           for machine, reason in other.asked.refused.items())
+    return models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble,
+                  [*plan.coverage_notes(), *absent])
 
 
-def _right(cells: Sequence[Cell]) -> Right:
-    """Which images a network gets right on the reference, threat by threat, in the order of its plan."""
-    own = outcomes_of([cell for cell in cells if cell.configuration.machine == REFERENCE])
-    return {threat: chips[0] for (_, threat), chips in own.items()}
+def _right(cells: Sequence[Cell], machine: str) -> Right:
+    """How often each image is classified rightly on a machine, over its chips: threat by threat, in the plan's order.
+    """
+    own = outcomes_of([cell for cell in cells if cell.configuration.machine == machine])
+    return {threat: np.mean(list(chips), axis=0) for (_, threat), chips in own.items()}
 
 
 def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:

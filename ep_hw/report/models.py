@@ -17,88 +17,22 @@ import numpy as np
 from ep_hw.analysis import paper
 from ep_hw.analysis.corruption import known
 from ep_hw.analysis.corruption_error import SEVERITIES, Accuracies, corruption_error, mce
-from ep_hw.analysis.points import Estimate, Point, Points, estimate
-from ep_hw.analysis.statistics import difference_interval, student, welch
+from ep_hw.analysis.points import Estimate
+from ep_hw.analysis.statistics import student
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT
 from ep_hw.report import wording
+from ep_hw.report.entry import Entry, lead
 from ep_hw.report.figures.plots import models_figure
-from ep_hw.report.published import PublishedRow, PublishedTable, at, printed_rows, same_rounded, same_threat
+from ep_hw.report.published import PublishedRow, PublishedTable, printed_rows, same_threat
 from ep_hw.report.record import Exhibit
+from ep_hw.report.tolls import Toll, tolls
 from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.targets import REFERENCE
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
-Right = dict[Threat, np.ndarray]   # (n,) whether a network is right, image by image
 LOSS = 0.02   # of accuracy, that counts as none
 RELATIVE = f"mCE against {BP}"
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One row of the comparison.
-
-    Attributes:
-        name: of the row.
-        machine: all that is asked of the networks is on this one.
-        networks: points of each seed.
-        right: of each seed, on the reference; needed of those that claims compare.
-    """
-
-    name: str
-    machine: str
-    networks: tuple[Points, ...]
-    right: tuple[Right, ...] = ()
-
-    def mean(self, threats: Sequence[Threat]) -> Estimate | None:
-        """Mean accuracy over threats and seeds; None where a network has not met one of the threats, or there are none.
-
-        As if an image's threats erred together: the interval is never too narrow.
-        """
-        met = [[point for threat in threats if (point := self.point(points, threat))] for points in self.networks]
-        if not threats or any(len(points) < len(threats) for points in met):
-            return None
-        if len(met) == 1:
-            ends = np.mean([[p.accuracy.value, p.accuracy.low, p.accuracy.high] for p in met[0]], axis=0)
-            return Estimate(*map(float, ends))
-        return estimate([float(np.mean([p.accuracy.value for p in points])) for points in met],
-                        min(p.n for points in met for p in points))
-
-    def image_by_image(self, threats: Sequence[Threat]) -> np.ndarray:
-        """(seeds, n) mean correctness over threats, of the images that met them all."""
-        met = [[_right_under(right, threat) for threat in threats] for right in self.right]
-        n = min(len(answers) for seed in met for answers in seed)
-        return np.array([np.mean([answers[:n] for answers in seed], axis=0) for seed in met])
-
-    def point(self, points: Points, threat: Threat) -> Point | None:
-        """What one network is worth under a threat."""
-        return at(points, self.machine, threat)
-
-    def images(self, threat: Threat) -> int | None:
-        """How many images met a threat."""
-        point = self.point(self.networks[0], threat)
-        return point.n if point else None
-
-
-def _right_under(right: Right, threat: Threat) -> np.ndarray:
-    """Which images are right under a threat whose strength may be rounded."""
-    return next(answers for met, answers in right.items() if same_rounded(met, threat))
-
-
-def lead(first: np.ndarray, second: np.ndarray) -> Estimate:
-    """How much better the first model is, `report.models (1)`.
-
-    Args:
-        first: (seeds, n) correctness of the images, in [0, 1].
-        second: the other model's on the same images.
-    """
-    n = min(first.shape[1], second.shape[1])
-    first, second = first[:, :n], second[:, :n]
-    low, high = difference_interval(first.mean(0) - second.mean(0))
-    if min(len(first), len(second)) > 1:
-        seeds = welch(first.mean(1), second.mean(1))
-        low, high = min(low, seeds.low), max(high, seeds.high)
-    return Estimate(float(first.mean() - second.mean()), max(-1.0, low), min(1.0, high))
 
 
 @dataclass(frozen=True)
@@ -166,13 +100,15 @@ class Models:
 
     Attributes:
         tables: printed and measured rows.
-        claims: of the paper.
+        claims: of the paper, on every machine.
+        tolls: what machines cost EP networks and others.
         exhibits: figures.
         notes: what a reader of the numbers needs to know.
     """
 
     tables: tuple[PublishedTable, ...]
     claims: tuple[Claim, ...]
+    tolls: tuple[Toll, ...]
     exhibits: tuple[Exhibit, ...]
     notes: tuple[str, ...]
 
@@ -181,6 +117,7 @@ class Models:
         return {"claims": [{"sentence": str(claim), "outcome": claim.outcome, **asdict(claim), "verdicts": [
                     {"outcome": verdict.outcome, **asdict(verdict)} for verdict in claim.verdicts]}
                     for claim in self.claims],
+                "tolls": [{"sentence": str(toll), **toll.content()} for toll in self.tolls],
                 "tables": list(map(asdict, self.tables)), "notes": list(self.notes)}
 
 
@@ -197,10 +134,27 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
     every = [_table(dataset, entries, ensemble, *key, labels) for key, labels in paper.STRENGTHS.items()]
     every.append(_corruptions(entries))
     exhibits, remarks = tuple(_budgets(name, entries)), (*notes, *_flawless(entries), _seeds(entries))
+    by_machine = {machine: [entry for entry in entries if entry.machine == machine]
+                  for machine in dict.fromkeys(entry.machine for entry in entries)}
+    costs = tuple(toll for machine, after in by_machine.items() if machine != REFERENCE
+                  for toll in tolls(by_machine[REFERENCE], after, _measures(entries)))
     if not any(map(_is_whole, every)):
-        return Models((_threats(entries),), (), exhibits, remarks)
+        return Models((_threats(entries),), (), costs, exhibits, remarks)
     tables = tuple(table for table in every if any(not row.printed for row in table.rows))
-    return Models(tables, tuple(claims({entry.name: entry for entry in entries})), exhibits, remarks)
+    stated = [claim for machine, own in by_machine.items() for claim in claims(own, machine)]
+    return Models(tables, tuple(stated), costs, exhibits, remarks)
+
+
+def _measures(entries: Sequence[Entry]) -> dict[str, list[Threat]]:
+    """What tolls are measured under: clean images, each attack over its strengths, and the corruptions."""
+    ep = next(entry for entry in entries if entry.kind == EP)
+    met = [threat for machine, threat in ep.networks[0] if machine == ep.machine and threat.source is None]
+    attacks: dict[str, list[Threat]] = {}
+    for threat in met:
+        if threat.is_attack:
+            attacks.setdefault(f"under {threat.kind}", []).append(threat)
+    corrupted = [threat for threat in met if threat != CLEAN and not threat.is_attack]
+    return {"clean images": [CLEAN], **attacks, **({"under corruptions": corrupted} if corrupted else {})}
 
 
 def _is_whole(table: PublishedTable) -> bool:
@@ -225,7 +179,7 @@ def _table(dataset: str, entries: Sequence[Entry], ensemble: str | None, name: s
 
 def _threats(entries: Sequence[Entry]) -> PublishedTable:
     """Everything that was run; for evaluations that fill no table of the paper."""
-    ep = next(entry for entry in entries if entry.name == EP)
+    ep = next(entry for entry in entries if entry.kind == EP)
     threats = [threat for machine, threat in ep.networks[0] if machine == ep.machine and threat.source is None]
     columns = {CLEAN.name if t == CLEAN else f"{t.name} {t.strength:g}": t for t in threats}
     rows = [PublishedRow(entry.name, False, entry.images(CLEAN), {
@@ -277,25 +231,26 @@ def _relative(entry: Entry, baseline: Accuracies) -> Estimate | float | None:
     return values[0] if len(values) == 1 else Estimate(float(np.mean(values)), *student(values))
 
 
-def claims(entries: dict[str, Entry]) -> list[Claim]:
-    """The paper's claims about models and threats that were run here."""
-    every = []
+def claims(own: Sequence[Entry], machine: str = REFERENCE) -> list[Claim]:
+    """The paper's claims about models and threats that were run here, on one machine."""
+    every, entries = [], {entry.kind: entry for entry in own}
+    on = "" if machine == REFERENCE else f" on {machine}"
     for (_, attack), labels in paper.STRENGTHS.items():
         threats, measure = [Threat(attack, s) for s in labels.values()], f"Mean over the paper's strengths of {attack}"
-        every += [_claim(f"Adversarial training beats {EP} under {attack}", measure, entries, threats,
+        every += [_claim(f"Adversarial training beats {EP} under {attack}{on}", measure, entries, threats,
                          [(name, EP) for name in ADVERSARIAL]),
-                  _claim(f"{EP} beats {VIT} and {BP} under {attack}", measure, entries, threats,
+                  _claim(f"{EP} beats {VIT} and {BP} under {attack}{on}", measure, entries, threats,
                          [(EP, VIT), (EP, BP)])]
-    every += [_claim(f"{EP} is the best under corruptions", "Mean over all 19", entries, _severities(ALL),
+    every += [_claim(f"{EP} is the best under corruptions{on}", "Mean over all 19", entries, _severities(ALL),
                      [(EP, name) for name in KINDS.values() if name != EP]),
-              _claim(f"{EP} pays with less than {100 * LOSS:g} points of clean accuracy", "Clean images", entries,
+              _claim(f"{EP} pays with less than {100 * LOSS:g} points of clean accuracy{on}", "Clean images", entries,
                      [CLEAN], [(EP, BP)], LOSS)]
     return [claim for claim in every if claim.verdicts]
 
 
 def _claim(text: str, measure: str, entries: dict[str, Entry], threats: Sequence[Threat],
            pairs: Sequence[tuple[str, str]], allowed: float = 0.0) -> Claim:
-    worth = {name: mean for name, entry in entries.items() if (mean := entry.mean(threats))}
+    worth = {name: mean for name, entry in entries.items() if entry.right and (mean := entry.mean(threats))}
     return Claim(text, measure, tuple(
         Contest(a, b, worth[a], worth[b], lead(*(entries[name].image_by_image(threats) for name in (a, b))), allowed)
         for a, b in pairs if a in worth and b in worth))

@@ -28,7 +28,9 @@ from ep_hw.evaluation.price import Price
 from ep_hw.networks.baselines import Baseline, CNNSpec
 from ep_hw.networks.checkpoint import packaged_models
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
-from ep_hw.report.models import Claim, Contest, Entry, claims, lead, models
+from ep_hw.report.entry import Entry, lead
+from ep_hw.report.models import Claim, Contest, claims, models
+from ep_hw.report.tolls import tolls
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import Threat, parse_threat
@@ -107,19 +109,39 @@ def test_claims_are_about_the_models_and_threats_that_were_run():
     """Adversarial training far above EP, EP far above ViT, and level with BP."""
     worth = {ADVERSARIAL[0]: 0.8, ADVERSARIAL[1]: 0.7, EP: 0.5, VIT: 0.2, BP: 0.5}
     entries = {name: entry(name, [[a + d] * 5 for d in (-0.01, 0, 0.01)]) for name, a in worth.items()}
-    found = {claim.text: claim for claim in claims(entries)}
+    found = {claim.text: claim for claim in claims(list(entries.values()))}
     assert {text: claim.outcome for text, claim in found.items()} == {
         f"Adversarial training beats {EP} under pgd_l2": "reproduced",
         f"{EP} beats {VIT} and {BP} under pgd_l2": "undecided",
         f"{EP} pays with less than 2 points of clean accuracy": "undecided"}
     assert [v.outcome for v in found[f"{EP} beats {VIT} and {BP} under pgd_l2"].verdicts] == ["reproduced", "undecided"]
-    assert [c.text for c in claims({EP: entries[EP]})] == []
+    assert [c.text for c in claims([entries[EP]])] == []
+
+
+def test_claims_are_stated_on_every_machine_and_each_machine_takes_its_toll():
+    """On loihi every EP network loses the same 10 points, every BP-CNN 30: the difference is beyond doubt."""
+    clean = {("reference", EP): 0.9, ("reference", BP): 0.9, ("loihi", EP): 0.8, ("loihi", BP): 0.6}
+    entries = [entry(kind, [[worth] * 5] * 2, machine) for (machine, kind), worth in clean.items()]
+    shown = models("net", "digits", entries, None, [])
+    texts = [claim.text for claim in shown.claims]
+    assert {f"{EP} beats {VIT} and {BP} under pgd_l2", f"{EP} beats {VIT} and {BP} under pgd_l2 on loihi"} <= set(texts)
+    toll = next(toll for toll in shown.tolls if toll.measure == "clean images")
+    assert (toll.machine, toll.kind, toll.outcome) == ("loihi", BP, "less")
+    assert (toll.own, toll.other, toll.difference.value) == pytest.approx((0.1, 0.3, 0.2))
+    assert toll.difference.low > 0.1
+    turned = tolls(*([entry(k, [[w] * 5] * 2, m) for (m, k), w in zip(clean, worth) if m == machine]
+                     for machine, worth in (("reference", (0.9, 0.9, 0.6, 0.8)), ("loihi", (0.9, 0.9, 0.6, 0.8)))),
+                   {"clean images": [Threat("clean", 0.0)]})
+    assert [t.outcome for t in turned] == ["more"]
+    same = tolls(entries[:2], [entry(k, [[0.8] * 5] * 2, "loihi") for k in (EP, BP)],
+                 {"clean images": [Threat("clean", 0.0)], "under pgd_l2": [Threat("pgd_l2", 0.123)]})
+    assert [t.outcome for t in same] == ["undecided"], "nothing met the other measure"
 
 
 def test_tables_are_means_over_seeds_with_student_intervals_beside_what_was_printed():
     rng = np.random.default_rng(0)
     accuracies = rng.integers(40, 160, (5, 5)) / N
-    shown = models("net", "cifar10", [entry(EP, accuracies), entry("net on loihi", accuracies[:1], "loihi")], None, [])
+    shown = models("net", "cifar10", [entry(EP, accuracies), entry("net", accuracies[:1], "loihi")], None, [])
     table = {t.name: t for t in shown.tables}["models-table 3"]
     *printed, ours, hardware = table.rows
     assert {r.name for r in printed} == set(KINDS.values())
@@ -289,7 +311,7 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
                  "tables/models-table-3.csv", "figures/tiny-models-pgd_l2.png", "figures/tiny-models-pgd_l2.svg"):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
     summary = json.loads((whole / "family/tiny-bp-s1/summary.json").read_text())
-    assert {(r["model"], r["machine"]) for r in summary} == {("tiny-bp-s1", "reference")}
+    assert {(r["model"], r["machine"]) for r in summary} == {("tiny-bp-s1", m) for m in ("reference", "loihi")}
     card = json.loads((whole / "cards/tiny-bp-s1-reference.json").read_text())
     assert (card["model"], card["architecture"]["architecture"]) == ("tiny-bp-s1", "cnn")
     assert card["clean"]["accuracy"] == next(r["accuracy"] for r in summary if r["threat"] == "clean")
@@ -302,9 +324,10 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
         assert [r["prediction"] for r in rows] == predicted.tolist(), name
     content = json.loads((whole / "comparison.json").read_text())
     rows = {r["name"]: r for r in content["tables"][0]["rows"]}
-    assert list(rows) == [BP, EP, "tiny on loihi"]
+    assert list(rows) == [BP, EP, f"{BP} on loihi", f"{EP} on loihi"]
     for label, strength in PGD.items():
-        assert rows[BP]["cells"][label]["value"] == next(r["accuracy"] for r in summary if r["strength"] == strength)
+        assert rows[BP]["cells"][label]["value"] == next(
+            r["accuracy"] for r in summary if (r["machine"], r["strength"]) == ("reference", strength))
     page = (whole / "report.html").read_text()
     assert 0 < page.index('id="comparison"') < page.index('id="s0-answer"')
     assert all(claim["sentence"] in page for claim in content["claims"] if "'" not in claim["sentence"])
