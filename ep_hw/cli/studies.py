@@ -1,7 +1,7 @@
 """`ep-hw study`: sweep options of machines and compare their accuracy under threats."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,11 +10,15 @@ from ep_hw.cli.folder import asked, claimed, place
 from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, PROCESSORS, DataRoot, Device, Download, Jobs, Out, counted
 from ep_hw.cli.printing import cell_progress, print_table, say
 
+if TYPE_CHECKING:
+    from ep_hw.evaluation.plan import Plan
+    from ep_hw.studies.study import NetworkStudy
+
 
 @app.command()
 def study(context: typer.Context,
-          name: Annotated[str, typer.Argument(metavar="FILE", help="a packaged study (age, converters, wires) or a "
-                                                                  "TOML file")],
+          name: Annotated[str, typer.Argument(metavar="FILE", help="a packaged study (age, converters, feedback, "
+                                                                  "wires) or a TOML file")],
           dry_run: Annotated[bool, typer.Option("--dry-run", help="only count the cells and estimate their time from a "
                                                 "few that are measured small")] = False,
           images: Annotated[int | None, counted("test images, in place of the study's", high=MOST_IMAGES)] = None,
@@ -28,11 +32,16 @@ def study(context: typer.Context,
     from ep_hw.evaluation.forecast import estimate
     from ep_hw.evaluation.plan import cells_of
     from ep_hw.studies.execution import plan_study
+    from ep_hw.studies.networks import plan_networks
     from ep_hw.studies.outcome import figure_count, run_study, study_table
-    from ep_hw.studies.study import load_study, with_numbers
+    from ep_hw.studies.study import NetworkStudy, load_study, with_numbers
     from ep_hw.workflow import keys
 
     wanted = with_numbers(load_study(name), images=images, chips=chips)
+    if isinstance(wanted, NetworkStudy):
+        plans = plan_networks(wanted, run=Run(device=device, jobs=jobs), data_source=DataSource(data_root, download))
+        _study_networks(context, name, wanted, plans, dry_run)
+        return
     plan = plan_study(wanted, run=Run(device=device, jobs=jobs), data_source=DataSource(data_root, download))
     question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
     if dry_run:
@@ -48,6 +57,30 @@ def study(context: typer.Context,
         rows = run_study(wanted, plan.showing(show), out)
     print_table(study_table(wanted, rows))
     say(f"{out}: study.csv, study.json, and its figures as PNG and SVG")
+
+
+def _study_networks(context: typer.Context, name: str, wanted: "NetworkStudy", plans: "list[tuple[str, Plan]]",
+                    dry_run: bool):
+    """A study over networks, or what it will take."""
+    from ep_hw import workflow
+    from ep_hw.evaluation.forecast import estimate
+    from ep_hw.studies.networks import run_networks
+
+    question = asked(context, plans[0][1].images.digest, wanted.model_dump(mode="json"),
+                     *workflow.keys([plan for _, plan in plans]))
+    if dry_run:
+        folder = place(context, Path(name).stem, question)
+        with cell_progress("measuring") as show:
+            known = estimate([(plan.model, plan.showing(show)) for _, plan in plans], folder)
+        say(f"{wanted.title}: {len(known.jobs)} cells to compute; about {duration_of(known.seconds)}.")
+        return
+    out = claimed(context, Path(name).stem, question)
+    with cell_progress("studying") as show:
+        verdicts = run_networks(wanted, [(group, plan.showing(show)) for group, plan in plans], out,
+                                workflow.command_line())
+    for verdict in verdicts:
+        say(str(verdict))
+    say(f"{out}: report.html, study.json, and its figures as PNG and SVG")
 
 
 def duration_of(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """From a finished evaluation to everything that its report shows."""
 
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -84,15 +84,25 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Plan, Ou
         networks[plan.model] = [outcome]
     else:
         networks[EP] = [outcome]
-    pooled = {kind: [(pool(rows), cells) for rows, cells in ones] for kind, ones in networks.items()}
-    entries = [Entry(kind, machine, tuple(points for points, _ in there), tuple(_right(cells, machine)
-                                                                              for _, cells in there))
-               for machine in plan.asked.machines for kind, ones in pooled.items()
-               if (there := [one for one in ones if (machine, CLEAN) in one[0]])]
+    entries = entries_of(networks, plan.asked.machines)
     absent = dict.fromkeys(f"No {kind} on {machine}: {reason}." for kind, other, _ in members
                            for machine, reason in other.asked.refused.items())
     return models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble,
                   [*plan.coverage_notes(), *absent])
+
+
+def entries_of(networks: Mapping[str, Sequence[Outcome]], machines: Iterable[str]) -> list[Entry]:
+    """The rows of a comparison, machine by machine: of each kind those networks that are on the machine.
+
+    Args:
+        networks: outcomes by kind, one a seed.
+        machines: names.
+    """
+    pooled = {kind: [(pool(rows), cells) for rows, cells in ones] for kind, ones in networks.items()}
+    return [Entry(kind, machine, tuple(points for points, _ in there),
+                  tuple(_right(cells, machine) for _, cells in there))
+            for machine in machines for kind, ones in pooled.items()
+            if (there := [one for one in ones if (machine, CLEAN) in one[0]])]
 
 
 def _right(cells: Sequence[Cell], machine: str) -> Right:

@@ -7,10 +7,10 @@ images would change (`difference_interval` over images, means over threats and s
 (Welch). An accuracy's interval likewise is the wider of Wilson's over images and Student's over seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -25,13 +25,14 @@ from ep_hw.report.entry import Entry, lead
 from ep_hw.report.figures.plots import models_figure
 from ep_hw.report.published import PublishedRow, PublishedTable, printed_rows, same_threat
 from ep_hw.report.record import Exhibit
-from ep_hw.report.tolls import Toll, tolls
+from ep_hw.report.tolls import tolls
 from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.targets import REFERENCE
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 LOSS = 0.02   # of accuracy, that counts as none
+TOLLS = "What does each machine cost an EP network, and what the others?"
 RELATIVE = f"mCE against {BP}"
 
 
@@ -93,6 +94,14 @@ class Claim:
         return f"{self.text}: {self.outcome}{unclear}. {self.measure}: {'; '.join(map(str, self.verdicts))}."
 
 
+class Answer(Protocol):
+    """A comparison that says itself what it found, by `str`."""
+
+    def content(self) -> dict:
+        """What comparison.json says of it."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Models:
     """The comparison as a report shows it: of the paper's tables and claims where one of these was run in full, else
@@ -101,14 +110,14 @@ class Models:
     Attributes:
         tables: printed and measured rows.
         claims: of the paper, on every machine.
-        tolls: what machines cost EP networks and others.
+        answers: further comparisons, under the question that they answer.
         exhibits: figures.
         notes: what a reader of the numbers needs to know.
     """
 
     tables: tuple[PublishedTable, ...]
     claims: tuple[Claim, ...]
-    tolls: tuple[Toll, ...]
+    answers: Mapping[str, Sequence[Answer]]
     exhibits: tuple[Exhibit, ...]
     notes: tuple[str, ...]
 
@@ -117,7 +126,8 @@ class Models:
         return {"claims": [{"sentence": str(claim), "outcome": claim.outcome, **asdict(claim), "verdicts": [
                     {"outcome": verdict.outcome, **asdict(verdict)} for verdict in claim.verdicts]}
                     for claim in self.claims],
-                "tolls": [{"sentence": str(toll), **toll.content()} for toll in self.tolls],
+                "answers": {question: [{"sentence": str(answer), **answer.content()} for answer in answers]
+                            for question, answers in self.answers.items()},
                 "tables": list(map(asdict, self.tables)), "notes": list(self.notes)}
 
 
@@ -136,13 +146,14 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
     exhibits, remarks = tuple(_budgets(name, entries)), (*notes, *_flawless(entries), _seeds(entries))
     by_machine = {machine: [entry for entry in entries if entry.machine == machine]
                   for machine in dict.fromkeys(entry.machine for entry in entries)}
-    costs = tuple(toll for machine, after in by_machine.items() if machine != REFERENCE
-                  for toll in tolls(by_machine[REFERENCE], after, _measures(entries)))
+    costs = [toll for machine, after in by_machine.items() if machine != REFERENCE
+                  for toll in tolls(by_machine[REFERENCE], after, _measures(entries))]
+    answers = {TOLLS: costs} if costs else {}
     if not any(map(_is_whole, every)):
-        return Models((_threats(entries),), (), costs, exhibits, remarks)
+        return Models((threats_table(entries),), (), answers, exhibits, remarks)
     tables = tuple(table for table in every if any(not row.printed for row in table.rows))
     stated = [claim for machine, own in by_machine.items() for claim in claims(own, machine)]
-    return Models(tables, tuple(stated), costs, exhibits, remarks)
+    return Models(tables, tuple(stated), answers, exhibits, remarks)
 
 
 def _measures(entries: Sequence[Entry]) -> dict[str, list[Threat]]:
@@ -177,9 +188,14 @@ def _table(dataset: str, entries: Sequence[Entry], ensemble: str | None, name: s
                           tuple(rows))
 
 
-def _threats(entries: Sequence[Entry]) -> PublishedTable:
-    """Everything that was run; for evaluations that fill no table of the paper."""
-    ep = next(entry for entry in entries if entry.kind == EP)
+def threats_table(entries: Sequence[Entry], kind: str = EP) -> PublishedTable:
+    """Everything that was run; for evaluations that fill no table of the paper.
+
+    Args:
+        entries: the rows.
+        kind: of the networks that met all threats.
+    """
+    ep = next(entry for entry in entries if entry.kind == kind)
     threats = [threat for machine, threat in ep.networks[0] if machine == ep.machine and threat.source is None]
     columns = {CLEAN.name if t == CLEAN else f"{t.name} {t.strength:g}": t for t in threats}
     rows = [PublishedRow(entry.name, False, entry.images(CLEAN), {

@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from ep_hw.report.entry import Entry
 from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC
-from ep_hw.report.wording import points_of
+from ep_hw.report.wording import points_of, threat_name
 from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.order import Interaction
+from ep_hw.threats.threat import Threat
 
 Look = dict[tuple, tuple]   # setting of the other options -> its label, colour and marker
 _WIDE = 40.0   # an option whose values span more than this factor is drawn on a logarithmic axis
@@ -103,6 +105,39 @@ def interaction_figure(technology: str, causes: Sequence[Interaction]) -> Figure
         axes.set_title(technology, loc="left", fontsize=10, weight="bold")
         axes.grid(axis="x")
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
+    return figure
+
+
+def networks_figure(entries: Sequence[Entry], gains: dict[str, float], threats: Sequence[Threat]) -> Figure:
+    """Accuracy of groups of networks in the order of their feedback gains: a panel a machine, a line a threat.
+
+    Args:
+        entries: one a group and machine.
+        gains: of each group.
+        threats: to draw.
+    """
+    machines = list(dict.fromkeys(entry.machine for entry in entries))
+    kinds = list(dict.fromkeys(entry.kind for entry in entries))
+    order = sorted(kinds, key=lambda kind: (gains[kind], kinds.index(kind)))
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(1.2 + 2.6 * len(machines), 3.6), layout="constrained")
+        panels = figure.subplots(1, len(machines), squeeze=False, sharey=True)[0]
+        for machine, axes in zip(machines, panels):
+            for n, threat in enumerate(threats):
+                own = {entry.kind: entry.mean([threat]) for entry in entries if entry.machine == machine}
+                line = [(place, mean) for place, kind in enumerate(order) if (mean := own.get(kind))]
+                x, y = [place for place, _ in line], [100 * mean.value for _, mean in line]
+                bars = [[100 * abs(mean.value - end) for (_, mean), end in zip(line, ends)]
+                        for ends in ([m.low for _, m in line], [m.high for _, m in line])]
+                axes.errorbar(np.add(x, 0.05 * (n - len(threats) / 2)), y, bars, color=COLOURS[n % len(COLOURS)],
+                              marker=MARKERS[n % len(MARKERS)], markersize=4, lw=1, elinewidth=0.7,
+                              label=threat_name(threat))
+            axes.set_xticks(range(len(order)), order, rotation=30, ha="right")
+            axes.set_title(machine, loc="left", fontsize=10, weight="bold")
+            axes.grid(axis="y")
+        panels[0].set_ylabel("accuracy, %")
+        panels[0].set_ylim(-1.5, 101.5)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 

@@ -31,7 +31,7 @@ from mapping.fields import Seed, Stated, Text, read_as
 from mapping.files import parse_toml, read_bytes, refusing
 from mapping.options import duration, parse_options, spell_duration
 from mapping.registry import parse
-from mapping.targets import Target
+from mapping.targets import REFERENCE, Target
 
 MOST_POINTS = 10_000   # machines of a study
 Value = bool | int | float | Text
@@ -79,6 +79,41 @@ class Study(Stated):
         return list(dict.fromkeys(name for options in self.combinations() for name in options))
 
 
+Group = Annotated[tuple[Text, ...], Field(min_length=1, max_length=100)]
+
+
+class NetworkStudy(Stated):
+    """A study over networks in place of options: groups of them on the same machines, the first one against the others.
+
+        title = "Is robustness due to feedback?"
+        machines = ["reference", "loihi"]
+        threats = ["pgd_l2@0.5"]
+
+        [networks]
+        "gain 1" = ["digits-ep-s11", "digits-ep-s13"]
+        "gain 0" = ["digits-gain0-s11", "digits-gain0-s13"]
+
+    Attributes:
+        title: the question.
+        machines: names; the reference is always among them.
+        threats: besides clean images.
+        images: test images, drawn by `seed`.
+        chips: of machines that have chips.
+        seed: of images, corruptions, attacks and read noise.
+        networks: group -> names or files of its networks, of seeds that were trained alike.
+        attack: settings of the attacks.
+    """
+
+    title: Text
+    machines: Annotated[tuple[Text, ...], Many] = (REFERENCE,)
+    threats: Annotated[tuple[Text, ...], Many] = ()
+    images: int = Field(100, ge=1, le=10**6)
+    chips: int = Field(5, ge=1, le=1000)
+    seed: Seed = 0
+    networks: Annotated[dict[Text, Group], Field(min_length=2, max_length=100)]
+    attack: AttackSettings = AttackSettings()
+
+
 @dataclass(frozen=True)
 class SweptMachine:
     """One machine of a study.
@@ -118,7 +153,7 @@ def studies() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load_study(name: str | Path) -> Study:
+def load_study(name: str | Path) -> Study | NetworkStudy:
     """A packaged study by name, or a TOML file.
 
     Raises:
@@ -128,12 +163,13 @@ def load_study(name: str | Path) -> Study:
     with refusing("no readable study", where=path, allowed=", ".join(studies()),
                   remedy="name a packaged study or a TOML file"):
         content = parse_toml(read_bytes(path))
+    kind = NetworkStudy if "networks" in content else Study
     with refusing("not a study", where=path, remedy="correct the study",
-                  allowed=", ".join(f.alias or name for name, f in Study.model_fields.items())):
-        return read_as(Study, content)
+                  allowed=", ".join(f.alias or name for name, f in kind.model_fields.items())):
+        return read_as(NetworkStudy, content) if kind is NetworkStudy else read_as(Study, content)
 
 
-def with_numbers(study: Study, **changes: int | None) -> Study:
+def with_numbers(study: Study | NetworkStudy, **changes: int | None) -> Study | NetworkStudy:
     """The study with other numbers of images or chips, where they are not None."""
     return study.model_copy(update={name: value for name, value in changes.items() if value is not None})
 

@@ -29,7 +29,7 @@ from ep_hw.networks.baselines import Baseline, CNNSpec
 from ep_hw.networks.checkpoint import packaged_models
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
 from ep_hw.report.entry import Entry, lead
-from ep_hw.report.models import Claim, Contest, claims, models
+from ep_hw.report.models import TOLLS, Claim, Contest, claims, models
 from ep_hw.report.tolls import tolls
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions import ALL, MAIN
@@ -125,7 +125,7 @@ def test_claims_are_stated_on_every_machine_and_each_machine_takes_its_toll():
     shown = models("net", "digits", entries, None, [])
     texts = [claim.text for claim in shown.claims]
     assert {f"{EP} beats {VIT} and {BP} under pgd_l2", f"{EP} beats {VIT} and {BP} under pgd_l2 on loihi"} <= set(texts)
-    toll = next(toll for toll in shown.tolls if toll.measure == "clean images")
+    toll = next(toll for toll in shown.answers[TOLLS] if toll.measure == "clean images")
     assert (toll.machine, toll.kind, toll.outcome) == ("loihi", BP, "less")
     assert (toll.own, toll.other, toll.difference.value) == pytest.approx((0.1, 0.3, 0.2))
     assert toll.difference.low > 0.1

@@ -1,0 +1,104 @@
+"""Studies over networks in place of options: running them, and what they leave."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ep_hw.data.registry import load_data
+from ep_hw.data.source import DEFAULT_SOURCE, DataSource
+from ep_hw.evaluation.execution import Run
+from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Plan, compile_all, evaluate_all, with_sources
+from ep_hw.networks.calibration import calibrated
+from ep_hw.networks.checkpoint import load
+from ep_hw.networks.programs import check_same_data
+from ep_hw.report import wording
+from ep_hw.report.contents import entries_of, record_of
+from ep_hw.report.entry import Entry
+from ep_hw.report.files import write_report
+from ep_hw.report.models import Models, threats_table
+from ep_hw.report.record import Exhibit
+from ep_hw.studies.figures import networks_figure
+from ep_hw.studies.study import NetworkStudy
+from ep_hw.studies.worth import Verdict, by_pair, worths_of
+from ep_hw.threats.threat import CLEAN, Threat, parse_threat
+from mapping.errors import Refusal
+from mapping.files import write_atomically
+from mapping.program import Program
+from mapping.registry import parse
+from mapping.targets import REFERENCE, ReferenceTarget
+
+
+def plan_networks(study: NetworkStudy, *, run: Run | None = None,
+                  data_source: DataSource = DEFAULT_SOURCE) -> list[tuple[str, Plan]]:
+    """(group, plan) of every network: the same images, machines, threats and settings.
+
+    Raises:
+        Refusal: an unknown model, machine or threat, networks of different data, a network that a machine cannot hold,
+            or missing data.
+    """
+    nets = [(group, calibrated(load(name), data_source)) for group, names in study.networks.items() for name in names]
+    data = nets[0][1].data
+    for _, net in nets:
+        check_same_data(net, data)
+    if len({net.name for _, net in nets}) < len(nets):
+        raise Refusal("a network stands in the study twice", where="networks", got=", ".join(n.name for _, n in nets),
+                      allowed="each name once", remedy="leave one out")
+    threats, targets = tuple(map(parse_threat, study.threats)), list(map(parse, study.machines))
+    images = load_data(data, "test", data_source).random_images(study.images, study.seed)
+    asked = Asked(machines=tuple(dict.fromkeys([REFERENCE, *map(str, targets)])), threats=threats, chips=study.chips,
+                  seed=study.seed)
+    return [(group, Plan(model=net.name, provenance=net.provenance, images=images, asked=asked,
+                         programs=compile_all(net, with_sources([ReferenceTarget(REFERENCE), *targets], threats)),
+                         attacks=Attacks(settings=study.attack), run=run or Run())) for group, net in nets]
+
+
+def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Path, command: str) -> list[Verdict]:
+    """Compute what is missing of a study and write its report into `out`.
+
+    Each network's results lie in a folder of its own, `out`/networks/NAME.
+
+    Returns:
+        The verdict on every machine and pair of groups.
+    """
+    parts = [(plan, out / "networks" / plan.model) for _, plan in plans]
+    outcomes = evaluate_all(parts)
+    groups: dict[str, list[Outcome]] = {}
+    for (group, _), outcome in zip(plans, outcomes):
+        groups.setdefault(group, []).append(outcome)
+    entries = entries_of(groups, plans[0][1].asked.machines)
+    worths = worths_of(entries, plans[0][1].asked.threats)
+    verdicts = [Verdict.of(ones) for ones in by_pair(worths)]
+    first, folder = parts[0]
+    record = record_of(first, folder, *outcomes[0], [], command=command, title=study.title)
+    shown = Models((threats_table(entries, entries[0].kind),), (), {study.title: verdicts, "In numbers": worths},
+                   _figures(entries, plans, first.asked.threats), (_seeds_note(groups),))
+    write_report(out, record, shown)
+    write_atomically(out / "study.json", json.dumps({"study": study.model_dump(mode="json"), **shown.content()},
+                                                    indent=1).encode() + b"\n")
+    return verdicts
+
+
+def _seeds_note(groups: dict[str, list[Outcome]]) -> str:
+    return ("Networks: " + ", ".join(f"{group} {len(ones)}" for group, ones in groups.items())
+            + ". Intervals are the wider of what other images and other seeds would change.")
+
+
+def _figures(entries: Sequence[Entry], plans: Sequence[tuple[str, Plan]],
+             threats: Sequence[Threat]) -> tuple[Exhibit, ...]:
+    """Accuracy against the feedback gain, a panel a machine; groups of one gain stand side by side."""
+    gains = {group: gain_of(plan) for group, plan in plans}
+    return (Exhibit("feedback", "Accuracy against the feedback gain", "Bars: 95 %, the wider over seeds and images.",
+                    _alt(entries, threats), networks_figure(entries, gains, (CLEAN, *threats))),)
+
+
+def gain_of(plan: Plan) -> float:
+    """The feedback gain of a network: of its second coupling, 0 where there is none or it is no EP network."""
+    reference = plan.programs[REFERENCE]
+    couplings = reference.graph.couplings[1:] if isinstance(reference, Program) else ()
+    return couplings[0].feedback_gain if couplings else 0.0
+
+
+def _alt(entries: Sequence[Entry], threats: Sequence[Threat]) -> str:
+    return "; ".join(f"{entry.name}: " + ", ".join(
+        f"{wording.threat_name(t)} {wording.percent(mean.value)}" for t in (CLEAN, *threats)
+        if (mean := entry.mean([t]))) for entry in entries)
