@@ -11,7 +11,7 @@ from ep_hw.threats.attacks.attempt import Attempt
 from ep_hw.threats.attacks.settings import AttackSettings
 from simulators.machine import Machine
 
-Norm = Literal["l2", "linf"]
+Norm = Literal["l0", "l2", "linf"]
 Access = Literal["white box", "black box"]
 Images = NDArray[np.float64]   # (N, C, H, W), or (N, H, W) of maps
 Levels = NDArray[np.uint8]     # grey levels of images
@@ -48,6 +48,7 @@ class Strength:
 
 BUDGET = Strength("budget eps", 1e-6, 100.0, or_zero=True)   # in units of [0, 1]; float32 pixels tell 6e-8 apart
 PRICE = Strength("price c", 1e-6, 100.0, or_zero=True)       # of the Carlini-Wagner attack
+PIXELS = Strength("pixels changed", 1, 1024, whole=True)
 SEVERITY = Strength("severity", 1, 5, whole=True)            # of a corruption
 
 

@@ -121,7 +121,7 @@ class Threat:
 
     @property
     def norm(self) -> str:
-        """"l2" or "linf", in which it is measured how far an image was moved."""
+        """"l0", "l2" or "linf", in which it is measured how far an image was moved."""
         return self.attack.norm if self.is_attack else "l2"
 
     def __str__(self):

@@ -4,7 +4,7 @@
 | --------- | ------------------------------------------------- | ------------------------------ |
 | transfer  | another machine's weights and gradients           | transfer:reference:pgd_l2      |
 | white box | the machine's model, its frozen errors, its noise | pgd, cw, deepfool, autoattack  |
-| black box | outputs only                                      | square_l2, square_linf         |
+| black box | outputs only                                      | square_l2, square_linf, one_pixel |
 
 A white box adapts to the machine it attacks, a transfer does not.
 """
@@ -15,6 +15,7 @@ from ep_hw.threats.attacks.carlini_wagner import CarliniWagner
 from ep_hw.threats.attacks.deepfool import DeepFool
 from ep_hw.threats.attacks.gradients import Adjoint, Gradient, Nudged, Unrolled, parse_gradient
 from ep_hw.threats.attacks.norms import noise_like, perturbation
+from ep_hw.threats.attacks.one_pixel import OnePixel
 from ep_hw.threats.attacks.pgd import PGD
 from ep_hw.threats.attacks.settings import DEFAULT_UNROLL, AttackSettings, possible_gradients
 from ep_hw.threats.attacks.square import Square
@@ -36,6 +37,7 @@ __all__ = [
     "DeepFool",
     "Gradient",
     "Nudged",
+    "OnePixel",
     "Square",
     "Unrolled",
     "attack",

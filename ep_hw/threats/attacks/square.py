@@ -25,6 +25,7 @@ import torch
 from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
+from ep_hw.threats.attacks.black_box import BlackBox
 from ep_hw.threats.attacks.norms import project
 from ep_hw.threats.attacks.settings import AttackSettings
 from ep_hw.threats.definitions import Attack
@@ -65,7 +66,7 @@ class Square(Attempt):
         if min(images.shape[2:]) < SMALLEST:
             raise Refusal("images too small for the square attack", where="square", got=tuple(images.shape[2:]),
                           allowed="5 x 5 pixels or more", remedy="use pgd_l2 or pgd_linf")
-        device = _Device(machine, labels, self.average, generator)
+        device = BlackBox(machine, labels, self.average, generator)
         start, change = {"linf": (stripes, recolour), "l2": (tiles, exchange)}[self.norm]
         best, margin = images.clone(), images.new_full((len(images),), torch.inf)
         live, challengers = torch.arange(len(images), device=images.device), start(images, self.eps, generator)
@@ -88,35 +89,6 @@ class Square(Attempt):
     def _inside(self, images: Tensor, delta: Tensor) -> Tensor:
         """The images moved by `delta`, within the ball and within [0, 1]."""
         return (images + project(delta, self.eps, self.norm)).clamp(0, 1)
-
-
-class _Device:
-    """Margins that a machine shows, and how often it was asked of each image.
-
-    Attributes:
-        spent: (B,) reads of each image.
-        round: reads that one step of the search may take.
-    """
-
-    def __init__(self, machine: Machine, labels: Tensor, average: int, generator: Generator):
-        self.machine, self.labels, self.average, self.generator = machine, labels, average, generator
-        self.spent = torch.zeros_like(labels)
-        self.round = average if machine.deterministic else 3 * average
-
-    def ask(self, x: Tensor, index: Tensor) -> Tensor:
-        """(N,) margins of `attacks.square (20)`, of images `x` that stand for the samples `index`."""
-        if not len(index):
-            return x.new_empty(0)
-        self.spent[index] += self.average
-        reads = (self.machine.relax(x, generator=self.generator).logits for _ in range(self.average))
-        logits = sum(reads, start=torch.zeros(())) / self.average
-        own = self.labels[index, None]
-        return (logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)).to(x)
-
-    def ask_again(self, best: Tensor, margin: Tensor, index: Tensor):
-        """New margins of the incumbents of samples `index`, where noise would make them differ."""
-        if not self.machine.deterministic:
-            margin[index] = self.ask(best[index], index)
 
 
 class SquareAttack(Attack):

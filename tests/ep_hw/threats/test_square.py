@@ -8,7 +8,8 @@ from linear import LinearMachine
 from networks import random_images, seeded
 from pyautoattack.square import SquareAttack
 
-from ep_hw.threats.attacks.square import Square, _Device, exchange, piles, recolour, tiles, window
+from ep_hw.threats.attacks.black_box import BlackBox
+from ep_hw.threats.attacks.square import Square, exchange, piles, recolour, tiles, window
 
 SHAPE = (2, 9, 7)
 
@@ -39,7 +40,7 @@ def test_averaging_divides_the_noise_of_an_answer_by_its_root(average):
     images = random_images(1, SHAPE).expand(4000, -1, -1, -1)
     labels, spread = torch.zeros(4000, dtype=torch.long), []
     for n in (1, average):
-        device = _Device(linear(sigma=0.5, classes=2), labels, n, seeded())
+        device = BlackBox(linear(sigma=0.5, classes=2), labels, n, seeded())
         spread.append(float(device.ask(images, torch.arange(4000)).std()))
     assert spread[0] / spread[1] == pytest.approx(average**0.5, rel=0.06)
 
