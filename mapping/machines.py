@@ -3,6 +3,7 @@
 from importlib import resources
 
 from mapping.crossbar.devices import register_devices
+from mapping.digital import DigitalTarget, compile_digital, digital_rungs
 from mapping.loihi.compile import compile_loihi
 from mapping.loihi.rungs import loihi_rungs
 from mapping.loihi.target import LoihiTarget
@@ -23,4 +24,8 @@ for _name, _meaning in _INTEGERS.items():
     register_machine(LoihiTarget(_name), _meaning, compile=compile_loihi, rungs=loihi_rungs)
 register_machine(LoihiTarget("lava:float"), "the network on lava-nc processes, floating point", compile=compile_floats,
                  rungs=loihi_rungs)
+register_machine(DigitalTarget("digital/weights"), "weights of few bits, float states", compile=compile_digital,
+                 rungs=digital_rungs)
+register_machine(DigitalTarget("digital"), "a digital accelerator with few bits a weight and a state",
+                 compile=compile_digital, rungs=digital_rungs)
 register_devices(resources.files("mapping.crossbar").joinpath("devices.toml").read_text("utf-8"))

@@ -7,6 +7,7 @@ import torch
 
 from mapping.crossbar.program import CrossbarProgram
 from mapping.crossbar.tuned import TunedProgram
+from mapping.digital import DigitalProgram
 from mapping.errors import Refusal
 from mapping.loihi.program import LoihiProgram
 from mapping.loihi.target import LoihiTarget
@@ -14,6 +15,7 @@ from mapping.program import FloatProgram, Program
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import kept_chip
 from simulators.crossbar.tiled import TiledMachine, TiledProgram
+from simulators.digital import DigitalMachine
 from simulators.loihi.lava import LavaMachine
 from simulators.loihi.twin import open_twin
 from simulators.machine import Machine
@@ -80,5 +82,6 @@ register_machine(FloatProgram, _floats)
 register_machine(LoihiProgram, _integers)
 register_machine(CrossbarProgram, CrossbarMachine)
 register_machine(TunedProgram, _tuned)
+register_machine(DigitalProgram, DigitalMachine)
 register_machine(ModuleProgram, _module)
 register_machine(TiledProgram, TiledMachine)

@@ -1,8 +1,7 @@
 """Learners: how one batch changes a network. One class a kind of recipe; everything else is shared (loop.py)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container
 from dataclasses import replace
 from functools import singledispatch
 from itertools import repeat
@@ -10,11 +9,12 @@ from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from ep_hw.learning.training.average import Average
 from ep_hw.learning.training.contrast import Contrast
 from ep_hw.learning.training.feedback import FeedbackLimit
+from ep_hw.learning.training.hardware_aware import as_on_hardware
 from ep_hw.learning.training.recipe import (
     AdversarialRecipe,
     BackpropRecipe,
@@ -119,11 +119,11 @@ class EPLearner(Learner[EPNetwork]):
         else:
             self.optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
         self._average = Average(net, recipe.average) if recipe.average else None
-        self._contrast, self._noise = Contrast(recipe, net.substrate()), recipe.weight_noise
+        self._recipe, self._contrast = recipe, Contrast(recipe, net.substrate())
         self._limit = FeedbackLimit(net, recipe.feedback_norm) if recipe.feedback_norm else None
 
     def step(self, images: Tensor, labels: Tensor, generator: Generator):
-        with disturbed(self.net.weights, self._noise, generator):
+        with as_on_hardware(self.net.weights, self._recipe, generator):
             gradient = self._contrast(images, labels)
         for weight, bias, (weight_gradient, bias_gradient) in zip(self.net.weights, self.net.biases, gradient):
             weight.grad, bias.grad = weight_gradient, bias_gradient
@@ -161,36 +161,12 @@ class EPLearner(Learner[EPNetwork]):
         return replace(self._kept.to("cpu"), calibration=images.clone())
 
 
-@contextmanager
-def disturbed(weights: Sequence[Tensor], noise: float, generator: Generator) -> Iterator[None]:
-    """A context in which every weight w of a layer is w + noise max|w| n, with its own standard normal n.
-
-    Args:
-        weights: of all layers; they are changed in place, and are what they were when the context ends.
-        noise: standard deviation in units of the layer's largest weight; 0 takes no numbers from the generator.
-        generator: on the CPU, so that every device sees the same errors.
-
-    Source: noise-aware training for analog memory, Joshi et al., Nat. Commun. 11, 2473 (2020).
-    """
-    if not noise:
-        yield
-        return
-    before = [weight.clone() for weight in weights]
-    for weight in weights:
-        weight.add_(torch.randn(weight.shape, generator=generator).to(weight) * (noise * weight.abs().max()))
-    try:
-        yield
-    finally:
-        for weight, kept in zip(weights, before):
-            weight.copy_(kept)
-
-
 class FeedforwardLearner(Learner[EPNetwork]):
     """Backpropagation through a network without feedback, towards the labels or a teacher's answers."""
 
     def __init__(self, recipe: FeedforwardRecipe, net: EPNetwork, device: str):
         self.net = net = net.to(device)
-        self.rates, self._substrate = (recipe.rate,), net.substrate()
+        self.rates, self._recipe, self._substrate = (recipe.rate,), recipe, net.substrate()
         learnt = [p.requires_grad_() for p in (*net.weights, *net.biases)]
         self.optimiser = torch.optim.AdamW(learnt, lr=recipe.rate, weight_decay=recipe.weight_decay)
         self._teacher = load(recipe.teacher).machine(device) if recipe.teacher else None
@@ -199,10 +175,10 @@ class FeedforwardLearner(Learner[EPNetwork]):
         images, target = images.to(self._substrate.mean.device), labels.to(self._substrate.mean.device)
         if self._teacher:
             target = self._teacher.relax(images).logits.softmax(1)
-        end = relax(self._substrate, images, schedule=SEQUENTIAL, steps=len(self._substrate.projections))
-        loss = F.cross_entropy(self._substrate.logits(end.states[-1]), target)
         self.optimiser.zero_grad()
-        loss.backward()
+        with as_on_hardware(self.net.weights, self._recipe, generator):
+            end = relax(self._substrate, images, schedule=SEQUENTIAL, steps=len(self._substrate.projections))
+            F.cross_entropy(self._substrate.logits(end.states[-1]), target).backward()
         self.optimiser.step()
 
     def machine(self) -> ReferenceMachine:
@@ -217,17 +193,18 @@ class FeedforwardLearner(Learner[EPNetwork]):
 class BackpropLearner(Learner[Baseline]):
     """Backpropagation of the cross-entropy."""
 
-    def __init__(self, net: Baseline, device: str, rate: float, optimiser: Callable[..., torch.optim.Optimizer],
-                 **settings):
-        self.net, self.device, self.rates = net, device, (rate,)
+    def __init__(self, recipe: ConvolutionalRecipe | TransformerRecipe, net: Baseline, device: str,
+                 optimiser: Callable[..., torch.optim.Optimizer], **settings):
+        self.net, self.device, self.rates, self._recipe = net, device, (recipe.rate,), recipe
         net.module.to(device)
-        self.optimiser = optimiser(net.module.parameters(), lr=rate, **settings)
+        self._weights = [part.weight for part in net.module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+        self.optimiser = optimiser(net.module.parameters(), lr=recipe.rate, **settings)
 
     def step(self, images: Tensor, labels: Tensor, generator: Generator):
         self.net.module.train()
-        loss = F.cross_entropy(self.net.module(images.to(self.device)), labels.to(self.device))
         self.optimiser.zero_grad()
-        loss.backward()
+        with as_on_hardware(self._weights, self._recipe, generator):
+            F.cross_entropy(self.net.module(images.to(self.device)), labels.to(self.device)).backward()
         self.optimiser.step()
 
     def machine(self) -> ModuleMachine:
@@ -243,7 +220,7 @@ class AdversarialLearner(BackpropLearner):
     def __init__(self, recipe: AdversarialRecipe, *arguments, **settings):
         from ep_hw.threats.attacks import PGD, Unrolled
 
-        super().__init__(*arguments, **settings)
+        super().__init__(recipe, *arguments, **settings)
         self.attack = PGD("l2", recipe.eps, Unrolled(1), iterations=recipe.attack_steps)
 
     def step(self, images: Tensor, labels: Tensor, generator: Generator):
@@ -299,18 +276,17 @@ def _begun_at(start: str, spec: NetworkSpec) -> EPNetwork:
 
 @learner_of.register
 def _(recipe: BackpropRecipe, spec: CNNSpec, seed: int, device: str) -> BackpropLearner:
-    return BackpropLearner(Baseline.initialise(spec, seed), device, recipe.rate, torch.optim.SGD, **_momentum(recipe))
+    return BackpropLearner(recipe, Baseline.initialise(spec, seed), device, torch.optim.SGD, **_momentum(recipe))
 
 
 @learner_of.register
 def _(recipe: AdversarialRecipe, spec: CNNSpec, seed: int, device: str) -> AdversarialLearner:
-    return AdversarialLearner(recipe, Baseline.initialise(spec, seed), device, recipe.rate, torch.optim.SGD,
-                              **_momentum(recipe))
+    return AdversarialLearner(recipe, Baseline.initialise(spec, seed), device, torch.optim.SGD, **_momentum(recipe))
 
 
 @learner_of.register
 def _(recipe: TransformerRecipe, spec: ViTSpec, seed: int, device: str) -> BackpropLearner:
-    return BackpropLearner(Baseline.initialise(spec, seed), device, recipe.rate, torch.optim.AdamW,
+    return BackpropLearner(recipe, Baseline.initialise(spec, seed), device, torch.optim.AdamW,
                            weight_decay=recipe.weight_decay)
 
 

@@ -36,7 +36,8 @@ from mapping.fields import Count, Fraction, PerLayer, Positive, Stated, Steps, r
 from mapping.files import parse_toml, read_bytes, reason, refusing
 
 _NEWER = {"restart": 0, "weight_noise": 0, "start": "", "feedback_norm": 0, "strides": None, "feedback_gain": 1.0,
-          "optimiser": "sgd", "warm_up": 0, "average": 0}   # what recipes do that do not name these fields
+          "optimiser": "sgd", "warm_up": 0, "average": 0,
+          "weight_bits": 0}   # what recipes do that do not name these fields
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[float, Field(ge=0, le=64)]
@@ -56,6 +57,10 @@ class BaseRecipe(Stated):
         restart: the fraction of the first rates at which they begin again after `decay_epochs`, with new momenta, to
             fall over the epochs left; 0 for no restart. Source: Loshchilov and Hutter, ICLR 2017 (warm restarts).
         warm_up: batches over which the rates rise to their first values.
+        weight_noise: standard deviation of the normal errors that each batch's weights have, in units of each layer's
+            largest weight: training for chips whose weights are not quite what was asked for.
+        weight_bits: each batch meets the weights as a digital machine of so many bits has them (mapping.digital (1)),
+            and its gradient goes to the weights themselves; 0 for floats. Source: Jacob et al. 2018.
         weight_decay: added to the gradient, times the weight (by AdamW, taken from the weight itself).
         shift: the most whole pixels by which an image is translated.
         flip: half of the images are mirrored.
@@ -72,6 +77,8 @@ class BaseRecipe(Stated):
     last_rate: float = Field(0.0, ge=0, le=1000)
     restart: Fraction = 0.0
     warm_up: int = Field(0, ge=0, le=10**6)
+    weight_noise: Fraction = 0.0
+    weight_bits: Literal[0, 2, 3, 4, 5, 6, 7, 8] = 0
     weight_decay: float = Field(3e-4, ge=0, le=1000)
     shift: int = Field(0, ge=0, le=64)
     flip: bool = False
@@ -137,8 +144,6 @@ class Recipe(Chain, BaseRecipe):
         average: the network that is kept is an average of the weights after each update, of which that share stays at
             the next (ep_hw.learning.training.average); 0 to keep the last weights.
         gain: multiplies the initial weights below the readout, one number for all or one a layer.
-        weight_noise: standard deviation of the normal errors that each batch's weights have, in units of each layer's
-            largest weight: training for chips whose weights are not quite what was asked for.
         start: name or file of the network whose weights (times `gain`) training begins at; random ones if empty.
         feedback_norm: after each batch, every layer that feeds back is brought towards an operator norm of at most
             that (ep_hw.learning.training.feedback); 0 for no limit.
@@ -159,7 +164,6 @@ class Recipe(Chain, BaseRecipe):
     momentum: Share = 0.9
     average: Share = 0.0
     gain: Positive | PerLayer[Positive] = 1.0
-    weight_noise: Fraction = 0.0
     start: str = Field("", max_length=1000)
     feedback_norm: float = Field(0.0, ge=0, le=1e6)
 
