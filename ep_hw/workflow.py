@@ -23,7 +23,6 @@ from ep_hw.evaluation.probes import probe
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.evaluation.suites import BARE, Suite
 from ep_hw.networks.baselines import Baseline
-from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.family import FOLDER, Member
 from ep_hw.networks.network import EPNetwork
@@ -201,7 +200,7 @@ def family_plans(plan: Plan, members: Iterable[Member],
     Raises:
         Refusal: a member that was trained on other data.
     """
-    return [(member, _member_plan(plan, calibrated(load(member.model), data_source))) for member in members]
+    return [(member, _member_plan(plan, load(member.model).calibrated(data_source))) for member in members]
 
 
 def _member_plan(plan: Plan, net: EPNetwork | Baseline) -> Plan:

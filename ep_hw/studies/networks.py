@@ -8,7 +8,6 @@ from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Plan, compile_all, evaluate_all, with_sources
-from ep_hw.networks.calibration import calibrated
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.programs import check_same_data
 from ep_hw.report import wording
@@ -36,7 +35,7 @@ def plan_networks(study: NetworkStudy, *, run: Run | None = None,
         Refusal: an unknown model, machine or threat, networks of different data, a network that a machine cannot hold,
             or missing data.
     """
-    nets = [(group, calibrated(load(name), data_source)) for group, names in study.networks.items() for name in names]
+    nets = [(group, load(name).calibrated(data_source)) for group, names in study.networks.items() for name in names]
     data = nets[0][1].data
     for _, net in nets:
         check_same_data(net, data)
