@@ -71,8 +71,9 @@ def _study_networks(context: typer.Context, name: str, wanted: "NetworkStudy", p
     if dry_run:
         folder = place(context, Path(name).stem, question)
         with cell_progress("measuring") as show:
-            known = estimate([(plan.model, plan.showing(show)) for _, plan in plans], folder)
-        say(f"{wanted.title}: {len(known.jobs)} cells to compute; about {duration_of(known.seconds)}.")
+            known = estimate([plan.showing(show) for _, plan in plans], folder)
+        say(f"{wanted.title}: {len(known.jobs)} cells to compute; about {duration_of(known.seconds)} "
+            f"({known.basis()}).")
         return
     out = claimed(context, Path(name).stem, question)
     with cell_progress("studying") as show:
