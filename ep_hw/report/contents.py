@@ -6,6 +6,8 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from ep_hw.analysis.points import pool
 from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.worst import Met, WorstCase, worst_cases
