@@ -201,8 +201,8 @@ def test_of_few_classes_the_members_that_rank_no_more_are_run(classes, name, mem
     assert torch.stack([machine.relax(x).prediction != labels for x in made]).any(0).all()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ATTACKS if "unclipped" not in kind])
-def test_two_classes_fall_to_every_attack(kind):
+@pytest.mark.parametrize("kind", [kind for kind in ATTACKS if "unclipped" not in kind and ATTACKS[kind].norm != "l0"])
+def test_two_classes_fall_to_every_attack_that_may_change_all_pixels(kind):
     machine, images = linear(1), middle_images(3)
     labels, norm = machine.relax(images).prediction, kind.rpartition("_")[2]
     far = 3 * float(least_perturbations(machine, images, norm).max())
