@@ -25,7 +25,7 @@ from ep_hw.report.entry import Entry, lead
 from ep_hw.report.figures.plots import models_figure
 from ep_hw.report.published import PublishedRow, PublishedTable, printed_rows, same_threat
 from ep_hw.report.record import Exhibit
-from ep_hw.report.tolls import tolls
+from ep_hw.report.tolls import stated, tolls
 from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.targets import REFERENCE
@@ -148,12 +148,12 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
                   for machine in dict.fromkeys(entry.machine for entry in entries)}
     costs = [toll for machine, after in by_machine.items() if machine != REFERENCE
                   for toll in tolls(by_machine[REFERENCE], after, _measures(entries))]
-    answers = {TOLLS: costs} if costs else {}
+    answers = {TOLLS: stated(costs)} if costs else {}
     if not any(map(_is_whole, every)):
         return Models((threats_table(entries),), (), answers, exhibits, remarks)
     tables = tuple(table for table in every if any(not row.printed for row in table.rows))
-    stated = [claim for machine, own in by_machine.items() for claim in claims(own, machine)]
-    return Models(tables, tuple(stated), answers, exhibits, remarks)
+    claimed = tuple(claim for machine, own in by_machine.items() for claim in claims(own, machine))
+    return Models(tables, claimed, answers, exhibits, remarks)
 
 
 def _measures(entries: Sequence[Entry]) -> dict[str, list[Threat]]:
@@ -291,7 +291,8 @@ def _line(entry: Entry, attack: str) -> list[tuple[float, Estimate]]:
 
 
 def _seeds(entries: Sequence[Entry]) -> str:
-    counted = ", ".join(f"{entry.name} {len(entry.networks)}" for entry in entries)
+    seeds = {len(entry.networks) for entry in entries}
+    counted = "one of each" if seeds == {1} else ", ".join(f"{entry.name} {len(entry.networks)}" for entry in entries)
     return (f"Seeds: {counted}. Intervals of several seeds are the wider of Student's, what other seeds would change, "
             "and Wilson's, what other images would; a mean corruption error's is Student's. Leads are measured on the "
             "same images.")

@@ -46,14 +46,47 @@ class Toll:
         return "more" if self.difference.high < 0 else "undecided"
 
     def __str__(self):
-        words = {"less": "less", "more": "more", "undecided": "neither more nor less that this sample can tell"}
-        return (f"{self.machine} costs {EP} {wording.points_of(self.own)} points and {self.kind} "
-                f"{wording.points_of(self.other)} ({self.measure}): {words[self.outcome]}, a difference of "
-                f"{wording.points_of(self.difference.value)} {wording.interval(self.difference)}.")
+        return (f"{self.measure.capitalize()}, {self.machine} costs {EP} {100 * self.own:.1f} points and {self.kind} "
+                f"{100 * self.other:.1f}: {self.outcome}, by {100 * abs(self.difference.value):.1f} "
+                f"{wording.interval(self.difference)}.")
 
     def content(self) -> dict:
         """For comparison.json."""
         return {"outcome": self.outcome, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Open:
+    """Tolls of one machine that this sample cannot tell apart.
+
+    Attributes:
+        tolls: one a kind and measure.
+    """
+
+    tolls: tuple[Toll, ...]
+
+    def __str__(self):
+        kinds: dict[str, list[str]] = {}
+        for toll in self.tolls:
+            kinds.setdefault(toll.measure, []).append(toll.kind)
+        which = "; ".join(f"{measure}: {', '.join(names)}" for measure, names in kinds.items())
+        widest = max(max(abs(toll.difference.low), abs(toll.difference.high)) for toll in self.tolls)
+        return (f"What {self.tolls[0].machine} costs {EP} and these others, this sample cannot tell apart; differences "
+                f"are within {100 * widest:.0f} points. {which}.")
+
+    def content(self) -> dict:
+        """For comparison.json."""
+        return {"outcome": "undecided", "tolls": [toll.content() for toll in self.tolls]}
+
+
+def stated(every: Sequence[Toll]) -> list[Toll | Open]:
+    """Each toll that is decided, then for each machine in one sentence those that are not."""
+    decided = [toll for toll in every if toll.outcome != "undecided"]
+    rest: dict[str, list[Toll]] = {}
+    for toll in every:
+        if toll.outcome == "undecided":
+            rest.setdefault(toll.machine, []).append(toll)
+    return [*decided, *(Open(tuple(ones)) for ones in rest.values())]
 
 
 def tolls(before: Sequence[Entry], after: Sequence[Entry], measures: Mapping[str, Sequence[Threat]]) -> list[Toll]:

@@ -30,7 +30,7 @@ from ep_hw.networks.checkpoint import packaged_models
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
 from ep_hw.report.entry import Entry, lead
 from ep_hw.report.models import TOLLS, Claim, Contest, claims, models
-from ep_hw.report.tolls import tolls
+from ep_hw.report.tolls import Open, Toll, stated, tolls
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import Threat, parse_threat
@@ -129,6 +129,7 @@ def test_claims_are_stated_on_every_machine_and_each_machine_takes_its_toll():
     assert (toll.machine, toll.kind, toll.outcome) == ("loihi", BP, "less")
     assert (toll.own, toll.other, toll.difference.value) == pytest.approx((0.1, 0.3, 0.2))
     assert toll.difference.low > 0.1
+    assert str(toll).startswith("Clean images, loihi costs EP-CNN 10.0 points and BP-CNN 30.0: less, by 20.0 [")
     turned = tolls(*([entry(k, [[w] * 5] * 2, m) for (m, k), w in zip(clean, worth) if m == machine]
                      for machine, worth in (("reference", (0.9, 0.9, 0.6, 0.8)), ("loihi", (0.9, 0.9, 0.6, 0.8)))),
                    {"clean images": [Threat("clean", 0.0)]})
@@ -136,6 +137,8 @@ def test_claims_are_stated_on_every_machine_and_each_machine_takes_its_toll():
     same = tolls(entries[:2], [entry(k, [[0.8] * 5] * 2, "loihi") for k in (EP, BP)],
                  {"clean images": [Threat("clean", 0.0)], "under pgd_l2": [Threat("pgd_l2", 0.123)]})
     assert [t.outcome for t in same] == ["undecided"], "nothing met the other measure"
+    assert [type(one) for one in stated([toll, *same, *same])] == [Toll, Open]
+    assert "cannot tell apart" in str(stated(same)[0])
 
 
 def test_tables_are_means_over_seeds_with_student_intervals_beside_what_was_printed():
