@@ -13,6 +13,7 @@ from networks import saved
 from safetensors.numpy import load_file
 
 import ep_hw
+import mapping
 import simulators
 from ep_hw.data import DataSource, Split, load_data
 from ep_hw.learning.training import load_recipe, parse_recipe, rate_at, recipes, train
@@ -108,10 +109,11 @@ def test_what_needs_a_fixed_point_is_refused_by_name(net):
 
 def test_the_reference_is_the_module_and_every_other_machine_has_its_graph():
     net, shown = ep_hw.load("digits-bp-s11"), load_data("digits", "test").images[:20]
-    programs = net.programs(map(parse, ["reference", "reference[steps=2]", "crossbar:pcm"]))
+    programs = net.programs(map(parse, ["reference", "crossbar:pcm"]))
     assert isinstance(programs["reference"], ModuleProgram)
-    assert programs["reference[steps=2]"].graph is programs["crossbar:pcm"].graph is net.lower()
-    logits = [simulators.open(programs[name]).relax(shown).logits for name in ("reference", "reference[steps=2]")]
+    assert programs["crossbar:pcm"].graph is net.lower()
+    logits = [simulators.open(program).relax(shown).logits
+              for program in (programs["reference"], mapping.compile(net.lower(), "reference"))]
     assert (logits[0] - logits[1]).abs().max() <= 1e-5 * logits[0].abs().max()
     assert np.array_equal(net.lower().activity.images, load_data("digits", "train").images[:256])
 
@@ -196,7 +198,7 @@ def test_adversarial_training_learns_from_images_in_the_ball_that_fool_it_more(m
 
 def test_every_packaged_recipe_is_read_and_makes_a_network_for_its_images():
     kinds = {name: load_recipe(name).kind for name in recipes()}
-    assert set(kinds.values()) == {"ep", "bp", "adv", "vit"}
+    assert set(kinds.values()) == {"ep", "ff", "bp", "adv", "vit"}
     table = load_recipe("cifar10-paper"), load_recipe("cifar100-paper")
     assert [r.channels for r in table] == [(128, 256, 512, 512), (128, 256, 512, 1024)]
     assert [r.beta for r in table] == [0.5, 1.0]

@@ -185,7 +185,7 @@ def test_a_dry_run_counts_the_cells_measures_some_and_keeps_none(small, ep_hw, t
 def test_packaged_studies_name_machines_that_exist(name):
     study = load_study(name)
     points = swept_machines(study)
-    assert set(studies()) == {"age", "converters", "wires"}
+    assert set(studies()) == {"age", "converters", "feedback", "wires"}
     assert len(points) > 20
     assert all(parse(str(point.target)) == point.target for point in points)
     assert study.model == "digits"
