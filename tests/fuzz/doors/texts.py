@@ -8,7 +8,7 @@ from pathlib import Path
 from ep_hw.learning.training.recipe import load_recipe
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.exchange.keys import load_map
-from ep_hw.studies.study import load_study, swept_machines
+from ep_hw.studies.study import NetworkStudy, load_study, swept_machines
 from ep_hw.threats.attacks import parse_gradient
 from ep_hw.threats.threat import parse_threat
 from mapping.crossbar.devices import read_devices
@@ -63,6 +63,8 @@ class Line(Door):
 
 def _study(path):
     study = load_study(path)
+    if isinstance(study, NetworkStudy):
+        return study, list(map(parse, study.machines)), list(map(parse_threat, study.threats))
     return study, swept_machines(study), study.threats_named()
 
 
