@@ -25,7 +25,7 @@ for _name, _meaning in _INTEGERS.items():
 register_machine(LoihiTarget("lava:float"), "the network on lava-nc processes, floating point", compile=compile_floats,
                  rungs=loihi_rungs)
 register_machine(DigitalTarget("digital/weights"), "weights of few bits, float states", compile=compile_digital,
-                 rungs=digital_rungs)
+                 rungs=digital_rungs, kind="digital")
 register_machine(DigitalTarget("digital"), "a digital accelerator with few bits a weight and a state",
                  compile=compile_digital, rungs=digital_rungs)
 register_devices(resources.files("mapping.crossbar").joinpath("devices.toml").read_text("utf-8"))

@@ -6,6 +6,7 @@ for new ones, and store the new outcome with `EP_HW_STORE_OUTCOMES=1 uv run pyte
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ TOLERANCE = 2e-4   # other processors round otherwise
 SETTINGS = AttackSettings(gradients=("bptt@4", "bptt@6:margin", "apgd@5", "ep@0.5:margin"), iterations=2, queries=20,
                           restarts=2)
 STRENGTHS = {"cw_l2": 0.1, "deepfool_l2": 1.0, "square_linf": 0.1, "autoattack_linf": 0.05, "pgd_linf": 0.05,
-             "pgd_unclipped_linf": 0.05}
+             "pgd_unclipped_linf": 0.05, "one_pixel": 2}
 CROSSBARS = ("crossbar:ideal", "crossbar:pcm[arrays=separate]", "crossbar:pcm[wire_ohm=0.35,tile=32x32]",
              "crossbar:generic[stuck_on=0.05,stuck_off=0.1,levels=16,encoding=slices]",
              *(f"crossbar:{name}" for name in PRESETS if name not in ("ideal", "generic")))
@@ -69,7 +70,7 @@ def relaxed(graph, names) -> list[float]:
 
 
 MACHINES = {"reference": ("reference",), "loihi": ("loihi:weights", "loihi:states", "loihi", "loihi[threshold=0.05]"),
-            "lava": ("lava", "lava:float"), "crossbar": CROSSBARS,
+            "lava": ("lava", "lava:float"), "digital": ("digital/weights", "digital"), "crossbar": CROSSBARS,
             "generic": ("crossbar:generic[g_max_us=8,additive=0.03,proportional=0.05,read_noise=0.02]",)}
 
 
@@ -120,7 +121,7 @@ def test_attack_times_end_as_their_version_says(graph, split):
 def test_every_version_has_an_outcome_and_every_machine_a_version():
     kinds = {*versions.machines(), *code_versions(), "verdict", "temporal"} - {"clean"}   # clean images are as they are
     assert set(stored()) == kinds
-    assert {name.partition(":")[0] for name in mapping.REGISTRY} <= set(versions.machines())
+    assert {re.split("[:/]", name)[0] for name in mapping.REGISTRY} <= set(versions.machines())
 
 
 def cell_of(graph, split, threat, folder, name) -> tuple[dict, np.ndarray]:
