@@ -130,7 +130,7 @@ def _noise_aware(net: EPNetwork, program: CrossbarProgram, wanted: str | None,
 
 def _ep_network(model: str, data_source: DataSource) -> EPNetwork:
     net = load(model).calibrated(data_source)
-    if not isinstance(net, EPNetwork):
-        raise Refusal("only EP networks learn from their own states", where="MODEL", got=model,
+    if not (isinstance(net, EPNetwork) and net.spec.feedback_gain):
+        raise Refusal("only networks with feedback learn from their own states", where="MODEL", got=model,
                       allowed="a network trained by equilibrium propagation", remedy="see 'ep-hw models'")
     return net

@@ -132,6 +132,11 @@ HOST = """
 MOMENTS_S = 0.2, 0.5, 1, 2, 3, 5
 
 
+def hear_hangups():
+    """As from a terminal, also where the tests themselves run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def host(tmp_path):
     """Starts a process that always has work for two workers; what it leaves is killed in the end."""
@@ -140,7 +145,7 @@ def host(tmp_path):
 
     def start():
         started.append(subprocess.Popen([sys.executable, tmp_path / "host.py"], stderr=subprocess.PIPE, text=True,
-                                        start_new_session=True))
+                                        start_new_session=True, preexec_fn=hear_hangups))
         return started[-1]
 
     yield start

@@ -43,8 +43,9 @@ def test_tuning_leaves_a_comparison_and_chips_to_evaluate(ep_hw, tmp_path):
 @pytest.mark.parametrize(("command", "words"), [
     ("tune digits --on loihi", "only programmed chips"), ("tune digits --on crossbar:sonos", "no write model"),
     ("tune digits --on crossbar:pcm[encoding=offset]", "lowered"), ("tune digits --write pulses", "unknown write"),
-    ("tune digits-bp-s11", "only EP networks"), ("tune digits --rate 0", "--rate"),
+    ("tune digits-bp-s11", "only networks with feedback"),
+    ("tune digits-gain0-s11", "only networks with feedback"), ("tune digits --rate 0", "--rate"),
     ("tune digits --beta -1", "--beta"), ("tune digits --on crossbar:pcm[tuned=on]", "not compiled"),
-    ("tune digits --beside digits-bp-s11", "only EP networks")])
+    ("tune digits --beside digits-bp-s11", "only networks with feedback")])
 def test_a_mistake_is_refused_before_anything_is_tuned(refused, command, words):
     assert words in refused(*command.split())

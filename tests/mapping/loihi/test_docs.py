@@ -49,7 +49,7 @@ def test_images_and_states_round_as_documented_on_twin_and_lava(doc, seed, bits)
     expected = doc["integer_image"](image, graph.mean[:, None, None], graph.scale[:, None, None], program.input_bits)
     assert np.array_equal(substrate.encode(torch.tensor(image)).numpy(), expected)
     for n, layer in enumerate(program.layers):
-        room = layer.bound - int(np.abs(layer.bias).max()) - layer.half
+        room = max(0, layer.bound - int(np.abs(layer.bias).max()) - layer.half)
         drive = rng.integers(-room, room + 1, (2, *graph.populations[n].shape))
         drive[0] += layer.half - (drive[0] + layer.bias[:, None, None]) % (2 * layer.half or 1)   # exact halves
         expected = doc["integer_state"](drive, layer.bias[:, None, None], layer.shift, program.tops[n])
