@@ -113,6 +113,7 @@ class Models:
         answers: further comparisons, under the question that they answer.
         exhibits: figures.
         notes: what a reader of the numbers needs to know.
+        heading: of the comparison where it is what was asked, and so comes first.
     """
 
     tables: tuple[PublishedTable, ...]
@@ -120,6 +121,7 @@ class Models:
     answers: Mapping[str, Sequence[Answer]]
     exhibits: tuple[Exhibit, ...]
     notes: tuple[str, ...]
+    heading: str = ""
 
     def content(self) -> dict:
         """For comparison.json: claims with their outcomes, and every row of every table."""

@@ -69,11 +69,12 @@ def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Pa
     verdicts = [Verdict.of(ones) for ones in by_pair(worths)]
     first, folder = parts[0]
     record = record_of(first, folder, *outcomes[0], [], command=command, title=study.title)
-    shown = Models((threats_table(entries, entries[0].kind),), (), {study.title: verdicts, "In numbers": worths},
-                   _figures(entries, plans, first.asked.threats), (_seeds_note(groups),))
+    shown = Models((threats_table(entries, entries[0].kind),), (), {study.title: verdicts},
+                   _figures(entries, plans, first.asked.threats), (_seeds_note(groups),), "The answer")
     write_report(out, record, shown)
-    write_atomically(out / "study.json", json.dumps({"study": study.model_dump(mode="json"), **shown.content()},
-                                                    indent=1).encode() + b"\n")
+    content = {"study": study.model_dump(mode="json"), **shown.content(),
+               "worths": [{"sentence": str(worth), **worth.content()} for worth in worths]}
+    write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
     return verdicts
 
 

@@ -84,9 +84,10 @@ def test_a_study_over_networks_leaves_a_report_that_answers(tiny, tmp_path):
         (machine, "whole", other) for machine in ("reference", "loihi") for other in ("half", "none")]
     content = json.loads((tmp_path / "study.json").read_text())
     assert [one["sentence"] for one in content["answers"]["Feedback?"]] == list(map(str, verdicts))
-    assert len(content["answers"]["In numbers"]) == 8
+    assert len(content["worths"]) == 8
     page = (tmp_path / "report.html").read_text()
     assert all(str(verdict) in page for verdict in verdicts)
+    assert page.index("The answer") < page.index('id="s0-answer"'), "what was asked comes before one network's own"
     assert (tmp_path / "figures/feedback.png").stat().st_size > 5000
 
 
