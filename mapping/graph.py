@@ -198,7 +198,7 @@ class EPGraph:
 def _check_settings(graph: EPGraph):
     if graph.schedule not in SCHEDULES:
         raise Refusal("unknown schedule", where="schedule", got=repr(graph.schedule), allowed=", ".join(SCHEDULES),
-                      remedy="name one of the two schedules")
+                      remedy="name one of these schedules")
     if graph.steps < 1 or not graph.tolerance > 0:
         raise Refusal("relaxation settings out of range", where="steps, tolerance",
                       got=f"{graph.steps}, {graph.tolerance}", allowed="steps >= 1, tolerance > 0",

@@ -17,6 +17,7 @@ from ep_hw.analysis.statistics import median_interval
 from ep_hw.data.splits import Split
 from ep_hw.measurements.grid import rising
 from ep_hw.threats.attacks.gradients import Adjoint, Gradient, Nudged
+from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.loihi.integers import LOSSES
 from mapping.loihi.program import LoihiProgram
@@ -73,8 +74,11 @@ def gradient_programs(graph: EPGraph, machines: Sequence[str], state_bits: Seque
         state_bits: as the user asks; with none, those of `STATE_BITS` below the largest proven.
 
     Raises:
-        Refusal: an unknown machine, or state bits that cannot be proven safe.
+        Refusal: an unknown machine, state bits that cannot be proven safe, or a network without feedback.
     """
+    if not graph.has_feedback:
+        raise Refusal("a network without feedback has nothing to nudge", where="MODEL", got=graph.schedule,
+                      allowed="EP networks", remedy="name one, as 'ep-hw models' lists them")
     programs = []
     for target in map(parse, machines):
         best = mapping.compile(graph, target)

@@ -13,7 +13,9 @@ import ep_hw
 import mapping
 import simulators
 from ep_hw.data import load_data
+from ep_hw.measurements.gradients import gradient_programs
 from ep_hw.threats.attacks.gradients import Adjoint, Nudged, Unrolled, loss_of, parse_gradient
+from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.loihi.integers import LOSSES
 from simulators.reference import ReferenceMachine
@@ -170,3 +172,9 @@ def test_an_adjoint_from_enough_steps_is_the_adjoint_at_the_equilibrium():
                                   "ep@0.01x3:margin"])
 def test_a_gradient_is_rebuilt_from_its_name(text):
     assert str(parse_gradient(text)) == text
+
+
+@pytest.mark.parametrize("model", ["digits-gain0-s11", "digits-bp-s11"])
+def test_networks_without_feedback_have_no_gradients_to_measure(model):
+    with pytest.raises(Refusal, match="without feedback has nothing to nudge"):
+        gradient_programs(ep_hw.load(model).lower(), ["reference"], [])
