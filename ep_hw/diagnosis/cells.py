@@ -68,6 +68,7 @@ def layers_of(program: CrossbarProgram, machine: CrossbarMachine) -> list[tuple[
 def _cells(target: CrossbarTarget, coupling: Coupling, held: np.ndarray,
            others: Sequence[tuple[str, np.ndarray]]) -> Finding:
     allowed = np.abs(coupling.weight).max() * (_FLOAT32 + _half_level(target))
+    held = held.reshape(coupling.weight.shape)
     error = np.abs(held - coupling.weight)
 
     def name() -> str | None:
@@ -95,8 +96,8 @@ def _stored(weight: np.ndarray, target: CrossbarTarget) -> np.ndarray:
 
 def _with_weights(scene: Scene, weights: Sequence[np.ndarray]) -> EPGraph:
     graph = scene.graph
-    couplings = tuple(replace(c, weight=w) for c, w in zip(graph.couplings, weights))
-    return replace(graph, couplings=couplings, readout=replace(graph.readout, weight=weights[-1]))
+    *couplings, readout = (replace(c, weight=w.reshape(c.weight.shape)) for c, w in zip(scene.layers, weights))
+    return replace(graph, couplings=tuple(couplings), readout=readout)
 
 
 def _digital_fault(graph: EPGraph, machine: CrossbarMachine, scene: Scene) -> str | None:

@@ -19,7 +19,7 @@ from pydantic import Field
 from mapping.crossbar.chips import Devices, arrays_of
 from mapping.crossbar.encoding import Cuts, StoredWeights, difference, outputs_per_tile, slices_of, store
 from mapping.crossbar.ranges import PERCENTILE, Placed, Span, calibrate
-from mapping.crossbar.target import CrossbarTarget, Tile
+from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
 from mapping.fields import Count, Name, PerLayer, Positive, Stated
 from mapping.graph import Coupling, EPGraph
@@ -40,7 +40,7 @@ class CrossbarLayer:
 
     Attributes:
         stored: its weights as target conductances.
-        row_cuts: (first, past the last) input channel of each row tile.
+        row_cuts: (first, past the last) input of each row tile, see `unrolled`.
         column_cuts: the same for the output channels of each column tile.
         spans: what the converters reach, forward and, where the layer is read so, backward; None on machines without
             converters.
@@ -201,8 +201,7 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
         target: device, rung and options.
 
     Raises:
-        Refusal: a channel that does not fit a tile, converters without recorded activity, or a tuned chip, which no
-            compiler makes.
+        Refusal: converters without recorded activity, or a tuned chip, which no compiler makes.
     """
     check_untuned(target)
     converted, activity = target.includes("converters"), graph.activity
@@ -228,7 +227,7 @@ def stored_slices(layer: CrossbarLayer) -> np.ndarray:
 
 
 def stored_weight(layer: CrossbarLayer) -> np.ndarray:
-    """(C_out, C_in, k_h, k_w) weight that the target conductances stand for."""
+    """(C_out, C_in, k_h, k_w) weight that the target conductances stand for, see `unrolled`."""
     return stored_slices(layer).sum(0) * layer.stored.column_scale[:, None, None, None]
 
 
@@ -267,19 +266,26 @@ def check_untuned(target: CrossbarTarget):
 def place(coupling: Coupling, target: CrossbarTarget) -> CrossbarLayer:
     """A coupling on tiles, without converters."""
     c_out, c_in, k_h, k_w = coupling.weight.shape
-    row_cuts, column_cuts = _cuts(coupling.name, (c_out, c_in, k_h, k_w), target)
-    return CrossbarLayer(coupling.name, store(coupling.weight, target, column_cuts), row_cuts, column_cuts, None)
+    shape = unrolled((c_out, c_in, k_h, k_w), target)
+    row_cuts, column_cuts = _cuts(shape, target)
+    stored = store(coupling.weight.reshape(shape), target, column_cuts)
+    return CrossbarLayer(coupling.name, stored, row_cuts, column_cuts, None)
 
 
-def _cuts(name: str, shape: Shape, target: CrossbarTarget) -> tuple[Cuts, Cuts]:
-    """Where weights of a shape are cut into tiles: (rows, columns)."""
+def unrolled(shape: Shape, target: CrossbarTarget) -> Shape:
+    """Shape of a layer's weights on tiles, which are cut between inputs.
+
+    An input is a channel with its k_h k_w rows; where a tile has fewer rows than that, every row is an input of its
+    own, (C_out, C_in k_h k_w, 1, 1).
+    """
     c_out, c_in, k_h, k_w = shape
-    if k_h * k_w > target.array.tile.rows:
-        taller = Tile(k_h * k_w, target.array.tile.columns)
-        raise Refusal("an input channel does not fit a tile", where=f"layer {name}",
-                      got=f"{k_h * k_w} rows ({k_h} x {k_w} kernel)", allowed=f"at most {target.array.tile.rows} rows",
-                      remedy=f"compile with {target.name}[tile={taller}] or more, or pool more before this layer")
-    return cut(c_in, target.array.tile.rows // (k_h * k_w)), cut(c_out, outputs_per_tile(target))
+    return (c_out, c_in * k_h * k_w, 1, 1) if k_h * k_w > target.array.tile.rows else (c_out, c_in, k_h, k_w)
+
+
+def _cuts(shape: Shape, target: CrossbarTarget) -> tuple[Cuts, Cuts]:
+    """Where weights of a shape on tiles are cut into tiles: (rows, columns)."""
+    c_out, inputs, k_h, k_w = shape
+    return cut(inputs, target.array.tile.rows // (k_h * k_w)), cut(c_out, outputs_per_tile(target))
 
 
 def _layer_layout(row: TilesRow, shape: Shape, target: CrossbarTarget) -> Layout:
@@ -288,7 +294,8 @@ def _layer_layout(row: TilesRow, shape: Shape, target: CrossbarTarget) -> Layout
     Raises:
         ValueError: cuts, base or converters that do not follow from shape and target.
     """
-    converters, cuts = target.includes("converters"), _cuts(row.name, shape, target)
+    shape = unrolled(shape, target)
+    converters, cuts = target.includes("converters"), _cuts(shape, target)
     slices, base = slices_of(target)
     if (row.row_cuts, row.column_cuts, row.base, row.up is not None) != (*cuts, base, converters) or (
             row.down is not None and not converters):
@@ -335,7 +342,7 @@ def tile_table(couplings: Sequence[Coupling], layers: Sequence[CrossbarLayer], t
 def _row(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget) -> tuple:
     g_us, cells = layer.stored.g_us, int(layer.stored.g_us.shape[0] * layer.stored.g_us.shape[2]) * layer.rows
     tile = target.array.tile
-    tallest = int(np.prod(coupling.weight.shape[2:])) * max(hi - lo for lo, hi in layer.row_cuts)
+    tallest = int(np.prod(g_us.shape[4:])) * max(hi - lo for lo, hi in layer.row_cuts)
     widest = max(hi - lo for lo, hi in layer.column_cuts) * len(g_us) + (target.array.encoding == "offset")
     adcs = [_extent(span.adc) for span in layer.spans or ()]
     spans = (*adcs, *["none"] * (2 - len(adcs)), f"{layer.spans[0].dac:.3g}" if layer.spans else "none")

@@ -22,7 +22,7 @@ import numpy as np
 
 from mapping.crossbar.encoding import Cuts
 from mapping.graph import Activity, Coupling, EPGraph, Window
-from mapping.kernels import convolve, max_pool, unpool
+from mapping.kernels import convolve, max_pool, patches, unpool
 
 PERCENTILE = 99.9
 
@@ -48,7 +48,7 @@ class Placed:
     """A layer as its tiles hold it.
 
     Attributes:
-        row_cuts: input channels (first, past the last) of each row tile.
+        row_cuts: inputs (first, past the last) of each row tile, see `mapping.crossbar.program.unrolled`.
         column_cuts: output channels (first, past the last) of each column tile.
         slices: (slices, C_out, C_in, k_h, k_w) weights as stored, before column scaling.
         column_scale: (C_out,) digital factor of each column.
@@ -69,7 +69,7 @@ class Placed:
         return len(self.slices), len(self.row_cuts), len(self.column_cuts)
 
     def tile(self, s: int, r: int, c: int) -> np.ndarray:
-        """(columns, input channels, k_h, k_w) weights of a slice of a tile."""
+        """(columns, inputs, k_h, k_w) weights of a slice of a tile."""
         (first, last), (left, right) = self.row_cuts[r], self.column_cuts[c]
         return np.ascontiguousarray(self.slices[s, left:right, first:last])
 
@@ -122,7 +122,7 @@ def input_span(layer: Placed, inputs: np.ndarray, window: Window, margin: float,
 def _above(coupling: Coupling, layer: Placed, states: Sequence[np.ndarray]) -> np.ndarray:
     """Of the states (below, above) of a coupling, those above at the winners of its pool windows."""
     below, above = states
-    drive = convolve(below, layer.weight, coupling.padding, coupling.stride)
+    drive = convolve(below, layer.weight.reshape(coupling.weight.shape), coupling.padding, coupling.stride)
     winners = max_pool(drive + coupling.bias[:, None, None], coupling.pool)[1]
     return unpool(above, winners, coupling.pool, coupling.unpooled)
 
@@ -146,7 +146,7 @@ def state_peak(ceiling: float, states: np.ndarray, margin: float) -> float:
 
 def _readout_errors(graph: EPGraph, top: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(N K, K, 1, 1) errors target - softmax(logits): labels are not recorded, so every class is the target once."""
-    logits = convolve(top, weight, 0)[:, :, 0, 0] + graph.readout.bias
+    logits = convolve(top, weight.reshape(graph.readout.weight.shape), 0)[:, :, 0, 0] + graph.readout.bias
     odds = np.exp(logits - logits.max(1, keepdims=True))
     softmax = odds / odds.sum(1, keepdims=True)
     errors = np.eye(graph.classes, dtype=np.float32)[None] - softmax[:, None]
@@ -157,10 +157,18 @@ def _forward_reach(layer: Placed, below: np.ndarray, window: Window, dac: float,
     """Ranges of the ADCs of a layer's tiles in forward reads, from what drives its rows."""
     reaches = np.empty(layer.lines, np.float32)
     for s, r, c in np.ndindex(reaches.shape):
-        tile, (first, last) = layer.tile(s, r, c), layer.row_cuts[r]
-        sums = convolve(below[:, first:last], tile, window.padding, window.stride)
+        tile = layer.tile(s, r, c)
+        sums = _sums(below, tile, layer.row_cuts[r], window)
         reaches[s, r, c] = _reach(sums, dac * np.abs(tile).reshape(len(tile), -1).sum(1).max(), margin)
     return reaches
+
+
+def _sums(below: np.ndarray, tile: np.ndarray, inputs: tuple[int, int], window: Window) -> np.ndarray:
+    """What a tile's columns sense at every place of the kernel, in any order."""
+    if tile.shape[2:] == window.kernel:
+        return convolve(below[:, slice(*inputs)], tile, window.padding, window.stride)
+    rows = patches(below, *window.kernel, window.padding, window.stride)
+    return rows[:, slice(*inputs)].astype(np.float64) @ tile[:, :, 0, 0].T
 
 
 def _backward_reach(layer: Placed, above: np.ndarray, dac: float, margin: float) -> np.ndarray:

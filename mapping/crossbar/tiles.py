@@ -38,7 +38,7 @@ def compile_tiles(recorded: Sequence[Recorded], target: CrossbarTarget) -> tuple
         target: device, rung and options.
 
     Raises:
-        Refusal: a channel that does not fit a tile, a tuned chip, or an option of a relaxation.
+        Refusal: a tuned chip, or an option of a relaxation.
     """
     check_untuned(target)
     check_one_pass(target, RELAXING)

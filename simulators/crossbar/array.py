@@ -11,8 +11,9 @@ direction, senses
 
 which has the distribution of fresh independent noise on every device, at the price of one more product. With an offset
 column, its noise is the same for all columns of a tile in a forward read; in a backward one the column is driven by
-minus the sum of the drives. In a forward read x are input channels and the product is a convolution. In a backward one
-x are the unpooled states of one position: every position senses all its C_in k_h k_w rows.
+minus the sum of the drives. In a forward read x are input channels and the product is a convolution; where a channel
+has more rows than a tile (`mapping.crossbar.program.unrolled`), x are the rows of every place of the kernel. In a
+backward one x are the unpooled states of one position: every position senses all its C_in k_h k_w rows.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Cells:
     Attributes:
         conductance_us: (slices, planes, columns, C_in, k_h, k_w) as a relaxation finds them, see
             mapping.crossbar.encoding.
-        row_cuts: input channels of each row of tiles.
+        row_cuts: inputs of each row of tiles.
         column_cuts: output channels of each column of tiles.
         wire_ohm: resistance of one wire segment, None for perfect wires.
         opposite: the backward read drives and senses at the other ends of the lines.
@@ -164,11 +165,13 @@ class Array:
     def read_forward(self, line: int, drive: Tensor, window: Window,
                      generator: torch.Generator | None = None) -> Tensor:
         """Partial sums (B, C_out, H', W') that a slice of a row tile adds, all its columns side by side."""
-        first, last = self.row_cuts[self.forward_lines[line][1]]
-        drive, (weight, own, reference) = drive[:, first:last], self._forward[line]
+        inputs, (weight, own, reference) = self.row_cuts[self.forward_lines[line][1]], self._forward[line]
+        whole = window.kernel == weight.shape[2:]
+        drive = drive[:, slice(*inputs)] if whole else _rows(drive, window, *inputs)
 
         def convolve(x: Tensor, w: Tensor) -> Tensor:
-            return F.conv2d(x, w, None, window.stride, window.padding).contiguous(memory_format=torch.channels_last)
+            sums = F.conv2d(x, w, None, window.stride, window.padding) if whole else F.conv2d(x, w)
+            return sums.contiguous(memory_format=torch.channels_last)
 
         current = convolve(drive, weight)
         if own is None:
@@ -182,6 +185,8 @@ class Array:
 
     def read_backward(self, line: int, drive: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, H', W', k_h k_w C_in) row outputs of every position that a slice of a column tile drives, not overlapped.
+
+        Rows that are inputs of their own come in their order, (B, H', W', C_in k_h k_w).
         """
         left, right = self.column_cuts[self.backward_lines[line][1]]
         drive, (weight, own, reference) = drive[:, left:right].permute(0, 2, 3, 1), self._backward[line]
@@ -194,6 +199,15 @@ class Array:
                 variance += drive.sum(-1, keepdim=True).square() @ reference
             noise = _noise(variance, generator)
         return current + noise
+
+
+def _rows(drive: Tensor, window: Window, first: int, last: int) -> Tensor:
+    """(B, last - first, H', W'): what drives the rows from `first` on at each place of the kernel."""
+    (k_h, k_w), (_, h, w) = window.kernel, window.unpooled
+    channels = slice(first // (k_h * k_w), -(-last // (k_h * k_w)))
+    rows = F.unfold(drive[:, channels], window.kernel, padding=window.padding, stride=window.stride)
+    skipped = channels.start * k_h * k_w
+    return rows[:, first - skipped:last - skipped].unflatten(2, (h, w))
 
 
 def _noise(variance: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,5 +1,6 @@
 """The crossbar as a machine: programmed arrays, their converters, and the digital neurons between them."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from mapping.crossbar.encoding import owners
 from mapping.crossbar.program import NOISY_STEPS, CrossbarLayer, CrossbarProgram
 from mapping.crossbar.ranges import Span
 from mapping.crossbar.target import CrossbarTarget
-from mapping.graph import Coupling, Population
+from mapping.graph import Population
 from mapping.program import Table
 from simulators.crossbar.array import Array
 from simulators.crossbar.cost import relaxation_cost
@@ -202,14 +203,14 @@ def _projections(program: CrossbarProgram, chip: ProgrammedChip,
     made = []
     for coupling, layer, pair, bias in zip(couplings, program.layers, chip.arrays, biases):
         twice = (two_phase and layer is first, two_phase and layer is last)
-        peripheries = peripheries_of(coupling, layer, program.target, pair, twice, device)
+        peripheries = peripheries_of(layer, program.target, pair, twice, device)
         scale = torch.tensor(layer.stored.column_scale, device=device)
         made.append(CrossbarProjection(pair, peripheries, bias, scale, coupling.window, coupling.feedback_gain))
     return made
 
 
-def peripheries_of(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget, pair: tuple[Array, ...],
-                   twice: tuple[bool, bool], device: str | torch.device) -> list[Periphery]:
+def peripheries_of(layer: CrossbarLayer, target: CrossbarTarget, pair: tuple[Array, ...], twice: tuple[bool, bool],
+                   device: str | torch.device) -> list[Periphery]:
     """What stands between the digital side and the lines of each direction that is read.
 
     Args:
@@ -218,13 +219,13 @@ def peripheries_of(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTar
     if layer.spans is None:
         lines = pair[0].forward_lines, pair[-1].backward_lines
         return [Periphery(_wire, (_wire,) * len(own), phases) for own, phases, _ in zip(lines, twice, pair)]
-    scales = _full_scales(coupling, layer, layer.spans)
+    scales = _full_scales(layer, layer.spans)
     return [_converted(span, own, target, phases, device) for span, own, phases in zip(layer.spans, scales, twice)]
 
 
-def _full_scales(coupling: Coupling, layer: CrossbarLayer, spans: tuple[Span, ...]) -> list[list[Tensor]]:
+def _full_scales(layer: CrossbarLayer, spans: tuple[Span, ...]) -> list[list[Tensor]]:
     """Of the ADCs of each direction; a range a tile is spread to a range a channel, or a row."""
-    places = coupling.weight.shape[2] * coupling.weight.shape[3]
+    places = math.prod(layer.stored.g_us.shape[4:])
     column_tile, row_tile = (torch.tensor(owners(cuts)) for cuts in (layer.column_cuts, layer.row_cuts))
     forward, *backward = (torch.tensor(span.adc) for span in spans)
     channels = [row[column_tile][:, None, None] for row in forward.flatten(0, 1)]

@@ -121,6 +121,8 @@ class CrossbarProjection(Projection):
         drives = [(sign, unpool(drive, winners, self.window.unpooled))
                   for sign, drive in periphery.drives(s_post * self.column_scale)]
         rows = periphery.sums(drives, lambda line, drive: array.read_backward(line, drive, generator))
+        if array.conductance_us.shape[4:] != self.window.kernel:   # rows are inputs of their own
+            rows = rows.unflatten(-1, (-1, *self.window.kernel)).movedim(3, -1).flatten(3)
         return overlap_add(rows, self.window) * array.compensation
 
     @property
@@ -151,7 +153,8 @@ class CrossbarProjection(Projection):
         return self._effective(self.backward_array, self.backward_array.backward_weight)
 
     def _effective(self, array: Array, slices: Tensor) -> Tensor:
-        return slices.sum(0) * array.compensation * self.column_scale[..., None]
+        weight = slices.sum(0) * array.compensation * self.column_scale[..., None]
+        return weight.view(-1, self.window.pre[0], *self.window.kernel)
 
     @property
     def asymmetry(self) -> float | None:

@@ -206,7 +206,7 @@ class TiledMachine(ModuleMachine):
 def _projection(n: int, program: TiledProgram, chip: ProgrammedChip, device: str) -> CrossbarProjection:
     layer, coupling, arrays = program.layers[n], program.couplings[n], chip.arrays[n]
     twice = _takes_two_phases(layer, program.target), False
-    peripheries = peripheries_of(coupling, layer, program.target, arrays, twice, device)
+    peripheries = peripheries_of(layer, program.target, arrays, twice, device)
     return CrossbarProjection(arrays, peripheries, torch.tensor(coupling.bias, device=device),
                               torch.tensor(layer.stored.column_scale, device=device), coupling.window)
 

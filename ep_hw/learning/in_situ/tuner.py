@@ -120,8 +120,8 @@ def learn(program: CrossbarProgram, progress: Progress, gradient: Gradient, rate
         arrays, written = [], []
         for name, array, before in zip(ARRAYS, distinct(pair), record):
             stuck = torch.stack(stuck_cells(layer, program.target, chip.seed, name)).any(0)
-            after = write(before, -rate * us_per_gradient(layer, array) * weight, writing, program.target, stuck,
-                          generator)
+            update_us = -rate * us_per_gradient(layer, array) * weight.view_as(before.owed_us)
+            after = write(before, update_us, writing, program.target, stuck, generator)
             arrays.append(_rewritten(layer, program.target, array, before, after))
             written.append(after)
         pairs.append(directions(arrays, backward=len(pair) > 1))

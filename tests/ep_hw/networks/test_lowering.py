@@ -40,7 +40,7 @@ def lowered_difference(module, shape, target: str = "reference") -> float:
 
 
 @pytest.mark.slow
-@given(st.integers(0, 10**6), st.sampled_from(["reference", "crossbar:ideal"]))
+@given(st.integers(0, 10**6), st.sampled_from(["reference", "crossbar:ideal", "crossbar:ideal[tile=16]"]))
 @settings(max_examples=80)
 def test_a_lowered_module_answers_as_the_module(seed, target):
     assert lowered_difference(*random_module(seed), target) < 1e-5

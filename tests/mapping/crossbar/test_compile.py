@@ -122,10 +122,14 @@ def test_tiles_are_cut_at_input_channels_and_hold_what_the_report_says(graph):
     assert row["utilisation"] == f"{216 / (2 * 18 * 18):.1%}"
 
 
-def test_a_channel_taller_than_a_tile_is_refused_by_layer():
+def test_a_channel_taller_than_a_tile_is_cut_at_its_rows():
     wide = small_network(0, channels=(4,), paddings=(1,), pools=(1,)).lower()
-    with pytest.raises(Refusal, match=r"layer readout.*64 rows.*at most 32 rows.*tile=64"):
-        mapping.compile(wide, "crossbar:ideal[tile=32]")
+    *_, readout = mapping.compile(wide, "crossbar:ideal[tile=48]").layers
+    assert wide.readout.weight.shape == (readout.stored.g_us.shape[2], 4, 8, 8)
+    assert readout.stored.g_us.shape[3:] == (256, 1, 1)
+    assert readout.row_cuts == ((0, 43), (43, 85), (85, 128), (128, 171), (171, 213), (213, 256))
+    report = mapping.compile(wide, "crossbar:ideal[tile=48]").report()
+    assert dict(zip(report.columns, report.rows[-1]))["largest tile"].startswith("43 x")
 
 
 def test_converters_need_recorded_activity_and_the_other_rungs_do_not(graph):

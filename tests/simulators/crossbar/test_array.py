@@ -18,7 +18,6 @@ from simulators.crossbar.projection import CrossbarProjection, Periphery, overla
 from simulators.crossbar.wires import transfer
 from simulators.reference import FloatProjection, pool
 
-PLAIN = Window((1, 1), 0, 1, 1, (1, 1, 1), (1, 1, 1))   # no padding, stride or pool
 SOME = settings(max_examples=25)
 
 
@@ -47,6 +46,11 @@ def random_projection(array, padding, side, pool=1, forward=None, backward=None,
     backward = backward or Periphery(wire, (wire,) * len(array.backward_lines))
     bias = torch.zeros(c_out, dtype=torch.float64) if bias is None else bias
     return CrossbarProjection((array, array), (forward, backward), bias, torch.ones_like(bias), window)
+
+
+def plain(array):
+    """The window of a layer without padding, stride or pool."""
+    return Window(tuple(array.conductance_us.shape[4:]), 0, 1, 1, (1, 1, 1), (1, 1, 1))
 
 
 geometry = st.tuples(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]),
@@ -138,7 +142,8 @@ def reads_of(array, drive, direction, draws, generator):
     """(draws, outputs) that independent reads of the array sense."""
     if direction == "forward":
         image = drive.view(1, 4, 1, 1).expand(draws, 4, 2, 2)
-        return sum(array.read_forward(i, image, PLAIN, generator) for i in range(len(array.forward_lines)))[:, :, 0, 0]
+        window, lines = plain(array), range(len(array.forward_lines))
+        return sum(array.read_forward(line, image, window, generator) for line in lines)[:, :, 0, 0]
     above = drive.view(1, 3, 1, 1).expand(draws, 3, 1, 1)
     return sum(array.read_backward(i, above, generator) for i in range(len(array.backward_lines)))[:, 0, 0]
 
@@ -166,7 +171,7 @@ def test_fresh_noise_through_wires_is_damped_nearly_as_the_nodes_say(direction):
     def spread(array):
         x = drive.view(1, -1, 1, 1).expand(draws, -1, 1, 1)
         if direction == "forward":
-            return array.read_forward(0, x, PLAIN, generator).flatten(1).std(0)
+            return array.read_forward(0, x, plain(array), generator).flatten(1).std(0)
         return array.read_backward(0, x, generator).flatten(1).std(0)
 
     noise = torch.randn(draws, *array.conductance_us.shape, generator=generator, dtype=torch.float64)
@@ -197,11 +202,11 @@ def test_both_directions_are_differentiable_in_drives_and_conductances(target, w
 def test_reads_are_independent_between_positions_and_repeatable_by_generator():
     array, _ = random_array(torch.Generator().manual_seed(6), 2, 2, 1, noise=3.0)
     x = torch.ones(1, 2, 50, 50, dtype=torch.float64)
-    noise = array.read_forward(0, x, PLAIN, torch.Generator().manual_seed(1))[0, 0]
+    noise = array.read_forward(0, x, plain(array), torch.Generator().manual_seed(1))[0, 0]
     noise = (noise - noise.mean()) / noise.std()
     assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 5 / 50
     assert abs((noise[1:] * noise[:-1]).mean()) < 5 / 50
-    again = [array.read_forward(0, x, PLAIN, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    again = [array.read_forward(0, x, plain(array), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(again[0], again[1])
     assert not torch.equal(again[0], again[2])
 
@@ -211,9 +216,9 @@ def test_a_noisy_read_without_a_generator_is_an_error_and_a_quiet_one_draws_noth
     quiet, _ = random_array(torch.Generator().manual_seed(7), 2, 2, 1)
     x, generator = torch.ones(1, 2, 2, 2, dtype=torch.float64), torch.Generator().manual_seed(8)
     with pytest.raises(ValueError, match="needs a generator"):
-        noisy.read_forward(0, x, PLAIN)
+        noisy.read_forward(0, x, plain(noisy))
     before = generator.get_state()
-    quiet.read_forward(0, x, PLAIN, generator)
+    quiet.read_forward(0, x, plain(quiet), generator)
     assert torch.equal(generator.get_state(), before)
 
 

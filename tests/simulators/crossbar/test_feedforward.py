@@ -15,7 +15,10 @@ import mapping
 import simulators
 from mapping.crossbar.program import RELAXING
 from mapping.crossbar.ranges import image_peak
+from mapping.crossbar.target import Tile
 from mapping.errors import Refusal
+from mapping.graph import Coupling, EPGraph, Population
+from mapping.registry import parse
 from simulators.crossbar.continuous import settle
 from simulators.crossbar.cost import relaxation_cost
 from simulators.crossbar.programmed import ProgrammedChip
@@ -31,9 +34,8 @@ FEW = ["", ",scaling=column", ",encoding=offset"]
 
 
 def tiled(graph, options=""):
-    """Ideal tiles as small as hold one input channel of every layer."""
-    rows = max(int(np.prod(c.weight.shape[2:])) for c in (*graph.couplings, graph.readout))
-    return machine(graph, f"crossbar:ideal[tile={max(rows, 16)}x16{options}]")
+    """Ideal tiles of the fewest rows and columns: most layers have more rows a channel than a tile."""
+    return machine(graph, f"crossbar:ideal[tile=16x16{options}]")
 
 
 def images_of(graph, count=4):
@@ -110,6 +112,44 @@ def test_both_directions_of_any_coupling_on_ideal_tiles_are_the_references(seed,
         assert one.feedback_gain == other.feedback_gain
         if one.is_read_backward:
             assert relative(one.backward(above, winners), other.backward(above, winners)) < 1e-5
+
+
+@SOME
+@given(seeds, st.sampled_from(["crossbar:ideal", "crossbar:ideal[encoding=offset]", "crossbar:pcm/programmed", FINE]))
+def test_a_channel_of_more_rows_than_a_tile_is_the_same_layer_on_more_tiles(seed, name):
+    """Kernels of 20 to 30 rows a channel, on tiles of 16: the same chip, errors and all."""
+    graph, rng = calibrated(large_kernels(seed)), torch.Generator().manual_seed(seed)
+    target = parse(name)
+    low, tall = (machine(graph, replace(target, array=replace(target.array, tile=Tile(rows, 256))))
+                 for rows in (16, 1024))
+    for one, other, coupling in zip(low.projections, tall.projections, (*graph.couplings, graph.readout)):
+        if coupling is not graph.readout:
+            assert one.forward_array.conductance_us.shape[3:] == (np.prod(coupling.weight.shape[1:]), 1, 1)
+        assert torch.allclose(one.forward_weight, other.forward_weight, atol=1e-6)
+        below, above = (torch.rand(3, *shape, generator=rng) for shape in (coupling.pre, coupling.post))
+        drive, winners = other.forward(below)
+        near = 1e-2 if name == FINE else 1e-5
+        assert relative(one.forward_at(below, winners)[0], drive) < near
+        if one.is_read_backward:
+            assert relative(one.backward(above, winners), other.backward(above, winners)) < near
+
+
+def large_kernels(seed):
+    """A network of two layers and a readout, fed back, of 5 x 4 to 5 x 6 kernels; strides and padding as they come."""
+    rng = np.random.default_rng(seed)
+    pre, couplings = (2, int(rng.integers(19, 23)), int(rng.integers(19, 23))), []
+    for n in range(2):
+        kernel = 5, int(rng.integers(4, 7))
+        weight = rng.standard_normal((int(rng.integers(2, 6)), pre[0], *kernel)) / 8
+        bias, pool = rng.standard_normal(len(weight)) / 8, int(rng.integers(1, 3))
+        couplings.append(Coupling(f"conv{n + 1}", np.float32(weight), np.float32(bias), int(rng.integers(0, 3)),
+                                  pool if n == 0 else 1, pre, 1 + n * int(rng.integers(0, 2))))
+        pre = couplings[-1].post
+    populations = tuple(Population(f"layer{n}", c.post, 0.5, 1.0) for n, c in enumerate(couplings, 1))
+    readout = Coupling("readout", np.float32(rng.standard_normal((4, *pre)) / 8), np.zeros(4, np.float32), 0, 1, pre)
+    mean, scale = np.float32([0.4, 0.5]), np.float32([1.0, 1.2])
+    return EPGraph((2, *couplings[0].pre[1:]), mean, scale, populations, tuple(couplings), readout, "synchronous", 60,
+                   1e-3)
 
 
 @SOME
