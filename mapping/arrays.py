@@ -7,14 +7,31 @@ as it claims. Source: numpy's NEP 1.
 import math
 import re
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from mapping.files import check_regular
 
-_LONGEST_HEADER = 1024   # bytes; numpy's has 128
+LONGEST_HEADER = 1024   # bytes; numpy's has 128
 _HEADER = re.compile(rb"\{'descr': '([|<>](?:b1|[iu][1248]|f[248]))', 'fortran_order': (False|True), "
                      rb"'shape': \(((?:\d+L?(?:, \d+L?)*,?)?)\), \} *\n")
+
+
+class Head(NamedTuple):
+    """What a file says of its array.
+
+    Attributes:
+        dtype: of its numbers.
+        shape: of the array.
+        fortran: its first index moves fastest.
+        offset: bytes before its numbers.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    fortran: bool
+    offset: int
 
 
 def map_array(path: str | Path) -> np.ndarray:
@@ -26,15 +43,26 @@ def map_array(path: str | Path) -> np.ndarray:
     """
     size = check_regular(path).st_size
     with open(path, "rb") as file:
-        start = file.read(_LONGEST_HEADER)
+        head = read_head(file, size)
+    return np.memmap(path, head.dtype, "r", head.offset, head.shape, "F" if head.fortran else "C")
+
+
+def read_head(file: IO[bytes], size: int) -> Head:
+    """What the beginning of a file of `size` bytes says of its array.
+
+    Raises:
+        ValueError: see `map_array`.
+    """
+    start = file.read(LONGEST_HEADER)
     offset = _offset(start)
     match = _HEADER.fullmatch(start[10 if start[6] == 1 else 12:offset])
     if not match:
         raise ValueError("no array of plain numbers")
-    dtype, shape = np.dtype(match[1].decode()), tuple(map(int, re.findall(rb"\d+", match[3])))
-    if math.prod(shape) * dtype.itemsize != size - offset or size == offset:
-        raise ValueError(f"{size - offset} bytes for an array of {dtype} {shape}")
-    return np.memmap(path, dtype, "r", offset, shape, "F" if match[2] == b"True" else "C")
+    head = Head(np.dtype(match[1].decode()), tuple(map(int, re.findall(rb"\d+", match[3]))), match[2] == b"True",
+                offset)
+    if math.prod(head.shape) * head.dtype.itemsize != size - offset or size == offset:
+        raise ValueError(f"{size - offset} bytes for an array of {head.dtype} {head.shape}")
+    return head
 
 
 def _offset(start: bytes) -> int:

@@ -12,8 +12,7 @@ import torch
 
 from ep_hw.data.batches import read_batch
 from ep_hw.data.fetching import Archive
-from ep_hw.data.registry import DataSet
-from ep_hw.data.source import DataSource
+from ep_hw.data.source import BaseDataset, DataSource
 from ep_hw.data.splits import Split
 from mapping.errors import Refusal
 from mapping.files import read_bytes, refusing
@@ -22,7 +21,7 @@ VALIDATION_IMAGES = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cifar(DataSet):
+class Cifar(BaseDataset):
     """A CIFAR set as it is published.
 
     Attributes:

@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ep_hw.data.registry import DataSet
-from ep_hw.data.source import DataSource
+from ep_hw.data.source import BaseDataset, DataSource
 from ep_hw.data.splits import SPLIT_SEED, Split
 
 TEST_IMAGES, VALIDATION_IMAGES = 360, 237
 WHITE = 16
 
 
-class Digits(DataSet):
+class Digits(BaseDataset):
     """scikit-learn's digits, in random splits (`SPLIT_SEED`); they need no folder of data."""
 
     def load(self, split: str, data_source: DataSource) -> Split:

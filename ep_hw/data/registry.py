@@ -1,50 +1,20 @@
 """The data sets that models, recipes and commands may name; a user's own joins them by `register_data`."""
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from pydantic import AfterValidator
 
-from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import SPLITS, Split
+from ep_hw.data.opening import is_place, open_place
+from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
+from ep_hw.data.splits import EVERY, SPLITS, Choose, Split
 from mapping.errors import Refusal
 from mapping.fields import check_named
 
-
-@dataclass(frozen=True, kw_only=True)
-class DataSet(ABC):
-    """What a data set says of itself, and how its splits are read.
-
-    Attributes:
-        name: on the command line, in recipes and in checkpoints.
-        classes: how many classes its labels tell apart, from 0 to classes - 1.
-        image_shape: (C, H, W).
-        splits: those of "train", "validation" and "test" that it has.
-        corruptions: the folder below a data source's in which its published corruptions lie; None where none were
-            published.
-    """
-
-    name: str
-    classes: int
-    image_shape: tuple[int, int, int]
-    splits: tuple[str, ...] = SPLITS
-    corruptions: str | None = None
-
-    @abstractmethod
-    def load(self, split: str, data_source: DataSource) -> Split:
-        """One of its splits.
-
-        Raises:
-            Refusal: missing or damaged files.
-        """
+DATA_SETS: dict[str, BaseDataset] = {}
 
 
-DATA_SETS: dict[str, DataSet] = {}
-
-
-def register_data(data_set: DataSet) -> DataSet:
+def register_data(data_set: BaseDataset) -> BaseDataset:
     """Let models, recipes and commands name a data set.
 
     Raises:
@@ -57,28 +27,52 @@ def register_data(data_set: DataSet) -> DataSet:
     return data_set
 
 
-def load_data(name: str, split: str, data_source: DataSource = DEFAULT_SOURCE) -> Split:
-    """One split of a data set.
+def data_set(name: str) -> BaseDataset:
+    """The data set of a name: a registered one, an .npz, or a folder of class folders.
+
+    Raises:
+        Refusal: there is none, or a file that holds no images with labels.
+    """
+    if name in DATA_SETS:
+        return DATA_SETS[name]
+    if not is_place(name):
+        raise _unknown(name, "", SPLITS)
+    opened = open_place(name)
+    if opened.name in DATA_SETS:
+        raise Refusal("the name means another data set", where=name, got=opened.name, allowed="a name of its own",
+                      remedy="rename it")
+    return opened
+
+
+def load_data(data: str | BaseDataset, split: str, data_source: DataSource = DEFAULT_SOURCE,
+              choose: Choose = EVERY) -> Split:
+    """One split of a data set, or some of its images.
 
     Args:
-        name: of a registered data set: "digits", "cifar10", "cifar100", or one of your own.
+        data: a data set, or the name of one: "digits", "cifar10", "cifar100", one of your own, an .npz, or a folder of
+            class folders.
         split: "train", "validation" or "test".
         data_source: where data sets lie.
+        choose: which of its images.
 
     Raises:
         Refusal: unknown name or split, missing or damaged files, or a split that its data set describes wrongly.
     """
-    data_set = DATA_SETS.get(name)
-    splits = data_set.splits if data_set else SPLITS
-    if data_set is None or split not in splits:
-        raise Refusal("unknown data set or split", where="data", got=f"{name}, {split}",
-                      allowed=f"{', '.join(DATA_SETS)}; {', '.join(splits)}", remedy="choose one of each")
-    loaded = data_set.load(split, data_source)
-    _check(loaded, data_set)
+    known = data_set(data) if isinstance(data, str) else data
+    if split not in known.splits:
+        raise _unknown(known.name, split, known.splits)
+    loaded = known.part(split, data_source, choose)
+    _check(loaded, known)
     return loaded
 
 
-def _check(split: Split, data_set: DataSet):
+def _unknown(name: str, split: str, splits: tuple[str, ...]) -> Refusal:
+    return Refusal("unknown data set or split", where="data", got=", ".join(filter(None, (name, split))),
+                   allowed=f"{', '.join(DATA_SETS)}, an .npz or a folder of class folders; {', '.join(splits)}",
+                   remedy="choose one of each")
+
+
+def _check(split: Split, data_set: BaseDataset):
     """Refuse images or labels that no network for this data set could be shown."""
     shape, dtypes = tuple(split.images.shape[1:]), (split.images.dtype, split.labels.dtype)
     low, high = split.images.aminmax() if len(split) else (-1, -1)
@@ -91,7 +85,7 @@ def _check(split: Split, data_set: DataSet):
 
 
 def _known(name: str) -> str:
-    if name not in DATA_SETS:
+    if name not in DATA_SETS and not is_place(name):
         raise ValueError(f"no data set {name!r}; known data sets are {', '.join(DATA_SETS)}")
     return name
 

@@ -1,8 +1,47 @@
-"""Where data sets lie."""
+"""What a data set is, and where data sets lie."""
 
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+
+from ep_hw.data.splits import SPLITS, Choose, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseDataset(ABC):
+    """What a data set says of itself, and how its splits are read.
+
+    Attributes:
+        name: on the command line, in recipes and in checkpoints.
+        classes: how many classes its labels tell apart, from 0 to classes - 1.
+        image_shape: (C, H, W).
+        splits: those of "train", "validation" and "test" that it has.
+        corruptions: the folder below a data source's in which its published corruptions lie; None where none were
+            published.
+    """
+
+    name: str
+    classes: int
+    image_shape: tuple[int, int, int]
+    splits: tuple[str, ...] = SPLITS
+    corruptions: str | None = None
+
+    @abstractmethod
+    def load(self, split: str, data_source: "DataSource") -> Split:
+        """One of its splits.
+
+        Raises:
+            Refusal: missing or damaged files.
+        """
+
+    def part(self, split: str, data_source: "DataSource", choose: Choose) -> Split:
+        """Some images of one of its splits; a set that is large reads no others.
+
+        Raises:
+            Refusal: see `load`.
+        """
+        return choose.of(self.load(split, data_source))
 
 
 @dataclass(frozen=True)
@@ -12,10 +51,12 @@ class DataSource:
     Attributes:
         root: the folder; the one that the environment variable EP_HW_DATA names if None.
         download: fetch a missing data set from where it was published.
+        data: takes the place of the data set that a model or recipe names; theirs if None.
     """
 
     root: str | Path | None = None
     download: bool = False
+    data: BaseDataset | None = None
 
     @property
     def folder(self) -> Path | None:

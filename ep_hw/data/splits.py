@@ -1,14 +1,16 @@
 """Splits: images in [0, 1] with labels, the parts of a data set that are trained, chosen and tested on."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 SPLIT_SEED = 0   # of the order in which a data set without a published split is divided
 SPLITS = ("train", "validation", "test")
+Places = NDArray[np.int64]   # of images in a set
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +22,15 @@ class Split:
         images: (N, C, H, W) float32 in [0, 1].
         labels: (N,) int64.
         ids: (N,) int64, places in the original data set.
+        sha256: of all images and labels of the split that these are part of, as they are stored; empty for sets that
+            are known by their names.
     """
 
     data: str
     images: torch.Tensor
     labels: torch.Tensor
     ids: torch.Tensor
+    sha256: str = ""
 
     def __len__(self):
         return len(self.labels)
@@ -40,9 +45,35 @@ class Split:
 
     def take(self, index: slice | torch.Tensor) -> "Split":
         """The images that an index of a tensor's first dimension chooses."""
-        return Split(self.data, self.images[index], self.labels[index], self.ids[index])
+        return replace(self, images=self.images[index], labels=self.labels[index], ids=self.ids[index])
 
     def random_images(self, count: int, seed: int) -> "Split":
         """`count` of the images, chosen at random by `seed`, or all of them in random order where there are no more."""
-        order = np.random.default_rng(seed).permutation(len(self))[:count]
-        return self.take(torch.from_numpy(order))
+        return Choose(count, seed).of(self)
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Which images of a split are wanted.
+
+    Attributes:
+        count: how many at most; all if None.
+        seed: of the order that they are taken in; the split's own if None.
+    """
+
+    count: int | None = None
+    seed: int | None = None
+
+    def places(self, available: int) -> Places:
+        """Places of the images in a split of so many."""
+        order = np.arange(available) if self.seed is None else np.random.default_rng(self.seed).permutation(available)
+        return order[:self.count]
+
+    def of(self, split: Split) -> Split:
+        """The images of a split that was read."""
+        if self.seed is None:
+            return split.take(slice(self.count))
+        return split.take(torch.from_numpy(self.places(len(split))))
+
+
+EVERY = Choose()

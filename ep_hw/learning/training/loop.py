@@ -249,4 +249,5 @@ def _valid(state: torch.Tensor) -> torch.Tensor:
 
 
 def _join(a: Split, b: Split) -> Split:
-    return Split(a.data, *(torch.cat([getattr(a, k), getattr(b, k)]) for k in ("images", "labels", "ids")))
+    images, labels, ids = (torch.cat([getattr(a, name), getattr(b, name)]) for name in ("images", "labels", "ids"))
+    return Split(a.data, images, labels, ids, a.sha256)

@@ -13,8 +13,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from PIL import Image
 
-from ep_hw.data import DataSource, Split, load_data
+from ep_hw.data import DataSource, Split, data_set, load_data
 from ep_hw.data.fetching import Archive
 from ep_hw.networks.exchange import import_checkpoint
 from ep_hw.networks.exchange.give_out import _toml, key_map, state_dict
@@ -76,6 +77,67 @@ class Cifar(Door):
                               {"data": _pixels(COUNT, 3072).astype(float)}, {"data": _pixels(COUNT, 3072).tolist()},
                               {"data": _pixels(0, 3072), "labels": []}))
         return self._with(rng, f"{changes!r:.60}", **changes)
+
+
+class OwnArchive(Door):
+    """An .npz of one's own; its members have checksums, which whoever writes it makes fit."""
+
+    name = "npz"
+
+    @property
+    def edits(self):
+        return (replaced, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS), *[self.forged] * 6)
+
+    def make(self):
+        pixels = _pixels(COUNT, 6, 7)
+        return [{"mine.npz": _zipped({"images": pixels, "labels": np.arange(COUNT) % 2}, packed=packed)}
+                for packed in (False, True)]
+
+    def open(self, folder):
+        own = data_set(str(folder / "mine.npz"))
+        return [load_data(own, split) for split in own.splits]
+
+    def forged(self, rng, files):
+        """Arrays that are none, or of absurd sizes and types, under right checksums."""
+        names = rng.choice((("images", "labels"), ("test_images", "test_labels"), ("images",)))
+        arrays = (_pixels(COUNT, 6, 7), _pixels(COUNT, 6, 7) / 255, _pixels(COUNT), np.zeros(COUNT, int),
+                  np.arange(COUNT) % 2, np.full((COUNT, 6, 7), np.nan), np.zeros((0, 6, 7)),
+                  np.zeros((COUNT, 6, 7), np.complex64), np.full(COUNT, 2**62), np.zeros((COUNT, 2**20)),
+                  forged_npy(rng, {"x.npy": b""}).files["x.npy"])
+        made = {name: rng.choice(arrays) for name in names}
+        return Edited(f"{[type(array).__name__ for array in made.values()]} {names}",
+                      {"mine.npz": _zipped(made, rng.choice((False, True)))}, strict=False)
+
+
+def _zipped(members: dict[str, np.ndarray | bytes], packed: bool) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content if isinstance(content, bytes) else _npy(content),
+                             archive.compression)
+    return out.getvalue()
+
+
+class Pictures(Door):
+    """A folder of class folders; nothing vouches for its pictures."""
+
+    name = "pictures"
+    edits = (replaced, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS))
+
+    def make(self):
+        pixels = _pixels(COUNT, 9, 8)
+        return [{f"mine/{n % 2}/{n}.{kind}": _encoded(image, kind) for n, image in enumerate(pixels)}
+                for kind in ("png", "jpeg")]
+
+    def open(self, folder):
+        own = data_set(str(folder / "mine"))
+        return [load_data(own, split) for split in own.splits]
+
+
+def _encoded(image: np.ndarray, kind: str) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, kind)
+    return out.getvalue()
 
 
 def _npy(array: np.ndarray, **settings) -> bytes:
@@ -251,4 +313,5 @@ def _saved(content) -> bytes:
 
 
 DOORS = (Cifar("cifar10", "cifar-10-batches-py/test_batch", "labels"),
-         Cifar("cifar100", "cifar-100-python/test", "fine_labels"), Download(), CifarC(), Frost(), Import())
+         Cifar("cifar100", "cifar-100-python/test", "fine_labels"), Download(), CifarC(), OwnArchive(), Pictures(),
+         Frost(), Import())
