@@ -4,7 +4,7 @@
 
 Peers take turns, so that whatever else the machine does meets all of them; a ratio is one of medians of CPU seconds, on
 one thread. The convolution has 64 channels to 128, 3 x 3, on 16 x 16 maps, 32 images at once, on tiles of 256 x 256.
-As a note beside it, aihwkit's published unfolding layer: its AnalogConv2d took 153 ms where conv2d took 42.
+`benchmarks.analog` compares whole networks with aihwkit's.
 """
 
 import sys
@@ -26,7 +26,6 @@ from simulators.crossbar.projection import CrossbarProjection, Periphery
 from simulators.crossbar.wires import transfer
 
 BATCH, CHANNELS, OUTPUTS, SIDE, KERNEL = 32, 64, 128, 16, 3
-AIHWKIT_RATIO = 153 / 42
 WIRE_OHM = 1.0
 
 
@@ -103,7 +102,6 @@ def main():
     print(HEADER)
     for row in (*convolutions(repeats), *wires(max(1, repeats // 3))):
         print(row)
-    print(f"note: aihwkit's unfolding AnalogConv2d / conv2d, as published: {AIHWKIT_RATIO:.1f}")
 
 
 if __name__ == "__main__":
