@@ -204,7 +204,7 @@ def family_plans(plan: Plan, members: Iterable[Member],
 
 
 def _member_plan(plan: Plan, net: EPNetwork | Baseline) -> Plan:
-    check_same_data(net, plan.images.data)
+    check_same_data(net, plan.provenance["data"]["name"])
     programs: dict[str, AnyProgram] = {REFERENCE: reference_of(net)}
     refused: dict[str, str] = {}
     for name in plan.asked.machines:

@@ -12,6 +12,7 @@ from ep_hw.cli.options import (
     MOST_CHIPS,
     PROCESSORS,
     Chip,
+    Data,
     DataRoot,
     Device,
     Download,
@@ -42,7 +43,8 @@ def transfer(context: typer.Context, model: Model,
                                            high=MOST_CHIPS)] = 1,
              seed: Annotated[int, seeded("of images, attacks and read noise")] = 0,
              out: Out = None,
-             jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
+             jobs: Jobs = PROCESSORS, data: Data = None,
+             data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Show what adversarial images made on each machine do to every other one."""
     from ep_hw.evaluation.execution import Run
     from ep_hw.evaluation.plan import evaluate
@@ -77,7 +79,7 @@ def eot(context: typer.Context,
         images: Images = 64, chip: Chip = 0,
         seed: Annotated[int, seeded("of the images and of read noise")] = 0,
         out: Out = None,
-        data_root: DataRoot = None, download: Download = False):
+        data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Show how many noisy gradients an attacker must average: their direction and the accuracy they leave."""
     import simulators
     from ep_hw.measurements.adversary_figures import eot_figure
@@ -102,7 +104,7 @@ def slice_(context: typer.Context, model: Model,
            images: Images = 50, chip: Chip = 0,
            seed: Annotated[int, seeded("of images, direction and read noise")] = 0,
            out: Out = None,
-           data_root: DataRoot = None, download: Download = False):
+           data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Show the loss around images, along an attacker's gradient and along a random direction."""
     from ep_hw.measurements.adversary_figures import slice_figure
     from ep_hw.measurements.landscape import measure_slice, slice_table

@@ -7,7 +7,19 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.bench import Bench
-from ep_hw.cli.options import MOST_CHIPS, MOST_STEPS, Chip, DataRoot, Download, Images, Model, counted, measured, seeded
+from ep_hw.cli.options import (
+    MOST_CHIPS,
+    MOST_STEPS,
+    Chip,
+    Data,
+    DataRoot,
+    Download,
+    Images,
+    Model,
+    counted,
+    measured,
+    seeded,
+)
 
 On = Annotated[list[str] | None, typer.Option(help="machine (repeatable)")]
 Seed = Annotated[int, seeded("of the images and of read noise")]
@@ -16,7 +28,8 @@ Out = Annotated[Path | None, typer.Option(help="folder for a CSV and a JSON file
 
 @app.command()
 def cost(context: typer.Context,
-         model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
+         model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: Out = None, data: Data = None,
+         data_root: DataRoot = None,
          download: Download = False):
     """Estimate energy, latency and area of one image on crossbars, next to Loihi."""
     from ep_hw.measurements.analog import cost_table, measure_cost
@@ -32,7 +45,7 @@ def cost(context: typer.Context,
 def symmetry(context: typer.Context, model: Model, on: On = None, images: Images = 50, seed: Seed = 0,
              chips: Annotated[int, counted("chips", high=MOST_CHIPS)] = 3,
              sweeps: Annotated[int, counted("sweeps to watch", 25, MOST_STEPS)] = 200,
-             out: Out = None, data_root: DataRoot = None, download: Download = False):
+             out: Out = None, data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Show what arrays of their own for feedback cost: asymmetry, rising energy, limit cycles."""
     from ep_hw.measurements.analog import SYMMETRY_NOTE, measure_symmetry, plain_table
 
@@ -48,7 +61,7 @@ def settling(context: typer.Context, model: Model, on: On = None, images: Images
              capacitance: Annotated[float, measured("of a neuron's node, in farads", 1e-18, 1e-3)] = 1e-12,
              volts: Annotated[float, measured("of a state of 1", 1e-6, 100)] = 0.2,
              tolerance: Annotated[float, measured("of a settled state", 1e-6, 0.1)] = 1e-3,
-             out: Out = None, data_root: DataRoot = None, download: Download = False):
+             out: Out = None, data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Let a chip relax in continuous time: settling time and heat of its devices, and where it ends."""
     from ep_hw.measurements.analog import SETTLING_NOTE, measure_settling, plain_table
     from simulators.crossbar.continuous import Circuit
@@ -68,7 +81,8 @@ def readout(context: typer.Context,
                                                        0.01, 1)] = None,
             average: Annotated[list[int] | None, counted("last steps averaged (repeatable)")] = None,
             reads: Annotated[int, counted("relaxations with fresh noise", 2)] = 20,
-            images: Images = 50, chip: Chip = 0, seed: Seed = 0, out: Out = None, data_root: DataRoot = None,
+            images: Images = 50, chip: Chip = 0, seed: Seed = 0, out: Out = None, data: Data = None,
+            data_root: DataRoot = None,
             download: Download = False):
     """Show what leaky steps and an averaged read-out do to the variance and the bias of noisy logits."""
     from ep_hw.measurements.analog import READOUT_NOTE, measure_readout, plain_table

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.printing import print_table, say, track_points
 from mapping.program import Program, Table
@@ -40,12 +41,11 @@ class Bench:
 
     @classmethod
     def of(cls, context: typer.Context) -> "Bench":
-        """By the parameters `model`, `images`, `seed`, `data_root` and `download` of a command."""
-        from ep_hw.data.source import DataSource
+        """By the parameters `model`, `images`, `seed`, `data`, `data_root` and `download` of a command."""
         from ep_hw.networks.programs import network_and_images
 
         given = context.params
-        source = DataSource(given["data_root"], given["download"])
+        source = source_of(given["data"], given["data_root"], given["download"])
         return cls(context, *network_and_images(given["model"], given["images"], given["seed"], source))
 
     def graph(self) -> "EPGraph":

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ep_hw.cli.application import app
+from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import (
     MOST_CHIPS,
     MOST_IMAGES,
     PROCESSORS,
+    Data,
     DataRoot,
     Device,
     Download,
@@ -96,18 +98,18 @@ def evaluate(
                                                "attacks that take long")] = None,
     alone: Annotated[bool, typer.Option("--alone", help="without the baselines that were trained beside a packaged "
                                         "model")] = False,
-    jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
+    jobs: Jobs = PROCESSORS, data: Data = None,
+    data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
     from ep_hw import workflow
-    from ep_hw.data.source import DataSource
     from ep_hw.evaluation import suites
     from ep_hw.evaluation.execution import Run
     from ep_hw.networks.checkpoint import packaged_models
     from ep_hw.networks.family import members, one_of_each
     from ep_hw.threats.threat import parse_threat
 
-    chosen = suites.suite(suite) if suite else suites.BARE
+    source, chosen = source_of(data, data_root, download), suites.suite(suite) if suite else suites.BARE
     settings = attack_settings(chosen.settings, context.params)
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
@@ -119,12 +121,12 @@ def evaluate(
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
                                         settings=settings.model_copy(update={"queries": queries}),
                                         explained=list(map(parse_threat, explain or [])), baseline=baseline,
-                                        data_source=DataSource(data_root, download),
+                                        data_source=source,
                                         run=Run(device=device, jobs=jobs))
 
     seconds, queries = _seconds(budget, images) if budget else 0.0, settings.queries
     first = plan_of(1 if budget else images, queries)
-    member_plans = [plan for _, plan in workflow.family_plans(first, others)]
+    member_plans = [plan for _, plan in workflow.family_plans(first, others, source)]
     question = asked(context, first.images.digest, *workflow.keys([first, *member_plans]))
     out = claimed(context, first.model, question)
     if budget and others and chosen.of_families:
@@ -134,7 +136,7 @@ def evaluate(
         plan = plan_of(*_within(seconds, plan_of, queries, out))
     else:
         plan = first
-    _evaluate(plan, out, question, each_chip, workflow.family_plans(plan, others))
+    _evaluate(plan, out, question, each_chip, workflow.family_plans(plan, others, source))
 
 
 def attack_settings(settings: "AttackSettings", given: Mapping[str, Any]) -> "AttackSettings":

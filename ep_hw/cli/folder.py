@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:   # loads torch
     from ep_hw.evaluation.folders import Question
 
-PLACES = ("out", "jobs", "data_root", "download", "each_chip", "dry_run")   # decide no answer; data have a digest
+PLACES = ("out", "jobs", "data", "data_root", "download", "each_chip", "dry_run")   # decide no answer; data: by digest
 
 
 def asked(context: typer.Context, images: str, *digests: object) -> "Question":

@@ -8,7 +8,20 @@ import typer
 from ep_hw.cli.application import app
 from ep_hw.cli.bench import Bench
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import Chip, DataRoot, Download, Images, Model, Out, counted, measured, nudged, placed, seeded
+from ep_hw.cli.options import (
+    Chip,
+    Data,
+    DataRoot,
+    Download,
+    Images,
+    Model,
+    Out,
+    counted,
+    measured,
+    nudged,
+    placed,
+    seeded,
+)
 from ep_hw.cli.printing import print_table, save_measurement, track_points
 
 
@@ -20,7 +33,7 @@ def events(context: typer.Context,
            images: Images = 200,
            seed: Annotated[int, seeded("of the images")] = 0,
            out: Out = None,
-           data_root: DataRoot = None, download: Download = False):
+           data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
@@ -46,7 +59,7 @@ def gradients(context: typer.Context, model: Model,
               chip: Chip = 0,
               seed: Annotated[int, seeded("of the images and of read noise")] = 0,
               out: Out = None,
-              data_root: DataRoot = None, download: Download = False):
+              data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
     from ep_hw.measurements.figures import gradients_figure
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients

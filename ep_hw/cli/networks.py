@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import DataRoot, Device, Download, Model, counted, measured, seeded
+from ep_hw.cli.data import source_of
+from ep_hw.cli.options import Data, DataRoot, Device, Download, Model, counted, measured, seeded
 from ep_hw.cli.printing import print_table, say
 from mapping.program import Table
 
@@ -21,15 +22,15 @@ Pool = Literal["max", "average"]
 
 @app.command()
 def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOML file")], out: Out,
-          seed: Annotated[int, seeded("of weights, order and noise")] = 1, data_root: DataRoot = None,
+          seed: Annotated[int, seeded("of weights, order and noise")] = 1, data: Data = None,
+          data_root: DataRoot = None,
           download: Download = False, device: Device = "cpu"):
     """Train a network by a recipe; a killed run goes on where it was."""
-    from ep_hw.data.source import DataSource
     from ep_hw.learning.training import load_recipe
     from ep_hw.learning.training import train as fit
 
     chosen = load_recipe(recipe)
-    net = fit(chosen, seed, out, name=out.stem, data_source=DataSource(data_root, download), device=device,
+    net = fit(chosen, seed, out, name=out.stem, data_source=source_of(data, data_root, download), device=device,
               log=lambda epoch: say(
                   f"epoch {epoch.number:3d}/{epoch.of}  accuracy {epoch.accuracy:.4f}  residual {epoch.residual:.1e}  "
                   f"steps {epoch.steps:5.1f}  rate x{epoch.rate:.3f}  {epoch.seconds:.1f} s"))
@@ -73,15 +74,14 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
              pool: Annotated[Pool | None, typer.Option(help="kind of all pools")] = None,
              stride: Annotated[int | None, counted("of every convolution")] = None,
              slope: Annotated[float | None, measured("A of the activation clamp(A x, 0, 1)", 1e-6, 1_000_000)] = None,
-             data_root: DataRoot = None):
+             data: Data = None, data_root: DataRoot = None):
     """Turn an EP checkpoint of other code into a model, checked by a forward pass in that code's own terms, and by its
     accuracy where the data are there. What neither --map nor the file says of its training is asked for.
     """
     from ep_hw.analysis.statistics import wilson
-    from ep_hw.data.source import DataSource
     from ep_hw.networks.exchange import KeyMap, import_checkpoint, trial
 
-    source = DataSource(data_root)
+    source = source_of(data, data_root)
     net, difference = import_checkpoint(file, keys, out, data_source=source, loss=loss, readout=readout, pool=pool,
                                         stride=stride, slope=slope)
     assumed = KeyMap.model_validate(net.provenance["recipe"]["keys"]).sentence()

@@ -7,8 +7,21 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
+from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import MOST_IMAGES, Chip, DataRoot, Download, Model, counted, measured, placed, seeded, stepped
+from ep_hw.cli.options import (
+    MOST_IMAGES,
+    Chip,
+    Data,
+    DataRoot,
+    Download,
+    Model,
+    counted,
+    measured,
+    placed,
+    seeded,
+    stepped,
+)
 from ep_hw.cli.printing import print_table, say
 from mapping.crossbar.target import RUNG_MEANINGS
 from mapping.program import Table
@@ -18,14 +31,15 @@ from mapping.targets import Target
 
 @app.command()
 def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see 'ep-hw machines'")],
-            out: Annotated[Path, typer.Option(help="folder to create")], data_root: DataRoot = None,
+            out: Annotated[Path, typer.Option(help="folder to create")], data: Data = None, data_root: DataRoot = None,
             download: Download = False):
     """Compile a model for a machine, print the mapping report, save the program."""
     import mapping
     from ep_hw import load
-    from ep_hw.data.source import DataSource
 
-    program = mapping.compile(load(model).calibrated(DataSource(data_root, download)).lower(), target)
+    source, net = source_of(data, data_root, download), load(model)
+    net = net.calibrated_on(source) if source.data else net.calibrated(source)
+    program = mapping.compile(net.lower(), target)
     program.save(out)
     for table in program.tables():
         print_table(table)
@@ -42,19 +56,19 @@ def why(context: typer.Context,
         chip: Chip = 0,
         seed: Annotated[int, seeded("of the read noise")] = 0,
         out: Annotated[Path | None, placed("folder for why.json and a plot of the gap")] = None,
-        data_root: DataRoot = None):
+        data: Data = None, data_root: DataRoot = None):
     """Name the first time step and layer at which two machines diverge, which cause explains it, and any fault."""
     from ep_hw import load
-    from ep_hw.data.registry import load_data
-    from ep_hw.data.source import DataSource
+    from ep_hw.data.splits import Choose
     from ep_hw.diagnosis import explain
+    from ep_hw.networks.images import images_for
     from ep_hw.networks.programs import program_like
 
-    source = DataSource(data_root)
+    source = source_of(data, data_root)
     net = load(model).calibrated(source)
     graph = net.lower()
     programs = program_like(first, graph), program_like(second, graph)
-    shown = load_data(net.data, "test", source).take(slice(images))
+    shown = images_for(net, "test", source, Choose(images))
     if out is not None:
         claimed(context, net.name, asked(context, shown.digest, *(program.digest() for program in programs)))
     explanation = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=chip, seed=seed)

@@ -9,6 +9,7 @@ from ep_hw.cli.bench import Bench
 from ep_hw.cli.options import (
     LARGEST_EPS,
     Chip,
+    Data,
     DataRoot,
     Download,
     Images,
@@ -31,7 +32,7 @@ def uncertainty(context: typer.Context, model: Model,
                 images: Images = 100, chip: Chip = 0,
                 seed: Annotated[int, seeded("of the images and of the directions")] = 0,
                 out: Out = None,
-                data_root: DataRoot = None, download: Download = False):
+                data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Show how the chance that a random perturbation changes a prediction grows with its size, and its exponent."""
     from ep_hw.measurements.figures import uncertainty_figure
     from ep_hw.measurements.uncertainty import SIZES, check_quiet, check_sizes, measure_uncertainty, uncertainty_table
@@ -59,7 +60,7 @@ def temporal(context: typer.Context,
              images: Images = 100, chip: Chip = 0,
              seed: Annotated[int, seeded("of the images and of read noise")] = 0,
              out: Out = None,
-             data_root: DataRoot = None, download: Download = False):
+             data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Show accuracy against an attacker's time and the machine's own: how long each of them relaxes."""
     import simulators
     from ep_hw.evaluation.temporal import ATTACK_TIMES, PREDICTION_STEPS, measure_times, temporal_table

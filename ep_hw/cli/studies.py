@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ep_hw.cli.application import app
+from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed, place
-from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, PROCESSORS, DataRoot, Device, Download, Jobs, Out, counted
+from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, PROCESSORS, Data, DataRoot, Device, Download, Jobs, Out, counted
 from ep_hw.cli.printing import cell_progress, print_table, say
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ def study(context: typer.Context,
           images: Annotated[int | None, counted("test images, in place of the study's", high=MOST_IMAGES)] = None,
           chips: Annotated[int | None, counted("chips, in place of the study's", high=MOST_CHIPS)] = None,
           out: Out = None,
-          jobs: Jobs = PROCESSORS, data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
+          jobs: Jobs = PROCESSORS, data: Data = None,
+          data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""
-    from ep_hw.data.source import DataSource
     from ep_hw.evaluation.budget import not_measured
     from ep_hw.evaluation.execution import Run
     from ep_hw.evaluation.forecast import estimate
@@ -37,12 +38,12 @@ def study(context: typer.Context,
     from ep_hw.studies.study import NetworkStudy, load_study, with_numbers
     from ep_hw.workflow import keys
 
-    wanted = with_numbers(load_study(name), images=images, chips=chips)
+    wanted, source = with_numbers(load_study(name), images=images, chips=chips), source_of(data, data_root, download)
     if isinstance(wanted, NetworkStudy):
-        plans = plan_networks(wanted, run=Run(device=device, jobs=jobs), data_source=DataSource(data_root, download))
+        plans = plan_networks(wanted, run=Run(device=device, jobs=jobs), data_source=source)
         _study_networks(context, name, wanted, plans, dry_run)
         return
-    plan = plan_study(wanted, run=Run(device=device, jobs=jobs), data_source=DataSource(data_root, download))
+    plan = plan_study(wanted, run=Run(device=device, jobs=jobs), data_source=source)
     question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
     if dry_run:
         folder = place(context, Path(name).stem, question)

@@ -5,8 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ep_hw.cli.application import app
+from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, DataRoot, Download, Model, Out, counted, measured, nudged, seeded
+from ep_hw.cli.options import (
+    MOST_CHIPS,
+    MOST_IMAGES,
+    Data,
+    DataRoot,
+    Download,
+    Model,
+    Out,
+    counted,
+    measured,
+    nudged,
+    seeded,
+)
 from ep_hw.cli.printing import print_table, say
 
 if TYPE_CHECKING:   # loads torch
@@ -32,16 +45,15 @@ def tune(context: typer.Context, model: Model,
                                                     "one of the model]")] = None,
          images: Annotated[int | None, counted("test images, drawn by --seed [default: all]", high=MOST_IMAGES)] = None,
          seed: Annotated[int, seeded("of order, read noise and write noise")] = 0,
-         out: Out = None, data_root: DataRoot = None, download: Download = False):
+         out: Out = None, data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Let programmed chips learn in situ by equilibrium propagation, from their own states, and compare."""
-    from ep_hw.data.source import DataSource
     from ep_hw.learning.in_situ.run import plan_tuning, run_tuning
     from ep_hw.learning.in_situ.settings import TuningSettings
 
     settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs, biases_only=biases_only)
     seeds = list(dict.fromkeys(chip_seed or range(chips)))
     tuning = plan_tuning(model, on, seeds, settings, write=write, noise_aware=beside, images=images, seed=seed,
-                         data_source=DataSource(data_root, download))
+                         data_source=source_of(data, data_root, download))
     task = tuning.task
     shown = "".join(split.digest for split in (task.train, task.watch, tuning.test))
     folder = claimed(context, tuning.net.name, asked(context, shown, task.program.digest()))

@@ -19,6 +19,8 @@ class BaseDataset(ABC):
         splits: those of "train", "validation" and "test" that it has.
         corruptions: the folder below a data source's in which its published corruptions lie; None where none were
             published.
+        source: its file or folder, where that is what names it.
+        division: how it came by its splits, in words, where it is one's own.
     """
 
     name: str
@@ -26,6 +28,8 @@ class BaseDataset(ABC):
     image_shape: tuple[int, int, int]
     splits: tuple[str, ...] = SPLITS
     corruptions: str | None = None
+    source: str = ""
+    division: str = ""
 
     @abstractmethod
     def load(self, split: str, data_source: "DataSource") -> Split:

@@ -43,14 +43,10 @@ class StoredDataset(BaseDataset):
     Attributes:
         portions: its splits by name.
         class_names: of its classes.
-        division: how it came by its splits, in words.
-        source: what names it on the command line; empty for arrays in memory.
     """
 
     portions: Mapping[str, Portion]
     class_names: tuple[str, ...]
-    division: str
-    source: str = ""
 
     def load(self, split: str, data_source: DataSource) -> Split:
         """See `BaseDataset`."""

@@ -57,6 +57,7 @@ class Configuration:
         device: that it runs on.
         source: what made a transfer's images, or the last attempt of a white box.
         published: digest of published images.
+        data_sha256: of the split that the images are part of; empty for data sets that are known by their names.
         joined: what a white box is put together from: its own attack, then the same on other machines.
     """
 
@@ -74,6 +75,7 @@ class Configuration:
     device: str = "cpu"
     source: "Configuration | None" = None
     published: str | None = None
+    data_sha256: str = ""
     joined: "tuple[Configuration, ...]" = ()
 
     @property
@@ -94,7 +96,8 @@ class Configuration:
                    "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
                    "device": self.device, "source": self.source and self.source.key, "published": self.published,
                    "joined": [one.key for one in self.joined],
-                   "settings": self.settings and self.settings.model_dump(mode="json")}
+                   "settings": self.settings and self.settings.model_dump(mode="json"),
+                   **({"data": self.data_sha256} if self.data_sha256 else {})}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -281,7 +281,7 @@ def _alone(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Dig
     return Configuration(model=plan.model, dataset=plan.images.data, machine=name, program=digests[name],
                          reference=digests[REFERENCE], code=code, threat=threat, chip_seed=chip, seed=plan.asked.seed,
                          settings=settings, votes=plan.attacks.settings.votes, device=plan.run.device, source=source,
-                         published=digests.get(threat))
+                         published=digests.get(threat), data_sha256=plan.images.sha256)
 
 
 def _collect(cells: list[Cell], folder: Path) -> list[SummaryRow]:

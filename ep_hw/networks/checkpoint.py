@@ -4,18 +4,19 @@ from dataclasses import replace
 from importlib import resources
 from os.path import isfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
+from ep_hw.data.opening import is_place
 from ep_hw.data.registry import DATA_SETS
 from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.networks.network import EPNetwork, NetworkSpec
 from ep_hw.networks.random import RANDOM_NETWORKS, SEED, random_network
 from mapping.errors import Refusal
-from mapping.fields import Fraction, Name, Seed, Stated, check_named
+from mapping.fields import Fraction, Name, Seed, Sha256, Stated, Text, check_named
 from mapping.files import check_new, refusing, write_atomically
 from mapping.sealed import Layout, Sealed, checksum, open_sealed, seal
 
@@ -36,12 +37,23 @@ class TrainedOn(Stated):
         split_seed: of its splits.
         train: how many training images.
         test: how many test images.
+        source: the file or folder of a data set of one's own, as it was named.
+        division: how it came by its splits, in words.
+        sha256: of each split of such a set.
     """
 
     name: Name
     split_seed: Seed
     train: Images
     test: Images
+    source: Text | None = None
+    division: Text | None = None
+    sha256: dict[str, Sha256] | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is not said of packaged data."""
+        return {key: value for key, value in handler(self).items() if value is not None}
 
 
 def _architecture(spec: object) -> str:
@@ -102,7 +114,8 @@ def load(model: str | Path) -> EPNetwork | Baseline:
         return _random(str(model))
     sealed, header = _open(model)
     arrays = sealed.arrays(_layout(header.spec, sealed))
-    tensors, provenance = {name: torch.from_numpy(a) for name, a in arrays.items()}, _provenance(header, sealed.sha256)
+    tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
+    provenance = _provenance(_beside(header, sealed.path), sealed.sha256)
     if isinstance(header.spec, NetworkSpec):
         return EPNetwork.of(header.spec, tensors, header.name, provenance)
     return Baseline.of(header.spec, tensors, header.name, provenance)
@@ -140,6 +153,14 @@ def _random(name: str) -> EPNetwork:
 def _header_of_random(net: EPNetwork) -> Header:
     seen = TrainedOn(name=RANDOM_NETWORKS[net.name].data, split_seed=0, train=0, test=0)
     return Header(name=net.name, spec=net.spec, recipe={"seed": SEED}, data=seen, accuracy={})
+
+
+def _beside(header: Header, path: Path) -> Header:
+    """The header; data that are not where it says are named where they lie beside the checkpoint, if they do."""
+    source = header.data.source
+    if source and not is_place(source) and is_place(near := str(path.parent / Path(source).name)):
+        return header.model_copy(update={"data": header.data.model_copy(update={"source": near})})
+    return header
 
 
 def _provenance(header: Header, sha256: str) -> dict:

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 import mapping
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.networks.calibration import training_images
+from ep_hw.networks.images import training_images
 from ep_hw.networks.shapes import ConvolutionalSpec
 from ep_hw.threads import threads
 from mapping.errors import Refusal
@@ -134,9 +134,17 @@ class EPNetwork:
         if self.calibration is not None:
             return self
         try:
-            return replace(self, calibration=training_images(self.data, data_source))
+            return self.calibrated_on(data_source)
         except Refusal:
             return self
+
+    def calibrated_on(self, data_source: DataSource) -> "EPNetwork":
+        """The network with the first training images there as its calibration images.
+
+        Raises:
+            Refusal: they are not there, or do not fit.
+        """
+        return replace(self, calibration=training_images(self, data_source))
 
     def machine(self, device: str = "cpu") -> ReferenceMachine:
         """The digital reference."""

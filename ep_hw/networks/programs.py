@@ -5,11 +5,11 @@ from os.path import isdir
 from pathlib import Path
 
 import mapping
-from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import Split
+from ep_hw.data.splits import Choose, Split
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import load
+from ep_hw.networks.images import images_for
 from ep_hw.networks.network import EPNetwork
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
@@ -22,9 +22,9 @@ from simulators.module import AnyProgram
 
 def network_and_images(model: str | Path, images: int, seed: int, data_source: DataSource = DEFAULT_SOURCE
                        ) -> tuple[EPNetwork | Baseline, Split]:
-    """A network, and `images` test images of the data it was trained on, chosen at random by `seed`."""
+    """A network, and `images` test images of its data (see `images_for`), chosen at random by `seed`."""
     net = load(model).calibrated(data_source)
-    return net, load_data(net.data, "test", data_source).random_images(images, seed)
+    return net, images_for(net, "test", data_source, Choose(images, seed))
 
 
 def programs_of(net: EPNetwork | Baseline, machines: Sequence[str], others: Sequence[str]) -> dict[str, AnyProgram]:

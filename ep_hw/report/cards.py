@@ -29,7 +29,8 @@ def card(plan: Plan, machine: str, summary: Sequence[SummaryRow], worst: Sequenc
     return {
         "model": plan.model, "machine": machine, "architecture": header.get("spec"), "weights": header.get("sha256"),
         "recipe": header.get("recipe"), "trained_on": header.get("data"), "trained_accuracy": header.get("accuracy"),
-        "evaluated_on": {"data": plan.images.data, "split": "test", "images": len(plan.images)},
+        "evaluated_on": {"data": plan.images.data, "split": "test", "images": len(plan.images),
+                         **({"sha256": plan.images.sha256} if plan.images.sha256 else {})},
         "program": plan.programs[machine].digest(),
         "seeds": {"evaluation": plan.asked.seed, "chips": chips_of(plan, machine)},
         "settings": plan.attacks.settings.model_dump(mode="json"),

@@ -7,12 +7,13 @@ import numpy as np
 from ep_hw.analysis.points import Point, Points
 from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.statistics import student
-from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
+from ep_hw.data.splits import Choose
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Asked, Attacks, Plan, compile_all, with_sources
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.networks.checkpoint import load
+from ep_hw.networks.images import images_for
 from ep_hw.studies.order import reversed_rungs_of
 from ep_hw.studies.study import Study, SweptMachine, swept_machines
 from ep_hw.threats.threat import CLEAN
@@ -36,9 +37,9 @@ def plan_study(study: Study, *, run: Run | None = None, data_source: DataSource 
     asked = Asked(machines=tuple(map(str, swept)), threats=threats, chips=study.chips, seed=study.seed,
                   extra_pairs=tuple((str(rung), threat) for rung in rungs for threat in shared))
     targets = with_sources([ReferenceTarget(REFERENCE), *swept, *rungs], threats)
-    data = load_data(net.data, "test", data_source)
-    return Plan(model=net.name, images=data.random_images(study.images, study.seed), programs=compile_all(net, targets),
-                asked=asked, attacks=Attacks(settings=study.attack), run=run)
+    images = images_for(net, "test", data_source, Choose(study.images, study.seed))
+    return Plan(model=net.name, images=images, programs=compile_all(net, targets), asked=asked,
+                attacks=Attacks(settings=study.attack), run=run)
 
 
 def rungs_of_study(study: Study) -> list[Target]:

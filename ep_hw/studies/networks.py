@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
+from ep_hw.data.splits import Choose
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Plan, compile_all, evaluate_all, with_sources
 from ep_hw.networks.checkpoint import load
+from ep_hw.networks.images import images_for
 from ep_hw.networks.programs import check_same_data
 from ep_hw.report import wording
 from ep_hw.report.contents import entries_of, record_of
@@ -36,14 +37,14 @@ def plan_networks(study: NetworkStudy, *, run: Run | None = None,
             or missing data.
     """
     nets = [(group, load(name).calibrated(data_source)) for group, names in study.networks.items() for name in names]
-    data = nets[0][1].data
+    first = nets[0][1]
     for _, net in nets:
-        check_same_data(net, data)
+        check_same_data(net, first.data)
     if len({net.name for _, net in nets}) < len(nets):
         raise Refusal("a network stands in the study twice", where="networks", got=", ".join(n.name for _, n in nets),
                       allowed="each name once", remedy="leave one out")
     threats, targets = tuple(map(parse_threat, study.threats)), list(map(parse, study.machines))
-    images = load_data(data, "test", data_source).random_images(study.images, study.seed)
+    images = images_for(first, "test", data_source, Choose(study.images, study.seed))
     asked = Asked(machines=tuple(dict.fromkeys([REFERENCE, *map(str, targets)])), threats=threats, chips=study.chips,
                   seed=study.seed)
     return [(group, Plan(model=net.name, provenance=net.provenance, images=images, asked=asked,

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import mapping
 import simulators
-from ep_hw.data.registry import load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import Split
+from ep_hw.data.splits import SPLITS, Split
 from ep_hw.learning.in_situ.comparison import (
     comparison_table,
     digital_row,
@@ -21,6 +20,7 @@ from ep_hw.learning.in_situ.course import Course, Task, tune_chip
 from ep_hw.learning.in_situ.figure import tuning_figure
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.networks.checkpoint import load, packaged_models
+from ep_hw.networks.images import images_for
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import check_same_data, program_of, reference_of
 from ep_hw.report.exports import write_measurement
@@ -78,8 +78,7 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
         Refusal: any of these is unknown, or the machine is not a crossbar whose cells can be tuned.
     """
     net = _ep_network(model, data_source)
-    data = net.data
-    train, validation, test = (load_data(data, split, data_source) for split in ("train", "validation", "test"))
+    train, validation, test = (images_for(net, split, data_source) for split in SPLITS)
     program = program_of(machine, net.lower())
     if not isinstance(program, CrossbarProgram) or isinstance(program, TunedProgram):
         raise Refusal("only programmed chips can be tuned", where="--on", got=machine, allowed="crossbar:PRESET",

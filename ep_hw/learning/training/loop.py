@@ -16,16 +16,16 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from ep_hw.data.registry import load_data
-from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import SPLIT_SEED, Split
+from ep_hw.data.registry import DATA_SETS, data_set, load_data
+from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
+from ep_hw.data.splits import SPLIT_SEED, SPLITS, Split
 from ep_hw.learning.training.augmentation import augment
 from ep_hw.learning.training.learners import Learner, learner_of
 from ep_hw.learning.training.recipe import AnyRecipe
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.baselines import Baseline
-from ep_hw.networks.calibration import CALIBRATION_IMAGES
 from ep_hw.networks.checkpoint import load, save_checkpoint
+from ep_hw.networks.images import CALIBRATION_IMAGES
 from ep_hw.networks.network import EPNetwork
 from ep_hw.threads import threads
 from ep_hw.versions import TRAINING, libraries
@@ -76,7 +76,7 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, data_sour
         seed: of weights, order and noise.
         out: the checkpoint to write.
         name: of the network.
-        data_source: where the recipe's data lie.
+        data_source: where the recipe's data lie, or what takes their place.
         device: "cpu" or "cuda".
         log: called with each epoch's line.
 
@@ -92,11 +92,20 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, data_sour
     check_writable(Path(out).parent)
     check_new(out)
     with threads(recipe.threads):
-        _train(recipe, seed, out, name, *_splits(recipe, data_source), device, log)
+        known = _data_of(recipe, data_source)
+        recipe = recipe.on(known)
+        _train(recipe, seed, out, name, known, *_splits(recipe, known, data_source), device, log)
     return load(out)
 
 
-def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, train_split: Split,
+def _data_of(recipe: AnyRecipe, data_source: DataSource) -> BaseDataset:
+    if known := data_source.data or (recipe.data and data_set(recipe.data)):
+        return known
+    raise Refusal("the recipe names no data", where="recipe", got="nothing", allowed=", ".join(DATA_SETS)
+                  + ", an .npz or a folder of class folders", remedy="name a data set with --data, or in the recipe")
+
+
+def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, known: BaseDataset, train_split: Split,
            held_out: dict[str, Split], device: str, log: Callable[[Epoch], None]):
     learner = learner_of(recipe, recipe.spec(train_split), seed, device)
     part = _Part(Path(f"{out}.part"), learner, _run_of(recipe, seed, train_split))
@@ -110,9 +119,15 @@ def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, train_split
     net = replace(learner.finished(train_split.images[:CALIBRATION_IMAGES]), name=name)
     save_checkpoint(net, out, recipe={**recipe.model_dump(mode="json"), "seed": seed},
                     data={"name": recipe.data, "split_seed": SPLIT_SEED, "train": len(train_split),
-                          "test": len(held_out["test"])},
+                          "test": len(held_out["test"]), **_own(known, {"train": train_split, **held_out})},
                     accuracy={split: accuracy(net.machine(), images) for split, images in held_out.items()})
     part.path.unlink(missing_ok=True)
+
+
+def _own(known: BaseDataset, splits: dict[str, Split]) -> dict[str, Any]:
+    """What a checkpoint keeps of a data set that its name alone does not tell."""
+    sha256 = {name: split.sha256 for name, split in splits.items() if split.sha256}
+    return {"source": known.source or None, "division": known.division, "sha256": sha256} if sha256 else {}
 
 
 def _run_of(recipe: AnyRecipe, seed: int, split: Split) -> str:
@@ -130,10 +145,9 @@ def rate_at(recipe: AnyRecipe, rate: float, epoch: int) -> float:
     return recipe.last_rate + (rate - recipe.last_rate) * fraction
 
 
-def _splits(recipe: AnyRecipe, data_source: DataSource) -> tuple[Split, dict[str, Split]]:
+def _splits(recipe: AnyRecipe, known: BaseDataset, data_source: DataSource) -> tuple[Split, dict[str, Split]]:
     """Training images, and the held-out splits by name."""
-    train_split = load_data(recipe.data, "train", data_source)
-    validation, test = (load_data(recipe.data, name, data_source) for name in ("validation", "test"))
+    train_split, validation, test = (load_data(known, name, data_source) for name in SPLITS)
     if recipe.keep_validation:
         return train_split, {"validation": validation, "test": test}
     return _join(train_split, validation), {"test": test}

@@ -14,7 +14,7 @@ import json
 from abc import abstractmethod
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     Discriminator,
@@ -26,12 +26,14 @@ from pydantic import (
     model_validator,
 )
 
-from ep_hw.data.registry import DATA_SETS, DataName
+from ep_hw.data.registry import DataName, data_set
+from ep_hw.data.source import BaseDataset
 from ep_hw.data.splits import Split
 from ep_hw.networks.baselines import CNNSpec, ViTSpec
 from ep_hw.networks.checkpoint import provenance_of
 from ep_hw.networks.network import NetworkSpec
 from ep_hw.networks.shapes import Chain, ImageSpec, Transformer
+from mapping.errors import Refusal
 from mapping.fields import Count, Fraction, PerLayer, Positive, Stated, Steps, read_as
 from mapping.files import parse_toml, read_bytes, reason, refusing
 
@@ -41,6 +43,7 @@ _NEWER = {"restart": 0, "weight_noise": 0, "start": "", "feedback_norm": 0, "str
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[float, Field(ge=0, le=64)]
+R = TypeVar("R", bound="BaseRecipe")
 
 
 class BaseRecipe(Stated):
@@ -49,7 +52,7 @@ class BaseRecipe(Stated):
     Training images are shown in random order, each a random variant; beyond an edge its pixels are repeated.
 
     Attributes:
-        data: the data set.
+        data: the data set; None where whoever trains says which.
         batch: images between two updates.
         epochs: passes over the training images.
         decay_epochs: epochs over which rates fall along half a cosine to `last_rate`, where they stay; all if None.
@@ -70,7 +73,7 @@ class BaseRecipe(Stated):
         threads: of torch, on which the last bits depend.
     """
 
-    data: DataName
+    data: DataName | None = None
     batch: Count
     epochs: Count
     decay_epochs: Count | None = None
@@ -95,14 +98,28 @@ class BaseRecipe(Stated):
     @model_validator(mode="after")
     def _fits_its_data(self) -> "BaseRecipe":
         """A network that its data's images do not fit is refused before they are read."""
-        data_set = DATA_SETS[self.data]
-        channels, *_ = shape = data_set.image_shape
+        if self.data:
+            self._check_fits(data_set(self.data))
+        return self
+
+    def _check_fits(self, data: BaseDataset):
+        channels, *_ = shape = data.image_shape
         try:
-            self.network(ImageSpec(image_shape=shape, classes=data_set.classes, mean=(0.0,) * channels,
+            self.network(ImageSpec(image_shape=shape, classes=data.classes, mean=(0.0,) * channels,
                                    scale=(1.0,) * channels))
         except ValidationError as error:
-            raise ValueError(f"on images of {self.data}: {reason(error)}") from None
-        return self
+            raise ValueError(f"on images of {data.name}: {reason(error)}") from None
+
+    def on(self: R, data: BaseDataset) -> R:
+        """The recipe for a data set, which takes the place of its own.
+
+        Raises:
+            Refusal: the network does not fit it.
+        """
+        with refusing("the network does not fit the data", where=data.name, allowed="a network for its images",
+                      remedy="correct the recipe's layers"):
+            self._check_fits(data)
+        return self.model_copy(update={"data": data.name})
 
     @abstractmethod
     def network(self, images: ImageSpec) -> ImageSpec:
@@ -273,9 +290,17 @@ AnyRecipe = Annotated[
 
 
 def images_of(train: Split) -> ImageSpec:
-    """Shape, classes, mean and three standard deviations of training images."""
+    """Shape, classes, mean and three standard deviations of training images.
+
+    Raises:
+        Refusal: a channel that is the same everywhere.
+    """
     dims = (0, 2, 3)
     mean, std = train.images.double().mean(dims), train.images.double().std(dims)
+    if not (std > 1e-6).all():
+        raise Refusal("a channel of the training images is the same everywhere", where=train.data,
+                      got=f"channel {int(std.argmin())} of {len(std)}", allowed="channels that vary",
+                      remedy="leave it out")
     return ImageSpec(image_shape=train.images.shape[1:], classes=int(train.labels.max()) + 1,
                      mean=tuple(mean.tolist()), scale=tuple((3 * std).tolist()))
 

@@ -12,7 +12,7 @@ import mapping
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.networks.baselines.layouts import convolutional_layout, transformer_layout
 from ep_hw.networks.baselines.modules import VisionTransformer, convolutional
-from ep_hw.networks.calibration import training_images
+from ep_hw.networks.images import training_images
 from ep_hw.networks.lowering import lower
 from ep_hw.networks.shapes import ConvolutionalSpec, TransformerSpec
 from mapping.crossbar.target import CrossbarTarget
@@ -111,6 +111,10 @@ class Baseline:
         """The network that finds the images for its hardware there."""
         return replace(self, data_source=data_source)
 
+    def calibrated_on(self, data_source: DataSource) -> "Baseline":
+        """See `calibrated`: it brings no images of its own."""
+        return self.calibrated(data_source)
+
     def programs(self, targets: Iterable[Target]) -> dict[str, AnyProgram]:
         """Name -> the module itself for the reference, and its graph compiled for any other target.
 
@@ -138,8 +142,8 @@ class Baseline:
 
     @cached_property
     def _recording(self) -> Recording:
-        return record(self.module, training_images(self.data, self.data_source), self.spec.classes)
+        return record(self.module, training_images(self, self.data_source), self.spec.classes)
 
     @cached_property
     def _graph(self) -> EPGraph:
-        return lower(self.module, training_images(self.data, self.data_source, EXAMPLES))
+        return lower(self.module, training_images(self, self.data_source, EXAMPLES))

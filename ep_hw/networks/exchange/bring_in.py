@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from ep_hw.data.registry import DATA_SETS, load_data
+from ep_hw.data.registry import data_set
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
+from ep_hw.data.splits import Choose
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.checkpoint import load, save_checkpoint
 from ep_hw.networks.exchange.archive import read_archive
@@ -22,6 +23,7 @@ from ep_hw.networks.exchange.keys import KeyMap, load_map
 from ep_hw.networks.exchange.layers import Layer, read_layers
 from ep_hw.networks.exchange.recorded import recorded
 from ep_hw.networks.exchange.source import Source
+from ep_hw.networks.images import images_for
 from ep_hw.networks.network import EPNetwork
 from mapping.errors import Refusal
 from mapping.files import refusing
@@ -41,7 +43,7 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path, *,
         file: to import.
         keys: "laborieux", "advep", or a TOML file of the fields of `KeyMap`.
         out: the checkpoint to write.
-        data_source: where its data lie, of which it keeps calibration images.
+        data_source: where its data lie, of which it keeps calibration images, or what takes their place.
         stated: fields that the map leaves open; `stride` is that of every convolution.
 
     Returns:
@@ -55,6 +57,8 @@ def import_checkpoint(file: str | Path, keys: str, out: str | Path, *,
             raise Refusal("the import would be written over its source", where=str(out), got="one file",
                           allowed="a file of its own", remedy="choose another --out")
     archive = read_archive(file)
+    if other := data_source.data:
+        stated["data"] = other.source or other.name
     key_map = load_map(keys, stated, recorded(archive.content))
     layers = read_layers(archive, key_map)
     _check_classes(key_map, layers, file)
@@ -81,7 +85,7 @@ def trial(net: EPNetwork, data_source: DataSource = DEFAULT_SOURCE) -> tuple[int
         How many answers are right, and of how many; None where the data are not there.
     """
     try:
-        test = load_data(net.data, "test", data_source).take(slice(TRIED_IMAGES))
+        test = images_for(net, "test", data_source, Choose(TRIED_IMAGES))
     except Refusal:
         return None
     return round(accuracy(net.machine(), test) * len(test)), len(test)
@@ -106,7 +110,7 @@ def _relax(net: EPNetwork, images: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _check_classes(keys: KeyMap, layers: list[Layer], file: str | Path):
-    if (classes := len(layers[-1][0])) != DATA_SETS[keys.data].classes:
+    if (classes := len(layers[-1][0])) != (expected := data_set(keys.data).classes):
         raise Refusal("the network tells other classes apart than its data", where=str(file), got=f"{classes} classes",
-                      allowed=f"the {DATA_SETS[keys.data].classes} of {keys.data}",
+                      allowed=f"the {expected} of {keys.data}",
                       remedy="choose the --map of the data that it was trained on")

@@ -9,6 +9,7 @@ import torch
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.networks.exchange.keys import KeyMap
+from ep_hw.networks.images import data_named
 from ep_hw.networks.network import EPNetwork
 from mapping.files import check_new, check_writable, refusing, write_atomically
 
@@ -57,7 +58,7 @@ def key_map(net: EPNetwork) -> KeyMap:
     spec = net.spec
     with refusing("no key map describes the network", where=net.name, allowed="a network of known data",
                   remedy="copy its checkpoint as it is"):
-        return KeyMap(data=net.data, image_shape=spec.image_shape, loss="cross-entropy", readout="outside",
+        return KeyMap(data=data_named(net), image_shape=spec.image_shape, loss="cross-entropy", readout="outside",
                       paddings=spec.paddings, strides=spec.strides or (1,) * len(spec.paddings), pool="max",
                       pools=spec.pools, slope=spec.slope, mean=spec.mean, scale=spec.scale, schedule=spec.schedule,
                       steps=spec.steps, tolerance=spec.tolerance)

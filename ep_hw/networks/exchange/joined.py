@@ -7,6 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from ep_hw.data.registry import data_set
 from ep_hw.networks.exchange.keys import KeyMap, Pool
 from ep_hw.networks.exchange.layers import Layer
 from ep_hw.networks.lowering.chain import (
@@ -30,7 +31,8 @@ def network_of_map(keys: KeyMap, layers: list[Layer]) -> EPNetwork:
         ValueError: it is none that a checkpoint holds.
     """
     settings = keys.model_dump(include={"slope", "mean", "scale", "schedule", "steps", "tolerance"})
-    return replace(network(_chain(keys, layers), **settings), provenance=unseen(keys.data))
+    known = data_set(keys.data)
+    return replace(network(_chain(keys, layers), **settings), provenance=unseen(known.name, known.source))
 
 
 def _chain(keys: KeyMap, layers: list[Layer]) -> Chain:

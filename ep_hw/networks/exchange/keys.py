@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ep_hw.data.registry import DATA_SETS, DataName
+from ep_hw.data.registry import DataName, data_set
 from mapping.errors import Refusal
 from mapping.fields import (
     DEEPEST,
@@ -99,7 +99,7 @@ class KeyMap(Stated):
 
     @model_validator(mode="after")
     def _fits(self) -> "KeyMap":
-        if self.image_shape != (shape := DATA_SETS[self.data].image_shape):
+        if self.image_shape != (shape := data_set(self.data).image_shape):
             raise ValueError(f"images of {self.data} have shape {shape}")
         if not len(self.paddings) == len(self.strides) == len(self.pools) == len(self.kinds):
             raise ValueError("paddings, strides and pools must have one entry a convolution each")
@@ -144,7 +144,7 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
 
     Args:
         name: of the packaged map, or its file.
-        stated: fields on the command line; a `stride` is that of every convolution.
+        stated: fields on the command line; a `stride` is that of every convolution, `data` replaces the map's.
         recorded: fields that the imported file itself records.
 
     Raises:
@@ -156,6 +156,7 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
                   allowed=f"{', '.join(PACKAGED)} or a TOML file as 'ep-hw export' writes it"):
         fields = parse_toml(read_bytes(path))
         assumed = fields.pop("assumed", {}) if name in PACKAGED else {}
+        fields |= {field: value for field, value in (stated or {}).items() if field == "data"}
         merged = _agreed({f"--map {name}": fields, "the command line": _spread(stated or {}, fields),
                           "the arguments in the file": recorded or {}})
         missing = [field for field in ASKED if field not in merged]

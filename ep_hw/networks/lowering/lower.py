@@ -67,9 +67,10 @@ def network_of(module: nn.Module, example: Tensor, name: str = "network", data: 
     return net
 
 
-def unseen(data: str) -> dict[str, Any]:
-    """The provenance of a network that was trained elsewhere, on data of that name."""
-    return {"data": {"name": data, "split_seed": SPLIT_SEED, "train": 0, "test": 0}}
+def unseen(data: str, source: str = "") -> dict[str, Any]:
+    """The provenance of a network that was trained elsewhere, on data of that name, in that file or folder."""
+    known = {"name": data, "split_seed": SPLIT_SEED, "train": 0, "test": 0}
+    return {"data": {**known, "source": source} if source else known}
 
 
 def _images(example: Tensor) -> tuple[Shape, Tensor]:

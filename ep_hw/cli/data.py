@@ -1,0 +1,59 @@
+"""`ep-hw data`: what is in a data set; and where other commands find their images."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ep_hw.cli.application import app
+from ep_hw.cli.options import DataRoot, Download
+from ep_hw.cli.printing import print_table, say
+from mapping.program import Table
+
+if TYPE_CHECKING:   # loads torch
+    from ep_hw.data.source import BaseDataset, DataSource
+    from ep_hw.data.stored import StoredDataset
+
+
+def source_of(data: str | None, root: str | None, download: bool = False) -> "DataSource":
+    """Where a command finds its images; what is in a data set of the user's own is said."""
+    from ep_hw.data.registry import data_set
+    from ep_hw.data.source import DataSource
+    from ep_hw.data.stored import StoredDataset
+
+    known = data_set(data) if data else None
+    if isinstance(known, StoredDataset):
+        say(known.sentence(), err=True)
+    return DataSource(root, download, known)
+
+
+@app.command(name="data")
+def show_data(name: Annotated[str | None, typer.Argument(metavar="DATA", help="a name, an .npz, or a folder of class "
+                                                                              "folders; all names if none")] = None,
+              data_root: DataRoot = None, download: Download = False):
+    """Show what is in a data set: its classes, images and splits; or the data sets that have a name."""
+    from ep_hw.data.published import PublishedSet
+    from ep_hw.data.registry import DATA_SETS, data_set
+    from ep_hw.data.source import DataSource
+    from ep_hw.data.stored import StoredDataset
+
+    if name is None:
+        print_table(Table("data sets", ("name", "classes", "images"), tuple(map(_row, DATA_SETS.values())),
+                          ("your own: an .npz, or a folder of class folders, by its path",)))
+        return
+    known = data_set(name)
+    known = known.stored(DataSource(data_root, download)) if isinstance(known, PublishedSet) else known
+    if isinstance(known, StoredDataset):
+        print_table(_counts(known))
+    else:
+        print_table(Table("data set", ("name", "classes", "images"), (_row(known),)))
+
+
+def _row(known: "BaseDataset") -> tuple:
+    return known.name, known.classes, "x".join(map(str, known.image_shape))
+
+
+def _counts(known: "StoredDataset") -> Table:
+    """A line a class: how many images of it each split has."""
+    counts = [known.counts(split).tolist() for split in known.splits]
+    rows = tuple(zip(range(known.classes), known.class_names, *counts))
+    return Table(known.name, ("class", "name", *known.splits), rows, (known.sentence(),))
