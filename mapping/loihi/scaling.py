@@ -8,8 +8,10 @@ d_n = c_n slope'_n / slope_n, the states s' are those of the network of mapping.
 
 `choose_scales` takes c_n as near as it can to the layer's ceiling, or, where there is none, to 1.1 times its largest
 state on calibration images, and never below it: without feedback all ceilings' are 1. The tenth is room for states that
-no calibration image raised (measured in docs/loihi.md). Feedback that is no bare shift would need a multiplier, so that
-where there is any c_n makes gamma'_n a power of two. An EP-CNN with gains and ceilings of 1 has scales of 1.
+no calibration image raised (measured in docs/loihi.md). Without feedback a ceiling other than 1, as of ReLU6, is
+lowered to that too; with feedback a nudge may raise states far beyond what images do. Feedback that is no bare shift
+would need a multiplier, so that where there is any c_n makes gamma'_n a power of two. An EP-CNN with gains and ceilings
+of 1 has scales of 1.
 """
 
 import math
@@ -22,7 +24,7 @@ from mapping.errors import Refusal
 from mapping.graph import Activity, Coupling, EPGraph
 from mapping.loihi.integers import round_to_power
 
-MARGIN = 1.1    # of a layer without a ceiling, over its largest recorded state
+MARGIN = 1.1    # of a layer whose unit its recorded states decide, over the largest of them
 _FARTHEST = 9   # 2^9 is the last power of two within the gains that a graph may have
 
 
@@ -46,15 +48,16 @@ def choose_scales(graph: EPGraph) -> tuple[float, ...]:
 
 
 def _largest_state(graph: EPGraph, n: int) -> float:
-    """Of layer n: its ceiling or, where it has none, the largest recorded with its margin; 1 where that is 0."""
+    """Of layer n: its ceiling, or the largest recorded with its margin (1 where that is 0) where that may be taken."""
     population, activity = graph.populations[n], graph.activity
-    if math.isfinite(population.ceiling):
+    kept = population.ceiling == 1 or graph.has_feedback or activity is None
+    if kept and math.isfinite(population.ceiling):
         return population.ceiling
     if activity is None:
         raise Refusal("no calibration images to size the states with", where=f"layer {population.name}",
                       got="no ceiling, no recorded activity", allowed="a ceiling, or calibration images in the network",
                       remedy="store some training images with it")
-    return MARGIN * float(activity.states[n].max(initial=0)) or 1.0
+    return min(MARGIN * float(activity.states[n].max(initial=0)) or 1.0, population.ceiling)
 
 
 def _nearest_scale(below: float, largest: float, gain: float) -> float:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from chains import FEEDBACK, random_activity, random_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import calibrated
 
 import mapping
 from mapping.errors import Refusal
@@ -59,7 +60,10 @@ def test_chosen_scales_leave_shifts_and_states_within_1(seed, feedback):
         assert abs(power - round(power)) < 1e-12
         assert bool(gain) is bool(graph.gains[n])
         assert math.frexp(population.slope)[0] == 0.5
-        largest = population.ceiling if math.isfinite(population.ceiling) else MARGIN * recorded.max()
+        kept = graph.has_feedback or graph.populations[n].ceiling == 1
+        largest = population.ceiling
+        if not (kept and math.isfinite(largest)):
+            largest = min(MARGIN * recorded.max(), largest)
         assert largest <= 1 + 1e-6
         if not gain and not scaled.gains[n + 1]:
             assert largest == pytest.approx(1)
@@ -81,6 +85,29 @@ def test_the_networks_of_the_paper_are_left_as_they_are(seed):
                           (0.3, 4, 4)])
 def test_no_state_passes_its_ceiling(ceiling, bits, expected):
     assert largest_states([ceiling], bits) == (expected,)
+
+
+@SOME
+@given(seeds, feedback)
+def test_without_calibration_images_the_units_are_the_ceilings(seed, feedback):
+    graph = random_chain(seed, feedback=feedback, unusual=True)
+    graph = replace(graph, populations=tuple(replace(p, ceiling=min(p.ceiling, 6.0)) for p in graph.populations))
+    scaled = rescaled(graph, choose_scales(graph))
+    for n, (gain, population) in enumerate(zip(scaled.gains, scaled.populations)):
+        assert population.ceiling <= 1 + 1e-6
+        if not gain and not scaled.gains[n + 1]:
+            assert population.ceiling == pytest.approx(1)
+
+
+def test_state_bits_go_to_what_states_reach():
+    """Sixfold ceilings that no image comes near cost nothing: the program is that of rectified linear units."""
+    graph = random_chain(3, feedback="none")
+    graph = calibrated(replace(graph, populations=tuple(replace(p, ceiling=math.inf) for p in graph.populations)))
+    largest = max(states.max() for states in graph.activity.states)
+    capped = replace(graph, populations=tuple(replace(p, ceiling=6 * largest) for p in graph.populations))
+    one, other = (mapping.compile(g, "loihi") for g in (graph, capped))
+    assert (one.scales, one.tops, one.state_bits) == (other.scales, other.tops, other.state_bits)
+    assert all(np.array_equal(a.weight, b.weight) for a, b in zip(one.layers, other.layers))
 
 
 def test_a_rectified_network_without_calibration_images_is_refused_in_one_line():
