@@ -5,7 +5,7 @@ changes: cells made before are then computed again instead of being taken for ne
 kind beside its number, and fails where only the outcome moved.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 
@@ -34,7 +34,7 @@ def machine_kind(program: AnyProgram) -> str:
     return "module" if plain else registry.REGISTRY[program.target.name].kind
 
 
-def code_of(programs: Iterable[AnyProgram], threat: Threat) -> dict[str, int | str]:
+def code_of(programs: Sequence[AnyProgram], threat: Threat) -> dict[str, int | str]:
     """Name -> version of all code that makes a cell.
 
     Args:
@@ -42,7 +42,8 @@ def code_of(programs: Iterable[AnyProgram], threat: Threat) -> dict[str, int | s
         threat: that the machine meets.
     """
     kinds, known = {machine_kind(program) for program in programs}, machines()
-    return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)}, **dict([threat.code]), **libraries()}
+    return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)}, **dict([threat.code]), **libraries(),
+            **{name: digest for program in programs for name, digest in registry.contents(program.target).items()}}
 
 
 def all_code() -> dict[str, int | str]:

@@ -1,8 +1,6 @@
 """The machines that come with the project, each registered as one of your own would be."""
 
-from importlib import resources
-
-from mapping.crossbar.devices import register_devices
+from mapping.crossbar.devices import register_published
 from mapping.digital import DigitalTarget, compile_digital, digital_rungs
 from mapping.loihi.compile import compile_loihi
 from mapping.loihi.rungs import loihi_rungs
@@ -28,4 +26,4 @@ register_machine(DigitalTarget("digital/weights"), "weights of few bits, float s
                  rungs=digital_rungs, kind="digital")
 register_machine(DigitalTarget("digital"), "a digital accelerator with few bits a weight and a state",
                  compile=compile_digital, rungs=digital_rungs)
-register_devices(resources.files("mapping.crossbar").joinpath("devices.toml").read_text("utf-8"))
+register_published()

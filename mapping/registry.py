@@ -44,13 +44,15 @@ class Registered(Generic[T]):
     rungs: Callable[[T], Rungs]
     version: int
     kind: str
+    content: str = ""
 
 
 REGISTRY: dict[str, Registered] = {}
 
 
 def register_machine(target: T, meaning: str, *, compile: Callable[[EPGraph, T], Program[T]],
-                     rungs: Callable[[T], Rungs] = straight, version: int = 1, kind: str | None = None):
+                     rungs: Callable[[T], Rungs] = straight, version: int = 1, kind: str | None = None,
+                     content: str = ""):
     """Make a machine known by its name, on the command line as well.
 
     Args:
@@ -60,12 +62,14 @@ def register_machine(target: T, meaning: str, *, compile: Callable[[EPGraph, T],
         rungs: the ladder from the reference to the target with a user's options, itself last.
         version: of the code that decides what machines of this kind answer; cells made by another are made again.
         kind: what machines of the same code have in common; the name up to its colon if None.
+        content: digest of what defines the machine beside code, as a user's numbers do; cells made by another are made
+            again.
 
     Raises:
         Refusal: a name that none could write, or a name or kind that is known by another definition.
     """
     name = target.name
-    entry = Registered(target, meaning, compile, rungs, version, kind or name.partition(":")[0])
+    entry = Registered(target, meaning, compile, rungs, version, kind or name.partition(":")[0], content)
     if not _NAME.fullmatch(name):
         raise Refusal("not a machine's name", where="register_machine", got=repr(name),
                       allowed="small letters, digits and _, as kind, kind:name or kind:name/rung",
@@ -80,6 +84,12 @@ def register_machine(target: T, meaning: str, *, compile: Callable[[EPGraph, T],
 def versions() -> dict[str, int]:
     """Kind of machine -> version of its code."""
     return {entry.kind: entry.version for entry in REGISTRY.values()}
+
+
+def contents(target: Target) -> dict[str, str]:
+    """Name of a machine -> digest of what defines it beside code; empty where nothing does."""
+    own = REGISTRY[target.name].content
+    return {target.name: own} if own else {}
 
 
 def parse(text: str) -> Target:

@@ -46,6 +46,8 @@ def cifar_root():
 def ep_hw(capsys, monkeypatch, tmp_path):
     """Run a command in a folder of its own: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
+    monkeypatch.setenv("EP_HW_DEVICES", "")   # commands add to it
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ep-hw", *map(str, arguments)])

@@ -1,13 +1,17 @@
 """The application that commands register with."""
 
+import inspect
 from collections import Counter
 from collections.abc import Callable
-from typing import Annotated
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer._click.core import Context
 from typer.core import TyperCommand
 
+from ep_hw.evaluation import own
 from mapping.errors import Refusal
 
 
@@ -30,10 +34,35 @@ class _Command(TyperCommand):
         return rest
 
 
+Devices = Annotated[list[Path] | None, typer.Option(
+    callback=lambda paths: own.bring_devices(paths or ()), is_eager=True, expose_value=False,
+    help="TOML file of memory devices of your own, then crossbar:NAME (repeatable)")]
+
+
 class _Application(typer.Typer):
     def command(self, name: str | None = None, **settings) -> Callable:
-        """See `typer.Typer.command`; of `_Command`s."""
-        return super().command(name, cls=_Command, **settings)
+        """See `typer.Typer.command`; of `_Command`s, which all take what users bring."""
+        register = super().command(name, cls=_Command, **settings)
+
+        def add(function: Callable) -> Callable:
+            register(_taking(function, devices=Devices))
+            return function
+
+        return add
+
+
+def _taking(function: Callable, **options: Any) -> Callable:
+    """A function with options that only their callbacks see."""
+    @wraps(function)
+    def same(**named: Any) -> Any:
+        return function(**{name: value for name, value in named.items() if name not in options})
+
+    signature = inspect.signature(function, eval_str=True)
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+             for name, annotation in options.items()]
+    same.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]  # as inspect allows
+    same.__annotations__ = {**function.__annotations__, **options}
+    return same
 
 
 app = _Application(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -53,3 +82,4 @@ def _print_version(wanted: bool) -> None:
 def ep_hw(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True,
                                                 help="Show the version and exit.")] = False) -> None:
     """Equilibrium-propagation networks on simulated neuromorphic and analog hardware."""
+    own.bring_usual(Path(typer.get_app_dir("ep-hw")))

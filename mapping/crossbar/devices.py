@@ -3,7 +3,9 @@
     mapping.register_devices(Path("mine.toml"))    # in the form of devices.toml; known equations need nothing more
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
+from importlib import resources
 from pathlib import Path
 
 from mapping.crossbar.presets import PRESETS, Preset, load_presets
@@ -32,12 +34,23 @@ def register_devices(devices: Path | str):
         if PRESETS.get(name, preset) != preset:
             raise Refusal("the device is registered already, and otherwise", where=f"preset {name}", got=preset.title,
                           allowed="a new name, or the same device again", remedy="choose another name")
+    _register({name: preset for name, preset in presets.items() if name not in PRESETS}, published=False)
+
+
+def register_published():
+    """Make the devices of devices.toml known."""
+    text = resources.files("mapping.crossbar").joinpath("devices.toml").read_text("utf-8")
+    _register(load_presets(text), published=True)
+
+
+def _register(presets: Mapping[str, Preset], *, published: bool):
     PRESETS.update(presets)
     for preset in presets.values():
         kind, version = GENERIC if preset.model == GENERIC[0] else ("crossbar", VERSION)
+        content = "" if published else hashlib.sha256(preset.model_dump_json().encode()).hexdigest()
         for target, meaning in _machines_of(preset):
             register_machine(target, meaning, compile=compile_crossbar, rungs=crossbar_rungs, version=version,
-                             kind=kind)
+                             kind=kind, content=content)
 
 
 def read_devices(path: Path) -> dict[str, Preset]:
@@ -48,7 +61,7 @@ def read_devices(path: Path) -> dict[str, Preset]:
     """
     with refusing("no readable devices", where=path, allowed="a TOML file", remedy="check the path"):
         text = read_bytes(path).decode()
-    return load_presets(text)
+    return load_presets(text, str(path))
 
 
 def _machines_of(preset: Preset) -> Iterator[tuple[CrossbarTarget, str]]:

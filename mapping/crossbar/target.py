@@ -177,8 +177,9 @@ class CrossbarTarget(Target):
     @classmethod
     def named(cls, name: str) -> "CrossbarTarget":
         usual = _by_name(name)
-        return cls(name, cls.devices(age=usual["age"]), ArrayOptions(wire_ohm=usual["wire_ohm"]), ConverterOptions(),
-                   DynamicsOptions())
+        device = cls.devices(age=usual["age"], levels=usual["levels"], stuck_on=usual["stuck_on"],
+                             stuck_off=usual["stuck_off"])
+        return cls(name, device, ArrayOptions(wire_ohm=usual["wire_ohm"]), ConverterOptions(), DynamicsOptions())
 
     def __post_init__(self):
         super().__post_init__()
@@ -281,13 +282,17 @@ class _ByName(TypedDict):
     """Values of the options that differ from machine to machine where no user sets them."""
 
     age: float
+    levels: int | None
+    stuck_on: float
+    stuck_off: float
     wire_ohm: float | None
 
 
 def _by_name(name: str) -> _ByName:
-    first, last = _preset_of(name).age_domain_s
-    return {"age": min(max(DEFAULT_AGE_S, first), last),
-            "wire_ohm": DEFAULT_WIRE_OHM if name.endswith("/wires") else None}
+    preset = _preset_of(name)
+    first, last = preset.age_domain_s
+    return {"age": min(max(DEFAULT_AGE_S, first), last), "levels": preset.levels, "stuck_on": preset.stuck_on,
+            "stuck_off": preset.stuck_off, "wire_ohm": DEFAULT_WIRE_OHM if name.endswith("/wires") else None}
 
 
 def rungs_of_preset(preset: Preset) -> tuple[str, ...]:

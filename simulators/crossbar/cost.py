@@ -11,13 +11,18 @@ layers work at once, the positions of a layer one after the other, and so do its
 array. e_tile is what a read takes besides its conversions. Converters count to their code, 300 ps each, so that
 
     e_conversion = CONVERSION_SHARE E_READ / 256 * 2^(bits - 8),    t_read = T_READ + t_code (2^bits - 2^8)  (4)
+
+Reads of the published devices are taken for HERMES'. A user's device has reads of its own: where its file states none,
+energy, latency and area are unknown, and never another chip's.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mapping.crossbar.presets import TileRead
 from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
 from mapping.crossbar.target import CrossbarTarget
+from mapping.registry import contents
 from simulators.machine import Cost
 from simulators.reference import sweep_operations
 from simulators.relaxation import active_layers
@@ -33,15 +38,11 @@ SOURCE = ("HERMES (Le Gallo et al., Nat. Electron. 2023; Khaddam-Aljameh et al.,
           "backward read costs a forward one; free phase; no digital neurons, sums and transfers.")
 
 
-@dataclass(frozen=True)
-class TileRead:
-    """A read of one tile of 256 x 256 cells by 8-bit converters: joules and seconds."""
-
-    energy_j: float
-    latency_s: float
-
-
-ONE_PHASE, FOUR_PHASE = TileRead(13.4e-9, 133e-9), TileRead(52.9e-9, 521e-9)
+UNKNOWN = "{title} ({source}) states no energy or time of a read: energy, latency and area are unknown."
+STATED = ("{title} ({source}): reads as its device file states them, of 256 x 256 cells and 8-bit converters. "
+          "Conversions take two thirds of a read's energy, as in ISAAC (Shafiee et al. 2016; quoted from memory, "
+          "unconfirmed), and count to their code, 300 ps each. No area; no digital neurons, sums and transfers.")
+ONE_PHASE, FOUR_PHASE = TileRead(energy_j=13.4e-9, time_s=133e-9), TileRead(energy_j=52.9e-9, time_s=521e-9)
 
 
 def relaxation_cost(program: CrossbarProgram) -> Cost:
@@ -68,11 +69,22 @@ def pass_cost(layers: Sequence[CrossbarLayer], positions: Sequence[int], operati
 
 
 def _cost(work: "_TileWork", tiles: int, operations: float, target: CrossbarTarget) -> Cost:
+    if contents(target):
+        return _stated_cost(work, operations, target)
     energy = _energy_j(work, target, ONE_PHASE), _energy_j(work, target, FOUR_PHASE)
     latency = _latency_s(work, target, ONE_PHASE), _latency_s(work, target, FOUR_PHASE)
     cells = target.array.tile.rows * target.array.tile.columns
     area = MM2[0] * tiles * cells / TILE**2, MM2[1] * tiles * cells / TILE**2
     return Cost(operations, energy[0], latency[0], SOURCE, energy, latency, area[0], area)
+
+
+def _stated_cost(work: "_TileWork", operations: float, target: CrossbarTarget) -> Cost:
+    """Of a user's device, by what its file states of a read."""
+    own, read = target.preset, target.preset.read
+    source = (UNKNOWN if read is None else STATED).format(title=own.title, source=own.source)
+    if read is None:
+        return Cost(operations, None, None, source)
+    return Cost(operations, _energy_j(work, target, read), _latency_s(work, target, read), source)
 
 
 @dataclass(frozen=True)
@@ -103,8 +115,8 @@ def _energy_j(work: _TileWork, target: CrossbarTarget, read: TileRead) -> float:
 
 
 def _latency_s(work: _TileWork, target: CrossbarTarget, read: TileRead) -> float:
-    codes = T_CODE_S * (2 ** _bits(target) - 2**BITS) * round(read.latency_s / ONE_PHASE.latency_s)
-    return work.serial_reads * (read.latency_s + codes)
+    codes = T_CODE_S * (2 ** _bits(target) - 2**BITS) * max(1, round(read.time_s / ONE_PHASE.time_s))
+    return work.serial_reads * (read.time_s + codes)
 
 
 def _bits(target: CrossbarTarget) -> int:

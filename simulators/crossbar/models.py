@@ -7,6 +7,7 @@ from mapping.crossbar.presets import Preset
 from mapping.crossbar.target import CrossbarTarget, GenericOptions
 from mapping.errors import Refusal
 from simulators.crossbar.devices import Device, Generic, Ideal
+from simulators.crossbar.measured import MeasuredDevice
 from simulators.crossbar.phase_change import PhaseChange
 from simulators.crossbar.resistive import Polynomial, Relaxing, Spreading
 from simulators.crossbar.sonos import Sonos
@@ -59,6 +60,6 @@ def preset_model(preset: Preset) -> Device:
 
 _KNOWN: dict[str, Callable[..., Device]] = {
     "ideal": Ideal, "generic": Generic, "phase_change": PhaseChange.of, "polynomial": Polynomial,
-    "relaxing": Relaxing, "spreading": Spreading, "sonos": Sonos}
+    "relaxing": Relaxing, "spreading": Spreading, "sonos": Sonos, "measured": MeasuredDevice.of}
 for _name, _model in _KNOWN.items():
     register_device_model(_name, _model)

@@ -21,6 +21,7 @@ from mapping.crossbar.writing import Writing
 from mapping.errors import Refusal
 from mapping.fields import Fraction, Sha256, Stated
 from mapping.files import write_atomically
+from mapping.registry import contents
 from mapping.sealed import Layout, open_sealed, seal
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import ProgrammedChip
@@ -79,7 +80,7 @@ class Task:
         """sha256 of everything that decides the course of a chip."""
         data = [split.digest for split in (self.train, self.watch)]
         content = [TUNING, libraries(), self.program.digest(), chip_seed, data, self.settings.model_dump(mode="json"),
-                   self.writing.name, self.writing.spelled(), self.seed]
+                   self.writing.name, self.writing.spelled(), self.seed, *contents(self.program.target).items()]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -39,11 +39,29 @@ class Toml(Door):
         return self.read(folder / "file.toml")
 
 
+LAB = b"""
+[lab]
+title = "a cell"
+source = "a definition"
+g_min_us = 2.0
+g_max_us = 60.0
+age_domain_s = [0.0, 1e7]
+levels = 64
+stuck_off = 0.01
+read = {energy_j = 2e-8, time_s = 2e-7}
+[lab.constants]
+programming = {g_us = [2.0, 30.0, 60.0], sigma_us = [1.2, 1.5, 1.8]}
+drift = {exponent = 0.02, spread = 0.005, t0_s = 1.0}
+read_noise = 0.01
+"""
+
+
 class Devices(Toml):
-    """The project's own device file."""
+    """The project's own device file, and a user's."""
 
     def make(self):
-        return [{"file.toml": resources.files("mapping.crossbar").joinpath("devices.toml").read_bytes()}]
+        own = resources.files("mapping.crossbar").joinpath("devices.toml").read_bytes()
+        return [{"file.toml": text} for text in (own, LAB)]
 
 
 class Line(Door):

@@ -1,0 +1,81 @@
+"""`--devices`: every command takes device files, from the option, the environment or the user's folder."""
+
+import os
+
+import pytest
+import typer
+
+import mapping
+from ep_hw.cli.commands import app
+from mapping.crossbar.presets import PRESETS
+
+LAB = """
+[lab]
+title = "HfOx ReRAM of our lab"
+source = "measured here"
+g_min_us = 2.0
+g_max_us = 60.0
+age_domain_s = [0.0, 1e7]
+constants = {read_noise = 0.01}
+"""
+
+
+@pytest.fixture(autouse=True)
+def devices():
+    """Devices that a command registers are known to its test alone."""
+    known = dict(mapping.REGISTRY), dict(PRESETS)
+    yield
+    for registry, before in zip((mapping.REGISTRY, PRESETS), known):
+        registry.clear()
+        registry.update(before)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "lab.toml"
+    path.write_text(LAB)
+    return path
+
+
+def test_every_command_takes_devices():
+    commands = typer.main.get_command(app).commands
+    assert len(commands) > 20
+    assert all("--devices" in {flag for parameter in command.params for flag in parameter.opts}
+               for command in commands.values())
+
+
+def test_they_are_machines_whatever_brings_them(ep_hw, file, tmp_path, monkeypatch):
+    _, out, _ = ep_hw("machines")
+    assert "crossbar:lab" not in out
+    code, out, _ = ep_hw("machines", "--devices", file)
+    assert (code, "crossbar:lab" in out) == (0, True)
+    assert str(file) in os.environ["EP_HW_DEVICES"]   # for worker processes
+
+
+@pytest.mark.parametrize("way", ["environment", "folder"])
+def test_what_a_user_always_has_at_hand_needs_no_option(ep_hw, file, tmp_path, monkeypatch, way):
+    if way == "environment":
+        monkeypatch.setenv("EP_HW_DEVICES", str(file))
+    else:
+        usual = tmp_path / "configuration" / "ep-hw" / "devices"
+        usual.mkdir(parents=True)
+        file.rename(usual / "lab.toml")
+    code, out, _ = ep_hw("devices", "lab")
+    assert (code, "HfOx ReRAM of our lab" in out) == (0, True)
+
+
+def test_a_file_that_is_no_device_file_is_refused_by_name(refused, file):
+    file.write_text(LAB.replace("g_max_us = 60.0", "g_max_us = 1.0"))
+    line = refused("machines", "--devices", file)
+    assert f"{file}, preset lab: not a device" in line
+    assert "g_min_us 2, not below g_max_us 1" in line
+    assert "no readable devices" in refused("machines", "--devices", file.with_name("missing.toml"))
+    file.write_text(LAB.replace("[lab]", "[pcm]"))
+    assert "preset pcm" in refused("devices", "pcm", "--devices", file)
+
+
+def test_worker_processes_know_them(ep_hw, file):
+    code, out, _ = ep_hw("evaluate", "digits", "--alone", "--on", "crossbar:lab/read", "--images", 2, "--jobs", 2,
+                         "--devices", file, "--out", "run")
+    assert code == 0
+    assert "crossbar:lab/read" in out
