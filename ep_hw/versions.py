@@ -20,6 +20,7 @@ VERDICT = 2      # of a cell itself: votes, noise of the attack's size, what its
 MODULE = 1       # of machines that are modules; that of others is registered with them
 TRAINING, TUNING = 1, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
+ENVELOPE = 1     # adversarial success over effort and strength
 LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")
 
 
@@ -48,8 +49,8 @@ def code_of(programs: Sequence[AnyProgram], threat: Threat) -> dict[str, int | s
 
 def all_code() -> dict[str, int | str]:
     """Every version there is."""
-    return {"ep_hw": ep_hw.__version__, "verdict": VERDICT, "temporal": TEMPORAL, "training": TRAINING,
-            "tuning": TUNING, **machines(), **code_versions(), **libraries()}
+    return {"ep_hw": ep_hw.__version__, "verdict": VERDICT, "temporal": TEMPORAL, "envelope": ENVELOPE,
+            "training": TRAINING, "tuning": TUNING, **machines(), **code_versions(), **libraries()}
 
 
 @cache

@@ -16,15 +16,17 @@ from ep_hw.analysis.rows import SummaryRow
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.checks import Flag, Verdict, verdicts
+from ep_hw.evaluation.envelope import attacks_of, outcomes_of
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.folders import Question, claim
+from ep_hw.evaluation.kept import measure_missing
 from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Pair, Plan, cells_of, compile_all, evaluate_all, with_sources
 from ep_hw.evaluation.probes import probe
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.evaluation.suites import BARE, Suite
 from ep_hw.networks.baselines import Baseline
-from ep_hw.networks.checkpoint import load
-from ep_hw.networks.family import FOLDER, Member
+from ep_hw.networks.checkpoint import load, packaged_models
+from ep_hw.networks.family import FOLDER, KINDS, Member, noise_trained
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import (
     check_same_data,
@@ -35,6 +37,8 @@ from ep_hw.networks.programs import (
 )
 from ep_hw.report import write_report
 from ep_hw.report.contents import cards_of_member, compared, record_of
+from ep_hw.report.envelopes import Measured, envelopes
+from ep_hw.report.record import Envelopes
 from ep_hw.threads import threads
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions.official import OfficialSet
@@ -83,7 +87,7 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     run = run or Run()
     check_device(run.device)
     net, test = network_and_images(model, images or suite.images, seed, data_source)
-    tested = named_programs(net, machines or net.machines)
+    tested = named_programs(net, machines or suite.machines or net.machines)
     explained = (*suite.explained, *explained)
     threats = _with_transfers((*suite.threats, *threats, *explained))
     _check_possible(threats, tested)
@@ -96,7 +100,8 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
         programs={**compile_all(net, with_sources(targets, threats), tested), **other},
         asked=Asked(machines=tuple(dict.fromkeys([REFERENCE, *tested])), threats=threats,
                     extra_pairs=tuple(dict.fromkeys(named)), chips=chips or suite.chips, seed=seed, baseline=against,
-                    temporal=suite.temporal, labels=suite.labels),
+                    temporal=suite.temporal, labels=suite.labels,
+                    envelope=suite.envelope, retrained=_has_noise_trained(model)),
         attacks=Attacks(settings=settings or suite.settings, joined=True))
 
 
@@ -172,12 +177,32 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
     (own, *theirs), (summary, cells) = _checked(parts, outcomes), outcomes[0]
     checks = own + [replace(verdict, machine=f"{other.model} on {verdict.machine}")
                     for other, more in zip(family, theirs) for verdict in more]
-    record = record_of(plan, out, summary, cells, checks, command=command, title=title)
+    record = replace(record_of(plan, out, summary, cells, checks, command=command, title=title),
+                     envelopes=measure_envelopes(plan, out, others))
     for other, outcome, more in zip(family, outcomes[1:], theirs):
         record.cards.extend(cards_of_member(other, outcome, more))
     members = [(member.kind, other, outcome) for (member, other), outcome in zip(others, outcomes[1:])]
     write_report(out, record, compared(plan, outcomes[0], members) if members else None)
     return summary, [flag for verdict in checks for flag in verdict.flags]
+
+
+def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) -> Envelopes | None:
+    """Adversarial success of a plan's model and of the members beside it; None where the plan does not ask for it.
+
+    What `out` holds is not measured again.
+    """
+    if plan.asked.envelope is None:
+        return None
+    asked = {(kind, own.model): attacks_of(own, out) for kind, own in (
+        (kind_of(plan), plan), *((member.kind, other) for member, other in others))}
+    measure_missing([one for own in asked.values() for _, tries in own for one in tries], plan.run.jobs)
+    return envelopes([Measured(kind, model, outcomes_of(own)) for (kind, model), own in asked.items()])
+
+
+def kind_of(plan: Plan) -> str:
+    """What the paper calls networks of a plan's model's kind."""
+    kind = str(plan.provenance["recipe"].get("kind", "ep"))
+    return KINDS.get(kind, kind)
 
 
 def _checked(parts: Sequence[tuple[Plan, Path]], outcomes: Sequence[Outcome]) -> list[list[Verdict]]:
@@ -215,7 +240,12 @@ def _member_plan(plan: Plan, net: EPNetwork | Baseline) -> Plan:
     threats = tuple(threat for threat in plan.asked.threats if threat.source is None or threat.source in programs)
     return replace(plan, model=net.name, provenance=net.provenance, programs=programs,
                    asked=replace(plan.asked, machines=tuple(programs), threats=threats, refused=refused, extra_pairs=(),
-                                 temporal=None, baseline=REFERENCE))
+                                 temporal=None, retrained=_has_noise_trained(net.name), baseline=REFERENCE))
+
+
+
+def _has_noise_trained(model: str) -> bool:
+    return noise_trained(model, packaged_models()) is not None
 
 
 def command_line() -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:   # these load torch
     from ep_hw.analysis.rows import Case, SummaryRow
     from ep_hw.evaluation.folders import Question
     from ep_hw.evaluation.plan import Plan
+    from ep_hw.evaluation.suites import Suite
     from ep_hw.networks.family import Member
     from ep_hw.threats.attacks import AttackSettings
     from ep_hw.threats.threat import Threat
@@ -64,8 +65,8 @@ def evaluate(
     on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
     corruption: Annotated[list[str] | None, typer.Option(help="e.g. jpeg_compression@3 (repeatable)")] = None,
-    suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick, cifar-c; what is "
-                                              "named beside it is added, and options override its settings")] = None,
+    suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick, cifar-c, lammie; what "
+                                              "is named beside it is added, and options override its settings")] = None,
     explain: Annotated[list[str] | None, typer.Option(help="attack or corruption whose toll is traced to its causes: "
                                                       "every rung on the way meets it too (repeatable)")] = None,
     images: Annotated[int | None, counted("test images, drawn by --seed [default: 200]", high=MOST_IMAGES)] = None,
@@ -105,17 +106,12 @@ def evaluate(
     from ep_hw import workflow
     from ep_hw.evaluation import suites
     from ep_hw.evaluation.execution import Run
-    from ep_hw.networks.checkpoint import packaged_models
-    from ep_hw.networks.family import members, one_of_each
     from ep_hw.threats.threat import parse_threat
 
     source, chosen = source_of(data, data_root, download), suites.suite(suite) if suite else suites.BARE
     settings = attack_settings(chosen.settings, context.params)
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
-
-    family = members(model, packaged_models())
-    others = () if alone else family if chosen.of_families else one_of_each(family)
 
     def plan_of(count: int | None, queries: int) -> "Plan":
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
@@ -126,6 +122,7 @@ def evaluate(
 
     seconds, queries = _seconds(budget, images) if budget else 0.0, settings.queries
     first = plan_of(1 if budget else images, queries)
+    others = _others(model, first, chosen, alone)
     member_plans = [plan for _, plan in workflow.family_plans(first, others, source)]
     question = asked(context, first.images.digest, *workflow.keys([first, *member_plans]))
     out = claimed(context, first.model, question)
@@ -137,6 +134,19 @@ def evaluate(
     else:
         plan = first
     _evaluate(plan, out, question, each_chip, workflow.family_plans(plan, others, source))
+
+
+def _others(model: str, plan: "Plan", suite: "Suite", alone: bool) -> "tuple[Member, ...]":
+    """The networks that a suite evaluates beside the model of a plan."""
+    from ep_hw.networks.checkpoint import packaged_models
+    from ep_hw.networks.family import members, one_of_each, protocol_members
+    from ep_hw.workflow import kind_of
+
+    names = list(packaged_models())
+    if suite.envelope:
+        return protocol_members(model, kind_of(plan), names, alone)
+    family = members(model, names)
+    return () if alone else family if suite.of_families else one_of_each(family)
 
 
 def attack_settings(settings: "AttackSettings", given: Mapping[str, Any]) -> "AttackSettings":
@@ -213,13 +223,17 @@ def _expect(threat: "Threat", kind: str, option: str) -> "Threat":
 
 def _evaluate(plan: "Plan", out: Path, question: "Question | None", each_chip: bool = False,
               others: "Sequence[tuple[Member, Plan]]" = ()) -> None:
-    from ep_hw.workflow import command_line, run
+    from ep_hw.workflow import command_line, measure_envelopes, run
 
     title = f"{plan.model} on {', '.join(plan.asked.machines)}"
     with cell_progress("evaluating") as show:
         summary, flags = run(plan.showing(show), out, command=command_line(), title=title, others=others,
                              question=question)
     print_table(_chip_table(plan, summary) if each_chip else _summary_table(plan, summary))
+    if success := measure_envelopes(plan, out, others):   # what `run` has measured
+        print_table(success.tables[0])
+        for sentence in success.answers:
+            say(sentence)
     for flag in flags:
         say(f"TRUST CHECK VIOLATED: {flag}", err=True)
     say(f"{out / 'report.html'}: open it in a browser; summary.json, results.parquet, figures, tables and cards "

@@ -17,7 +17,7 @@ from ep_hw.analysis.rows import SummaryRow
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.cells import Cell, Configuration
 from ep_hw.evaluation.execution import Programs, Progress, Run, runner
-from ep_hw.evaluation.suites import Temporal
+from ep_hw.evaluation.suites import Envelope, Temporal
 from ep_hw.evaluation.summary import summarise
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.network import EPNetwork
@@ -48,6 +48,8 @@ class Asked:
         seed: of corruptions, attacks and read noise.
         baseline: the machine or other model among the programs that the mCE is relative to.
         temporal: attack times to measure beside the cells, or None.
+        envelope: adversarial success to measure beside the cells, or None.
+        retrained: whether its noise-trained network stands for it on hardware, so that it is attacked in floats only.
         labels: (attack, strength) -> how published tables name the strength.
         refused: machines that cannot hold the network, and why.
     """
@@ -59,6 +61,8 @@ class Asked:
     seed: int = 0
     baseline: str = REFERENCE
     temporal: Temporal | None = None
+    envelope: Envelope | None = None
+    retrained: bool = False
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 

@@ -34,6 +34,36 @@ class Temporal:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Where an attack is made.
+
+    Attributes:
+        kind: of the attack.
+        strengths: rising; what they mean its definition says.
+        efforts: rising; iterations of a white box, queries of a black box.
+    """
+
+    kind: str
+    strengths: tuple[float, ...]
+    efforts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """How often attacks succeed, over effort and strength, see `ep_hw.evaluation.envelope`.
+
+    Attributes:
+        grids: of each attack; sources of noise meet the first one.
+        repeats: how often images are shown to a noisy machine.
+        drops: of clean accuracy, at which sources of noise are compared.
+    """
+
+    grids: tuple[Grid, ...]
+    repeats: int
+    drops: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Suite:
     """What to evaluate a model under.
 
@@ -43,7 +73,10 @@ class Suite:
         settings: of the attacks.
         images: how many, unless a user says otherwise.
         chips: how many, unless a user says otherwise.
+        machines: where a user names none; those usual for the model if empty.
         temporal: attack times to measure, or None.
+        envelope: adversarial success to measure, or None; the model's feed-forward twin and the noise-trained networks
+            of both are then evaluated beside it, see `ep_hw.networks.family.protocol_members`.
         explained: threats that every rung on the way to a machine meets too.
         labels: strength -> how tables name it, for attacks whose tables round.
         of_families: whether the packaged model's whole family meets them, see `ep_hw.networks.family`.
@@ -54,7 +87,9 @@ class Suite:
     settings: AttackSettings
     images: int
     chips: int
+    machines: tuple[str, ...] = ()
     temporal: Temporal | None = None
+    envelope: Envelope | None = None
     explained: tuple[Threat, ...] = ()
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     of_families: bool = False
@@ -92,8 +127,14 @@ QUICK = Suite(
 CIFAR_C = Suite(
     "the published images of CIFAR-10-C or CIFAR-100-C, 15 + 4 corruptions",
     _corruptions([OFFICIAL + name for name in ALL], SEVERITIES), AttackSettings(), images=10_000, chips=5)
+LAMMIE = Suite(
+    "adversarial success on five platforms and under six sources of noise, as Lammie et al. 2025 measure it",
+    (), AttackSettings(gradients=("bptt@15",), eot=1, votes=1), images=48, chips=1,
+    machines=("reference", "digital", "crossbar:hermes_2"), envelope=Envelope(
+        (Grid("pgd_linf", (0.02, 0.05, 0.1, 0.2), (1, 3, 10)), Grid("square_linf", (0.1, 0.2), (10, 40)),
+         Grid("one_pixel", (1, 3), (20, 40))), repeats=10, drops=(0.05, 0.1)))
 BARE = Suite("clean images, and the threats that are named", (), AttackSettings(), images=200, chips=5)
-SUITES = {"paper": PAPER, "quick": QUICK, "cifar-c": CIFAR_C}
+SUITES = {"paper": PAPER, "quick": QUICK, "cifar-c": CIFAR_C, "lammie": LAMMIE}
 
 
 def suite(name: str) -> Suite:

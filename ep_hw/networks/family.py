@@ -4,13 +4,14 @@
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 FOLDER = "family"   # in the folder of an evaluation: the other members, each in a folder of its own
 EP, BP = "EP-CNN", "BP-CNN"
 ADVERSARIAL = ("Adv-CNN(0.5)", "Adv-CNN(1.0)")
 VIT = "ViT"
+NOISE_TRAINED = ", noise-trained"   # after the kind of a network that was trained again with noisy weights
 KINDS = {"bp": BP, "adv05": ADVERSARIAL[0], "adv10": ADVERSARIAL[1], "vit": VIT, "ep": EP}   # in the paper's words
 
 
@@ -43,3 +44,24 @@ def one_of_each(family: Iterable[Member]) -> tuple[Member, ...]:
     """The first baseline of each kind, without EP networks."""
     first = {member.kind: member for member in reversed(tuple(family)) if member.kind != EP}
     return tuple(reversed(first.values()))
+
+
+def noise_trained(model: str, names: Iterable[str]) -> str | None:
+    """The packaged network that was trained as `model` was, but with noisy weights: NAME-noise, whatever the seeds."""
+    base = re.sub(r"-s\d+$", "", model)
+    return next((name for name in names if re.fullmatch(rf"{re.escape(base)}-noise(-s\d+)?", name)), None)
+
+
+def protocol_members(model: str, kind: str, names: Sequence[str], alone: bool = False) -> tuple[Member, ...]:
+    """Those beside a network whose adversarial success is measured: its first BP-CNN, and the noise-trained of both.
+
+    Args:
+        model: name of the network.
+        kind: of the network.
+        names: of packaged models.
+        alone: without the BP-CNN.
+    """
+    bp = [member for member in one_of_each(members(model, names)) if member.kind == BP and not alone]
+    originals = [Member(model, kind), *bp]
+    return (*bp, *(Member(again, one.kind + NOISE_TRAINED) for one in originals
+                   if (again := noise_trained(one.model, names))))

@@ -30,7 +30,8 @@ def write_report(folder: Path, run: RunRecord, models: Models | None = None):
     shown = results_of(run)
     write_atomically(folder / "report.html", render(run, shown, models).encode())
     compared = models.exhibits if models else ()
-    exhibits = (*compared, *run.measurements, *(exhibit for study in shown for exhibit in study.exhibits))
+    success = run.envelopes.exhibits if run.envelopes else ()
+    exhibits = (*compared, *success, *run.measurements, *(exhibit for study in shown for exhibit in study.exhibits))
     for file, exhibit in zip(slugs(exhibit.name for exhibit in exhibits), exhibits):
         write_figure(folder / "figures", file, exhibit.figure)
     named = (*tables(run, shown), *_model_tables(models))
@@ -49,6 +50,8 @@ def tables(run: RunRecord, shown: list[ModelResults]) -> Iterator[tuple[str, lis
                  ("corruption_means", _mean_rows(study)), *((t.name, _published_rows(t)) for t in study.published)]
         yield from ((f"{study.model}-{name}", rows) for name, rows in named if rows)
     yield from ((table.title, _plain(table)) for table in run.mapping if table.rows)
+    if run.envelopes:
+        yield from ((name, rows) for name, rows in run.envelopes.rows.items() if rows)
 
 
 def _model_tables(models: Models | None) -> list[tuple[str, list[dict]]]:

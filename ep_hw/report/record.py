@@ -65,6 +65,23 @@ class Exhibit:
         self.figure.set_layout_engine("none")
 
 
+@dataclass(frozen=True, eq=False)
+class Envelopes:
+    """Adversarial success, see `ep_hw.report.envelopes`.
+
+    Attributes:
+        answers: sentences.
+        tables: platforms, and sources of noise.
+        exhibits: figures.
+        rows: name of a file -> rows, plain values.
+    """
+
+    answers: tuple[str, ...]
+    tables: tuple[Table, ...]
+    exhibits: tuple[Exhibit, ...]
+    rows: dict[str, list[dict]]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunRecord:
     """Everything a report shows.
@@ -82,6 +99,7 @@ class RunRecord:
         notes: remarks of the evaluation.
         checks: the trust checks; their findings are shown as a red banner.
         worst: worst cases over attacks.
+        envelopes: adversarial success on every platform, None where it was not measured.
         measurements: figures of what was measured besides the cells.
         labels: (attack, strength) -> how the paper's tables name the strength.
         ensemble: of AutoAttack, None if unset.
@@ -100,6 +118,7 @@ class RunRecord:
     notes: list[str]
     checks: list[Verdict]
     worst: list[WorstCase] = field(default_factory=list)
+    envelopes: Envelopes | None = None
     measurements: list[Exhibit] = field(default_factory=list)
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     ensemble: str | None = None

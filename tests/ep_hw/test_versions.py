@@ -19,6 +19,7 @@ import simulators
 from ep_hw import versions
 from ep_hw.data import Split
 from ep_hw.evaluation.cells import Cell, Configuration, run_cell
+from ep_hw.evaluation.stored_attacks import Place, StoredAttack, make
 from ep_hw.evaluation.temporal import measure_time
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions import ALL, corrupt
@@ -118,8 +119,20 @@ def test_attack_times_end_as_their_version_says(graph, split):
     check("temporal", versions.TEMPORAL, numbers(point.correct))
 
 
+def test_adversarial_success_ends_as_its_version_says(graph, split, tmp_path):
+    """What PGD and the one-pixel attack make, and answers to it, on a chip with read noise."""
+    place = Place(mapping.compile(graph, "crossbar:pcm[steps=8]"), 1)
+    found = []
+    for threat, effort in ((parse_threat("pgd_linf@0.1"), 2), (parse_threat("one_pixel@2"), 8)):
+        one = StoredAttack(threat, effort, place, (place,), split, SETTINGS, 2, 0, "cpu", tmp_path)
+        made = make(place.open("cpu"), threat, effort, split, SETTINGS, torch.Generator().manual_seed(0))
+        found += numbers(made.mean((1, 2, 3)), one.compute()["right"])
+    check("envelope", versions.ENVELOPE, found)
+
+
 def test_every_version_has_an_outcome_and_every_machine_a_version():
-    kinds = {*versions.machines(), *code_versions(), "verdict", "temporal"} - {"clean"}   # clean images are as they are
+    others = {"verdict", "temporal", "envelope"}
+    kinds = {*versions.machines(), *code_versions(), *others} - {"clean"}   # clean images are as they are
     assert set(stored()) == kinds
     assert {re.split("[:/]", name)[0] for name in mapping.REGISTRY} <= set(versions.machines())
 

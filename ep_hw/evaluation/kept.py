@@ -1,0 +1,87 @@
+"""What is measured once and kept in the folder of a run: the same question finds its answer there."""
+
+import hashlib
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from ep_hw.evaluation.execution import call_all
+from mapping.errors import Refusal
+from mapping.files import write_atomically
+from mapping.sealed import Layout, open_sealed, seal
+
+
+class Kept(ABC):
+    """A measurement and its file.
+
+    Attributes:
+        form: of the file.
+        folder: where it lies.
+    """
+
+    form: ClassVar[str]
+    folder: Path
+
+    @property
+    @abstractmethod
+    def asked(self) -> list:
+        """Plain values: everything that decides the outcome."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Type and shape of each array of the outcome."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, np.ndarray]:
+        """The outcome."""
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits of the sha256 of what is asked."""
+        return hashlib.sha256(json.dumps(self.asked).encode()).hexdigest()[:16]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.key}.safetensors"
+
+    def measure(self):
+        """Measure it and write its file."""
+        write_atomically(self.path, seal(self.form, {}, self.compute()))
+
+    def done(self) -> bool:
+        """Whether its file is there and whole; says so where it is damaged."""
+        try:
+            return self.path.exists() and bool(self.arrays())
+        except Refusal as damage:
+            logging.getLogger(__name__).warning("%s: measured again", damage)
+            return False
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What its file holds.
+
+        Raises:
+            Refusal: it is damaged.
+        """
+        return open_sealed(self.path, self.form, "run the same command again").arrays(self.layout)
+
+    def generator(self, purpose: str = "") -> torch.Generator:
+        """The same question gives the same numbers for a purpose."""
+        content = hashlib.sha256(f"{self.key} {purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(content[:7], "big"))
+
+
+def measure_missing(asked: Iterable[Kept], jobs: int):
+    """Measure what is not done, in this order.
+
+    Args:
+        jobs: worker processes.
+    """
+    call_all([one.measure for one in asked if not one.done()], jobs)

@@ -1,0 +1,180 @@
+"""Adversarial success on every platform, network by network: the answer in words, tables, figures and rows.
+
+A platform's mean success is that over all attacks, efforts and strengths, image by image; differences are paired over
+the images.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ep_hw.analysis import lammie
+from ep_hw.analysis.points import Estimate
+from ep_hw.analysis.statistics import difference_interval
+from ep_hw.evaluation.envelope import Met, Platform, running_largest
+from ep_hw.networks.family import NOISE_TRAINED
+from ep_hw.report.figures.envelope import envelope_figure
+from ep_hw.report.record import Envelopes, Exhibit
+from ep_hw.report.wording import interval, percent, points_of, short_percent
+from mapping.program import Table
+from mapping.targets import REFERENCE
+
+FLOAT, RETRAINED = "float", "retrained float"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One network's adversarial success.
+
+    Attributes:
+        kind: as the paper calls networks of its kind; that of a noise-trained one says so.
+        model: the network's name.
+        outcomes: platform -> what it made of every attack.
+    """
+
+    kind: str
+    model: str
+    outcomes: Mapping[Platform, Sequence[Met]]
+
+
+@dataclass(frozen=True, eq=False)
+class Success:
+    """What a platform is worth, of a network and the one trained again from it together.
+
+    Attributes:
+        label: of the platform in tables.
+        platform: the platform.
+        model: the network that is on it.
+        met: what it made of every attack.
+    """
+
+    label: str
+    platform: Platform
+    model: str
+    met: Sequence[Met]
+
+    @property
+    def clean(self) -> float:
+        """Accuracy on clean images."""
+        return float(self.met[0].clean.mean())
+
+    @property
+    def attacks(self) -> dict[str, list[Met]]:
+        """Kind of attack -> what was made of it."""
+        return {kind: list(group) for kind, group in groupby(self.met, lambda met: met.threat.kind)}
+
+    @property
+    def by_image(self) -> NDArray[np.float64]:
+        """(images,) parts of the mean success, every attack alike."""
+        return np.mean([np.mean([met.by_image for met in group], axis=0) for group in self.attacks.values()], axis=0)
+
+    @property
+    def mean(self) -> float:
+        """Mean success."""
+        return float(self.by_image.mean())
+
+    def above(self, other: "Success") -> Estimate:
+        """How much more often attacks succeed here."""
+        apart = self.by_image - other.by_image
+        low, high = difference_interval(apart)
+        return Estimate(float(apart.mean()), low, high)
+
+
+def envelopes(measured: Sequence[Measured]) -> Envelopes:
+    """Everything that is shown of what was measured, the networks in the order of their kinds."""
+    networks = _platforms(measured)
+    return Envelopes(
+        answers=tuple(sentence for kind, ones in networks.items() for sentence in _answers(kind, ones)),
+        tables=(_table(networks),), exhibits=(_exhibit(networks),),
+        rows={"envelope": [row for kind, ones in networks.items() for one in ones for row in _rows(kind, one)]})
+
+
+def _platforms(measured: Sequence[Measured]) -> dict[str, list[Success]]:
+    """Kind -> its platforms: the network in floats, then the one that was trained again for the others."""
+    networks: dict[str, list[Success]] = {}
+    for one in sorted(measured, key=lambda one: one.kind.endswith(NOISE_TRAINED)):
+        kind = one.kind.removesuffix(NOISE_TRAINED)
+        floats = FLOAT if kind == one.kind else RETRAINED
+        networks.setdefault(kind, []).extend(
+            Success(floats if platform.machine == REFERENCE else str(platform), platform, one.model, met)
+            for platform, met in one.outcomes.items())
+    return networks
+
+
+def _answers(kind: str, platforms: Sequence[Success]) -> list[str]:
+    """On which platform attacks succeed least, and what attackers gain who hold the chip."""
+    least, first = min(platforms, key=lambda one: one.mean), platforms[0]
+    said = (f"{kind}: attacks succeed least on {least.label}, {percent(least.mean)} over all attacks, efforts and "
+            "strengths")
+    against = "" if least is first else f"; on {first.label} {percent(first.mean)}, {_apart(least.above(first))}"
+    return [f"{said}{against}.", *_holding_the_chip(kind, platforms)]
+
+
+def _holding_the_chip(kind: str, platforms: Sequence[Success]) -> list[str]:
+    """Of every machine that has chips."""
+    own = {(one.platform.machine, one.platform.role): one for one in platforms}
+    holders = [(machine, itself, own[machine, "chip"]) for (machine, role), itself in own.items()
+               if role == "chip itself"]
+    return [f"{kind}: attacks made on a chip of {machine} succeed {percent(itself.mean)} there, those made on its "
+            f"model {percent(model.mean)}: holding the chip gains {_apart(itself.above(model))}."
+            for machine, itself, model in holders]
+
+
+def _apart(gap: Estimate) -> str:
+    unresolved = ", which these images cannot tell from none" if gap.low <= 0 <= gap.high else ""
+    return f"{points_of(gap.value)} points {interval(gap)}{unresolved}"
+
+
+def _table(networks: Mapping[str, Sequence[Success]]) -> Table:
+    """A row a platform and network: clean accuracy and success of attacks, beside what is printed."""
+    every = [(one.label, kind, one) for kind, ones in networks.items() for one in ones]
+    labels = list(dict.fromkeys(label for label, _, _ in every))
+    attacks = list(dict.fromkeys(attack for _, _, one in every for attack in one.attacks))
+    rows = tuple((label, kind, *_cells(one), _printed(one))
+                 for label, kind, one in sorted(every, key=lambda row: labels.index(row[0])))
+    notes = ("Percent. Clean: accuracy. Attacks: of the images classified rightly clean, the share that the attack "
+             "turns wrong, mean over efforts and strengths; the mean is over attacks.",
+             f"Printed: {lammie.SOURCE}, a ResNet9 on CIFAR-10, "
+             f"{100 * lammie.DROP['model']:.2f} and {100 * lammie.DROP['chip']:.2f} points below its float network. "
+             f"Its successes are curves without numbers; its text says: {'; '.join(lammie.FINDINGS.values())}.")
+    columns = ("platform", "network", "clean", *attacks, "mean", "printed: clean")
+    return Table("Adversarial success by platform", columns, rows, notes)
+
+
+def _cells(one: Success) -> list[str]:
+    means = [float(np.mean([met.success for met in group])) for group in one.attacks.values()]
+    return [short_percent(value) for value in (one.clean, *means, one.mean)]
+
+
+def _printed(one: Success) -> str:
+    known = lammie.ACCURACY.get(one.platform.role)
+    return "\u2013" if known is None else f"{100 * known:.2f}"
+
+
+def _exhibit(networks: Mapping[str, Sequence[Success]]) -> Exhibit:
+    curves = {kind: {one.label: {attack: _envelope(group) for attack, group in one.attacks.items()} for one in ones}
+              for kind, ones in networks.items()}
+    alt = "; ".join(f"{kind}, {one.label}: {percent(one.mean)}" for kind, ones in networks.items() for one in ones)
+    return Exhibit("envelopes", "Envelopes of success over strength",
+                   "The largest success at efforts and strengths up to each. Solid: all efforts; dotted: the least.",
+                   f"Mean success: {alt}.", envelope_figure(curves))
+
+
+def _envelope(met: Sequence[Met]) -> tuple[list[float], NDArray[np.float64]]:
+    """Strengths, and `evaluation.envelope (2)` of an attack (efforts, strengths)."""
+    efforts, strengths = sorted({m.effort for m in met}), sorted({m.threat.strength for m in met})
+    found = {(m.effort, m.threat.strength): m.success for m in met}
+    return strengths, running_largest(np.array([[found[e, s] for s in strengths] for e in efforts]))
+
+
+def _rows(kind: str, one: Success) -> list[dict]:
+    """With the envelope beside the success."""
+    grids = {attack: _envelope(met) for attack, met in one.attacks.items()}
+    return [{"kind": kind, "model": one.model, "platform": one.label, "attack": met.threat.kind, "effort": met.effort,
+             "strength": met.threat.strength, "images": met.clean.shape[-1],
+             "reads": met.clean.shape[0] * met.clean.shape[1], "clean": float(met.clean.mean()),
+             "success": met.success, "envelope": largest} for attack, group in one.attacks.items()
+            for met, largest in zip(group, grids[attack][1].ravel().tolist())]
