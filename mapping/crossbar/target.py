@@ -115,6 +115,32 @@ class ArrayOptions(Options):
         return self.arrays == "separate"
 
 
+class OutputErrors(NamedTuple):
+    """Standard deviations of what is added to an output before its ADC, see `simulators.crossbar.periphery` (2).
+
+    Attributes:
+        noise: new at every read, of the ADC's full scale.
+        offset: of a chip, of the ADC's full scale.
+        gain_noise: new at every read, of the output.
+        gain_error: of a chip, of the output.
+    """
+
+    noise: float = 0.0
+    offset: float = 0.0
+    gain_noise: float = 0.0
+    gain_error: float = 0.0
+
+    @property
+    def are_fresh(self) -> bool:
+        """Whether some are new at every read."""
+        return bool(self.noise or self.gain_noise)
+
+    @property
+    def are_frozen(self) -> bool:
+        """Whether some distinguish one chip from another."""
+        return bool(self.offset or self.gain_error)
+
+
 @dataclass(frozen=True)
 class ConverterOptions(Options):
     """Of what drives and senses the lines of a tile."""
@@ -131,6 +157,11 @@ class ConverterOptions(Options):
     def two_phase(self) -> bool:
         """Whether the parts of a signed drive are read one after the other."""
         return self.signed_drive == "two_phase"
+
+    @property
+    def output_errors(self) -> OutputErrors:
+        """Errors of what lines put out, beside those of devices and of rounding."""
+        return OutputErrors()
 
 
 @dataclass(frozen=True)
@@ -173,13 +204,15 @@ class CrossbarTarget(Target):
         "drift_compensation", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "terminals", "signed_drive",
         "input_read", "relaxation_time", "dt", "readout_steps", "winners_held", "without", "steps", "tuned")
     devices: ClassVar[type[DeviceOptions]] = DeviceOptions
+    peripheries: ClassVar[type[ConverterOptions]] = ConverterOptions
 
     @classmethod
     def named(cls, name: str) -> "CrossbarTarget":
         usual = _by_name(name)
         device = cls.devices(age=usual["age"], levels=usual["levels"], stuck_on=usual["stuck_on"],
                              stuck_off=usual["stuck_off"])
-        return cls(name, device, ArrayOptions(wire_ohm=usual["wire_ohm"]), ConverterOptions(), DynamicsOptions())
+        return cls(name, device, ArrayOptions(wire_ohm=usual["wire_ohm"]), cls.peripheries(),
+                   DynamicsOptions())
 
     def __post_init__(self):
         super().__post_init__()
@@ -230,11 +263,16 @@ class CrossbarTarget(Target):
 
     @property
     def is_noisy(self) -> bool:
-        return "read" in self.rungs
+        return "read" in self.rungs or self.output_errors.are_fresh
 
     @property
     def has_chips(self) -> bool:
-        return not {"stuck", "programmed", "aged"}.isdisjoint(self.rungs)
+        return not {"stuck", "programmed", "aged"}.isdisjoint(self.rungs) or self.output_errors.are_frozen
+
+    @property
+    def output_errors(self) -> OutputErrors:
+        """Those of the converters, where there are any."""
+        return self.converters.output_errors if self.includes("converters") else OutputErrors()
 
     def has(self, cause: str) -> bool:
         """Whether this device and its options give a cause anything to do."""
@@ -266,12 +304,33 @@ class GenericOptions(DeviceOptions):
 
 
 @dataclass(frozen=True)
+class GenericConverterOptions(ConverterOptions):
+    """Converters of lines whose outputs have normal errors, see `OutputErrors`."""
+
+    output_noise: float = option(0.0, number, "noise on every output, new at every read", "0 to 1 of its ADC's range",
+                                 0.0, 1.0)
+    output_offset: float = option(0.0, number, "offset of every output, the same at every read",
+                                  "0 to 1 of its ADC's range", 0.0, 1.0)
+    gain_noise: float = option(0.0, number, "noise in proportion to every output, new at every read",
+                               "0 to 1 of the output", 0.0, 1.0)
+    gain_error: float = option(0.0, number, "error in proportion to every output, the same at every read",
+                               "0 to 1 of the output", 0.0, 1.0)
+
+    @property
+    def output_errors(self) -> OutputErrors:
+        return OutputErrors(self.output_noise, self.output_offset, self.gain_noise, self.gain_error)
+
+
+@dataclass(frozen=True)
 class GenericTarget(CrossbarTarget):
-    """Tiles of a device whose errors are options."""
+    """Tiles of a device, and lines, whose errors are options."""
 
     device: GenericOptions
-    order: ClassVar[tuple[str, ...]] = (*CrossbarTarget.order, "g_max_us", "additive", "proportional", "read_noise")
+    converters: GenericConverterOptions
+    order: ClassVar[tuple[str, ...]] = (*CrossbarTarget.order, "g_max_us", "additive", "proportional", "read_noise",
+                                        "output_noise", "output_offset", "gain_noise", "gain_error")
     devices: ClassVar[type[DeviceOptions]] = GenericOptions
+    peripheries: ClassVar[type[ConverterOptions]] = GenericConverterOptions
 
 
 def _preset_of(name: str) -> Preset:
@@ -336,7 +395,8 @@ _NEEDS: tuple[_Need, ...] = (
     (("drift_compensation",), lambda t: t.has("aged"), "on devices that age, see 'ep-hw devices'"),
     (("relaxation_time",), lambda t: "t_read_s" in t.preset.constants,
      "on devices with slow and fast noise, as crossbar:pcm"),
-    (("input_read",), lambda t: t.has("read"), "on devices with read noise, as crossbar:pcm"),
+    (("input_read",), lambda t: t.has("read") or t.converters.output_errors.are_fresh,
+     "on devices with read noise, as crossbar:pcm"),
     (("terminals",), lambda t: t.has("wires"), "with wire_ohm"),
     (("slices",), lambda t: t.array.encoding == "slices", "with encoding=slices"),
     (("without",), lambda t: set(t.without) <= set(rungs_of_preset(t.preset)) and all(

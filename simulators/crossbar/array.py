@@ -178,9 +178,9 @@ class Array:
             return current
         with torch.no_grad():
             squared = drive.square()
-            noise = _noise(convolve(squared, own), generator)
+            noise = noise_of(convolve(squared, own), generator)
             if reference is not None:
-                noise -= _noise(convolve(squared, reference), generator)[:, owners(self.column_cuts)]
+                noise -= noise_of(convolve(squared, reference), generator)[:, owners(self.column_cuts)]
         return current + noise
 
     def read_backward(self, line: int, drive: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -197,7 +197,7 @@ class Array:
             variance = torch.matmul(drive.square(), own)
             if reference is not None:
                 variance += drive.sum(-1, keepdim=True).square() @ reference
-            noise = _noise(variance, generator)
+            noise = noise_of(variance, generator)
         return current + noise
 
 
@@ -210,7 +210,7 @@ def _rows(drive: Tensor, window: Window, first: int, last: int) -> Tensor:
     return rows[:, first - skipped:last - skipped].unflatten(2, (h, w))
 
 
-def _noise(variance: Tensor, generator: torch.Generator | None) -> Tensor:
+def noise_of(variance: Tensor, generator: torch.Generator | None) -> Tensor:
     """Fresh normals of these variances (overwritten). A constant to autograd: its mean does not depend on the drive."""
     if generator is None:
         raise ValueError("a noisy read needs a generator")

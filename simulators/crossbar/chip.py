@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mapping.crossbar.chips import ARRAYS
 from mapping.crossbar.encoding import owners
 from mapping.crossbar.program import NOISY_STEPS, CrossbarLayer, CrossbarProgram
 from mapping.crossbar.ranges import Span
@@ -15,7 +16,7 @@ from mapping.graph import Population
 from mapping.program import Table
 from simulators.crossbar.array import Array
 from simulators.crossbar.cost import relaxation_cost
-from simulators.crossbar.periphery import Converter, Saturation
+from simulators.crossbar.periphery import Converter, OutputNoise, Saturation
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from simulators.crossbar.programming import seeded
 from simulators.crossbar.projection import Convert, CrossbarProjection, Periphery
@@ -102,7 +103,7 @@ class CrossbarMachine(InProcessMachine):
         self.chip = chip or program_chip(program, chip_seed, device)
         self.program, self.chip_seed, self.device = program, self.chip.seed, torch.device(device)
         projections = _projections(program, self.chip, device)
-        self.deterministic = all(projection.forward_array.fresh_us is None for projection in projections)
+        self.deterministic = all(projection.is_quiet for projection in projections)
         substrate = CrossbarSubstrate(
             projections[:-1], projections[-1], graph.populations,
             torch.tensor(graph.mean, device=device), torch.tensor(graph.scale, device=device),
@@ -203,24 +204,27 @@ def _projections(program: CrossbarProgram, chip: ProgrammedChip,
     made = []
     for coupling, layer, pair, bias in zip(couplings, program.layers, chip.arrays, biases):
         twice = (two_phase and layer is first, two_phase and layer is last)
-        peripheries = peripheries_of(layer, program.target, pair, twice, device)
+        peripheries = peripheries_of(layer, program.target, pair, twice, chip.seed, device)
         scale = torch.tensor(layer.stored.column_scale, device=device)
         made.append(CrossbarProjection(pair, peripheries, bias, scale, coupling.window, coupling.feedback_gain))
     return made
 
 
 def peripheries_of(layer: CrossbarLayer, target: CrossbarTarget, pair: tuple[Array, ...], twice: tuple[bool, bool],
-                   device: str | torch.device) -> list[Periphery]:
+                   chip_seed: int, device: str | torch.device) -> list[Periphery]:
     """What stands between the digital side and the lines of each direction that is read.
 
     Args:
         twice: whether drives of a direction are read in two phases.
+        chip_seed: that errors of outputs are drawn from.
     """
     if layer.spans is None:
         lines = pair[0].forward_lines, pair[-1].backward_lines
         return [Periphery(_wire, (_wire,) * len(own), phases) for own, phases, _ in zip(lines, twice, pair)]
     scales = _full_scales(layer, layer.spans)
-    return [_converted(span, own, target, phases, device) for span, own, phases in zip(layer.spans, scales, twice)]
+    frozen = [seeded(chip_seed, layer.name, "outputs", name) for name in ARRAYS]
+    return [_converted(span, own, target, phases, generator, device)
+            for span, own, phases, generator in zip(layer.spans, scales, twice, frozen)]
 
 
 def _full_scales(layer: CrossbarLayer, spans: tuple[Span, ...]) -> list[list[Tensor]]:
@@ -238,12 +242,13 @@ def _wire(values: Tensor) -> Tensor:
     return values
 
 
-def _converted(span: Span, full_scales: Iterable[Tensor], target: CrossbarTarget, two_phase: bool,
-               device: str | torch.device) -> Periphery:
-    own = target.converters
+def _converted(span: Span, full_scales: Sequence[Tensor], target: CrossbarTarget, two_phase: bool,
+               frozen: torch.Generator, device: str | torch.device) -> Periphery:
+    own, errors = target.converters, target.output_errors
     dac = Converter(torch.tensor(span.dac, device=device), own.dac_bits, span.signed and not own.two_phase)
     adcs = tuple(Converter(scale.to(device), own.adc_bits, signed=True) for scale in full_scales)
-    return Periphery(dac, adcs, two_phase)
+    noises = tuple(OutputNoise.of(scale.to(device), errors, frozen) for scale in full_scales) if any(errors) else ()
+    return Periphery(dac, adcs, two_phase, noises)
 
 
 def conversions(layer: str, direction: str, periphery: Periphery) -> list[Saturation]:

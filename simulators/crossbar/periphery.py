@@ -5,6 +5,13 @@
     step = full scale / high
 
 The gradient is straight through: one where the code was not clipped, zero where it was.
+
+What an ADC is given may have errors beside what its line senses, y, all normal:
+
+    y <- y (1 + gain_error e) + R offset o + sqrt((gain_noise y)^2 + (R noise)^2) n                        (2)
+
+R its full scale, e and o drawn once a chip for every output, n new at every read. Those of a gain depend on what is
+read, the others do not. Source: output noise of Lammie et al., Nat. Commun. 16, 1756 (2025).
 """
 
 from dataclasses import dataclass
@@ -12,6 +19,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from mapping.crossbar.target import OutputErrors
+from simulators.crossbar.array import noise_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,38 @@ class Converter:
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         self.conversions += values.numel()
         return _Convert.apply(values, self)
+
+
+@dataclass(frozen=True, eq=False)
+class OutputNoise:
+    """Equation (2) of one line.
+
+    Attributes:
+        gain: 1 + gain_error e of each output.
+        offset: R offset o of each.
+        full_scale: R, as `Converter` has it.
+        errors: the standard deviations.
+    """
+
+    gain: Tensor
+    offset: Tensor
+    full_scale: Tensor
+    errors: OutputErrors
+
+    @classmethod
+    def of(cls, full_scale: Tensor, errors: OutputErrors, generator: torch.Generator) -> "OutputNoise":
+        """Draw what is frozen, on the CPU, so that a chip is the same on every device."""
+        e, o = (torch.randn(full_scale.shape, generator=generator).to(full_scale) for _ in range(2))
+        return cls(1 + errors.gain_error * e, full_scale * errors.offset * o, full_scale, errors)
+
+    def __call__(self, sensed: Tensor, generator: torch.Generator | None) -> Tensor:
+        off = sensed * self.gain + self.offset
+        if not self.errors.are_fresh:
+            return off
+        with torch.no_grad():
+            variance = (self.errors.gain_noise * sensed).square() + (self.errors.noise * self.full_scale).square()
+            noise = noise_of(variance, generator)
+        return off + noise
 
 
 class _Convert(torch.autograd.Function):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mapping.graph import Window
 from simulators.crossbar.array import Array
+from simulators.crossbar.periphery import OutputNoise
 from simulators.reference import pool, unpool
 from simulators.relaxation import Projection, Read
 
@@ -46,11 +47,13 @@ class Periphery:
         dac: on what drives the array.
         adcs: one a slice of a row tile (forward) or of a column tile (backward).
         two_phase: the positive and the negative part of a drive are read one after the other and subtracted.
+        noises: on what each ADC is given; none if empty.
     """
 
     dac: Convert
     adcs: tuple[Convert, ...]
     two_phase: bool = False
+    noises: tuple[OutputNoise, ...] = ()
 
     def drives(self, values: Tensor) -> list[tuple[int, torch.Tensor]]:
         """(sign, what the lines are driven by) of each read that `values` take."""
@@ -58,9 +61,20 @@ class Periphery:
             return [(1, self.dac(values))]
         return [(sign, self.dac((sign * values).clamp(min=0))) for sign in (1, -1)]
 
-    def sums(self, drives: Sequence[tuple[int, Tensor]], read: Callable[[int, Tensor], Tensor]) -> Tensor:
-        """What all reads sense, converted and added; `read` senses a line (its number) under a drive."""
-        converted = (adc(read(line, drive)) if sign > 0 else -adc(read(line, drive))
+    def sums(self, drives: Sequence[tuple[int, Tensor]], read: Callable[[int, Tensor], Tensor],
+             generator: torch.Generator | None = None) -> Tensor:
+        """What all reads sense, converted and added.
+
+        Args:
+            drives: see `drives`.
+            read: senses a line (its number) under a drive.
+            generator: of noise on outputs.
+        """
+        def given(line: int, drive: Tensor) -> Tensor:
+            sensed = read(line, drive)
+            return self.noises[line](sensed, generator) if self.noises else sensed
+
+        converted = (adc(given(line, drive)) if sign > 0 else -adc(given(line, drive))
                      for sign, drive in drives for line, adc in enumerate(self.adcs))
         return reduce(torch.add, converted)
 
@@ -107,7 +121,7 @@ class CrossbarProjection(Projection):
     def _sums_of(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
         periphery, array = self.forward_periphery, self.forward_array
         total = periphery.sums(periphery.drives(s_pre), lambda line, drive: array.read_forward(
-            line, drive, self.window, generator))
+            line, drive, self.window, generator), generator)
         return torch.addcmul(self.bias, total, self.column_scale, value=self.forward_array.compensation)
 
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
@@ -120,7 +134,7 @@ class CrossbarProjection(Projection):
         periphery, array = self.backward_periphery, self.backward_array
         drives = [(sign, unpool(drive, winners, self.window.unpooled))
                   for sign, drive in periphery.drives(s_post * self.column_scale)]
-        rows = periphery.sums(drives, lambda line, drive: array.read_backward(line, drive, generator))
+        rows = periphery.sums(drives, lambda line, drive: array.read_backward(line, drive, generator), generator)
         if array.conductance_us.shape[4:] != self.window.kernel:   # rows are inputs of their own
             rows = rows.unflatten(-1, (-1, *self.window.kernel)).movedim(3, -1).flatten(3)
         return overlap_add(rows, self.window) * array.compensation
@@ -129,6 +143,12 @@ class CrossbarProjection(Projection):
     def is_read_backward(self) -> bool:
         """Whether there is anything to read backward."""
         return self._backward is not None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the same drive is always answered alike."""
+        fresh = any(noise.errors.are_fresh for noise in self.forward_periphery.noises)
+        return self.forward_array.fresh_us is None and not fresh
 
     @property
     def backward_array(self) -> Array:

@@ -156,7 +156,7 @@ class TiledMachine(ModuleMachine):
         self.chip_seed, self._reads = self.chip.seed, Reads()
         self.projections = {layer.name: _projection(n, program, self.chip, device)
                             for n, layer in enumerate(program.layers)}
-        self.deterministic = all(p.forward_array.fresh_us is None for p in self.projections.values())
+        self.deterministic = all(projection.is_quiet for projection in self.projections.values())
         super().__init__(_with_tiles(program.module, self.projections, self._reads), program.interface.image_shape,
                          program.interface.classes, str(program.target), device)
 
@@ -206,7 +206,7 @@ class TiledMachine(ModuleMachine):
 def _projection(n: int, program: TiledProgram, chip: ProgrammedChip, device: str) -> CrossbarProjection:
     layer, coupling, arrays = program.layers[n], program.couplings[n], chip.arrays[n]
     twice = _takes_two_phases(layer, program.target), False
-    peripheries = peripheries_of(layer, program.target, arrays, twice, device)
+    peripheries = peripheries_of(layer, program.target, arrays, twice, chip.seed, device)
     return CrossbarProjection(arrays, peripheries, torch.tensor(coupling.bias, device=device),
                               torch.tensor(layer.stored.column_scale, device=device), coupling.window)
 

@@ -84,8 +84,10 @@ OTHER = {"age": 86400.0, "levels": 4, "encoding": "offset", "scaling": "column",
          "dac_bits": 3, "adc_margin": 0.3, "wire_ohm": 50.0, "terminals": "opposite", "signed_drive": "two_phase",
          "input_read": "once", "relaxation_time": 0.5, "dt": 0.5, "readout_steps": 3, "winners_held": 1, "steps": 9,
          "g_max_us": 5.0, "additive": 0.1, "proportional": 0.2, "read_noise": 0.3, "slices": 3,
+         "output_noise": 0.1, "output_offset": 0.1, "gain_noise": 0.1, "gain_error": 0.1,
          "without": Causes(("programmed",))}
-MACHINES = ("crossbar:ideal", "crossbar:generic", "crossbar:generic[additive=0.05,read_noise=0.1]", "crossbar:pcm",
+MACHINES = ("crossbar:ideal", "crossbar:generic", "crossbar:generic[additive=0.05,read_noise=0.1]",
+            "crossbar:generic[output_noise=0.2]", "crossbar:pcm",
             "crossbar:pcm[wire_ohm=5,levels=9,encoding=slices,stuck_on=0.1]", "crossbar:reram_wan",
             "crossbar:reram_milo", "crossbar:reram_cmo", "crossbar:sonos")
 CHOICES = [(name, option) for name in MACHINES for option in parse(name).options if option != "tuned"]
