@@ -14,7 +14,7 @@ from mapping.loading import load_program
 from mapping.loihi.target import LoihiTarget
 from mapping.program import Program, Table
 from mapping.registry import REGISTRY, parse, register_machine
-from mapping.targets import ReferenceTarget, Target
+from mapping.targets import ReferenceTarget, Target, check_one_pass
 
 __all__ = [
     "REGISTRY",
@@ -46,7 +46,10 @@ def compile(graph: EPGraph, target: Target | str) -> Program:
         target: a `Target`, or its text, e.g. "loihi" or "crossbar:pcm[age=1d]".
 
     Raises:
-        Refusal: an unknown target, or a network that the target cannot hold, naming the layer.
+        Refusal: an unknown target, a network that the target cannot hold, naming the layer, or options of a relaxation
+            for a feed-forward network.
     """
     target = parse(target) if isinstance(target, str) else target
+    if not graph.has_feedback:
+        check_one_pass(target)
     return REGISTRY[target.name].compile(graph, target)

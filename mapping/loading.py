@@ -8,13 +8,14 @@ from mapping.files import refusing
 from mapping.program import FILE, FORM, REMEDY, Program, ProgramHeader, graph_layout, unpack_graph
 from mapping.registry import parse
 from mapping.sealed import open_sealed
+from mapping.targets import check_one_pass
 
 
 def load_program(folder: str | Path) -> Program:
     """Read a program written by `Program.save`.
 
     Raises:
-        Refusal: a missing, truncated or altered file, or another version.
+        Refusal: a missing, truncated or altered file, another version, or options that `mapping.compile` refuses.
     """
     path = Path(folder) / FILE
     sealed = open_sealed(path, FORM, REMEDY)
@@ -29,6 +30,8 @@ def load_program(folder: str | Path) -> Program:
         arrays = sealed.arrays(graph_layout(header.network, weights) | layout, kind.ranges(target, layout))
         graph = unpack_graph(sealed.header["network"], arrays)
         check_size(0, sum(math.prod(c.unpooled) for c in graph.couplings))
+        if not graph.has_feedback:
+            check_one_pass(target)
         program = kind.unpack(target, graph, arrays, header.settings)
         program.verify()
     return program

@@ -21,7 +21,7 @@ from mapping.fields import ImageShape, Name, Padding, PerLayer, Positive, Stated
 from mapping.files import write_folder
 from mapping.graph import Coupling, EPGraph, Population
 from mapping.sealed import Layout, Ranges, seal
-from mapping.targets import ReferenceTarget, Target, check_one_pass
+from mapping.targets import ReferenceTarget, Target
 
 FORM, FILE = "ep-hw program 3", "program.safetensors"
 REMEDY = "compile the model again with this version"
@@ -245,13 +245,7 @@ class FloatProgram(Program[T]):
 
 
 def compile_floats(graph: EPGraph, target: T) -> FloatProgram[T]:
-    """Compile for a machine that computes in floats: nothing changes.
-
-    Raises:
-        Refusal: time steps for a feed-forward network.
-    """
-    if not graph.has_feedback:
-        check_one_pass(target)
+    """Compile for a machine that computes in floats: nothing changes."""
     return FloatProgram(target, graph)
 
 

@@ -3,8 +3,8 @@
     reference            loihi[state_bits=10]            crossbar:pcm/aged[age=1d,adc_bits=6]
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mapping.errors import Refusal
 from mapping.options import Named, option, whole
@@ -14,7 +14,13 @@ REFERENCE = "reference"   # the name of the machine that every other is compared
 
 @dataclass(frozen=True)
 class Target(Named):
-    """What to compile for; `mapping.register_machine` gives it its meaning. `parse(str(target)) == target`."""
+    """What to compile for; `mapping.register_machine` gives it its meaning. `parse(str(target)) == target`.
+
+    Attributes:
+        relaxing: options that mean something where states relax.
+    """
+
+    relaxing: ClassVar[tuple[str, ...]] = ("steps",)
 
     @property
     def steps(self) -> int | None:
@@ -32,17 +38,14 @@ class Target(Named):
         return False
 
 
-def check_one_pass(target: Target, options: Iterable[str] = ("steps",)):
+def check_one_pass(target: Target):
     """Refuse options of a relaxation for a network that reads each of its layers once.
-
-    Args:
-        target: whose options may be set.
-        options: those that mean something where states relax.
 
     Raises:
         Refusal: one that is set.
     """
-    asked = [f"{name}={target.spelled()[name]}" for name in options if target.values[name] != target.usual(name)]
+    asked = [f"{name}={target.spelled()[name]}" for name in target.relaxing
+             if name in target.options and target.values[name] != target.usual(name)]
     if asked:
         raise Refusal("a feed-forward network reads each layer once and takes no time steps", where=target.name,
                       got=", ".join(asked), allowed="an EP network with this option", remedy="leave it out")

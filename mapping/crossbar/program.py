@@ -25,10 +25,9 @@ from mapping.fields import Count, Name, PerLayer, Positive, Stated
 from mapping.graph import Coupling, EPGraph
 from mapping.program import Arrays, Program, Shape, Table, Weights
 from mapping.sealed import Layout, Ranges
-from mapping.targets import Target, check_one_pass
+from mapping.targets import Target
 
 NOISY_STEPS = 60
-RELAXING = ("dt", "readout_steps", "winners_held", "steps")   # options that mean something where states relax
 ROUNDING, TINY = 1e-6, 1e-45   # of float32
 Cut = tuple[int, int]
 DIRECTIONS = ("up", "down")   # forward and backward, as files spell them
@@ -171,7 +170,8 @@ class CrossbarProgram(Program[CrossbarTarget]):
         return {name: own[name.rpartition(".")[2]] for name in layout}
 
     def verify(self):
-        """See `Program.verify`: converters of the directions in which each layer is read, and of no other."""
+        """See `Program.verify`: converters of the directions in which each layer is read, and of no other; steps."""
+        _check_steps(self.graph, self.target)
         for layer, back in zip(self.layers, self.feeds_back):
             if layer.spans is not None and len(layer.spans) != 1 + back:
                 raise ValueError(f"layer {layer.name}: converters of directions in which it is not read")
@@ -244,8 +244,6 @@ def _steps(graph: EPGraph, target: CrossbarTarget) -> int:
 
 
 def _check_steps(graph: EPGraph, target: CrossbarTarget):
-    if not graph.has_feedback:
-        check_one_pass(target, RELAXING)
     steps, held = _steps(graph, target), target.dynamics.winners_held
     if target.dynamics.readout_steps > steps:
         raise Refusal("the read-out averages over more steps than are taken", where=f"{target.name}, readout_steps",

@@ -203,6 +203,7 @@ class CrossbarTarget(Target):
         "age", "levels", "encoding", "slices", "scaling", "on_off", "stuck_on", "stuck_off", "tile", "arrays",
         "drift_compensation", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "terminals", "signed_drive",
         "input_read", "relaxation_time", "dt", "readout_steps", "winners_held", "without", "steps", "tuned")
+    relaxing: ClassVar[tuple[str, ...]] = ("dt", "readout_steps", "winners_held", "steps")
     devices: ClassVar[type[DeviceOptions]] = DeviceOptions
     peripheries: ClassVar[type[ConverterOptions]] = ConverterOptions
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mapping.crossbar.program import RELAXING, CrossbarLayer, check_untuned, place, placed
+from mapping.crossbar.program import CrossbarLayer, check_untuned, place, placed
 from mapping.crossbar.ranges import input_span
 from mapping.crossbar.target import CrossbarTarget
 from mapping.graph import Coupling
@@ -41,7 +41,7 @@ def compile_tiles(recorded: Sequence[Recorded], target: CrossbarTarget) -> tuple
         Refusal: a tuned chip, or an option of a relaxation.
     """
     check_untuned(target)
-    check_one_pass(target, RELAXING)
+    check_one_pass(target)
     return tuple(_converted(one, place(one.coupling, target), target) for one in recorded)
 
 

@@ -20,7 +20,6 @@ from mapping.loihi.placement import place
 from mapping.loihi.program import STRONGEST_NUDGE, IntegerLayer, LoihiProgram
 from mapping.loihi.scaling import choose_scales, largest_states, nudge_scale, rescaled
 from mapping.loihi.target import LoihiTarget
-from mapping.targets import check_one_pass
 
 STATE_BITS = range(16, 3, -1)
 INPUT_BITS = range(16, 7, -1)
@@ -52,12 +51,9 @@ def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
     """Compile a graph to integers.
 
     Raises:
-        Refusal: time steps for a feed-forward network; layers without ceilings in a network without recorded
-            activity; a unit too large for a core or a program for `target.chips`; state bits, given or none, that
-            no exponents make safe.
+        Refusal: layers without ceilings in a network without recorded activity; a unit too large for a core or a
+            program for `target.chips`; state bits, given or none, that no exponents make safe.
     """
-    if not graph.has_feedback:
-        check_one_pass(target)
     place(graph, target)
     scales = choose_scales(graph)
     program = _compile(rescaled(graph, scales), target)

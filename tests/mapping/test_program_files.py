@@ -10,9 +10,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+from chains import random_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import random_images, small_network
+from networks import calibrated, random_images, small_network
 from safetensors.numpy import load
 
 import mapping
@@ -117,6 +118,29 @@ FORGED = [
     ("tuned", "settings.chips", []), ("tuned", "settings.chips", [4]), ("tuned", "settings.chips", [4, 2, 3]),
     ("tuned", "settings.chips", [4, -2]), ("tuned", "target", "crossbar:pcm"), ("tuned", "kind", "crossbar"),
     ("reference", "settings", {"a": 1}), ("reference", "network.couplings", [])]
+
+
+ONE_PASS = [*((target, "steps=9") for target in ("loihi", "lava:float", "reference", "digital")),
+            *(("crossbar:pcm", option) for option in ("dt=0.5", "readout_steps=3", "winners_held=1", "steps=2"))]
+
+
+@pytest.mark.parametrize(("target", "option"), ONE_PASS)
+def test_options_of_a_relaxation_are_refused_for_one_pass_compiled_or_loaded(tmp_path, target, option):
+    graph, asked = calibrated(random_chain(1, feedback="none")), f"{target}[{option}]"
+    replace(mapping.compile(graph, target), target=mapping.parse(asked)).save(tmp_path / "program")
+    for refuse in (lambda: mapping.compile(graph, asked), lambda: load_program(tmp_path / "program")):
+        with pytest.raises(Refusal, match=f"reads each layer once and takes no time steps; got {option}"):
+            refuse()
+
+
+@pytest.mark.parametrize("option", ["readout_steps=61", "winners_held=60"])
+def test_more_steps_than_are_taken_are_refused_compiled_or_loaded(tmp_path, option):
+    asked = f"crossbar:pcm[{option}]"
+    replace(program("crossbar:pcm"), target=mapping.parse(asked)).save(tmp_path / "program")
+    for refuse in (lambda: mapping.compile(program("crossbar:pcm").graph, asked),
+                   lambda: load_program(tmp_path / "program")):
+        with pytest.raises(Refusal, match=f"crossbar:pcm, {option.partition('=')[0]}: .* steps"):
+            refuse()
 
 
 @pytest.mark.parametrize(("target", "path", "value"), FORGED)

@@ -216,12 +216,6 @@ def test_a_layer_without_weights_stays_without(random_graph):
         assert not program.layers[0].weight.any()
 
 
-@pytest.mark.parametrize("target", ["loihi[steps=9]", "lava:float[steps=9]", "reference[steps=9]"])
-def test_time_steps_of_a_feed_forward_network_are_refused(target):
-    with pytest.raises(Refusal, match="reads each layer once and takes no time steps; got steps=9"):
-        mapping.compile(random_chain(1, feedback="none"), target)
-
-
 def test_a_network_too_large_for_four_bits_is_refused_by_layer(random_graph):
     graph = random_graph(1)
     small = replace(graph.couplings[0], weight=graph.couplings[0].weight * 1e-5)

@@ -13,7 +13,6 @@ from networks import calibrated, random_images
 
 import mapping
 import simulators
-from mapping.crossbar.program import RELAXING
 from mapping.crossbar.ranges import image_peak
 from mapping.crossbar.target import Tile
 from mapping.errors import Refusal
@@ -303,14 +302,6 @@ def test_gradients_go_straight_through_noise_and_converters():
     machine(graph, "crossbar:pcm").relax(x, generator=reads(0)).logits.square().sum().backward()
     ReferenceMachine(graph).relax(exact).logits.square().sum().backward()
     assert torch.cosine_similarity(x.grad.flatten(), exact.grad.flatten(), 0) > 0.5
-
-
-@pytest.mark.parametrize("option", ["dt=0.5", "readout_steps=3", "winners_held=1", "steps=2"])
-def test_options_of_a_relaxation_are_refused_for_one_pass(option):
-    graph = busy()
-    with pytest.raises(Refusal, match=f"reads each layer once.*{option}"):
-        mapping.compile(graph, f"crossbar:pcm[{option}]")
-    assert option.partition("=")[0] in RELAXING
 
 
 def test_what_needs_feedback_or_calibration_images_is_refused():
