@@ -178,15 +178,6 @@ class EPGraph:
         """Time steps in a sweep."""
         return period_of(self.schedule, len(self.populations))
 
-    @property
-    def feeds_back(self) -> tuple[bool, ...]:
-        """Of each coupling and then the readout, whether machines lay it out to be read backward.
-
-        Nothing drives the image: the first coupling only follows the ones above it. A nudge drives the readout.
-        """
-        above = [gain > 0 for gain in self.gains[1:-1]]
-        return (any(above) if above else self.has_feedback), *above, self.has_feedback
-
     def __post_init__(self):
         _check_settings(self)
         _check_normalisation(self)

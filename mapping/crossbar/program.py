@@ -18,7 +18,7 @@ from pydantic import Field
 
 from mapping.crossbar.chips import Devices, arrays_of
 from mapping.crossbar.encoding import Cuts, StoredWeights, difference, outputs_per_tile, slices_of, store
-from mapping.crossbar.ranges import PERCENTILE, Placed, Span, calibrate
+from mapping.crossbar.ranges import PERCENTILE, Placed, Span, calibrate, feeds_back
 from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
 from mapping.fields import Count, Name, PerLayer, Positive, Stated
@@ -128,7 +128,7 @@ class CrossbarProgram(Program[CrossbarTarget]):
     @property
     def feeds_back(self) -> tuple[bool, ...]:
         """See `OnTiles`."""
-        return self.graph.feeds_back
+        return feeds_back(self.graph)
 
     def pack(self) -> tuple[Arrays, dict[str, Any]]:
         arrays: Arrays = {}

@@ -74,6 +74,15 @@ class Placed:
         return np.ascontiguousarray(self.slices[s, left:right, first:last])
 
 
+def feeds_back(graph: EPGraph) -> tuple[bool, ...]:
+    """Of each coupling and then the readout, whether its tiles are laid out to be read backward.
+
+    Nothing drives the image: the first coupling only follows the ones above it. A nudge drives the readout.
+    """
+    above = [gain > 0 for gain in graph.gains[1:-1]]
+    return (any(above) if above else graph.has_feedback), *above, graph.has_feedback
+
+
 def calibrate(graph: EPGraph, activity: Activity, layers: Sequence[Placed], margin: float,
               two_phase: bool = False) -> list[tuple[Span, ...]]:
     """Spans of all layers, the readout last: forward, then backward of those that are read so.
@@ -90,10 +99,10 @@ def calibrate(graph: EPGraph, activity: Activity, layers: Sequence[Placed], marg
     states = (image, *activity.states)
     dacs = [image_peak(graph), *(state_peak(p.ceiling, s, margin) for p, s in zip(graph.populations, activity.states))]
     spans: list[tuple[Span, ...]] = []
-    for n, (coupling, layer) in enumerate(zip((*graph.couplings, graph.readout), layers)):
+    for n, (coupling, layer, back) in enumerate(zip((*graph.couplings, graph.readout), layers, feeds_back(graph))):
         below = states[n] if n else driven(image)
         span = Span(dacs[n], signed=not n, adc=_forward_reach(layer, below, coupling.window, dacs[n], margin))
-        if not graph.feeds_back[n]:
+        if not back:
             spans.append((span,))
         elif coupling is graph.readout:
             errors = driven(_readout_errors(graph, below, layer.weight))

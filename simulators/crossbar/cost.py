@@ -141,6 +141,6 @@ def _reads(program: CrossbarProgram, t: int) -> dict[int, tuple[int, int]]:
     if not graph.has_feedback:
         return {n: (positions[n] * (1 if n else phases), 0) for n in active}
     again = target.is_noisy and target.dynamics.input_read == "every"
-    reads = {n + 1: (positions[n + 1], positions[n + 1] * graph.feeds_back[n + 1])
+    reads = {n + 1: (positions[n + 1], positions[n + 1] * program.feeds_back[n + 1])
              for n in active if n + 1 < len(positions)}
     return reads | ({0: (phases * positions[0], 0)} if 0 in active and (again or t == 0) else {})
