@@ -113,7 +113,7 @@ def share_out(costs: dict[Case, Price], seconds: float, asked: int,
         skipped.append(max(hardware, key=lambda case: attacks[case].of(LEAST)))
         del attacks[skipped[-1]]
     queries = _queries(attacks, left, asked)
-    attacks = {case: p.times(queries / TRIAL_QUERIES if _is_square(case) else 1) for case, p in attacks.items()}
+    attacks = {case: p.times(queries / TRIAL_QUERIES if _is_black_box(case) else 1) for case, p in attacks.items()}
     together = Price.sum([shown, *attacks.values()])
     everyone = min(available, max(FEWEST, int((seconds - together.fixed) / together.each)))
     limits = _images(attacks, seconds - shown.of(everyone), everyone)
@@ -137,7 +137,7 @@ def _images(attacks: dict[Case, Price], seconds: float, most: int) -> ImageLimit
 
 def _queries(attacks: dict[Case, Price], seconds: float, asked: int) -> int:
     """As many as let square attacks take no longer than the dearest other, and keep half the time for more images."""
-    square, others = ([p.of(LEAST) for case, p in attacks.items() if _is_square(case) == wanted]
+    square, others = ([p.of(LEAST) for case, p in attacks.items() if _is_black_box(case) == wanted]
                       for wanted in (True, False))
     if not square:
         return asked
@@ -145,7 +145,7 @@ def _queries(attacks: dict[Case, Price], seconds: float, asked: int) -> int:
     return int(min(asked, max(LEAST_QUERIES, TRIAL_QUERIES * most)))
 
 
-def _is_square(case: tuple[str, str]) -> bool:
+def _is_black_box(case: tuple[str, str]) -> bool:
     return Threat(case[1]).is_black_box
 
 
