@@ -63,11 +63,18 @@ def temporal(context: typer.Context,
              data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Show accuracy against an attacker's time and the machine's own: how long each of them relaxes."""
     import simulators
-    from ep_hw.evaluation.temporal import ATTACK_TIMES, PREDICTION_STEPS, measure_times, temporal_table
+    from ep_hw.evaluation.temporal import (
+        ATTACK_TIMES,
+        PREDICTION_STEPS,
+        check_relaxes,
+        measure_times,
+        temporal_table,
+    )
     from ep_hw.report.figures.temporal import temporal_figure
 
     bench, times = Bench.of(context), time or ATTACK_TIMES
     (program,) = bench.programs([on])
+    check_relaxes(program.graph)
     folder = bench.claim([program])
     with simulators.open(program, chip_seed=chip) as machine:
         measured_times = measure_times(machine, bench.split, eps, times, step or PREDICTION_STEPS, iterations, seed)

@@ -14,6 +14,8 @@ import torch
 from ep_hw.analysis.statistics import wilson
 from ep_hw.data.splits import Split
 from ep_hw.threats.attacks import PGD, Unrolled
+from mapping.errors import Refusal
+from mapping.graph import EPGraph
 from mapping.program import Table
 from simulators.machine import Machine
 
@@ -44,6 +46,17 @@ class TemporalPoint:
         return [{"machine": self.machine, "eps": self.eps, "attack_time": self.attack_time, "steps": steps,
                  "images": n, "accuracy": float(column.float().mean()), "ci_low": low, "ci_high": high}
                 for steps, column, (low, high) in zip(self.steps, self.correct.T, intervals)]
+
+
+def check_relaxes(graph: EPGraph):
+    """Refuse a network that answers in one pass: all its times are one.
+
+    Raises:
+        Refusal: it has no feedback.
+    """
+    if not graph.has_feedback:
+        raise Refusal("a network without feedback answers in one pass, which has no times to compare", where="MODEL",
+                      got=graph.schedule, allowed="EP networks", remedy="name one, as 'ep-hw models' lists them")
 
 
 def measure_times(machine: Machine, split: Split, eps: float, times: Sequence[int], steps: Sequence[int],

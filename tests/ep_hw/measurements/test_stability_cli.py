@@ -26,6 +26,7 @@ def test_a_measurement_leaves_its_table_and_plot_and_repeats_to_the_byte(ep_hw, 
 @pytest.mark.parametrize(("command", "words"), [
     ("uncertainty digits --on loihi --on crossbar:pcm", "predictions change without any perturbation"),
     ("uncertainty digits --size 0", "--size"), ("temporal digits --time 0", "--time"),
-    ("temporal digits --on spinnaker", "unknown machine"), ("temporal digits --eps -1", "--eps")])
+    ("temporal digits --on spinnaker", "unknown machine"), ("temporal digits --eps -1", "--eps"),
+    ("temporal digits-bp-s11", "without feedback answers in one pass")])
 def test_a_mistake_is_refused_before_anything_is_measured(refused, command, words):
     assert words in refused(*command.split())
