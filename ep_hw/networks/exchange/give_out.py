@@ -1,6 +1,7 @@
 """Exporting: a model as safetensors, as a plain state dict, and as the key map that would bring it back."""
 
 import json
+import logging
 from io import BytesIO
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from mapping.files import check_new, check_writable, refusing, write_atomically
 def export_checkpoint(net: EPNetwork | Baseline, folder: str | Path) -> list[Path]:
     """Write NAME.safetensors, NAME.pt (a state dict) and, for EP-CNNs, NAME.toml (its key map) into a folder.
 
-    Key maps know neither feedback gains nor other ceilings than 1.
+    Key maps know neither feedback gains nor other ceilings than 1, so that a network with such brings none; a warning
+    says so.
 
     Raises:
         Refusal: the folder cannot be written or holds one of them, or no key map describes the network: one of data
             that are not known here.
     """
-    keymap = _toml(key_map(net)).encode() if isinstance(net, EPNetwork) and _is_mapped(net) else None
+    keymap = _keys_of(net)
     check_writable(folder)
     stem, header = Path(folder) / net.name, net.provenance
     whole, plain, keys = (stem.with_name(net.name + suffix) for suffix in (".safetensors", ".pt", ".toml"))
@@ -48,9 +50,16 @@ def state_dict(net: EPNetwork | Baseline) -> dict[str, torch.Tensor]:
     return {f"synapses.{n}.{kind}": tensor for n, pair in layers for kind, tensor in zip(("weight", "bias"), pair)}
 
 
-def _is_mapped(net: EPNetwork) -> bool:
-    """Whether key maps know its kind."""
-    return net.spec.feedback_gain == 1 and net.spec.ceilings is None
+def _keys_of(net: EPNetwork | Baseline) -> bytes | None:
+    """A key map's file, None for what no map describes."""
+    if isinstance(net, Baseline):
+        return None
+    if net.spec.feedback_gain == 1 and net.spec.ceilings is None:
+        return _toml(key_map(net)).encode()
+    logging.getLogger(__name__).warning(
+        "%s: only its .safetensors is the whole network; key maps know no feedback gain of %g and no ceilings, and the "
+        "state dict alone would come back with gains and ceilings of 1", net.name, net.spec.feedback_gain)
+    return None
 
 
 def key_map(net: EPNetwork) -> KeyMap:

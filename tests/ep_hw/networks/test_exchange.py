@@ -311,6 +311,16 @@ def test_key_maps_name_any_layer():
     assert NetworkSpec.model_fields["slope"].default == keys.slope
 
 
+@pytest.mark.parametrize("changes", [{"feedback_gain": 0.3}, {"ceilings": (None, 6.0)}])
+def test_what_no_key_map_describes_is_exported_without_one_and_said(exported, tmp_path, caplog, changes):
+    net, _ = exported
+    net = replace(net, spec=net.spec.model_copy(update=changes))
+    files = export_checkpoint(net, tmp_path / "new")
+    assert [f.suffix for f in files] == [".safetensors", ".pt"]
+    assert "only its .safetensors is the whole network" in caplog.text
+    assert ep_hw.load(files[0]).spec == net.spec
+
+
 def test_baselines_are_exported_as_their_own_state_dict(tmp_path):
     from ep_hw.networks.baselines import Baseline, CNNSpec
     spec = CNNSpec(image_shape=(1, 8, 8), classes=10, mean=(0.3,), scale=(1.1,), channels=(4,), paddings=(1,),
