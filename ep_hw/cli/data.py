@@ -22,7 +22,7 @@ def source_of(data: str | None, root: str | None, download: bool = False) -> "Da
 
     known = data_set(data) if data else None
     if isinstance(known, StoredDataset):
-        say(known.sentence(), err=True)
+        say(known.sentence())
     return DataSource(root, download, known)
 
 

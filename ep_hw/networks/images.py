@@ -69,9 +69,10 @@ def images_for(net: Trained, split: str, data_source: DataSource = DEFAULT_SOURC
     """
     known = data_of(net, data_source)
     images, said = load_data(known, split, data_source, choose), net.provenance["data"]
-    before = (said["name"], (said.get("sha256") or {}).get(split, images.sha256))
-    if before != (now := (known.name, images.sha256)):
-        _say(f"{net.name} was trained on {_spelled(*before)}; the {split} images are those of {_spelled(*now)}")
+    before, now = said.get("sha256", {}).get(split, ""), images.sha256
+    if before != now if before and now else said["name"] != known.name:
+        _say(f"{net.name} was trained on {_spelled(said['name'], before)}; the {split} images are those of "
+             f"{_spelled(known.name, now)}")
     return images
 
 

@@ -303,8 +303,9 @@ def test_frost_without_its_photographs_is_refused(monkeypatch, tmp_path):
 
 
 @given(st.sampled_from(WITHOUT_FILES), st.integers(1, 5), st.integers(0, 10**6),
-       st.sampled_from([(1, 8, 8), (3, 32, 32), (3, 17, 6), (3, 48, 40)]))
-@settings(max_examples=60)
+       st.sampled_from([(1, 8, 8), (3, 32, 32), (3, 17, 6), (3, 48, 40), (1, 28, 28), (3, 64, 64), (2, 13, 9),
+                        (1, 1, 7)]))
+@settings(max_examples=120)
 def test_outputs_are_eight_bit_images_and_repeat_with_the_seed(name, severity, seed, shape):
     images = eight_bit_images(2, shape, seed)
     first, again = (corrupt(images, name, severity, np.random.default_rng(seed)) for _ in range(2))
