@@ -20,6 +20,7 @@ from ep_hw.evaluation.envelope import attacks_of, outcomes_of
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.folders import Question, claim
 from ep_hw.evaluation.kept import measure_missing
+from ep_hw.evaluation.matched_noise import noises_of
 from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Pair, Plan, cells_of, compile_all, evaluate_all, with_sources
 from ep_hw.evaluation.probes import probe
 from ep_hw.evaluation.rungs import rungs_of
@@ -193,10 +194,12 @@ def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan
     """
     if plan.asked.envelope is None:
         return None
-    asked = {(kind, own.model): attacks_of(own, out) for kind, own in (
-        (kind_of(plan), plan), *((member.kind, other) for member, other in others))}
-    measure_missing([one for own in asked.values() for _, tries in own for one in tries], plan.run.jobs)
-    return envelopes([Measured(kind, model, outcomes_of(own)) for (kind, model), own in asked.items()])
+    networks = [(kind_of(plan), plan), *((member.kind, other) for member, other in others)]
+    asked = [(kind, own.model, attacks_of(own, out), noises_of(own, out)) for kind, own in networks]
+    measure_missing([one for _, _, attacks, noises in asked
+                     for one in (*noises, *(one for _, tries in attacks for one in tries))], plan.run.jobs)
+    return envelopes([Measured(kind, model, outcomes_of(attacks), [noise.read() for noise in noises])
+                      for kind, model, attacks, noises in asked])
 
 
 def kind_of(plan: Plan) -> str:

@@ -231,7 +231,8 @@ def _evaluate(plan: "Plan", out: Path, question: "Question | None", each_chip: b
                              question=question)
     print_table(_chip_table(plan, summary) if each_chip else _summary_table(plan, summary))
     if success := measure_envelopes(plan, out, others):   # what `run` has measured
-        print_table(success.tables[0])
+        for table in success.tables:
+            print_table(table)
         for sentence in success.answers:
             say(sentence)
     for flag in flags:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from ep_hw.analysis import lammie
 from ep_hw.analysis.points import Estimate
-from ep_hw.analysis.statistics import difference_interval
 from ep_hw.evaluation.envelope import Met, Platform, running_largest
+from ep_hw.evaluation.matched_noise import Matched
 from ep_hw.networks.family import NOISE_TRAINED
+from ep_hw.report.entry import lead
 from ep_hw.report.figures.envelope import envelope_figure
+from ep_hw.report.noises import noise_answers, noise_rows, noise_table
 from ep_hw.report.record import Envelopes, Exhibit
-from ep_hw.report.wording import interval, percent, points_of, short_percent
+from ep_hw.report.wording import apart, percent, short_percent
 from mapping.program import Table
 from mapping.targets import REFERENCE
 
@@ -33,11 +35,13 @@ class Measured:
         kind: as the paper calls networks of its kind; that of a noise-trained one says so.
         model: the network's name.
         outcomes: platform -> what it made of every attack.
+        noises: what sources of noise came to, no noise first; empty where none were compared.
     """
 
     kind: str
     model: str
     outcomes: Mapping[Platform, Sequence[Met]]
+    noises: Sequence[Matched] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,18 +82,19 @@ class Success:
 
     def above(self, other: "Success") -> Estimate:
         """How much more often attacks succeed here."""
-        apart = self.by_image - other.by_image
-        low, high = difference_interval(apart)
-        return Estimate(float(apart.mean()), low, high)
+        return lead(self.by_image[None], other.by_image[None])
 
 
 def envelopes(measured: Sequence[Measured]) -> Envelopes:
     """Everything that is shown of what was measured, the networks in the order of their kinds."""
     networks = _platforms(measured)
+    noises = {one.kind.removesuffix(NOISE_TRAINED): one.noises for one in measured if one.noises}
+    platforms = [sentence for kind, ones in networks.items() for sentence in _answers(kind, ones)]
     return Envelopes(
-        answers=tuple(sentence for kind, ones in networks.items() for sentence in _answers(kind, ones)),
-        tables=(_table(networks),), exhibits=(_exhibit(networks),),
-        rows={"envelope": [row for kind, ones in networks.items() for one in ones for row in _rows(kind, one)]})
+        answers=(*platforms, *noise_answers(noises)),
+        tables=(_table(networks), *([noise_table(noises)] if noises else [])), exhibits=(_exhibit(networks),),
+        rows={"envelope": [row for kind, ones in networks.items() for one in ones for row in _rows(kind, one)],
+              "envelope-noise": noise_rows(noises)})
 
 
 def _platforms(measured: Sequence[Measured]) -> dict[str, list[Success]]:
@@ -109,7 +114,7 @@ def _answers(kind: str, platforms: Sequence[Success]) -> list[str]:
     least, first = min(platforms, key=lambda one: one.mean), platforms[0]
     said = (f"{kind}: attacks succeed least on {least.label}, {percent(least.mean)} over all attacks, efforts and "
             "strengths")
-    against = "" if least is first else f"; on {first.label} {percent(first.mean)}, {_apart(least.above(first))}"
+    against = "" if least is first else f"; on {first.label} {percent(first.mean)}, {apart(least.above(first))}"
     return [f"{said}{against}.", *_holding_the_chip(kind, platforms)]
 
 
@@ -119,13 +124,8 @@ def _holding_the_chip(kind: str, platforms: Sequence[Success]) -> list[str]:
     holders = [(machine, itself, own[machine, "chip"]) for (machine, role), itself in own.items()
                if role == "chip itself"]
     return [f"{kind}: attacks made on a chip of {machine} succeed {percent(itself.mean)} there, those made on its "
-            f"model {percent(model.mean)}: holding the chip gains {_apart(itself.above(model))}."
+            f"model {percent(model.mean)}: holding the chip gains {apart(itself.above(model))}."
             for machine, itself, model in holders]
-
-
-def _apart(gap: Estimate) -> str:
-    unresolved = ", which these images cannot tell from none" if gap.low <= 0 <= gap.high else ""
-    return f"{points_of(gap.value)} points {interval(gap)}{unresolved}"
 
 
 def _table(networks: Mapping[str, Sequence[Success]]) -> Table:

@@ -29,6 +29,11 @@ def interval(estimate: Estimate) -> str:
     return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]".replace("-", "\u2212")
 
 
+def apart(gap: Estimate) -> str:
+    """`+4.3 points [1.2, 7.4]`, and whether the sample could tell it from none."""
+    return f"{points_of(gap.value)} points {interval(gap)}{_unresolved(gap)}"
+
+
 def threat_name(threat: Threat) -> str:
     """`pgd_l2 at 0.5, crafted on reference` of transfer:reference:pgd_l2@0.5."""
     made_on = f", crafted on {threat.source}" if threat.source else ""

@@ -1,6 +1,7 @@
 """Adversarial success: plain arithmetic, envelopes that never fall, and the same rows after an interruption."""
 
 import csv
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from networks import saved, small_network
 
+import simulators
 from ep_hw import workflow
 from ep_hw.evaluation.envelope import FOLDER, attacks_of, by_image, outcomes_of, running_largest
+from ep_hw.evaluation.matched_noise import LEAST, MOST, SOURCES, TOLERANCE, matched, noises_of
 from ep_hw.evaluation.suites import Envelope, Grid, Suite
 from ep_hw.networks.family import BP, EP, NOISE_TRAINED, Member, protocol_members
 from ep_hw.threats.attacks import AttackSettings, perturbation
@@ -153,3 +156,58 @@ def test_a_network_that_was_trained_again_is_attacked_in_floats_only(finished, t
     plan, _ = finished
     retrained = replace(plan, asked=replace(plan.asked, retrained=True))
     assert [[p.machine for p in platforms] for platforms, _ in attacks_of(retrained, tmp_path)] == [["reference"]]
+
+
+@given(at=st.floats(-3.5, -0.1), steep=st.floats(1, 8), wanted=st.floats(0.3, 0.95))
+@settings(max_examples=60)
+def test_noise_is_found_that_leaves_the_accuracy_wanted(at, steep, wanted):
+    """Accuracies fall as a logistic function of log sigma; nothing is found where the largest sigma leaves more."""
+    def accuracy(sigma):
+        return 1 / (1 + math.exp(steep * (math.log10(sigma) - at)))
+
+    sigma = matched(accuracy, wanted)
+    assert (sigma is None) == (accuracy(MOST) > wanted + TOLERANCE)
+    if sigma is not None and accuracy(LEAST) > wanted:
+        assert accuracy(sigma) == pytest.approx(wanted, abs=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def noises(finished, tmp_path_factory):
+    plan, _ = finished
+    asked = replace(plan.asked, machines=("reference",), envelope=replace(TINY.envelope, drops=(0.2,)))
+    right = plan.programs["reference"], plan.images.images
+    labels = simulators.open(right[0]).relax(right[1]).prediction   # so that there is accuracy to lose
+    plan = replace(plan, images=replace(plan.images, labels=labels), asked=asked)
+    folder = tmp_path_factory.mktemp("noises")
+    return plan, folder, workflow.measure_envelopes(plan, folder)
+
+
+def test_every_source_costs_what_was_asked_or_says_that_it_cannot(noises):
+    plan, folder, _ = noises
+    none, *others = [one.read() for one in noises_of(plan, folder)]
+    assert (none.drop, none.sigma) == (0.0, 0.0)
+    assert [other.source for other in others] == list(SOURCES)
+    step = 1 / none.clean.size   # the least drop that so few reads can show
+    for other in others:
+        lost = none.clean.mean() - other.clean.mean()
+        if other.sigma is None:
+            assert lost < 0.2
+        else:
+            assert lost == pytest.approx(0.2, abs=2 * step)
+            assert 0 < other.sigma <= MOST
+
+
+def test_noise_stands_in_words_in_a_table_and_in_rows(noises):
+    _, _, shown = noises
+    table = shown.tables[1]
+    assert [row[0] for row in table.rows] == ["none", *(f"\u221220 points: {name}" for name in SOURCES.values())]
+    assert any("of clean accuracy: pgd_linf succeeds least under" in sentence for sentence in shown.answers)
+    assert len(shown.rows["envelope-noise"]) == (1 + len(SOURCES)) * len(GRIDS[0].strengths)
+
+
+def test_frozen_noise_is_drawn_ten_times_and_recurrent_noise_read_ten_times(noises):
+    plan, folder, _ = noises
+    for one in noises_of(plan, folder)[1:]:
+        program = replace(one.program, target=one.program.target.having(**{one.source: 0.1}))
+        frozen = "frozen" in SOURCES[one.source]
+        assert (program.target.has_chips, program.target.is_noisy) == (frozen, not frozen)
