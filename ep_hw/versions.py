@@ -2,25 +2,35 @@
 
 Machines, attacks and corruptions are registered with their own. Raise a number whenever the outcome of its kind
 changes: cells made before are then computed again instead of being taken for new ones. A test keeps an outcome of each
-kind beside its number, and fails where only the outcome moved.
+kind beside its number, and fails where only the outcome moved. What users bring has no number that anyone would raise:
+their files, and the numbers of their devices, are part of the keys as they are.
 """
 
-from collections.abc import Sequence
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import ep_hw
+from ep_hw.threats.definitions import Corruption
+from ep_hw.threats.own import OwnAttack
 from ep_hw.threats.registry import code_versions
-from ep_hw.threats.threat import Threat
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping import registry
+from mapping.crossbar.target import CrossbarTarget
 from mapping.targets import ReferenceTarget
+from simulators.crossbar.models import model_of
 from simulators.module import AnyProgram, ModuleProgram
+from simulators.registry import opener_of
 
 VERDICT = 2      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other machines
 MODULE = 1       # of machines that are modules; that of others is registered with them
 TRAINING, TUNING = 1, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
 ENVELOPE = 1     # adversarial success over effort and strength
+PROJECT = ("ep_hw", "simulators", "mapping")
 LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")
 
 
@@ -44,7 +54,41 @@ def code_of(programs: Sequence[AnyProgram], threat: Threat) -> dict[str, int | s
     """
     kinds, known = {machine_kind(program) for program in programs}, machines()
     return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)}, **dict([threat.code]), **libraries(),
-            **{name: digest for program in programs for name, digest in registry.contents(program.target).items()}}
+            **{name: digest for program in programs for name, digest in registry.contents(program.target).items()},
+            **_files(part for program in programs for part in _parts_of(program)), **_files(_parts_of_threat(threat))}
+
+
+def _parts_of(program: AnyProgram) -> Iterator[Callable]:
+    """Functions and classes that decide what a machine answers; those of a user are in files of theirs."""
+    yield opener_of(program)
+    if isinstance(program, ModuleProgram):
+        yield type(program.module)
+    if program.target.name in registry.REGISTRY:
+        yield from (type(program.target), registry.REGISTRY[program.target.name].compile)
+    if isinstance(program.target, CrossbarTarget):
+        yield type(model_of(program.target))
+
+
+def _parts_of_threat(threat: Threat) -> Iterator[Callable]:
+    if threat != CLEAN:
+        known = threat.definition
+        yield known.function if isinstance(known, Corruption) else (
+            known.made_by if isinstance(known, OwnAttack) else type(known))
+
+
+def _files(parts: Iterable[Callable]) -> dict[str, str]:
+    """Name -> sha256 of the files that hold some functions and classes, those of the project left out."""
+    found = {}
+    for part in parts:
+        if part.__module__.partition(".")[0] not in PROJECT:
+            file = inspect.getfile(part)
+            found[Path(file).name] = _digest(file)
+    return found
+
+
+@cache
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def all_code() -> dict[str, int | str]:

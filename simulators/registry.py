@@ -46,10 +46,19 @@ def register_machine(program: type[P], opens: Opener[P]):
 def open_machine(program: Program | ModuleProgram, *, chip_seed: int, device: str) -> Machine:
     """See `simulators.open`."""
     check_device(device)
+    return opener_of(program)(program, chip_seed, device)
+
+
+def opener_of(program: Program | ModuleProgram) -> Opener:
+    """What opens a program, see `register_machine`.
+
+    Raises:
+        TypeError: nothing is registered that does.
+    """
     opens = next((_OPENERS[kind] for kind in type(program).__mro__ if kind in _OPENERS), None)
     if opens is None:
         raise TypeError(f"no simulator runs a {type(program).__name__}: see simulators.register_machine")
-    return opens(program, chip_seed, device)
+    return opens
 
 
 def check_device(device: str):

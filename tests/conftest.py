@@ -47,7 +47,8 @@ def ep_hw(capsys, monkeypatch, tmp_path):
     """Run a command in a folder of its own: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
-    monkeypatch.setenv("EP_HW_DEVICES", "")   # commands add to it
+    for own in ("EP_HW_DEVICES", "EP_HW_PLUGINS"):   # commands add to them
+        monkeypatch.setenv(own, "")
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ep-hw", *map(str, arguments)])
@@ -62,12 +63,16 @@ def ep_hw(capsys, monkeypatch, tmp_path):
 @pytest.fixture
 def refused(ep_hw, tmp_path):
     """Run a command that ends with exit code 2, one line on stderr and nothing written: that line."""
+    def there():
+        """When each file was written; what Python keeps of a plug-in is not ours."""
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
+
     def run(*arguments):
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        before = there()
         code, _, err = ep_hw(*arguments)
         (line,) = err.splitlines()
         assert (code, line[:7]) == (2, "ep-hw: ")
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        assert there() == before
         return line
 
     return run

@@ -38,6 +38,10 @@ Devices = Annotated[list[Path] | None, typer.Option(
     callback=lambda paths: own.bring_devices(paths or ()), is_eager=True, expose_value=False,
     help="TOML file of memory devices of your own, then crossbar:NAME (repeatable)")]
 
+Plugins = Annotated[list[Path] | None, typer.Option(
+    callback=lambda paths: own.bring_plugins(paths or ()), is_eager=True, expose_value=False,
+    help="Python file that registers attacks, corruptions, machines or data sets of your own (repeatable)")]
+
 
 class _Application(typer.Typer):
     def command(self, name: str | None = None, **settings) -> Callable:
@@ -45,7 +49,7 @@ class _Application(typer.Typer):
         register = super().command(name, cls=_Command, **settings)
 
         def add(function: Callable) -> Callable:
-            register(_taking(function, devices=Devices))
+            register(_taking(function, plugin=Plugins, devices=Devices))
             return function
 
         return add

@@ -1,13 +1,20 @@
-"""What users bring: memory devices of their own, from files named on the command line, in EP_HW_DEVICES or in a folder.
+"""What users bring: memory devices, and plug-ins in Python, from files or from packages that are installed.
 
-Worker processes inherit the environment, and with it the names of all files.
+Files are named on the command line, in EP_HW_DEVICES and EP_HW_PLUGINS, devices also in a folder of the user's. Worker
+processes inherit the environment, and with it the names of all files.
 """
 
+import importlib.util
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
 from pathlib import Path
 
-DEVICES = "EP_HW_DEVICES"   # paths of device files, separated as those of PATH
+from mapping.errors import Refusal
+
+DEVICES, PLUGINS = "EP_HW_DEVICES", "EP_HW_PLUGINS"   # paths of files, separated as those of PATH
+ENTRY_POINTS = "ep_hw.plugins"   # of packages whose modules register something when they are imported
 
 
 def bring_devices(paths: Iterable[Path]):
@@ -18,25 +25,67 @@ def bring_devices(paths: Iterable[Path]):
     """
     from mapping.crossbar.devices import register_devices
 
-    for path in (path.absolute() for path in paths):
-        register_devices(path)
-        if str(path) not in _named():
-            os.environ[DEVICES] = os.pathsep.join([*_named(), str(path)])
+    _bring(paths, DEVICES, register_devices)
+
+
+def bring_plugins(paths: Iterable[Path]):
+    """Import Python files, which register attacks, corruptions, data sets, machines; here and in worker processes.
+
+    Raises:
+        Refusal: no file, one that cannot be imported, or one of the name of a module that is there already.
+    """
+    _bring(paths, PLUGINS, _import)
 
 
 def bring_usual(folder: Path):
-    """What a user always has at hand: files that EP_HW_DEVICES names, and folder/devices/*.toml.
+    """What a user always has at hand: what the environment names, folder/devices/*.toml, and installed plug-ins.
 
     Raises:
-        Refusal: see `mapping.register_devices`.
+        Refusal: see `bring_devices` and `bring_plugins`.
     """
-    bring_devices([*map(Path, _named()), *sorted(folder.glob("devices/*.toml"))])
+    bring_inherited()
+    bring_devices(sorted(folder.glob("devices/*.toml")))
 
 
 def bring_inherited():
     """In a worker process, what its host was brought."""
-    bring_devices(map(Path, _named()))
+    for entry in entry_points(group=ENTRY_POINTS):
+        entry.load()
+    bring_plugins(map(Path, _named(PLUGINS)))
+    bring_devices(map(Path, _named(DEVICES)))
 
 
-def _named() -> list[str]:
-    return [path for path in os.environ.get(DEVICES, "").split(os.pathsep) if path]
+def _bring(paths: Iterable[Path], variable: str, bring: Callable[[Path], object]):
+    for path in [path.absolute() for path in paths]:
+        bring(path)
+        if str(path) not in _named(variable):
+            os.environ[variable] = os.pathsep.join([*_named(variable), str(path)])
+
+
+def _named(variable: str) -> list[str]:
+    return [path for path in os.environ.get(variable, "").split(os.pathsep) if path]
+
+
+def _import(path: Path):
+    """Import a file by its own name, so that worker processes find what it defines where it was pickled from."""
+    known = sys.modules.get(path.stem)
+    if getattr(known, "__file__", None) == str(path):
+        return
+    if path.suffix != ".py" or not path.stem.isidentifier() or not path.is_file():
+        raise Refusal("no plug-in", where=str(path), got="no such file" if not path.is_file() else path.name,
+                      allowed="a Python file, as own_attack.py", remedy="check the path")
+    if importlib.util.find_spec(path.stem):
+        raise Refusal("a plug-in of the name of another module", where=str(path), got=path.stem,
+                      allowed="a name of its own", remedy="rename the file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None, "a Python file has a loader"
+    assert spec.loader is not None, "a Python file has a loader"
+    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[path.stem]
+        if isinstance(error, Refusal):
+            raise
+        raise Refusal("the plug-in cannot be imported", where=str(path), got=f"{type(error).__name__}: {error}",
+                      allowed="a module that registers what it brings", remedy="correct it") from error

@@ -89,3 +89,4 @@ class DeepFoolAttack(Attack):
 
 
 register_attack(DeepFoolAttack("deepfool_l2", "l2"))
+register_attack(DeepFoolAttack("deepfool_linf", "linf"))

@@ -1,5 +1,6 @@
 """An attack on a machine: for each image the worst case over everything that the attack tries."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,12 +8,15 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import majority, read
+from ep_hw.threats.attacks.norms import perturbation
 from ep_hw.threats.attacks.settings import AttackSettings
+from ep_hw.threats.definitions import PRICE
 from ep_hw.threats.threat import TRANSFER, Threat
 from mapping.errors import Refusal
 from mapping.targets import REFERENCE
 from simulators.machine import Machine
 
+ROUNDING = 1e-5   # of float32 sums of many pixels, relative and absolute
 TRANSFERRED = f"{TRANSFER}{REFERENCE}"   # the name of an attempt that was made on the reference
 
 
@@ -50,7 +54,7 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
 
     Raises:
         Refusal: an attack that the machine does not allow, see `Attack.attempts`; labels that are not those of its
-            images.
+            images; an attempt that made what the threat does not allow.
     """
     _check_labels(labels, len(images), machine.graph.classes)
     machine = machine.unclipped if threat.is_unclipped else machine
@@ -63,6 +67,7 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
         if not len(index):
             break
         candidate = attempt.run(machine, images[index], labels[index], generator)
+        _check_candidate(threat, str(attempt), images[index], candidate.images)
         queries[index] += candidate.queries
         zeros[index] += candidate.zeros
         tried[index] += attempt.uses_gradients
@@ -87,6 +92,23 @@ def _check_labels(labels: Tensor, batch: int, classes: int):
                       got=f"{type(labels).__name__} {tuple(getattr(labels, 'shape', ()))}",
                       allowed=f"an int64 tensor ({batch},) of 0 to {classes - 1}",
                       remedy="use the data set the model was trained on")
+
+
+def _check_candidate(threat: Threat, attempt: str, images: Tensor, made: Tensor):
+    """Refuse what is no adversarial image of the threat: another shape, pixels beyond [0, 1], or too far away."""
+    where = f"{threat}, {attempt}"
+    if not isinstance(made, Tensor) or (made.shape, made.dtype) != (images.shape, images.dtype):
+        raise Refusal("an attack made other images than it was given", where=where,
+                      got=f"{getattr(made, 'dtype', type(made).__name__)} {tuple(getattr(made, 'shape', ()))}",
+                      allowed=f"{images.dtype} {tuple(images.shape)}", remedy="correct the attack")
+    low, high = made.amin().item(), made.amax().item()
+    if not (low >= 0 and high <= 1 if threat.attack.clips else math.isfinite(low + high)):
+        raise Refusal("an attack left the range of pixels", where=where, got=f"{low:.6g} to {high:.6g}",
+                      allowed="0 to 1", remedy="clip its images")
+    most = threat.strength * (1 + ROUNDING) + ROUNDING
+    if threat.attack.strength != PRICE and (far := perturbation(images, made, threat.norm).amax().item()) > most:
+        raise Refusal("an attack left its ball", where=where, got=f"{threat.norm} {far:.6g}",
+                      allowed=f"up to {threat.strength:g}", remedy="project its perturbations")
 
 
 class _WorstCase:

@@ -37,10 +37,10 @@ def file(tmp_path):
     return path
 
 
-def test_every_command_takes_devices():
+def test_every_command_takes_what_users_bring():
     commands = typer.main.get_command(app).commands
     assert len(commands) > 20
-    assert all("--devices" in {flag for parameter in command.params for flag in parameter.opts}
+    assert all({"--devices", "--plugin"} <= {flag for parameter in command.params for flag in parameter.opts}
                for command in commands.values())
 
 

@@ -1,0 +1,63 @@
+"""`--plugin`: a user's Python file is named on the command line, and so is what it registers."""
+
+import os
+import sys
+
+import pytest
+
+import mapping
+from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
+
+FADE = '''
+from ep_hw.threats import attack
+
+@attack(norm="linf", access="black")
+def fade(machine, images, labels, eps, generator):
+    return (images - {share} * eps).clamp(0, 1)
+'''
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """What a command registers is known to its test alone."""
+    known, modules = [dict(one) for one in (mapping.REGISTRY, ATTACKS, CORRUPTIONS)], set(sys.modules)
+    yield
+    for registry, before in zip((mapping.REGISTRY, ATTACKS, CORRUPTIONS), known):
+        registry.clear()
+        registry.update(before)
+    for name in {"fade", "own_attack"} - modules:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "fade.py"
+    path.write_text(FADE.format(share=1))
+    return path
+
+
+def test_an_attack_of_ones_own_is_a_threat_in_worker_processes_too(ep_hw, file):
+    code, out, _ = ep_hw("evaluate", "digits", "--alone", "--attack", "fade@0.3", "--images", 2, "--jobs", 2,
+                         "--plugin", file, "--out", "run")
+    assert code == 0
+    assert "fade@0.3" in out
+    assert str(file) in os.environ["EP_HW_PLUGINS"]
+
+
+def test_an_attack_that_cheats_ends_the_command_with_its_name(ep_hw, file):
+    file.write_text(FADE.format(share=1.1))
+    code, _, err = ep_hw("evaluate", "digits", "--alone", "--attack", "fade@0.3", "--images", 2, "--jobs", 1,
+                         "--plugin", file, "--out", "run")
+    assert code == 2
+    assert "fade@0.3, fade: an attack left its ball; got linf 0.33; allowed: up to 0.3" in err
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("torch.py", "", "of the name of another module"), ("fade.txt", "", "no plug-in"), ("a-b.py", "", "no plug-in"),
+    ("missing.py", None, "no such file"), ("fade.py", "1 / 0", "ZeroDivisionError"), ("fade.py", "(", "SyntaxError"),
+    ("fade.py", FADE.replace("def fade", "def pgd_l2"), "'pgd_l2'")])
+def test_what_is_no_plug_in_is_refused_in_one_line(refused, tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    assert words in refused("machines", "--plugin", tmp_path / name)
+    assert "fade" not in sys.modules
