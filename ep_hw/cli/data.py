@@ -30,7 +30,7 @@ def source_of(data: str | None, root: str | None, download: bool = False) -> "Da
 def show_data(name: Annotated[str | None, typer.Argument(metavar="DATA", help="a name, an .npz, or a folder of class "
                                                                               "folders; all names if none")] = None,
               data_root: DataRoot = None, download: Download = False):
-    """Show what is in a data set: its classes, images and splits; or the data sets that have a name."""
+    """Read a data set and show what is in it: its classes, images and splits; or the data sets that have a name."""
     from ep_hw.data.published import PublishedSet
     from ep_hw.data.registry import DATA_SETS, data_set
     from ep_hw.data.source import DataSource
@@ -40,10 +40,10 @@ def show_data(name: Annotated[str | None, typer.Argument(metavar="DATA", help="a
         print_table(Table("data sets", ("name", "classes", "images"), tuple(map(_row, DATA_SETS.values())),
                           ("your own: an .npz, or a folder of class folders, by its path",)))
         return
-    known = data_set(name)
-    known = known.stored(DataSource(data_root, download)) if isinstance(known, PublishedSet) else known
+    known, source = data_set(name), DataSource(data_root, download)
+    known = known.stored(source) if isinstance(known, PublishedSet) else known
     if isinstance(known, StoredDataset):
-        print_table(_counts(known))
+        print_table(_counts(known, source))
     else:
         print_table(Table("data set", ("name", "classes", "images"), (_row(known),)))
 
@@ -52,8 +52,12 @@ def _row(known: "BaseDataset") -> tuple:
     return known.name, known.classes, "x".join(map(str, known.image_shape))
 
 
-def _counts(known: "StoredDataset") -> Table:
-    """A line a class: how many images of it each split has."""
+def _counts(known: "StoredDataset", source: "DataSource") -> Table:
+    """A line a class: how many images of it each split has; every value is read and checked."""
+    from ep_hw.data.splits import Choose
+
+    read = {split: known.part(split, source, Choose(0)).sha256 for split in known.splits}
     counts = [known.counts(split).tolist() for split in known.splits]
     rows = tuple(zip(range(known.classes), known.class_names, *counts))
-    return Table(known.name, ("class", "name", *known.splits), rows, (known.sentence(),))
+    return Table(known.name, ("class", "name", *known.splits), rows,
+                 (known.sentence(), "sha256: " + ", ".join(f"{split} {sha256[:12]}" for split, sha256 in read.items())))

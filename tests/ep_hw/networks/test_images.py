@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,16 @@ import torch
 import ep_hw as package
 import mapping
 from ep_hw import workflow
-from ep_hw.data import Dataset, DataSource, load_data
+from ep_hw.data import Dataset, DataSource, Split, load_data
 from ep_hw.evaluation.plan import cells_of
-from ep_hw.learning.training import parse_recipe, train
+from ep_hw.learning.in_situ.run import plan_tuning
+from ep_hw.learning.in_situ.settings import TuningSettings
+from ep_hw.learning.training import load_recipe, parse_recipe, train
 from ep_hw.networks.images import images_for, training_images
 from ep_hw.networks.network import EPNetwork
+from ep_hw.studies.execution import plan_study
+from ep_hw.studies.networks import plan_networks
+from ep_hw.studies.study import NetworkStudy, Study
 from mapping import Refusal
 from mapping.loading import load_program
 
@@ -147,6 +153,8 @@ def test_commands_refuse_data_in_a_line(trained, refused, tmp_path):
     assert "unknown data set or split; got nowhere.npz" in refused(
         "train", "digits", "--out", "new.safetensors", "--data", "nowhere.npz")
     assert "no data set; got .safetensors" in refused("data", "net.safetensors")
+    np.savez(tmp_path / "loud.npz", images=arrays()[0].astype(float), labels=arrays()[1])
+    assert "loud.npz, images: values that are no pixels; got values from 0 to 25" in refused("data", "loud.npz")
     (tmp_path / "bad.npz").write_bytes(b"PK")
     assert "bad.npz: not an archive of images and labels" in refused("data", "bad.npz")
 
@@ -160,3 +168,36 @@ def test_a_program_is_calibrated_on_the_data_named(trained, ep_hw, tmp_path):
         assert f"{name}.npz: 3 classes, images of 2x6x6; train 42, validation 6, test 12" in out
     programs = [load_program(tmp_path / name) for name in ("mine", "other")]
     assert programs[0].digest() == mapping.compile(trained.lower(), "crossbar:pcm").digest() != programs[1].digest()
+
+
+def test_studies_and_tuning_show_the_data_named(trained):
+    source = DataSource(data=Dataset(*arrays(seed=3), name="named"))
+    study = Study(title="bits", model="net.safetensors", machines=("loihi",), images=3)
+    over_networks = NetworkStudy(title="seeds", networks={"one": ("net.safetensors",), "other": ("twin.safetensors",)})
+    shutil.copy("net.safetensors", "twin.safetensors")
+    with pytest.raises(Refusal, match="a network stands in the study twice"):
+        plan_networks(over_networks, data_source=source)
+    tuning = plan_tuning("net.safetensors", "crossbar:pcm", [0], TuningSettings(), data_source=source)
+    shown = [plan_study(study, data_source=source).images, tuning.test, tuning.task.train, tuning.task.watch]
+    assert {(split.data, bool(split.sha256)) for split in shown} == {("named", True)}
+    assert plan_study(study).images.data == "mine.npz"
+
+
+def test_an_exported_network_is_imported_with_its_data(trained, ep_hw):
+    assert ep_hw("export", "net.safetensors", "--out", "out")[0] == 0
+    Path("moved").mkdir()
+    shutil.copy("mine.npz", "moved")
+    for place in (".", "moved"):
+        code, out, err = ep_hw("import", "out/net.pt", "--map", "out/net.toml", "--out", f"{place}/again.safetensors",
+                               "--data", f"{place}/mine.npz")
+        assert code == 0, err
+        assert "of 12 test images" in out
+        assert package.load(f"{place}/again.safetensors").provenance["data"]["source"] == f"{place}/mine.npz"
+
+
+@pytest.mark.parametrize("classes", [2, 47])
+def test_the_packaged_recipe_for_mnist_is_for_any_number_of_classes(classes):
+    images, labels = arrays(side=28, channels=1, classes=classes)
+    recipe = load_recipe("mnist").on(Dataset(images, labels, test=(images, labels), validation=(images, labels)))
+    shown = Split("own", torch.rand(60, 1, 28, 28), torch.from_numpy(labels), torch.arange(60))
+    assert (recipe.data, recipe.spec(shown).classes) == ("own", classes)
