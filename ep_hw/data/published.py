@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ep_hw.data.rows import MemoryRows
 from ep_hw.data.source import BaseDataset, DataSource
 from ep_hw.data.splits import EVERY, Choose, Split
-from ep_hw.data.stored import StoredDataset, stored_dataset
+from ep_hw.data.stored import DRAWN, StoredDataset, stored_dataset
 from mapping.errors import Refusal
 from mapping.files import check_regular, reason, refusing
 
@@ -27,6 +27,8 @@ _REMEDY = "give --data-root or EP_HW_DATA, or --download with a folder to fetch 
 @dataclass(frozen=True, kw_only=True)
 class PublishedSet(BaseDataset):
     """A set of torchvision: its own train and test, validation images drawn from train."""
+
+    division: str = f"its own train, test; {DRAWN}"
 
     @property
     def title(self) -> str:
@@ -48,9 +50,9 @@ class PublishedSet(BaseDataset):
             Refusal: it is not there and cannot be fetched, or its files are damaged.
         """
         raw = self._folder(data_source)
-        rows = {split: MemoryRows.of(_idx(raw / f"{stem}-images-idx3-ubyte", 3), _idx(raw / f"{stem}-labels-idx1-ubyte",
-                                                                                     1), str(raw))
-                for split, stem in FILES.items()}
+        files = {split: [raw / name for name in _names(stem)] for split, stem in FILES.items()}
+        rows = {split: MemoryRows.of(_idx(images, 3), _idx(labels, 1), str(images))
+                for split, (images, labels) in files.items()}
         return stored_dataset(self.name, rows, source=self.name)
 
     def _folder(self, data_source: DataSource) -> Path:
@@ -59,7 +61,7 @@ class PublishedSet(BaseDataset):
             raise Refusal("no data folder named", where=self.name, got="neither --data-root nor EP_HW_DATA",
                           allowed=f"a folder that holds {self.title}/raw", remedy=_REMEDY)
         raw = root / self.title / "raw"
-        if data_source.download and not raw.is_dir():
+        if data_source.download and not all((raw / name).is_file() for stem in FILES.values() for name in _names(stem)):
             self._fetch(root)
         if not raw.is_dir():
             raise Refusal("data set not found", where=self.name, got=raw, allowed="an existing folder", remedy=_REMEDY)
@@ -74,6 +76,11 @@ class PublishedSet(BaseDataset):
             raise Refusal("download failed", where=f"{self.name} into {root}", got=reason(error),
                           allowed="a reachable server, a writable folder",
                           remedy=f"put the folder {self.title} there yourself") from None
+
+
+def _names(stem: str) -> tuple[str, str]:
+    """The files of a split's images and labels."""
+    return f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"
 
 
 def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:

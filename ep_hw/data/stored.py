@@ -15,6 +15,7 @@ from mapping.errors import Refusal
 from mapping.fields import check_named
 
 TEST, VALIDATION = 0.2, 0.1   # of each class, where a set has no such split of its own
+DRAWN = f"{VALIDATION:.0%} of each class of train for validation, drawn by seed {SPLIT_SEED}"
 Array: TypeAlias = NDArray | torch.Tensor
 
 
@@ -131,8 +132,7 @@ def _portions(name: str, stored: Mapping[str, Rows]) -> tuple[dict[str, Portion]
         return {split: portions[split] for split in SPLITS if split in portions}, f"its own {own}"
     drawn = _drawn(name, stored["train"].labels, orders["train"], ("validation", VALIDATION))
     portions |= {split: Portion(stored["train"], places) for split, places in drawn.items()}
-    return {split: portions[split] for split in SPLITS if split in portions}, (
-        f"its own {own}; {VALIDATION:.0%} of each class of train for validation, drawn by seed {SPLIT_SEED}")
+    return {split: portions[split] for split in SPLITS if split in portions}, f"its own {own}; {DRAWN}"
 
 
 def _drawn(name: str, labels: Places, order: Places, *shares: tuple[str, float]) -> dict[str, Places]:

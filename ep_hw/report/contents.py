@@ -167,7 +167,9 @@ def notes(plan: Plan, summary: list[SummaryRow]) -> list[str]:
     stuck = f"More than 1 % of clean images had not settled when {', '.join(late)} reached the step limit."
     moving = sorted(name for name in noisy if relaxes(plan.programs[name]))
     fixed = f"Read noise never settles: {', '.join(moving)} run a fixed number of steps."
-    return [worst, votes, *([stuck] if late else []), *([fixed] if moving else []), *plan.coverage_notes()]
+    own = f"Images: {len(plan.images)} of the test split of {plan.images.data}, whose sha256 is {plan.images.sha256}."
+    return [*([own] if plan.images.sha256 else []), worst, votes, *([stuck] if late else []),
+            *([fixed] if moving else []), *plan.coverage_notes()]
 
 
 def _mapping(name: str, program: Program | ModuleProgram) -> tuple[Table, ...]:

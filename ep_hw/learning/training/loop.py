@@ -127,7 +127,7 @@ def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, known: Base
 def _own(known: BaseDataset, splits: dict[str, Split]) -> dict[str, Any]:
     """What a checkpoint keeps of a data set that its name alone does not tell."""
     sha256 = {name: split.sha256 for name, split in splits.items() if split.sha256}
-    return {"source": known.source or None, "division": known.division, "sha256": sha256} if sha256 else {}
+    return {"source": known.source or None, "division": known.division or None, "sha256": sha256} if sha256 else {}
 
 
 def _run_of(recipe: AnyRecipe, seed: int, split: Split) -> str:

@@ -1,6 +1,12 @@
 """Data sets of one's own: arrays, archives and folders give the same images; what is none is refused."""
 
+import gzip
+import hashlib
+import tracemalloc
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -8,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision import datasets
 
 from ep_hw.data import Dataset, DataSource, data_set, load_data
 from ep_hw.data.splits import Choose
@@ -271,14 +278,55 @@ def mnist(tmp_path):
 
 
 def test_mnist_is_read_where_torchvision_keeps_it(mnist):
-    from torchvision import datasets
-
     root, _ = mnist
     theirs = datasets.MNIST(str(root), train=False)
     ours = load_data("torchvision:MNIST", "test", DataSource(root))
     assert torch.equal((ours.images[:, 0] * 255).round().byte(), theirs.data[ours.ids])
     assert torch.equal(ours.labels, theirs.targets[ours.ids])
     assert [len(load_data("torchvision:MNIST", split, DataSource(root))) for split in SPLITS] == [50, 10, 20]
+
+
+@pytest.fixture
+def published(mnist, monkeypatch):
+    """MNIST as it would be fetched: packed files of known md5 on a server."""
+    root, _ = mnist
+    raw, resources = root / "MNIST" / "raw", []
+    for file in sorted(raw.iterdir()):
+        packed = file.with_name(f"{file.name}.gz")
+        packed.write_bytes(gzip.compress(file.read_bytes()))
+        resources.append((packed.name, hashlib.md5(packed.read_bytes(), usedforsecurity=False).hexdigest()))
+    monkeypatch.setattr(datasets.MNIST, "resources", resources)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=raw)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        yield root
+        server.shutdown()
+
+
+def test_mnist_is_fetched_where_it_is_missing_or_half_there(published, tmp_path):
+    source, there = DataSource(tmp_path / "new", download=True), DataSource(published)
+    digest = load_data("torchvision:MNIST", "test", there).digest
+    assert load_data("torchvision:MNIST", "test", source).digest == digest
+    (tmp_path / "new" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
+    assert load_data("torchvision:MNIST", "test", source).digest == digest
+
+
+def test_a_download_that_fails_is_refused(published, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{datasets.MNIST.mirrors[0]}nowhere/"])
+    with pytest.raises(Refusal, match="download failed"):
+        load_data("torchvision:MNIST", "test", DataSource(tmp_path / "new", download=True))
+
+
+def test_a_large_archive_is_read_in_parts(tmp_path):
+    """A few of its images take a fraction of the memory that all of them would."""
+    np.savez_compressed(tmp_path / "large.npz", images=np.zeros((2**15, 64, 64), np.uint8), labels=np.arange(2**15) % 2)
+    tracemalloc.start()
+    try:
+        shown = load_data(str(tmp_path / "large.npz"), "test", choose=Choose(10, seed=0))
+        assert tracemalloc.get_traced_memory()[1] < 80 * 2**20 < 4 * 2**27   # bytes
+    finally:
+        tracemalloc.stop()
+    assert shown.images.shape == (10, 1, 64, 64)
 
 
 def test_a_damaged_or_missing_mnist_is_refused(mnist, monkeypatch):
