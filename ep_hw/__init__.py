@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from ep_hw.networks.checkpoint import load, save_checkpoint
     from ep_hw.networks.lowering import lower, network_of
     from ep_hw.networks.network import EPNetwork
+    from ep_hw.workflow import evaluate
     from mapping.errors import Refusal
 
-__version__ = "0.4.0"
-_HOMES = {"load": "ep_hw.networks.checkpoint", "save_checkpoint": "ep_hw.networks.checkpoint",
+__version__ = "0.5.0"
+_HOMES = {"evaluate": "ep_hw.workflow",
+          "load": "ep_hw.networks.checkpoint", "save_checkpoint": "ep_hw.networks.checkpoint",
           "lower": "ep_hw.networks.lowering", "network_of": "ep_hw.networks.lowering",
           "EPNetwork": "ep_hw.networks.network", "Refusal": "mapping.errors"}
-__all__ = ["EPNetwork", "Refusal", "__version__", "load", "lower", "network_of", "save_checkpoint"]
+__all__ = ["EPNetwork", "Refusal", "__version__", "evaluate", "load", "lower", "network_of", "save_checkpoint"]
 
 
 def __getattr__(name: str) -> object:

@@ -7,27 +7,29 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import torch
 
 import simulators
-from ep_hw.analysis.rows import SummaryRow
-from ep_hw.data.source import DEFAULT_SOURCE, DataSource
+from ep_hw.data.registry import data_set
+from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import Split
-from ep_hw.evaluation.checks import Flag, Verdict, verdicts
+from ep_hw.evaluation.checks import Verdict, verdicts
 from ep_hw.evaluation.envelope import attacks_of, outcomes_of
 from ep_hw.evaluation.execution import Run
-from ep_hw.evaluation.folders import Question, claim
+from ep_hw.evaluation.folders import Question, claim, folder_for
 from ep_hw.evaluation.kept import measure_missing
 from ep_hw.evaluation.matched_noise import noises_of
 from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Pair, Plan, cells_of, compile_all, evaluate_all, with_sources
 from ep_hw.evaluation.probes import probe
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.evaluation.suites import BARE, Suite
+from ep_hw.evaluation.suites import suite as suite_of
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import load, packaged_models
-from ep_hw.networks.family import FOLDER, KINDS, Member, noise_trained
+from ep_hw.networks.family import FOLDER, KINDS, Member, members, noise_trained, one_of_each, protocol_members
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import (
     check_same_data,
@@ -37,6 +39,7 @@ from ep_hw.networks.programs import (
     reference_of,
 )
 from ep_hw.report import write_report
+from ep_hw.report.answers import Results
 from ep_hw.report.contents import cards_of_member, compared, record_of
 from ep_hw.report.envelopes import Measured, envelopes
 from ep_hw.report.record import Envelopes
@@ -45,7 +48,7 @@ from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions.official import OfficialSet
 from ep_hw.threats.corruptions.photographs import frost_photographs
 from ep_hw.threats.registry import ATTACKS
-from ep_hw.threats.threat import CLEAN, Threat
+from ep_hw.threats.threat import CLEAN, Threat, parse_threat
 from mapping.errors import Refusal
 from mapping.fields import check_named
 from mapping.program import Program
@@ -53,6 +56,61 @@ from mapping.registry import REGISTRY, parse
 from mapping.targets import REFERENCE, ReferenceTarget, Target
 from simulators.module import AnyProgram, Interface, ModuleMachine, ModuleProgram
 from simulators.registry import check_device
+
+
+def evaluate(model: str, *, on: Sequence[str] | None = None, threats: Iterable[str | Threat] = (), suite: str = "",
+             images: int | None = None, chips: int | None = None, seed: int = 0,
+             settings: AttackSettings | None = None, data: BaseDataset | str | None = None,
+             data_root: str | Path | None = None, download: bool = False, alone: bool = False,
+             out: str | Path | None = None, jobs: int = 1, device: str = "cpu") -> Results:
+    """What `ep-hw evaluate` does, with the same names.
+
+    Args:
+        model: a packaged name or a checkpoint file.
+        on: machines, as "crossbar:pcm[age=1d]", or folders of compiled programs; those usual for the model if None.
+        threats: as "pgd_l2@0.5" or "jpeg_compression@3".
+        suite: threats and settings by name.
+        images: how many test images, drawn by `seed`.
+        chips: how many of each machine that has chips.
+        seed: of images, corruptions, attacks and read noise.
+        settings: of the attacks; those of the suite if None.
+        data: a data set of your own, or the name or path of one; that of the model if None.
+        data_root: folder of data sets.
+        download: fetch a missing data set from where it was published.
+        alone: without the networks that were trained beside a packaged model.
+        out: folder to write into, the same question goes on there; a new one named by model and time if None.
+        jobs: processes that share out the cells; they import the main module of a script.
+        device: "cpu" or "cuda".
+
+    Raises:
+        Refusal: any of these is unknown; see `plan_evaluation`.
+    """
+    source = DataSource(data_root, download, data_set(data) if isinstance(data, str) else data)
+    chosen = suite_of(suite) if suite else BARE
+    named = [parse_threat(threat) if isinstance(threat, str) else threat for threat in threats]
+    plan = plan_evaluation(model, on, named, suite=chosen, images=images, chips=chips, seed=seed, settings=settings,
+                           data_source=source, run=Run(device=device, jobs=jobs))
+    others = family_plans(plan, beside(model, plan, chosen, alone), source)
+    asked = [len(plan.images), *keys([plan, *(other for _, other in others)])]
+    question = Question.of(f"ep_hw.evaluate({model!r}, ...)", asked, plan.images.digest)
+    return run(plan, out or folder_for("evaluate", plan.model, question, datetime.now()), command=question.command,
+               title=title_of(plan), others=others, question=question)
+
+
+def beside(model: str, plan: Plan, suite: Suite, alone: bool = False) -> tuple[Member, ...]:
+    """The networks that a suite evaluates beside the model of a plan.
+
+    Args:
+        model: as it was named.
+        plan: of its evaluation.
+        suite: that was asked for.
+        alone: none but those that the suite's protocol needs.
+    """
+    names = list(packaged_models())
+    if suite.envelope:
+        return protocol_members(model, kind_of(plan), names, alone)
+    family = members(model, names)
+    return () if alone else family if suite.of_families else one_of_each(family)
 
 
 def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequence[Threat], *,
@@ -158,8 +216,8 @@ def with_module(plan: Plan, name: str, module: torch.nn.Module | ModuleProgram) 
 
 @threads(1)
 def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequence[tuple[Member, Plan]] = (),
-        question: Question | None = None) -> tuple[list[SummaryRow], list[Flag]]:
-    """Evaluate a plan into `out`, check it and write its report: summary rows, failed checks.
+        question: Question | None = None) -> Results:
+    """Evaluate a plan into `out`, check it and write its report.
 
     Args:
         command: the command line that asks for it.
@@ -184,7 +242,10 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
         record.cards.extend(cards_of_member(other, outcome, more))
     members = [(member.kind, other, outcome) for (member, other), outcome in zip(others, outcomes[1:])]
     write_report(out, record, compared(plan, outcomes[0], members) if members else None)
-    return summary, [flag for verdict in checks for flag in verdict.flags]
+    flags = [flag for verdict in checks for flag in verdict.flags]
+    return Results(plan.model, out, summary, flags, cells, {
+        other.model: Results(other.model, out / FOLDER / other.model, rows, [], theirs)
+        for other, (rows, theirs) in zip(family, outcomes[1:])})
 
 
 def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) -> Envelopes | None:
@@ -200,6 +261,11 @@ def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan
                      for one in (*noises, *(one for _, tries in attacks for one in tries))], plan.run.jobs)
     return envelopes([Measured(kind, model, outcomes_of(attacks), [noise.read() for noise in noises])
                       for kind, model, attacks, noises in asked])
+
+
+def title_of(plan: Plan) -> str:
+    """The title of a plan's report."""
+    return f"{plan.model} on {', '.join(plan.asked.machines)}"
 
 
 def kind_of(plan: Plan) -> str:

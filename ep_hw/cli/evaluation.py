@@ -32,7 +32,6 @@ if TYPE_CHECKING:   # these load torch
     from ep_hw.analysis.rows import Case, SummaryRow
     from ep_hw.evaluation.folders import Question
     from ep_hw.evaluation.plan import Plan
-    from ep_hw.evaluation.suites import Suite
     from ep_hw.networks.family import Member
     from ep_hw.threats.attacks import AttackSettings
     from ep_hw.threats.threat import Threat
@@ -122,7 +121,7 @@ def evaluate(
 
     seconds, queries = _seconds(budget, images) if budget else 0.0, settings.queries
     first = plan_of(1 if budget else images, queries)
-    others = _others(model, first, chosen, alone)
+    others = workflow.beside(model, first, chosen, alone)
     member_plans = [plan for _, plan in workflow.family_plans(first, others, source)]
     question = asked(context, first.images.digest, *workflow.keys([first, *member_plans]))
     out = claimed(context, first.model, question)
@@ -134,19 +133,6 @@ def evaluate(
     else:
         plan = first
     _evaluate(plan, out, question, each_chip, workflow.family_plans(plan, others, source))
-
-
-def _others(model: str, plan: "Plan", suite: "Suite", alone: bool) -> "tuple[Member, ...]":
-    """The networks that a suite evaluates beside the model of a plan."""
-    from ep_hw.networks.checkpoint import packaged_models
-    from ep_hw.networks.family import members, one_of_each, protocol_members
-    from ep_hw.workflow import kind_of
-
-    names = list(packaged_models())
-    if suite.envelope:
-        return protocol_members(model, kind_of(plan), names, alone)
-    family = members(model, names)
-    return () if alone else family if suite.of_families else one_of_each(family)
 
 
 def attack_settings(settings: "AttackSettings", given: Mapping[str, Any]) -> "AttackSettings":
@@ -223,25 +209,23 @@ def _expect(threat: "Threat", kind: str, option: str) -> "Threat":
 
 def _evaluate(plan: "Plan", out: Path, question: "Question | None", each_chip: bool = False,
               others: "Sequence[tuple[Member, Plan]]" = ()) -> None:
-    from ep_hw.workflow import command_line, measure_envelopes, run
+    from ep_hw.workflow import command_line, measure_envelopes, run, title_of
 
-    title = f"{plan.model} on {', '.join(plan.asked.machines)}"
     with cell_progress("evaluating") as show:
-        summary, flags = run(plan.showing(show), out, command=command_line(), title=title, others=others,
-                             question=question)
-    print_table(_chip_table(plan, summary) if each_chip else _summary_table(plan, summary))
+        found = run(plan.showing(show), out, command=command_line(), title=title_of(plan), others=others,
+                    question=question)
+    print_table((_chip_table if each_chip else _summary_table)(plan, found.summary))
     if success := measure_envelopes(plan, out, others):   # what `run` has measured
         for table in success.tables:
             print_table(table)
         for sentence in success.answers:
             say(sentence)
-    for flag in flags:
+    for flag in found.flags:
         say(f"TRUST CHECK VIOLATED: {flag}", err=True)
-    say(f"{out / 'report.html'}: open it in a browser; summary.json, results.parquet, figures, tables and cards "
-               "are beside it")
+    say(f"{found.report}: open it in a browser; summary.json, results.parquet, figures, tables and cards are beside it")
 
 
-def _summary_table(plan: "Plan", summary: list["SummaryRow"]) -> Table:
+def _summary_table(plan: "Plan", summary: Sequence["SummaryRow"]) -> Table:
     """A line a machine and threat, rungs on the way left to the report; chips averaged, with its intervals."""
     from ep_hw.analysis.points import pool
     from ep_hw.analysis.series import ladders, without_rungs
@@ -256,7 +240,7 @@ def _summary_table(plan: "Plan", summary: list["SummaryRow"]) -> Table:
     return Table("summary", columns, rows)
 
 
-def _chip_table(plan: "Plan", summary: list["SummaryRow"]) -> Table:
+def _chip_table(plan: "Plan", summary: Sequence["SummaryRow"]) -> Table:
     """A line a machine, chip and threat."""
     cases: dict[Case, list[SummaryRow]] = {}
     for row in summary:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ BAD = {
     "images": ("evaluate digits --images 0", "images"),
     "flag": ("evaluate digits --fast", "No such option"),
     "missing": ("compile digits", "Missing"),
-    "recipe": ("train mnist --out m.safetensors", "no readable recipe"),
+    "recipe": ("train imagenet --out m.safetensors", "no readable recipe"),
     "unwritable": ("evaluate digits --on reference --images 2 --out /proc/nowhere", "cannot write into"),
     "unwritable demo": ("demo --out /proc/nowhere", "cannot write into"),
     "folder in the way": ("compile digits --target loihi --out .", "output folder exists"),
@@ -84,6 +85,7 @@ def test_machines_and_models_are_listed(ep_hw):
 
 def test_the_version_and_help_of_every_command_are_a_flag_away(ep_hw):
     assert ep_hw("--version") == (0, f"ep-hw {__version__}\n", "")
+    assert version("ep-hw") == __version__
     code, out, _ = ep_hw("-h")
     assert (code, out) == (0, ep_hw("--help")[1])
     for name, command in get_command(app).commands.items():

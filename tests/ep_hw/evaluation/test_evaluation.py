@@ -376,7 +376,7 @@ def test_a_module_on_tiles_meets_what_the_machines_meet_on_chips_of_its_own(mode
     plan = workflow.plan_evaluation(model, ["reference"], contrast, images=6, chips=2, settings=FAST)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(plan.images.images[0].numel(), 10))
     tiles = put_on_tiles(record(module, plan.images.images, 10), "crossbar:pcm")
-    summary, _ = workflow.run(workflow.with_module(plan, "mine", tiles), tmp_path, command="", title="")
+    summary = workflow.run(workflow.with_module(plan, "mine", tiles), tmp_path, command="", title="").summary
     seen = [(r["chip_seed"], r["saturation"]) for r in summary if (r["machine"], r["threat"].name) == ("mine", "clean")]
     assert [chip for chip, _ in seen] == [0, 1]
     assert all(share is not None for _, share in seen)

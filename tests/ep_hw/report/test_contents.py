@@ -51,7 +51,7 @@ def plan_of(model):
 
 
 def run(plan, folder):
-    return workflow.run(plan, folder, command="ep-hw evaluate", title="test")[0]
+    return workflow.run(plan, folder, command="ep-hw evaluate", title="test").summary
 
 
 @pytest.fixture(scope="module")

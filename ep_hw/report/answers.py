@@ -1,0 +1,159 @@
+"""What an evaluation found, for Python and for notebooks: accuracies, rows, images, figures and failed checks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ep_hw.analysis.points import Estimate, Point, pool
+from ep_hw.analysis.results import read_results
+from ep_hw.analysis.rows import SummaryRow
+from ep_hw.evaluation.cells import Cell
+from ep_hw.evaluation.checks import Flag
+from ep_hw.threats.threat import CLEAN, Threat, parse_threat
+from mapping.errors import Refusal
+
+if TYPE_CHECKING:   # is not installed with the project
+    import pandas
+
+
+class Pictures(NamedTuple):
+    """Images of one machine (and chip) under a threat, as arrays.
+
+    Attributes:
+        clean: (N, C, H, W) in [0, 1].
+        changed: alike, as the threat left them.
+        labels: (N,) true classes.
+        ids: (N,) numbers in their data set.
+    """
+
+    clean: np.ndarray
+    changed: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Results:
+    """What an evaluation found; all of it lies in its folder too.
+
+    Attributes:
+        model: that was evaluated.
+        folder: of report, figures, tables and cells.
+        summary: a row a machine, threat and chip, as in summary.json.
+        flags: trust checks that failed, of the family too.
+        cells: the results' parts, a machine, chip, threat and shard of images each.
+        family: name of each network that was evaluated beside it -> its results.
+    """
+
+    model: str
+    folder: Path
+    summary: Sequence[SummaryRow]
+    flags: Sequence[Flag]
+    cells: Sequence[Cell]
+    family: "dict[str, Results]" = field(default_factory=dict)
+
+    @cached_property
+    def points(self) -> dict[tuple[str, Threat], Point]:
+        """(machine, threat) -> accuracies and agreement with the reference, pooled over chips."""
+        return pool(list(self.summary))
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Names of the machines, the reference and rungs among them."""
+        return tuple(dict.fromkeys(machine for machine, _ in self.points))
+
+    @property
+    def threats(self) -> tuple[str, ...]:
+        """Names of the threats, clean images first."""
+        return tuple(dict.fromkeys(str(threat) for _, threat in self.points))
+
+    @property
+    def images(self) -> pa.Table:
+        """A row an image, machine, chip and threat, as in results.parquet.
+
+        Raises:
+            Refusal: the folder is gone, or was altered.
+        """
+        return read_results(self.folder)[0]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """`images` as a data frame, where pandas is installed."""
+        return self.images.to_pandas()
+
+    def accuracy(self, machine: str, threat: str = str(CLEAN)) -> Estimate:
+        """The accuracy of a machine under a threat, a fraction with its 95 % interval.
+
+        Raises:
+            Refusal: not in this evaluation.
+        """
+        case = machine, parse_threat(threat)
+        if case not in self.points:
+            raise Refusal("not evaluated", where=self.model, got=f"{machine} under {threat}",
+                          allowed=f"{', '.join(self.machines)} under {', '.join(self.threats)}",
+                          remedy="evaluate it, or ask for one of these")
+        return self.points[case].accuracy
+
+    def pictures(self, machine: str, threat: str, chip: int | None = None) -> Pictures:
+        """The images behind an accuracy.
+
+        Args:
+            machine: its name.
+            threat: an attack that was made on it.
+            chip: its seed; the first where there are chips and none is named.
+
+        Raises:
+            Refusal: no such attack on this machine and chip in this evaluation.
+        """
+        wanted = parse_threat(threat)
+        made = [cell for cell in self.cells if cell.shown and cell.configuration.threat.is_direct and (
+            cell.configuration.machine, cell.configuration.threat) == (machine, wanted)]
+        seeds = list(dict.fromkeys(cell.configuration.chip_seed for cell in made))
+        chosen = seeds[0] if chip is None and seeds else chip
+        parts = [cell for cell in made if cell.configuration.chip_seed == chosen]
+        if not parts:
+            raise Refusal("no images were kept", where=self.model, got=f"{threat} on {machine}, chip {chip}",
+                          allowed="attacks that were made on a machine of this evaluation, on its chips",
+                          remedy="see .machines, .threats and .summary")
+        return Pictures(*(np.concatenate(arrays) for arrays in zip(*map(_pictures, parts))))
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """Name of each figure of the report -> its picture."""
+        return {path.stem: path for path in sorted((self.folder / "figures").glob("*.png"))}
+
+    @property
+    def report(self) -> Path:
+        """The page to open in a browser."""
+        return self.folder / "report.html"
+
+    def __repr__(self):
+        flagged = f", {len(self.flags)} failed checks" if self.flags else ""
+        return (f"<Results of {self.model}: {len(self.machines)} machines, {len(self.threats)} threats{flagged}; "
+                f"{self.report}>")
+
+    def _repr_html_(self) -> str:
+        """A table of accuracies, machines by threats, and what failed: what notebooks show."""
+        head = "".join(f"<th>{escape(threat)}</th>" for threat in self.threats)
+        rows = "".join(f"<tr><th>{escape(machine)}</th>{''.join(self._entry(machine, t) for t in self.threats)}</tr>"
+                       for machine in self.machines)
+        failed = "".join(f"<p>Trust check violated: {escape(str(flag))}</p>" for flag in self.flags)
+        return (f"<p>{escape(self.model)}: accuracy in % (95 % interval); report in {escape(str(self.report))}</p>"
+                f"<table><tr><th></th>{head}</tr>{rows}</table>{failed}")
+
+    def _entry(self, machine: str, threat: str) -> str:
+        point = self.points.get((machine, parse_threat(threat)))
+        if point is None:
+            return "<td></td>"
+        value, low, high = (100 * x for x in (point.accuracy.value, point.accuracy.low, point.accuracy.high))
+        return f"<td>{value:.1f} ({low:.1f} to {high:.1f})</td>"
+
+
+def _pictures(cell: Cell) -> Pictures:
+    own = cell.images
+    return Pictures(own.images.numpy(), cell.adversarial().numpy(), own.labels.numpy(), own.ids.numpy())

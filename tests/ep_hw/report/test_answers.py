@@ -1,0 +1,94 @@
+"""`ep_hw.evaluate` and its results: what Python and notebooks see is what the folder holds."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import torch
+from networks import saved, small_network
+
+import ep_hw
+from ep_hw.data import Dataset
+from ep_hw.threats.attacks import AttackSettings
+from mapping.errors import Refusal
+
+FAST = AttackSettings(gradients=("bptt@5",), iterations=3, queries=20, eot=1, votes=3)
+MACHINES, THREATS = ["loihi", "crossbar:pcm/aged"], ["pgd_l2@0.5", "contrast@3"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(saved(small_network(5, steps=20), tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def found(model, tmp_path_factory):
+    return ep_hw.evaluate(model, on=MACHINES, threats=THREATS, images=8, chips=2, settings=FAST,
+                          out=tmp_path_factory.mktemp("run"))
+
+
+def test_accuracies_are_those_of_the_summary(found):
+    rows = json.loads((found.folder / "summary.json").read_text())
+    for machine in ("reference", *MACHINES):
+        for threat in ("clean", *THREATS):
+            own = [r["accuracy"] for r in rows if r["machine"] == machine
+                   and threat == r["threat"] + (f"@{r['strength']:g}" if r["strength"] else "")]
+            estimate = found.accuracy(machine, threat)
+            assert estimate.value == pytest.approx(np.mean(own))
+            assert estimate.low <= estimate.value <= estimate.high
+    assert {"reference", *MACHINES} <= set(found.machines)
+    assert {"clean", *THREATS} <= set(found.threats)
+
+
+def test_pictures_are_the_images_behind_an_accuracy(found):
+    table = found.images
+    for machine, chip in (("reference", None), ("crossbar:pcm/aged", 1)):
+        seen = found.pictures(machine, "pgd_l2@0.5", chip)
+        rows = table.filter(pc.field("machine").isin([machine]) & (pc.field("threat") == "pgd_l2") & (
+            pc.field("chip_seed").is_null() if chip is None else pc.field("chip_seed") == chip)).to_pydict()
+        place = [rows["image_id"].index(i) for i in seen.ids.tolist()]
+        assert seen.clean.shape == seen.changed.shape == (8, 1, 8, 8)
+        assert seen.labels.tolist() == [rows["label"][n] for n in place]
+        norms = np.linalg.norm((seen.changed - seen.clean).reshape(8, -1), axis=1)
+        assert norms == pytest.approx([rows["norm"][n] for n in place], abs=1e-6)
+    first = found.pictures("crossbar:pcm/aged", "pgd_l2@0.5")
+    assert np.array_equal(first.changed, found.pictures("crossbar:pcm/aged", "pgd_l2@0.5", 0).changed)
+
+
+def test_what_was_not_evaluated_is_refused_with_what_was(found):
+    with pytest.raises(Refusal, match=r"lava under clean; allowed: .*loihi.*pgd_l2@0.5"):
+        found.accuracy("lava")
+    for machine, threat, chip in (("loihi", "contrast@3", None), ("lava", "pgd_l2@0.5", None),
+                                  ("crossbar:pcm/aged", "pgd_l2@0.5", 7)):
+        with pytest.raises(Refusal, match="no images were kept"):
+            found.pictures(machine, threat, chip)
+
+
+def test_it_shows_itself_in_a_line_and_in_a_notebook(found):
+    assert re.fullmatch(r"<Results of small: \d+ machines, \d threats(, \d+ failed checks)?; \S+report.html>",
+                        repr(found))
+    page = found._repr_html_()
+    accuracy = found.accuracy("loihi", "contrast@3")
+    assert f"<td>{100 * accuracy.value:.1f} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})</td>" in page
+    assert page.count("Trust check violated") == len(found.flags)
+    assert found.report.is_file()
+    assert found.figures
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in found.figures.values())
+
+
+def test_the_same_question_goes_on_in_its_folder(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, again = (ep_hw.evaluate(model, on=["loihi"], images=4, chips=1) for _ in range(2))
+    assert first.folder == again.folder
+    assert first.folder.name.startswith("ep-hw-evaluate-small-")
+    other = ep_hw.evaluate(model, on=["loihi"], images=5, chips=1)
+    assert other.folder != first.folder
+
+
+def test_images_of_ones_own_take_the_place_of_the_models(model, tmp_path):
+    own = Dataset(torch.full((30, 1, 8, 8), 0.5), torch.arange(30) % 10)
+    found = ep_hw.evaluate(model, on=["loihi"], images=3, data=own, out=tmp_path / "own")
+    assert np.all(found.images["label"].to_numpy() < 10)
+    assert len(set(found.images["prediction"].to_pylist())) == 1   # all images are the same
