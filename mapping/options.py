@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, TypedDict, TypeVar
 
 from mapping.errors import Refusal
+from mapping.names import suggesting
 
 T = TypeVar("T")
 N = TypeVar("N", bound="Named")
@@ -210,8 +211,8 @@ def parse_options(plain: N, text: str) -> N:
 def _parse_option(plain: Named, key: str, text: str) -> object:
     by_name = plain.options
     if key not in by_name:
-        raise Refusal("unknown option", where=plain.name, got=repr(key), allowed=", ".join(by_name),
-                      remedy="write options as name=value, separated by commas")
+        raise Refusal("unknown option", where=plain.name, got=repr(key), **suggesting(
+            key, by_name, remedy="write options as name=value, separated by commas"))
     try:
         return by_name[key].metadata["parse"](text)
     except (ValueError, KeyError):

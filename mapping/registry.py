@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
+from mapping.names import suggesting
 from mapping.options import parse_options
 from mapping.program import Program
 from mapping.targets import REFERENCE, ReferenceTarget, Target
@@ -100,12 +101,13 @@ def parse(text: str) -> Target:
     """
     name, bracket, rest = text.strip().partition("[")
     if name not in REGISTRY or (bracket and not rest.endswith("]")):
-        raise Refusal("unknown machine", where="machine", got=repr(text), allowed=_names_near(name),
-                      remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]")
+        raise Refusal("unknown machine", where="machine", got=repr(text), **suggesting(
+            name, REGISTRY, allowed=_names_of(name),
+            remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]"))
     return parse_options(REGISTRY[name].target, rest[:-1])
 
 
-def _names_near(name: str) -> str:
+def _names_of(name: str) -> str:
     """The rungs of the device whose rung was named, else every machine without its rungs."""
     device = name.partition("/")[0]
     if device != name and (rungs := [known for known in REGISTRY if known.startswith(f"{device}/")]):

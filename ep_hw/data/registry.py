@@ -10,6 +10,7 @@ from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import EVERY, SPLITS, Choose, Split
 from mapping.errors import Refusal
 from mapping.fields import check_named
+from mapping.names import nearest, suggesting
 
 DATA_SETS: dict[str, BaseDataset] = {}
 
@@ -67,9 +68,9 @@ def load_data(data: str | BaseDataset, split: str, data_source: DataSource = DEF
 
 
 def _unknown(name: str, split: str, splits: tuple[str, ...]) -> Refusal:
-    return Refusal("unknown data set or split", where="data", got=", ".join(filter(None, (name, split))),
-                   allowed=f"{', '.join(DATA_SETS)}, an .npz or a folder of class folders; {', '.join(splits)}",
-                   remedy="choose one of each")
+    return Refusal("unknown data set or split", where="data", got=", ".join(filter(None, (name, split))), **suggesting(
+        split or name, splits if split else DATA_SETS, remedy="choose one of each",
+        allowed=f"{', '.join(DATA_SETS)}, an .npz or a folder of class folders; {', '.join(splits)}"))
 
 
 def _check(split: Split, data_set: BaseDataset):
@@ -86,7 +87,8 @@ def _check(split: Split, data_set: BaseDataset):
 
 def _known(name: str) -> str:
     if name not in DATA_SETS and not is_place(name):
-        raise ValueError(f"no data set {name!r}; known data sets are {', '.join(DATA_SETS)}")
+        near = "".join(f"; did you mean {other}?" for other in nearest(name, DATA_SETS)[:1])
+        raise ValueError(f"no data set {name!r}; known data sets are {', '.join(DATA_SETS)}{near}")
     return name
 
 

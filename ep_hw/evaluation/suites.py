@@ -12,6 +12,7 @@ from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions import ALL
 from ep_hw.threats.threat import OFFICIAL, Threat
 from mapping.errors import Refusal
+from mapping.names import suggesting
 
 FEW_CHIPS = 3   # the fewest whose spread says something of other chips
 
@@ -144,8 +145,8 @@ def suite(name: str) -> Suite:
         Refusal: unknown name.
     """
     if name not in SUITES:
-        raise Refusal("unknown suite", where="--suite", got=repr(name), allowed=", ".join(SUITES),
-                      remedy="choose one of these, and add to it with --attack and --corruption")
+        raise Refusal("unknown suite", where="--suite", got=repr(name), **suggesting(
+            name, SUITES, remedy="choose one of these, and add to it with --attack and --corruption"))
     return SUITES[name]
 
 

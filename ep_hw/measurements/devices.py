@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ep_hw.report.figures.plots import COLOURS, INK, RC
 from mapping.crossbar.presets import PRESETS, Preset
 from mapping.errors import Refusal
+from mapping.names import suggesting
 from mapping.program import Table
 from simulators.crossbar.devices import Frozen
 from simulators.crossbar.models import preset_model
@@ -31,8 +32,8 @@ def measured_presets(names: list[str]) -> list[Preset]:
     """
     known = {name: p for name, p in PRESETS.items() if p.constants}
     if unknown := [name for name in names if name not in known]:
-        raise Refusal("unknown device", where="devices", got=repr(unknown[0]), allowed=", ".join(known),
-                      remedy="choose some of these, or none for all")
+        raise Refusal("unknown device", where="devices", got=repr(unknown[0]), **suggesting(
+            unknown[0], known, remedy="choose some of these, or none for all"))
     return [known[name] for name in names or known]
 
 

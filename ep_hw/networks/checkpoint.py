@@ -18,6 +18,7 @@ from ep_hw.networks.random import RANDOM_NETWORKS, SEED, random_network
 from mapping.errors import Refusal
 from mapping.fields import Fraction, Name, Seed, Sha256, Stated, Text, check_named
 from mapping.files import check_new, refusing, write_atomically
+from mapping.names import suggesting
 from mapping.sealed import Layout, Sealed, checksum, open_sealed, seal
 
 FORM = "ep-hw checkpoint 2"
@@ -174,9 +175,9 @@ def _arrays(net: EPNetwork | Baseline) -> dict[str, np.ndarray]:
 def _open(model: str | Path) -> tuple[Sealed, Header]:
     path = packaged_models().get(str(model), Path(model))
     if not isfile(path):
-        raise Refusal("no such model", where="MODEL", got=str(path),
-                      allowed=f"{', '.join(model_names())} or a checkpoint file",
-                      remedy="train one with 'ep-hw train'")
+        raise Refusal("no such model", where="MODEL", got=str(path), **suggesting(
+            str(model), names := model_names(), allowed=f"{', '.join(names)} or a checkpoint file",
+            remedy="train one with 'ep-hw train'"))
     sealed = open_sealed(path, FORM, _REMEDY, _OLDER)
     return sealed, sealed.read_as(Header)
 

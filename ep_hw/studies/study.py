@@ -29,6 +29,7 @@ from ep_hw.threats.threat import Threat, parse_threat
 from mapping.crossbar.target import CrossbarTarget
 from mapping.fields import Seed, Stated, Text, read_as
 from mapping.files import parse_toml, read_bytes, refusing
+from mapping.names import suggesting
 from mapping.options import duration, parse_options, spell_duration
 from mapping.registry import parse
 from mapping.targets import REFERENCE, Target
@@ -160,8 +161,8 @@ def load_study(name: str | Path) -> Study | NetworkStudy:
         Refusal: no such study, or a field that is missing, unknown or out of range.
     """
     path = studies().get(str(name), Path(name))
-    with refusing("no readable study", where=path, allowed=", ".join(studies()),
-                  remedy="name a packaged study or a TOML file"):
+    with refusing("no readable study", where=path, **suggesting(str(name), studies(),
+                                                                remedy="name a packaged study or a TOML file")):
         content = parse_toml(read_bytes(path))
     kind = NetworkStudy if "networks" in content else Study
     with refusing("not a study", where=path, remedy="correct the study",

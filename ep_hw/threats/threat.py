@@ -5,6 +5,7 @@
 `pgd_unclipped_l2` and `pgd_unclipped_linf` let pixels leave [0, 1], as published results on EP networks did.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ep_hw.threats import registry
@@ -12,6 +13,7 @@ from ep_hw.threats.corruptions.packaged import ALIASES
 from ep_hw.threats.definitions import SEVERITY, AnyCorruption, Attack
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from mapping.errors import Refusal
+from mapping.names import suggesting
 from mapping.options import number, spell_number
 from mapping.registry import parse as parse_target
 
@@ -144,8 +146,8 @@ def parse_threat(text: str) -> Threat:
     bare = written.kind.removeprefix(official)
     kind = official + ALIASES.get(bare, bare)
     known = ATTACKS if source else CORRUPTIONS if official else (registry.CLEAN, *CORRUPTIONS, *ATTACKS)
-    if kind.removeprefix(official) not in known:
-        raise _refusal("unknown threat", text)
+    if (bare := kind.removeprefix(official)) not in known:
+        raise _refusal("unknown threat", text, bare, known)
     if kind == registry.CLEAN:
         if at:
             raise _refusal("clean images have no strength", text)
@@ -164,9 +166,10 @@ def _number(text: str, whole: str) -> float:
         raise _refusal("strength is not a number", whole) from None
 
 
-def _refusal(what: str, text: str) -> Refusal:
+def _refusal(what: str, text: str, name: str = "", known: Iterable[str] = ()) -> Refusal:
+    """Of a text; where its name is unknown, also that name and those that could stand there."""
     attacks = "; ".join(f"{name} @ {attack.strength}" for name, attack in ATTACKS.items())
-    return Refusal(what, where="threat", got=repr(text),
-                   allowed=f"clean; {', '.join(CORRUPTIONS)} @ {SEVERITY}; the same as {OFFICIAL}NAME; {attacks}; "
-                           f"{TRANSFER}MACHINE:ATTACK",
-                   remedy="write it as pgd_l2@0.5, pgd_linf@8/255 or jpeg_compression@3")
+    return Refusal(what, where="threat", got=repr(text), **suggesting(
+        name, known, remedy="write it as pgd_l2@0.5, pgd_linf@8/255 or jpeg_compression@3",
+        allowed=f"clean; {', '.join(CORRUPTIONS)} @ {SEVERITY}; the same as {OFFICIAL}NAME; {attacks}; "
+                f"{TRANSFER}MACHINE:ATTACK"))

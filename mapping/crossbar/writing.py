@@ -11,6 +11,7 @@ from importlib import resources
 import tomli
 
 from mapping.errors import Refusal
+from mapping.names import suggesting
 from mapping.options import Named, number, option, parse_options, switch
 
 
@@ -50,8 +51,8 @@ def parse_writing(text: str) -> Writing:
     """
     name, bracket, rest = text.strip().partition("[")
     if name not in WRITINGS or (bracket and not rest.endswith("]")):
-        raise Refusal("unknown write model", where="--write", got=repr(text), allowed=", ".join(WRITINGS),
-                      remedy="name one of these, options in brackets, as in reram[noise=0]")
+        raise Refusal("unknown write model", where="--write", got=repr(text), **suggesting(
+            name, WRITINGS, remedy="name one of these, options in brackets, as in reram[noise=0]"))
     return parse_options(WRITINGS[name], rest[:-1])
 
 

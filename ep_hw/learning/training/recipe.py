@@ -36,6 +36,7 @@ from ep_hw.networks.shapes import Chain, ImageSpec, Transformer
 from mapping.errors import Refusal
 from mapping.fields import Count, Fraction, PerLayer, Positive, Stated, Steps, read_as
 from mapping.files import parse_toml, read_bytes, reason, refusing
+from mapping.names import suggesting
 
 _NEWER = {"restart": 0, "weight_noise": 0, "start": "", "feedback_norm": 0, "strides": None, "feedback_gain": 1.0,
           "optimiser": "sgd", "warm_up": 0, "average": 0,
@@ -328,8 +329,8 @@ def load_recipe(name: str | Path) -> AnyRecipe:
             data.
     """
     path = recipes().get(str(name), Path(name))
-    with refusing("no readable recipe", where=path, allowed=", ".join(recipes()),
-                  remedy="name a packaged recipe or a TOML file"):
+    with refusing("no readable recipe", where=path, **suggesting(str(name), recipes(),
+                                                                 remedy="name a packaged recipe or a TOML file")):
         content = parse_toml(read_bytes(path))
     kind = KINDS.get(str(content.get("kind", "ep")))
     with refusing("not a recipe", where=path, allowed=", ".join(kind.model_fields if kind else KINDS),

@@ -26,6 +26,7 @@ from mapping.fields import (
     read_as,
 )
 from mapping.files import parse_toml, read_bytes, refusing
+from mapping.names import suggesting
 
 PACKAGED = {"laborieux": "laborieux.toml", "advep": "laborieux.toml",   # the fork kept names and settings on CIFAR-10
             "advep-cifar100": "advep-cifar100.toml", "scellier": "scellier.toml"}
@@ -152,8 +153,9 @@ def load_map(name: str, stated: Mapping[str, object] | None = None,
             twice and differently.
     """
     path = Path(str(resources.files(__package__) / PACKAGED[name])) if name in PACKAGED else Path(name)
-    with refusing("no readable key map", where=f"--map {name}", remedy="correct it, or the options beside it",
-                  allowed=f"{', '.join(PACKAGED)} or a TOML file as 'ep-hw export' writes it"):
+    with refusing("no readable key map", where=f"--map {name}", **suggesting(
+            name, PACKAGED, remedy="correct it, or the options beside it",
+            allowed=f"{', '.join(PACKAGED)} or a TOML file as 'ep-hw export' writes it")):
         fields = parse_toml(read_bytes(path))
         assumed = fields.pop("assumed", {}) if name in PACKAGED else {}
         fields |= {field: value for field, value in (stated or {}).items() if field == "data"}

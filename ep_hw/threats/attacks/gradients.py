@@ -28,6 +28,7 @@ from torch import Generator, Tensor
 
 from mapping.errors import Refusal
 from mapping.loihi.integers import LOSSES
+from mapping.names import suggesting
 from mapping.options import number, spell_number, whole
 from simulators.machine import Equilibrium, Machine
 from simulators.reference import FloatSubstrate
@@ -239,10 +240,11 @@ def parse_gradient(text: str) -> Gradient:
             return gradient
     except (KeyError, ValueError):
         pass
-    raise Refusal("unknown gradient", where="gradient", got=repr(text),
-                  allowed="bptt@STEPS or bptt@STEPSxLAST, adjoint@ITERATIONS or adjoint@ITERATIONSxSTEPS, ep@BETA or "
-                  "ep@BETAxPAIRS, with :margin or without; apgd@STEPS; own for STEPS",
-                  remedy="write it as bptt@10, adjoint@100 or ep@0.5")
+    known, written = (LOSSES, loss) if kind in _PARSERS else (_PARSERS, kind)
+    raise Refusal("unknown gradient", where="gradient", got=repr(text), **suggesting(
+        written, known, remedy="write it as bptt@10, adjoint@100 or ep@0.5",
+        allowed="bptt@STEPS or bptt@STEPSxLAST, adjoint@ITERATIONS or adjoint@ITERATIONSxSTEPS, ep@BETA or "
+                "ep@BETAxPAIRS, with :margin or without; apgd@STEPS; own for STEPS"))
 
 
 def _count(text: str) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ep_hw.threats.definitions import SEVERITY, Images, Levels
 from ep_hw.threats.registry import CORRUPTIONS
 from mapping.errors import Refusal
+from mapping.names import suggesting
 
 _CHUNK = 32   # images at a time where these share no random numbers: arrays that the allocator keeps are reused
 
@@ -34,8 +35,9 @@ def corrupt(images: NDArray[np.floating], name: str, severity: int, rng: np.rand
         Refusal: unknown corruption or severity; frost without its photographs.
     """
     if name not in CORRUPTIONS or not SEVERITY.allows(severity):
-        raise Refusal("unknown corruption", where="corruption", got=f"{name}@{severity}",
-                      allowed=f"{', '.join(CORRUPTIONS)} at severity 1 to 5", remedy="write it as jpeg_compression@3")
+        raise Refusal("unknown corruption", where="corruption", got=f"{name}@{severity}", **suggesting(
+            "" if name in CORRUPTIONS else name, CORRUPTIONS, remedy="write it as jpeg_compression@3",
+            allowed=f"{', '.join(CORRUPTIONS)} at severity 1 to 5"))
     corruption = CORRUPTIONS[name]
     step = max(1, len(images)) if corruption.random else _CHUNK
     corrupted = np.empty(np.shape(images), np.float32)
