@@ -1,6 +1,7 @@
 """Crossbars of every graph: strides, ceilings, feedback gains; a feed-forward one is read once, and forward alone."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -116,16 +117,18 @@ def test_both_directions_of_any_coupling_on_ideal_tiles_are_the_references(seed,
 @SOME
 @given(seeds, st.sampled_from(["crossbar:ideal", "crossbar:ideal[encoding=offset]", "crossbar:pcm/programmed", FINE]))
 def test_a_channel_of_more_rows_than_a_tile_is_the_same_layer_on_more_tiles(seed, name):
-    """Kernels of 20 to 30 rows a channel, on tiles of 16: the same chip, errors and all."""
-    graph, rng = calibrated(large_kernels(seed)), torch.Generator().manual_seed(seed)
+    """Kernels of 20 to 30 rows a channel, on tiles of 16: the same chip, errors and all, for what calibrated it."""
+    graph = calibrated(large_kernels(seed))
+    image = FloatSubstrate.of(graph).encode(torch.tensor(graph.activity.images))
+    shown = [image, *map(torch.tensor, graph.activity.states), torch.eye(graph.classes)[:, :, None, None]]
     target = parse(name)
     low, tall = (machine(graph, replace(target, array=replace(target.array, tile=Tile(rows, 256))))
                  for rows in (16, 1024))
-    for one, other, coupling in zip(low.projections, tall.projections, (*graph.couplings, graph.readout)):
+    for one, other, coupling, (below, above) in zip(low.projections, tall.projections,
+                                                    (*graph.couplings, graph.readout), pairwise(shown)):
         if coupling is not graph.readout:
             assert one.forward_array.conductance_us.shape[3:] == (np.prod(coupling.weight.shape[1:]), 1, 1)
         assert torch.allclose(one.forward_weight, other.forward_weight, atol=1e-6)
-        below, above = (torch.rand(3, *shape, generator=rng) for shape in (coupling.pre, coupling.post))
         drive, winners = other.forward(below)
         near = 1e-2 if name == FINE else 1e-5
         assert relative(one.forward_at(below, winners)[0], drive) < near
