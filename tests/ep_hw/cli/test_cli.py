@@ -136,8 +136,13 @@ def test_evaluate_prints_a_summary_and_names_its_files(ep_hw, tmp_path):
     assert all(set(row["cells"]) == {"clean", "jpeg_compression 3"} for row in table["rows"])
 
 
-def test_the_readmes_python_example_runs(tmp_path):
-    code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+@pytest.mark.parametrize(("block", "images"), [(0, "images=100"), (1, "[:100]")])
+def test_the_readmes_python_examples_run(tmp_path, block, images):
+    """Of an attack fewer steps and images."""
+    code = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[block]
+    assert images in code
+    less = "images=2, alone=True, settings=ep_hw.threats.attacks.AttackSettings(gradients=('bptt@5',), iterations=2)"
+    code = f"import ep_hw.threats.attacks\n{code.replace('images=100', less)}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path,
                             env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert result.returncode == 0, result.stderr
