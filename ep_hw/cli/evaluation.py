@@ -30,13 +30,14 @@ from mapping.program import Table
 
 if TYPE_CHECKING:   # these load torch
     from ep_hw.analysis.rows import Case, SummaryRow
+    from ep_hw.evaluation.execution import Progress
     from ep_hw.evaluation.folders import Question
     from ep_hw.evaluation.plan import Plan
     from ep_hw.networks.family import Member
     from ep_hw.threats.attacks import AttackSettings
     from ep_hw.threats.threat import Threat
 
-    PlanOf = Callable[[int, int], Plan]   # by images and queries
+    PlansOf = Callable[[int, int], list[Plan]]   # by images and queries, of all networks
 
 LONGEST_BUDGET_S = 3.2e8   # ten years
 Ensemble = Literal["standard", "rand", "paper"]
@@ -119,17 +120,20 @@ def evaluate(
                                         data_source=source,
                                         run=Run(device=device, jobs=jobs))
 
+    def plans_of(count: int | None, queries: int) -> "list[Plan]":
+        plan = plan_of(count, queries)
+        return [plan, *(other for _, other in workflow.family_plans(plan, others, source))]
+
     seconds, queries = _seconds(budget, images) if budget else 0.0, settings.queries
     first = plan_of(1 if budget else images, queries)
     others = workflow.beside(model, first, chosen, alone)
-    member_plans = [plan for _, plan in workflow.family_plans(first, others, source)]
-    question = asked(context, first.images.digest, *workflow.keys([first, *member_plans]))
+    question = asked(context, first.images.digest, *workflow.keys(plans_of(1 if budget else images, queries)))
     out = claimed(context, first.model, question)
     if budget and others and chosen.of_families:
         chosen = suites.tables_only(chosen)
-        plan = _family_within(seconds, plan_of, others, queries, out)
+        plan = _family_within(seconds, plans_of, queries, out)
     elif budget:
-        plan = plan_of(*_within(seconds, plan_of, queries, out))
+        plan = plan_of(*_within(seconds, plans_of, queries, out))
     else:
         plan = first
     _evaluate(plan, out, question, each_chip, workflow.family_plans(plan, others, source))
@@ -149,36 +153,41 @@ def attack_settings(settings: "AttackSettings", given: Mapping[str, Any]) -> "At
     return settings.model_copy(update={name: value for name, value in named.items() if value is not None})
 
 
-def _within(seconds: float, plan_of: "PlanOf", queries: int, out: Path) -> tuple[int, int]:
-    """Images and queries that a budget of `seconds` allows."""
-    import sys
-
+def _within(seconds: float, plans_of: "PlansOf", queries: int, out: Path) -> tuple[int, int]:
+    """Images and queries that a budget of `seconds` allows for all networks together."""
     from ep_hw.evaluation.budget import choose
 
-    available = len(plan_of(sys.maxsize, queries).images)
     with cell_progress("measuring a trial") as show:
-        choice = choose(lambda *n: plan_of(*n).showing(show), queries, available, seconds, out)
+        choice = choose(_shown(plans_of, show), queries, _available(plans_of), seconds, out)
     say(choice.sentence())
     return choice.images, choice.queries
 
 
-def _family_within(seconds: float, plan_of: "PlanOf", others: "Sequence[Member]", queries: int, out: Path) -> "Plan":
+def _family_within(seconds: float, plans_of: "PlansOf", queries: int, out: Path) -> "Plan":
     """The plan of a family's EP network that a budget allows; those of the others follow from it."""
-    import sys
-
     from ep_hw.evaluation.allocation import allocate
-    from ep_hw.workflow import family_plans
 
-    available = len(plan_of(sys.maxsize, queries).images)
     with cell_progress("measuring a trial") as show:
-        def plans_of(count: int, queries: int) -> "list[Plan]":
-            plan = plan_of(count, queries).showing(show)
-            return [plan, *(other for _, other in family_plans(plan, others))]
-
-        allocation = allocate(plans_of, queries, available, seconds, out)
-    plan = plan_of(allocation.images, allocation.queries)
+        allocation = allocate(_shown(plans_of, show), queries, _available(plans_of), seconds, out)
+    plan = plans_of(allocation.images, allocation.queries)[0]
     say(allocation.sentence(plan))
     return allocation.of(plan)
+
+
+def _available(plans_of: "PlansOf") -> int:
+    """Images in the data set."""
+    import sys
+
+    return len(plans_of(sys.maxsize, 1)[0].images)
+
+
+def _shown(plans_of: "PlansOf", show: "Progress") -> "PlansOf":
+    """The same plans, the first of which shows its progress."""
+    def shown(images: int, queries: int) -> "list[Plan]":
+        plan, *others = plans_of(images, queries)
+        return [plan.showing(show), *others]
+
+    return shown
 
 
 def _seconds(budget: str, images: int | None) -> float:

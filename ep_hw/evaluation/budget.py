@@ -105,24 +105,24 @@ def not_measured(kinds: Sequence[object]) -> str:
     return f" Not measured, priced by stored rates and others: {', '.join(map(str, kinds))}." if kinds else ""
 
 
-def choose(plan_of: Callable[[int, int], Plan], asked_queries: int, available: int, budget_s: float,
+def choose(plans_of: Callable[[int, int], Sequence[Plan]], asked_queries: int, available: int, budget_s: float,
            folder: Path) -> Choice:
     """Measure a few cells and choose; a choice made before for the same question is kept, so that a run can go on.
 
     Args:
-        plan_of: the plan for a number of images and of queries.
+        plans_of: plans for a number of images and of queries, of all networks.
         asked_queries: the most queries.
         available: images in the data set.
         budget_s: seconds.
         folder: of the evaluation.
     """
     kept = Path(folder) / FOLDER / "choice.json"
-    trial = plan_of(min(FEWEST, available), TRIAL_QUERIES)
-    question = question_of([trial], budget_s, asked_queries, available)
+    trials = plans_of(min(FEWEST, available), TRIAL_QUERIES)
+    question = question_of(trials, budget_s, asked_queries, available)
     if choice := kept_choice(kept, question, Choice):
         return choice
-    known, jobs = estimate(_with_probes(trial), at_most_s=MEASURING * budget_s), trial.run.jobs
-    rates, left_s = rates_of(known, trial), budget_s - known.spent_s
+    known = estimate([plan for trial in trials for plan in _with_probes(trial)], at_most_s=MEASURING * budget_s)
+    rates, left_s, jobs = rates_of(known, trials), budget_s - known.spent_s, trials[0].run.jobs
     queries = rates.most_queries(left_s, asked_queries, jobs)
     images = min(available, rates.most_images(left_s, queries, jobs))
     choice = Choice(question, images, queries, rates.seconds(images, queries, jobs) + known.spent_s,
@@ -137,13 +137,15 @@ def _with_probes(plan: Plan) -> list[Plan]:
     return [plan, checked] if checked else [plan]
 
 
-def rates_of(known: Forecast, trial: Plan) -> BudgetPrices:
+def rates_of(known: Forecast, trials: Sequence[Plan]) -> BudgetPrices:
     """Equation (1) from what was measured; machines are opened whatever the number of images."""
-    cells, *probes = ([(job, known.price(job)) for job in jobs_of(plan)] for plan in _with_probes(trial))
+    parts = [_with_probes(trial) for trial in trials]
+    cells, probes = ([(job, known.price(job)) for plans in parts for plan in plans[own] for job in jobs_of(plan)]
+                     for own in (slice(1), slice(1, None)))
     square, others = ([price for job, price in cells if _is_black_box(job) == wanted] for wanted in (True, False))
     return BudgetPrices(others=Price.sum(others), square=Price.sum(square),
-                        probes=Price.sum(price for checked in probes for _, price in checked),
-                        probed=trial.limits.probed if probes else 0)
+                        probes=Price.sum(price for _, price in probes),
+                        probed=trials[0].limits.probed if probes else 0)
 
 
 def _is_black_box(job: Job) -> bool:

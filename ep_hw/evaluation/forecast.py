@@ -26,7 +26,6 @@ from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.execution import run_task
 from ep_hw.evaluation.plan import Plan
 from ep_hw.evaluation.price import SHOWN, Job, Kind, Price, jobs_of
-from ep_hw.evaluation.stored_times import StoredTime
 from ep_hw.evaluation.summary import summarise
 from ep_hw.threads import threads
 from ep_hw.threats.threat import CLEAN
@@ -56,7 +55,7 @@ class Forecast:
     """What is left to compute.
 
     Attributes:
-        jobs: the cells and attack times left.
+        jobs: what is left.
         workers: processes that share them.
         alone_s: a of equation (2).
         stored_s: seconds of all jobs of a kind by the stored rates.
@@ -180,7 +179,7 @@ def estimate(plans: Sequence[Plan], folder: Path | None = None, at_most_s: float
 def _run(job: Job, images: int, folder: Path):
     """Run a job on its first images, a cell without those of others: transferred images cost what clean ones do."""
     few = job.what.images.take(slice(images))
-    if isinstance(job.what, StoredTime):
+    if not isinstance(job.what, Cell):
         replace(job.what, images=few, folder=folder).measure()
         return
     c = replace(job.what.configuration, source=None, joined=())

@@ -9,14 +9,18 @@ has m for an image.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ep_hw.evaluation.cells import Cell, Configuration
+from ep_hw.evaluation.envelope import attacks_of
 from ep_hw.evaluation.execution import tasks_of
+from ep_hw.evaluation.matched_noise import HALVINGS, MOST, StoredNoise, noises_of
 from ep_hw.evaluation.plan import Plan, cells_of
+from ep_hw.evaluation.stored_attacks import StoredAttack
 from ep_hw.evaluation.stored_times import StoredTime, times_of
+from ep_hw.threats.threat import CLEAN
 from mapping.crossbar.target import CrossbarTarget
 from mapping.program import Program
 from mapping.targets import REFERENCE
@@ -25,6 +29,8 @@ from simulators.reference import sweep_operations
 
 SHOWN = "clean and corrupted images"   # and those that an attack made elsewhere: the work of all that only shows some
 TIMES = "attack times"
+SUCCESS = "adversarial success"
+NOISE = "noise of matched accuracy"
 USES = 50          # of each weight of a feed-forward network for an image
 WRITING_S = 0.02   # to write what a cell found
 
@@ -85,19 +91,19 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A cell or an attack time that is to be computed.
+    """A cell, or what is measured besides, that is to be computed.
 
     Attributes:
         plan: that it belongs to.
         kind: what it costs like.
-        what: the cell or attack time itself.
+        what: itself.
         opens: whether it is the first of its task, which opens the machine; only such are measured.
         price: by the stored rates, equation (1).
     """
 
     plan: Plan
     kind: Kind
-    what: Cell | StoredTime
+    what: Cell | StoredTime | StoredAttack | StoredNoise
     opens: bool
     price: Price
 
@@ -107,7 +113,7 @@ class Job:
 
 
 def jobs_of(plan: Plan, folder: Path | None = None) -> list[Job]:
-    """Every cell and attack time of a plan, or what `folder` has not got of them."""
+    """Every cell of a plan and all that is measured besides, or what `folder` has not got of them."""
     relaxations = {name: _relaxation(program) for name, program in plan.programs.items()}
     cells = [cell for cell in cells_of(plan, folder or Path()) if folder is None or not cell.done()]
     depths: dict[int, list[Cell]] = defaultdict(list)
@@ -116,7 +122,10 @@ def jobs_of(plan: Plan, folder: Path | None = None) -> list[Job]:
     return [*(_cell_job(plan, cell, relaxations, cell is task[0])
               for own in depths.values() for task in tasks_of(own) for cell in task),
             *(_time_job(plan, one, relaxations[name])
-              for name, one in _times(plan, folder or Path()) if folder is None or not one.done())]
+              for name, one in _times(plan, folder or Path()) if folder is None or not one.done()),
+            *(_attack_job(plan, one) for _, tries in attacks_of(plan, folder or Path()) for one in tries
+              if folder is None or not one.done()),
+            *(_noise_job(plan, one) for one in noises_of(plan, folder or Path()) if folder is None or not one.done())]
 
 
 def _times(plan: Plan, folder: Path) -> list[tuple[str, StoredTime]]:
@@ -178,3 +187,29 @@ def _time_job(plan: Plan, one: StoredTime, relaxation: Price) -> Job:
     price = relaxation.times(steps / one.program.graph.steps)
     opening = Price(_rate(one.program).open_s, 0.0)
     return Job(plan, Kind(_platform(one.program), TIMES), one, True, Price.sum([price, opening]))
+
+
+def _attack_job(plan: Plan, one: StoredAttack) -> Job:
+    """Gradients or queries where the images are made, then reads in one batch wherever they are shown."""
+    made, settings = one.made_on.program, one.settings
+    eot = settings.eot if made.target.is_noisy else 1
+    tried = one.effort * (len(settings.gradients) * settings.restarts * eot if one.threat.is_white_box else 1)
+    making = _relaxation(made).times(0 if one.threat == CLEAN else tried + 1)
+    shown = (_batch(place.program, one.repeats if place.program.target.is_noisy else 1) for place in one.shown_to)
+    opening = Price(_rate(made).open_s * (1 + len(one.shown_to)), 0.0)
+    return Job(plan, Kind(_platform(made), SUCCESS), one, True, Price.sum([making, *shown, opening]))
+
+
+def _noise_job(plan: Plan, one: StoredNoise) -> Job:
+    """Batches of all draws for as many sigmas as are tried, then an attack of each strength and its draws."""
+    program = replace(one.program, target=one.program.target.having(**{one.source: MOST}))
+    strengths = len(one.grid.strengths)
+    batches = _batch(program, one.repeats).times(strengths + 1 + (HALVINGS if one.drop else 0))
+    making = _relaxation(program).times(strengths * one.grid.efforts[-1] * len(one.settings.gradients))
+    return Job(plan, Kind(_platform(program), NOISE), one, True, Price.sum([batches, making]))
+
+
+def _batch(program: AnyProgram, reads: int) -> Price:
+    """So many reads of every image in one relaxation."""
+    fixed, each = _relaxation(program)
+    return Price(fixed, reads * each)

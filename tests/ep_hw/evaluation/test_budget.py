@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from networks import saved, small_network
 
 from ep_hw.analysis.statistics import smallest_detectable
-from ep_hw.evaluation.budget import FEWEST, LEAST_QUERIES, TRIAL_QUERIES, BudgetPrices, Choice, choose, kept_choice
+from ep_hw.evaluation.budget import (
+    FEWEST,
+    LEAST_QUERIES,
+    TRIAL_QUERIES,
+    BudgetPrices,
+    Choice,
+    choose,
+    kept_choice,
+    rates_of,
+)
+from ep_hw.evaluation.forecast import estimate
 from ep_hw.evaluation.price import Price
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat
@@ -41,29 +51,38 @@ def test_seconds_are_the_sum_of_what_cells_take():
 
 
 @pytest.fixture(scope="module")
-def plan_of(tmp_path_factory):
+def plans_of(tmp_path_factory):
     path = saved(small_network(5), tmp_path_factory.mktemp("model"))
     threats = [parse_threat("pgd_l2@0.5"), parse_threat("square_l2@0.5")]
     quick = AttackSettings(gradients=("bptt@5",), iterations=2)
-    return lambda images, queries: plan_evaluation(str(path), ["reference"], threats, images=images,
-                                                   settings=quick.model_copy(update={"queries": queries}))
+    return lambda images, queries: [plan_evaluation(str(path), ["reference"], threats, images=images,
+                                                    settings=quick.model_copy(update={"queries": queries}))]
 
 
-def test_a_budget_is_measured_once_and_printed_with_what_it_can_show(plan_of, tmp_path):
-    choice = choose(plan_of, 300, 360, 1e4, tmp_path)
+def test_a_budget_is_measured_once_and_printed_with_what_it_can_show(plans_of, tmp_path):
+    choice = choose(plans_of, 300, 360, 1e4, tmp_path)
     assert (choice.images, choice.queries) == (360, 300), "nothing more than the data set and what was asked"
     assert choice.detectable == smallest_detectable(360)
     assert f"{100 * choice.detectable:.1f} points" in choice.sentence()
     file = tmp_path / "budget/choice.json"
     file.write_bytes(sign({**parse_signed(file.read_bytes()), "images": 99}))
-    assert choose(plan_of, 300, 360, 1e4, tmp_path).images == 99
-    plan = plan_of(8, 100)
+    assert choose(plans_of, 300, 360, 1e4, tmp_path).images == 99
+    (plan,) = plans_of(8, 100)
     fewer = replace(plan, asked=replace(plan.asked, threats=(parse_threat("pgd_l2@0.5"),)))
-    assert choose(lambda images, queries: fewer, 300, 360, 1e4, tmp_path).images == 360
-    assert choose(plan_of, 200, 360, 1e4, tmp_path).images == 360, "another question"
-    tight = choose(plan_of, 300, 360, 0.01, tmp_path)
+    assert choose(lambda images, queries: [fewer], 300, 360, 1e4, tmp_path).images == 360
+    assert choose(plans_of, 200, 360, 1e4, tmp_path).images == 360, "another question"
+    tight = choose(plans_of, 300, 360, 0.01, tmp_path)
     assert (tight.images, tight.queries) == (FEWEST, LEAST_QUERIES)
     assert "more than the budget" in tight.sentence()
+
+
+def test_a_budget_pays_for_every_network(plans_of, tmp_path):
+    """Twice the networks take twice as long, so that fewer images fit; of a budget that is tight for one."""
+    trial = plans_of(FEWEST, TRIAL_QUERIES)
+    one, two = (rates_of(estimate(plans, at_most_s=0.0), plans) for plans in (trial, trial * 2))
+    assert two.seconds(500, 100, 1) == pytest.approx(2 * one.seconds(500, 100, 1), rel=0.01)
+    budget_s = 1.5 * one.seconds(500, 100, 1)
+    assert two.most_images(budget_s, 100, 1) < 500 < one.most_images(budget_s, 100, 1)
 
 
 @pytest.mark.parametrize("damage", [

@@ -12,8 +12,8 @@ from networks import small_network
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.forecast import MEASURING, SAMPLES, Forecast, estimate
 from ep_hw.evaluation.plan import Asked, Attacks, Plan, compile_all, evaluate
-from ep_hw.evaluation.price import SHOWN, TIMES, Kind, jobs_of
-from ep_hw.evaluation.suites import Temporal
+from ep_hw.evaluation.price import NOISE, SHOWN, SUCCESS, TIMES, Kind, jobs_of
+from ep_hw.evaluation.suites import Envelope, Grid, Temporal
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat
 from mapping.registry import parse
@@ -124,6 +124,26 @@ def test_every_kind_of_work_has_a_kind_and_one_machine_opened_a_task():
     shown = [job for job in JOBS if job.kind == Kind("loihi", SHOWN)]
     assert [job.opens for job in shown] == [True, False, False]
     assert all(job.opens for job in JOBS if job.kind.work != SHOWN)
+
+
+ENVELOPE = Envelope((Grid("pgd_linf", (0.1,), (1, 2)), Grid("one_pixel", (1.0,), (4,))), repeats=2, drops=(0.1,))
+
+
+def test_adversarial_success_is_priced_by_effort_and_reads_and_once_measured_costs_nothing(tmp_path):
+    """A job for each attack of each platform, clean images among them, and for each source of noise and for none."""
+    plan = plan_of(2, ("reference", "crossbar:generic[steps=2,read_noise=0.1]"), (), envelope=ENVELOPE)
+    kinds = [job.kind.work for job in jobs_of(plan)]
+    assert (kinds.count(SUCCESS), kinds.count(NOISE)) == (2 * 4, 7)
+    harder = [plan_of(2, ("reference",), (), envelope=replace(ENVELOPE, grids=(Grid("pgd_linf", (0.1,), (effort,)),)))
+              for effort in (1, 100)]
+    few, many = (price_of(one, "reference", SUCCESS) for one in harder)
+    assert many > 10 * few
+    known = estimate([plan])
+    assert {kind.work for kind in known.stored_s} >= {SUCCESS, NOISE}
+    for job in jobs_of(plan, tmp_path):
+        if job.kind.work in (SUCCESS, NOISE):
+            job.what.measure()
+    assert not {SUCCESS, NOISE} & {job.kind.work for job in jobs_of(plan, tmp_path)}
 
 
 def test_an_estimate_runs_small_cells_of_every_sort_and_leaves_nothing(tmp_path, monkeypatch):
