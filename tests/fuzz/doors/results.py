@@ -1,8 +1,9 @@
-"""Doors of what earlier runs left behind: cells, attack times, a budget's choice, summaries and results."""
+"""Doors of what earlier runs left behind: cells, measurements, a budget's choice, summaries and results."""
 
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +21,12 @@ from ep_hw.evaluation.allocation import Allocation
 from ep_hw.evaluation.budget import kept_choice
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.folders import Question, claim
-from ep_hw.evaluation.plan import cells_of, evaluate
+from ep_hw.evaluation.kept import Kept
+from ep_hw.evaluation.plan import Plan, cells_of, evaluate
+from ep_hw.evaluation.stored_attacks import Place, StoredAttack
 from ep_hw.evaluation.stored_times import StoredTime
 from ep_hw.evaluation.suites import Temporal
-from ep_hw.threats.threat import parse_threat
+from ep_hw.threats.threat import CLEAN, parse_threat
 from mapping.errors import Refusal
 from mapping.files import sign
 from tests.fuzz.documents import edited_json
@@ -110,27 +113,31 @@ class Cells(Door):
         return digest((table.to_pydict(), str(table.schema), images, seconds, circuit))
 
 
-class Times(Sealed):
-    """What an attack time gave, kept beside the cells."""
+class Measured(Sealed):
+    """What is measured once and kept beside the cells."""
 
-    name = "attack time"
-
-    @staticmethod
-    def _stored(folder: Path) -> StoredTime:
-        plan, _ = EVALUATED.made
-        program = plan.programs["reference"]
-        return StoredTime(program, 0, plan.images, Temporal(0.1, (1,), (1, 2), 1), 0, "cpu", folder)
+    def __init__(self, name: str, stored: Callable[[Plan, Path], Kept]):
+        self.name, self.stored = name, stored
 
     def make(self):
         with TemporaryDirectory() as folder:
-            self._stored(Path(folder)).measure()
+            self.stored(EVALUATED.made[0], Path(folder)).measure()
             return [files_in(Path(folder))]
 
     def open(self, folder):
-        stored = self._stored(folder)
+        stored = self.stored(EVALUATED.made[0], folder)
         if not stored.done():
             raise Refusal("it is measured again", where=stored.path.name, got="damage", allowed="", remedy="")
-        return stored.read()
+        return stored.arrays()
+
+
+def a_time(plan: Plan, folder: Path) -> StoredTime:
+    return StoredTime(plan.programs["reference"], 0, plan.images, Temporal(0.1, (1,), (1, 2), 1), 0, "cpu", folder)
+
+
+def an_attack(plan: Plan, folder: Path) -> StoredAttack:
+    place = Place(plan.programs["reference"])
+    return StoredAttack(CLEAN, 1, place, (place,), plan.images, plan.attacks.settings, 2, 0, "cpu", folder)
 
 
 class Signed(Door):
@@ -203,6 +210,7 @@ def _sum(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
 
 
-DOORS = (Cells(), Times(), Choice("choice", budget.Choice, images=100, queries=200, seconds=12.5, detectable=0.1),
+DOORS = (Cells(), Measured("attack time", a_time), Measured("adversarial success", an_attack),
+         Choice("choice", budget.Choice, images=100, queries=200, seconds=12.5, detectable=0.1),
          Choice("allocation", Allocation, images=64, queries=100, image_limits=[["loihi", "pgd_l2", 9]],
                 skipped=[["lava", "cw_l2"]], seconds=50.5), Claimed(), Compared())
