@@ -85,27 +85,31 @@ def over_runs(runs: Sequence[FinishedRun]) -> list[dict]:
 
 
 def paired(first: FinishedRun, second: FinishedRun, seed: int = 0) -> list[dict]:
-    """A row for every case that both runs have: second minus first on the same images.
+    """A row for every case that both runs have: second minus first on the images that both saw.
 
     The bootstrap is over images, correctness a mean over chips; McNemar's test takes each image as right where more
     than half of the chips are.
 
     Raises:
-        Refusal: the runs saw different images.
+        Refusal: the runs have cases in common, and no image in any of them.
     """
     rows = []
-    for case in (case for case in first.correct if case in second.correct):
+    cases = [case for case in first.correct if case in second.correct]
+    for case in cases:
         a, b = first.correct[case], second.correct[case]
-        if set(a) != set(b):
-            raise Refusal("the runs saw different images", where=str(second.folder),
-                          got=f"{len(set(b) - set(a))} others of {len(b)}", allowed=f"the {len(a)} of {first.folder}",
-                          remedy="use the same data, --images and --seed")
-        ours, theirs = (np.array([np.mean(right[image]) for image in sorted(a)]) for right in (a, b))
+        if not (shared := sorted(a.keys() & b.keys())):
+            continue
+        ours, theirs = (np.array([np.mean(right[image]) for image in shared]) for right in (a, b))
         low, high = paired_bootstrap(ours, theirs, np.random.default_rng(seed))
         our, their = (values > 0.5 for values in (ours, theirs))
-        rows.append({**_named(case), "images": len(a), "first": float(ours.mean()), "second": float(theirs.mean()),
+        rows.append({**_named(case), "images": len(shared), "left_out": len(a.keys() ^ b.keys()),
+                     "first": float(ours.mean()), "second": float(theirs.mean()),
                      "difference": float((theirs - ours).mean()), "ci_low": low, "ci_high": high,
                      "mcnemar": mcnemar(int((our & ~their).sum()), int((their & ~our).sum()))})
+    if cases and not rows:
+        raise Refusal("the runs have no image in common", where=str(second.folder), got=f"{len(b)} others",
+                      allowed=f"some of the {len(a)} of {first.folder}",
+                      remedy="use the same data, and the same --seed or more --images")
     return rows
 
 
@@ -140,10 +144,14 @@ def over_runs_table(rows: Sequence[dict]) -> Table:
 
 def paired_table(rows: Sequence[dict], first: FinishedRun, second: FinishedRun) -> Table:
     """A line a case."""
-    lines = tuple((*_case(row), f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}",
-                   f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}", f"{row['mcnemar']:.3g}") for row in rows)
+    lines = tuple((*_case(row), row["images"], f"{row['first']:.3f}", f"{row['second']:.3f}",
+                   f"{row['difference']:+.3f}", f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+                   f"{row['mcnemar']:.3g}") for row in rows)
+    left_out = max((row["left_out"] for row in rows), default=0)
+    notes = (f"images that one run alone saw are left out, up to {left_out} of a case",) if left_out else ()
+    columns = ("machine", "threat", "images", "first", "second", "difference", "95 % (bootstrap)", "McNemar p")
     return Table(f"{second.folder} ({second.model}) against {first.folder} ({first.model}), on the same images",
-                 ("machine", "threat", "first", "second", "difference", "95 % (bootstrap)", "McNemar p"), lines)
+                 columns, lines, notes)
 
 
 def corruption_table(rows: Sequence[dict], baseline: FinishedRun, machine: str = REFERENCE) -> Table:

@@ -18,7 +18,7 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
             on: Annotated[str, typer.Option(help="machine of the baseline")] = "reference",
             seed: Annotated[int, seeded("of the bootstrap")] = 0,
             out: Annotated[Path | None, typer.Option(help="JSON file for the numbers")] = None):
-    """Show means over runs (of several seeds); two runs on the same images are compared image by image."""
+    """Show means over runs (of several seeds); two runs are also compared image by image, on those that both saw."""
     from ep_hw.analysis import comparison as compared
     from mapping.files import write_atomically
 

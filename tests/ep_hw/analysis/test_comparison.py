@@ -66,12 +66,26 @@ def test_two_runs_are_paired_by_image_whatever_their_order(tmp_path_factory, see
     assert noisy["difference"] == pytest.approx(b[1:].mean() - a[1:].mean())
 
 
+@settings(max_examples=8)
+@given(seed=st.integers(0, 10**6), shift=st.integers(0, 39))
+def test_what_one_run_alone_saw_is_left_out_and_counted(tmp_path_factory, seed, shift):
+    """Runs on images 0 to 39 and shift to 39 + shift are compared as runs on shift to 39 are."""
+    folder, a, b = tmp_path_factory.mktemp("runs"), draws(seed), draws(seed + 1)
+    first, second, ours, theirs = (FinishedRun.of(write_run(folder / name, correct, ids=np.arange(*ids)))
+                                   for name, correct, ids in (
+        ("a", a, (0, 40)), ("b", b, (shift, 40 + shift)), ("c", a[:, shift:], (shift, 40)),
+        ("d", b[:, :40 - shift], (shift, 40))))
+    for row, alone in zip(paired(first, second), paired(ours, theirs), strict=True):
+        assert row == {**alone, "left_out": 2 * shift}
+        assert row["images"] == 40 - shift
+
+
 def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     one = write_run(tmp_path / "a", draws(0))
-    other = write_run(tmp_path / "b", draws(0), ids=np.arange(40) + 1)
+    other = write_run(tmp_path / "b", draws(0), ids=np.arange(40) + 40)
     recoloured = write_run(tmp_path / "c", draws(0), pixels="b")
     for different in (other, recoloured):
-        with pytest.raises(Refusal, match="different images"):
+        with pytest.raises(Refusal, match="no image in common"):
             paired(FinishedRun.of(one), FinishedRun.of(different))
     with pytest.raises(Refusal, match="nothing to compare"):
         over_runs([FinishedRun.of(one)])
