@@ -80,8 +80,8 @@ def _found(device: str) -> str:
 Model = Annotated[str, typer.Argument(help="a packaged model (see 'ep-hw models') or a checkpoint file")]
 Images = Annotated[int, counted("test images, drawn by --seed", high=MOST_IMAGES)]
 Chip = Annotated[int, seeded("chip seed, where there are chips")]
-Data = Annotated[str | None, typer.Option(help="data set in place of the model's own: a name (see 'ep-hw data'), an "
-                                          ".npz, or a folder of class folders of PNG or JPEG")]
+Data = Annotated[str | None, typer.Option(help="data set in place of the model's or recipe's: a name ('ep-hw data'), "
+                                          "an .npz, or a folder of class folders of PNG or JPEG")]
 DataRoot = Annotated[str | None, typer.Option(help="folder that holds cifar-10-batches-py, MNIST ... (or EP_HW_DATA)")]
 Download = Annotated[bool, typer.Option("--download", help="fetch a missing data set from where it was published")]
 Device = Annotated[str, typer.Option(callback=_found, help="cpu or cuda")]

@@ -64,6 +64,9 @@ class StoredDataset(BaseDataset):
         """How many images of each class a split has."""
         return np.bincount(self.portions[split].labels, minlength=self.classes)
 
+    def __repr__(self):
+        return f"<{self.sentence()}>"
+
     def sentence(self) -> str:
         """What is in it, in a line."""
         shape = "x".join(map(str, self.image_shape))
@@ -94,9 +97,13 @@ class Dataset(StoredDataset):
                  test: tuple[Array, Array] | None = None, name: str = "own", class_names: Sequence[str] = (),
                  layout: Layout | None = None):
         given = {"train" if test else "": (images, labels), "validation": validation, "test": test}
-        stored = {split: MemoryRows.of(np.asarray(x), np.asarray(y), f"{name} {split}".strip(), layout)
+        stored = {split: MemoryRows.of(_numpy(x), _numpy(y), f"{name} {split}".strip(), layout)
                   for split, pair in given.items() if pair for x, y in [pair]}
         super().__init__(**vars(stored_dataset(name, stored, class_names)))
+
+
+def _numpy(array: Array) -> NDArray:
+    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
 
 
 def stored_dataset(name: str, stored: Mapping[str, Rows], class_names: Sequence[str] = (),

@@ -169,7 +169,7 @@ class FeedforwardLearner(Learner[EPNetwork]):
         self.rates, self._recipe, self._substrate = (recipe.rate,), recipe, net.substrate()
         learnt = [p.requires_grad_() for p in (*net.weights, *net.biases)]
         self.optimiser = torch.optim.AdamW(learnt, lr=recipe.rate, weight_decay=recipe.weight_decay)
-        self._teacher = load(recipe.teacher).machine(device) if recipe.teacher else None
+        self._teacher = _taught_by(recipe.teacher, net.spec).machine(device) if recipe.teacher else None
 
     def step(self, images: Tensor, labels: Tensor, generator: Generator):
         images, target = images.to(self._substrate.mean.device), labels.to(self._substrate.mean.device)
@@ -227,6 +227,20 @@ class AdversarialLearner(BackpropLearner):
         images, labels = images.to(self.device), labels.to(self.device)
         attacked = self.attack.run(self.machine(), images, labels, generator)
         super().step(attacked.images, labels, generator)
+
+
+def _taught_by(name: str, spec: NetworkSpec) -> EPNetwork | Baseline:
+    """The teacher of a network of this spec.
+
+    Raises:
+        Refusal: no such network, or one for other images or classes.
+    """
+    teacher = load(name)
+    theirs, own = ((one.image_shape, one.classes) for one in (teacher.spec, spec))
+    if theirs != own:
+        raise Refusal("the teacher was trained for other images or classes", where="teacher", got=f"{name}, {theirs}",
+                      allowed=own, remedy="name a network of the same data")
+    return teacher
 
 
 @singledispatch

@@ -118,6 +118,13 @@ def test_splits_hold_the_stated_share_of_each_class():
                               "test, 10% for validation, drawn by seed 0)")
 
 
+def test_tensors_are_taken_as_arrays_are():
+    images, labels = arrays((30, 5, 5), "float32")
+    tensors = Dataset(torch.from_numpy(images).requires_grad_(), torch.from_numpy(labels))
+    assert load_data(tensors, "test").digest == load_data(Dataset(images, labels), "test").digest
+    assert repr(tensors) == f"<{tensors.sentence()}>"
+
+
 def test_own_splits_stay_as_they_are(tmp_path):
     images, labels = arrays((60, 5, 5))
     np.savez(tmp_path / "med.npz", train_images=images[:30], train_labels=labels[:30, None], val_images=images[30:45],

@@ -252,12 +252,13 @@ def test_everything_that_decides_an_outcome_is_in_the_key(finished):
     changes = {"model": "x", "dataset": "x", "machine": "x", "program": "x", "reference": "x", "code": {"pgd": 0},
                "threat": replace(base.threat, strength=9), "chip_seed": 2, "seed": 7,
                "settings": FAST.model_copy(update={"iterations": 4}), "votes": 9, "device": "cuda",
-               "source": replace(base.source, program="x"), "published": "x", "joined": (base.source,)}
+               "source": replace(base.source, program="x"), "published": "x", "joined": (base.source,),
+               "data_sha256": "x"}
     assert set(changes) == {f.name for f in fields(base)}
     keys = {replace(base, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {base.key}) == len(changes) + 1
     others = {"data": "x", "images": data.images + 2**-20, "labels": data.labels.roll(1), "ids": data.ids + 1}
-    assert set(others) == {f.name for f in fields(data)}
+    assert {*others, "sha256"} == {f.name for f in fields(data)}   # which the configuration has
     stems = {replace(cell, images=replace(data, **{name: value})).stem for name, value in others.items()}
     assert len(stems | {cell.stem}) == len(others) + 1
 

@@ -68,6 +68,14 @@ def test_a_twin_is_taught_on_data_of_ones_own(trained):
     assert train(recipe, 1, "twin.safetensors", name="twin").provenance["recipe"]["teacher"] == "net.safetensors"
 
 
+@pytest.mark.parametrize("other", [{"classes": 4}, {"side": 8}])
+def test_a_teacher_of_other_data_is_refused(trained, other):
+    recipe = parse_recipe(KINDS["ff"] | {"teacher": "net.safetensors"})
+    source = DataSource(data=Dataset(*arrays(**other)))
+    with pytest.raises(Refusal, match="the teacher was trained for other images or classes"):
+        train(recipe, 1, "twin.safetensors", name="twin", data_source=source)
+
+
 def test_a_checkpoint_remembers_its_data(trained):
     splits = {name: load_data("mine.npz", name).sha256 for name in ("train", "validation", "test")}
     assert trained.provenance["data"] == {
