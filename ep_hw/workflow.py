@@ -243,9 +243,9 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
     members = [(member.kind, other, outcome) for (member, other), outcome in zip(others, outcomes[1:])]
     write_report(out, record, compared(plan, outcomes[0], members) if members else None)
     flags = [flag for verdict in checks for flag in verdict.flags]
-    return Results(plan.model, out, summary, flags, cells, {
-        other.model: Results(other.model, out / FOLDER / other.model, rows, [], theirs)
-        for other, (rows, theirs) in zip(family, outcomes[1:])})
+    return Results(plan.model, out, summary, flags, plan.images, {
+        other.model: Results(other.model, out / FOLDER / other.model, rows, [], other.images)
+        for other, (rows, _) in zip(family, outcomes[1:])})
 
 
 def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) -> Envelopes | None:

@@ -210,7 +210,7 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     circuit, prediction = _circuit(machine, before), majority(ends)
     theirs = ends[0] if own else reference.relax(images)
     columns = {
-        "image_id": cell.images.ids, "pixels": [_digest(image) for image in cell.images.images], "label": labels,
+        "image_id": cell.images.ids, "pixels": [pixel_digest(image) for image in cell.images.images], "label": labels,
         "prediction": prediction,
         "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
         "reference_prediction": theirs.prediction,
@@ -223,7 +223,7 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     cell.stored.write(_table(cell, columns), made, time.perf_counter() - started, circuit)
 
 
-def _digest(image: torch.Tensor) -> str:
+def pixel_digest(image: torch.Tensor) -> str:
     """16 hex digits of the sha256 of a clean image's pixels."""
     return hashlib.sha256(image.contiguous().numpy().data).hexdigest()[:16]
 

@@ -5,37 +5,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from ep_hw.analysis.points import Estimate, Point, pool
 from ep_hw.analysis.results import read_results
 from ep_hw.analysis.rows import SummaryRow
-from ep_hw.evaluation.cells import Cell
+from ep_hw.data.splits import Split
 from ep_hw.evaluation.checks import Flag
+from ep_hw.evaluation.pictures import Pictures, pictures
 from ep_hw.threats.threat import CLEAN, Threat, parse_threat
 from mapping.errors import Refusal
 
 if TYPE_CHECKING:   # is not installed with the project
     import pandas
-
-
-class Pictures(NamedTuple):
-    """Images of one machine (and chip) under a threat, as arrays.
-
-    Attributes:
-        clean: (N, C, H, W) in [0, 1].
-        changed: alike, as the threat left them.
-        labels: (N,) true classes.
-        ids: (N,) numbers in their data set.
-    """
-
-    clean: np.ndarray
-    changed: np.ndarray
-    labels: np.ndarray
-    ids: np.ndarray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,7 +31,7 @@ class Results:
         folder: of report, figures, tables and cells.
         summary: a row a machine, threat and chip, as in summary.json.
         flags: trust checks that failed, of the family too.
-        cells: the results' parts, a machine, chip, threat and shard of images each.
+        clean: the images that it was about.
         family: name of each network that was evaluated beside it -> its results.
     """
 
@@ -55,7 +39,7 @@ class Results:
     folder: Path
     summary: Sequence[SummaryRow]
     flags: Sequence[Flag]
-    cells: Sequence[Cell]
+    clean: Split
     family: "dict[str, Results]" = field(default_factory=dict)
 
     @cached_property
@@ -110,17 +94,7 @@ class Results:
         Raises:
             Refusal: no such attack on this machine and chip in this evaluation.
         """
-        wanted = parse_threat(threat)
-        made = [cell for cell in self.cells if cell.shown and cell.configuration.threat.is_direct and (
-            cell.configuration.machine, cell.configuration.threat) == (machine, wanted)]
-        seeds = list(dict.fromkeys(cell.configuration.chip_seed for cell in made))
-        chosen = seeds[0] if chip is None and seeds else chip
-        parts = [cell for cell in made if cell.configuration.chip_seed == chosen]
-        if not parts:
-            raise Refusal("no images were kept", where=self.model, got=f"{threat} on {machine}, chip {chip}",
-                          allowed="attacks that were made on a machine of this evaluation, on its chips",
-                          remedy="see .machines, .threats and .summary")
-        return Pictures(*(np.concatenate(arrays) for arrays in zip(*map(_pictures, parts))))
+        return pictures(self.folder, self.images, self.clean, machine, parse_threat(threat), chip)
 
     @property
     def figures(self) -> dict[str, Path]:
@@ -152,8 +126,3 @@ class Results:
             return "<td></td>"
         value, low, high = (100 * x for x in (point.accuracy.value, point.accuracy.low, point.accuracy.high))
         return f"<td>{value:.1f} ({low:.1f} to {high:.1f})</td>"
-
-
-def _pictures(cell: Cell) -> Pictures:
-    own = cell.images
-    return Pictures(own.images.numpy(), cell.adversarial().numpy(), own.labels.numpy(), own.ids.numpy())

@@ -40,12 +40,17 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
 
 
 def png(image: np.ndarray) -> str:
-    """Data URI of a (C, H, W) image in [0, 1]: colour for three channels, else grey (the mean over channels)."""
+    """Data URI of `png_file`."""
+    return data_uri("image/png", png_file(image))
+
+
+def png_file(image: np.ndarray) -> bytes:
+    """A (C, H, W) image in [0, 1] as PNG: colour for three channels, else grey (the mean over channels)."""
     levels = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
     pixels = levels.transpose(1, 2, 0) if len(image) == 3 else np.rint(levels.mean(0)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
-    return data_uri("image/png", buffer.getvalue())
+    return buffer.getvalue()
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
 from networks import saved, small_network
+from PIL import Image
 
 import ep_hw
 from ep_hw.data import Dataset
@@ -51,10 +54,75 @@ def test_pictures_are_the_images_behind_an_accuracy(found):
         place = [rows["image_id"].index(i) for i in seen.ids.tolist()]
         assert seen.clean.shape == seen.changed.shape == (8, 1, 8, 8)
         assert seen.labels.tolist() == [rows["label"][n] for n in place]
+        assert seen.predictions.tolist() == [rows["prediction"][n] for n in place]
         norms = np.linalg.norm((seen.changed - seen.clean).reshape(8, -1), axis=1)
         assert norms == pytest.approx([rows["norm"][n] for n in place], abs=1e-6)
     first = found.pictures("crossbar:pcm/aged", "pgd_l2@0.5")
     assert np.array_equal(first.changed, found.pictures("crossbar:pcm/aged", "pgd_l2@0.5", 0).changed)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy"])
+def test_the_command_writes_the_same_images(ep_hw, found, tmp_path, kind):
+    """From a folder alone, by names that mean the same machine; PNG to a level, differences as their names say."""
+    asked = "--machine", "crossbar:pcm/aged[]", "--threat", "pgd_l2@1/2", "--chip", 1
+    code, out, err = ep_hw("images", found.folder, *asked, "--to", kind, "--out", "taken")
+    assert code == 0, err
+    seen, taken = found.pictures("crossbar:pcm/aged", "pgd_l2@0.5", 1), tmp_path / "taken"
+    stored = np.load(taken / "images.npz") if kind == "npz" else {f.stem: np.load(f) for f in taken.glob("*.npy")}
+    assert set(stored) == set(seen._fields)
+    assert all(np.array_equal(stored[name], array) for name, array in seen._asdict().items())
+    assert f"8 images of crossbar:pcm/aged[] pgd_l2@1/2 chip 1, {(seen.predictions == seen.labels).sum()} of" in out
+    for number, clean, changed in zip(seen.ids, seen.clean, seen.changed):
+        (difference,) = taken.glob(f"{number}-difference-x*.png")
+        factor = int(difference.stem.partition("-x")[2])
+        drawn = {f"{number}-clean.png": clean, f"{number}-changed.png": changed,
+                 difference.name: 0.5 + factor * (changed - clean)}
+        for name, image in drawn.items():
+            assert np.abs(np.asarray(Image.open(taken / name)) / 255 - image[0]).max() <= 0.51 / 255
+
+
+def test_shards_are_put_together_and_older_ones_left_alone(model, tmp_path):
+    """300 images make two cells; beside them comes the cell of the first 8 under the same key."""
+    few, many = (ep_hw.evaluate(model, on=["reference"], threats=["pgd_l2@0.5"], images=count, out=tmp_path / name,
+                                settings=FAST.model_copy(update={"iterations": 1}))
+                 for name, count in (("few", 8), ("many", 300)))
+    seen = many.pictures("reference", "pgd_l2@0.5")
+    rows = many.images.filter((pc.field("machine") == "reference") & (pc.field("threat") == "pgd_l2"))
+    norms = np.linalg.norm((seen.changed - seen.clean).reshape(300, -1), axis=1)
+    assert norms == pytest.approx(rows["norm"].to_numpy(), abs=1e-6)
+    for path in (few.folder / "cells").iterdir():
+        (many.folder / "cells" / path.name).write_bytes(path.read_bytes())
+    assert len(list((many.folder / "cells").glob(f"{rows['key'][0]}-*.npy"))) == 3
+    assert np.array_equal(many.pictures("reference", "pgd_l2@0.5").changed, seen.changed)
+
+
+WRONG = {"machine": ("--machine lohi --threat pgd_l2@0.5", "did you mean loihi?"),
+         "chip": ("--machine crossbar:pcm/aged --threat pgd_l2@0.5 --chip 7", "no images were kept"),
+         "threat": ("--machine loihi --threat contrast@3", "no images were kept"),
+         "unknown": ("--machine loihi --threat pgd@0.5", "unknown threat"),
+         "data": ("--machine loihi --threat pgd_l2@0.5 --data {data}", "other images than were evaluated"),
+         "folder": ("--machine loihi --threat pgd_l2@0.5 --out {there}", "output folder exists")}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_command_refuses_what_was_not_evaluated(refused, found, tmp_path, name):
+    np.savez(tmp_path / "other.npz", images=np.zeros((40, 8, 8)), labels=np.arange(40) % 10)
+    (tmp_path / "there").mkdir()
+    asked, words = WRONG[name]
+    asked = asked.format(data=tmp_path / "other.npz", there=tmp_path / "there")
+    assert words in refused("images", found.folder, *asked.split())
+
+
+def test_a_cell_that_is_gone_or_damaged_is_refused(found, tmp_path):
+    shutil.copytree(found.folder, tmp_path / "copy")
+    copy = replace(found, folder=tmp_path / "copy")
+    for path in (copy.folder / "cells").glob("*.npy"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(Refusal, match="a stored cell is damaged"):
+        copy.pictures("loihi", "pgd_l2@0.5")
+    shutil.rmtree(copy.folder / "cells")
+    with pytest.raises(Refusal, match="a cell of the evaluation is missing"):
+        copy.pictures("loihi", "pgd_l2@0.5")
 
 
 def test_what_was_not_evaluated_is_refused_with_what_was(found):
