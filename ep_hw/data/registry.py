@@ -1,5 +1,6 @@
 """The data sets that models, recipes and commands may name; a user's own joins them by `register_data`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -37,7 +38,7 @@ def data_set(name: str) -> BaseDataset:
     if name in DATA_SETS:
         return DATA_SETS[name]
     if not is_place(name):
-        raise _unknown(name, "", SPLITS)
+        raise _unknown(name, "", SPLITS) if Path(name).name == name and not Path(name).suffix else _nowhere(name)
     opened = open_place(name)
     if opened.name in DATA_SETS:
         raise Refusal("the name means another data set", where=name, got=opened.name, allowed="a name of its own",
@@ -65,6 +66,11 @@ def load_data(data: str | BaseDataset, split: str, data_source: DataSource = DEF
     loaded = known.part(split, data_source, choose)
     _check(loaded, known)
     return loaded
+
+
+def _nowhere(name: str) -> Refusal:
+    return Refusal("no such file or folder", where="data", got=name, allowed="an .npz, or a folder of class folders of "
+                   f"PNG or JPEG; or {', '.join(DATA_SETS)}", remedy="correct the path")
 
 
 def _unknown(name: str, split: str, splits: tuple[str, ...]) -> Refusal:

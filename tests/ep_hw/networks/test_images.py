@@ -158,7 +158,7 @@ def test_commands_refuse_data_in_a_line(trained, refused, tmp_path):
     np.savez(tmp_path / "small.npz", images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30) % 3)
     assert "do not fit the network in channels, size; got channels 1, size 4x4" in refused(
         "compile", tmp_path / "net.safetensors", "--target", "crossbar:pcm", "--out", "prog", "--data", "small.npz")
-    assert "unknown data set or split; got nowhere.npz" in refused(
+    assert "no such file or folder; got nowhere.npz" in refused(
         "train", "digits", "--out", "new.safetensors", "--data", "nowhere.npz")
     assert "no data set; got .safetensors" in refused("data", "net.safetensors")
     np.savez(tmp_path / "loud.npz", images=arrays()[0].astype(float), labels=arrays()[1])

@@ -14,6 +14,7 @@ import simulators
 from ep_hw.data import load_data
 from ep_hw.evaluation.suites import SUITES
 from ep_hw.networks.checkpoint import load
+from ep_hw.networks.network import EPNetwork, NetworkSpec
 from ep_hw.threats.attacks import (
     DEFAULT_UNROLL,
     PGD,
@@ -40,6 +41,7 @@ from simulators.module import ModuleMachine
 from simulators.reference import ReferenceMachine
 
 SHAPE = (1, 6, 6)
+ODD = AttackSettings(gradients=("bptt@4", "apgd@5", "ep@0.5"), iterations=3, queries=30)
 SETTINGS = AttackSettings(gradients=("bptt@5",), iterations=20, queries=300)
 
 
@@ -47,6 +49,20 @@ def linear(seed=0, classes=2, sigma=0.0):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(classes, 36, generator=generator)
     return LinearMachine(weight, torch.zeros(classes), SHAPE, sigma)
+
+
+@pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.clips])
+@pytest.mark.parametrize(("shape", "classes"), [((2, 13, 9), 3), ((1, 5, 7), 12)])
+def test_every_attack_is_made_on_images_of_any_size_and_number_of_classes(name, shape, classes):
+    """And stays within [0, 1] and, where it has one, its budget."""
+    spec = NetworkSpec(image_shape=shape, classes=classes, channels=(4,), paddings=(1,), pools=(2,), steps=20,
+                       mean=(0.5,) * shape[0], scale=(0.7,) * shape[0])
+    machine, images = EPNetwork.initialise(spec, 1).machine(), random_images(3, shape)
+    threat = parse_threat(f"{name}@{2 if name == 'one_pixel' else 0.5}")
+    made = attack(machine, threat, images, machine.relax(images).prediction, ODD, seeded(0), None).images
+    assert made.shape == images.shape
+    assert 0 <= made.min() <= made.max() <= 1
+    assert not threat.attack.is_bounded or (perturbation(images, made, threat.norm) <= 0.5 + 1e-5).all()
 
 
 def attempts(machine, threat, settings):

@@ -286,6 +286,15 @@ def test_frost_is_a_crop_of_a_photograph(photographs):
     assert coloured.shape == (2, 1, 8, 8)
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64), (2, 13, 9)])
+def test_frost_falls_on_images_of_any_size(photographs, shape):
+    images = eight_bit_images(3, shape)
+    frosted = corrupt(images, "frost", 3, np.random.default_rng(0))
+    assert frosted.shape == images.shape
+    assert 0 <= frosted.min() < frosted.max() <= 1
+    assert (frosted != images).any((1, 2, 3)).all()
+
+
 def test_frost_without_its_photographs_is_refused(monkeypatch, tmp_path):
     frost_photographs.cache_clear()
     monkeypatch.delenv("EP_HW_DATA", raising=False)
