@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ep_hw.networks.checkpoint import load, save_checkpoint
     from ep_hw.networks.lowering import lower, network_of
     from ep_hw.networks.network import EPNetwork
+    from ep_hw.networks.own import register_module
     from ep_hw.workflow import evaluate
     from mapping.errors import Refusal
 
@@ -20,8 +21,9 @@ __version__ = "0.5.0"
 _HOMES = {"evaluate": "ep_hw.workflow",
           "load": "ep_hw.networks.checkpoint", "save_checkpoint": "ep_hw.networks.checkpoint",
           "lower": "ep_hw.networks.lowering", "network_of": "ep_hw.networks.lowering",
-          "EPNetwork": "ep_hw.networks.network", "Refusal": "mapping.errors"}
-__all__ = ["EPNetwork", "Refusal", "__version__", "evaluate", "load", "lower", "network_of", "save_checkpoint"]
+          "EPNetwork": "ep_hw.networks.network", "register_module": "ep_hw.networks.own", "Refusal": "mapping.errors"}
+__all__ = ["EPNetwork", "Refusal", "__version__", "evaluate", "load", "lower", "network_of", "register_module",
+           "save_checkpoint"]
 
 
 def __getattr__(name: str) -> object:

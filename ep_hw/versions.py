@@ -30,7 +30,7 @@ MODULE = 1       # of machines that are modules; that of others is registered wi
 TRAINING, TUNING = 1, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
 ENVELOPE = 1     # adversarial success over effort and strength
-PROJECT = ("ep_hw", "simulators", "mapping")
+PROJECT = ("ep_hw", "simulators", "mapping", "torch")   # and what has a version among LIBRARIES
 LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")
 
 

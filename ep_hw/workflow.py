@@ -31,6 +31,7 @@ from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import load, packaged_models
 from ep_hw.networks.family import FOLDER, KINDS, Member, members, noise_trained, one_of_each, protocol_members
 from ep_hw.networks.network import EPNetwork
+from ep_hw.networks.own import network_of_module
 from ep_hw.networks.programs import (
     check_same_data,
     named_programs,
@@ -58,7 +59,8 @@ from simulators.module import AnyProgram, Interface, ModuleMachine, ModuleProgra
 from simulators.registry import check_device
 
 
-def evaluate(model: str, *, on: Sequence[str] | None = None, threats: Iterable[str | Threat] = (), suite: str = "",
+def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequence[str] | None = None,
+             threats: Iterable[str | Threat] = (), suite: str = "",
              images: int | None = None, chips: int | None = None, seed: int = 0,
              settings: AttackSettings | None = None, data: BaseDataset | str | None = None,
              data_root: str | Path | None = None, download: bool = False, alone: bool = False,
@@ -66,7 +68,8 @@ def evaluate(model: str, *, on: Sequence[str] | None = None, threats: Iterable[s
     """What `ep-hw evaluate` does, with the same names.
 
     Args:
-        model: a packaged name or a checkpoint file.
+        model: a packaged name or a checkpoint file; or a network, or any module from images in [0, 1] to logits, which
+            needs `data`.
         on: machines, as "crossbar:pcm[age=1d]", or folders of compiled programs; those usual for the model if None.
         threats: as "pgd_l2@0.5" or "jpeg_compression@3".
         suite: threats and settings by name.
@@ -86,15 +89,24 @@ def evaluate(model: str, *, on: Sequence[str] | None = None, threats: Iterable[s
         Refusal: any of these is unknown; see `plan_evaluation`.
     """
     source = DataSource(data_root, download, data_set(data) if isinstance(data, str) else data)
+    model = _of_module(model, source.data) if isinstance(model, torch.nn.Module) else model
     chosen = suite_of(suite) if suite else BARE
     named = [parse_threat(threat) if isinstance(threat, str) else threat for threat in threats]
     plan = plan_evaluation(model, on, named, suite=chosen, images=images, chips=chips, seed=seed, settings=settings,
                            data_source=source, run=Run(device=device, jobs=jobs))
-    others = family_plans(plan, beside(model, plan, chosen, alone), source)
+    others = family_plans(plan, beside(model, plan, chosen, alone) if isinstance(model, str) else (), source)
     asked = [len(plan.images), *keys([plan, *(other for _, other in others)])]
-    question = Question.of(f"ep_hw.evaluate({model!r}, ...)", asked, plan.images.digest)
+    question = Question.of(f"ep_hw.evaluate({plan.model!r}, ...)", asked, plan.images.digest)
     return run(plan, out or folder_for("evaluate", plan.model, question, datetime.now()), command=question.command,
                title=title_of(plan), others=others, question=question)
+
+
+def _of_module(module: torch.nn.Module, data: BaseDataset | None) -> Baseline:
+    """A module as a model, of the images and classes of its data."""
+    if data is None:
+        raise Refusal("no data for the module", where=type(module).__name__, got="data=None",
+                      allowed="a data set, or the name or path of one", remedy="give data")
+    return network_of_module(module, data.image_shape, data.classes, name=type(module).__name__)
 
 
 def beside(model: str, plan: Plan, suite: Suite, alone: bool = False) -> tuple[Member, ...]:
@@ -113,7 +125,7 @@ def beside(model: str, plan: Plan, suite: Suite, alone: bool = False) -> tuple[M
     return () if alone else family if suite.of_families else one_of_each(family)
 
 
-def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequence[Threat], *,
+def plan_evaluation(model: str | EPNetwork | Baseline, machines: Sequence[str] | None, threats: Sequence[Threat], *,
                     suite: Suite = BARE, images: int | None = None, chips: int | None = None, seed: int = 0,
                     settings: AttackSettings | None = None, extra_pairs: Iterable[tuple[Target, Threat]] = (),
                     explained: Iterable[Threat] = (), baseline: str = REFERENCE,
@@ -125,7 +137,7 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
     their own where these are to be explained.
 
     Args:
-        model: a packaged name or a checkpoint file.
+        model: a packaged name, a checkpoint file or a network.
         machines: names, or folders of compiled programs, or None for those usual for the model; the reference is
             always among them.
         threats: besides those of the suite.
@@ -160,7 +172,7 @@ def plan_evaluation(model: str, machines: Sequence[str] | None, threats: Sequenc
         asked=Asked(machines=tuple(dict.fromkeys([REFERENCE, *tested])), threats=threats,
                     extra_pairs=tuple(dict.fromkeys(named)), chips=chips or suite.chips, seed=seed, baseline=against,
                     temporal=suite.temporal, labels=suite.labels,
-                    envelope=suite.envelope, retrained=_has_noise_trained(model)),
+                    envelope=suite.envelope, retrained=_has_noise_trained(net.name)),
         attacks=Attacks(settings=settings or suite.settings, joined=True))
 
 

@@ -14,6 +14,7 @@ from ep_hw.data.opening import is_place
 from ep_hw.data.registry import DATA_SETS
 from ep_hw.networks.baselines import Baseline, CNNSpec, ViTSpec
 from ep_hw.networks.network import EPNetwork, NetworkSpec
+from ep_hw.networks.own import PREFIX, registered
 from ep_hw.networks.random import RANDOM_NETWORKS, SEED, random_network
 from mapping.errors import Refusal
 from mapping.fields import Fraction, Name, Seed, Sha256, Stated, Text, check_named
@@ -106,13 +107,15 @@ def save_checkpoint(net: EPNetwork | Baseline, path: str | Path, *, recipe: dict
 
 
 def load(model: str | Path) -> EPNetwork | Baseline:
-    """A packaged model ("digits") or a random one ("cifar10-paper-random") by name, or a checkpoint file.
+    """A model by name, packaged ("digits"), random ("cifar10-paper-random") or a user's ("plugin:NAME"), or a file.
 
     Raises:
         Refusal: unknown name, missing, truncated or altered file, wrong shapes, weights that are not finite.
     """
     if str(model) in RANDOM_NETWORKS:
         return _random(str(model))
+    if str(model).startswith(PREFIX):
+        return registered(str(model))
     sealed, header = _open(model)
     arrays = sealed.arrays(_layout(header.spec, sealed))
     tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}

@@ -14,6 +14,7 @@ from ep_hw.data.splits import EVERY, Choose, Split
 from ep_hw.networks.shapes import ImageSpec
 from mapping.errors import Refusal
 
+UNKNOWN = "none"          # data of a network that was trained elsewhere
 CALIBRATION_IMAGES = 64   # that training keeps in an EP network's checkpoint
 
 
@@ -70,7 +71,7 @@ def images_for(net: Trained, split: str, data_source: DataSource = DEFAULT_SOURC
     known = data_of(net, data_source)
     images, said = load_data(known, split, data_source, choose), net.provenance["data"]
     before, now = said.get("sha256", {}).get(split, ""), images.sha256
-    if before != now if before and now else said["name"] != known.name:
+    if before != now if before and now else said["name"] not in (known.name, UNKNOWN):
         _say(f"{net.name} was trained on {_spelled(said['name'], before)}; the {split} images are those of "
              f"{_spelled(known.name, now)}")
     return images

@@ -20,10 +20,10 @@ from mapping.targets import REFERENCE, ReferenceTarget
 from simulators.module import AnyProgram
 
 
-def network_and_images(model: str | Path, images: int, seed: int, data_source: DataSource = DEFAULT_SOURCE
-                       ) -> tuple[EPNetwork | Baseline, Split]:
+def network_and_images(model: str | Path | EPNetwork | Baseline, images: int, seed: int,
+                       data_source: DataSource = DEFAULT_SOURCE) -> tuple[EPNetwork | Baseline, Split]:
     """A network, and `images` test images of its data (see `images_for`), chosen at random by `seed`."""
-    net = load(model).calibrated(data_source)
+    net = (load(model) if isinstance(model, str | Path) else model).calibrated(data_source)
     return net, images_for(net, "test", data_source, Choose(images, seed))
 
 

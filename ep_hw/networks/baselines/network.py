@@ -14,7 +14,7 @@ from ep_hw.networks.baselines.layouts import convolutional_layout, transformer_l
 from ep_hw.networks.baselines.modules import VisionTransformer, convolutional
 from ep_hw.networks.images import training_images
 from ep_hw.networks.lowering import lower
-from ep_hw.networks.shapes import ConvolutionalSpec, TransformerSpec
+from ep_hw.networks.shapes import ConvolutionalSpec, ImageSpec, TransformerSpec
 from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
@@ -38,6 +38,12 @@ class CNNSpec(ConvolutionalSpec):
     def build(self) -> nn.Module:
         """The network with initial weights."""
         return convolutional(self)
+
+
+class ModuleSpec(ImageSpec):
+    """A module of a user, which normalises images itself. It is in no checkpoint."""
+
+    architecture: Literal["module"] = "module"
 
 
 class ViTSpec(TransformerSpec):
@@ -66,7 +72,7 @@ class Baseline:
 
     machines: ClassVar[tuple[str, ...]] = ("reference",)
 
-    spec: CNNSpec | ViTSpec
+    spec: CNNSpec | ViTSpec | ModuleSpec
     module: nn.Module = field(repr=False)
     name: str = "network"
     provenance: dict = field(default_factory=dict, repr=False)
@@ -118,7 +124,7 @@ class Baseline:
     def programs(self, targets: Iterable[Target]) -> dict[str, AnyProgram]:
         """Name -> the module itself for the reference, and its graph compiled for any other target.
 
-        A transformer has no graph: crossbars hold its convolutions and dense layers.
+        Of what has no graph, as a transformer, crossbars hold the convolutions and dense layers.
 
         Raises:
             Refusal: the module has no graph (see `lower`), or a machine cannot hold it.
@@ -128,9 +134,20 @@ class Baseline:
     def _program(self, target: Target) -> AnyProgram:
         if str(target) == REFERENCE:
             return ModuleProgram(self.module, Interface(self.spec.image_shape, self.spec.classes))
-        if isinstance(self.spec, ViTSpec) and isinstance(target, CrossbarTarget):
+        if isinstance(target, CrossbarTarget) and not self._has_graph:
             return put_on_tiles(self._recording, target)
         return mapping.compile(self.lower(), target)
+
+    @cached_property
+    def _has_graph(self) -> bool:
+        """Whether it is a chain of layers; of a user's module nobody knows before it is tried."""
+        if not isinstance(self.spec, ModuleSpec):
+            return isinstance(self.spec, CNNSpec)
+        training_images(self, self.data_source, EXAMPLES)   # whose refusal says nothing of the module
+        try:
+            return bool(self._graph)
+        except Refusal:
+            return False
 
     def lower(self) -> EPGraph:
         """The module's graph (`ep_hw.lower`), with `EXAMPLES` training images to size hardware by.

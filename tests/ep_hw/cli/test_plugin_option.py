@@ -1,11 +1,13 @@
 """`--plugin`: a user's Python file is named on the command line, and so is what it registers."""
 
+import json
 import os
 import sys
 
 import pytest
 
 import mapping
+from ep_hw.networks.own import MODULES as KNOWN
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 
 FADE = '''
@@ -20,9 +22,10 @@ def fade(machine, images, labels, eps, generator):
 @pytest.fixture(autouse=True)
 def registries():
     """What a command registers is known to its test alone."""
-    known, modules = [dict(one) for one in (mapping.REGISTRY, ATTACKS, CORRUPTIONS)], set(sys.modules)
+    registries = mapping.REGISTRY, ATTACKS, CORRUPTIONS, KNOWN
+    known, modules = [dict(one) for one in registries], set(sys.modules)
     yield
-    for registry, before in zip((mapping.REGISTRY, ATTACKS, CORRUPTIONS), known):
+    for registry, before in zip(registries, known):
         registry.clear()
         registry.update(before)
     for name in {"fade", "own_attack"} - modules:
@@ -42,6 +45,50 @@ def test_an_attack_of_ones_own_is_a_threat_in_worker_processes_too(ep_hw, file):
     assert code == 0
     assert "fade@0.3" in out
     assert str(file) in os.environ["EP_HW_PLUGINS"]
+
+
+MODULES = '''
+import torch, ep_hw
+
+class Residual(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.readout = torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Linear(256, 10)
+
+    def forward(self, images):
+        first = self.first(images).relu()
+        return self.readout((first + images).flatten(1))
+
+@ep_hw.register_module(image_shape=(1, 8, 8), classes=10, data="digits")
+def residual():
+    return Residual()
+
+@ep_hw.register_module(image_shape=(1, 8, 8), classes=10)
+def chain():
+    return torch.nn.Sequential(Residual().first, torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(256, 10))
+'''
+
+
+@pytest.mark.parametrize(("name", "machine", "others"), [
+    ("residual", "crossbar:pcm/read", []), ("chain", "loihi", ["--data", "digits"])])
+def test_a_module_of_ones_own_is_a_model(ep_hw, file, tmp_path, name, machine, others):
+    file.write_text(MODULES)
+    code, _, err = ep_hw("evaluate", f"plugin:{name}", "--plugin", file, "--on", machine, "--images", 4, "--jobs", 2,
+                           "--chips", 1, "--out", "run", *others)
+    assert code == 0, err
+    rows = json.loads((tmp_path / "run/summary.json").read_text())
+    assert {"reference", machine} <= {row["machine"] for row in rows}
+    assert {row["model"] for row in rows} == {name}
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("plugin:residual", "--on", "loihi"), "Residual: not a chain of layers"),
+    (("plugin:residul",), "did you mean plugin:residual?"), (("plugin:chain",), "name them with --data"),
+    (("plugin:residual", "--data", "cifar10", "--data-root", "."), "the data do not fit the network in channels")])
+def test_a_module_that_cannot_be_evaluated_says_why(refused, file, arguments, words):
+    file.write_text(MODULES)
+    assert words in refused("evaluate", *arguments, "--plugin", file)
 
 
 def test_an_attack_that_cheats_ends_the_command_with_its_name(ep_hw, file):

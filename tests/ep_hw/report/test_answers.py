@@ -13,7 +13,7 @@ from networks import saved, small_network
 from PIL import Image
 
 import ep_hw
-from ep_hw.data import Dataset
+from ep_hw.data import Dataset, load_data
 from ep_hw.threats.attacks import AttackSettings
 from mapping.errors import Refusal
 
@@ -153,6 +153,18 @@ def test_the_same_question_goes_on_in_its_folder(model, tmp_path, monkeypatch):
     assert first.folder.name.startswith("ep-hw-evaluate-small-")
     other = ep_hw.evaluate(model, on=["loihi"], images=5, chips=1)
     assert other.folder != first.folder
+
+
+def test_a_module_is_a_model_as_it_is(tmp_path):
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    found = ep_hw.evaluate(module, data="digits", on=["crossbar:ideal"], images=40, out=tmp_path / "own")
+    test = load_data("digits", "test")
+    rows = found.images.filter(pc.field("machine") == "crossbar:ideal").to_pydict()
+    places = [test.ids.tolist().index(i) for i in rows["image_id"]]
+    assert rows["prediction"] == module(test.images[places]).argmax(1).tolist()
+    with pytest.raises(Refusal, match="no data for the module"):
+        ep_hw.evaluate(module)
 
 
 def test_images_of_ones_own_take_the_place_of_the_models(model, tmp_path):
