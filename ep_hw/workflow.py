@@ -243,7 +243,7 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
     """
     out, family = Path(out), [other for _, other in others]
     claim(out, question or Question.of(command, keys([plan, *family]), plan.images.digest))
-    parts = [(plan, out), *((other, out / FOLDER / other.model) for other in family)]
+    parts = parts_of(plan, out, others)
     outcomes = evaluate_all(parts)
     (own, *theirs), (summary, cells) = _checked(parts, outcomes), outcomes[0]
     checks = own + [replace(verdict, machine=f"{other.model} on {verdict.machine}")
@@ -258,6 +258,11 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
     return Results(plan.model, out, summary, flags, plan.images, {
         other.model: Results(other.model, out / FOLDER / other.model, rows, [], other.images)
         for other, (rows, _) in zip(family, outcomes[1:])})
+
+
+def parts_of(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) -> list[tuple[Plan, Path]]:
+    """The plans of a model and of its family, each with the folder that it is evaluated into."""
+    return [(plan, out), *((other, out / FOLDER / other.model) for _, other in others)]
 
 
 def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) -> Envelopes | None:

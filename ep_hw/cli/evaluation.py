@@ -97,6 +97,10 @@ def evaluate(
     budget: Annotated[str | None, typer.Option(help="time to spend, as 30m or 2h: chooses --images (64 or more) and "
                                                "--queries from cells measured first; of a family, fewer images for "
                                                "attacks that take long")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="MACHINE:THREAT", help="make this part alone, without the "
+                                                   "report; * for all machines or threats (repeatable)")] = None,
+    again: Annotated[list[str] | None, typer.Option(metavar="MACHINE:THREAT", help="compute this part once more "
+                                                    "(repeatable)")] = None,
     alone: Annotated[bool, typer.Option("--alone", help="without the baselines that were trained beside a packaged "
                                         "model")] = False,
     jobs: Jobs = PROCESSORS, data: Data = None,
@@ -136,7 +140,22 @@ def evaluate(
         plan = plan_of(*_within(seconds, plans_of, queries, out))
     else:
         plan = first
-    _evaluate(plan, out, question, each_chip, workflow.family_plans(plan, others, source))
+    beside = workflow.family_plans(plan, others, source)
+    if not _made_some(plan, out, beside, only or [], again or []):
+        _evaluate(plan, out, question, each_chip, beside)
+
+
+def _made_some(plan: "Plan", out: Path, others: "Sequence[tuple[Member, Plan]]", only: list[str],
+               again: list[str]) -> bool:
+    """Whether the parts that were asked for are all there is to do."""
+    from ep_hw.evaluation.plan import evaluate_some
+    from ep_hw.workflow import parts_of
+
+    with cell_progress("evaluating") as show:
+        missing = evaluate_some(parts_of(plan.showing(show), out, others), only, again)
+    if missing is not None:
+        say(f"{out}: {missing} cells are missing; the same command without --only makes them and the report")
+    return missing is not None
 
 
 def attack_settings(settings: "AttackSettings", given: Mapping[str, Any]) -> "AttackSettings":

@@ -17,6 +17,7 @@ from ep_hw.analysis.rows import SummaryRow
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.cells import Cell, Configuration
 from ep_hw.evaluation.execution import Programs, Progress, Run, runner
+from ep_hw.evaluation.selection import chosen, forget, with_needs
 from ep_hw.evaluation.suites import Envelope, Temporal
 from ep_hw.evaluation.summary import summarise
 from ep_hw.networks.baselines import Baseline
@@ -249,6 +250,29 @@ def evaluate_all(parts: Sequence[tuple[Plan, str | Path]]) -> list[Outcome]:
     _run_missing(every, {plan.model: plan.programs for plan, _ in parts}, parts[0][0].run)
     shown = {folder: [cell for cell in own if cell.shown] for folder, own in cells.items()}
     return [(_collect(own, folder), own) for folder, own in shown.items()]
+
+
+def evaluate_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str], again: Sequence[str]) -> int | None:
+    """Make some parts of an evaluation: those of `again` anew, and of what is missing those of `only`.
+
+    Args:
+        parts: see `evaluate_all`.
+        only: names of parts, see `ep_hw.evaluation.selection`; where there are none the rest is left to `evaluate_all`.
+        again: alike, of parts that are computed once more.
+
+    Returns:
+        How many cells are still missing; None where nothing was made, as there is no `only`.
+
+    Raises:
+        Refusal: a name that means no part, or see `evaluate`.
+    """
+    every = [cell for plan, folder in parts for cell in _cells_in(plan, Path(folder))]
+    wanted = with_needs(chosen(every, only, "--only"))
+    forget(chosen(every, again, "--again"))
+    if not only:
+        return None
+    _run_missing(wanted, {plan.model: plan.programs for plan, _ in parts}, parts[0][0].run)
+    return sum(not cell.done() for cell in every)
 
 
 def _run_missing(cells: list[Cell], programs: Programs, run: Run) -> None:
