@@ -26,7 +26,7 @@ def test_the_commands_lead_from_an_archive_to_a_report(ep_hw, tmp_path, capsys):
         assert program == "ep-hw"
         code, said[arguments[0]], err = ep_hw(*arguments, *["--jobs", "1"] * (arguments[0] == "evaluate"))
         assert code == 0, err
-    assert "mine.npz: 5 classes, images of 1x28x28; train 210, validation 30, test 60" in said["data"]
+    assert "), images of 1x28x28; train 210, validation 30, test 60" in said["data"]
     net = package.load("mine.safetensors")
     assert (net.spec.image_shape, net.spec.classes) == ((1, 28, 28), 5)
     assert net.provenance["accuracy"]["test"] > 0.5
@@ -38,7 +38,7 @@ def test_the_commands_lead_from_an_archive_to_a_report(ep_hw, tmp_path, capsys):
     assert {row["dataset"] for row in rows} == {"mine.npz"}
     capsys.readouterr()
     runpy.run_path(str(tmp_path / "own.py"))
-    assert capsys.readouterr().out.startswith("mine: 5 classes, images of 1x28x28; train 210")
+    assert capsys.readouterr().out.startswith("mine: 5 classes (row: 60, column: 60, ")
 
 
 def test_every_kind_of_data_that_has_a_name_is_named():

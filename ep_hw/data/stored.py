@@ -15,6 +15,7 @@ from mapping.errors import Refusal
 from mapping.fields import check_named
 
 TEST, VALIDATION = 0.2, 0.1   # of each class, where a set has no such split of its own
+NAMED = 12   # classes that a line has room for
 DRAWN = f"{VALIDATION:.0%} of each class of train for validation, drawn by seed {SPLIT_SEED}"
 Array: TypeAlias = NDArray | torch.Tensor
 
@@ -71,7 +72,15 @@ class StoredDataset(BaseDataset):
         """What is in it, in a line."""
         shape = "x".join(map(str, self.image_shape))
         sizes = ", ".join(f"{split} {len(portion.places)}" for split, portion in self.portions.items())
-        return f"{self.name}: {self.classes} classes, images of {shape}; {sizes} ({self.division})"
+        return (f"{self.name}: {self.classes} classes ({self._classes()}), images of {shape}; {sizes} "
+                f"({self.division})")
+
+    def _classes(self) -> str:
+        """How many images each class has, of many classes the fewest and the most."""
+        counts = np.sum([self.counts(split) for split in self.splits], axis=0)
+        if self.classes > NAMED:
+            return f"of {counts.min()} to {counts.max()} images"
+        return ", ".join(f"{name}: {count}" for name, count in zip(self.class_names, counts))
 
 
 class Dataset(StoredDataset):

@@ -114,8 +114,10 @@ def test_the_sha256_of_a_split_is_of_its_images_and_labels():
 def test_splits_hold_the_stated_share_of_each_class():
     own = Dataset(*arrays((90, 5, 5)))
     assert [own.counts(split).tolist() for split in SPLITS] == [[21] * 3, [3] * 3, [6] * 3]
-    assert own.sentence() == ("own: 3 classes, images of 1x5x5; train 63, validation 9, test 18 (20% of each class for "
-                              "test, 10% for validation, drawn by seed 0)")
+    assert own.sentence() == ("own: 3 classes (0: 30, 1: 30, 2: 30), images of 1x5x5; train 63, validation 9, test 18 "
+                              "(20% of each class for test, 10% for validation, drawn by seed 0)")
+    many = Dataset(np.zeros((100, 5, 5), np.uint8), np.minimum(np.arange(100) // 4, 20))
+    assert many.sentence().startswith("own: 21 classes (of 4 to 20 images), images of 1x5x5; ")
 
 
 def test_tensors_are_taken_as_arrays_are():

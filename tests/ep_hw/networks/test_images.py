@@ -173,7 +173,7 @@ def test_a_program_is_calibrated_on_the_data_named(trained, ep_hw, tmp_path):
         code, out, err = ep_hw("compile", "net.safetensors", "--target", "crossbar:pcm", "--out", name, "--data",
                                f"{name}.npz")
         assert code == 0, err
-        assert f"{name}.npz: 3 classes, images of 2x6x6; train 42, validation 6, test 12" in out
+        assert f"{name}.npz: 3 classes (0: 20, 1: 20, 2: 20), images of 2x6x6; train 42, validation 6, test 12" in out
     programs = [load_program(tmp_path / name) for name in ("mine", "other")]
     assert programs[0].digest() == mapping.compile(trained.lower(), "crossbar:pcm").digest() != programs[1].digest()
 
