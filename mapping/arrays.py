@@ -1,4 +1,4 @@
-"""numpy's files of one array (.npy), mapped into memory: only what is used of them is read.
+"""numpy's files of one array (.npy): written, and mapped into memory, so that only what is used of them is read.
 
 A header is believed if it is written as numpy writes those of plain numbers, and the file holds exactly as many bytes
 as it claims. Source: numpy's NEP 1.
@@ -6,6 +6,7 @@ as it claims. Source: numpy's NEP 1.
 
 import math
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -32,6 +33,13 @@ class Head(NamedTuple):
     shape: tuple[int, ...]
     fortran: bool
     offset: int
+
+
+def npy(array: np.ndarray) -> bytes:
+    """The content of a file of an array; of none of objects, which it would pickle."""
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def map_array(path: str | Path) -> np.ndarray:

@@ -53,6 +53,10 @@ def test_a_command_of_the_page_answers(run, command):
 def test_what_the_commands_wrote_is_about_the_device(folder):
     errors = [row for row in csv.DictReader((folder / "curves" / "devices.csv").open()) if row["device"] == "lab"]
     assert {row["age_s"] for row in errors} == {"0.0", "3600.0", "86400.0", "10000000.0"}
+    held = [row for row in csv.DictReader((folder / "chip-0.csv").open()) if float(row["target_us"]) > 0]
+    program = mapping.load_program(folder / "mapped")
+    assert len(held) == sum(layer.stored.g_us.size for layer in program.layers)
+    assert 0 < sum(row["conductance_us"] == "2" for row in held) / len(held) < 0.05   # stuck off, or as low by chance
     for run in ("run", "ageing"):
         rows = pq.read_table(folder / run / "results.parquet").to_pylist()
         own = [row for row in rows if row["machine"].startswith("crossbar:lab") and row["chip_seed"] is not None]

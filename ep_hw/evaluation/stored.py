@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from ep_hw.analysis.results import parquet
-from mapping.arrays import map_array
+from mapping.arrays import map_array, npy
 from mapping.files import parse_signed, read_bytes, refusing, sign, write_atomically
 
 LARGEST = 2**32   # bytes of a cell's table or images
@@ -61,7 +61,7 @@ class Stored:
         Raises:
             Refusal: one of them cannot be written.
         """
-        blobs = {self.table_path: parquet(table)} | ({} if images is None else {self.images_path: _npy(images)})
+        blobs = {self.table_path: parquet(table)} | ({} if images is None else {self.images_path: npy(images)})
         for path, blob in blobs.items():
             write_atomically(path, blob)
         sums = {path: hashlib.sha256(blob).hexdigest() for path, blob in blobs.items()}
@@ -103,9 +103,3 @@ class Stored:
     def _reading(self, path: Path) -> AbstractContextManager[None]:
         return refusing("a stored cell is damaged", where=path, allowed="a file as it was written",
                         remedy="run the same command again")
-
-
-def _npy(images: np.ndarray) -> bytes:
-    buffer = BytesIO()
-    np.save(buffer, images, allow_pickle=False)
-    return buffer.getvalue()

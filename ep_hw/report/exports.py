@@ -3,12 +3,17 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+import pyarrow as pa
 from matplotlib.figure import Figure
+from pyarrow.csv import WriteOptions, write_csv
 
 from ep_hw.report.figures.lettering import literal
+from mapping.arrays import npy
 from mapping.files import write_atomically
 
 _SVG_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -67,3 +72,19 @@ def _picture(figure: Figure, kind: str, **settings) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "ep-hw"}):
         literal(figure).savefig(blob, format=kind, **settings)
     return blob.getvalue()
+
+
+def devices_csv(devices: Mapping[tuple[str, str], np.ndarray]) -> bytes:
+    """Devices by layer and array as CSV, a line a device; of chips with millions, which `csv_of` takes minutes for."""
+    buffer = io.BytesIO()
+    for n, ((layer, array), records) in enumerate(devices.items()):
+        flat = records.ravel()
+        columns = {"layer": pa.repeat(layer, len(flat)), "array": pa.repeat(array, len(flat)),
+                   **{name: pa.array(flat[name]) for name in flat.dtype.names or ()}}
+        write_csv(pa.table(columns), buffer, WriteOptions(include_header=n == 0))
+    return buffer.getvalue()
+
+
+def devices_npy(devices: Mapping[tuple[str, str], np.ndarray]) -> dict[str, bytes]:
+    """File name -> devices of a layer's array, records in the shape of its conductances."""
+    return {f"{layer}.{array}.npy": npy(records) for (layer, array), records in devices.items()}

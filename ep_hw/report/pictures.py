@@ -1,6 +1,6 @@
 """Adversarial images as files: PNG to look at, NumPy arrays to go on with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from ep_hw.evaluation.pictures import Pictures
 from ep_hw.report.figures.inline import amplified, png_file
+from mapping.arrays import npy
 
 Kind = Literal["npz", "npy"]
 
@@ -15,8 +16,10 @@ Kind = Literal["npz", "npy"]
 def picture_files(pictures: Pictures, kind: Kind) -> dict[str, bytes]:
     """File name -> content: the arrays together in images.npz or each in a .npy of its own, and three PNG an image."""
     arrays = pictures._asdict()
-    stored = {"images.npz": _saved(np.savez, **arrays)} if kind == "npz" else {
-        f"{name}.npy": _saved(np.save, arr=array) for name, array in arrays.items()}
+    together = BytesIO()
+    np.savez(together, **arrays)
+    stored = {"images.npz": together.getvalue()} if kind == "npz" else {
+        f"{name}.npy": npy(array) for name, array in arrays.items()}
     return {**stored, **dict(_drawn(pictures))}
 
 
@@ -27,9 +30,3 @@ def _drawn(pictures: Pictures) -> Iterator[tuple[str, bytes]]:
         yield f"{number}-clean.png", png_file(clean)
         yield f"{number}-changed.png", png_file(changed)
         yield f"{number}-difference-x{factor}.png", png_file(difference)
-
-
-def _saved(save: Callable[..., None], **arrays: np.ndarray) -> bytes:
-    buffer = BytesIO()
-    save(buffer, **arrays)
-    return buffer.getvalue()

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mapping.crossbar.chips import ARRAYS, arrays_of, chip_layout, chip_ranges
-from mapping.crossbar.program import CrossbarLayer, OnTiles, devices
+from mapping.crossbar.places import devices_of
+from mapping.crossbar.program import CrossbarLayer, CrossbarProgram, OnTiles, devices
 from mapping.crossbar.tuned import TunedProgram
 from mapping.errors import Refusal
 from mapping.fields import Seed, Sha256, Stated
@@ -119,6 +121,25 @@ def program_chip(program: OnTiles, chip_seed: int, device: str | torch.device = 
         return directions(made, backward)
 
     return ProgrammedChip(chip_seed, program.digest(), tuple(map(arrays, program.layers, program.feeds_back)))
+
+
+def open_chip(named: str, program: CrossbarProgram) -> ProgrammedChip:
+    """A chip by its file, or by the seed that it is programmed with now, unless the program brings it.
+
+    Raises:
+        Refusal: see `ProgrammedChip.load`, `kept_chip`.
+    """
+    if not named.isdecimal():
+        return ProgrammedChip.load(named, program)
+    return kept_chip(program, int(named)) if isinstance(program, TunedProgram) else program_chip(program, int(named))
+
+
+def chip_devices(program: CrossbarProgram, chip: ProgrammedChip) -> dict[tuple[str, str], np.ndarray]:
+    """(layer, array) -> a record a device of a chip, see `mapping.crossbar.places.devices_of`."""
+    couplings = (*program.graph.couplings, program.graph.readout)
+    return {(layer.name, name): devices_of(layer, array.conductance_us.cpu().numpy(), coupling.weight.shape[1:])
+            for layer, coupling, pair in zip(program.layers, couplings, chip.arrays)
+            for name, array in zip(ARRAYS, distinct(pair))}
 
 
 def directions(arrays: Sequence[Array], backward: bool) -> tuple[Array, ...]:
