@@ -57,7 +57,10 @@ class FolderRows(Rows):
         """(C, H, W)."""
         with _reading(file), _opened(file) as picture:
             levels = np.asarray(picture.convert("L" if self.image_shape[0] == 1 else "RGB"))
-        return levels[None] if levels.ndim == 2 else np.moveaxis(levels, -1, 0)
+            image = levels[None] if levels.ndim == 2 else np.moveaxis(levels, -1, 0)
+            if image.shape != self.image_shape:
+                raise ValueError("a picture that has changed its size")
+        return image
 
 
 def folder_rows(folder: Path) -> tuple[dict[str, FolderRows], tuple[str, ...]]:

@@ -6,6 +6,7 @@ The second names are those of MedMNIST. Arrays are streamed out of the archive, 
 the archive's checksums are those of its members.
 """
 
+import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -43,7 +44,7 @@ class NpzRows(ArrayRows):
     def parts(self) -> Iterator[NDArray]:
         """See `ArrayRows`."""
         with _reading(self.path), open_zip(self.path, LARGEST_FILE) as archive:
-            yield from _parts(archive, self.member, self.step)
+            yield from _parts(archive, self)
 
 
 def npz_rows(path: Path, layout: Layout | None = None) -> dict[str, ArrayRows]:
@@ -80,11 +81,14 @@ def _labels(archive: zipfile.ZipFile, member: str, count: int, where: str) -> Pl
         return check_labels(np.frombuffer(numbers.read(), head.dtype), count, where)
 
 
-def _parts(archive: zipfile.ZipFile, member: str, step: int) -> Iterator[NDArray]:
-    """The array of a member, `step` rows at a time; the end of it is where its checksum is found wrong."""
-    with _member(archive, member) as (head, numbers):
-        row = head.dtype.itemsize * int(np.prod(head.shape[1:], dtype=np.int64))
-        while content := numbers.read(step * row):
+def _parts(archive: zipfile.ZipFile, rows: NpzRows) -> Iterator[NDArray]:
+    """The array of a member, some rows at a time; the end of it is where its checksum is found wrong."""
+    with _member(archive, rows.member) as (head, numbers):
+        if (head.dtype, head.shape[0], math.prod(head.shape[1:])) != (
+                rows.dtype, len(rows.labels), math.prod(rows.image_shape)):
+            raise ValueError(f"{rows.member}, which another program has just written anew")
+        row = head.dtype.itemsize * math.prod(head.shape[1:])
+        while content := numbers.read(rows.step * row):
             yield np.frombuffer(content, head.dtype).reshape(-1, *head.shape[1:])
 
 

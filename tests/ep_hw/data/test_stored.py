@@ -237,6 +237,15 @@ def test_an_archive_that_is_none_is_refused(tmp_path, name):
         load_data(str(tmp_path / "mine.npz"), "test")
 
 
+@pytest.mark.parametrize("images", [IMAGES[:20], IMAGES[:, 1:], IMAGES / 255])
+def test_an_archive_that_changes_while_it_is_read_is_refused(tmp_path, images):
+    saved(images=IMAGES, labels=LABELS)(tmp_path / "mine.npz")
+    opened = data_set(str(tmp_path / "mine.npz"))
+    saved(images=images, labels=LABELS[:len(images)])(tmp_path / "mine.npz")
+    with pytest.raises(Refusal, match="another program has just written anew"):
+        load_data(opened, "test")
+
+
 def pictures(folder):
     for place, (image, label) in enumerate(zip(IMAGES, LABELS)):
         (folder / str(label)).mkdir(parents=True, exist_ok=True)
@@ -254,6 +263,14 @@ FOLDERS = {
     "truncated": lambda folder: [f.write_bytes(f.read_bytes()[:-30]) for f in folder.rglob("*.png")],
     "an empty class": lambda folder: (folder / "3").mkdir(),
     "a split beside classes": lambda folder: (folder / "train").mkdir()}
+
+
+def test_a_picture_that_changes_while_it_is_read_is_refused(tmp_path):
+    opened = data_set(str(pictures(tmp_path / "mine")))
+    for file in tmp_path.rglob("*.png"):
+        Image.fromarray(IMAGES[0][1:]).save(file)
+    with pytest.raises(Refusal, match="a picture that has changed its size"):
+        load_data(opened, "test")
 
 
 @pytest.mark.parametrize("name", FOLDERS)
