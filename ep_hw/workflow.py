@@ -257,7 +257,7 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
     flags = [flag for verdict in checks for flag in verdict.flags]
     return Results(plan.model, out, summary, flags, plan.images, {
         other.model: Results(other.model, out / FOLDER / other.model, rows, [], other.images)
-        for other, (rows, _) in zip(family, outcomes[1:])})
+        for other, (rows, _) in zip(family, outcomes[1:])}, record.envelopes)
 
 
 def parts_of(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) -> list[tuple[Plan, Path]]:
@@ -275,7 +275,7 @@ def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan
     networks = [(kind_of(plan), plan), *((member.kind, other) for member, other in others)]
     asked = [(kind, own.model, attacks_of(own, out), noises_of(own, out)) for kind, own in networks]
     measure_missing([one for _, _, attacks, noises in asked
-                     for one in (*noises, *(one for _, tries in attacks for one in tries))], plan.run.jobs)
+                     for one in (*noises, *(one for _, tries in attacks for one in tries))], plan.run)
     return envelopes([Measured(kind, model, outcomes_of(attacks), [noise.read() for noise in noises])
                       for kind, model, attacks, noises in asked])
 

@@ -237,13 +237,13 @@ def _expect(threat: "Threat", kind: str, option: str) -> "Threat":
 
 def _evaluate(plan: "Plan", out: Path, question: "Question | None", each_chip: bool = False,
               others: "Sequence[tuple[Member, Plan]]" = ()) -> None:
-    from ep_hw.workflow import command_line, measure_envelopes, run, title_of
+    from ep_hw.workflow import command_line, run, title_of
 
     with cell_progress("evaluating") as show:
         found = run(plan.showing(show), out, command=command_line(), title=title_of(plan), others=others,
                     question=question)
     print_table((_chip_table if each_chip else _summary_table)(plan, found.summary))
-    if success := measure_envelopes(plan, out, others):   # what `run` has measured
+    if success := found.envelopes:
         for table in success.tables:
             print_table(table)
         for sentence in success.answers:

@@ -21,7 +21,6 @@ from mapping.program import Table
 if TYPE_CHECKING:   # load torch and matplotlib
     from matplotlib.figure import Figure
 
-    from ep_hw.evaluation.cells import Cell
     from ep_hw.evaluation.execution import Progress as CellProgress
 
 Point = TypeVar("Point")
@@ -55,16 +54,15 @@ def track_points(points: Iterable[Point], total: int, description: str) -> Itera
 
 @contextmanager
 def cell_progress(description: str) -> Iterator["CellProgress"]:
-    """A progress bar on stderr, as the function that evaluations call after each cell; a failure wipes it out."""
+    """A progress bar on stderr, as the function that evaluations call whenever something is done; a failure wipes it
+    out.
+    """
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     bar = Progress(*columns, console=Console(stderr=True))
     task = bar.add_task(description)
 
-    def show(cell: "Cell", number: int, total: int) -> None:
-        c = cell.configuration
-        chip = "" if c.chip_seed is None else f" chip {c.chip_seed}"
-        shown = printable(f"{c.machine}{chip}: {c.threat}")
-        bar.update(task, completed=number, total=total, description=shown)
+    def show(what: object, number: int, total: int) -> None:
+        bar.update(task, completed=number, total=total, description=printable(str(what)))
 
     bar.start()
     try:

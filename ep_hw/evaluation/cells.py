@@ -114,6 +114,10 @@ class Cell:
     official: OfficialSet | None = None
     shown: bool = True
 
+    def __str__(self):
+        c = self.configuration
+        return f"{c.machine}{'' if c.chip_seed is None else f' chip {c.chip_seed}'}: {c.threat}"
+
     @property
     def ids(self) -> bytes:
         return self.images.ids.numpy().tobytes()

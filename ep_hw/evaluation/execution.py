@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import simulators
 from ep_hw.evaluation.cells import Cell, run_cell
@@ -20,11 +21,12 @@ from simulators.machine import Machine
 from simulators.module import AnyProgram
 
 Programs = Mapping[str, Mapping[str, AnyProgram]]   # model -> machine -> compiled program
-Progress = Callable[[Cell, int, int], None]   # hears of the last cell finished, how many are, of how many
+Progress = Callable[[object, int, int], None]   # hears what was done last, by its str(), how many are, of how many
+T = TypeVar("T")
 RunCells = Callable[[list[Cell]], Iterator[Cell]]
 
 
-def silent(cell: Cell, finished: int, of: int) -> None:
+def silent(what: object, finished: int, of: int) -> None:
     """The progress that nobody watches."""
 
 
@@ -35,7 +37,7 @@ class Run:
     Attributes:
         device: `cpu` or `cuda`.
         jobs: worker processes, one thread each; with 1 everything runs in this process. The bytes are the same.
-        progress: called after each cell.
+        progress: called after each cell and all that is measured besides.
     """
 
     device: str = "cpu"
@@ -79,8 +81,8 @@ def runner(programs: Programs, run: Run) -> Iterator[RunCells]:
                              for cell in done)
 
 
-def call_all(calls: Sequence[Callable[[], None]], jobs: int):
-    """Make calls that do not depend on each other.
+def call_all(calls: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
+    """What calls return that do not depend on each other, in the order in which they end.
 
     Args:
         calls: may be pickled.
@@ -89,12 +91,10 @@ def call_all(calls: Sequence[Callable[[], None]], jobs: int):
     jobs = min(jobs, len(calls))
     if jobs <= 1:
         with threads(1):
-            for call in calls:
-                call()
+            yield from (call() for call in calls)
         return
     with workers(jobs) as pool:
-        for _ in pool.each(calls):
-            pass
+        yield from pool.each(calls)
 
 
 def run_task(cells: list[Cell], programs: Programs, device: str) -> Iterator[Cell]:

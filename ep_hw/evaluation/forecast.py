@@ -171,8 +171,7 @@ def estimate(plans: Sequence[Plan], folder: Path | None = None, at_most_s: float
             _run(job, images, Path(scratch) / str(known.all_measured.cells))
             seconds = time.perf_counter() - begun - known.spent_s
             known = known.with_sample(job.kind, job.price.of(images), seconds)
-            if isinstance(job.what, Cell):
-                run.progress(job.what, len(known.measured), len(known.stored_s))
+            run.progress(job.what, len(known.measured), len(known.stored_s))
     return known
 
 

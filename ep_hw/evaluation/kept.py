@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from ep_hw.evaluation.execution import call_all
+from ep_hw.evaluation.execution import Run, call_all
 from mapping.errors import Refusal
 from mapping.files import write_atomically
 from mapping.sealed import Layout, open_sealed, seal
@@ -52,9 +52,10 @@ class Kept(ABC):
     def path(self) -> Path:
         return self.folder / f"{self.key}.safetensors"
 
-    def measure(self):
-        """Measure it and write its file."""
+    def measure(self) -> str:
+        """Measure it and write its file; what it is called."""
         write_atomically(self.path, seal(self.form, {}, self.compute()))
+        return str(self)
 
     def done(self) -> bool:
         """Whether its file is there and whole; says so where it is damaged."""
@@ -78,10 +79,10 @@ class Kept(ABC):
         return torch.Generator().manual_seed(int.from_bytes(content[:7], "big"))
 
 
-def measure_missing(asked: Iterable[Kept], jobs: int):
-    """Measure what is not done, in this order.
-
-    Args:
-        jobs: worker processes.
-    """
-    call_all([one.measure for one in asked if not one.done()], jobs)
+def measure_missing(asked: Iterable[Kept], run: Run):
+    """Measure what is not done, begun in this order."""
+    every = list(asked)
+    missing = [one for one in every if not one.done()]
+    measured = call_all([one.measure for one in missing], run.jobs)
+    for finished, name in enumerate(measured, len(every) - len(missing) + 1):
+        run.progress(name, finished, len(every))

@@ -151,6 +151,9 @@ class StoredNoise(Kept):
     def _with(self, sigma: float) -> Program:
         return replace(self.program, target=self.program.target.having(**{self.source: sigma}))
 
+    def __str__(self):
+        return f"{SOURCES[self.source]}, {100 * self.drop:g} points"
+
     def read(self) -> "Matched":
         """What its file holds.
 

@@ -84,6 +84,9 @@ class StoredAttack(Kept):
         with place.open(self.device) as machine:
             return answers(machine, images, self.images.labels, self.repeats, self.generator(f"chip {place.chip}"))
 
+    def __str__(self):
+        return f"{self.made_on.program.target}: {self.threat}, effort {self.effort}"
+
     def made(self) -> Tensor:
         """(N, C, H, W) what the attack makes of the images."""
         if self.threat == CLEAN:

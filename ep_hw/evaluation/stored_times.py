@@ -58,6 +58,9 @@ class StoredTime(Kept):
                                  self.temporal.iterations, self.seed)
         return {"correct": point.correct.numpy()}
 
+    def __str__(self):
+        return f"{self.program.target}: attack time {self.time}"
+
     def read(self) -> TemporalPoint:
         """What its file holds.
 
@@ -81,5 +84,5 @@ def stored_times(folder: Path, programs: Mapping[str, Program], images: Split, t
     """Machine -> its points, see `measure_times`; those that `folder` does not hold are measured, longest first."""
     asked = times_of(programs, images, temporal, seed, run.device, folder)
     longest_first = sorted((one for group in asked.values() for one in group), key=lambda one: -one.time)
-    measure_missing(longest_first, run.jobs)
+    measure_missing(longest_first, run)
     return {name: [one.read() for one in group] for name, group in asked.items()}

@@ -15,6 +15,7 @@ from ep_hw.analysis.rows import SummaryRow
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.checks import Flag
 from ep_hw.evaluation.pictures import Pictures, pictures
+from ep_hw.report.record import Envelopes
 from ep_hw.threats.threat import CLEAN, Threat, parse_threat
 from mapping.errors import Refusal
 
@@ -33,6 +34,7 @@ class Results:
         flags: trust checks that failed, of the family too.
         clean: the images that it was about.
         family: name of each network that was evaluated beside it -> its results.
+        envelopes: adversarial success in words, tables and rows; None where the suite does not measure it.
     """
 
     model: str
@@ -41,6 +43,7 @@ class Results:
     flags: Sequence[Flag]
     clean: Split
     family: "dict[str, Results]" = field(default_factory=dict)
+    envelopes: Envelopes | None = None
 
     @cached_property
     def points(self) -> dict[tuple[str, Threat], Point]:

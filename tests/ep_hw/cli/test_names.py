@@ -84,15 +84,8 @@ def test_tables_and_progress_show_names_as_they_are(capsys, monkeypatch, name):
     terminal = io.StringIO()
     monkeypatch.setattr(printing, "Console", lambda **given: Console(file=terminal, force_terminal=True, width=200))
     with printing.cell_progress("x") as show:
-        show(Cell(name), 1, 2)
+        show(name, 1, 2)
     assert shown in terminal.getvalue()
-
-
-class Cell:
-    """As much of a cell as progress shows."""
-
-    def __init__(self, machine):
-        self.configuration, self.machine, self.threat, self.chip_seed = self, machine, "clean", 3
 
 
 def test_commands_print_through_one_place():

@@ -35,7 +35,8 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(model, tmp_path_factory):
     plan, folder = workflow.plan_evaluation(model, None, [], suite=TINY), tmp_path_factory.mktemp("run")
-    workflow.run(plan, folder, command="ep-hw evaluate", title="test")
+    found = workflow.run(plan, folder, command="ep-hw evaluate", title="test")
+    assert found.envelopes.rows["envelope"]
     return plan, folder
 
 
@@ -115,7 +116,9 @@ def test_the_same_question_gives_the_same_rows_and_an_interrupted_run_goes_on(fi
     times = {path: path.stat().st_mtime_ns for path in kept}
     for path in kept[::2]:
         path.unlink()
-    again = workflow.measure_envelopes(plan, folder)
+    heard = []
+    again = workflow.measure_envelopes(plan.showing(lambda what, *counts: heard.append(counts)), folder)
+    assert heard == [(number, len(kept)) for number in range(len(kept[1::2]) + 1, len(kept) + 1)]
     assert [{**row, **{k: str(v) for k, v in row.items()}} for row in again.rows["envelope"]] == rows_of(folder)
     assert {path: path.stat().st_mtime_ns for path in kept[1::2]} == {path: times[path] for path in kept[1::2]}
     other = workflow.measure_envelopes(replace(plan, asked=replace(plan.asked, seed=1)), tmp_path)
