@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from mapping.errors import Refusal
 
+_NEW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)   # where known
 TEXT_LIMIT = 2**20       # bytes of a TOML or JSON file that a person or `ep-hw` writes
 DEEPEST = 16             # brackets within brackets
 LARGEST_INTEGER = 2**63
@@ -154,7 +155,7 @@ def write_folder(folder: str | Path, blobs: Mapping[str, bytes]):
 
 def write_new(path: Path, blob: bytes):
     """Write a file that does not exist yet, down to the disk; never through a link. Raises OSError."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NEW, 0o666), "wb") as file:
         file.write(blob)
         file.flush()
         os.fsync(file.fileno())

@@ -4,6 +4,7 @@ Importing this loads neither torch nor Lava.
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -26,9 +27,17 @@ def command(module: str, *arguments: object) -> list[str]:
     return [sys.executable, *flags, "-I", "-c", code, *map(str, arguments)]
 
 
+def processors() -> int:
+    """How many processors this process may use; all there are where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the end; a process started within never hears of it."""
+    """Ctrl-C waits until the end; a process started within never hears of it. Without signal masks it does not wait."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,7 +1,6 @@
 """Arguments and options that several commands share, and the ranges of numbers that any of them takes."""
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from typer.models import OptionInfo
 from mapping.fields import MOST, MOST_STEPS
 from mapping.files import check_possible
 from mapping.options import number, whole
+from simulators.isolated import processors
 
 MOST_IMAGES, MOST_CHIPS, MOST_JOBS, LAST_SEED = 10**6, 1000, 1024, 2**32 - 1
 LARGEST_EPS = 100
@@ -88,4 +88,4 @@ Device = Annotated[str, typer.Option(callback=_found, help="cpu or cuda")]
 Out = Annotated[Path | None, placed("folder to write into; the same command goes on there [default: a new "
                                     "ep-hw-COMMAND-MODEL-TIME]")]
 Jobs = Annotated[int, counted("worker processes; any number gives the same bytes", high=MOST_JOBS)]
-PROCESSORS = min(len(os.sched_getaffinity(0)), MOST_JOBS)
+PROCESSORS = min(processors(), MOST_JOBS)

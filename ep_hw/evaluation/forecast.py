@@ -12,7 +12,6 @@ holds for every t if it does for none and for one without end.
 """
 
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +28,7 @@ from ep_hw.evaluation.price import SHOWN, Job, Kind, Price, jobs_of
 from ep_hw.evaluation.summary import summarise
 from ep_hw.threads import threads
 from ep_hw.threats.threat import CLEAN
+from simulators.isolated import processors
 
 MEASURING = 0.09     # of T, at most: a tenth, less what it takes to count cells
 PARTS = 4, 16        # a cell is measured on a quarter of its images, or on a sixteenth
@@ -76,7 +76,7 @@ class Forecast:
             stored[job.kind] += job.price.of(job.images)
         start_s = START_S if workers > 1 else 0.0
         alone_s = start_s + CELL_S * len(jobs) + FIGURE_S * figures if jobs else 0.0
-        return cls(tuple(jobs), min(workers, len(os.sched_getaffinity(0))), alone_s, dict(stored))
+        return cls(tuple(jobs), min(workers, processors()), alone_s, dict(stored))
 
     @property
     def seconds(self) -> float:

@@ -6,9 +6,11 @@ import select
 import signal
 import sys
 import threading
+import time
 
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)   # now: a forked child should not wait for the loader's lock
+_LIBC = ctypes.CDLL(None) if os.name == "posix" else None   # now: a forked child should not wait for the loader's lock
+WATCH_S = 1.0   # between two looks at the parent, where no kernel watches
 
 
 def die_with_host(fd: int):
@@ -25,12 +27,23 @@ def die_with_host(fd: int):
 def die_with_parent(parent: int):
     """From now on the kernel kills this process when the one that started it dies; if it is dead already, end here.
 
+    Where the kernel does no such thing, a thread looks at the parent from time to time.
+
     Args:
         parent: its process id.
     """
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _LIBC is not None and hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     if os.getppid() != parent:   # it died before the kernel was told
         os._exit(1)
+
+
+def _watch(parent: int):
+    while os.getppid() == parent:
+        time.sleep(WATCH_S)
+    os._exit(1)
 
 
 def bind_children():

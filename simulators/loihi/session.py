@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import weakref
 from typing import IO
 
@@ -47,6 +48,9 @@ class LavaSession:
     """
 
     def __init__(self, program: LavaProgram, batch: int):
+        if not hasattr(os, "memfd_create"):
+            raise Refusal("Lava's processes need Linux", where=str(program.target), got=sys.platform,
+                          allowed="linux, for memory that processes share", remedy="use loihi, its bit-exact twin")
         start, arrays = _describe(program)
         layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
         layout |= layout_of(program.graph, arithmetic_of(program), batch)
