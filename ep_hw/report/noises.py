@@ -43,18 +43,15 @@ def _by_image(noise: Matched) -> NDArray[np.float64]:
 
 
 def noise_table(noises: Noises) -> Table:
-    """A row a drop, source and network."""
-    every = [(noise, kind) for kind, own in noises.items() for noise in own]
-    order = [(noise.drop, noise.source) for noise, _ in every]
-    rows = tuple((_name(noise), kind, *_cells(noise))
-                 for noise, kind in sorted(every, key=lambda one: order.index((one[0].drop, one[0].source))))
-    met = every[0][0].met
+    """A row a drop and source, the networks side by side."""
+    rows = tuple((_name(row[0]), *(cell for noise in row for cell in _cells(noise))) for row in zip(*noises.values()))
+    columns = ("noise", *(f"{kind}: {what}" for kind in noises for what in ("strength", "clean", "success")))
+    met = next(iter(noises.values()))[0].met
     notes = (f"Options of {MACHINE}, one at a time, each as strong as costs that much accuracy on these images; "
              f"{met[0].threat.kind} of {met[0].effort} iterations, mean over strengths "
              f"{', '.join(f'{one.threat.strength:g}' for one in met)}, made on a draw of the noise of its own. Weight "
              "noise always depends on the input. Recurrent: new at every read; frozen: drawn once a chip.",)
-    return Table("Sources of noise at the same accuracy", ("noise", "network", "strength", "clean", "success"), rows,
-                 notes)
+    return Table("Sources of noise at the same accuracy", columns, rows, notes)
 
 
 def _name(noise: Matched) -> str:
