@@ -8,9 +8,11 @@ their files, and the numbers of their devices, are part of the keys as they are.
 
 import hashlib
 import inspect
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import ep_hw
@@ -55,7 +57,7 @@ def code_of(programs: Sequence[AnyProgram], threat: Threat) -> dict[str, int | s
     kinds, known = {machine_kind(program) for program in programs}, machines()
     return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)}, **dict([threat.code]), **libraries(),
             **{name: digest for program in programs for name, digest in registry.contents(program.target).items()},
-            **_files(part for program in programs for part in _parts_of(program)), **_files(_parts_of_threat(threat))}
+            **_files(chain(*map(_parts_of, programs), _parts_of_threat(threat)))}
 
 
 def _parts_of(program: AnyProgram) -> Iterator[Callable]:
@@ -78,12 +80,28 @@ def _parts_of_threat(threat: Threat) -> Iterator[Callable]:
 
 def _files(parts: Iterable[Callable]) -> dict[str, str]:
     """Name -> sha256 of the files that hold some functions and classes, those of the project left out."""
-    found = {}
-    for part in parts:
-        if part.__module__.partition(".")[0] not in PROJECT:
-            file = inspect.getfile(part)
-            found[Path(file).name] = _digest(file)
+    own = (part for part in parts if part.__module__.partition(".")[0] not in PROJECT)
+    found: dict[str, str] = {}
+    for name, digest in dict.fromkeys(map(_held, own)):
+        found[name] = found.get(name, "") + digest   # of all files of that name
     return found
+
+
+def _held(part: Callable) -> tuple[str, str]:
+    """Name and sha256 of the file that holds a function or class; its own where it stands in a notebook."""
+    try:
+        file = inspect.getfile(part)
+    except (TypeError, OSError):
+        file = ""
+    if Path(file).is_file():
+        return Path(file).name, _digest(file)
+    return f"{part.__module__}.{part.__qualname__}", _unread(part)
+
+
+@cache
+def _unread(part: Callable) -> str:
+    """What stands for code that no file holds: once it is typed again, its cells are made again."""
+    return secrets.token_hex(32)
 
 
 @cache

@@ -1,6 +1,9 @@
 """What can go wrong: a refusal says what, where, got, allowed, remedy; a machine can fail while it runs."""
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class Refusal(ValueError):
@@ -38,3 +41,26 @@ def _refuse_again(what: str, where: str, got: str, allowed: str, remedy: str) ->
 
 class MachineError(RuntimeError):
     """A machine failed while it ran: no input was wrong, and nothing half-finished was kept."""
+
+
+@contextmanager
+def running(what: str, *, where: str) -> Iterator[None]:
+    """Around code of a user: what it raises becomes a Refusal with the error and its place.
+
+    Raises:
+        Refusal: see above; refusals, and failures of machines and of the system, pass unchanged.
+    """
+    try:
+        yield
+    except (Refusal, MachineError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise Refusal(what, where=where, got=f"{type(error).__name__}: {error}, {_place_of(error)}",
+                      allowed="code that runs without an error", remedy="correct it") from error
+
+
+def _place_of(error: Exception) -> str:
+    """The line that raised an error; where an installed package did, the last line that led to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts][-1:] or frames[-1:]
+    return f"line {last[0].lineno} of {Path(last[0].filename).name}"

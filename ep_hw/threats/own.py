@@ -19,7 +19,7 @@ from ep_hw.threats.attacks.attempt import Attempt, Candidate
 from ep_hw.threats.attacks.settings import AttackSettings
 from ep_hw.threats.definitions import Attack, Norm
 from ep_hw.threats.registry import register_attack
-from mapping.errors import Refusal
+from mapping.errors import Refusal, running
 from simulators.machine import Machine
 
 Made = Tensor | Candidate
@@ -40,7 +40,8 @@ class OwnAttempt(Attempt):
     make: Callable[[Machine, Tensor, Tensor, Generator], Made]
 
     def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
-        made = self.make(machine, images, labels, generator)
+        with running("the attack fails", where=self.name):
+            made = self.make(machine, images, labels, generator)
         none = images.new_zeros(len(images))
         return made if isinstance(made, Candidate) else Candidate(made, none, none)
 

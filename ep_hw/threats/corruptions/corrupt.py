@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ep_hw.threats.definitions import SEVERITY, Images, Levels
 from ep_hw.threats.registry import CORRUPTIONS
-from mapping.errors import Refusal
+from mapping.errors import Refusal, running
 from mapping.names import suggesting
 
 _CHUNK = 32   # images at a time where these share no random numbers: arrays that the allocator keeps are reused
@@ -32,7 +32,8 @@ def corrupt(images: NDArray[np.floating], name: str, severity: int, rng: np.rand
         (N, C, H, W), multiples of 1/255.
 
     Raises:
-        Refusal: unknown corruption or severity; frost without its photographs.
+        Refusal: unknown corruption or severity; frost without its photographs; a corruption that fails or makes no
+            images.
     """
     if name not in CORRUPTIONS or not SEVERITY.allows(severity):
         raise Refusal("unknown corruption", where="corruption", got=f"{name}@{severity}", **suggesting(
@@ -42,9 +43,23 @@ def corrupt(images: NDArray[np.floating], name: str, severity: int, rng: np.rand
     step = max(1, len(images)) if corruption.random else _CHUNK
     corrupted = np.empty(np.shape(images), np.float32)
     for part in (slice(start, start + step) for start in range(0, len(images), step)):
-        np.divide(_levels(corruption.at(severity, _eight_bit(images[part]), rng)), 255, corrupted[part],
-                  dtype=np.float32)
+        with running("the corruption fails", where=f"{name}@{severity}"):
+            made = corruption.at(severity, _eight_bit(images[part]), rng)
+        _check_made(made, corrupted[part].shape, f"{name}@{severity}")
+        np.divide(_levels(made), 255, corrupted[part], dtype=np.float32)
     return corrupted
+
+
+def _check_made(made: Images | Levels, shape: tuple[int, ...], where: str):
+    """Refuse what is no image: a user's corruption may make anything."""
+    numbers = isinstance(made, np.ndarray) and (made.dtype == np.uint8 or np.issubdtype(made.dtype, np.floating))
+    if not numbers or made.shape != shape:
+        raise Refusal("a corruption made other images than it was given", where=where,
+                      got=f"{getattr(made, 'dtype', type(made).__name__)} {tuple(getattr(made, 'shape', ()))}",
+                      allowed=f"a numpy array {shape} of floats in [0, 1] or of uint8", remedy="correct the corruption")
+    if made.dtype != np.uint8 and not np.isfinite(made).all():
+        raise Refusal("a corruption made pixels that are no numbers", where=where, got="NaN or infinity",
+                      allowed="floats in [0, 1]", remedy="correct the corruption")
 
 
 def _eight_bit(images: NDArray[np.floating]) -> Images:

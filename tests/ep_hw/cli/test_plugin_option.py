@@ -5,9 +5,13 @@ import os
 import sys
 
 import pytest
+import torch
 
 import mapping
+from ep_hw.evaluation.own import bring_plugins
 from ep_hw.networks.own import MODULES as KNOWN
+from ep_hw.networks.own import registered
+from ep_hw.networks.programs import reference_of
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 
 FADE = '''
@@ -65,6 +69,10 @@ def residual():
     return Residual()
 
 @ep_hw.register_module(image_shape=(1, 8, 8), classes=10)
+def failing():
+    raise RuntimeError("no weights")
+
+@ep_hw.register_module(image_shape=(1, 8, 8), classes=10)
 def chain():
     return torch.nn.Sequential(Residual().first, torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(256, 10))
 '''
@@ -82,7 +90,19 @@ def test_a_module_of_ones_own_is_a_model(ep_hw, file, tmp_path, name, machine, o
     assert {row["model"] for row in rows} == {name}
 
 
+def test_a_module_of_drawn_weights_is_the_same_each_time(file, monkeypatch):
+    monkeypatch.setenv("EP_HW_PLUGINS", "")
+    file.write_text(MODULES + "\n@ep_hw.register_module(image_shape=(1, 8, 8), classes=10)\n"
+                    "def drawn():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n")
+    bring_plugins([file])
+    before = torch.random.get_rng_state()
+    first, again = (reference_of(registered("plugin:drawn")).digest() for _ in range(2))
+    assert first == again
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
+    (("plugin:failing",), "plugin:failing: the module cannot be made; got RuntimeError: no weights, line "),
     (("plugin:residual", "--on", "loihi"), "Residual: not a chain of layers"),
     (("plugin:residul",), "did you mean plugin:residual?"), (("plugin:chain",), "name them with --data"),
     (("plugin:residual", "--data", "cifar10", "--data-root", "."), "the data do not fit the network in channels")])

@@ -167,6 +167,13 @@ def test_a_module_is_a_model_as_it_is(tmp_path):
         ep_hw.evaluate(module)
 
 
+def test_a_module_stays_as_it_is(tmp_path):
+    """In training mode for instance, where an evaluation is made between two epochs."""
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(64, 10))
+    ep_hw.evaluate(module, data="digits", on=["reference"], images=4, out=tmp_path / "own")
+    assert all(part.training for part in module.modules())
+
+
 def test_images_of_ones_own_take_the_place_of_the_models(model, tmp_path):
     own = Dataset(torch.full((30, 1, 8, 8), 0.5), torch.arange(30) % 10)
     found = ep_hw.evaluate(model, on=["loihi"], images=3, data=own, out=tmp_path / "own")

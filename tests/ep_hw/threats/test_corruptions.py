@@ -19,6 +19,7 @@ from ep_hw.threats.corruptions.digital import pixelate
 from ep_hw.threats.corruptions.edges import canny, equalise
 from ep_hw.threats.corruptions.photographs import SHA256, frost_photographs
 from ep_hw.threats.corruptions.weather import _drops, plasma
+from ep_hw.threats.definitions import Corruption
 from ep_hw.threats.registry import CORRUPTIONS
 from mapping import Refusal
 
@@ -417,3 +418,20 @@ def test_the_published_functions_agree_where_constants_do(name, severity, theirs
 def test_unknown_corruptions_are_refused(name, severity):
     with pytest.raises(Refusal, match="severity 1 to 5"):
         corrupt(eight_bit_images(1), name, severity, None)
+
+
+FAULTS = {
+    "other images than it was given; got float64 .2, 1, 4, 8.": lambda x: x[:, :, :4],
+    "other images than it was given; got NoneType": lambda x: None,
+    "other images than it was given; got int64": lambda x: (255 * x).astype(np.int64),
+    "pixels that are no numbers": lambda x: np.where(x > 0.5, np.nan, x),
+    "fails; got ZeroDivisionError: division by zero, line [0-9]+ of test_corruptions.py": lambda x: x * (1 / 0),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_corruption_of_a_user_that_makes_no_images_is_refused_under_its_name(fault, monkeypatch):
+    monkeypatch.setitem(CORRUPTIONS, "broken", Corruption("broken", lambda x, constant, rng: FAULTS[fault](x),
+                                                          (1, 2, 3, 4, 5), False, "broken", 1))
+    with pytest.raises(Refusal, match=f"broken@2: .*{fault}"):
+        corrupt(eight_bit_images(2, (1, 8, 8)), "broken", 2, np.random.default_rng(0))

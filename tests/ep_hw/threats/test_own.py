@@ -1,6 +1,9 @@
 """Attacks of a user: registered by a decorator, checked before they count, known to keys by their file."""
 
+import hashlib
+import importlib.util
 import re
+import sys
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from ep_hw.threats.attacks import AttackSettings, Candidate
 from ep_hw.threats.attacks import attack as attacked
 from ep_hw.threats.registry import ATTACKS
 from mapping.errors import Refusal
+from simulators.module import Interface, ModuleProgram
 from simulators.reference import ReferenceMachine
 
 IMAGES = random_images(6)
@@ -118,6 +122,26 @@ def test_a_candidate_counts_exactly_if_it_is_in_the_ball(norm, eps, share, seed)
             run(machine, f"moved@{eps}", images)
 
 
+def test_an_attack_that_fails_is_refused_with_its_line(machine):
+    @attack(norm="linf", access="black")
+    def failing(machine, images, labels, eps, generator):
+        raise ValueError("no such thing")
+
+    line = failing.__code__.co_firstlineno + 2
+    with pytest.raises(Refusal, match=f"failing: .*ValueError: no such thing, line {line} of test_own.py"):
+        run(machine, "failing@0.1")
+
+
+def test_a_line_within_an_installed_package_is_that_which_led_to_it(machine):
+    @attack(norm="linf", access="black")
+    def failing(machine, images, labels, eps, generator):
+        return torch.nn.functional.cross_entropy(images, labels.double())
+
+    line = failing.__code__.co_firstlineno + 2
+    with pytest.raises(Refusal, match=f"line {line} of test_own.py"):
+        run(machine, "failing@0.1")
+
+
 @pytest.mark.parametrize("stated", [{"norm": "l0", "access": "black"}, {"norm": "l2", "access": "grey"}])
 def test_a_norm_or_an_access_that_is_none_is_refused(stated):
     with pytest.raises(Refusal, match="not an attack"):
@@ -141,3 +165,42 @@ def test_keys_of_cells_hold_the_file_of_a_users_code_and_no_file_of_ours():
     own, ours = (versions.code_of([program], parse_threat(text)) for text in ("kept@0.1", "pgd_linf@0.1"))
     assert re.fullmatch("[0-9a-f]{64}", own["test_own.py"])
     assert not [name for name in ours if name.endswith(".py")]
+
+
+def typed(text):
+    """A function as a notebook has it, in no file."""
+    known = {"__name__": "typed_here"}
+    exec(compile(text, "<stdin>", "exec"), known)   # as Python itself does
+    return known["typed"]
+
+
+@pytest.mark.parametrize("kind", ["function", "class"])
+def test_keys_of_cells_hold_each_code_that_was_typed(kind):
+    text = {"function": "def typed(machine, images, labels, eps, generator): return images",
+            "class": "class typed: pass"}[kind]
+    program, keys = mapping.compile(small_network(0).lower(), "reference"), []
+    for made_by in map(typed, [text, text]):
+        ATTACKS.pop("typed", None)
+        attack(norm="linf", access="black")(made_by)
+        keys += [versions.code_of([program], parse_threat("typed@0.1")) for _ in range(2)]
+    assert keys[0] == keys[1]
+    assert keys[1] != keys[2] == keys[3]
+
+
+def test_keys_of_cells_hold_all_files_of_a_name(tmp_path):
+    """A module and an attack of files of the same name, in different packages."""
+    texts = {"one": "import torch\nclass Net(torch.nn.Flatten): pass",
+             "two": "def moved(machine, images, labels, eps, generator): return images"}
+    parts = {}
+    for folder, text in texts.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "parts.py").write_text(text)
+        spec = importlib.util.spec_from_file_location(f"{folder}_parts", tmp_path / folder / "parts.py")
+        sys.modules[spec.name] = parts[folder] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(parts[folder])
+    attack(norm="linf", access="black")(parts["two"].moved)
+    program = ModuleProgram(parts["one"].Net(), Interface((1, 2, 5), 10))
+    held = versions.code_of([program], parse_threat("moved@0.1"))["parts.py"]
+    for folder in texts:
+        del sys.modules[f"{folder}_parts"]
+    assert held == "".join(hashlib.sha256(text.encode()).hexdigest() for text in texts.values())
