@@ -52,7 +52,9 @@ def reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         said = first["msg"].removeprefix("Value error, ")
-        return ": ".join(filter(None, (".".join(map(str, first["loc"])), said)))[:LONGEST_REASON]
+        # what is in brackets is a type of pydantic's
+        place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+        return ": ".join(filter(None, (place, said)))[:LONGEST_REASON]
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:LONGEST_REASON]
 
 

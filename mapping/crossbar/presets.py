@@ -134,6 +134,8 @@ _ALLOWED = ("title, source and model as texts, g_max_us above 0 uS, g_min_us fro
             f"the first and last age from 0 s on, causes of {', '.join(CAUSES)}, constants as a table of numbers up "
             f"to {LARGEST:g}, levels from 2, stuck_on and stuck_off up to 0.5, read with energy_j and time_s; a name "
             "in small letters, digits and _")
+_CONSTANTS = ("programming, as coefficients [c_0, c_1] or {g_us, sigma_us} of two points or more in uS; drift, "
+              "{exponent, spread, t0_s}; read_noise, a share from 0 to 1")
 
 
 def load_presets(text: str, file: str = "") -> dict[str, Preset]:
@@ -154,15 +156,17 @@ def load_presets(text: str, file: str = "") -> dict[str, Preset]:
         with refusing("not a device", where=f"{place} {name}", allowed=_ALLOWED, remedy="correct the device file"):
             if not isinstance(table, dict):
                 raise ValueError(f"{name} = {table!r}, no table")
-            presets[name] = read_as(Preset, {"name": name, **_measured(table), **table})
+            presets[name] = read_as(Preset, {"name": name, **_measured(table, f"{place} {name}"), **table})
     return presets
 
 
-def _measured(table: dict[str, Any]) -> dict[str, Any]:
+def _measured(table: dict[str, Any], where: str) -> dict[str, Any]:
     """What `Measured` constants say for themselves."""
     if table.get("model", MEASURED) != MEASURED:
         return {}
-    return {"causes": read_as(Measured, table.get("constants", {})).causes}
+    with refusing("not a device", where=where, allowed=f"as constants {_CONSTANTS}",
+                  remedy="correct the device file"):
+        return {"causes": read_as(Measured, table.get("constants", {})).causes}
 
 
 PRESETS: dict[str, Preset] = {}   # those registered, see mapping.crossbar.devices

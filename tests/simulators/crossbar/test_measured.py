@@ -148,7 +148,8 @@ def test_reads_are_those_of_the_file_or_unknown():
 
 @pytest.mark.parametrize(("constants", "words"), [
     ("colour = 1", "colour"), ("read_noise = -0.1", "read_noise"), ("read_noise = 2.0", "read_noise"),
-    ('programming = "2 %"', "programming"), ("programming = {g_us = [2.0], sigma_us = [1.0]}", "g_us"),
+    ('programming = "2 %"', "programming: .*allowed: as constants programming, as coefficients"),
+    ("programming = {g_us = [2.0], sigma_us = [1.0]}", "g_us"),
     ("programming = {g_us = [2.0, 1.0], sigma_us = [1.0, 1.0]}", "g_us increases"),
     ("programming = {g_us = [1.0, 2.0], sigma_us = [1.0]}", "sigma_us has a value for each"),
     ("drift = {spread = 0.1}", "exponent"), ("drift = {exponent = 0.1, t0_s = 0.0}", "t0_s"),
