@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mapping.errors import Refusal
+from mapping.names import in_a_line
 
 SEQUENTIAL = "sequential"   # each layer once, from the image on: feed-forward networks alone
 SCHEDULES = ("synchronous", "alternating", SEQUENTIAL)
@@ -158,6 +159,11 @@ class EPGraph:
     steps: int
     tolerance: float
     activity: Activity | None = None
+
+    def __repr__(self):
+        weights = sum(c.weight.size for c in (*self.couplings, self.readout))
+        return in_a_line(self, f"of {len(self.couplings) + 1} layers: {weights} weights, images of "
+                               f"{'x'.join(map(str, self.image_shape))}, {self.classes} classes, {self.schedule}")
 
     @property
     def classes(self) -> int:

@@ -1,11 +1,14 @@
-"""Names that nothing has: which known ones a user may have meant."""
+"""Names that nothing has: which known ones a user may have meant. And a line that shows a thing by its name."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import TypedDict
 
+from mapping.errors import printable
+
 FEW = 3        # suggestions
 SHOWN = 8      # so many names are all shown, whatever is suggested
+LINE = 200     # characters of a repr
 LONGEST = 80   # characters of what may be a name
 
 
@@ -14,6 +17,14 @@ class Advice(TypedDict):
 
     allowed: str
     remedy: str
+
+
+def in_a_line(kind: object, text: str) -> str:
+    """What a repr shows of a thing: its class and a text, in at most `LINE` characters; what is too long loses its
+    middle.
+    """
+    line = f"<{type(kind).__name__} {printable(text)}>"
+    return line if len(line) <= LINE else f"{line[:LINE // 2]} ... {line[5 - LINE // 2:]}"
 
 
 def suggesting(name: str, known: Iterable[str], *, remedy: str, allowed: str | None = None) -> Advice:

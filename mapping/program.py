@@ -8,8 +8,9 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -20,6 +21,7 @@ from mapping.errors import Refusal
 from mapping.fields import ImageShape, Name, Padding, PerLayer, Positive, Stated, Steps
 from mapping.files import write_folder
 from mapping.graph import Coupling, EPGraph, Population
+from mapping.names import in_a_line
 from mapping.sealed import Layout, Ranges, seal
 from mapping.targets import ReferenceTarget, Target
 
@@ -97,6 +99,18 @@ class Table:
     rows: tuple[tuple, ...]
     notes: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        rows = "".join(f"<tr>{_cells(row, 'td')}</tr>" for row in self.rows)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        head = _cells(self.columns, "th")
+        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{rows}</table>{notes}"
+
+
+def _cells(values: Sequence[object], kind: str) -> str:
+    shown = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)
+    return "".join(f"<{kind}>{escape(text)}</{kind}>" for text in shown)
+
 
 @dataclass(frozen=True, eq=False)
 class Program(ABC, Generic[T]):
@@ -124,6 +138,8 @@ class Program(ABC, Generic[T]):
             raise Refusal("two classes of programs of one kind", where=f"{cls.__module__}.{cls.__name__}, kind",
                           got=repr(cls.kind), allowed=f"a kind that {first.__name__} has not",
                           remedy="give the class a kind of its own")
+        if "__repr__" not in vars(cls):   # a dataclass writes its own, of all arrays, where its class has none
+            type.__setattr__(cls, "__repr__", Program.__repr__)
 
     @abstractmethod
     def pack(self) -> tuple[Arrays, dict[str, Any]]:
@@ -174,6 +190,18 @@ class Program(ABC, Generic[T]):
         """
         changed: Program = self   # whatever its target's type
         return replace(changed, target=target)
+
+    @property
+    def size(self) -> str:
+        """How much of a machine it takes, in a few words."""
+        return f"{sum(c.weight.size for c in (*self.graph.couplings, self.graph.readout))} weights"
+
+    def __repr__(self):
+        return in_a_line(self, f"of {len(self.graph.couplings) + 1} layers for {self.target}: {self.size}")
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: its name and its tables."""
+        return f"<p>{escape(repr(self))}</p>" + "".join(table._repr_html_() for table in self.tables())
 
     @abstractmethod
     def report(self) -> Table:

@@ -35,11 +35,14 @@ class DigitalMachine(InProcessMachine):
         device: "cpu" or "cuda".
     """
 
+    program: DigitalProgram
+
     def __init__(self, program: DigitalProgram, chip_seed: int = 0, device: str = "cpu"):
         graph, target = program.graph, program.target
         stop: Stop = Repeat() if target.rounds_states else Residual(graph.tolerance)
         super().__init__(graph, str(target), DigitalSubstrate(program, device), steps=target.steps or graph.steps,
                          stop=stop)
+        self.program = program
 
     def cost(self) -> Cost:
         sweeps = self.steps if self.graph.has_feedback else 1

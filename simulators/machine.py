@@ -4,14 +4,17 @@ import math
 from abc import ABC, abstractmethod
 from copy import copy
 from dataclasses import dataclass
+from html import escape
 from numbers import Integral
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from mapping.errors import Refusal
 from mapping.graph import SCHEDULES, SEQUENTIAL, EPGraph
+from mapping.names import in_a_line
+from mapping.program import Table
 from simulators.relaxation import Nudge, Relaxed, Residual, States, Stop, Substrate, Trace, relax
 
 _ROUNDING = 1e-6   # of the largest state, by which states may leave their range
@@ -68,6 +71,12 @@ class Cost:
     area_range_mm2: tuple[float, float] | None = None
 
 
+class Reporting(Protocol):
+    """What has a report."""
+
+    def report(self) -> Table: ...
+
+
 class Machine(ABC):
     """A compiled network that can be asked questions.
 
@@ -77,6 +86,8 @@ class Machine(ABC):
         deterministic: the same images give the same bits, whatever the generator.
         differentiable: `relax` carries gradients from the logits to images that require them.
         largest_beta: strongest nudge that the machine takes.
+        program: that it runs, where there is more to say of it than its graph.
+        chip_seed: which chip it is, where there are chips.
     """
 
     name: str
@@ -84,6 +95,18 @@ class Machine(ABC):
     deterministic: bool = True
     differentiable: bool = True
     largest_beta: float = float("inf")
+    program: Reporting | None = None
+    chip_seed: int | None = None
+
+    def __repr__(self):
+        chip = "" if self.chip_seed is None else f", chip {self.chip_seed}"
+        shape = "x".join(map(str, self.graph.image_shape))
+        return in_a_line(self, f"{self.name}{chip}: images of {shape}, {self.graph.classes} classes")
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: its name, and the report of its program."""
+        report = "" if self.program is None else self.program.report()._repr_html_()
+        return f"<p>{escape(repr(self))}</p>{report}"
 
     @property
     def has_feedback(self) -> bool:

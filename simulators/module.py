@@ -9,12 +9,14 @@ import hashlib
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from mapping.errors import Refusal
+from mapping.names import in_a_line
 from mapping.program import Program, Table
 from mapping.targets import ReferenceTarget, Target
 from simulators.machine import ANY, BOX, Cost, Equilibrium, Machine, check_images
@@ -154,6 +156,14 @@ class ModuleProgram:
     module: nn.Module
     interface: Interface
     target: Target = field(default_factory=lambda: ReferenceTarget("reference"))
+
+    def __repr__(self):
+        return in_a_line(self, f"of a {type(self.module).__name__} for {self.target}: images of "
+                               f"{'x'.join(map(str, self.interface.image_shape))}, {self.interface.classes} classes")
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: its name and its table."""
+        return f"<p>{escape(repr(self))}</p>{self.report()._repr_html_()}"
 
     def digest(self) -> str:
         """sha256 over the module's structure, all its tensors, and its answers to a few random images.

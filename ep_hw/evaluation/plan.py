@@ -27,6 +27,7 @@ from ep_hw.threats.corruptions.official import OfficialSet
 from ep_hw.threats.threat import CLEAN, Threat
 from ep_hw.versions import code_of
 from mapping.files import check_writable
+from mapping.names import in_a_line
 from mapping.program import Program
 from mapping.registry import parse
 from mapping.targets import REFERENCE, Target
@@ -126,6 +127,11 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     attacks: Attacks = field(default_factory=Attacks)
     run: Run = field(default_factory=Run)
+
+    def __repr__(self):
+        machines, threats = self.asked.machines, (CLEAN, *self.asked.threats)
+        return in_a_line(self, f"of {self.model} on {', '.join(machines)} under {', '.join(map(str, threats))}: "
+                               f"{len(self.images)} images, up to {self.asked.chips} chips")
 
     def relaxing(self) -> dict[str, Program]:
         """Name -> program of the machines under test that relax: a feed-forward network has no time."""

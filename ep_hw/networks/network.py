@@ -18,6 +18,7 @@ from ep_hw.threads import threads
 from mapping.errors import Refusal
 from mapping.fields import FeedbackGain, PerLayer, Positive, Steps
 from mapping.graph import SEQUENTIAL, Activity, Coupling, EPGraph, Population
+from mapping.names import in_a_line
 from mapping.program import Program
 from mapping.sealed import Layout
 from mapping.targets import Target
@@ -72,11 +73,15 @@ class EPNetwork:
     machines: ClassVar[tuple[str, ...]] = ("reference", "loihi", "crossbar:pcm")  # evaluated where none is named
 
     spec: NetworkSpec
-    weights: list[torch.Tensor] = field(repr=False)
-    biases: list[torch.Tensor] = field(repr=False)
-    calibration: torch.Tensor | None = field(default=None, repr=False)
+    weights: list[torch.Tensor]
+    biases: list[torch.Tensor]
+    calibration: torch.Tensor | None = None
     name: str = "network"
-    provenance: dict = field(default_factory=dict, repr=False)
+    provenance: dict = field(default_factory=dict)
+
+    def __repr__(self):
+        return in_a_line(self, f"{self.name} of {self.spec.size} channels: images of "
+                               f"{'x'.join(map(str, self.spec.image_shape))}, {self.spec.classes} classes")
 
     @classmethod
     def initialise(cls, spec: NetworkSpec, seed: int, dtype: torch.dtype = torch.float32) -> "EPNetwork":

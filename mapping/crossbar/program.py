@@ -126,6 +126,10 @@ class CrossbarProgram(Program[CrossbarTarget]):
         return _steps(self.graph, self.target)
 
     @property
+    def size(self) -> str:
+        return f"{sum(layer.tiles for layer in self.layers)} tiles, {self.steps} steps"
+
+    @property
     def feeds_back(self) -> tuple[bool, ...]:
         """See `OnTiles`."""
         return feeds_back(self.graph)

@@ -96,6 +96,8 @@ class CrossbarMachine(InProcessMachine):
     """
 
     substrate: CrossbarSubstrate
+    program: CrossbarProgram
+    chip_seed: int
 
     def __init__(self, program: CrossbarProgram, chip_seed: int = 0, device: str | torch.device = "cpu",
                  chip: ProgrammedChip | None = None):

@@ -11,7 +11,7 @@ array that is read twice. Gradients go straight through noise and converters, as
 import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from simulators.machine import Cost, Machine
 from simulators.module import ModuleMachine, ModuleProgram, operations, random_images
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class TiledProgram(ModuleProgram):
     """A module whose convolutions and dense layers lie on tiles.
 
@@ -49,9 +49,9 @@ class TiledProgram(ModuleProgram):
     """
 
     target: CrossbarTarget
-    couplings: tuple[Coupling, ...] = field(repr=False)
-    layers: tuple[CrossbarLayer, ...] = field(repr=False)
-    positions: tuple[int, ...] = field(repr=False)
+    couplings: tuple[Coupling, ...]
+    layers: tuple[CrossbarLayer, ...]
+    positions: tuple[int, ...]
     digital: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -149,6 +149,9 @@ class TiledMachine(ModuleMachine):
         device: "cpu" or "cuda".
         chip: already programmed with this program, in place of `chip_seed`; see `program_chip`.
     """
+
+    program: TiledProgram
+    chip_seed: int
 
     def __init__(self, program: TiledProgram, chip_seed: int = 0, device: str = "cpu",
                  chip: ProgrammedChip | None = None):

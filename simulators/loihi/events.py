@@ -85,7 +85,7 @@ def count_events(machine: Machine, images: Tensor, steps: Tensor | None = None) 
     Raises:
         Refusal: another machine.
     """
-    program, model = getattr(machine, "program", None), machine.gradient_model
+    program, model = machine.program, machine.gradient_model
     if not (isinstance(program, LoihiProgram) and program.target.is_whole and isinstance(model, InProcessMachine)):
         raise Refusal("this machine sends no events", where="events", got=machine.name, allowed="loihi, lava",
                       remedy="count on one of these, with a threshold if you like")

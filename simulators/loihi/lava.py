@@ -42,6 +42,7 @@ class LavaMachine(Machine):
     """
 
     differentiable = False
+    program: LavaProgram
 
     def __init__(self, program: LavaProgram, batch: int = BATCH):
         self.graph, self.name, self.program = program.graph, str(program.target), program

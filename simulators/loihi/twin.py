@@ -147,6 +147,8 @@ def free_steps(program: LoihiProgram | FloatProgram[LoihiTarget]) -> int:
 class TwinMachine(InProcessMachine):
     """A Loihi program, or one of its rungs, in this process."""
 
+    program: LoihiProgram
+
     def __init__(self, program: LoihiProgram, substrate: Substrate, stop: Stop | None):
         super().__init__(program.graph, str(program.target), substrate, steps=free_steps(program), stop=stop)
         self.program = program

@@ -18,6 +18,7 @@ from ep_hw.networks.shapes import ConvolutionalSpec, ImageSpec, TransformerSpec
 from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
+from mapping.names import in_a_line
 from mapping.sealed import Layout
 from mapping.targets import REFERENCE, Target
 from simulators.crossbar.recording import Recording, record
@@ -73,10 +74,14 @@ class Baseline:
     machines: ClassVar[tuple[str, ...]] = ("reference",)
 
     spec: CNNSpec | ViTSpec | ModuleSpec
-    module: nn.Module = field(repr=False)
+    module: nn.Module
     name: str = "network"
-    provenance: dict = field(default_factory=dict, repr=False)
-    data_source: DataSource = field(default=DEFAULT_SOURCE, repr=False)
+    provenance: dict = field(default_factory=dict)
+    data_source: DataSource = DEFAULT_SOURCE
+
+    def __repr__(self):
+        return in_a_line(self, f"{self.name} ({self.spec.architecture}): images of "
+                               f"{'x'.join(map(str, self.spec.image_shape))}, {self.spec.classes} classes")
 
     @classmethod
     def initialise(cls, spec: CNNSpec | ViTSpec, seed: int) -> "Baseline":
