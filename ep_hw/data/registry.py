@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 from ep_hw.data.opening import is_place, open_place
 from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import EVERY, SPLITS, Choose, Split
-from mapping.errors import Refusal
+from mapping.errors import Refusal, running
 from mapping.fields import check_named
 from mapping.names import nearest, suggesting
 
@@ -58,12 +58,14 @@ def load_data(data: str | BaseDataset, split: str, data_source: DataSource = DEF
         choose: which of its images.
 
     Raises:
-        Refusal: unknown name or split, missing or damaged files, or a split that its data set describes wrongly.
+        Refusal: unknown name or split, missing or damaged files, a data set that fails, or a split that it describes
+            wrongly.
     """
     known = data_set(data) if isinstance(data, str) else data
     if split not in known.splits:
         raise _unknown(known.name, split, known.splits)
-    loaded = known.part(split, data_source, choose)
+    with running("the data set cannot be loaded", where=known.name):
+        loaded = known.part(split, data_source, choose)
     _check(loaded, known)
     return loaded
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ep_hw.data.splits import SPLITS, Choose, Split
+from mapping.errors import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,13 @@ class BaseDataset(ABC):
         """Some images of one of its splits; a set that is large reads no others.
 
         Raises:
-            Refusal: see `load`.
+            Refusal: see `load`; or what it gives is no split.
         """
-        return choose.of(self.load(split, data_source))
+        loaded = self.load(split, data_source)
+        if not isinstance(loaded, Split):
+            raise Refusal("the data set loads no split", where=self.name, got=type(loaded).__name__,
+                          allowed="a Split", remedy="return one from its 'load'")
+        return choose.of(loaded)
 
 
 @dataclass(frozen=True)

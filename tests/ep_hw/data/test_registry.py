@@ -1,6 +1,7 @@
 """A data set of one's own: registered, it is loaded, trained on and evaluated by its name."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -85,3 +86,21 @@ def test_a_split_that_its_data_set_describes_wrongly_is_refused(name):
     register_data(Wrong(name=name, classes=2, image_shape=(1, 6, 6)))
     with pytest.raises(Refusal, match="the split is not what its data set says"):
         load_data(name, "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken(BaseDataset):
+    """Loads what it is told to."""
+
+    made: Callable[[], object]
+
+    def load(self, split, data_source):
+        return self.made()
+
+
+@pytest.mark.parametrize(("made", "words"), [
+    (lambda: None, "loads no split; got NoneType"), (lambda: ([], []), "loads no split; got tuple"),
+    (lambda: {}["train"], "cannot be loaded; got KeyError: 'train', line [0-9]+ of test_registry.py")])
+def test_a_data_set_that_loads_nothing_is_refused_under_its_name(made, words):
+    with pytest.raises(Refusal, match=f"broken: the data set {words}"):
+        load_data(Broken(name="broken", classes=2, image_shape=(1, 6, 6), made=made), "test")
