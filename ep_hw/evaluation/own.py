@@ -56,7 +56,7 @@ def bring_inherited():
 
 
 def _bring(paths: Iterable[Path], variable: str, bring: Callable[[Path], object]):
-    for path in [path.absolute() for path in paths]:
+    for path in [Path(os.path.abspath(path)) for path in paths]:
         bring(path)
         if str(path) not in _named(variable):
             os.environ[variable] = os.pathsep.join([*_named(variable), str(path)])
@@ -66,17 +66,22 @@ def _named(variable: str) -> list[str]:
     return [path for path in os.environ.get(variable, "").split(os.pathsep) if path]
 
 
+def _is_elsewhere(path: Path) -> bool:
+    """Whether the name of a file is that of a module from another file; modules are found in the folder at hand too."""
+    spec = importlib.util.find_spec(path.stem)
+    return spec is not None and (spec.origin is None or Path(spec.origin).resolve() != path.resolve())
+
+
 def _import(path: Path):
     """Import a file by its own name, so that worker processes find what it defines where it was pickled from."""
-    known = sys.modules.get(path.stem)
-    if getattr(known, "__file__", None) == str(path):
-        return
     if path.suffix != ".py" or not path.stem.isidentifier() or not path.is_file():
         raise Refusal("no plug-in", where=str(path), got="no such file" if not path.is_file() else path.name,
                       allowed="a Python file, as own_attack.py", remedy="check the path")
-    if importlib.util.find_spec(path.stem):
+    if _is_elsewhere(path):
         raise Refusal("a plug-in of the name of another module", where=str(path), got=path.stem,
                       allowed="a name of its own", remedy="rename the file")
+    if path.stem in sys.modules:
+        return
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None, "a Python file has a loader"
     assert spec.loader is not None, "a Python file has a loader"

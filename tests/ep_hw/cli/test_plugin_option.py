@@ -1,5 +1,6 @@
 """`--plugin`: a user's Python file is named on the command line, and so is what it registers."""
 
+import importlib
 import json
 import os
 import sys
@@ -49,6 +50,29 @@ def test_an_attack_of_ones_own_is_a_threat_in_worker_processes_too(ep_hw, file):
     assert code == 0
     assert "fade@0.3" in out
     assert str(file) in os.environ["EP_HW_PLUGINS"]
+
+
+@pytest.mark.parametrize("way", ["another path", "on the path of modules", "imported"])
+def test_a_file_is_the_same_however_it_is_reached(ep_hw, file, tmp_path, monkeypatch, way):
+    others = []
+    if way == "another path":
+        (tmp_path / "sub").mkdir()
+        others = ["--plugin", tmp_path / "sub" / ".." / "fade.py"]
+    else:
+        monkeypatch.syspath_prepend(tmp_path)
+    if way == "imported":
+        importlib.import_module("fade")
+    code, _, err = ep_hw("machines", "--plugin", file, *others)
+    assert code == 0, err
+    assert "fade" in ATTACKS
+    assert os.environ["EP_HW_PLUGINS"].count("fade.py") == 1
+
+
+def test_two_files_of_one_name_are_refused(refused, file, tmp_path):
+    other = tmp_path / "sub" / "fade.py"
+    other.parent.mkdir()
+    other.write_text(FADE.format(share=0.5))
+    assert "of the name of another module" in refused("machines", "--plugin", file, "--plugin", other)
 
 
 MODULES = '''
