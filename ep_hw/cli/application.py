@@ -40,7 +40,7 @@ Devices = Annotated[list[Path] | None, typer.Option(
 
 Plugins = Annotated[list[Path] | None, typer.Option(
     callback=lambda paths: own.bring_plugins(paths or ()), is_eager=True, expose_value=False,
-    help="Python file that registers attacks, corruptions, machines or data sets of your own (repeatable)")]
+    help="Python file that registers attacks, corruptions, data sets, machines or models of your own (repeatable)")]
 
 
 class _Application(typer.Typer):

@@ -57,7 +57,8 @@ def claim(folder: str | Path, question: Question):
         _write(folder, question)
     theirs = _read(folder)   # even what was just written: another run may race
     if theirs.digest != question.digest:
-        raise _taken(folder, theirs.command)
+        changed = ", with other settings, files or versions than now" if theirs.command == question.command else ""
+        raise _taken(folder, theirs.command + changed)
     if theirs.images != question.images:
         logging.getLogger(__name__).warning("%s: the images are others than before; the question is answered again",
                                             printable(str(folder)))

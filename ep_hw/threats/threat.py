@@ -170,6 +170,6 @@ def _refusal(what: str, text: str, name: str = "", known: Iterable[str] = ()) ->
     """Of a text; where its name is unknown, also that name and those that could stand there."""
     attacks = "; ".join(f"{name} @ {attack.strength}" for name, attack in ATTACKS.items())
     return Refusal(what, where="threat", got=repr(text), **suggesting(
-        name, known, remedy="write it as pgd_l2@0.5, pgd_linf@8/255 or jpeg_compression@3",
+        name, known, remedy="write it as pgd_l2@0.5 or jpeg_compression@3; one of your own needs --plugin FILE.py",
         allowed=f"clean; {', '.join(CORRUPTIONS)} @ {SEVERITY}; the same as {OFFICIAL}NAME; {attacks}; "
                 f"{TRANSFER}MACHINE:ATTACK"))

@@ -28,6 +28,14 @@ def test_the_same_question_goes_on_and_another_is_refused_by_its_command(tmp_pat
     assert files(tmp_path / "run") == before
 
 
+def test_the_same_command_that_asks_another_question_says_so(tmp_path):
+    """A user's device or plug-in, which it names, was edited."""
+    claim(tmp_path, ASKED)
+    edited = Question.of(ASKED.command, ["another device"], ASKED.images)
+    with pytest.raises(Refusal, match="got ep-hw evaluate digits, with other settings, files or versions than now;"):
+        claim(tmp_path, edited)
+
+
 def test_a_folder_with_other_files_is_not_taken(tmp_path):
     (tmp_path / ".hidden").write_text("")
     claim(tmp_path, ASKED)
