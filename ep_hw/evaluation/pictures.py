@@ -1,5 +1,6 @@
 """The images behind an accuracy: clean ones of a data set, and what attacks left of them in an evaluation's folder."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from ep_hw.data.opening import is_place
 from ep_hw.data.registry import DATA_SETS, load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split
-from ep_hw.evaluation.cells import pixel_digest
+from ep_hw.evaluation.cells import SCHEMA, pixel_digest
 from ep_hw.evaluation.stored import Stored
 from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
@@ -20,6 +21,7 @@ from mapping.names import suggesting
 from mapping.registry import REGISTRY, parse
 
 _ALIKE = ["image_id", "pixels", "prediction", "norm"]   # tell a cell from an older one of other images
+_TAKEN = ("key", "model", "dataset", "machine", "threat", "strength", "chip_seed", *_ALIKE, "label")
 
 
 class Pictures(NamedTuple):
@@ -57,7 +59,8 @@ def pictures(folder: Path, results: pa.Table, images: Split, machine: str, threa
     """
     rows = _rows(results, machine, threat, chip)
     clean = _evaluated(images, rows)
-    return Pictures(clean.images.numpy(), _changed(folder / "cells", rows), clean.labels.numpy(), clean.ids.numpy(),
+    changed = _changed(folder / "cells", rows, clean)
+    return Pictures(clean.images.numpy(), changed, clean.labels.numpy(), clean.ids.numpy(),
                     rows["prediction"].to_numpy())
 
 
@@ -65,14 +68,24 @@ def evaluated_data(results: pa.Table, data_source: DataSource = DEFAULT_SOURCE) 
     """The test images that an evaluation chose from.
 
     Raises:
-        Refusal: they are not there; see `load_data`.
+        Refusal: rows of another version, or images that are not there; see `load_data`.
     """
+    if not len(results) or not all(map(partial(_has, results), _TAKEN)):
+        raise Refusal("the rows of the evaluation are not complete", where="results.parquet",
+                      got=f"{len(results)} rows of {', '.join(results.column_names)}",
+                      allowed=f"one or more, with {', '.join(_TAKEN)}", remedy="evaluate again with this version")
     name = results["dataset"][0].as_py()
     if data_source.data is None and name not in DATA_SETS and not is_place(name):
         raise Refusal("the data that were evaluated have no name here", where="--data", got=name,
                       allowed=f"{', '.join(DATA_SETS)}, or the file or folder that was evaluated",
                       remedy="name it with --data")
     return load_data(data_source.data or name, "test", data_source)
+
+
+def _has(results: pa.Table, column: str) -> bool:
+    """Whether there is such a column, with a value in each row unless it is of chips."""
+    return column in results.column_names and results.schema.field(column).type == SCHEMA.field(column).type and (
+        column == "chip_seed" or not results[column].null_count)
 
 
 def _rows(results: pa.Table, machine: str, threat: Threat, chip: int | None) -> pa.Table:
@@ -117,15 +130,17 @@ def _evaluated(images: Split, rows: pa.Table) -> Split:
     return own
 
 
-def _changed(cells: Path, rows: pa.Table) -> np.ndarray:
+def _changed(cells: Path, rows: pa.Table, clean: Split) -> np.ndarray:
     """What the cells of some rows, which follow each other, hold of their images."""
-    kept = [Stored(cells, path.stem) for path in sorted(cells.glob(f"{rows['key'][0]}-*.json"))]
-    shards = sorted(((stored.table().select(_ALIKE), stored) for stored in kept), key=lambda own: -len(own[0]))
+    stems = [path.stem for path in sorted(cells.glob("*.json")) if path.name.startswith(f"{rows['key'][0]}-")]
+    tables = [(own.table(), own) for own in (Stored(cells, stem) for stem in stems)]
+    shards = sorted(((table.select(_ALIKE), own) for table, own in tables if table.schema.equals(SCHEMA)),
+                    key=lambda shard: -len(shard[0]))
     parts: list[np.ndarray] = []
     while rows:
         fitting = ((len(table), own) for table, own in shards if table.equals(rows.slice(0, len(table)).select(_ALIKE)))
         size, own = next(fitting, (0, None))
-        if own is None or len(own.images()) != size or not size:
+        if not size or own is None or own.images().shape != (size, *clean.images.shape[1:]):
             raise Refusal("a cell of the evaluation is missing", where=str(cells), got=f"{len(rows)} rows without one",
                           allowed="the cells as they were written", remedy="run its command again")
         parts.append(own.images())

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -13,6 +14,7 @@ from networks import saved, small_network
 from PIL import Image
 
 import ep_hw
+from ep_hw.analysis.results import write_results
 from ep_hw.data import Dataset, load_data
 from ep_hw.threats.attacks import AttackSettings
 from mapping.errors import Refusal
@@ -111,6 +113,18 @@ def test_the_command_refuses_what_was_not_evaluated(refused, found, tmp_path, na
     asked, words = WRONG[name]
     asked = asked.format(data=tmp_path / "other.npz", there=tmp_path / "there")
     assert words in refused("images", found.folder, *asked.split())
+
+
+SPOILED = {"a column is gone": lambda rows: rows.drop(["norm"]), "none are left": lambda rows: rows.slice(0, 0),
+           "a value is gone": lambda rows: rows.set_column(0, "key", pa.nulls(len(rows), pa.string()))}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_rows_that_are_not_complete_are_refused(refused, found, tmp_path, how):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_results(folder, SPOILED[how](found.images), found.summary)
+    assert "not complete" in refused("images", folder, "--machine", "loihi", "--threat", "pgd_l2@0.5")
 
 
 def test_a_cell_that_is_gone_or_damaged_is_refused(found, tmp_path):
