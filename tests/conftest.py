@@ -43,10 +43,17 @@ def cifar_root():
 
 
 @pytest.fixture
-def ep_hw(capsys, monkeypatch, tmp_path):
+def configuration(monkeypatch, tmp_path_factory):
+    """The folder of a user who has set up nothing; matplotlib may write into it."""
+    folder = tmp_path_factory.mktemp("configuration")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def ep_hw(capsys, monkeypatch, tmp_path, configuration):
     """Run a command in a folder of its own: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
     for own in ("EP_HW_DEVICES", "EP_HW_PLUGINS"):   # commands add to them
         monkeypatch.setenv(own, "")
 

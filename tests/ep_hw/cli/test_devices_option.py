@@ -53,11 +53,11 @@ def test_they_are_machines_whatever_brings_them(ep_hw, file, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("way", ["environment", "folder"])
-def test_what_a_user_always_has_at_hand_needs_no_option(ep_hw, file, tmp_path, monkeypatch, way):
+def test_what_a_user_always_has_at_hand_needs_no_option(ep_hw, file, configuration, monkeypatch, way):
     if way == "environment":
         monkeypatch.setenv("EP_HW_DEVICES", str(file))
     else:
-        usual = tmp_path / "configuration" / "ep-hw" / "devices"
+        usual = configuration / "ep-hw" / "devices"
         usual.mkdir(parents=True)
         file.rename(usual / "lab.toml")
     code, out, _ = ep_hw("devices", "lab")
