@@ -101,15 +101,18 @@ def parse(text: str) -> Target:
     """
     name, bracket, rest = text.strip().partition("[")
     if name not in REGISTRY or (bracket and not rest.endswith("]")):
+        known = _rungs_of(name.partition("/")[0]) if "/" in name else []
         raise Refusal("unknown machine", where="machine", got=repr(text), **suggesting(
-            name, REGISTRY, allowed=_names_of(name),
+            name, known or REGISTRY, allowed=None if known else _devices(),
             remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]"))
     return parse_options(REGISTRY[name].target, rest[:-1])
 
 
-def _names_of(name: str) -> str:
-    """The rungs of the device whose rung was named, else every machine without its rungs."""
-    device = name.partition("/")[0]
-    if device != name and (rungs := [known for known in REGISTRY if known.startswith(f"{device}/")]):
-        return ", ".join((device, *rungs))
+def _rungs_of(device: str) -> list[str]:
+    """A device and its rungs; empty where there is no such device."""
+    return [known for known in REGISTRY if known == device or known.startswith(f"{device}/")]
+
+
+def _devices() -> str:
+    """Every machine without its rungs."""
     return ", ".join(known for known in REGISTRY if "/" not in known) + ", rungs as crossbar:pcm/aged"
