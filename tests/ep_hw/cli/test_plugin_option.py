@@ -45,8 +45,8 @@ def file(tmp_path):
 
 
 def test_an_attack_of_ones_own_is_a_threat_in_worker_processes_too(ep_hw, file):
-    code, out, _ = ep_hw("evaluate", "digits", "--alone", "--attack", "fade@0.3", "--images", 2, "--jobs", 2,
-                         "--plugin", file, "--out", "run")
+    code, out, _ = ep_hw("evaluate", "digits", "--alone", "--on", "reference", "--attack", "fade@0.3", "--images", 2,
+                         "--jobs", 2, "--plugin", file, "--out", "run")
     assert code == 0
     assert "fade@0.3" in out
     assert str(file) in os.environ["EP_HW_PLUGINS"]
