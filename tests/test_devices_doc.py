@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from registries import restored
 
 import mapping
 from mapping.crossbar.presets import PRESETS
@@ -34,11 +35,8 @@ def run(ep_hw, folder, monkeypatch):
 @pytest.fixture(scope="module", autouse=True)
 def devices():
     """Devices of the page are known to its tests alone."""
-    known = dict(mapping.REGISTRY), dict(PRESETS)
-    yield
-    for registry, before in zip((mapping.REGISTRY, PRESETS), known):
-        registry.clear()
-        registry.update(before)
+    with restored(mapping.REGISTRY, PRESETS):
+        yield
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from networks import random_images, small_network
+from registries import restored
 
 import mapping
 import simulators
@@ -46,15 +47,12 @@ class InProportion(Device):
 @pytest.fixture(scope="module", autouse=True)
 def halved():
     """The module of the machine; other tests know only the machines of the project."""
-    known, devices = dict(mapping.REGISTRY), dict(PRESETS)
-    import halved
-    import halved_machine
+    with restored(mapping.REGISTRY, PRESETS):
+        import halved
+        import halved_machine
 
-    simulators.register_machine(halved.HalvedProgram, halved_machine.open_halved)
-    yield halved
-    for registry, before in ((mapping.REGISTRY, known), (PRESETS, devices)):
-        registry.clear()
-        registry.update(before)
+        simulators.register_machine(halved.HalvedProgram, halved_machine.open_halved)
+        yield halved
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import typer
+from registries import restored
 
 import mapping
 from ep_hw.cli.commands import app
@@ -23,11 +24,8 @@ constants = {read_noise = 0.01}
 @pytest.fixture(autouse=True)
 def devices():
     """Devices that a command registers are known to its test alone."""
-    known = dict(mapping.REGISTRY), dict(PRESETS)
-    yield
-    for registry, before in zip((mapping.REGISTRY, PRESETS), known):
-        registry.clear()
-        registry.update(before)
+    with restored(mapping.REGISTRY, PRESETS):
+        yield
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from registries import restored
 
 import mapping
 from ep_hw.evaluation.own import bring_plugins
@@ -27,12 +28,9 @@ def fade(machine, images, labels, eps, generator):
 @pytest.fixture(autouse=True)
 def registries():
     """What a command registers is known to its test alone."""
-    registries = mapping.REGISTRY, ATTACKS, CORRUPTIONS, KNOWN
-    known, modules = [dict(one) for one in registries], set(sys.modules)
-    yield
-    for registry, before in zip(registries, known):
-        registry.clear()
-        registry.update(before)
+    modules = set(sys.modules)
+    with restored(mapping.REGISTRY, ATTACKS, CORRUPTIONS, KNOWN):
+        yield
     for name in {"fade", "own_attack"} - modules:
         sys.modules.pop(name, None)
 

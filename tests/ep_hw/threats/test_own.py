@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import random_images, small_network
+from registries import restored
 
 import mapping
 from ep_hw import versions
@@ -28,10 +29,8 @@ EPS = 0.25
 @pytest.fixture(autouse=True)
 def attacks():
     """Attacks that a test registers are known to it alone."""
-    known = dict(ATTACKS)
-    yield
-    ATTACKS.clear()
-    ATTACKS.update(known)
+    with restored(ATTACKS):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from chips import machine
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import small_network
+from registries import restored
 
 import mapping
 from ep_hw.threats.threat import CLEAN
@@ -45,11 +46,8 @@ def device(constants=ALL, more=""):
 @pytest.fixture(autouse=True)
 def devices():
     """Devices that a test registers are known to it alone."""
-    known = dict(mapping.REGISTRY), dict(PRESETS)
-    yield
-    for registry, before in zip((mapping.REGISTRY, PRESETS), known):
-        registry.clear()
-        registry.update(before)
+    with restored(mapping.REGISTRY, PRESETS):
+        yield
 
 
 @given(st.lists(st.floats(-2, 2), max_size=4), st.floats(2, 60))
