@@ -6,6 +6,7 @@
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from ep_hw.data.registry import data_set
 from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.checks import Verdict, verdicts
+from ep_hw.evaluation.cluster import Cluster
 from ep_hw.evaluation.envelope import attacks_of, outcomes_of
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.folders import Question, claim, folder_for
@@ -64,7 +66,7 @@ def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequenc
              images: int | None = None, chips: int | None = None, seed: int = 0,
              settings: AttackSettings | None = None, data: BaseDataset | str | None = None,
              data_root: str | Path | None = None, download: bool = False, alone: bool = False,
-             out: str | Path | None = None, jobs: int = 1, device: str = "cpu") -> Results:
+             out: str | Path | None = None, jobs: int = 1, cluster: str = "", device: str = "cpu") -> Results:
     """What `ep-hw evaluate` does, with the same names.
 
     Args:
@@ -83,6 +85,7 @@ def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequenc
         alone: without the networks that were trained beside a packaged model.
         out: folder to write into, the same question goes on there; a new one named by model and time if None.
         jobs: processes that share out the cells; they import the main module of a script.
+        cluster: Dask workers in place of jobs, as "local:4", "tcp://HOST:PORT" or a TOML file of a batch system.
         device: "cpu" or "cuda".
 
     Raises:
@@ -92,13 +95,14 @@ def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequenc
     model = _of_module(model, source.data) if isinstance(model, torch.nn.Module) else model
     chosen = suite_of(suite) if suite else BARE
     named = [parse_threat(threat) if isinstance(threat, str) else threat for threat in threats]
-    plan = plan_evaluation(model, on, named, suite=chosen, images=images, chips=chips, seed=seed, settings=settings,
-                           data_source=source, run=Run(device=device, jobs=jobs))
-    others = family_plans(plan, beside(model, plan, chosen, alone) if isinstance(model, str) else (), source)
-    asked = [len(plan.images), *keys([plan, *(other for _, other in others)])]
-    question = Question.of(f"ep_hw.evaluate({plan.model!r}, ...)", asked, plan.images.digest)
-    return run(plan, out or folder_for("evaluate", plan.model, question, datetime.now()), command=question.command,
-               title=title_of(plan), others=others, question=question)
+    with Cluster(cluster) if cluster else nullcontext() as workers:
+        plan = plan_evaluation(model, on, named, suite=chosen, images=images, chips=chips, seed=seed, settings=settings,
+                               data_source=source, run=Run(device=device, jobs=jobs, cluster=workers))
+        others = family_plans(plan, beside(model, plan, chosen, alone) if isinstance(model, str) else (), source)
+        asked = [len(plan.images), *keys([plan, *(other for _, other in others)])]
+        question = Question.of(f"ep_hw.evaluate({plan.model!r}, ...)", asked, plan.images.digest)
+        return run(plan, out or folder_for("evaluate", plan.model, question, datetime.now()), command=question.command,
+                   title=title_of(plan), others=others, question=question)
 
 
 def _of_module(module: torch.nn.Module, data: BaseDataset | None) -> Baseline:

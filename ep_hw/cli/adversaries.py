@@ -12,6 +12,7 @@ from ep_hw.cli.options import (
     MOST_CHIPS,
     PROCESSORS,
     Chip,
+    Cluster,
     Data,
     DataRoot,
     Device,
@@ -26,6 +27,7 @@ from ep_hw.cli.options import (
     stepped,
 )
 from ep_hw.cli.printing import cell_progress, save_measurement, track_points
+from ep_hw.cli.running import run_of
 
 Gradients = Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA (repeatable)")]
 
@@ -43,10 +45,9 @@ def transfer(context: typer.Context, model: Model,
                                            high=MOST_CHIPS)] = 1,
              seed: Annotated[int, seeded("of images, attacks and read noise")] = 0,
              out: Out = None,
-             jobs: Jobs = PROCESSORS, data: Data = None,
+             jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
              data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Show what adversarial images made on each machine do to every other one."""
-    from ep_hw.evaluation.execution import Run
     from ep_hw.evaluation.plan import evaluate
     from ep_hw.measurements.adversary_figures import transfer_figure
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
@@ -60,7 +61,7 @@ def transfer(context: typer.Context, model: Model,
     chosen = {"gradients": tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))} if gradient else {}
     settings, threat = AttackSettings(iterations=iterations, **chosen), parse_threat(attack)
     plan = plan_transfer(bench.net, bench.split, programs, threat, chips=chips, seed=seed, settings=settings,
-                         run=Run(device=device, jobs=jobs))
+                         run=run_of(context, device, jobs, cluster))
     folder = claimed(context, bench.net.name, asked(context, bench.split.digest, *keys([plan])))
     with cell_progress("transferring") as show:
         summary, _ = evaluate(plan.showing(show), folder)

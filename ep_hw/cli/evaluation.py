@@ -13,6 +13,7 @@ from ep_hw.cli.options import (
     MOST_CHIPS,
     MOST_IMAGES,
     PROCESSORS,
+    Cluster,
     Data,
     DataRoot,
     Device,
@@ -25,6 +26,7 @@ from ep_hw.cli.options import (
     seeded,
 )
 from ep_hw.cli.printing import cell_progress, print_table, say
+from ep_hw.cli.running import run_of
 from mapping.errors import Refusal
 from mapping.program import Table
 
@@ -103,26 +105,25 @@ def evaluate(
                                                     "(repeatable)")] = None,
     alone: Annotated[bool, typer.Option("--alone", help="without the baselines that were trained beside a packaged "
                                         "model")] = False,
-    jobs: Jobs = PROCESSORS, data: Data = None,
+    jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
     data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
     from ep_hw import workflow
     from ep_hw.evaluation import suites
-    from ep_hw.evaluation.execution import Run
     from ep_hw.threats.threat import parse_threat
 
     source, chosen = source_of(data, data_root, download), suites.suite(suite) if suite else suites.BARE
     settings = attack_settings(chosen.settings, context.params)
     threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
     threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
+    where = run_of(context, device, jobs, cluster)
 
     def plan_of(count: int | None, queries: int) -> "Plan":
         return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
                                         settings=settings.model_copy(update={"queries": queries}),
                                         explained=list(map(parse_threat, explain or [])), baseline=baseline,
-                                        data_source=source,
-                                        run=Run(device=device, jobs=jobs))
+                                        data_source=source, run=where)
 
     def plans_of(count: int | None, queries: int) -> "list[Plan]":
         plan = plan_of(count, queries)

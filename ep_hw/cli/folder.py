@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:   # loads torch
     from ep_hw.evaluation.folders import Question
 
-PLACES = ("out", "jobs", "data", "data_root", "download", "each_chip", "dry_run", "only", "again")
+PLACES = ("out", "jobs", "cluster", "data", "data_root", "download", "each_chip", "dry_run", "only", "again")
 # decide no answer; data do by their digest
 
 

@@ -88,4 +88,6 @@ Device = Annotated[str, typer.Option(callback=_found, help="cpu or cuda")]
 Out = Annotated[Path | None, placed("folder to write into; the same command goes on there [default: a new "
                                     "ep-hw-COMMAND-MODEL-TIME]")]
 Jobs = Annotated[int, counted("worker processes; any number gives the same bytes", high=MOST_JOBS)]
+Cluster = Annotated[str | None, typer.Option(help="Dask workers in place of --jobs: local:4, tcp://HOST:PORT, or "
+                                             "a TOML file of a batch system")]
 PROCESSORS = min(processors(), MOST_JOBS)

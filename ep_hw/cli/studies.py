@@ -8,8 +8,21 @@ import typer
 from ep_hw.cli.application import app
 from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed, place
-from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, PROCESSORS, Data, DataRoot, Device, Download, Jobs, Out, counted
+from ep_hw.cli.options import (
+    MOST_CHIPS,
+    MOST_IMAGES,
+    PROCESSORS,
+    Cluster,
+    Data,
+    DataRoot,
+    Device,
+    Download,
+    Jobs,
+    Out,
+    counted,
+)
 from ep_hw.cli.printing import cell_progress, print_table, say
+from ep_hw.cli.running import run_of
 
 if TYPE_CHECKING:
     from ep_hw.evaluation.plan import Plan
@@ -25,11 +38,10 @@ def study(context: typer.Context,
           images: Annotated[int | None, counted("test images, in place of the study's", high=MOST_IMAGES)] = None,
           chips: Annotated[int | None, counted("chips, in place of the study's", high=MOST_CHIPS)] = None,
           out: Out = None,
-          jobs: Jobs = PROCESSORS, data: Data = None,
+          jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
           data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""
     from ep_hw.evaluation.budget import not_measured
-    from ep_hw.evaluation.execution import Run
     from ep_hw.evaluation.forecast import estimate
     from ep_hw.evaluation.plan import cells_of
     from ep_hw.studies.execution import plan_study
@@ -39,11 +51,12 @@ def study(context: typer.Context,
     from ep_hw.workflow import keys
 
     wanted, source = with_numbers(load_study(name), images=images, chips=chips), source_of(data, data_root, download)
+    where = run_of(context, device, jobs, cluster)
     if isinstance(wanted, NetworkStudy):
-        plans = plan_networks(wanted, run=Run(device=device, jobs=jobs), data_source=source)
+        plans = plan_networks(wanted, run=where, data_source=source)
         _study_networks(context, name, wanted, plans, dry_run)
         return
-    plan = plan_study(wanted, run=Run(device=device, jobs=jobs), data_source=source)
+    plan = plan_study(wanted, run=where, data_source=source)
     question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
     if dry_run:
         folder = place(context, Path(name).stem, question)

@@ -10,6 +10,7 @@ from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import (
     MOST_CHIPS,
     MOST_IMAGES,
+    Cluster,
     Data,
     DataRoot,
     Download,
@@ -21,6 +22,7 @@ from ep_hw.cli.options import (
     seeded,
 )
 from ep_hw.cli.printing import print_table, say
+from ep_hw.cli.running import cluster_of
 
 if TYPE_CHECKING:   # loads torch
     from ep_hw.learning.in_situ.course import Course
@@ -45,7 +47,8 @@ def tune(context: typer.Context, model: Model,
                                                     "one of the model]")] = None,
          images: Annotated[int | None, counted("test images, drawn by --seed [default: all]", high=MOST_IMAGES)] = None,
          seed: Annotated[int, seeded("of order, read noise and write noise")] = 0,
-         out: Out = None, data: Data = None, data_root: DataRoot = None, download: Download = False):
+         out: Out = None, cluster: Cluster = None, data: Data = None, data_root: DataRoot = None,
+         download: Download = False):
     """Let programmed chips learn in situ by equilibrium propagation, from their own states, and compare."""
     from ep_hw.learning.in_situ.run import plan_tuning, run_tuning
     from ep_hw.learning.in_situ.settings import TuningSettings
@@ -57,7 +60,7 @@ def tune(context: typer.Context, model: Model,
     task = tuning.task
     shown = "".join(split.digest for split in (task.train, task.watch, tuning.test))
     folder = claimed(context, tuning.net.name, asked(context, shown, task.program.digest()))
-    print_table(run_tuning(tuning, folder, _line))
+    print_table(run_tuning(tuning, folder, _line, cluster_of(context, cluster)))
     say(f"{folder}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {folder}'")
 
 

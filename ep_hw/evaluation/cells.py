@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from ep_hw.data.splits import Split
 from ep_hw.evaluation.stored import Stored
 from ep_hw.threats.attacks import AttackSettings, attack, fools, majority, noise_like, perturbation, read
 from ep_hw.threats.corruptions import corrupt
-from ep_hw.threats.corruptions.official import OfficialSet
+from ep_hw.threats.corruptions.official import HeldSet, OfficialSet
 from ep_hw.threats.threat import TRANSFER, Threat
 from mapping.errors import Refusal
 from simulators.machine import Machine
@@ -111,7 +111,7 @@ class Cell:
     configuration: Configuration
     images: Split
     folder: Path
-    official: OfficialSet | None = None
+    official: OfficialSet | HeldSet | None = None
     shown: bool = True
 
     def __str__(self):
@@ -145,6 +145,14 @@ class Cell:
     def joined(self) -> "list[Cell]":
         """The cells that a white box is put together from, its own attack first."""
         return [Cell(one, self.images, self.folder, shown=False) for one in self.configuration.joined]
+
+    def portable(self) -> "Cell":
+        """The same cell, with the published images in it that it would read from a disk."""
+        if self.official is None or not self.configuration.threat.is_official:
+            return replace(self, official=None)
+        threat = self.configuration.threat
+        return replace(self, official=HeldSet(
+            self.official.corrupted(threat.corruption, int(threat.strength), self.images)))
 
     def done(self) -> bool:
         """Whether its files are there and whole; says so where they are damaged."""

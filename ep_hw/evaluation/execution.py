@@ -1,4 +1,4 @@
-"""Running cells: in this process, or shared out to workers of one thread each.
+"""Running cells: in this process, or shared out to workers of one thread each, on this machine or others.
 
 A task is one attack cell, or all other cells of one model's machine and chip: attacks are long, and opening a machine
 costs.
@@ -8,12 +8,14 @@ Cells depend on nothing but their configuration, so any number of workers gives 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import simulators
 from ep_hw.evaluation.cells import Cell, run_cell
+from ep_hw.evaluation.cluster import Cluster, Errand
 from ep_hw.evaluation.workers import workers
 from ep_hw.threads import threads
 from mapping.targets import REFERENCE
@@ -38,11 +40,13 @@ class Run:
         device: `cpu` or `cuda`.
         jobs: worker processes, one thread each; with 1 everything runs in this process. The bytes are the same.
         progress: called after each cell and all that is measured besides.
+        cluster: whose workers take the cells, in place of jobs. The bytes are the same.
     """
 
     device: str = "cpu"
     jobs: int = 1
     progress: Progress = silent
+    cluster: Cluster | None = None
 
 
 class Machines:
@@ -71,6 +75,9 @@ class Machines:
 @contextmanager
 def runner(programs: Programs, run: Run) -> Iterator[RunCells]:
     """A function that runs cells which do not depend on each other and yields each when it is finished."""
+    if run.cluster:
+        yield partial(_run_on_cluster, run.cluster, programs, run.device)
+        return
     if run.jobs == 1:
         with threads(1):
             yield lambda cells: (cell for task in tasks_of(cells) for cell in run_task(task, programs, run.device))
@@ -128,3 +135,34 @@ def _share(programs: Programs, device: str):
 
 def _run_shared(task: list[Cell]) -> list[Cell]:
     return list(run_task(task, *_shared[0]))
+
+
+LARGEST_TASK = 8   # cells of a task on a cluster, which may lose it
+
+
+def _run_on_cluster(cluster: Cluster, programs: Programs, device: str, cells: list[Cell]) -> Iterator[Cell]:
+    """Run cells that do not depend on each other, a few a task."""
+    tasks = [task[n:n + LARGEST_TASK] for task in tasks_of(cells) for n in range(0, len(task), LARGEST_TASK)]
+    errands = {f"{task[0].stem}-{len(task)}": task for task in tasks}
+    sent = (_errand(name, task, programs, device) for name, task in errands.items())
+    for errand in cluster.each(sent):
+        yield from errands[errand.name]
+
+
+def _errand(name: str, task: list[Cell], programs: Programs, device: str) -> Errand:
+    """The errand that runs the cells of a task, all of one machine."""
+    c = task[0].configuration
+    needed = dict.fromkeys(path.name for cell in task for need in cell.needs for path in need.stored.paths)
+    parts = {f"program-{digest}": programs[c.model][machine]
+             for machine, digest in ((c.machine, c.program), (REFERENCE, c.reference))}
+    return Errand(name=name, folder=task[0].folder, parts=parts, reads=tuple(needed),
+                  writes=tuple(path.name for cell in task for path in cell.stored.paths),
+                  call=partial(_run_in, [cell.portable() for cell in task], device))
+
+
+def _run_in(task: list[Cell], device: str, folder: Path, program: AnyProgram, reference: AnyProgram | None = None):
+    """On a worker of a cluster: run the cells of one machine in a folder."""
+    c = task[0].configuration
+    programs = {c.model: {REFERENCE: reference or program, c.machine: program}}
+    for _ in run_task([replace(cell, folder=folder) for cell in task], programs, device):
+        pass

@@ -4,14 +4,16 @@ import hashlib
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 
+from ep_hw.evaluation.cluster import Cluster, Errand
 from ep_hw.evaluation.execution import Run, call_all
 from mapping.errors import Refusal
 from mapping.files import write_atomically
@@ -83,6 +85,20 @@ def measure_missing(asked: Iterable[Kept], run: Run):
     """Measure what is not done, begun in this order."""
     every = list(asked)
     missing = [one for one in every if not one.done()]
-    measured = call_all([one.measure for one in missing], run.jobs)
+    measured = (_on_cluster(missing, run.cluster) if run.cluster else
+                call_all([one.measure for one in missing], run.jobs))
     for finished, name in enumerate(measured, len(every) - len(missing) + 1):
         run.progress(name, finished, len(every))
+
+
+def _on_cluster(missing: list[Kept], cluster: Cluster) -> Iterator[str]:
+    """Measure on a cluster."""
+    asked = {one.key: one for one in missing}
+    errands = (Errand(name=key, call=partial(_measure_in, one), folder=one.folder, writes=(one.path.name,))
+               for key, one in asked.items())
+    for errand in cluster.each(errands):
+        yield str(asked[errand.name])
+
+
+def _measure_in(one: Kept, folder: Path):
+    replace(one, folder=folder).measure()   # type: ignore[type-var]   # all are dataclasses

@@ -4,10 +4,13 @@ Files are named on the command line, in EP_HW_DEVICES and EP_HW_PLUGINS, devices
 processes inherit the environment, and with it the names of all files.
 """
 
+import hashlib
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -53,6 +56,47 @@ def bring_inherited():
         entry.load()
     bring_plugins(map(Path, _named(PLUGINS)))
     bring_devices(map(Path, _named(DEVICES)))
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """The files of a user as they travel to machines that share no disk.
+
+    Attributes:
+        plugins: name and content of each.
+        devices: the same.
+    """
+
+    plugins: tuple[tuple[str, bytes], ...]
+    devices: tuple[tuple[str, bytes], ...]
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of the sha256 of all of them."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+    def bring(self):
+        """Make them known here.
+
+        Raises:
+            Refusal: see `bring_devices` and `bring_plugins`; or a plug-in of the same name has other content.
+        """
+        for name, content in self.plugins:
+            known = sys.modules.get(Path(name).stem)
+            if known is not None and Path(known.__file__ or "").read_bytes() != content:
+                raise Refusal("another plug-in of the same name is in use there", where=name, got=str(known.__file__),
+                              allowed="one file of a name", remedy="rename the file, or restart the workers")
+        folder = Path(tempfile.mkdtemp(prefix="ep-hw-own-"))   # modules are read again from it
+        for name, content in (*self.plugins, *self.devices):
+            (folder / name).write_bytes(content)
+        bring_plugins(folder / name for name, _ in self.plugins if Path(name).stem not in sys.modules)
+        bring_devices(folder / name for name, _ in self.devices)
+
+
+def belongings() -> Belongings:
+    """What this process was brought."""
+    plugins, devices = ([Path(path) for path in _named(variable)] for variable in (PLUGINS, DEVICES))
+    return Belongings(*(tuple((path.name, path.read_bytes()) for path in paths) for paths in (plugins, devices)))
 
 
 def _bring(paths: Iterable[Path], variable: str, bring: Callable[[Path], object]):

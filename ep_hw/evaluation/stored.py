@@ -55,6 +55,11 @@ class Stored:
     def record_path(self) -> Path:
         return self.folder / f"{self.stem}.json"
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Of all files, in the order in which they are written; that of images only where there are some."""
+        return self.table_path, self.images_path, self.record_path
+
     def write(self, table: pa.Table, images: np.ndarray | None, seconds: float, circuit: dict):
         """Write all files, the record last.
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mapping
 import simulators
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import SPLITS, Split
+from ep_hw.evaluation.cluster import Cluster, Errand
 from ep_hw.learning.in_situ.comparison import (
     comparison_table,
     digital_row,
@@ -91,10 +93,18 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
 
 
 @threads(1)
-def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None]) -> Table:
-    """Tune what is not yet tuned, compare, and write everything into the existing folder `out`."""
-    task, test = tuning.task, tuning.test
-    courses = [tune_chip(task, chip, out / "chips" / f"chip-{chip}.safetensors", log) for chip in tuning.chips]
+def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None], cluster: Cluster | None = None) -> Table:
+    """Tune what is not yet tuned, compare, and write everything into the existing folder `out`.
+
+    Args:
+        log: called after each epoch with the chip's seed and its course so far; on a cluster after the last one.
+        cluster: whose workers tune a chip each.
+    """
+    task, test, folder = tuning.task, tuning.test, out / "chips"
+    for errand in cluster.each(_errands(tuning, folder)) if cluster else ():
+        chip = int(errand.name.rpartition("-")[2])
+        log(chip, tune_chip(task, chip, folder / _file(chip)))
+    courses = [tune_chip(task, chip, folder / _file(chip), log) for chip in tuning.chips]
     with simulators.open(reference_of(tuning.net)) as reference:
         rows = [digital_row(reference, test)]
     rows += mapped_rows("mapped", task.program, tuning.chips, test, task.seed)
@@ -105,6 +115,23 @@ def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None]) ->
     watched = {course.progress.chip.seed: course.watched for course in courses}
     write_measurement(out, "tuning", _settings(tuning, watched), rows, tuning_figure(rows, watched))
     return comparison_table(tuning.title(), rows, (f"write model: {task.writing.source}",))
+
+
+def _errands(tuning: Tuning, folder: Path) -> list[Errand]:
+    """The chips' tuning on a cluster, from where it stands."""
+    task = tuning.task
+    return [Errand(name=f"{task.fingerprint(chip)}-{chip}", call=partial(_tune_in, task, chip), folder=folder,
+                   reads=tuple(path.name for path in folder.glob(_file(chip))), writes=(_file(chip),))
+            for chip in tuning.chips]
+
+
+def _tune_in(task: Task, chip: int, folder: Path):
+    tune_chip(task, chip, folder / _file(chip))
+
+
+def _file(chip: int) -> str:
+    """Of a chip's course."""
+    return f"chip-{chip}.safetensors"
 
 
 def _settings(tuning: Tuning, watched: dict) -> dict:

@@ -80,3 +80,18 @@ class OfficialSet:
 
     def _damaged(self, name: str, got: object) -> Refusal:
         return Refusal(_WHAT, where=str(self.folder / name), got=got, allowed=_ALLOWED, remedy=_REMEDY)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldSet:
+    """Published images that were read for one cell.
+
+    Attributes:
+        images: (N, 3, 32, 32) float32 in [0, 1].
+    """
+
+    images: torch.Tensor
+
+    def corrupted(self, name: str, severity: int, clean: Split) -> torch.Tensor:
+        """See `OfficialSet.corrupted`."""
+        return self.images

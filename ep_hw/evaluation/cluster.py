@@ -1,0 +1,299 @@
+"""Work on a Dask cluster: calls go out with the files that they read, and come back with those that they wrote.
+
+Files travel as bytes and whoever asked writes them, so that no disk is shared. What was asked once is asked again where
+a worker died; when the asker goes, by Ctrl-C or by dying, its tasks go with it.
+"""
+
+import importlib.util
+import logging
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ep_hw.evaluation.own import Belongings, belongings
+from ep_hw.threads import threads
+from ep_hw.versions import all_code
+from mapping.errors import MachineError, Refusal
+from mapping.files import parse_toml, read_bytes, refusing, write_atomically
+
+if TYPE_CHECKING:   # not everybody has it
+    from distributed import Client, Future
+
+Files = dict[str, bytes]   # by name
+MOST_WORKERS = 1024        # of this machine
+SECONDS = 30               # until a scheduler must have answered
+AHEAD = 4                  # tasks that are sent out a worker, so that none waits for the asker
+FEWEST_AHEAD = 32          # where there are hardly any workers, so that an adaptive cluster sees what is coming
+DEATHS = 5                 # workers that a task may lose before it is what kills them
+RETRIES = 2                # after errors that are no refusal
+ALLOWED = "local:4, tcp://HOST:PORT, or a TOML file of a batch system as in docs/cluster.md"
+
+
+class BatchSystem(BaseModel):
+    """A cluster that a batch system lends, as a TOML file names it.
+
+    Attributes:
+        system: whose queue, by its class in dask_jobqueue; `Local` runs its jobs on this machine.
+        least: jobs that are kept.
+        most: jobs while there is work.
+        options: of that class, as `cores`, `memory`, `queue`, `walltime`, `job_script_prologue`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    system: Literal["HTCondor", "LSF", "Local", "Moab", "OAR", "PBS", "SGE", "SLURM"]
+    least: int = Field(default=0, ge=0)
+    most: int = Field(ge=1)
+    options: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "BatchSystem":
+        if self.least > self.most:
+            raise ValueError("least is above most")
+        return self
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Errand:
+    """A call that works in a folder.
+
+    Attributes:
+        name: the same for the same work.
+        call: of a folder and of `parts`; it may be pickled.
+        parts: name -> what several errands take, which travels once to each worker; the name says all of it.
+        folder: here, that holds what the call reads and gets what it writes.
+        reads: names of files.
+        writes: names of files in the order in which they are to appear; some may be missing.
+    """
+
+    name: str
+    call: Callable
+    folder: Path
+    writes: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    parts: Mapping[str, object] = field(default_factory=dict)
+
+
+class Cluster:
+    """A Dask cluster, connected to when it first gets work and let go by `close`.
+
+    Args:
+        where: "local:4" for processes of this machine, "tcp://HOST:PORT" of a running scheduler, or a TOML file, see
+            `BatchSystem`.
+        say: hears in a line what it is connected to.
+
+    Raises:
+        Refusal: no such cluster, or Dask is not installed.
+    """
+
+    def __init__(self, where: str, say: Callable[[str], object] = lambda line: None):
+        self._where, self._say, self._open = where, say, _opener(where)
+        self._held = ExitStack()
+        self._parts: dict[str, Future] = {}
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._held.close()
+
+    @cached_property
+    def _client(self) -> "Client":
+        client = self._held.enter_context(_connected(self._held.enter_context(self._open()), self._where))
+        page = client.dashboard_link if importlib.util.find_spec("bokeh") else "none without bokeh"
+        self._say(f"cluster: {_workers(client)} workers; dashboard: {page}")
+        return client
+
+    def each(self, errands: Iterable[Errand]) -> Iterator[Errand]:
+        """The errands in the order in which they end, each when its files are in its folder.
+
+        Raises:
+            Refusal: as a call raised it; the cluster does not answer, or its workers are of another version.
+            MachineError: workers die of a task, or the cluster is gone.
+        """
+        from distributed import as_completed
+
+        sent: dict[str, tuple[Errand, Future]] = {}
+        waiting = iter(errands)
+        ended = as_completed(loop=self._client.loop)
+        try:
+            with _telling_losses():
+                for errand in islice(waiting, max(FEWEST_AHEAD, AHEAD * _workers(self._client))):
+                    self._send(errand, sent, ended)
+                while sent:
+                    future = next(ended)
+                    errand, files = sent.pop(future.key)[0], future.result()
+                    if isinstance(files, Refusal):
+                        raise files
+                    for name in filter(files.__contains__, errand.writes):
+                        write_atomically(errand.folder / name, files[name])
+                    for following in islice(waiting, 1):
+                        self._send(following, sent, ended)
+                    yield errand
+        finally:
+            self._client.cancel([future for _, future in sent.values()], force=True)
+
+    def _send(self, errand: Errand, sent: "dict[str, tuple[Errand, Future]]", ended: Any) -> None:
+        files = {name: (errand.folder / name).read_bytes() for name in errand.reads}
+        parts = [self._part(name, part) for name, part in errand.parts.items()]
+        task = f"ep-hw-{errand.name}"
+        future = self._client.submit(perform, errand.call, files, errand.writes, *parts, key=task, retries=RETRIES,
+                                     pure=False)
+        sent[task] = errand, future
+        ended.add(future)
+
+    def _part(self, name: str, part: object) -> "Future":
+        """Something that is brought to a worker when it first needs it; made again where all who have it died."""
+        if name not in self._parts:
+            self._parts[name] = self._client.submit(pickle.loads, pickle.dumps(part), key=f"ep-hw-{name}", pure=False)
+        return self._parts[name]
+
+
+def perform(call: Callable, files: Files, writes: Iterable[str], *parts: object) -> Files | Refusal:
+    """On a worker: make an errand's call in a folder of its own; what it wrote, or why it is refused."""
+    with TemporaryDirectory(prefix="ep-hw-") as folder, threads(1):
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        try:
+            call(Path(folder), *parts)
+        except Refusal as refusal:
+            return refusal
+        return {name: Path(folder, name).read_bytes() for name in writes if Path(folder, name).exists()}
+
+
+def _opener(where: str) -> Callable[[], AbstractContextManager]:
+    """How to open what a client connects to: a cluster that is closed in the end, or an address."""
+    if importlib.util.find_spec("distributed") is None:
+        raise Refusal("Dask is not installed", where="--cluster", got=where, allowed="an environment that has it",
+                      remedy="pip install 'ep-hw[cluster]', or use --jobs")
+    kind, _, count = where.partition(":")
+    if kind == "local" and count.isascii() and count.isdecimal() and 0 < int(count) <= MOST_WORKERS:
+        return partial(_local, int(count))
+    if where.partition("://")[0] in ("tcp", "tls", "ws", "wss"):
+        return partial(nullcontext, where)
+    if where.endswith(".toml"):
+        return partial(_lent, _batch_system(Path(where)), where)
+    raise Refusal("no such cluster", where="--cluster", got=where, allowed=ALLOWED,
+                  remedy="choose one of these, or use --jobs")
+
+
+def _local(count: int) -> AbstractContextManager:
+    import dask
+    from distributed import LocalCluster
+
+    dask.config.set({"distributed.scheduler.allowed-failures": DEATHS})
+    return LocalCluster(n_workers=count, threads_per_worker=1, scheduler_port=0, dashboard_address=":0",
+                        memory_limit=None, silence_logs=logging.CRITICAL)
+
+
+def _batch_system(path: Path) -> BatchSystem:
+    with refusing("not a batch system", where=path, allowed="system, most and [options], as in docs/cluster.md",
+                  remedy="correct the file"):
+        return BatchSystem.model_validate(parse_toml(read_bytes(path)))
+
+
+@contextmanager
+def _lent(asked: BatchSystem, where: str) -> Iterator[Any]:
+    """The cluster of a batch system, growing and shrinking with the work."""
+    import dask
+    import dask_jobqueue
+    from dask_jobqueue.local import LocalCluster
+
+    dask.config.set({"distributed.scheduler.allowed-failures": DEATHS})
+    kind = LocalCluster if asked.system == "Local" else getattr(dask_jobqueue, f"{asked.system}Cluster")
+    try:
+        cluster = kind(**asked.options)
+    except (TypeError, ValueError) as error:
+        raise Refusal("options that the batch system does not take", where=where, got=str(error),
+                      allowed=f"those of dask_jobqueue.{kind.__name__}", remedy="correct the file") from None
+    with cluster:
+        cluster.adapt(minimum=asked.least, maximum=asked.most)
+        yield cluster
+
+
+@contextmanager
+def _connected(cluster: Any, where: str) -> Iterator["Client"]:
+    """A client whose workers have what ours have.
+
+    Raises:
+        Refusal: nobody answers, or workers are of another version.
+    """
+    from distributed import Client
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        client = Client(cluster, timeout=SECONDS)
+    except (OSError, ValueError) as error:
+        raise Refusal("the cluster does not answer", where="--cluster", got=f"{where}: {error}", allowed=ALLOWED,
+                      remedy="start its scheduler, or check the address") from None
+    with client:
+        _equip(client)
+        yield client
+
+
+def _workers(client: "Client") -> int:
+    """How many there are now."""
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+@contextmanager
+def _telling_losses() -> Iterator[None]:
+    """What Dask raises where workers or the scheduler are lost, in a line."""
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        yield
+    except KilledWorker:
+        raise MachineError("a task lost its worker again and again (out of memory?); run the same command again to go "
+                           "on, with fewer --images or larger workers") from None
+    except (CommClosedError, FutureCancelledError, TimeoutError):
+        raise MachineError("the cluster is gone; run the same command again to go on") from None
+
+
+def _equip(client: "Client") -> None:
+    """Have every worker, now and later, bring what the user brought; refuse workers of other versions."""
+    from distributed import WorkerPlugin
+
+    class Equipment(WorkerPlugin):
+        """Travels by value: a worker of another version may not know it."""
+
+        def __init__(self, code: dict, own: Belongings):
+            self.code, self.own = code, own
+
+        def setup(self, worker: Any) -> None:
+            equip(self.code, self.own)
+
+    own, code = belongings(), all_code()
+    try:
+        client.register_plugin(Equipment(code, own), name=f"ep-hw {own.digest}")
+    except ImportError as error:
+        raise Refusal("the cluster's workers cannot run cells", where="--cluster", got=str(error),
+                      allowed=f"workers with ep-hw {code['ep_hw']} installed", remedy="install it there") from None
+
+
+def equip(code: dict[str, int | str], own: Belongings) -> None:
+    """On a worker, before anything else.
+
+    Args:
+        code: `all_code` of the asker.
+        own: the files of its user.
+
+    Raises:
+        Refusal: another version, or files of the same names with other content.
+    """
+    own.bring()
+    if others := [name for name, number in code.items() if all_code().get(name) != number]:
+        raise Refusal("the cluster's workers run another version", where="--cluster",
+                      got=", ".join(f"{name} {all_code().get(name)}" for name in others),
+                      allowed=", ".join(f"{name} {code[name]}" for name in others),
+                      remedy="install the same versions there")

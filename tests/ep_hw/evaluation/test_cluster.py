@@ -1,0 +1,206 @@
+"""A cluster: the same bytes as one process, no shared disk, and nothing lost when workers or the asker die."""
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from processes import all_end, descendants, wait_until
+
+from ep_hw import threads, workflow
+from ep_hw.evaluation import cluster as module
+from ep_hw.evaluation.cluster import BatchSystem, Cluster, Errand, equip
+from ep_hw.evaluation.execution import Run
+from ep_hw.evaluation.own import Belongings
+from ep_hw.evaluation.plan import evaluate
+from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.threat import parse_threat
+from ep_hw.versions import all_code
+from mapping.errors import MachineError, Refusal
+from mapping.files import parse_toml
+
+distributed = pytest.importorskip("distributed", reason="needs ep-hw[cluster]")
+THREATS = [parse_threat(name) for name in ("pgd_l2@0.5", "contrast@3")]
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of a scheduler with two workers that start again when they die."""
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, scheduler_port=0, dashboard_address=None,
+                                  memory_limit=None) as running:
+        yield running.scheduler_address
+
+
+@pytest.fixture
+def workers(address):
+    with Cluster(address) as connected:
+        yield connected
+
+
+def errand(folder, call, name="one", writes=("b",), **more):
+    return Errand(name=f"{name}-{folder}", call=call, folder=folder, writes=writes, **more)
+
+
+def join_words(folder, *parts):
+    (folder / "b").write_text(f"{(folder / 'a').read_text()} {' '.join(parts)}")
+
+
+def test_files_travel_to_a_folder_elsewhere_and_back(workers, tmp_path):
+    (tmp_path / "a").write_text("files")
+    sent = errand(tmp_path, join_words, reads=("a",), parts={"p1": "and", "p2": "parts"})
+    assert list(workers.each([sent])) == [sent]
+    assert (tmp_path / "b").read_text() == "files and parts"
+
+
+def write_place(folder):
+    (folder / "b").write_text(str(folder))
+    (folder / "c").write_text("left there")
+
+
+def test_a_call_works_in_a_folder_of_its_own_and_only_what_is_asked_for_comes_back(workers, tmp_path):
+    for n in range(40):
+        (tmp_path / str(n)).mkdir()
+    done = list(workers.each(errand(tmp_path / str(n), write_place) for n in range(40)))
+    places = {(tmp_path / str(n) / "b").read_text() for n in range(40)}
+    assert len(done) == len(places) == 40
+    assert not any(Path(place).exists() or place.startswith(str(tmp_path)) for place in places)
+    assert not list(tmp_path.rglob("c"))
+
+
+def refuse(tried, folder):
+    with tried.open("a") as file:
+        file.write("x")
+    raise Refusal("planted", where="here", got="it", allowed="none", remedy="take it out")
+
+
+def stumble(tried, folder):
+    with tried.open("a") as file:
+        file.write("x")
+    if tried.stat().st_size < 2:
+        raise OSError("a full disk, say")
+    (folder / "b").write_text("in the end")
+
+
+def test_a_refusal_comes_back_at_once_and_other_errors_are_tried_again(workers, tmp_path):
+    with pytest.raises(Refusal, match="planted"):
+        list(workers.each([errand(tmp_path, partial(refuse, tmp_path / "refused"), "r")]))
+    list(workers.each([errand(tmp_path, partial(stumble, tmp_path / "tried"), "s")]))
+    assert ((tmp_path / "refused").read_text(), (tmp_path / "tried").read_text()) == ("x", "xx")
+    assert (tmp_path / "b").read_text() == "in the end"
+
+
+def die(folder):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_its_workers_is_told(tmp_path):
+    with Cluster("local:1") as own, pytest.raises(MachineError, match="lost its worker again and again"):
+        list(own.each([errand(tmp_path, die)]))
+
+
+@pytest.mark.slow
+def test_an_evaluation_gives_the_bytes_of_one_process(workers, tmp_path):
+    plans = {name: workflow.plan_evaluation("digits", ["loihi", "crossbar:ideal"], THREATS, images=3, chips=2, run=run,
+                                            settings=AttackSettings(iterations=1))
+             for name, run in (("cluster", Run(cluster=workers)), ("alone", Run()))}
+    for name, plan in plans.items():
+        with threads.threads(1):
+            evaluate(plan, tmp_path / name)
+    table, other = ((tmp_path / name / "results.parquet").read_bytes() for name in plans)
+    assert table == other
+
+
+def test_what_a_user_brought_is_there_and_must_be_the_same(monkeypatch):
+    own = Belongings((("own_shift.py", b"BROUGHT = 1\n"),), ())
+    monkeypatch.setenv("EP_HW_PLUGINS", "")
+    try:
+        equip(all_code(), own)
+        assert sys.modules["own_shift"].BROUGHT == 1
+        equip(all_code(), own)
+        with pytest.raises(Refusal, match="another plug-in of the same name"):
+            equip(all_code(), Belongings((("own_shift.py", b"BROUGHT = 2\n"),), ()))
+    finally:
+        sys.modules.pop("own_shift", None)
+
+
+def test_workers_of_another_version_are_refused():
+    with pytest.raises(Refusal, match=r"another version; got torch .*; allowed: torch 1\.0"):
+        equip({**all_code(), "torch": "1.0"}, Belongings((), ()))
+
+
+@pytest.mark.parametrize("where", ["local", "local:0", "local:-1", "local:1e9", "local:²", "slurm", "http://a:1", ""])
+def test_other_words_are_refused_before_anything_starts(where):
+    with pytest.raises(Refusal, match="--cluster: no such cluster"):
+        Cluster(where)
+
+
+def test_a_scheduler_that_does_not_answer_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "SECONDS", 0.5)
+    with Cluster("tcp://127.0.0.1:9") as nowhere, pytest.raises(Refusal, match="the cluster does not answer"):
+        list(nowhere.each([errand(tmp_path, join_words)]))
+
+
+@pytest.mark.parametrize("text", ["", 'system = "Slurm"\nmost = 2\n[options]', "most = 2\n[options]",
+                                  'system = "SLURM"\nmost = 0\n[options]',
+                                  'system = "SLURM"\nmost = 1\nleast = 2\n[options]'])
+def test_files_that_name_no_batch_system_are_refused(text, tmp_path):
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(Refusal, match="not a batch system"):
+        Cluster(str(tmp_path / "own.toml"))
+
+
+DOC = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text()
+
+
+def test_the_job_that_the_page_shows_is_what_slurm_gets():
+    import dask_jobqueue
+
+    asked = BatchSystem.model_validate(parse_toml(DOC.split("```toml\n")[1].split("```")[0].encode()))
+    with getattr(dask_jobqueue, f"{asked.system}Cluster")(**asked.options, scheduler_options={"port": 0}) as queue:
+        script = queue.job_script()
+    assert "#SBATCH -p cpu" in script
+    assert "#SBATCH -t 02:00:00" in script
+    assert "source ~/ep-hw/bin/activate" in script
+    assert "distributed.cli.dask_worker" in script
+
+
+@pytest.mark.slow
+def test_a_batch_system_lends_workers(tmp_path):
+    (tmp_path / "own.toml").write_text('system = "Local"\nmost = 1\n[options]\ncores = 1\nmemory = "4GB"\n')
+
+    def write(folder):   # travels by value: these workers know no test
+        (folder / "b").write_text("lent")
+
+    with Cluster(str(tmp_path / "own.toml")) as lent:
+        list(lent.each([errand(tmp_path, write)]))
+    assert (tmp_path / "b").read_text() == "lent"
+
+
+@pytest.mark.slow
+def test_killed_workers_and_a_killed_asker_lose_nothing(tmp_path):
+    """Two workers, one of which is killed; then the asker; asked again, the bytes are those of a quiet run."""
+    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", "digits", "--alone", "--on", "loihi", "--images", "6",
+               "--corruption", "contrast@3", "--corruption", "contrast@5"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    cells = tmp_path / "killed" / "cells"
+    cut = [*command, "--cluster", "local:2", "--out", str(tmp_path / "killed")]
+
+    def count():
+        return len(list(cells.glob("*.json")))
+
+    asker = subprocess.Popen(cut, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert wait_until(lambda: count() > 0, 120)
+    family = descendants(asker.pid)
+    os.kill(family[-1], signal.SIGKILL)
+    asker.kill()
+    asker.communicate(timeout=60)
+    assert all_end(family, 30)
+    assert subprocess.run(cut, env=environment, capture_output=True, check=False, timeout=240).returncode == 0
+    quiet = subprocess.run([*command, "--jobs", "1", "--out", str(tmp_path / "quiet")], env=environment,
+                           capture_output=True, check=False, timeout=240)
+    assert quiet.returncode == 0, quiet.stderr
+    assert (tmp_path / "killed/results.parquet").read_bytes() == (tmp_path / "quiet/results.parquet").read_bytes()
