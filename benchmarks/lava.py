@@ -1,6 +1,6 @@
 """How fast the Loihi target is, side by side with its peers.
 
-    python -m benchmarks.lava [REPEATS]
+    uv run --isolated --python 3.10 python -m benchmarks.lava [REPEATS]
 
 Peers take turns, so that whatever else the machine does meets all of them; a ratio is one of medians. Every peer
 computes on one thread. Where Lava's processes run beside each other, CPU time is the fair measure, and both are shown.

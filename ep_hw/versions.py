@@ -27,11 +27,11 @@ from simulators.crossbar.models import model_of
 from simulators.module import AnyProgram, ModuleProgram
 from simulators.registry import opener_of
 
-VERDICT = 2      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other machines
+VERDICT = 3      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other machines
 MODULE = 1       # of machines that are modules; that of others is registered with them
 TRAINING, TUNING = 1, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
-ENVELOPE = 1     # adversarial success over effort and strength
+ENVELOPE = 2     # adversarial success over effort and strength
 PROJECT = ("ep_hw", "simulators", "mapping", "torch")   # and what has a version among LIBRARIES
 LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")
 
@@ -48,14 +48,14 @@ def machine_kind(program: AnyProgram) -> str:
 
 
 def code_of(programs: Sequence[AnyProgram], threat: Threat) -> dict[str, int | str]:
-    """Name -> version of all code that makes a cell.
+    """Name -> version of all code of ours and of users that makes a cell; `libraries` are part of its key too.
 
     Args:
         programs: of the machine under test and of those that it is compared with.
         threat: that the machine meets.
     """
     kinds, known = {machine_kind(program) for program in programs}, machines()
-    return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)}, **dict([threat.code]), **libraries(),
+    return {"verdict": VERDICT, **{kind: known[kind] for kind in sorted(kinds)}, **dict([threat.code]),
             **{name: digest for program in programs for name, digest in registry.contents(program.target).items()},
             **_files(chain(*map(_parts_of, programs), _parts_of_threat(threat)))}
 

@@ -3,6 +3,7 @@
     load -> lower -> compile -> plan -> evaluate -> check -> report
 """
 
+import logging
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -58,7 +59,7 @@ from mapping.program import Program
 from mapping.registry import REGISTRY, parse
 from mapping.targets import REFERENCE, ReferenceTarget, Target
 from simulators.module import AnyProgram, Interface, ModuleMachine, ModuleProgram
-from simulators.registry import check_device
+from simulators.registry import check_device, check_present, on_lava
 
 
 def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequence[str] | None = None,
@@ -243,11 +244,14 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
         question: what `out` belongs to; the plans themselves if None.
 
     Raises:
-        Refusal: the folder belongs to another question, or a machine cannot be opened.
+        Refusal: the folder belongs to another question, or a machine cannot be opened; where that is for want of
+            Lava's interpreter, which is said first, all else goes on.
     """
-    out, family = Path(out), [other for _, other in others]
-    claim(out, question or Question.of(command, keys([plan, *family]), plan.images.digest))
-    parts = parts_of(plan, out, others)
+    out = Path(out)
+    gone = absent(parts_of(plan, out, others))
+    claim(out, question or Question.of(command, keys([plan, *(other for _, other in others)]), plan.images.digest))
+    plan, others = plan.without(gone), [(member, other.without(gone)) for member, other in others]
+    parts, family = parts_of(plan, out, others), [other for _, other in others]
     outcomes = evaluate_all(parts)
     (own, *theirs), (summary, cells) = _checked(parts, outcomes), outcomes[0]
     checks = own + [replace(verdict, machine=f"{other.model} on {verdict.machine}")
@@ -267,6 +271,31 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
 def parts_of(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) -> list[tuple[Plan, Path]]:
     """The plans of a model and of its family, each with the folder that it is evaluated into."""
     return [(plan, out), *((other, out / FOLDER / other.model) for _, other in others)]
+
+
+def absent(parts: Sequence[tuple[Plan, Path]]) -> dict[str, str]:
+    """Machines that have cells to make and cannot run here, those on Lava without an interpreter, and why; it is said.
+
+    Of the workers of a cluster nothing is known.
+
+    Args:
+        parts: plans and their folders, the model's own first.
+
+    Raises:
+        Refusal: nothing is left beside the reference, or the baseline is among them.
+    """
+    lava = {name for plan, _ in parts if not plan.run.cluster
+            for name, program in plan.programs.items() if on_lava(program)}
+    try:
+        check_present(plan.programs[cell.configuration.machine] for plan, folder in parts if lava
+                      for cell in cells_of(plan, folder) if cell.configuration.machine in lava and not cell.done())
+    except Refusal as absence:
+        asked = parts[0][0].asked
+        if asked.baseline in lava or {*asked.machines} <= {REFERENCE, *lava}:
+            raise
+        logging.getLogger(__name__).warning("%s left out: %s", ", ".join(sorted(lava)), absence)
+        return dict.fromkeys(sorted(lava), str(absence))
+    return {}
 
 
 def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) -> Envelopes | None:

@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,11 +19,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import tomli
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from mapping.errors import Refusal
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _NEW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)   # where known
 TEXT_LIMIT = 2**20       # bytes of a TOML or JSON file that a person or `ep-hw` writes
@@ -101,7 +106,7 @@ def parse_toml(content: bytes) -> dict:
         ValueError: see `parse_json`; also dates and times, which nothing here states.
     """
     with _bounded_parsing():
-        return _plain(tomli.loads(content.decode()))
+        return _plain(tomllib.loads(content.decode()))
 
 
 def check_writable(folder: str | Path):

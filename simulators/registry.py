@@ -1,6 +1,6 @@
 """Which simulator runs which program: a machine for each type of program, known types registered below."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
@@ -16,6 +16,7 @@ from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import kept_chip
 from simulators.crossbar.tiled import TiledMachine, TiledProgram
 from simulators.digital import DigitalMachine
+from simulators.loihi.interpreter import lava_python
 from simulators.loihi.lava import LavaMachine
 from simulators.loihi.twin import open_twin
 from simulators.machine import Machine
@@ -61,6 +62,17 @@ def opener_of(program: Program | ModuleProgram) -> Opener:
     return opens
 
 
+def on_lava(program: Program | ModuleProgram) -> bool:
+    """Whether Lava's processes run a program."""
+    return isinstance(program.target, LoihiTarget) and program.target.on_lava
+
+
+def check_present(programs: Iterable[Program | ModuleProgram]):
+    """Refuse now what `open_machine` would refuse for want of Lava's interpreter, which uv may have to make first."""
+    if any(map(on_lava, programs)):
+        lava_python()
+
+
 def check_device(device: str):
     """Refuse a device that this machine does not have."""
     available = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
@@ -70,13 +82,13 @@ def check_device(device: str):
 
 
 def _floats(program: FloatProgram, chip_seed: int, device: str) -> Machine:
-    if isinstance(program.target, LoihiTarget):
+    if on_lava(program):
         return LavaMachine(program)
     return ReferenceMachine(program.graph, device, steps=program.target.steps)
 
 
 def _integers(program: LoihiProgram, chip_seed: int, device: str) -> Machine:
-    return LavaMachine(program) if program.target.on_lava else open_twin(program, device)
+    return LavaMachine(program) if on_lava(program) else open_twin(program, device)
 
 
 def _tuned(program: TunedProgram, chip_seed: int, device: str) -> Machine:

@@ -1,5 +1,6 @@
 """Folders that tests share; one torch thread, which is fastest for networks as small as these."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -13,9 +14,11 @@ from hypothesis import settings
 from networks import small_network
 
 from ep_hw import cli
+from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph, Population
 from simulators.isolated import command
 from simulators.loihi import session
+from simulators.loihi.interpreter import lava_python
 
 torch.set_num_threads(1)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)   # interpreters that tests start, of which there are hundreds,
@@ -25,6 +28,12 @@ settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:   # as background jobs are born; tests interrupt commands
     signal.signal(signal.SIGINT, signal.default_int_handler)
 CIFAR_FOLDERS = (os.environ.get("EP_HW_DATA", ""), Path(__file__).parents[2] / "shared" / "data")
+
+
+def pytest_sessionstart():
+    """Lava's interpreter is made before any test looks at what is printed."""
+    with contextlib.suppress(Refusal):   # tests of Lava will say so
+        lava_python()
 
 
 def pytest_collection_modifyitems(items):
@@ -89,8 +98,8 @@ def refused(ep_hw, tmp_path):
 def in_lavas_interpreter(monkeypatch):
     """Plant a fault where the processes are built: Lava's interpreter runs this code before its worker."""
     def plant(code):
-        def faulty(module, *arguments):
-            *flags, start, link, memory = command(module, *arguments)
+        def faulty(module, *arguments, python):
+            *flags, start, link, memory = command(module, *arguments, python=python)
             path, worker = start.split("; from ")
             return [*flags, f"{path}; exec({textwrap.dedent(code)!r}); from {worker}", link, memory]
 

@@ -8,7 +8,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.data import source_of
-from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.folder import asked, claimed, place
 from ep_hw.cli.options import (
     MOST_CHIPS,
     MOST_IMAGES,
@@ -120,19 +120,24 @@ def evaluate(
     where = run_of(context, device, jobs, cluster)
 
     def plan_of(count: int | None, queries: int) -> "Plan":
-        return workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
+        plan = workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
                                         settings=settings.model_copy(update={"queries": queries}),
                                         explained=list(map(parse_threat, explain or [])), baseline=baseline,
                                         data_source=source, run=where)
+        return plan.without(absent)
 
     def plans_of(count: int | None, queries: int) -> "list[Plan]":
         plan = plan_of(count, queries)
         return [plan, *(other for _, other in workflow.family_plans(plan, others, source))]
 
+    absent: dict[str, str] = {}   # which machines cannot run here; the question is the same
     seconds, queries = _seconds(budget, images) if budget else 0.0, settings.queries
     first = plan_of(1 if budget else images, queries)
     others = workflow.beside(model, first, chosen, alone)
-    question = asked(context, first.images.digest, *workflow.keys(plans_of(1 if budget else images, queries)))
+    plans = plans_of(1 if budget else images, queries)
+    question = asked(context, first.images.digest, *workflow.keys(plans))
+    folder = place(context, first.model, question)
+    absent |= workflow.absent(workflow.parts_of(first, folder, list(zip(others, plans[1:]))))
     out = claimed(context, first.model, question)
     if budget and others and chosen.of_families:
         chosen = suites.tables_only(chosen)
@@ -140,7 +145,7 @@ def evaluate(
     elif budget:
         plan = plan_of(*_within(seconds, plans_of, queries, out))
     else:
-        plan = first
+        plan = first.without(absent)
     beside = workflow.family_plans(plan, others, source)
     if not _made_some(plan, out, beside, only or [], again or []):
         _evaluate(plan, out, question, each_chip, beside)

@@ -67,7 +67,7 @@ def layers_of(program: CrossbarProgram, machine: CrossbarMachine) -> list[tuple[
 
 def _cells(target: CrossbarTarget, coupling: Coupling, held: np.ndarray,
            others: Sequence[tuple[str, np.ndarray]]) -> Finding:
-    allowed = np.abs(coupling.weight).max() * (_FLOAT32 + _half_level(target))
+    allowed = float(np.abs(coupling.weight).max()) * (_FLOAT32 + _half_level(target))
     held = held.reshape(coupling.weight.shape)
     error = np.abs(held - coupling.weight)
 

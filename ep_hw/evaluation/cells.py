@@ -23,6 +23,7 @@ from ep_hw.threats.attacks import AttackSettings, attack, fools, majority, noise
 from ep_hw.threats.corruptions import corrupt
 from ep_hw.threats.corruptions.official import HeldSet, OfficialSet
 from ep_hw.threats.threat import TRANSFER, Threat
+from ep_hw.versions import libraries
 from mapping.errors import Refusal
 from simulators.machine import Machine
 
@@ -90,12 +91,20 @@ class Configuration:
 
     @property
     def key(self) -> str:
-        """16 hex digits of the sha256 of the canonical configuration."""
-        content = {"code": self.code, "model": self.model, "dataset": self.dataset, "machine": self.machine,
-                   "program": self.program, "reference": self.reference, "threat": str(self.threat),
-                   "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
-                   "device": self.device, "source": self.source and self.source.key, "published": self.published,
-                   "joined": [one.key for one in self.joined],
+        """16 hex digits of the sha256 of the canonical configuration and the versions of libraries."""
+        return self._hashed(libraries())
+
+    @property
+    def draws(self) -> str:
+        """What seeds random numbers, alike: the same ones are drawn with any version of a library."""
+        return self._hashed({})
+
+    def _hashed(self, libraries: dict[str, str]) -> str:
+        content = {"code": {**self.code, **libraries}, "model": self.model, "dataset": self.dataset,
+                   "machine": self.machine, "program": self.program, "reference": self.reference,
+                   "threat": str(self.threat), "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
+                   "device": self.device, "source": self.source and self.source._hashed(libraries),
+                   "published": self.published, "joined": [one._hashed(libraries) for one in self.joined],
                    "settings": self.settings and self.settings.model_dump(mode="json"),
                    **({"data": self.data_sha256} if self.data_sha256 else {})}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -174,8 +183,9 @@ class Cell:
                           allowed="a row for each of its images", remedy="run the same command again")
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Torch generator of this cell for one purpose: the same key gives the same numbers."""
-        return torch.Generator().manual_seed(_number(f"{self.stem} {purpose}".encode()))
+        """Torch generator of this cell for one purpose: the same configuration and images give the same numbers."""
+        stem = f"{self.configuration.draws}-{self.images.digest[:16]}"
+        return torch.Generator().manual_seed(_number(f"{stem} {purpose}".encode()))
 
     def attack_generator(self, machine: Machine) -> torch.Generator:
         """Torch generator of an attack: on machines without noise the same for every strength, machine and model.

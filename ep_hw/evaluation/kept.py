@@ -15,6 +15,7 @@ import torch
 
 from ep_hw.evaluation.cluster import Cluster, Errand
 from ep_hw.evaluation.execution import Run, call_all
+from ep_hw.versions import libraries
 from mapping.errors import Refusal
 from mapping.files import write_atomically
 from mapping.sealed import Layout, open_sealed, seal
@@ -34,7 +35,7 @@ class Kept(ABC):
     @property
     @abstractmethod
     def asked(self) -> list:
-        """Plain values: everything that decides the outcome."""
+        """Plain values: everything that decides the outcome, but for the versions of libraries."""
 
     @property
     @abstractmethod
@@ -47,8 +48,8 @@ class Kept(ABC):
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits of the sha256 of what is asked."""
-        return hashlib.sha256(json.dumps(self.asked).encode()).hexdigest()[:16]
+        """16 hex digits of the sha256 of what is asked, and with which libraries."""
+        return hashlib.sha256(json.dumps([libraries(), *self.asked]).encode()).hexdigest()[:16]
 
     @property
     def path(self) -> Path:
@@ -76,8 +77,8 @@ class Kept(ABC):
         return open_sealed(self.path, self.form, "run the same command again").arrays(self.layout)
 
     def generator(self, purpose: str = "") -> torch.Generator:
-        """The same question gives the same numbers for a purpose."""
-        content = hashlib.sha256(f"{self.key} {purpose}".encode()).digest()
+        """The same question gives the same numbers for a purpose, with any version of a library."""
+        content = hashlib.sha256(json.dumps([*self.asked, purpose]).encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(content[:7], "big"))
 
 

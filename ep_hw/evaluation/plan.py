@@ -32,6 +32,7 @@ from mapping.program import Program
 from mapping.registry import parse
 from mapping.targets import REFERENCE, Target
 from simulators.module import AnyProgram
+from simulators.registry import check_present
 
 Pair = tuple[str, Threat]   # a machine's name, and what it meets
 Digests = dict[str | Threat, str]   # of programs by machine, and of published images by threat
@@ -53,7 +54,7 @@ class Asked:
         envelope: adversarial success to measure beside the cells, or None.
         retrained: whether its noise-trained network stands for it on hardware, so that it is attacked in floats only.
         labels: (attack, strength) -> how published tables name the strength.
-        refused: machines that cannot hold the network, and why.
+        refused: machines that cannot hold the network, or cannot run here, and why.
     """
 
     machines: tuple[str, ...]
@@ -136,6 +137,15 @@ class Plan:
     def relaxing(self) -> dict[str, Program]:
         """Name -> program of the machines under test that relax: a feed-forward network has no time."""
         return {name: program for name in self.asked.machines if relaxes(program := self.programs[name])}
+
+    def without(self, absent: Mapping[str, str]) -> "Plan":
+        """The same plan but for machines that are not there: name -> why."""
+        asked, here = self.asked, {name: p for name, p in self.programs.items() if name not in absent}
+        return replace(self, programs=here, asked=replace(
+            asked, machines=tuple(name for name in asked.machines if name in here),
+            threats=tuple(threat for threat in asked.threats if threat.source not in absent),
+            extra_pairs=tuple((name, t) for name, t in asked.extra_pairs if name in here and t.source not in absent),
+            refused={**asked.refused, **{name: why for name, why in absent.items() if name in self.programs}}))
 
     def showing(self, progress: Progress) -> "Plan":
         """The same plan; `progress` hears of every cell."""
@@ -284,6 +294,7 @@ def evaluate_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str],
 def _run_missing(cells: list[Cell], programs: Programs, run: Run) -> None:
     """Run the cells that are not done, those that others take images from before them."""
     missing = [cell for cell in cells if not cell.done()]
+    check_present(programs[c.model][c.machine] for c in (cell.configuration for cell in missing) if not run.cluster)
     finished = len(cells) - len(missing)
     with runner(programs, replace(run, jobs=min(run.jobs, max(1, len(missing))))) as run_cells:
         for depth in sorted({cell.configuration.depth for cell in missing}):

@@ -26,9 +26,11 @@ from ep_hw.report.models import Models, models
 from ep_hw.report.resources import circuit_table, resource_tables
 from ep_hw.threats.threat import CLEAN
 from mapping.program import Program, Table
+from simulators.loihi.interpreter import lava_version
 from simulators.module import ModuleProgram
+from simulators.registry import on_lava
 
-REPORTED_PACKAGES = ("ep-hw", "torch", "lava-nc", "numpy", "scipy", "pyautoattack", "pillow")
+REPORTED_PACKAGES = ("ep-hw", "torch", "numpy", "scipy", "pyautoattack", "pillow")
 GALLERY_ITEMS = 2  # a machine and attack
 
 
@@ -51,7 +53,7 @@ def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[C
     asked, settings = plan.asked, plan.attacks.settings
     return RunRecord(
         title=title, command=command, summary=summary, gallery=gallery(plan, cells),
-        mapping=[*mapping, *resource_tables(plan), *circuit], waterfalls=waterfalls(plan), versions=versions(),
+        mapping=[*mapping, *resource_tables(plan), *circuit], waterfalls=waterfalls(plan), versions=versions(plan),
         seeds={"seed": asked.seed, "chip seeds": f"0 to {asked.chips - 1}",
                "attack settings": settings.model_dump(mode="json")},
         notes=notes(plan, summary), checks=checks, worst=worst, measurements=temporal_exhibits(plan, folder),
@@ -62,7 +64,7 @@ def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[C
 def cards(plan: Plan, summary: list[SummaryRow], worst: Sequence[WorstCase],
           checks: list[Verdict]) -> list[tuple[str, dict]]:
     """(file name, content) of the card of each machine of a plan."""
-    return [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions()))
+    return [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions(plan)))
             for name in plan.asked.machines]
 
 
@@ -152,9 +154,10 @@ def temporal_exhibits(plan: Plan, folder: Path) -> list[Exhibit]:
     return exhibits
 
 
-def versions() -> dict[str, str]:
+def versions(plan: Plan) -> dict[str, str]:
     """Versions of what decides the numbers."""
-    return {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}}
+    lava = {"lava-nc": lava_version()} if any(map(on_lava, plan.programs.values())) else {}
+    return {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}, **lava}
 
 
 def notes(plan: Plan, summary: list[SummaryRow]) -> list[str]:
@@ -169,7 +172,8 @@ def notes(plan: Plan, summary: list[SummaryRow]) -> list[str]:
     fixed = f"Read noise never settles: {', '.join(moving)} run a fixed number of steps."
     own = f"Images: {len(plan.images)} of the test split of {plan.images.data}, whose sha256 is {plan.images.sha256}."
     return [*([own] if plan.images.sha256 else []), worst, votes, *([stuck] if late else []),
-            *([fixed] if moving else []), *plan.coverage_notes()]
+            *([fixed] if moving else []), *plan.coverage_notes(),
+            *(f"Without {name}: {reason}." for name, reason in plan.asked.refused.items())]
 
 
 def _mapping(name: str, program: Program | ModuleProgram) -> tuple[Table, ...]:

@@ -150,7 +150,7 @@ def state_peak(ceiling: float, states: np.ndarray, margin: float) -> float:
     """Full scale of what is driven by states: their ceiling, or where they have none what calibration images cause."""
     if math.isfinite(ceiling):
         return ceiling
-    return margin * float(np.percentile(states, PERCENTILE)) or float(states.max()) or 1.0
+    return margin * _percentile(states) or float(states.max()) or 1.0
 
 
 def _readout_errors(graph: EPGraph, top: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -168,7 +168,7 @@ def _forward_reach(layer: Placed, below: np.ndarray, window: Window, dac: float,
     for s, r, c in np.ndindex(reaches.shape):
         tile = layer.tile(s, r, c)
         sums = _sums(below, tile, layer.row_cuts[r], window)
-        reaches[s, r, c] = _reach(sums, dac * np.abs(tile).reshape(len(tile), -1).sum(1).max(), margin)
+        reaches[s, r, c] = _reach(sums, dac * float(np.abs(tile).reshape(len(tile), -1).sum(1).max()), margin)
     return reaches
 
 
@@ -187,12 +187,17 @@ def _backward_reach(layer: Placed, above: np.ndarray, dac: float, margin: float)
         left, right = layer.column_cuts[c]
         flat = layer.tile(s, r, c).reshape(right - left, -1)
         sums = above[:, left:right].transpose(0, 2, 3, 1) @ flat
-        reaches[s, r, c] = _reach(sums, dac * np.abs(flat).sum(0).max(), margin)
+        reaches[s, r, c] = _reach(sums, dac * float(np.abs(flat).sum(0).max()), margin)
     return reaches
 
 
 def _reach(sums: np.ndarray, bound: float, margin: float) -> float:
     """Range of an ADC; the largest sum that can occur where the calibration images caused none at all."""
     magnitude = np.abs(sums)
-    reach = margin * float(np.percentile(magnitude, PERCENTILE)) or float(magnitude.max())
-    return min(reach, float(bound)) or float(bound) or 1.0
+    reach = margin * _percentile(magnitude) or float(magnitude.max())
+    return min(reach, bound) or bound or 1.0
+
+
+def _percentile(values: np.ndarray) -> float:
+    """The PERCENTILE, interpolated in float64 whatever the type: numpy 1 and 2 then give the same bits."""
+    return float(np.percentile(values.astype(np.float64), PERCENTILE))

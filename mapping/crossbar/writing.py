@@ -8,9 +8,8 @@
 from dataclasses import dataclass
 from importlib import resources
 
-import tomli
-
 from mapping.errors import Refusal
+from mapping.files import parse_toml
 from mapping.names import suggesting
 from mapping.options import Named, number, option, parse_options, switch
 
@@ -69,7 +68,7 @@ def writing_of(device: str) -> Writing:
     return WRITINGS[known[0]]
 
 
-_TABLES = tomli.loads(resources.files(__package__).joinpath("writing.toml").read_text("utf-8"))
+_TABLES = parse_toml(resources.files(__package__).joinpath("writing.toml").read_bytes())
 _WORDS = ("title", "source", "devices")
 WRITINGS: dict[str, Writing] = {}
 for _name, _table in _TABLES.items():

@@ -7,7 +7,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import weakref
 from typing import IO
 
@@ -16,6 +15,7 @@ from mapping.program import pack_graph
 from simulators.isolated import ONE_THREAD, command
 from simulators.loihi.arithmetic import LavaProgram, arithmetic_of
 from simulators.loihi.clock import Clock
+from simulators.loihi.interpreter import lava_python
 from simulators.loihi.layout import layout_of
 from simulators.loihi.patience import Patience
 from simulators.loihi.shared_arrays import SharedArrays
@@ -48,9 +48,7 @@ class LavaSession:
     """
 
     def __init__(self, program: LavaProgram, batch: int):
-        if not hasattr(os, "memfd_create"):
-            raise Refusal("Lava's processes need Linux", where=str(program.target), got=sys.platform,
-                          allowed="linux, for memory that processes share", remedy="use loihi, its bit-exact twin")
+        self._python = lava_python()
         start, arrays = _describe(program)
         layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
         layout |= layout_of(program.graph, arithmetic_of(program), batch)
@@ -66,8 +64,8 @@ class LavaSession:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                command("simulators.loihi.worker", theirs.fileno(), self.shared_arrays.fd), stdin=subprocess.DEVNULL,
-                stdout=self._log, stderr=self._log, env={**os.environ, **ONE_THREAD},
+                command("simulators.loihi.worker", theirs.fileno(), self.shared_arrays.fd, python=self._python),
+                stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env={**os.environ, **ONE_THREAD},
                 pass_fds=(theirs.fileno(), self.shared_arrays.fd), start_new_session=True)
         self._finalizer = weakref.finalize(self, _end, self._process, self._socket, self._log)
         self.shared_arrays.close_file()

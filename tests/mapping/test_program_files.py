@@ -168,7 +168,8 @@ NAN, INF = np.float32("nan"), np.float32("inf")
 ALTERED = [
     ("loihi", "loihi.conv1.weight", lambda w: w.astype(np.int16)),
     ("loihi", "loihi.conv1.weight", lambda w: w[:, :, 1:]),
-    ("loihi", "loihi.conv1.weight", lambda w: 0 * w - 128), ("loihi", "loihi.conv1.bias", lambda b: b + 2**40),
+    ("loihi", "loihi.conv1.weight", lambda w: np.full_like(w, -128)),
+    ("loihi", "loihi.conv1.bias", lambda b: b + 2**40),
     ("lava[threshold=0.05,weight_bits=1]", "loihi.conv1.weight", lambda w: w * 2),
     ("loihi", "loihi.conv1.bias", lambda b: b.astype(np.int32)), ("loihi", "graph.mean", lambda m: m * NAN),
     ("loihi", "graph.scale", lambda s: s * 0), ("loihi", "graph.conv1.weight", lambda w: w + INF),

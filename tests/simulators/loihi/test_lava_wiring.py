@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,11 @@ from chains import random_chain
 import ep_hw
 import mapping
 from simulators.loihi.arithmetic import arithmetic_of
+from simulators.loihi.interpreter import lava_python
 from simulators.loihi.twin import twin_of
 
 ROOT = Path(__file__).parents[3]
+WITH_US = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 SETUP = """
     import sys
@@ -76,8 +77,8 @@ RUN = """
 def run_in_fresh_interpreter(folder, program, body: str, cut: str = "") -> str:
     program.save(folder / "program")
     script = textwrap.dedent(SETUP) + textwrap.dedent(body)
-    return subprocess.run([sys.executable, "-c", script, str(folder), cut], capture_output=True, text=True, timeout=100,
-                          check=False, start_new_session=True).stdout
+    return subprocess.run([lava_python(), "-c", script, str(folder), cut], capture_output=True, text=True, timeout=100,
+                          check=False, start_new_session=True, env=WITH_US).stdout
 
 
 @pytest.mark.parametrize(("options", "rings"), [("", ["history"]), ("[threshold=0]", ["history", "sent"])])
@@ -123,8 +124,8 @@ def example(tmp_path):
         program.save(tmp_path / "prog")
         assert old in code
         (tmp_path / "own.py").write_text(code.replace(old, new))
-        done = subprocess.run([sys.executable, "own.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100,
-                              check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        done = subprocess.run([lava_python(), "own.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100,
+                              check=False, env=WITH_US)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines(), np.load(tmp_path / "end.npz")
 
