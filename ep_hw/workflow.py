@@ -6,7 +6,7 @@
 import logging
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -20,11 +20,12 @@ from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.checks import Verdict, verdicts
 from ep_hw.evaluation.cluster import Cluster
-from ep_hw.evaluation.envelope import attacks_of, outcomes_of
+from ep_hw.evaluation.envelope import Met, Platform, attacks_of, outcomes_of
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.folders import Question, claim, folder_for
 from ep_hw.evaluation.kept import measure_missing
 from ep_hw.evaluation.matched_noise import noises_of
+from ep_hw.evaluation.naming import called, shown_plan, shown_rows, shown_verdicts
 from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Pair, Plan, cells_of, compile_all, evaluate_all, with_sources
 from ep_hw.evaluation.probes import probe
 from ep_hw.evaluation.rungs import rungs_of
@@ -52,9 +53,10 @@ from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions.official import OfficialSet
 from ep_hw.threats.corruptions.photographs import frost_photographs
 from ep_hw.threats.registry import ATTACKS
-from ep_hw.threats.threat import CLEAN, Threat, parse_threat
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping.errors import Refusal
 from mapping.fields import check_named
+from mapping.labels import shown_names
 from mapping.program import Program
 from mapping.registry import REGISTRY, parse
 from mapping.targets import REFERENCE, ReferenceTarget, Target
@@ -95,7 +97,7 @@ def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequenc
     source = DataSource(data_root, download, data_set(data) if isinstance(data, str) else data)
     model = _of_module(model, source.data) if isinstance(model, torch.nn.Module) else model
     chosen = suite_of(suite) if suite else BARE
-    named = [parse_threat(threat) if isinstance(threat, str) else threat for threat in threats]
+    named = [called(threat, on) if isinstance(threat, str) else threat for threat in threats]
     with Cluster(cluster) if cluster else nullcontext() as workers:
         plan = plan_evaluation(model, on, named, suite=chosen, images=images, chips=chips, seed=seed, settings=settings,
                                data_source=source, run=Run(device=device, jobs=jobs, cluster=workers))
@@ -164,10 +166,11 @@ def plan_evaluation(model: str | EPNetwork | Baseline, machines: Sequence[str] |
     check_device(run.device)
     net, test = network_and_images(model, images or suite.images, seed, data_source)
     tested = named_programs(net, machines or suite.machines or net.machines)
+    names = shown_names(program.target for program in tested.values())
     explained = (*suite.explained, *explained)
     threats = _with_transfers((*suite.threats, *threats, *explained))
     _check_possible(threats, tested)
-    against, other = _baseline(baseline, net, tested)
+    against, other = _baseline(baseline, net, tested, names)
     pairs = [*extra_pairs, *_rung_pairs(tested, threats, explained)]
     named = [*((str(target), threat) for target, threat in pairs), *_baseline_pairs(other, threats)]
     targets = [ReferenceTarget(REFERENCE), *(program.target for program in tested.values()), *(t for t, _ in pairs)]
@@ -176,7 +179,7 @@ def plan_evaluation(model: str | EPNetwork | Baseline, machines: Sequence[str] |
         programs={**compile_all(net, with_sources(targets, threats), tested), **other},
         asked=Asked(machines=tuple(dict.fromkeys([REFERENCE, *tested])), threats=threats,
                     extra_pairs=tuple(dict.fromkeys(named)), chips=chips or suite.chips, seed=seed, baseline=against,
-                    temporal=suite.temporal, labels=suite.labels,
+                    temporal=suite.temporal, labels=suite.labels, names=names,
                     envelope=suite.envelope, retrained=_has_noise_trained(net.name)),
         attacks=Attacks(settings=settings or suite.settings, joined=True))
 
@@ -252,20 +255,24 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
     claim(out, question or Question.of(command, keys([plan, *(other for _, other in others)]), plan.images.digest))
     plan, others = plan.without(gone), [(member, other.without(gone)) for member, other in others]
     parts, family = parts_of(plan, out, others), [other for _, other in others]
-    outcomes = evaluate_all(parts)
-    (own, *theirs), (summary, cells) = _checked(parts, outcomes), outcomes[0]
+    found = evaluate_all(parts)
+    own, *theirs = _checked(parts, found)
     checks = own + [replace(verdict, machine=f"{other.model} on {verdict.machine}")
                     for other, more in zip(family, theirs) for verdict in more]
-    record = replace(record_of(plan, out, summary, cells, checks, command=command, title=title),
+    shown, *family_shown = map(shown_plan, (plan, *family))
+    outcomes = [(shown_rows(rows, part.asked.names), cells) for (part, _), (rows, cells) in zip(parts, found)]
+    record = replace(record_of(shown, out, *outcomes[0], checks, command=command, title=title),
                      envelopes=measure_envelopes(plan, out, others))
-    for other, outcome, more in zip(family, outcomes[1:], theirs):
+    for other, outcome, more in zip(family_shown, outcomes[1:], theirs):
         record.cards.extend(cards_of_member(other, outcome, more))
-    members = [(member.kind, other, outcome) for (member, other), outcome in zip(others, outcomes[1:])]
-    write_report(out, record, compared(plan, outcomes[0], members) if members else None)
+    members = [(member.kind, other, outcome)
+               for (member, _), other, outcome in zip(others, family_shown, outcomes[1:])]
+    write_report(out, record, compared(shown, outcomes[0], members) if members else None)
     flags = [flag for verdict in checks for flag in verdict.flags]
+    (summary, _), *rest = found
     return Results(plan.model, out, summary, flags, plan.images, {
         other.model: Results(other.model, out / FOLDER / other.model, rows, [], other.images)
-        for other, (rows, _) in zip(family, outcomes[1:])}, record.envelopes)
+        for other, (rows, _) in zip(family, rest)}, record.envelopes)
 
 
 def parts_of(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) -> list[tuple[Plan, Path]]:
@@ -309,13 +316,20 @@ def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan
     asked = [(kind, own.model, attacks_of(own, out), noises_of(own, out)) for kind, own in networks]
     measure_missing([one for _, _, attacks, noises in asked
                      for one in (*noises, *(one for _, tries in attacks for one in tries))], plan.run)
-    return envelopes([Measured(kind, model, outcomes_of(attacks), [noise.read() for noise in noises])
+    return envelopes([Measured(kind, model, _called(outcomes_of(attacks), plan.asked.names),
+                               [noise.read() for noise in noises])
                       for kind, model, attacks, noises in asked])
+
+
+def _called(outcomes: Mapping[Platform, list[Met]], names: Mapping[str, str]) -> dict[Platform, list[Met]]:
+    """Outcomes of platforms by what their machines are called."""
+    return {replace(platform, machine=names.get(platform.machine, platform.machine)): met
+            for platform, met in outcomes.items()}
 
 
 def title_of(plan: Plan) -> str:
     """The title of a plan's report."""
-    return f"{plan.model} on {', '.join(plan.asked.machines)}"
+    return f"{plan.model} on {', '.join(shown_plan(plan).asked.machines)}"
 
 
 def kind_of(plan: Plan) -> str:
@@ -325,9 +339,10 @@ def kind_of(plan: Plan) -> str:
 
 
 def _checked(parts: Sequence[tuple[Plan, Path]], outcomes: Sequence[Outcome]) -> list[list[Verdict]]:
-    """The trust checks of every part: those of its summary, then its probes."""
+    """The trust checks of every part: those of its summary, then its probes; machines by what they are called."""
     probed = probe([(plan, folder, cells) for (plan, folder), (_, cells) in zip(parts, outcomes)])
-    return [[*verdicts(rows), *more] for (rows, _), more in zip(outcomes, probed)]
+    return [[*verdicts(shown_rows(rows, plan.asked.names)), *shown_verdicts(more, plan.asked.names)]
+            for (plan, _), (rows, _), more in zip(parts, outcomes, probed)]
 
 
 def keys(plans: Iterable[Plan]) -> list[str]:
@@ -372,12 +387,14 @@ def command_line() -> str:
     return shlex.join(["ep-hw", *sys.argv[1:]]).encode(errors="backslashreplace").decode()
 
 
-def _baseline(name: str, net: EPNetwork | Baseline, tested: dict[str, AnyProgram]) -> tuple[str, dict[str, AnyProgram]]:
+def _baseline(name: str, net: EPNetwork | Baseline, tested: dict[str, AnyProgram],
+              names: Mapping[str, str]) -> tuple[str, dict[str, AnyProgram]]:
     """What the results call the baseline, and its program where it is another model.
 
     Raises:
         Refusal: neither a machine of this evaluation nor a model of its data.
     """
+    name = next((full for full, shown in names.items() if shown == name), name)
     if name.partition("[")[0] in REGISTRY:
         if (machine := name if name == REFERENCE else str(parse(name))) in (REFERENCE, *tested):
             return machine, {}

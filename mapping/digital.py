@@ -110,7 +110,7 @@ class DigitalProgram(Program[DigitalTarget]):
                       f"{np.count_nonzero(np.abs(w) == top) / w.size:.1%}", f"{_error(c, w, s):.2%}")
                      for c, w, s in zip((*self.graph.couplings, self.graph.readout), self.weights, self.steps))
         states = f"{self.target.activation_bits} bits" if self.target.rounds_states else "floats"
-        return Table(f"{self.target}: digital", ("layer", "weights", "not zero", "at the ends", "error"), rows,
+        return Table(f"{self.target.shown}: digital", ("layer", "weights", "not zero", "at the ends", "error"), rows,
                      (f"Weights have {self.target.weight_bits} bits; their error is its root mean square over theirs."
                       f" States are {states}, within {', '.join(f'{r:.3g}' for r in self.state_ranges)}.",))
 

@@ -186,9 +186,14 @@ class Named:
                 raise Refusal("option has no meaning here", where=self.name, got=f"{name}={self.spelled()[name]}",
                               allowed=elsewhere, remedy="leave it out")
 
-    def __str__(self) -> str:
+    @property
+    def chosen(self) -> dict[str, str]:
+        """The options that are not as usual, as a user writes them."""
         values = self.values
-        changed = [f"{name}={text}" for name, text in self.spelled().items() if values[name] != self.usual(name)]
+        return {name: text for name, text in self.spelled().items() if values[name] != self.usual(name)}
+
+    def __str__(self) -> str:
+        changed = [f"{name}={text}" for name, text in self.chosen.items()]
         return self.name + (f"[{','.join(changed)}]" if changed else "")
 
 

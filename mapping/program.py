@@ -269,7 +269,7 @@ class FloatProgram(Program[T]):
     def report(self) -> Table:
         rows = tuple((c.name, "x".join(map(str, c.pre)), "x".join(map(str, c.post)), int(np.prod(c.post)),
                       c.weight.size, 32) for c in (*self.graph.couplings, self.graph.readout))
-        return Table(f"{self.target}: float", ("layer", "in", "out", "neurons", "weights", "bits"), rows)
+        return Table(f"{self.target.shown}: float", ("layer", "in", "out", "neurons", "weights", "bits"), rows)
 
 
 def compile_floats(graph: EPGraph, target: T) -> FloatProgram[T]:

@@ -8,11 +8,12 @@ A machine of your own is a `Target`, and a `Program` where none of those here ho
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
+from mapping.labels import split_label
 from mapping.names import suggesting
 from mapping.options import parse_options
 from mapping.program import Program
@@ -94,18 +95,33 @@ def contents(target: Target) -> dict[str, str]:
 
 
 def parse(text: str) -> Target:
-    """The target named by `text`, e.g. "crossbar:pcm[age=1d,adc_bits=6]".
+    """The target named by `text`, e.g. "crossbar:pcm[age=1d,adc_bits=6]", or with a label "mine=crossbar:pcm".
 
     Raises:
-        Refusal: unknown machine or option, or an option out of range.
+        Refusal: unknown machine or option, an option out of range, or a label that is none, see `labelled`.
     """
-    name, bracket, rest = text.strip().partition("[")
+    label, machine = split_label(text.strip())
+    name, bracket, rest = machine.partition("[")
     if name not in REGISTRY or (bracket and not rest.endswith("]")):
         known = _rungs_of(name.partition("/")[0]) if "/" in name else []
-        raise Refusal("unknown machine", where="machine", got=repr(text), **suggesting(
+        raise Refusal("unknown machine", where="machine", got=repr(machine), **suggesting(
             name, known or REGISTRY, allowed=None if known else _devices(),
             remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]"))
-    return parse_options(REGISTRY[name].target, rest[:-1])
+    return labelled(parse_options(REGISTRY[name].target, rest[:-1]), label)
+
+
+def labelled(target: T, label: str) -> T:
+    """The target under a label.
+
+    Raises:
+        Refusal: the label is a machine's name, or the target is the reference, which is found by its name.
+    """
+    if label in REGISTRY or (label and str(target) == REFERENCE):
+        raise Refusal("the label is a machine's name" if label in REGISTRY else "the reference takes no label",
+                      where="machine", got=repr(f"{label}={target}"),
+                      allowed="a name of its own, of another machine than the reference",
+                      remedy="call it something else, or leave the label out")
+    return replace(target, label=label)
 
 
 def _rungs_of(device: str) -> list[str]:

@@ -3,7 +3,7 @@
     reference            loihi[state_bits=10]            crossbar:pcm/aged[age=1d,adc_bits=6]
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from mapping.errors import Refusal
@@ -17,10 +17,17 @@ class Target(Named):
     """What to compile for; `mapping.register_machine` gives it its meaning. `parse(str(target)) == target`.
 
     Attributes:
+        label: what a user calls it, see `mapping.labels`; decides nothing. "" for none.
         relaxing: options that mean something where states relax.
     """
 
+    label: str = field(default="", compare=False, repr=False, kw_only=True)
     relaxing: ClassVar[tuple[str, ...]] = ("steps",)
+
+    @property
+    def shown(self) -> str:
+        """What it is called: its label, or its full name."""
+        return self.label or str(self)
 
     @property
     def steps(self) -> int | None:

@@ -40,7 +40,7 @@ class DigitalMachine(InProcessMachine):
     def __init__(self, program: DigitalProgram, chip_seed: int = 0, device: str = "cpu"):
         graph, target = program.graph, program.target
         stop: Stop = Repeat() if target.rounds_states else Residual(graph.tolerance)
-        super().__init__(graph, str(target), DigitalSubstrate(program, device), steps=target.steps or graph.steps,
+        super().__init__(graph, target.shown, DigitalSubstrate(program, device), steps=target.steps or graph.steps,
                          stop=stop)
         self.program = program
 

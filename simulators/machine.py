@@ -81,7 +81,7 @@ class Machine(ABC):
     """A compiled network that can be asked questions.
 
     Attributes:
-        name: the target it was compiled for, as a user writes it.
+        name: the target it was compiled for, by its label or as a user writes it.
         graph: the network it was compiled from.
         deterministic: the same images give the same bits, whatever the generator.
         differentiable: `relax` carries gradients from the logits to images that require them.

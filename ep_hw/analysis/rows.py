@@ -13,6 +13,8 @@ class SummaryRow(TypedDict):
     the same images.
 
     Attributes:
+        machine: its full name.
+        machine_label: what it is called where it is shown.
         chip_seed: None for machines without chips.
         n: images.
         ci_low: with `ci_high` the Wilson interval of the accuracy.
@@ -39,6 +41,7 @@ class SummaryRow(TypedDict):
     model: str
     dataset: str
     machine: str
+    machine_label: str
     threat: Threat
     chip_seed: int | None
     n: int

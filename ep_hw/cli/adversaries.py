@@ -19,6 +19,7 @@ from ep_hw.cli.options import (
     Download,
     Images,
     Jobs,
+    Machines,
     Model,
     Out,
     counted,
@@ -34,7 +35,7 @@ Gradients = Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@I
 
 @app.command()
 def transfer(context: typer.Context, model: Model,
-             on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
+             on: Machines = None,
              other: Annotated[list[str] | None, typer.Option(help="another model of the same data, on its reference "
                                                              "(repeatable)")] = None,
              attack: Annotated[str, typer.Option(help="e.g. pgd_l2@0.5")] = "pgd_l2@0.5",
@@ -48,6 +49,7 @@ def transfer(context: typer.Context, model: Model,
              jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
              data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
     """Show what adversarial images made on each machine do to every other one."""
+    from ep_hw.evaluation.naming import shown_plan, shown_rows
     from ep_hw.evaluation.plan import evaluate
     from ep_hw.measurements.adversary_figures import transfer_figure
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
@@ -65,8 +67,9 @@ def transfer(context: typer.Context, model: Model,
     folder = claimed(context, bench.net.name, asked(context, bench.split.digest, *keys([plan])))
     with cell_progress("transferring") as show:
         summary, _ = evaluate(plan.showing(show), folder)
-    rows = transfer_rows(summary, tuple(programs), threat)
-    kept = {"model": bench.net.name, "seed": seed, "settings": settings.model_dump(mode="json")}
+    rows = transfer_rows(shown_rows(summary, plan.asked.names), shown_plan(plan).asked.machines, threat)
+    called = {shown: full for full, shown in plan.asked.names.items()}
+    kept = {"model": bench.net.name, "machines": called, "seed": seed, "settings": settings.model_dump(mode="json")}
     save_measurement(folder, "transfer", kept, rows, transfer_table(rows), transfer_figure(rows))
 
 
@@ -99,7 +102,7 @@ def eot(context: typer.Context,
 
 @app.command(name="slice")
 def slice_(context: typer.Context, model: Model,
-           on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
+           on: Machines = None,
            gradient: Annotated[str, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS or ep@BETA")] = "bptt@10",
            reach: Annotated[float, measured("l2 distance on either side", 0.001, LARGEST_EPS)] = 1.0,
            images: Images = 50, chip: Chip = 0,

@@ -10,6 +10,7 @@ import typer
 from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.printing import print_table, say, track_points
+from mapping.labels import labels_of
 from mapping.program import Program, Table
 
 if TYPE_CHECKING:   # load torch and matplotlib
@@ -57,10 +58,17 @@ class Bench:
         return self.net.lower()
 
     def programs(self, machines: Sequence[str]) -> list[Program]:
-        """The programs that names of machines and folders stand for."""
-        from ep_hw.networks.programs import program_of
+        """The programs that names of machines and folders stand for.
 
-        return [program_of(name, self.graph()) for name in machines]
+        Raises:
+            Refusal: a name means none, or labels are not one a machine.
+        """
+        from ep_hw.networks.programs import program_of
+        from mapping.labels import shown_names
+
+        programs = [program_of(name, self.graph()) for name in machines]
+        shown_names(program.target for program in programs)
+        return programs
 
     def claim(self, programs: Iterable[Program]) -> Path:
         """The folder of these programs' measurement, taken for it; see `claimed`."""
@@ -99,7 +107,7 @@ class Bench:
         from ep_hw.report.exports import write_measurement
 
         print_table(table)
-        for path in write_measurement(out, self._name, self._settings(settings), rows, figure):
+        for path in write_measurement(out, self._name, self._settings(settings), self._in_full(rows), figure):
             say(path)
 
     def save_rows(self, settings: Sequence[str], rows: Rows, table: Table,
@@ -113,12 +121,19 @@ class Bench:
 
         print_table(table)
         if (out := self.context.params["out"]) is not None:
-            for path in write_rows(out, self._name, {**self._settings(settings), **(more or {})}, rows):
+            for path in write_rows(out, self._name, {**self._settings(settings), **(more or {})},
+                                   self._in_full(rows)):
                 say(path)
 
     @property
     def _name(self) -> str:
         return self.context.info_name or ""
+
+    def _in_full(self, rows: Rows) -> Rows:
+        """Rows of machines with labels, beside each the machine that it stands for."""
+        on = self.context.params.get("on") or []
+        names = labels_of([on] if isinstance(on, str) else on)
+        return [{**row, "full_name": names.get(row["machine"], row["machine"])} for row in rows] if names else rows
 
     def _settings(self, names: Sequence[str]) -> dict[str, object]:
         return {"model": self.net.name, **{name: self.context.params[name] for name in names}}

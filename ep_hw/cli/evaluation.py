@@ -19,6 +19,7 @@ from ep_hw.cli.options import (
     Device,
     Download,
     Jobs,
+    Machines,
     Model,
     Out,
     counted,
@@ -64,7 +65,7 @@ def demo(out: Annotated[Path, placed("where to write")] = Path("ep-hw-demo"), jo
 def evaluate(
     context: typer.Context,
     model: Model,
-    on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
+    on: Machines = None,
     attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
     corruption: Annotated[list[str] | None, typer.Option(help="e.g. jpeg_compression@3 (repeatable)")] = None,
     suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick, cifar-c, lammie; what "
@@ -111,18 +112,18 @@ def evaluate(
     """Attack and corrupt a model on machines and compare them with the reference, image by image."""
     from ep_hw import workflow
     from ep_hw.evaluation import suites
-    from ep_hw.threats.threat import parse_threat
+    from ep_hw.evaluation.naming import called
 
     source, chosen = source_of(data, data_root, download), suites.suite(suite) if suite else suites.BARE
     settings = attack_settings(chosen.settings, context.params)
-    threats = [_expect(parse_threat(t), "is_attack", "--attack") for t in attack or []]
-    threats += [_expect(parse_threat(t), "is_corruption", "--corruption") for t in corruption or []]
+    threats = [_expect(called(t, on), "is_attack", "--attack") for t in attack or []]
+    threats += [_expect(called(t, on), "is_corruption", "--corruption") for t in corruption or []]
     where = run_of(context, device, jobs, cluster)
 
     def plan_of(count: int | None, queries: int) -> "Plan":
         plan = workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
                                         settings=settings.model_copy(update={"queries": queries}),
-                                        explained=list(map(parse_threat, explain or [])), baseline=baseline,
+                                        explained=[called(t, on) for t in explain or []], baseline=baseline,
                                         data_source=source, run=where)
         return plan.without(absent)
 
@@ -243,12 +244,18 @@ def _expect(threat: "Threat", kind: str, option: str) -> "Threat":
 
 def _evaluate(plan: "Plan", out: Path, question: "Question | None", each_chip: bool = False,
               others: "Sequence[tuple[Member, Plan]]" = ()) -> None:
+    from dataclasses import replace
+
+    from ep_hw.evaluation.naming import shown_plan, shown_rows
     from ep_hw.workflow import command_line, run, title_of
 
     with cell_progress("evaluating") as show:
         found = run(plan.showing(show), out, command=command_line(), title=title_of(plan), others=others,
                     question=question)
-    print_table((_chip_table if each_chip else _summary_table)(plan, found.summary))
+    rows = shown_rows(found.summary, plan.asked.names)
+    table = (_chip_table if each_chip else _summary_table)(shown_plan(plan), rows)
+    print_table(replace(table, notes=tuple(f"{shown} is {full}" for full, shown in plan.asked.names.items()
+                                           if shown != full)))
     if success := found.envelopes:
         for table in success.tables:
             print_table(table)

@@ -1,10 +1,13 @@
 """Where a command writes: the folder that belongs to what it was asked."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from mapping.labels import labels_of
 
 if TYPE_CHECKING:   # loads torch
     from ep_hw.evaluation.folders import Question
@@ -14,7 +17,7 @@ PLACES = ("out", "jobs", "cluster", "data", "data_root", "download", "each_chip"
 
 
 def asked(context: typer.Context, images: str, *digests: object) -> "Question":
-    """The question of a command: its parameters, without `PLACES`, and the digests of what they stand for.
+    """The question of a command: its parameters, without `PLACES` and labels, and the digests of what they stand for.
 
     Args:
         context: of the command.
@@ -24,8 +27,22 @@ def asked(context: typer.Context, images: str, *digests: object) -> "Question":
     from ep_hw.evaluation.folders import Question
     from ep_hw.workflow import command_line
 
-    given = {name: value for name, value in context.params.items() if name not in PLACES}
+    named = context.params.get("on") or []
+    labels = labels_of([named] if isinstance(named, str) else named)
+    given = {name: _without(labels, value) for name, value in context.params.items() if name not in PLACES}
     return Question.of(command_line(), [context.info_name, given, *digests], images)
+
+
+def _without(labels: Mapping[str, str], value: object) -> object:
+    """A parameter with machines in place of the labels that they have there."""
+    if isinstance(value, list):
+        return [_without(labels, one) for one in value]
+    for label, machine in labels.items():
+        if value in (label, f"{label}={machine}"):
+            return machine
+        if isinstance(value, str) and value.startswith(source := f"transfer:{label}:"):
+            return f"transfer:{machine}:{value.removeprefix(source)}"
+    return value
 
 
 def place(context: typer.Context, name: str, question: "Question") -> Path:

@@ -78,6 +78,8 @@ def _found(device: str) -> str:
 
 
 Model = Annotated[str, typer.Argument(help="a packaged model (see 'ep-hw models') or a checkpoint file")]
+Machines = Annotated[list[str] | None, typer.Option(help="machine, or folder of its program; a label before it, as in "
+                                                    "mine=crossbar:pcm, is what it is called (repeatable)")]
 Images = Annotated[int, counted("test images, drawn by --seed", high=MOST_IMAGES)]
 Chip = Annotated[int, seeded("chip seed, where there are chips")]
 Data = Annotated[str | None, typer.Option(help="data set in place of the model's or recipe's: a name ('ep-hw data'), "

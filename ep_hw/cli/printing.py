@@ -38,7 +38,8 @@ def _shown(value: object) -> Text:
 
 def print_table(table: Table):
     """A table on stdout, its notes below it."""
-    rich = RichTable(*(Column(_shown(name)) for name in table.columns), title=_shown(table.title), title_justify="left")
+    columns = (Column(_shown(name), overflow="fold") for name in table.columns)   # what is too wide is not cut
+    rich = RichTable(*columns, title=_shown(table.title), title_justify="left")
     for row in table.rows:
         rich.add_row(*map(_shown, row))
     console = Console()

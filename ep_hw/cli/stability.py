@@ -13,6 +13,7 @@ from ep_hw.cli.options import (
     DataRoot,
     Download,
     Images,
+    Machines,
     Model,
     Out,
     counted,
@@ -25,7 +26,7 @@ from ep_hw.cli.printing import track_points
 
 @app.command()
 def uncertainty(context: typer.Context, model: Model,
-                on: Annotated[list[str] | None, typer.Option(help="machine or program folder (repeatable)")] = None,
+                on: Machines = None,
                 size: Annotated[list[float] | None, measured("l2 size of a perturbation (repeatable)",
                                                              1e-6, LARGEST_EPS)] = None,
                 draws: Annotated[int, counted("random directions an image and size")] = 5,

@@ -36,7 +36,7 @@ _FLOAT32 = 1e-5
 
 def mapped(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene) -> list[Finding]:
     """The cells hold the network's weights, `ep_hw.diagnosis.cells` (1), and the digital side reads them rightly."""
-    rung = str(program.target)
+    rung = program.target.shown
     findings = different_network(rung, program.graph, scene) + levels(program, machine, scene)
     if any(f.fault for f in findings):
         return findings
@@ -75,7 +75,7 @@ def _cells(target: CrossbarTarget, coupling: Coupling, held: np.ndarray,
         wrong = (error > allowed).any((2, 3))
         return explain_weights(coupling.weight, held, lambda w: _stored(w, target), wrong, others=others)
 
-    return judged(str(target), coupling.name, "weight error", error.max(), allowed, name)
+    return judged(target.shown, coupling.name, "weight error", error.max(), allowed, name)
 
 
 def _half_level(target: CrossbarTarget) -> float:
@@ -113,12 +113,12 @@ def stuck(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMac
     for (layer, array), before in zip(layers_of(program, machine), below.arrays):
         now = array.conductance_us
         loose = (now != before.conductance_us) & (now != target.g_max_us) & (now != target.g_min_us)
-        findings.append(judged(str(program.target), layer.name, "cells neither stuck nor those of the rung below",
+        findings.append(judged(program.target.shown, layer.name, "cells neither stuck nor those of the rung below",
                                int(loose.sum()), 0, "cells that are not stuck are not those of the rung below"))
         for rate, g_us, way in ends:
             shown = before.conductance_us != g_us   # cells that were there before do not show whether they are stuck
             share, count = float((now[shown] == g_us).double().mean()), int(shown.sum())
-            findings.append(judged(str(program.target), layer.name, f"share of cells stuck {way}, off by",
+            findings.append(judged(program.target.shown, layer.name, f"share of cells stuck {way}, off by",
                                    abs(share - rate), _DEVIATIONS * (rate * (1 - rate) / count) ** 0.5,
                                    f"{share:.1%} of its cells are stuck {way}"))
     return findings
@@ -133,7 +133,7 @@ def programmed(program: CrossbarProgram, machine: CrossbarMachine, below: Crossb
         chips = zip(other_chips(below.program, layer), other_chips(program, layer))
         ratio, allowed = against_others(_rms((array.conductance_us - before.conductance_us).cpu() / unit),
                                   [_rms((now.conductance_us - then.conductance_us) / unit) for then, now in chips])
-        findings.append(judged(str(program.target), layer.name, "programming error against other chips, ratio less 1",
+        findings.append(judged(program.target.shown, layer.name, "programming error against other chips, ratio less 1",
                                abs(ratio - 1), allowed,
                                f"its programming errors are {ratio:.2f} times those of {name}"))
     return findings
@@ -147,7 +147,7 @@ def aged(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMach
         findings.append(_magnitude(program.target, layer, array, before, list(zip(then, now))))
         ratio, allowed = against_others(_rms(array.conductance_us - before.conductance_us),
                                   [_rms(b.conductance_us - a.conductance_us) for a, b in zip(then, now)])
-        findings.append(judged(str(program.target), layer.name, "drift of the cells against other chips, ratio less 1",
+        findings.append(judged(program.target.shown, layer.name, "drift of the cells against other chips, ratio less 1",
                                abs(ratio - 1), allowed,
                                f"its cells have moved {ratio:.2f} times as far as those of other chips"))
     return findings
@@ -177,7 +177,7 @@ def _magnitude(target: CrossbarTarget, layer: CrossbarLayer, array: Array, befor
             return f"its drift is compensated, which was not asked for: {effect}"
         return f"its drift is compensated twice: {effect}" if abs(ratio * mean - 1) <= spread else effect
 
-    return judged(str(target), layer.name, "magnitude of the weights, off by", abs(ratio - wanted), allowed, name)
+    return judged(target.shown, layer.name, "magnitude of the weights, off by", abs(ratio - wanted), allowed, name)
 
 
 def _ratio(now: Array, then: Array) -> float:
@@ -195,7 +195,7 @@ def wires(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMac
     findings = same_cells(program, machine, below)
     for (layer, array), before in zip(layers_of(program, machine), below.arrays):
         kept = _ratio(array, before)
-        findings.append(judged(str(program.target), layer.name, "magnitude of the weights behind wires", kept, 1,
+        findings.append(judged(program.target.shown, layer.name, "magnitude of the weights behind wires", kept, 1,
                                f"its wires make weights {kept:.2f} times as large"))
     return findings
 
@@ -216,7 +216,7 @@ def against_others(measured: float, chips: Sequence[float]) -> tuple[float, floa
 
 def same_cells(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine) -> list[Finding]:
     """Frozen cells are those of the rung below."""
-    return [judged(str(program.target), layer.name, "frozen cells against the rung below, uS",
+    return [judged(program.target.shown, layer.name, "frozen cells against the rung below, uS",
                    largest((array.conductance_us - before.conductance_us).cpu()), 0,
                    "its frozen cells are not those of the rung below")
             for (layer, array), before in zip(layers_of(program, machine), below.arrays)]

@@ -30,7 +30,7 @@ _FLOAT32 = 1e-5   # of a step in float32: resolution times the number of summand
 
 def integer_weights(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
     """Weights are the nearest integers, `ep_hw.diagnosis.integers` (1), and the float machine runs them rightly."""
-    rung = str(program.target)
+    rung = program.target.shown
     findings = different_network(rung, program.graph, scene)
     couplings = _scaled(program, scene)
     for layer, coupling in zip(_layers(program), couplings):
@@ -74,7 +74,7 @@ def integer_states(program: LoihiProgram, machine: Machine, scene: Scene) -> lis
 def rounded_states(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
     """A step of integer states, `ep_hw.diagnosis.integers` (2), where weights are floats."""
     graph = program.graph
-    return _and_a_step(different_network(str(program.target), graph, scene), program, machine, scene, graph,
+    return _and_a_step(different_network(program.target.shown, graph, scene), program, machine, scene, graph,
                        _rounding(program, graph))
 
 
@@ -85,14 +85,14 @@ def delta_threshold(program: LoihiProgram, machine: Machine, scene: Scene) -> li
     for n, (state, population) in enumerate(zip(machine.substrate.hold(scene.states), program.graph.populations)):
         sent = state.flip(1)   # any other states of the right shape
         kept = largest(state - machine.substrate.emit(n, state, sent))
-        findings.append(judged(str(program.target), population.name, "change held back, units of 2^-p", kept,
+        findings.append(judged(program.target.shown, population.name, "change held back, units of 2^-p", kept,
                                program.delta_threshold or 0))
     return findings
 
 
 def lava_processes(program: Program, machine: Machine, scene: Scene) -> list[Finding]:
     """A sweep on Lava ends as on its model, `ep_hw.diagnosis.integers` (3); the first step that differs is judged."""
-    rung, period, allowed = str(program.target), scene.graph.period, EXACT
+    rung, period, allowed = program.target.shown, scene.graph.period, EXACT
     starts: Sequence[States | None] = scene.starts if scene.graph.has_feedback else [None]
     if isinstance(program, LoihiProgram):
         starts, allowed = [states and on_grid(program, states) for states in starts], 0.0
@@ -108,7 +108,7 @@ def lava_processes(program: Program, machine: Machine, scene: Scene) -> list[Fin
 def _process_fault(program: Program, machine: Machine, scene: Scene, starts: Sequence[States | None],
                    gaps: list[float]) -> list[Finding]:
     """The fault that explains a gap; without one, the layers that have it."""
-    rung = str(program.target)
+    rung = program.target.shown
     if variant := reproduce(program, machine, scene.images, starts, scene.graph.schedule, built_in=True):
         return [Finding(rung, variant.layer, "gap to the model", max(gaps), 0.0, variant.fault)]
     if out_of_turn := _out_of_turn(program, machine, scene.images, starts[-1]):
@@ -154,7 +154,7 @@ def _bias(program: LoihiProgram, n: int, coupling: Coupling) -> Finding:
                             noun="biases") if wrong.any() else None
     allowed = unit / 2 + (0 * off if known else _correction(program, n, coupling))
     worst = (off / allowed).argmax()
-    return judged(str(program.target), coupling.name, "bias error", off[worst], allowed[worst], lambda: known)
+    return judged(program.target.shown, coupling.name, "bias error", off[worst], allowed[worst], lambda: known)
 
 
 def _column(values: np.ndarray) -> np.ndarray:
@@ -187,7 +187,7 @@ def _shifts(program: LoihiProgram, n: int) -> list[Finding]:
     if gain:
         backward = layer.scale - program.layers[n + 1].exponent - program.state_bits + round_to_power(gain)
         wanted["backward_shift"] = backward, "shift of the feedback", "feedback drives are 2^{} times"
-    return [_shift(str(program.target), layer, field, *rest) for field, rest in wanted.items()]
+    return [_shift(program.target.shown, layer, field, *rest) for field, rest in wanted.items()]
 
 
 def _shift(rung: str, layer: IntegerLayer, field: str, expected: int, words: str, effect: str) -> Finding:
@@ -214,7 +214,7 @@ def _and_a_step(findings: list[Finding], program: LoihiProgram, machine: Machine
     if program.target.quantises_states:
         starts = [on_grid(program, states) for states in starts]
         tops = [top * unit for top, unit in zip(program.tops, program.units)]
-    return findings + step_findings(str(program.target), machine, graph, scene.images, starts, allowed, tops=tops,
+    return findings + step_findings(program.target.shown, machine, graph, scene.images, starts, allowed, tops=tops,
                                     fault=lambda: _machine_fault(program, machine, scene, starts))
 
 

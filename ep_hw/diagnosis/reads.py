@@ -35,7 +35,7 @@ def read(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMach
         window = coupling.window
         chips = [_noise_power(chip, drive, window, k) for k, chip in zip(OTHER_SEEDS, other_chips(program, layer))]
         ratio, allowed = against_others(_noise_power(array, drive, window, scene.seed), chips)
-        findings.append(judged(str(program.target), layer.name, "read noise power against other chips, ratio less 1",
+        findings.append(judged(program.target.shown, layer.name, "read noise power against other chips, ratio less 1",
                                abs(ratio - 1), allowed,
                                f"its read noise is {ratio**0.5:.2f} times that of other chips"))
     return findings
@@ -55,7 +55,7 @@ def converters(program: CrossbarProgram, machine: CrossbarMachine, below: Crossb
     findings = same_cells(program, machine, below)
     if scene.graph.activity is not None:
         wanted = compile_crossbar(scene.graph, program.target).layers
-        findings += [_range(str(program.target), layer, way, span, held)
+        findings += [_range(program.target.shown, layer, way, span, held)
                      for layer, honest in zip(program.layers, wanted)
                      for way, span, held in zip(("forward", "backward"), honest.spans or (), layer.spans or ())]
     return findings + _clipped(program, machine, scene) + _half_steps(program, machine, scene)
@@ -71,7 +71,7 @@ def _range(rung: str, layer: CrossbarLayer, way: str, wanted: Span, held: Span) 
 def _clipped(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene) -> list[Finding]:
     before = machine.saturation()
     machine.relax(scene.images, 1, states=scene.states, schedule="synchronous", generator=read_noise(scene.seed))
-    rung, findings = str(program.target), []
+    rung, findings = program.target.shown, []
     for old, new in zip(before, machine.saturation()):
         share = (new.clipped - old.clipped) / max(new.conversions - old.conversions, 1)
         kind = new.converter.upper()
@@ -88,7 +88,7 @@ def _half_steps(program: CrossbarProgram, machine: CrossbarMachine, scene: Scene
         clipped = sum(int(converter.clipped) for converter in used)
         ratio = _in_half_steps(projection, state, coupling.window)
         if sum(int(converter.clipped) for converter in used) == clipped:
-            findings.append(judged(str(program.target), coupling.name, "converted drive, off by half steps", ratio,
+            findings.append(judged(program.target.shown, coupling.name, "converted drive, off by half steps", ratio,
                                    1 + SLACK))
     return findings
 

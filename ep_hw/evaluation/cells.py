@@ -10,7 +10,8 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,8 @@ class Configuration:
 class Cell:
     """A configuration on one shard of images, and its files.
 
-    `official` is where published images are read. `shown`: it is a result, not only a part of others.
+    `official` is where published images are read. `shown`: it is a result, not only a part of others. `names`: what
+    machines are called where they are shown, see `ep_hw.evaluation.plan.Asked`.
     """
 
     configuration: Configuration
@@ -122,10 +124,21 @@ class Cell:
     folder: Path
     official: OfficialSet | HeldSet | None = None
     shown: bool = True
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self):
-        c = self.configuration
-        return f"{c.machine}{'' if c.chip_seed is None else f' chip {c.chip_seed}'}: {c.threat}"
+        chip = self.configuration.chip_seed
+        return f"{self.machine}{'' if chip is None else f' chip {chip}'}: {self.threat}"
+
+    @property
+    def machine(self) -> str:
+        """What its machine is called."""
+        return self.names.get(self.configuration.machine, self.configuration.machine)
+
+    @property
+    def threat(self) -> Threat:
+        """Its threat, made on a machine by what that is called."""
+        return self.configuration.threat.on(self.names)
 
     @property
     def ids(self) -> bytes:
@@ -143,7 +156,7 @@ class Cell:
     @property
     def source(self) -> "Cell":
         """The cell that makes the images of a transfer, or of a white box's last attempt."""
-        return Cell(self.configuration.source or self.configuration, self.images, self.folder)
+        return Cell(self.configuration.source or self.configuration, self.images, self.folder, names=self.names)
 
     @property
     def needs(self) -> "list[Cell]":
@@ -153,7 +166,7 @@ class Cell:
     @property
     def joined(self) -> "list[Cell]":
         """The cells that a white box is put together from, its own attack first."""
-        return [Cell(one, self.images, self.folder, shown=False) for one in self.configuration.joined]
+        return [Cell(one, self.images, self.folder, shown=False, names=self.names) for one in self.configuration.joined]
 
     def portable(self) -> "Cell":
         """The same cell, with the published images in it that it would read from a disk."""

@@ -90,8 +90,7 @@ def _has(results: pa.Table, column: str) -> bool:
 
 def _rows(results: pa.Table, machine: str, threat: Threat, chip: int | None) -> pa.Table:
     """Those of a machine, threat and chip."""
-    as_named = machine in results["machine"].unique().to_pylist() or machine.partition("[")[0] not in REGISTRY
-    name = machine if as_named else str(parse(machine))
+    name = _full_name(results, machine)
     rows = results.filter((pc.field("machine") == name) & (pc.field("threat") == threat.name)
                           & (pc.field("strength") == threat.strength)) if threat.is_direct else results.slice(0, 0)
     chips = rows["chip_seed"].unique().to_pylist()
@@ -99,6 +98,16 @@ def _rows(results: pa.Table, machine: str, threat: Threat, chip: int | None) -> 
         raise _no_images(results, name, threat, chip)
     own = pa.array([chips[0] if chip is None else chip], pa.int64())
     return rows.filter(pc.is_in(rows["chip_seed"], own))
+
+
+def _full_name(results: pa.Table, machine: str) -> str:
+    """Of a machine that is named by it, with options in another order, or by what it is called."""
+    known = results["machine"].unique().to_pylist()
+    if machine not in known and "machine_label" in results.column_names:
+        called = results.filter(pc.field("machine_label") == machine)["machine"].unique().to_pylist()
+        if called:
+            return called[0]
+    return machine if machine in known or machine.partition("[")[0] not in REGISTRY else str(parse(machine))
 
 
 def _no_images(results: pa.Table, machine: str, threat: Threat, chip: int | None) -> Refusal:

@@ -55,6 +55,8 @@ class Asked:
         retrained: whether its noise-trained network stands for it on hardware, so that it is attacked in floats only.
         labels: (attack, strength) -> how published tables name the strength.
         refused: machines that cannot hold the network, or cannot run here, and why.
+        names: full name of a machine -> what it is called where it is shown, see `mapping.labels`; all others by their
+            full names.
     """
 
     machines: tuple[str, ...]
@@ -68,6 +70,7 @@ class Asked:
     retrained: bool = False
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +230,8 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
     published = [t for t in dict.fromkeys(threat for _, threat in plan.pairs()) if t.is_official]
     digests |= {t: plan.official.digest(t.corruption, int(t.strength), plan.images)
                 for t in published if plan.official is not None}
-    cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells", plan.official)
+    cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells", plan.official,
+                  names=plan.asked.names)
              for name, threat in plan.pairs() for chip in chips_of(plan, name)
              for shard in plan.shards(name, threat))
     shown = {cell.stem: cell for cell in cells}
@@ -332,5 +336,6 @@ def _alone(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Dig
 def _collect(cells: list[Cell], folder: Path) -> list[SummaryRow]:
     table = pa.concat_tables([cell.read() for cell in cells])
     summary = summarise(table, cells)
-    write_results(folder, table, summary)
+    called = [cell.machine for cell in cells for _ in cell.images.ids]
+    write_results(folder, table.append_column("machine_label", pa.array(called, pa.string())), summary)
     return summary

@@ -1,6 +1,6 @@
 """Ladders: the machines from the reference to a target, each adding one cause of error to the one before."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 
 from mapping.graph import EPGraph
@@ -10,8 +10,12 @@ from mapping.targets import ReferenceTarget, Target
 
 
 def rungs_of(target: Target) -> Rungs:
-    """(machine, cause) from the reference to the target, each machine adding one cause; see `register_machine`."""
-    return REGISTRY[target.name].rungs(target)
+    """(machine, cause) from the reference to the target, each machine adding one cause; see `register_machine`.
+
+    The target's label is its own: rungs on the way have none.
+    """
+    return [(machine if machine == target else replace(machine, label=""), cause)
+            for machine, cause in REGISTRY[target.name].rungs(target)]
 
 
 def named(rungs: Rungs) -> list[tuple[str, str]]:
@@ -28,7 +32,7 @@ class Rung:
 
     @property
     def name(self) -> str:
-        return str(self.program.target)
+        return self.program.target.shown
 
 
 def ladder(program: Program, graph: EPGraph) -> list[Rung]:

@@ -32,9 +32,10 @@ def chosen(cells: Sequence[Cell], names: Iterable[str], option: str) -> list[Cel
     return [cell for cell, own in zip(cells, meanings) if not set(own).isdisjoint(names)]
 
 
-def _meanings(cell: Cell) -> tuple[str, str, str]:
-    machine, threat = cell.configuration.machine, cell.configuration.threat
-    return f"{machine}:{threat}", f"{machine}:{ANY}", f"{ANY}:{threat}"
+def _meanings(cell: Cell) -> tuple[str, ...]:
+    c = cell.configuration
+    return (f"{cell.machine}:{cell.threat}", f"{cell.machine}:{ANY}", f"{ANY}:{cell.threat}",
+            f"{c.machine}:{c.threat}", f"{c.machine}:{ANY}", f"{ANY}:{c.threat}")
 
 
 def with_needs(cells: Iterable[Cell]) -> list[Cell]:

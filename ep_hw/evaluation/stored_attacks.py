@@ -85,7 +85,7 @@ class StoredAttack(Kept):
             return answers(machine, images, self.images.labels, self.repeats, self.generator(f"chip {place.chip}"))
 
     def __str__(self):
-        return f"{self.made_on.program.target}: {self.threat}, effort {self.effort}"
+        return f"{self.made_on.program.target.shown}: {self.threat}, effort {self.effort}"
 
     def made(self) -> Tensor:
         """(N, C, H, W) what the attack makes of the images."""

@@ -59,7 +59,7 @@ class StoredTime(Kept):
         return {"correct": point.correct.numpy()}
 
     def __str__(self):
-        return f"{self.program.target}: attack time {self.time}"
+        return f"{self.program.target.shown}: attack time {self.time}"
 
     def read(self) -> TemporalPoint:
         """What its file holds.
@@ -68,7 +68,7 @@ class StoredTime(Kept):
             Refusal: it is damaged.
         """
         correct = torch.from_numpy(self.arrays()["correct"])
-        return TemporalPoint(str(self.program.target), self.temporal.eps, self.time, self.steps, correct)
+        return TemporalPoint(self.program.target.shown, self.temporal.eps, self.time, self.steps, correct)
 
 
 def times_of(programs: Mapping[str, Program], images: Split, temporal: Temporal, seed: int, device: str,

@@ -27,12 +27,12 @@ def summarise(table: pa.Table, cells: list[Cell]) -> list[SummaryRow]:
 
 
 def outcomes_of(cells: Sequence[Cell]) -> Outcomes:
-    """What became of every image of an evaluation."""
+    """What became of every image of an evaluation, by what its machines are called."""
     shards: dict[Case, dict[int | None, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
-        c, rows = cell.configuration, cell.read()
+        rows = cell.read()
         right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
-        shards[c.machine, c.threat][c.chip_seed].append(right)
+        shards[cell.machine, cell.threat][cell.configuration.chip_seed].append(right)
     return {key: np.array([np.concatenate(own) for own in chips.values()]) for key, chips in shards.items()}
 
 
@@ -50,7 +50,8 @@ def _row(rows: pa.Table, shards: list[Cell]) -> SummaryRow:
     gap = paired_bootstrap(reference_right, right, np.random.default_rng(0), RESAMPLES)
     c, circuits = shards[0].configuration, [shard.circuit() for shard in shards]
     return SummaryRow(
-        model=c.model, dataset=c.dataset, machine=c.machine, threat=c.threat, chip_seed=c.chip_seed, n=len(label),
+        model=c.model, dataset=c.dataset, machine=c.machine, machine_label=shards[0].machine, threat=c.threat,
+        chip_seed=c.chip_seed, n=len(label),
         accuracy=float(right.mean()), ci_low=low, ci_high=high, agreement=float((predicted == reference).mean()),
         flips_to_wrong=int((reference_right & ~right).sum()), flips_to_right=int((~reference_right & right).sum()),
         gap=float(right.mean() - reference_right.mean()), gap_low=gap.low, gap_high=gap.high, logit_rmse=_rms(rms),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from ep_hw.measurements.landscape import Slice
-from ep_hw.report.figures.plots import COLOURS, RC
+from ep_hw.report.figures.plots import COLOURS, RC, in_lines, title
 
 
 def transfer_figure(rows: Sequence[dict]) -> Figure:
@@ -22,8 +22,9 @@ def transfer_figure(rows: Sequence[dict]) -> Figure:
         for (i, j), value in np.ndenumerate(grid):
             axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=9,
                       weight="bold" if i == j else "normal", color="white" if value < 0.6 else "black")
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        axes.set_yticks(range(len(names)), names)
+        shown = [in_lines(name, 24) for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=30, ha="right")
+        axes.set_yticks(range(len(names)), shown)
         axes.set_xlabel("shown to")
         axes.set_ylabel("made on")
         axes.set_title(f"accuracy under {rows[0]['threat']}@{rows[0]['strength']:g}, %", loc="left", fontsize=10,
@@ -65,6 +66,6 @@ def slice_figure(slices: Sequence[Slice]) -> Figure:
             axes.plot(0, 0, "o", color="white", markeredgecolor="black")
             axes.set_xlabel("along a random direction, l2")
             axes.set_ylabel(f"along {s.gradient}, l2")
-            axes.set_title(s.machine, loc="left", fontsize=10, weight="bold")
+            title(axes, s.machine, 2.4)
         figure.colorbar(image, ax=figure.axes, label="cross-entropy")
     return figure

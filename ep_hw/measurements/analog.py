@@ -64,8 +64,8 @@ def measure_cost(graph: EPGraph, machines: Sequence[str], images: torch.Tensor) 
         program = mapping.compile(graph, name)
         with simulators.open(program) as machine:
             cost = _loihi_cost(program, machine, images) if isinstance(program, LoihiProgram) else machine.cost()
-            yield {"machine": name, "operations": cost.operations, **_ranged("energy", "j", cost.energy_j,
-                                                                            cost.energy_range_j),
+            yield {"machine": program.target.shown, "operations": cost.operations,
+                   **_ranged("energy", "j", cost.energy_j, cost.energy_range_j),
                    **_ranged("latency", "s", cost.latency_s, cost.latency_range_s),
                    **_ranged("area", "mm2", cost.area_mm2, cost.area_range_mm2), "source": cost.source}
 
@@ -88,10 +88,11 @@ def measure_symmetry(graph: EPGraph, machines: Iterable[str], images: torch.Tens
                      sweeps: int) -> Iterator[dict]:
     """Asymmetry, and what it does to energy and rest under the alternating schedule, without fresh noise."""
     for name, chip in product(machines, range(chips)):
-        target = quiet(crossbar_target(name))
+        asked = crossbar_target(name)
+        target = quiet(asked)
         with CrossbarMachine(mapping.compile(graph, target), chip) as machine:
             stability = measure_stability(machine, images, sweeps)
-        yield {"machine": name, "run_as": str(target), "chip": chip, "images": len(images),
+        yield {"machine": asked.shown, "run_as": str(target), "chip": chip, "images": len(images),
                "asymmetry": stability.asymmetry, "sweeps_that_raise_energy": stability.rises().mean().item(),
                "largest_rise": stability.largest_rise.max().item(), "at_rest": stability.rest.double().mean().item(),
                "in_limit_cycles": (stability.period > 0).double().mean().item(),
@@ -102,13 +103,14 @@ def measure_settling(graph: EPGraph, machines: Iterable[str], split: Split, circ
                      tolerance: float) -> Iterator[dict]:
     """Settling in continuous time, and how far from the discrete fixed points it ends."""
     for name in machines:
-        target = quiet(crossbar_target(name))
+        asked = crossbar_target(name)
+        target = quiet(asked)
         with CrossbarMachine(mapping.compile(graph, target), chip) as machine:
             settled = settle(machine, split.images, circuit, tolerance=tolerance)
             discrete = machine.relax(split.images)
         prediction = settled.logits.argmax(1)
         gap = torch.stack([(a - b).abs().flatten(1).amax(1) for a, b in zip(settled.states, discrete.states)]).amax(0)
-        yield {"machine": name, "run_as": str(target), "images": len(split),
+        yield {"machine": asked.shown, "run_as": str(target), "images": len(split),
                "settled": settled.converged.double().mean().item(),
                "settling_s": settled.settling_s.median().item(), "settling_worst_s": settled.settling_s.max().item(),
                "energy_j": settled.energy_j.mean().item(), "tau_shortest_s": settled.tau_s[0],
@@ -139,7 +141,7 @@ def measure_readout(graph: EPGraph, machine: str, images: torch.Tensor, dts: Seq
             seen = torch.stack([moving.relax(images, program.steps, generator=torch.Generator().manual_seed(seed + r))
                                 .logits for r in range(reads)]).double()
         variance, squared = seen.var(0).mean().item(), (seen.mean(0) - exact).square().mean().item()
-        yield {"machine": str(noisy), "dt": dt, "readout_steps": window, "reads": reads, "sd": variance**0.5,
+        yield {"machine": noisy.shown, "dt": dt, "readout_steps": window, "reads": reads, "sd": variance**0.5,
                "bias": max(squared - variance / reads, 0.0) ** 0.5,
                "unfinished": (exact - rest).square().mean().sqrt().item()}
 

@@ -80,11 +80,11 @@ def measure_events(graph: EPGraph, targets: Iterable[LoihiTarget], split: Split)
     """Run every target on the images of `split`; one point at a time, as they are finished."""
     reference = ReferenceMachine(graph).relax(split.images).prediction
     for target in targets:
-        program = mapping.compile(graph, str(target))
+        program = mapping.compile(graph, target)
         with simulators.open(program) as machine:
             ends, counts = zip(*(_run(machine, images) for images in split.images.split(BATCH)))
         prediction, count = torch.cat([end.prediction for end in ends]), EventCount.join(list(counts))
-        yield EventPoint(str(target), target.threshold, len(split), int((prediction == split.labels).sum()),
+        yield EventPoint(target.shown, target.threshold, len(split), int((prediction == split.labels).sum()),
                          int((prediction == reference).sum()), torch.cat([end.steps for end in ends]), count,
                          mean_cost(program, count))
 

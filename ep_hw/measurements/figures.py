@@ -10,7 +10,7 @@ from matplotlib.ticker import ScalarFormatter
 
 from ep_hw.measurements.events import threshold_name
 from ep_hw.measurements.uncertainty import SMALL, Uncertainty
-from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC
+from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC, legend
 
 
 def events_figure(rows: Sequence[dict], period: int) -> Figure:
@@ -84,8 +84,7 @@ def gradients_figure(rows: Sequence[dict]) -> Figure:
             column[1].set_xlabel("strength of the nudge, beta")
         grid[0, 0].set_ylabel("cosine to the adjoint, median")
         grid[1, 0].set_ylabel("entries that are zero, %")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+        legend(figure, *grid[0, 0].get_legend_handles_labels())
     return figure
 
 
@@ -120,5 +119,5 @@ def uncertainty_figure(curves: Sequence[Uncertainty]) -> Figure:
         axes.set_xlabel("size of a random perturbation, l2")
         axes.set_ylabel("predictions changed")
         axes.grid()
-        axes.legend(frameon=False, fontsize=8)
+        legend(figure, *axes.get_legend_handles_labels())
     return figure

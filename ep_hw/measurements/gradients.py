@@ -106,7 +106,7 @@ def measure_gradients(program: Program, split: Split, betas: Iterable[float], *,
             adjoint = _gradients(Adjoint(ITERATIONS, loss), machine, split, generator, ADJOINT_DRAWS)
             for beta in betas:
                 measured = _gradients(Nudged(beta, loss, pairs), machine, split, generator)
-                yield GradientPoint(str(program.target), _state_bits(program), loss, beta,
+                yield GradientPoint(program.target.shown, _state_bits(program), loss, beta,
                                     min(beta, machine.largest_beta), F.cosine_similarity(measured, adjoint),
                                     (measured == 0).float().mean(1))
 

@@ -17,6 +17,7 @@ from ep_hw.networks.programs import reference_of
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
+from mapping.labels import shown_names
 from mapping.program import Table
 from mapping.targets import REFERENCE
 from simulators.module import AnyProgram
@@ -42,7 +43,8 @@ def plan_transfer(net: EPNetwork | Baseline, split: Split, programs: Mapping[str
     threats = (threat, *(replace(threat, source=name) for name in programs))
     missing = {} if REFERENCE in programs else {REFERENCE: reference_of(net)}
     return Plan(model=net.name, images=split, programs={**programs, **missing}, run=run or Run(),
-                asked=Asked(machines=tuple(programs), threats=threats, chips=chips, seed=seed),
+                asked=Asked(machines=tuple(programs), threats=threats, chips=chips, seed=seed,
+                            names=shown_names(p.target for name, p in programs.items() if name == str(p.target))),
                 attacks=Attacks(settings=settings or AttackSettings()))
 
 

@@ -1,6 +1,7 @@
 """The programs that are named by machines, by folders and by other models."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os.path import isdir
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from ep_hw.networks.images import images_for
 from ep_hw.networks.network import EPNetwork
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
+from mapping.labels import shown_names, split_label
 from mapping.loading import load_program
 from mapping.program import FloatProgram, Program
-from mapping.registry import REGISTRY, parse
+from mapping.registry import REGISTRY, labelled, parse
 from mapping.targets import REFERENCE, ReferenceTarget
 from simulators.module import AnyProgram
 
@@ -50,14 +52,17 @@ def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[s
 
     Raises:
         Refusal: see `program_of`; or two different programs have one name, as when a machine is compiled anew and read
-            from a folder whose network was calibrated otherwise.
+            from a folder whose network was calibrated otherwise; or labels that are not one a machine.
     """
-    named: dict[str, AnyProgram] = {**net.programs([parse(m) for m in machines if not _is_folder(m)])}
+    targets = [parse(m) for m in machines if not _is_folder(m)]
+    named: dict[str, AnyProgram] = {**net.programs(targets)}
     for folder in filter(_is_folder, machines):
         program = program_of(folder, net.lower())
+        targets.append(program.target)
         if named.setdefault(str(program.target), program).digest() != program.digest():
             raise Refusal("two different programs have one name", where=folder, got=program.target,
                           allowed="a program of each name", remedy="evaluate them in two runs and 'ep-hw compare' them")
+    shown_names(targets)
     return named
 
 
@@ -81,7 +86,9 @@ def program_like(machine: str, graph: EPGraph) -> Program:
     """
     if not _is_folder(machine):
         return mapping.compile(graph, machine)
-    program = load_program(Path(machine))
+    label, folder = split_label(machine)
+    loaded: Program = load_program(Path(folder))   # whatever its target's type
+    program = replace(loaded, target=labelled(loaded.target, label))
     shapes = [[(c.pre, c.post) for c in g.couplings] for g in (program.graph, graph)]
     if shapes[0] != shapes[1]:
         raise _other_network(program)
@@ -90,7 +97,8 @@ def program_like(machine: str, graph: EPGraph) -> Program:
 
 def _is_folder(machine: str) -> bool:
     """Whether a machine's name is the folder of its compiled program; names in the registry come first."""
-    return machine.partition("[")[0] not in REGISTRY and isdir(machine)
+    _, place = split_label(machine)
+    return place.partition("[")[0] not in REGISTRY and isdir(place)
 
 
 def check_same_data(net: EPNetwork | Baseline, data: str):

@@ -55,6 +55,25 @@ class Results:
         """Names of the machines, the reference and rungs among them."""
         return tuple(dict.fromkeys(machine for machine, _ in self.points))
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Full name of each machine -> what it is called: its label, or what sets it apart from the others."""
+        return {row["machine"]: row["machine_label"] for row in self.summary}
+
+    def machine(self, called: str) -> str:
+        """The full name of a machine by what it is called."""
+        named = {shown: full for full, shown in self.names.items()} | {full: full for full in self.names}
+        return named.get(called, called)
+
+    def threat(self, called: str) -> Threat:
+        """A threat by its name, its source by what that is called.
+
+        Raises:
+            Refusal: unknown name or strength.
+        """
+        source = Threat.named(called, 0.0).source
+        return parse_threat(called.replace(source, self.machine(source), 1) if source else called)
+
     @property
     def threats(self) -> tuple[str, ...]:
         """Names of the threats, clean images first."""
@@ -76,10 +95,14 @@ class Results:
     def accuracy(self, machine: str, threat: str = str(CLEAN)) -> Estimate:
         """The accuracy of a machine under a threat, a fraction with its 95 % interval.
 
+        Args:
+            machine: its full name, or what it is called.
+            threat: alike, as "pgd_l2@0.5".
+
         Raises:
             Refusal: not in this evaluation.
         """
-        case = machine, parse_threat(threat)
+        case = self.machine(machine), self.threat(threat)
         if case not in self.points:
             raise Refusal("not evaluated", where=self.model, got=f"{machine} under {threat}",
                           allowed=f"{', '.join(self.machines)} under {', '.join(self.threats)}",
@@ -90,14 +113,14 @@ class Results:
         """The images behind an accuracy.
 
         Args:
-            machine: its name.
+            machine: its full name, or what it is called.
             threat: an attack that was made on it.
             chip: its seed; the first where there are chips and none is named.
 
         Raises:
             Refusal: no such attack on this machine and chip in this evaluation.
         """
-        return pictures(self.folder, self.images, self.clean, machine, parse_threat(threat), chip)
+        return pictures(self.folder, self.images, self.clean, self.machine(machine), self.threat(threat), chip)
 
     @property
     def figures(self) -> dict[str, Path]:
@@ -117,7 +140,8 @@ class Results:
     def _repr_html_(self) -> str:
         """A table of accuracies, machines by threats, and what failed: what notebooks show."""
         head = "".join(f"<th>{escape(threat)}</th>" for threat in self.threats)
-        rows = "".join(f"<tr><th>{escape(machine)}</th>{''.join(self._entry(machine, t) for t in self.threats)}</tr>"
+        rows = "".join(f'<tr><th title="{escape(machine)}">{escape(self.names[machine])}</th>'
+                       f"{''.join(self._entry(machine, threat) for threat in self.threats)}</tr>"
                        for machine in self.machines)
         failed = "".join(f"<p>Trust check violated: {escape(str(flag))}</p>" for flag in self.flags)
         return (f"<p>{escape(self.model)}: accuracy in % (95 % interval); report in {escape(str(self.report))}</p>"

@@ -27,7 +27,8 @@ def card(plan: Plan, machine: str, summary: Sequence[SummaryRow], worst: Sequenc
     own = {key: point for key, point in points.items() if key[0] == machine}
     header = plan.provenance
     return {
-        "model": plan.model, "machine": machine, "architecture": header.get("spec"), "weights": header.get("sha256"),
+        "model": plan.model, "machine": machine, "target": str(plan.programs[machine].target),
+        "architecture": header.get("spec"), "weights": header.get("sha256"),
         "recipe": header.get("recipe"), "trained_on": header.get("data"), "trained_accuracy": header.get("accuracy"),
         "evaluated_on": {"data": plan.images.data, "split": "test", "images": len(plan.images),
                          **({"sha256": plan.images.sha256} if plan.images.sha256 else {})},

@@ -39,7 +39,7 @@ def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[C
     """The record of an evaluation, with what is measured besides its cells.
 
     Args:
-        plan: of the evaluation.
+        plan: of the evaluation, see `ep_hw.evaluation.naming.shown_plan`; the others by the same names.
         folder: of the run; measurements that are there are not made again.
         summary: its rows.
         cells: its cells.
@@ -53,12 +53,24 @@ def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[C
     asked, settings = plan.asked, plan.attacks.settings
     return RunRecord(
         title=title, command=command, summary=summary, gallery=gallery(plan, cells),
-        mapping=[*mapping, *resource_tables(plan), *circuit], waterfalls=waterfalls(plan), versions=versions(plan),
+        mapping=[*_called(plan), *mapping, *resource_tables(plan), *circuit], names=_full_names(plan),
+        waterfalls=waterfalls(plan), versions=versions(plan),
         seeds={"seed": asked.seed, "chip seeds": f"0 to {asked.chips - 1}",
                "attack settings": settings.model_dump(mode="json")},
         notes=notes(plan, summary), checks=checks, worst=worst, measurements=temporal_exhibits(plan, folder),
         labels=asked.labels, ensemble=settings.ensemble, baseline=asked.baseline,
         cards=cards(plan, summary, worst, checks))
+
+
+def _full_names(plan: Plan) -> dict[str, str]:
+    """What a machine is called -> its full name, where that is another."""
+    return {shown: name for name, shown in plan.asked.names.items() if name != shown}
+
+
+def _called(plan: Plan) -> list[Table]:
+    """What the machines are, that are called otherwise."""
+    rows = tuple(_full_names(plan).items())
+    return [Table("Names of the machines", ("called", "machine"), rows)] if rows else []
 
 
 def cards(plan: Plan, summary: list[SummaryRow], worst: Sequence[WorstCase],
@@ -112,14 +124,16 @@ def entries_of(networks: Mapping[str, Sequence[Outcome]], machines: Iterable[str
 def _right(cells: Sequence[Cell], machine: str) -> Right:
     """How often each image is classified rightly on a machine, over its chips: threat by threat, in the plan's order.
     """
-    own = outcomes_of([cell for cell in cells if cell.configuration.machine == machine])
+    own = outcomes_of([cell for cell in cells if cell.machine == machine])
     return {threat: np.mean(list(chips), axis=0) for (_, threat), chips in own.items()}
 
 
 def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
     """Target -> rungs, for every machine of the plan that has a ladder; a module that joined it brings none."""
+    names = plan.asked.names
     targets = {name: plan.programs[name].target for name in plan.asked.machines}
-    ladders = {name: named(rungs_of(target)) for name, target in targets.items() if str(target) == name}
+    ladders = {name: [(names.get(rung, rung), cause) for rung, cause in named(rungs_of(target))]
+               for name, target in targets.items() if names.get(str(target), str(target)) == name}
     return {name: rungs for name, rungs in ladders.items() if len(rungs) > 1}
 
 
@@ -128,12 +142,12 @@ def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
 
     Attacks in the order of the plan, machines side by side; of machines with chips the first chip.
     """
-    clean = {(c.configuration.machine, row["image_id"]): row["prediction"] for c in _first_chips(cells)
-             if c.configuration.threat == CLEAN for row in c.read().to_pylist()}
+    clean = {(cell.machine, row["image_id"]): row["prediction"] for cell in _first_chips(cells)
+             if cell.threat == CLEAN for row in cell.read().to_pylist()}
     attacked: dict[tuple[str, str], list[Cell]] = {}
-    for cell in sorted(_first_chips(cells), key=lambda c: c.configuration.threat.strength):
+    for cell in sorted(_first_chips(cells), key=lambda cell: cell.threat.strength):
         if cell.stored.images_path.exists():
-            attacked.setdefault((cell.configuration.threat.kind, cell.configuration.machine), []).append(cell)
+            attacked.setdefault((cell.threat.kind, cell.machine), []).append(cell)
     return [item for kind in dict.fromkeys(threat.kind for threat in plan.asked.threats) for name in plan.asked.machines
             for item in _first_broken(attacked.get((kind, name), []), clean)]
 
@@ -186,11 +200,11 @@ def _mapping(name: str, program: Program | ModuleProgram) -> tuple[Table, ...]:
 
 def _images(plan: Plan, cells: Iterable[Cell]) -> Iterator[Met]:
     """Every image of every attack, of the machines that were asked for."""
-    for c, cell in ((cell.configuration, cell) for cell in cells):
-        if c.machine in plan.asked.machines and c.threat.is_attack:
+    for cell in cells:
+        if cell.machine in plan.asked.machines and cell.threat.is_attack:
             rows = cell.read().select(["image_id", "label", "prediction"]).to_pylist()
-            yield from (Met(c.machine, c.chip_seed, c.threat, row["image_id"], row["prediction"] == row["label"])
-                        for row in rows)
+            yield from (Met(cell.machine, cell.configuration.chip_seed, cell.threat, row["image_id"],
+                            row["prediction"] == row["label"]) for row in rows)
 
 
 def _first_chips(cells: Iterable[Cell]) -> list[Cell]:
@@ -205,9 +219,9 @@ def _first_broken(cells: list[Cell], clean: dict[tuple, int]) -> list[GalleryIte
 
 
 def _broken(cell: Cell, clean: dict[tuple, int]) -> list[GalleryItem]:
-    rows, adversarial, c = cell.read().to_pylist(), cell.adversarial().numpy(), cell.configuration
-    before = [clean[c.machine, row["image_id"]] for row in rows]
-    return [GalleryItem(c.machine, c.threat, row["image_id"], row["label"],
+    rows, adversarial = cell.read().to_pylist(), cell.adversarial().numpy()
+    before = [clean[cell.machine, row["image_id"]] for row in rows]
+    return [GalleryItem(cell.machine, cell.threat, row["image_id"], row["label"],
                         cell.images.images[i].numpy(), adversarial[i], before[i], row["prediction"],
                         row["reference_prediction"])
             for i, row in enumerate(rows) if before[i] == row["label"] != row["prediction"]]

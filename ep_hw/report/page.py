@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
@@ -35,7 +36,7 @@ def render(run: RunRecord, shown: Sequence[ModelResults], models: Models | None 
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "cell": _cell, "svg": _inline,
-                            "short": wording.short_percent, "breakable": _breakable}
+                            "short": wording.short_percent, "breakable": partial(_breakable, run.names)}
     summary = plain(run.summary)
     template = environment.from_string(resources.files(__package__).joinpath("template.html").read_text("utf-8"))
     return template.render(run=run, models=models, studies=list(shown), gallery=list(map(_frame, run.gallery)),
@@ -57,9 +58,10 @@ def _checks(verdicts: Sequence[Verdict]) -> Table:
     return Table("What was checked", columns, tuple(rows), (note,))
 
 
-def _breakable(machine: str) -> Markup:
-    """A machine's name that may be broken where its parts meet."""
-    return Markup(re.sub(r"([:/\[,])", r"\1<wbr>", str(escape(machine))))
+def _breakable(names: Mapping[str, str], machine: str) -> Markup:
+    """What a machine is called, which may be broken where its parts meet, and its full name for who points at it."""
+    shown = Markup(re.sub(r"([:/\[,])", r"\1<wbr>", str(escape(machine))))
+    return Markup('<span title="{}">{}</span>').format(names[machine], shown) if machine in names else shown
 
 
 def _inline(exhibit: Exhibit) -> str:

@@ -17,6 +17,7 @@ from ep_hw.networks.images import images_for
 from ep_hw.studies.order import reversed_rungs_of
 from ep_hw.studies.study import Study, SweptMachine, swept_machines
 from ep_hw.threats.threat import CLEAN
+from mapping.labels import shown_names
 from mapping.registry import parse
 from mapping.targets import REFERENCE, ReferenceTarget, Target
 from simulators.registry import check_device
@@ -27,10 +28,12 @@ def plan_study(study: Study, *, run: Run | None = None, data_source: DataSource 
     of their own for each machine.
 
     Raises:
-        Refusal: an unknown model, machine, option or threat, or missing data.
+        Refusal: an unknown model, machine, option or threat, labels that are not one a machine, or missing
+            data.
     """
     run = run or Run()
     check_device(run.device)
+    shown_names(map(parse, study.machines))
     net, threats = load(study.model).calibrated(data_source), study.threats_named()
     swept, rungs = [point.target for point in swept_machines(study)], rungs_of_study(study)
     shared = [CLEAN, *(t for t in threats if not t.is_direct)]

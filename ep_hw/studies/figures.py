@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from ep_hw.report.entry import Entry
-from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC
+from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC, title
 from ep_hw.report.wording import points_of, threat_name
 from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.order import Interaction
@@ -102,7 +102,7 @@ def interaction_figure(technology: str, causes: Sequence[Interaction]) -> Figure
             _text_right_of(axes, 104, row, span, fontsize=8, va="center")
         _text_right_of(axes, 104, -0.55, "interaction, 95 %", fontsize=8, va="bottom")
         axes.set_xlabel("change of accuracy, points")
-        axes.set_title(technology, loc="left", fontsize=10, weight="bold")
+        title(axes, technology, 4.2)
         axes.grid(axis="x")
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
     return figure
@@ -133,7 +133,7 @@ def networks_figure(entries: Sequence[Entry], gains: dict[str, float], threats: 
                               marker=MARKERS[n % len(MARKERS)], markersize=4, lw=1, elinewidth=0.7,
                               label=threat_name(threat))
             axes.set_xticks(range(len(order)), order, rotation=30, ha="right")
-            axes.set_title(machine, loc="left", fontsize=10, weight="bold")
+            title(axes, machine, 2.4)
             axes.grid(axis="y")
         panels[0].set_ylabel("accuracy, %")
         panels[0].set_ylim(-1.5, 101.5)

@@ -7,6 +7,7 @@ from pathlib import Path
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Choose
 from ep_hw.evaluation.execution import Run
+from ep_hw.evaluation.naming import shown_plan, shown_rows
 from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Plan, compile_all, evaluate_all, with_sources
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.images import images_for
@@ -23,6 +24,7 @@ from ep_hw.studies.worth import Verdict, by_pair, worths_of
 from ep_hw.threats.threat import CLEAN, Threat, parse_threat
 from mapping.errors import Refusal
 from mapping.files import write_atomically
+from mapping.labels import shown_names
 from mapping.program import Program
 from mapping.registry import parse
 from mapping.targets import REFERENCE, ReferenceTarget
@@ -46,7 +48,7 @@ def plan_networks(study: NetworkStudy, *, run: Run | None = None,
     threats, targets = tuple(map(parse_threat, study.threats)), list(map(parse, study.machines))
     images = images_for(first, "test", data_source, Choose(study.images, study.seed))
     asked = Asked(machines=tuple(dict.fromkeys([REFERENCE, *map(str, targets)])), threats=threats, chips=study.chips,
-                  seed=study.seed)
+                  seed=study.seed, names=shown_names(targets))
     return [(group, Plan(model=net.name, provenance=net.provenance, images=images, asked=asked,
                          programs=compile_all(net, with_sources([ReferenceTarget(REFERENCE), *targets], threats)),
                          attacks=Attacks(settings=study.attack), run=run or Run())) for group, net in nets]
@@ -61,17 +63,19 @@ def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Pa
         The verdict on every machine and pair of groups.
     """
     parts = [(plan, out / "networks" / plan.model) for _, plan in plans]
-    outcomes = evaluate_all(parts)
+    shown_plans = [(group, shown_plan(plan)) for group, plan in plans]
+    outcomes = [(shown_rows(rows, plan.asked.names), cells) for (plan, _), (rows, cells)
+                in zip(parts, evaluate_all(parts))]
     groups: dict[str, list[Outcome]] = {}
     for (group, _), outcome in zip(plans, outcomes):
         groups.setdefault(group, []).append(outcome)
-    entries = entries_of(groups, plans[0][1].asked.machines)
-    worths = worths_of(entries, plans[0][1].asked.threats)
+    (_, first), folder = shown_plans[0], parts[0][1]
+    entries = entries_of(groups, first.asked.machines)
+    worths = worths_of(entries, first.asked.threats)
     verdicts = [Verdict.of(ones) for ones in by_pair(worths)]
-    first, folder = parts[0]
     record = record_of(first, folder, *outcomes[0], [], command=command, title=study.title)
     shown = Models((threats_table(entries, entries[0].kind),), (), {study.title: verdicts},
-                   _figures(entries, plans, first.asked.threats), (_seeds_note(groups),), "The answer")
+                   _figures(entries, shown_plans, first.asked.threats), (_seeds_note(groups),), "The answer")
     write_report(out, record, shown)
     content = {"study": study.model_dump(mode="json"), **shown.content(),
                "worths": [{"sentence": str(worth), **worth.content()} for worth in worths]}

@@ -18,7 +18,7 @@ from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.execution import notes_of, rows_of
 from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure
 from ep_hw.studies.order import Interaction, interactions, reversed_rungs_of
-from ep_hw.studies.study import Study
+from ep_hw.studies.study import Study, called
 from ep_hw.threats.threat import Threat
 from mapping.files import slug, write_atomically
 from mapping.program import Table
@@ -60,9 +60,9 @@ def figure_count(study: Study) -> int:
 
 
 def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
-    figures, look = {}, styles(study.machines)
-    for technology in study.machines:
-        target = parse(technology)
+    figures, look = {}, styles([called(machine) for machine in study.machines])
+    for machine in study.machines:
+        technology, target = called(machine), parse(machine)
         for order, rungs in (("", rungs_of(target)), ("-reversed", reversed_rungs_of(target))):
             for ladder in strongest(ladders(points, {technology: named(rungs)})) if len(rungs) > 1 else ():
                 name = f"waterfall-{slug(technology)}-{slug(ladder.threat.name)}{order}"
@@ -82,9 +82,9 @@ def _interactions(caused: Sequence[Caused]) -> dict[str, Figure]:
 
 def interactions_of(study: Study, points: Points, outcomes: Outcomes) -> list[Caused]:
     """(technology, threat, interaction) of every cause of every technology, under each threat."""
-    return [(technology, threat, one) for technology in (study.machines if study.waterfalls else ())
+    return [(called(machine), threat, one) for machine in (study.machines if study.waterfalls else ())
             for threat in dict.fromkeys(threat for _, threat in points)
-            for one in interactions(parse(technology), points, outcomes, threat)]
+            for one in interactions(parse(machine), points, outcomes, threat)]
 
 
 def _order(technology: str, threat: Threat, one: Interaction) -> dict:

@@ -120,7 +120,7 @@ class SweptMachine:
     """One machine of a study.
 
     Attributes:
-        technology: the machine as the study names it.
+        technology: what its technology is called.
         target: with the swept options, as it will be evaluated.
         options: name -> text of each swept option, as it was run.
         clipped: (asked, run) where the asked age lies outside the data of the device.
@@ -175,14 +175,19 @@ def with_numbers(study: Study | NetworkStudy, **changes: int | None) -> Study | 
     return study.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
+def called(technology: str) -> str:
+    """What figures and tables call a technology: its label, or as the study names it."""
+    return parse(technology).label or technology
+
+
 def _swept(technology: str, options: dict[str, str]) -> SweptMachine:
-    target, clipped = parse(technology), None
+    target, clipped = replace(parse(technology), label=""), None
     if "age" in options and isinstance(target, CrossbarTarget):
         age = _clip(options["age"], target)
         clipped = (options["age"], age) if age != options["age"] else None
         options = {**options, "age": age}
     swept = parse_options(target, ",".join(f"{name}={text}" for name, text in options.items()))
-    return SweptMachine(technology, swept, options, clipped)
+    return SweptMachine(called(technology), swept, options, clipped)
 
 
 def _clip(age: str, target: CrossbarTarget) -> str:

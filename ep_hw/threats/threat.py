@@ -5,8 +5,8 @@
 `pgd_unclipped_l2` and `pgd_unclipped_linf` let pixels leave [0, 1], as published results on EP networks did.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from ep_hw.threats import registry
 from ep_hw.threats.corruptions.packaged import ALIASES
@@ -52,6 +52,10 @@ class Threat:
             return cls(name, strength)
         source, _, kind = name.removeprefix(TRANSFER).rpartition(":")
         return cls(kind, strength, source)
+
+    def on(self, names: Mapping[str, str]) -> "Threat":
+        """The same, its source under another name where there is one for it."""
+        return self if self.source is None else replace(self, source=names.get(self.source, self.source))
 
     @property
     def definition(self) -> Attack | AnyCorruption:

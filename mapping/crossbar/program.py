@@ -338,7 +338,7 @@ def tile_table(couplings: Sequence[Coupling], layers: Sequence[CrossbarLayer], t
                "uS per weight", "ADC forward", "ADC backward", "DAC forward")
     rows = tuple(_row(coupling, layer, target) for coupling, layer in zip(couplings, layers))
     once = [] if relaxes else ["each layer is read once"]
-    return Table(f"{target}: analog tiles", columns, rows, (*notes, *once, *_notes(target, relaxes)))
+    return Table(f"{target.shown}: analog tiles", columns, rows, (*notes, *once, *_notes(target, relaxes)))
 
 
 def _row(coupling: Coupling, layer: CrossbarLayer, target: CrossbarTarget) -> tuple:

@@ -75,7 +75,7 @@ def integer_table(program: IntegerProgram) -> Table:
     for processes, layer in zip((*names, "readout"), (*program.layers, program.readout)):
         rows.append((layer.name, processes, layer.weight.size, bits, used_bits(layer.weight, bits),
                      program.state_bits, layer.exponent, layer.scale, layer.shift, layer.bound, ACCUMULATOR_LIMIT - 1))
-    return Table(f"{program.target}: integers", INTEGER_COLUMNS, tuple(rows), (*_numbers(program), *NOTES))
+    return Table(f"{program.target.shown}: integers", INTEGER_COLUMNS, tuple(rows), (*_numbers(program), *NOTES))
 
 
 def _numbers(program: IntegerProgram) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def placement_table(program: IntegerProgram) -> Table:
     placement = place(program.graph, program.target)
     parts = dict.fromkeys((b.layer, b.part) for b in placement.blocks)
     rows = tuple(_row(*part, placement.of(*part)) for part in parts)
-    return Table(f"{program.target}: cores", PLACEMENT_COLUMNS, rows,
+    return Table(f"{program.target.shown}: cores", PLACEMENT_COLUMNS, rows,
                  (verdict(placement), _other_way(program), _axons(placement), *_placement_notes(program.graph)))
 
 

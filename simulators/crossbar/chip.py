@@ -113,7 +113,7 @@ class CrossbarMachine(InProcessMachine):
             winners_held=target.dynamics.winners_held)
         own_steps = graph.steps if self.deterministic else NOISY_STEPS
         steps = target.dynamics.steps or own_steps if graph.has_feedback else program.steps
-        super().__init__(graph, str(target), substrate, steps=steps,
+        super().__init__(graph, target.shown, substrate, steps=steps,
                          stop=Residual(graph.tolerance) if self.deterministic else None)
 
     def relax(self, images: Tensor, steps: int | None = None, nudge: Nudge | None = None,

@@ -161,7 +161,7 @@ class TiledMachine(ModuleMachine):
                             for n, layer in enumerate(program.layers)}
         self.deterministic = all(projection.is_quiet for projection in self.projections.values())
         super().__init__(_with_tiles(program.module, self.projections, self._reads), program.interface.image_shape,
-                         program.interface.classes, str(program.target), device)
+                         program.interface.classes, program.target.shown, device)
 
     def _answer(self, images: Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         if not self.deterministic:

@@ -45,7 +45,7 @@ class LavaMachine(Machine):
     program: LavaProgram
 
     def __init__(self, program: LavaProgram, batch: int = BATCH):
-        self.graph, self.name, self.program = program.graph, str(program.target), program
+        self.graph, self.name, self.program = program.graph, program.target.shown, program
         self.steps = free_steps(program)
         self._integers = program if isinstance(program, LoihiProgram) else None
         self._model: InProcessMachine = twin_of(self._integers) if self._integers else ReferenceMachine(

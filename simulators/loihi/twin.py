@@ -150,7 +150,7 @@ class TwinMachine(InProcessMachine):
     program: LoihiProgram
 
     def __init__(self, program: LoihiProgram, substrate: Substrate, stop: Stop | None):
-        super().__init__(program.graph, str(program.target), substrate, steps=free_steps(program), stop=stop)
+        super().__init__(program.graph, program.target.shown, substrate, steps=free_steps(program), stop=stop)
         self.program = program
         if isinstance(substrate, IntegerSubstrate):
             self.largest_beta = program.largest_beta

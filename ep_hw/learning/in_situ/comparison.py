@@ -59,13 +59,13 @@ def digital_row(machine: Machine, test: Split) -> dict:
 
 def mapped_rows(variant: str, program: CrossbarProgram, chips: Sequence[int], test: Split, seed: int) -> list[dict]:
     """Accuracy of each chip as it was programmed."""
-    return [_row(variant, str(program.target), chip, chip_accuracy(program, program_chip(program, chip), test, seed),
+    return [_row(variant, program.target.shown, chip, chip_accuracy(program, program_chip(program, chip), test, seed),
                  len(test)) for chip in chips]
 
 
 def tuned_rows(task: Task, courses: Sequence[Course], test: Split) -> list[dict]:
     """Accuracy of each tuned chip, and what tuning it cost."""
-    name = str(tuned_program(task.program, courses).target)
+    name = tuned_program(task.program, courses).target.shown
     return [_row("tuned", name, c.progress.chip.seed, chip_accuracy(task.program, c.progress.chip, test, task.seed),
                  len(test), costs(task, c)) for c in courses]
 

@@ -57,7 +57,7 @@ class Tuning:
 
     def title(self) -> str:
         how = "only digital biases learn" if self.task.settings.biases_only else f"written as {self.task.writing}"
-        return f"{self.net.name} on {self.task.program.target}, {how}"
+        return f"{self.net.name} on {self.task.program.target.shown}, {how}"
 
 
 def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: TuningSettings, *, write: str | None = None,
@@ -136,7 +136,8 @@ def _file(chip: int) -> str:
 
 def _settings(tuning: Tuning, watched: dict) -> dict:
     task = tuning.task
-    return {"model": tuning.net.name, "machine": str(task.program.target), "writing": str(task.writing),
+    return {"model": tuning.net.name, "machine": task.program.target.shown, "target": str(task.program.target),
+            "writing": str(task.writing),
             "source": task.writing.source, "seed": task.seed, "settings": task.settings.model_dump(mode="json"),
             "training_images": len(task.train), "noise_aware": tuning.noise_aware and tuning.noise_aware[0],
             "watched": {str(chip): line for chip, line in watched.items()}}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC
+from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC, legend
 from ep_hw.threats.registry import ATTACKS
 
 Envelope = tuple[list[float], NDArray[np.float64]]   # strengths, and successes (efforts, strengths)
@@ -35,8 +35,7 @@ def envelope_figure(curves: Mapping[str, Mapping[str, Mapping[str, Envelope]]]) 
                 axes.grid()
         handles = {label: handle for axes in grid[:, 0]
                    for handle, label in zip(*axes.get_legend_handles_labels())}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower left", frameon=False, fontsize=8,
-                      labelcolor=INK)
+        legend(figure, list(handles.values()), handles)
     return figure
 
 

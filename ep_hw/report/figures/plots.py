@@ -4,11 +4,13 @@ Text and axes are drawn in INK and open markers are filled with PAPER: placehold
 own colours, so that a figure follows a light or dark page. Colours are Okabe and Ito's, safe for colour-blind readers.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -25,6 +27,7 @@ from mapping.targets import REFERENCE
 INK, PAPER = "#0a0b0c", "#f9f8f7"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 INTERVAL = "#8a8f98"   # shows on every bar, and on light and dark pages
+LETTERS = 16   # of a legend, on an inch
 MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 RC = {"font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
       "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
@@ -210,9 +213,30 @@ def _draw(axes: Axes, line: Line, style: Style):
                   markerfacecolor=style.colour if adaptive else PAPER)
 
 
+def legend(figure: Figure, handles: Sequence[Artist], labels: Iterable[str]):
+    """A legend below the axes: labels wider than the figure go on in a new line, which makes it higher."""
+    shown = [in_lines(label, int(figure.get_figwidth() * LETTERS) - 6) for label in labels]
+    figure.set_figheight(figure.get_figheight() + 0.14 * sum(label.count("\n") for label in shown))
+    figure.legend(handles, shown, loc="outside lower left", frameon=False, fontsize=8, labelcolor=INK)
+
+
+def title(axes: Axes, text: str, inches: float):
+    """A title of axes that are so wide, in as many lines as it takes."""
+    axes.set_title(in_lines(text, int(inches * LETTERS * 0.75)), loc="left", fontsize=10, weight="bold")
+
+
+def in_lines(name: str, columns: int) -> str:
+    """A name in lines of so many letters, broken where its parts meet."""
+    lines = [""]
+    for part in re.findall(rf"[^:/\[, ]{{1,{columns - 1}}}[:/\[, ]?|[:/\[, ]", name):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > columns:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _legend(figure: Figure, axes: Axes):
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=8, labelcolor=INK)
+    legend(figure, *axes.get_legend_handles_labels())
 
 
 def shared_limits(panels: Sequence[Panel]) -> tuple[float, float]:
