@@ -6,7 +6,6 @@ kind beside its number, and fails where only the outcome moved. What users bring
 their files, and the numbers of their devices, are part of the keys as they are.
 """
 
-import hashlib
 import inspect
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,8 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 import ep_hw
-from ep_hw.threats.definitions import Corruption
-from ep_hw.threats.own import OwnAttack
+from ep_hw.sources import PROJECT, digest
 from ep_hw.threats.registry import code_versions
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping import registry
@@ -32,7 +30,6 @@ MODULE = 1       # of machines that are modules; that of others is registered wi
 TRAINING, TUNING = 1, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
 ENVELOPE = 2     # adversarial success over effort and strength
-PROJECT = ("ep_hw", "simulators", "mapping", "torch")   # and what has a version among LIBRARIES
 LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")
 
 
@@ -73,17 +70,17 @@ def _parts_of(program: AnyProgram) -> Iterator[Callable]:
 
 def _parts_of_threat(threat: Threat) -> Iterator[Callable]:
     if threat != CLEAN:
-        known = threat.definition
-        yield known.function if isinstance(known, Corruption) else (
-            known.made_by if isinstance(known, OwnAttack) else type(known))
+        yield threat.definition.maker
 
 
 def _files(parts: Iterable[Callable]) -> dict[str, str]:
-    """Name -> sha256 of the files that hold some functions and classes, those of the project left out."""
+    """Name -> sha256 of the files that hold some functions and classes, and of what these import; see
+    `ep_hw.sources`. Those of the project are left out.
+    """
     own = (part for part in parts if part.__module__.partition(".")[0] not in PROJECT)
     found: dict[str, str] = {}
-    for name, digest in dict.fromkeys(map(_held, own)):
-        found[name] = found.get(name, "") + digest   # of all files of that name
+    for name, held in dict.fromkeys(map(_held, own)):
+        found[name] = found.get(name, "") + held   # of all files of that name
     return found
 
 
@@ -94,7 +91,7 @@ def _held(part: Callable) -> tuple[str, str]:
     except (TypeError, OSError):
         file = ""
     if Path(file).is_file():
-        return Path(file).name, _digest(file)
+        return Path(file).name, digest(file)
     return f"{part.__module__}.{part.__qualname__}", _unread(part)
 
 
@@ -102,11 +99,6 @@ def _held(part: Callable) -> tuple[str, str]:
 def _unread(part: Callable) -> str:
     """What stands for code that no file holds: once it is typed again, its cells are made again."""
     return secrets.token_hex(32)
-
-
-@cache
-def _digest(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def all_code() -> dict[str, int | str]:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from pydantic import Field, model_validator
 
+from mapping.definitions import is_again
 from mapping.errors import Refusal
 from mapping.fields import ImageShape, Name, Padding, PerLayer, Positive, Stated, Steps
 from mapping.files import write_folder
@@ -134,10 +135,11 @@ class Program(ABC, Generic[T]):
     kinds: ClassVar[dict[str, type["Program"]]] = {}
 
     def __init_subclass__(cls):
-        if (first := Program.kinds.setdefault(cls.kind, cls)) is not cls:
+        if not is_again(cls, first := Program.kinds.setdefault(cls.kind, cls)):
             raise Refusal("two classes of programs of one kind", where=f"{cls.__module__}.{cls.__name__}, kind",
                           got=repr(cls.kind), allowed=f"a kind that {first.__name__} has not",
                           remedy="give the class a kind of its own")
+        Program.kinds[cls.kind] = cls
         if "__repr__" not in vars(cls):   # a dataclass writes its own, of all arrays, where its class has none
             type.__setattr__(cls, "__repr__", Program.__repr__)
 

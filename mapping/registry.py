@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from mapping.definitions import is_again
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.labels import split_label
@@ -48,6 +49,12 @@ class Registered(Generic[T]):
     kind: str
     content: str = ""
 
+    def is_made_again(self, other: "Registered") -> bool:
+        """Whether a notebook made the other one in its place; its rungs may change with it."""
+        own: list[Callable] = [type(self.target), self.compile, self.rungs]
+        new: list[Callable] = [type(other.target), other.compile, other.rungs]
+        return all(map(is_again, new, own)) and "__main__" in (part.__module__ for part in own)
+
 
 REGISTRY: dict[str, Registered] = {}
 
@@ -76,7 +83,9 @@ def register_machine(target: T, meaning: str, *, compile: Callable[[EPGraph, T],
         raise Refusal("not a machine's name", where="register_machine", got=repr(name),
                       allowed="small letters, digits and _, as kind, kind:name or kind:name/rung",
                       remedy="choose another name")
-    if REGISTRY.get(name, entry) != entry or versions().get(entry.kind, version) != version:
+    other = REGISTRY.get(name, entry)
+    known = next((one.version for one in REGISTRY.values() if one.kind == entry.kind and one is not other), version)
+    if not (other == entry or other.is_made_again(entry)) or known != version:
         raise Refusal("the machine is registered already, and otherwise", where="register_machine", got=name,
                       allowed="a new name, or the same definition again; one version a kind",
                       remedy="choose another name")

@@ -7,6 +7,7 @@ import torch
 
 from mapping.crossbar.program import CrossbarProgram
 from mapping.crossbar.tuned import TunedProgram
+from mapping.definitions import is_again
 from mapping.digital import DigitalProgram
 from mapping.errors import Refusal
 from mapping.loihi.program import LoihiProgram
@@ -38,10 +39,11 @@ def register_machine(program: type[P], opens: Opener[P]):
     Raises:
         Refusal: the type is known to be run by another machine.
     """
-    if _OPENERS.setdefault(program, opens) is not opens:
+    if not is_again(opens, _OPENERS.setdefault(program, opens)):
         raise Refusal("the type of program is registered already, and otherwise", where="register_machine",
                       got=program.__name__, allowed="a new type, or the same machine again",
                       remedy="inherit from it, with a kind of its own")
+    _OPENERS[program] = opens
 
 
 def open_machine(program: Program | ModuleProgram, *, chip_seed: int, device: str) -> Machine:

@@ -59,6 +59,7 @@ def _taking(function: Callable, **options: Any) -> Callable:
     """A function with options that only their callbacks see."""
     @wraps(function)
     def same(**named: Any) -> Any:
+        own.check_devices()
         return function(**{name: value for name, value in named.items() if name not in options})
 
     signature = inspect.signature(function, eval_str=True)

@@ -61,6 +61,11 @@ class StoredDataset(BaseDataset):
         images, sha256 = portion.rows.read(portion.places, chosen)
         return Split(self.name, images, torch.from_numpy(portion.rows.labels[chosen]), torch.from_numpy(chosen), sha256)
 
+    def sha256(self, split: str) -> str:
+        """Of the images and labels of a split."""
+        portion = self.portions[split]
+        return portion.rows.read(portion.places, portion.places[:0])[1]
+
     def counts(self, split: str) -> Places:
         """How many images of each class a split has."""
         return np.bincount(self.portions[split].labels, minlength=self.classes)

@@ -9,7 +9,8 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -29,6 +30,21 @@ def bring_devices(paths: Iterable[Path]):
     from mapping.crossbar.devices import register_devices
 
     _bring(paths, DEVICES, register_devices)
+
+
+def check_devices():
+    """Refuse devices of files whose equations nobody knows, once all that was named has been brought.
+
+    Raises:
+        Refusal: see `simulators.crossbar.models.preset_model`.
+    """
+    from mapping.crossbar.devices import read_devices
+
+    for path in map(Path, _named(DEVICES)):
+        from simulators.crossbar.models import preset_model  # loads torch
+
+        for preset in read_devices(path).values():
+            preset_model(preset)
 
 
 def bring_plugins(paths: Iterable[Path]):
@@ -116,8 +132,20 @@ def _is_elsewhere(path: Path) -> bool:
     return spec is not None and (spec.origin is None or Path(spec.origin).resolve() != path.resolve())
 
 
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """While a file is imported, modules are found in its folder too, after all others."""
+    sys.path.append(str(path.parent))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(path.parent))
+
+
 def _import(path: Path):
-    """Import a file by its own name, so that worker processes find what it defines where it was pickled from."""
+    """Import a file by its own name, so that worker processes find what it defines where it was pickled from; it may
+    import, at its top level, what lies beside it.
+    """
     if path.suffix != ".py" or not path.stem.isidentifier() or not path.is_file():
         raise Refusal("no plug-in", where=str(path), got="no such file" if not path.is_file() else path.name,
                       allowed="a Python file, as own_attack.py", remedy="check the path")
@@ -131,7 +159,8 @@ def _import(path: Path):
     assert spec.loader is not None, "a Python file has a loader"
     sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with _beside(path):
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[path.stem]
         if isinstance(error, Refusal):

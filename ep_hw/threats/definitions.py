@@ -1,6 +1,7 @@
 """What attacks and corruptions say of themselves: everything that those who do not make them ask."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -80,6 +81,11 @@ class Attack(ABC):
     ascends: ClassVar[bool] = False
 
     @property
+    def maker(self) -> Callable:
+        """The function or class that decides what images it makes."""
+        return type(self)
+
+    @property
     def is_bounded(self) -> bool:
         """Its images stay within [0, 1] and within a budget, which it shares with others of its norm."""
         return self.clips and self.strength == BUDGET
@@ -138,6 +144,11 @@ class Corruption(Generic[Constant]):
     version: int
 
     strength: ClassVar[Strength] = SEVERITY
+
+    @property
+    def maker(self) -> Callable:
+        """The function that decides what images it makes."""
+        return self.function
 
     def at(self, severity: int, x: Images, rng: np.random.Generator) -> Images | Levels:
         """Images at a severity from 1 to 5, see `Corrupting`."""

@@ -68,6 +68,11 @@ class OwnAttack(Attack):
 
     version: ClassVar[int] = 1
 
+    @property
+    def maker(self) -> Callable:
+        """See `Attack`."""
+        return self.made_by
+
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         if isinstance(self.made_by, type):
             return [self._attempt(self.made_by(strength))]

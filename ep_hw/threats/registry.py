@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ep_hw.threats.definitions import SEVERITY, AnyCorruption, Attack, Constant, Corrupting, Corruption
+from mapping.definitions import is_again
 from mapping.errors import Refusal
 from mapping.fields import check_named
 
@@ -57,15 +58,18 @@ def register_corruption(constants: tuple[Constant, ...], *, random: bool, code: 
 
 
 def _check(threat: Attack | AnyCorruption):
-    """Refuse a name that is taken or cannot be read back, and two versions of the same code."""
+    """Refuse a name that is taken or cannot be read back, and two versions of the same code; what a notebook makes
+    again takes the place of what it made.
+    """
     name = threat.name
     check_named(name, "threat")
     other = ATTACKS.get(name) or CORRUPTIONS.get(name) or threat
-    if name == CLEAN or other != threat or set(name) & _RESERVED:
+    if name == CLEAN or not (other == threat or is_again(threat.maker, other.maker)) or set(name) & _RESERVED:
         raise Refusal("the threat cannot have that name", where="threat", got=repr(name),
                       allowed=f"a name of its own, without any of {' '.join(sorted(_RESERVED))}",
                       remedy="call it something else")
-    known = code_versions().get(threat.code, threat.version)
+    every: list[Attack | AnyCorruption] = [*CORRUPTIONS.values(), *ATTACKS.values()]
+    known = next((one.version for one in every if one.code == threat.code and one is not other), threat.version)
     if known != threat.version:
         raise Refusal("two versions of the same code", where=name, got=f"{threat.code} {threat.version}",
                       allowed=f"{threat.code} {known}", remedy="give the code a name of its own")

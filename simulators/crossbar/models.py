@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from mapping.crossbar.presets import Preset
 from mapping.crossbar.target import CrossbarTarget, GenericOptions
+from mapping.definitions import is_again
 from mapping.errors import Refusal
+from mapping.names import suggesting
 from simulators.crossbar.devices import Device, Generic, Ideal
 from simulators.crossbar.measured import MeasuredDevice
 from simulators.crossbar.phase_change import PhaseChange
@@ -25,9 +27,10 @@ def register_device_model(name: str, model: Callable[..., Device]):
     Raises:
         Refusal: other equations have this name.
     """
-    if _MODELS.setdefault(name, model) is not model:
+    if not is_again(model, _MODELS.setdefault(name, model)):
         raise Refusal("the device model is registered already, and otherwise", where="register_device_model",
                       got=name, allowed="a new name, or the same model again", remedy="choose another name")
+    _MODELS[name] = model
 
 
 def model_of(target: CrossbarTarget) -> Device:
@@ -45,8 +48,8 @@ def preset_model(preset: Preset) -> Device:
         Refusal: equations that nobody registered, or that have other constants.
     """
     if preset.model not in _MODELS:
-        raise Refusal("no such device model", where=f"preset {preset.name}, model", got=preset.model,
-                      allowed=", ".join(_MODELS), remedy="register it with simulators.register_device_model")
+        raise Refusal("no such device model", where=f"preset {preset.name}, model", got=preset.model, **suggesting(
+            preset.model, _MODELS, remedy="register one of your own with simulators.register_device_model"))
     make = _MODELS[preset.model]
     parameters = {"g_max_us": preset.g_max_us, "g_min_us": preset.g_min_us, **preset.constants}
     try:

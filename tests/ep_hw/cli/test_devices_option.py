@@ -77,3 +77,11 @@ def test_worker_processes_know_them(ep_hw, file):
                          "--devices", file, "--out", "run")
     assert code == 0
     assert "crossbar:lab/read" in out
+
+
+@pytest.mark.parametrize(("line", "words"), [('model = "polynomal"', "did you mean polynomial?"),
+                                             ('model = "measured"\nextra = 1', "extra"),
+                                             ("constants = {reed_noise = 0.01}", "reed_noise")])
+def test_equations_that_nobody_knows_are_refused_where_the_file_is_read(refused, file, line, words):
+    file.write_text(LAB.replace("constants = {read_noise = 0.01}", line))
+    assert words in refused("machines", "--devices", file)

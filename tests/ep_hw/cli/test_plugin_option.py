@@ -4,9 +4,11 @@ import importlib
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from networks import small_network
 from registries import restored
 
 import mapping
@@ -14,7 +16,10 @@ from ep_hw.evaluation.own import bring_plugins
 from ep_hw.networks.own import MODULES as KNOWN
 from ep_hw.networks.own import registered
 from ep_hw.networks.programs import reference_of
+from ep_hw.sources import digest, sources
+from ep_hw.threats import parse_threat
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
+from ep_hw.versions import code_of
 
 FADE = '''
 from ep_hw.threats import attack
@@ -150,3 +155,31 @@ def test_what_is_no_plug_in_is_refused_in_one_line(refused, tmp_path, name, cont
         (tmp_path / name).write_text(content)
     assert words in refused("machines", "--plugin", tmp_path / name)
     assert "fade" not in sys.modules
+
+
+def test_what_a_file_imports_from_beside_it_is_in_the_keys(tmp_path, monkeypatch):
+    """However deep; what nobody imports is not, nor is an installed package."""
+    files = {"fade.py": FADE.format(share=1) + "\nimport numpy, near_fade\n", "near_fade.py": "import far_fade.deep\n",
+             "far_fade/__init__.py": "", "far_fade/deep.py": "import late_fade\n",
+             "late_fade.py": "late = 1\n", "unread_fade.py": "unread = 1\n"}
+    monkeypatch.setenv("EP_HW_PLUGINS", "")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    bring_plugins([tmp_path / "fade.py"])
+    program = mapping.compile(small_network(0).lower(), "reference")
+
+    def key():
+        sources.cache_clear()
+        digest.cache_clear()
+        return code_of([program], parse_threat("fade@0.1"))["fade.py"]
+
+    assert {path.name for path in sources(str(tmp_path / "fade.py"))} == {Path(name).name for name in files} - {
+        "unread_fade.py"}
+    seen = {key()}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "# another line")
+        assert (key() in seen) == (name == "unread_fade.py")
+        seen.add(key())
+    for name in ("near_fade", "far_fade", "far_fade.deep", "late_fade"):
+        del sys.modules[name]
