@@ -3,12 +3,14 @@
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 from networks import small_network
 from registries import restored
 
 import ep_hw
 import mapping
+from ep_hw.data import Dataset
 from ep_hw.data import registry as data
 from ep_hw.networks import own
 from ep_hw.threats import parse_threat
@@ -139,3 +141,11 @@ def test_keys_tell_the_two_apart(cell):
         threat = {"corruption": "cell_made@1", "machine": "clean"}.get(cell, "cell_made@0.1")
         seen.append(code_of([program], parse_threat(threat)))
     assert seen[0] != seen[1]
+
+
+def test_a_data_set_of_the_same_images_may_be_registered_again():
+    images, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
+    for _ in range(2):
+        data.register_data(Dataset(images, labels, name="cell_made"))
+    with pytest.raises(Refusal, match="the name means another data set"):
+        data.register_data(Dataset(images + 1, labels, name="cell_made"))

@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 @app.command()
 def images(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of an evaluation, or RUN/family/NAME")],
            machine: Annotated[str, typer.Option(help="a machine of it")],
-           threat: Annotated[str, typer.Option(help="an attack that was made there, e.g. pgd_l2@0.5")],
+           threat: Annotated[str, typer.Option(help="what it met: an attack, a transfer or a corruption")],
            chip: Annotated[int | None, seeded("chip seed [default: the first, where there are chips]")] = None,
            to: Annotated[Literal["npz", "npy"], typer.Option(help="all arrays in one file, or a file each")] = "npz",
            out: Annotated[Path | None, placed("folder to create [default: one in RUN/images]")] = None,
            data: Data = None, data_root: DataRoot = None, download: Download = False):
-    """Write an attack's images, clean ones and differences as PNG and NumPy arrays (clean, changed, labels, ids,
-    predictions).
+    """Write the images that a machine met, clean ones and differences as PNG and NumPy arrays (clean, changed, labels,
+    ids, predictions).
     """
     from ep_hw.analysis.results import read_results
-    from ep_hw.evaluation.pictures import evaluated_data, pictures
+    from ep_hw.evaluation.pictures import called_threat, evaluated_data, pictures
     from ep_hw.report.pictures import picture_files
-    from ep_hw.threats.threat import parse_threat
     from mapping.files import slug, write_folder
 
-    wanted, (results, _) = parse_threat(threat), read_results(run)
-    taken = pictures(run, results, evaluated_data(results, source_of(data, data_root, download)), machine, wanted, chip)
+    results, _ = read_results(run)
+    wanted, source = called_threat(results, threat), source_of(data, data_root, download)
+    taken = pictures(run, results, evaluated_data(results, source), machine, wanted, chip, source)
     named = f"{machine} {threat}{'' if chip is None else f' chip {chip}'}"
     folder = out or run / "images" / slug(named)
     write_folder(folder, picture_files(taken, to))

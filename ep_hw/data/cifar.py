@@ -83,6 +83,7 @@ class Cifar(BaseDataset):
 CIFAR10 = Cifar(
     name="cifar10", classes=10, corruptions="CIFAR-10-C", folder="cifar-10-batches-py",
     train=tuple(f"data_batch_{n}" for n in range(1, 6)), test="test_batch", limit=2**26, labels="labels",
+    class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     archive=Archive("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a",
                     2**28))
 CIFAR100 = Cifar(

@@ -53,7 +53,7 @@ class PublishedSet(BaseDataset):
         files = {split: [raw / name for name in _names(stem)] for split, stem in FILES.items()}
         rows = {split: MemoryRows.of(_idx(images, 3), _idx(labels, 1), str(images))
                 for split, (images, labels) in files.items()}
-        return stored_dataset(self.name, rows, source=self.name)
+        return stored_dataset(self.name, rows, self.class_names, source=self.name)
 
     def _folder(self, data_source: DataSource) -> Path:
         root = data_source.folder
@@ -98,5 +98,6 @@ def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         return np.memmap(path, np.uint8, "r", start, shape)
 
 
-PUBLISHED = tuple(PublishedSet(name=f"{PREFIX}{title}", classes=10, image_shape=(1, 28, 28))
-                  for title in ("MNIST", "FashionMNIST", "KMNIST"))
+CLOTHES = ("T-shirt or top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+PUBLISHED = tuple(PublishedSet(name=f"{PREFIX}{title}", classes=10, image_shape=(1, 28, 28), class_names=names)
+                  for title, names in (("MNIST", ()), ("FashionMNIST", CLOTHES), ("KMNIST", ())))

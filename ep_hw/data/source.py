@@ -21,6 +21,7 @@ class BaseDataset(ABC):
         corruptions: the folder below a data source's in which its published corruptions lie; None where none were
             published.
         source: its file or folder, where that is what names it.
+        class_names: of its classes; () where they have none.
         division: how it came by its splits, in words, where it is one's own.
     """
 
@@ -30,6 +31,7 @@ class BaseDataset(ABC):
     splits: tuple[str, ...] = SPLITS
     corruptions: str | None = None
     source: str = ""
+    class_names: tuple[str, ...] = ()
     division: str = ""
 
     @abstractmethod

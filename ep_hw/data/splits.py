@@ -1,6 +1,7 @@
 """Splits: images in [0, 1] with labels, the parts of a data set that are trained, chosen and tested on."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,6 +25,7 @@ class Split:
         ids: (N,) int64, places in the original data set.
         sha256: of all images and labels of the split that these are part of, as they are stored; empty for sets that
             are known by their names.
+        class_names: of the classes that labels number; () where they have none.
     """
 
     data: str
@@ -31,6 +33,7 @@ class Split:
     labels: torch.Tensor
     ids: torch.Tensor
     sha256: str = ""
+    class_names: tuple[str, ...] = ()
 
     def __len__(self):
         return len(self.labels)
@@ -50,6 +53,11 @@ class Split:
     def random_images(self, count: int, seed: int) -> "Split":
         """`count` of the images, chosen at random by `seed`, or all of them in random order where there are no more."""
         return Choose(count, seed).of(self)
+
+
+def class_name(names: Sequence[str], label: int) -> str:
+    """The name of a class, or its number where it has none."""
+    return names[label] if 0 <= label < len(names) else str(label)
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,9 @@ class StoredDataset(BaseDataset):
 
     Attributes:
         portions: its splits by name.
-        class_names: of its classes.
     """
 
     portions: Mapping[str, Portion]
-    class_names: tuple[str, ...]
 
     def load(self, split: str, data_source: DataSource) -> Split:
         """See `BaseDataset`."""

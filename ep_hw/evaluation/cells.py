@@ -322,7 +322,12 @@ def _noise_correct(cell: Cell, machine: Machine, images: torch.Tensor) -> list[b
 def cell_noise(cell: Cell) -> np.random.Generator:
     """Generator of a corruption: the same for every machine and chip, so that all see the same images."""
     c = cell.configuration
-    return np.random.default_rng(_number(f"{c.dataset} {c.threat} {c.seed}".encode() + cell.ids, 8))
+    return corruption_noise(c.dataset, c.threat, c.seed, cell.images)
+
+
+def corruption_noise(dataset: str, threat: Threat, seed: int, images: Split) -> np.random.Generator:
+    """See `cell_noise`; the images are those of one cell."""
+    return np.random.default_rng(_number(f"{dataset} {threat} {seed}".encode() + images.ids.numpy().tobytes(), 8))
 
 
 def _number(content: bytes, size: int = 7) -> int:

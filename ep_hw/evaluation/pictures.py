@@ -1,4 +1,4 @@
-"""The images behind an accuracy: clean ones of a data set, and what attacks left of them in an evaluation's folder."""
+"""The images behind an accuracy: clean ones of a data set, and what attacks and corruptions made of them."""
 
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,12 @@ from ep_hw.data.opening import is_place
 from ep_hw.data.registry import DATA_SETS, load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split
-from ep_hw.evaluation.cells import SCHEMA, pixel_digest
+from ep_hw.evaluation.cells import SCHEMA, corruption_noise, pixel_digest
 from ep_hw.evaluation.stored import Stored
-from ep_hw.threats.threat import Threat
+from ep_hw.threats.attacks import perturbation
+from ep_hw.threats.corruptions import corrupt
+from ep_hw.threats.corruptions.official import OfficialSet
+from ep_hw.threats.threat import CLEAN, Threat, parse_threat
 from mapping.errors import Refusal
 from mapping.names import suggesting
 from mapping.registry import REGISTRY, parse
@@ -33,6 +36,7 @@ class Pictures(NamedTuple):
         labels: (N,) true classes.
         ids: (N,) numbers in their data set.
         predictions: (N,) classes that the machine gives the changed images.
+        class_names: of the classes that labels number; () where they have none.
     """
 
     clean: np.ndarray
@@ -40,28 +44,34 @@ class Pictures(NamedTuple):
     labels: np.ndarray
     ids: np.ndarray
     predictions: np.ndarray
+    class_names: tuple[str, ...] = ()
 
 
 def pictures(folder: Path, results: pa.Table, images: Split, machine: str, threat: Threat,
-             chip: int | None = None) -> Pictures:
+             chip: int | None = None, data_source: DataSource = DEFAULT_SOURCE) -> Pictures:
     """The images behind an accuracy of a finished evaluation.
+
+    What attacks made was kept, on the machine itself or on that which a transfer came from; corruptions are made again.
 
     Args:
         folder: of the evaluation.
         results: its rows, see `ep_hw.analysis.results.read_results`.
         images: those that it was about, and perhaps others.
         machine: its name.
-        threat: an attack that was made on it.
+        threat: that it met.
         chip: its seed; the first where there are chips and none is named.
+        data_source: where published corruptions lie.
 
     Raises:
-        Refusal: no such attack on this machine and chip in this evaluation, other images, or damaged files.
+        Refusal: no such threat on this machine and chip in this evaluation, other images, damaged files, or a
+            corruption that now makes others.
     """
     rows = _rows(results, machine, threat, chip)
     clean = _evaluated(images, rows)
-    changed = _changed(folder / "cells", rows, clean)
+    shards = _shards(folder / "cells", rows, threat)
+    changed = _kept(shards, clean) if threat.is_attack else _made_again(shards, rows, clean, threat, data_source)
     return Pictures(clean.images.numpy(), changed, clean.labels.numpy(), clean.ids.numpy(),
-                    rows["prediction"].to_numpy())
+                    rows["prediction"].to_numpy(), images.class_names)
 
 
 def evaluated_data(results: pa.Table, data_source: DataSource = DEFAULT_SOURCE) -> Split:
@@ -82,9 +92,10 @@ def evaluated_data(results: pa.Table, data_source: DataSource = DEFAULT_SOURCE) 
     return load_data(data_source.data or name, "test", data_source)
 
 
-def _has(results: pa.Table, column: str) -> bool:
-    """Whether there is such a column, with a value in each row unless it is of chips."""
-    return column in results.column_names and results.schema.field(column).type == SCHEMA.field(column).type and (
+def _has(results: pa.Table, column: str, kind: pa.DataType | None = None) -> bool:
+    """Whether there is such a column, with a value in each row unless it is of chips; of a cell's type if None."""
+    kind = kind or SCHEMA.field(column).type
+    return results.column_names.count(column) == 1 and results.schema.field(column).type == kind and (
         column == "chip_seed" or not results[column].null_count)
 
 
@@ -92,7 +103,7 @@ def _rows(results: pa.Table, machine: str, threat: Threat, chip: int | None) -> 
     """Those of a machine, threat and chip."""
     name = _full_name(results, machine)
     rows = results.filter((pc.field("machine") == name) & (pc.field("threat") == threat.name)
-                          & (pc.field("strength") == threat.strength)) if threat.is_direct else results.slice(0, 0)
+                          & (pc.field("strength") == threat.strength)).slice(0, 0 if threat == CLEAN else None)
     chips = rows["chip_seed"].unique().to_pylist()
     if chip not in (None, *chips) or not chips:
         raise _no_images(results, name, threat, chip)
@@ -110,16 +121,27 @@ def _full_name(results: pa.Table, machine: str) -> str:
     return machine if machine in known or machine.partition("[")[0] not in REGISTRY else str(parse(machine))
 
 
+def called_threat(results: pa.Table, threat: str) -> Threat:
+    """A threat by its name, its source by what that is called in an evaluation.
+
+    Raises:
+        Refusal: unknown name or strength.
+    """
+    source = Threat.named(threat, 0.0).source
+    return parse_threat(threat.replace(source, _full_name(results, source), 1) if source else threat)
+
+
 def _no_images(results: pa.Table, machine: str, threat: Threat, chip: int | None) -> Refusal:
     made = results.group_by(["machine", "threat", "strength", "chip_seed"]).aggregate([]).to_pylist()
-    attacked = [row for row in made if Threat.named(row["threat"], row["strength"]).is_direct]
-    attacks = dict.fromkeys(str(Threat.named(row["threat"], row["strength"])) for row in attacked)
-    machines = dict.fromkeys(row["machine"] for row in attacked)
-    chips = dict.fromkeys(f"chip {row['chip_seed']}" for row in attacked if row["chip_seed"] is not None)
-    allowed = ", ".join([f"{' or '.join(attacks) or 'nothing'} on {', '.join(machines) or 'no machine'}", *chips])
-    return Refusal("no images were kept", where=results["model"][0].as_py(), got=f"{threat} on {machine}, chip {chip}",
-                   **suggesting("" if machine in machines else machine, machines, allowed=allowed,
-                                remedy="choose an attack that was made on a machine of this evaluation"))
+    changed = [row for row in made if row["threat"] != CLEAN.name]
+    threats = dict.fromkeys(str(Threat.named(row["threat"], row["strength"])) for row in changed)
+    machines = dict.fromkeys(row["machine"] for row in changed)
+    chips = dict.fromkeys(f"chip {row['chip_seed']}" for row in changed if row["chip_seed"] is not None)
+    allowed = ", ".join([f"{' or '.join(threats) or 'nothing'} on {', '.join(machines) or 'no machine'}", *chips])
+    return Refusal("no images were changed", where=results["model"][0].as_py(),
+                   got=f"{threat} on {machine}, chip {chip}", **suggesting(
+                       "" if machine in machines else machine, machines, allowed=allowed,
+                       remedy="choose an attack or corruption that a machine of this evaluation met"))
 
 
 def _evaluated(images: Split, rows: pa.Table) -> Split:
@@ -139,19 +161,71 @@ def _evaluated(images: Split, rows: pa.Table) -> Split:
     return own
 
 
-def _changed(cells: Path, rows: pa.Table, clean: Split) -> np.ndarray:
-    """What the cells of some rows, which follow each other, hold of their images."""
-    stems = [path.stem for path in sorted(cells.glob("*.json")) if path.name.startswith(f"{rows['key'][0]}-")]
-    tables = [(own.table(), own) for own in (Stored(cells, stem) for stem in stems)]
-    shards = sorted(((table.select(_ALIKE), own) for table, own in tables if table.schema.equals(SCHEMA)),
+def _shards(cells: Path, rows: pa.Table, threat: Threat) -> list[tuple[int, Stored]]:
+    """The cells that hold some rows, which follow each other, and how many of these each has: the rows' own, or those
+    of a transfer's images.
+    """
+    columns = [name for name in _ALIKE if threat.source is None or name != "prediction"]
+    key = f"{rows['key'][0]}-" if threat.source is None else ""
+    stored = (Stored(cells, path.stem) for path in sorted(cells.glob("*.json")) if path.name.startswith(key))
+    tables = [(own.table(), own) for own in stored if not threat.source or own.images_path.exists()]
+    shards = sorted(((table.select(columns), own) for table, own in tables if _is_of(table, threat)),
                     key=lambda shard: -len(shard[0]))
-    parts: list[np.ndarray] = []
+    parts: list[tuple[int, Stored]] = []
     while rows:
-        fitting = ((len(table), own) for table, own in shards if table.equals(rows.slice(0, len(table)).select(_ALIKE)))
-        size, own = next(fitting, (0, None))
-        if not size or own is None or own.images().shape != (size, *clean.images.shape[1:]):
-            raise Refusal("a cell of the evaluation is missing", where=str(cells), got=f"{len(rows)} rows without one",
-                          allowed="the cells as they were written", remedy="run its command again")
-        parts.append(own.images())
+        wanted = rows.select(columns)
+        size, own = next(((len(table), own) for table, own in shards if table.equals(wanted.slice(0, len(table)))),
+                         (0, None))
+        if not size or own is None:
+            raise _missing(cells, len(rows))
+        parts.append((size, own))
         rows = rows.slice(size)
+    return parts
+
+
+def _is_of(table: pa.Table, threat: Threat) -> bool:
+    """Whether a table is that of a cell; for a transfer, of the attack on its source."""
+    if not table.schema.equals(SCHEMA) or not len(table):
+        return False
+    first = table.slice(0, 1).to_pylist()[0]
+    return threat.source is None or (first["machine"], first["threat"], first["strength"]) == (
+        threat.source, threat.kind, threat.strength)
+
+
+def _missing(cells: Path, rows: int) -> Refusal:
+    return Refusal("a cell of the evaluation is missing", where=str(cells), got=f"{rows} rows without one",
+                   allowed="the cells as they were written", remedy="run its command again")
+
+
+def _kept(shards: list[tuple[int, Stored]], clean: Split) -> np.ndarray:
+    """What cells hold of their images."""
+    parts = []
+    for size, own in shards:
+        if (images := own.images()).shape != (size, *clean.images.shape[1:]):
+            raise _missing(own.folder, size)
+        parts.append(images)
     return np.concatenate(parts)
+
+
+def _made_again(shards: list[tuple[int, Stored]], rows: pa.Table, clean: Split, threat: Threat,
+                data_source: DataSource) -> np.ndarray:
+    """Corrupted images, each cell's by its own noise; as far from the clean ones as those that were evaluated."""
+    ends = np.cumsum([size for size, _ in shards])
+    parts = [clean.take(slice(end - size, end)) for end, (size, _) in zip(ends.tolist(), shards)]
+    changed = torch.cat([_corrupted(part, rows, threat, data_source) for part in parts])
+    moved = perturbation(clean.images, changed, threat.norm).double()
+    if not torch.allclose(moved, torch.from_numpy(np.array(rows["norm"])), rtol=1e-5, atol=1e-7):
+        raise Refusal("the corruption makes other images than were evaluated", where=str(threat),
+                      got="images further from the clean ones, or nearer", allowed="the code and files that they were "
+                      "evaluated with", remedy="evaluate again with this version")
+    return changed.numpy()
+
+
+def _corrupted(part: Split, rows: pa.Table, threat: Threat, data_source: DataSource) -> torch.Tensor:
+    if threat.is_official:
+        return OfficialSet.of(part.data, data_source).corrupted(threat.corruption, int(threat.strength), part)
+    if not _has(rows, "seed", pa.int64()):
+        raise Refusal("the rows do not say by which seed images were corrupted", where="results.parquet",
+                      got="no column of seeds", allowed="results of this version", remedy="evaluate again with it")
+    noise = corruption_noise(rows["dataset"][0].as_py(), threat, rows["seed"][0].as_py(), part)
+    return torch.from_numpy(corrupt(part.images.numpy(), threat.kind, int(threat.strength), noise))

@@ -336,6 +336,8 @@ def _alone(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Dig
 def _collect(cells: list[Cell], folder: Path) -> list[SummaryRow]:
     table = pa.concat_tables([cell.read() for cell in cells])
     summary = summarise(table, cells)
-    called = [cell.machine for cell in cells for _ in cell.images.ids]
-    write_results(folder, table.append_column("machine_label", pa.array(called, pa.string())), summary)
+    said = [(cell.machine, cell.configuration.seed) for cell in cells for _ in cell.images.ids]
+    for name, kind, column in zip(("machine_label", "seed"), (pa.string(), pa.int64()), zip(*said)):
+        table = table.append_column(name, pa.array(column, kind))
+    write_results(folder, table, summary)
     return summary

@@ -114,11 +114,11 @@ class Results:
 
         Args:
             machine: its full name, or what it is called.
-            threat: an attack that was made on it.
+            threat: that it met.
             chip: its seed; the first where there are chips and none is named.
 
         Raises:
-            Refusal: no such attack on this machine and chip in this evaluation.
+            Refusal: no such threat on this machine and chip in this evaluation.
         """
         return pictures(self.folder, self.images, self.clean, self.machine(machine), self.threat(threat), chip)
 

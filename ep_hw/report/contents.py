@@ -58,7 +58,7 @@ def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[C
         seeds={"seed": asked.seed, "chip seeds": f"0 to {asked.chips - 1}",
                "attack settings": settings.model_dump(mode="json")},
         notes=notes(plan, summary), checks=checks, worst=worst, measurements=temporal_exhibits(plan, folder),
-        labels=asked.labels, ensemble=settings.ensemble, baseline=asked.baseline,
+        labels=asked.labels, class_names=plan.images.class_names, ensemble=settings.ensemble, baseline=asked.baseline,
         cards=cards(plan, summary, worst, checks))
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from ep_hw.analysis import paper
 from ep_hw.analysis.rows import plain
+from ep_hw.data.splits import class_name
 from ep_hw.evaluation.checks import Verdict
 from ep_hw.report import wording
 from ep_hw.report.figures.inline import amplified, data_uri, png, svg
@@ -36,7 +37,8 @@ def render(run: RunRecord, shown: Sequence[ModelResults], models: Models | None 
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "cell": _cell, "svg": _inline,
-                            "short": wording.short_percent, "breakable": partial(_breakable, run.names)}
+                            "short": wording.short_percent, "named": partial(class_name, run.class_names),
+                            "breakable": partial(_breakable, run.names)}
     summary = plain(run.summary)
     template = environment.from_string(resources.files(__package__).joinpath("template.html").read_text("utf-8"))
     return template.render(run=run, models=models, studies=list(shown), gallery=list(map(_frame, run.gallery)),

@@ -6,7 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from ep_hw.data.splits import class_name
 from ep_hw.evaluation.pictures import Pictures
+from ep_hw.report.exports import csv_of
 from ep_hw.report.figures.inline import amplified, png_file
 from mapping.arrays import npy
 
@@ -14,13 +16,23 @@ Kind = Literal["npz", "npy"]
 
 
 def picture_files(pictures: Pictures, kind: Kind) -> dict[str, bytes]:
-    """File name -> content: the arrays together in images.npz or each in a .npy of its own, and three PNG an image."""
-    arrays = pictures._asdict()
+    """File name -> content: the arrays together in images.npz or each in a .npy of its own, three PNG an image, and
+    what each shows in images.csv.
+    """
+    arrays = {name: array for name, array in pictures._asdict().items() if isinstance(array, np.ndarray)}
     together = BytesIO()
     np.savez(together, **arrays)
     stored = {"images.npz": together.getvalue()} if kind == "npz" else {
         f"{name}.npy": npy(array) for name, array in arrays.items()}
-    return {**stored, **dict(_drawn(pictures))}
+    return {**stored, "images.csv": csv_of(list(_captions(pictures))), **dict(_drawn(pictures))}
+
+
+def _captions(pictures: Pictures) -> Iterator[dict]:
+    """A row an image: its number, its true class, and what the machine takes the changed one for."""
+    for number, label, prediction in zip(*(array.tolist() for array in (
+            pictures.ids, pictures.labels, pictures.predictions))):
+        true, taken = (class_name(pictures.class_names, one) for one in (label, prediction))
+        yield {"image": number, "label": label, "class": true, "prediction": prediction, "predicted_class": taken}
 
 
 def _drawn(pictures: Pictures) -> Iterator[tuple[str, bytes]]:

@@ -92,6 +92,7 @@ class RunRecord:
         summary: a row a machine, chip and threat.
         gallery: adversarial images.
         mapping: reports of compilers and machines, and what a relaxation costs.
+        class_names: of the classes that labels number; () where they have none.
         names: what a machine is called -> its full name, of those that are called otherwise.
         waterfalls: target -> ordered (machine, cause) rungs, ("reference", "digital reference") first; each cause is
             what its machine adds to the one before.
@@ -126,6 +127,7 @@ class RunRecord:
     baseline: str = REFERENCE
     cards: list[tuple[str, dict]] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     @property
     def flags(self) -> list[Flag]:

@@ -16,8 +16,11 @@ from PIL import Image
 import ep_hw
 from ep_hw.analysis.results import write_results
 from ep_hw.data import Dataset, load_data
+from ep_hw.report.pictures import picture_files
 from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.registry import CORRUPTIONS
 from mapping.errors import Refusal
+from simulators.reference import ReferenceMachine
 
 FAST = AttackSettings(gradients=("bptt@5",), iterations=3, queries=20, eot=1, votes=3)
 MACHINES, THREATS = ["loihi", "crossbar:pcm/aged"], ["pgd_l2@0.5", "contrast@3"]
@@ -63,6 +66,35 @@ def test_pictures_are_the_images_behind_an_accuracy(found):
     assert np.array_equal(first.changed, found.pictures("crossbar:pcm/aged", "pgd_l2@0.5", 0).changed)
 
 
+def test_what_a_corruption_makes_is_made_again(found):
+    """The same on every machine, and what its rows measured."""
+    seen = [found.pictures(machine, "contrast@3") for machine in ("reference", "loihi", "crossbar:pcm/aged")]
+    assert all(np.array_equal(one.changed, seen[0].changed) for one in seen)
+    rows = found.images.filter((pc.field("machine") == "loihi") & (pc.field("threat") == "contrast")).to_pydict()
+    norms = np.linalg.norm((seen[1].changed - seen[1].clean).reshape(8, -1), axis=1)
+    assert norms == pytest.approx(rows["norm"], abs=1e-6)
+    network = ReferenceMachine(small_network(5, steps=20).lower())
+    assert network.relax(torch.from_numpy(seen[0].changed)).prediction.tolist() == seen[0].predictions.tolist()
+
+
+def test_a_transfer_shows_what_was_made_on_its_source(found):
+    made = found.pictures("loihi", "transfer:reference:pgd_l2@0.5")
+    rows = found.images.filter((pc.field("machine") == "loihi") & (
+        pc.field("threat") == "transfer:reference:pgd_l2")).to_pydict()
+    norms = np.linalg.norm((made.changed - made.clean).reshape(8, -1), axis=1)
+    assert norms == pytest.approx(rows["norm"], abs=1e-6)
+    assert made.predictions.tolist() == rows["prediction"]
+    twin = found.pictures("crossbar:pcm/aged", "transfer:reference:pgd_l2@0.5", 1)
+    assert np.array_equal(twin.changed, made.changed)
+
+
+def test_a_corruption_that_makes_others_now_is_refused(found, monkeypatch):
+    kept = CORRUPTIONS["contrast"]
+    monkeypatch.setitem(CORRUPTIONS, "contrast", replace(kept, function=lambda x, constant, rng: x / 2))
+    with pytest.raises(Refusal, match="makes other images than were evaluated"):
+        found.pictures("loihi", "contrast@3")
+
+
 @pytest.mark.parametrize("kind", ["npz", "npy"])
 def test_the_command_writes_the_same_images(ep_hw, found, tmp_path, kind):
     """From a folder alone, by names that mean the same machine; PNG to a level, differences as their names say."""
@@ -71,8 +103,10 @@ def test_the_command_writes_the_same_images(ep_hw, found, tmp_path, kind):
     assert code == 0, err
     seen, taken = found.pictures("crossbar:pcm/aged", "pgd_l2@0.5", 1), tmp_path / "taken"
     stored = np.load(taken / "images.npz") if kind == "npz" else {f.stem: np.load(f) for f in taken.glob("*.npy")}
-    assert set(stored) == set(seen._fields)
-    assert all(np.array_equal(stored[name], array) for name, array in seen._asdict().items())
+    assert set(stored) == {*seen._fields} - {"class_names"}
+    assert all(np.array_equal(array, getattr(seen, name)) for name, array in stored.items())
+    told = zip(seen.ids, seen.labels, seen.labels, seen.predictions, seen.predictions)
+    assert (taken / "images.csv").read_text().splitlines()[1:] == [",".join(map(str, row)) for row in told]
     assert f"8 images of crossbar:pcm/aged[] pgd_l2@1/2 chip 1, {(seen.predictions == seen.labels).sum()} of" in out
     for number, clean, changed in zip(seen.ids, seen.clean, seen.changed):
         (difference,) = taken.glob(f"{number}-difference-x*.png")
@@ -99,8 +133,9 @@ def test_shards_are_put_together_and_older_ones_left_alone(model, tmp_path):
 
 
 WRONG = {"machine": ("--machine lohi --threat pgd_l2@0.5", "did you mean loihi?"),
-         "chip": ("--machine crossbar:pcm/aged --threat pgd_l2@0.5 --chip 7", "no images were kept"),
-         "threat": ("--machine loihi --threat contrast@3", "no images were kept"),
+         "chip": ("--machine crossbar:pcm/aged --threat pgd_l2@0.5 --chip 7", "no images were changed"),
+         "threat": ("--machine loihi --threat contrast@4", "no images were changed"),
+         "clean": ("--machine loihi --threat clean", "no images were changed"),
          "unknown": ("--machine loihi --threat pgd@0.5", "unknown threat"),
          "data": ("--machine loihi --threat pgd_l2@0.5 --data {data}", "other images than were evaluated"),
          "folder": ("--machine loihi --threat pgd_l2@0.5 --out {there}", "output folder exists")}
@@ -142,9 +177,9 @@ def test_a_cell_that_is_gone_or_damaged_is_refused(found, tmp_path):
 def test_what_was_not_evaluated_is_refused_with_what_was(found):
     with pytest.raises(Refusal, match=r"lava under clean; allowed: .*loihi.*pgd_l2@0.5"):
         found.accuracy("lava")
-    for machine, threat, chip in (("loihi", "contrast@3", None), ("lava", "pgd_l2@0.5", None),
+    for machine, threat, chip in (("loihi", "contrast@4", None), ("lava", "pgd_l2@0.5", None),
                                   ("crossbar:pcm/aged", "pgd_l2@0.5", 7)):
-        with pytest.raises(Refusal, match="no images were kept"):
+        with pytest.raises(Refusal, match="no images were changed"):
             found.pictures(machine, threat, chip)
 
 
@@ -189,7 +224,12 @@ def test_a_module_stays_as_it_is(tmp_path):
 
 
 def test_images_of_ones_own_take_the_place_of_the_models(model, tmp_path):
-    own = Dataset(torch.full((30, 1, 8, 8), 0.5), torch.arange(30) % 10)
-    found = ep_hw.evaluate(model, on=["loihi"], images=3, data=own, out=tmp_path / "own")
+    names = [f"kind {n}" for n in range(10)]
+    own = Dataset(torch.full((30, 1, 8, 8), 0.5), torch.arange(30) % 10, class_names=names)
+    found = ep_hw.evaluate(model, on=["loihi"], threats=["contrast@3"], images=3, data=own, out=tmp_path / "own")
     assert np.all(found.images["label"].to_numpy() < 10)
     assert len(set(found.images["prediction"].to_pylist())) == 1   # all images are the same
+    seen = found.pictures("loihi", "contrast@3")
+    rows = picture_files(seen, "npz")["images.csv"].decode().splitlines()
+    assert rows[1:] == [f"{i},{label},kind {label},{guess},kind {guess}"
+                        for i, label, guess in zip(seen.ids, seen.labels, seen.predictions)]

@@ -456,3 +456,11 @@ def test_the_template_ships_beside_the_code():
     import ep_hw.report
 
     assert (Path(ep_hw.report.__file__).parent / "template.html").is_file()
+
+
+def test_classes_go_by_their_names_and_machines_by_theirs():
+    names = tuple(f"kind {n} <b>" for n in range(9))
+    page = render(replace(small_record(), class_names=names, names={"loihi": 'loihi[chips=2] "whole"'}))
+    assert "1400, kind 3 &lt;b&gt;</td>" in page
+    assert ">kind 8 &lt;b&gt;</span>" in page
+    assert '<span title="loihi[chips=2] &#34;whole&#34;">loihi</span>' in page
