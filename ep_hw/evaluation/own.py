@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from ep_hw.sources import sources
 from mapping.errors import Refusal
 
 DEVICES, PLUGINS = "EP_HW_DEVICES", "EP_HW_PLUGINS"   # paths of files, separated as those of PATH
@@ -81,10 +82,12 @@ class Belongings:
     Attributes:
         plugins: name and content of each.
         devices: the same.
+        beside: the same, by their paths from the folder of the plug-in that imports them.
     """
 
     plugins: tuple[tuple[str, bytes], ...]
     devices: tuple[tuple[str, bytes], ...]
+    beside: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def digest(self) -> str:
@@ -97,13 +100,14 @@ class Belongings:
         Raises:
             Refusal: see `bring_devices` and `bring_plugins`; or a plug-in of the same name has other content.
         """
-        for name, content in self.plugins:
-            known = sys.modules.get(Path(name).stem)
+        for name, content in (*self.plugins, *self.beside):
+            known = sys.modules.get(".".join(Path(name).with_suffix("").parts).removesuffix(".__init__"))
             if known is not None and Path(known.__file__ or "").read_bytes() != content:
                 raise Refusal("another plug-in of the same name is in use there", where=name, got=str(known.__file__),
                               allowed="one file of a name", remedy="rename the file, or restart the workers")
         folder = Path(tempfile.mkdtemp(prefix="ep-hw-own-"))   # modules are read again from it
-        for name, content in (*self.plugins, *self.devices):
+        for name, content in (*self.plugins, *self.devices, *self.beside):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         bring_plugins(folder / name for name, _ in self.plugins if Path(name).stem not in sys.modules)
         bring_devices(folder / name for name, _ in self.devices)
@@ -112,7 +116,10 @@ class Belongings:
 def belongings() -> Belongings:
     """What this process was brought."""
     plugins, devices = ([Path(path) for path in _named(variable)] for variable in (PLUGINS, DEVICES))
-    return Belongings(*(tuple((path.name, path.read_bytes()) for path in paths) for paths in (plugins, devices)))
+    near = {str(other.relative_to(folder)): other.read_bytes() for path in plugins for folder in [path.resolve().parent]
+            for other in sources(str(path))[1:] if folder in other.parents}
+    named, known = (tuple((path.name, path.read_bytes()) for path in paths) for paths in (plugins, devices))
+    return Belongings(named, known, tuple(near.items()))
 
 
 def _bring(paths: Iterable[Path], variable: str, bring: Callable[[Path], object]):

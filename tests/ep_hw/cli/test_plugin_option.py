@@ -12,7 +12,7 @@ from networks import small_network
 from registries import restored
 
 import mapping
-from ep_hw.evaluation.own import bring_plugins
+from ep_hw.evaluation.own import belongings, bring_plugins
 from ep_hw.networks.own import MODULES as KNOWN
 from ep_hw.networks.own import registered
 from ep_hw.networks.programs import reference_of
@@ -21,6 +21,7 @@ from ep_hw.threats import parse_threat
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from ep_hw.versions import code_of
 
+IMPORTED = ("near_fade", "far_fade", "far_fade.deep", "late_fade")
 FADE = '''
 from ep_hw.threats import attack
 
@@ -181,5 +182,16 @@ def test_what_a_file_imports_from_beside_it_is_in_the_keys(tmp_path, monkeypatch
         (tmp_path / name).write_text(text + "# another line")
         assert (key() in seen) == (name == "unread_fade.py")
         seen.add(key())
-    for name in ("near_fade", "far_fade", "far_fade.deep", "late_fade"):
+    taken = belongings()
+    assert dict(taken.beside) == {name: (text + "# another line").encode() for name, text in files.items()
+                                  if name not in ("fade.py", "unread_fade.py")}
+    for name in ("fade", *IMPORTED):
+        del sys.modules[name]
+    for name in files:
+        (tmp_path / name).unlink()
+    del ATTACKS["fade"]
+    taken.bring()   # elsewhere
+    assert "fade" in ATTACKS
+    assert not str(sys.modules["far_fade.deep"].__file__).startswith(str(tmp_path))
+    for name in IMPORTED:
         del sys.modules[name]
