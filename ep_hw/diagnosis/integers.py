@@ -57,7 +57,7 @@ def _weights(rung: str, layer: IntegerLayer, coupling: Coupling, others: Sequenc
     exact = coupling.weight.astype(np.float64) * 2.0**layer.exponent
     error, allowed = np.abs(layer.weight - exact), np.abs(project(coupling.weight) - exact)
     worst = np.unravel_index((error - allowed).argmax(), error.shape)
-    wrong = (error > allowed).any((2, 3))
+    wrong: np.ndarray = np.any(error > allowed, axis=(2, 3))
     return judged(rung, coupling.name, "weight error, units of 2^-q", error[worst], allowed[worst],
                   lambda: explain_weights(coupling.weight, layer.weight, project, wrong,
                                           others=[(c.name, c.weight) for c in others]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def picture_files(pictures: Pictures, kind: Kind) -> dict[str, bytes]:
     """File name -> content: the arrays together in images.npz or each in a .npy of its own, three PNG an image, and
     what each shows in images.csv.
     """
-    arrays = {name: array for name, array in pictures._asdict().items() if isinstance(array, np.ndarray)}
+    arrays: dict[str, Any] = {name: one for name, one in pictures._asdict().items() if isinstance(one, np.ndarray)}
     together = BytesIO()
     np.savez(together, **arrays)
     stored = {"images.npz": together.getvalue()} if kind == "npz" else {

@@ -72,7 +72,7 @@ def _levels(images: Images | Levels) -> Images | Levels:
     """Whole grey levels in 0 .. 255 at or below those of float images; those of others as they are."""
     if images.dtype == np.uint8:
         return images
-    levels = images * 255
+    levels: np.ndarray = images * 255
     levels += 1e-6   # keeps k/255 at k
     np.floor(levels, out=levels)
     return levels.clip(0, 255, out=levels)

@@ -27,7 +27,7 @@ def snow(x: Images, constants: tuple[float, float, float, float, float, float, f
     size, (n, _, h, w) = sampling.relative_size(x), x.shape
     flakes = sampling.centre_zoom(rng.normal(mean, sd, (n, 1, h, w)), zoom)
     flakes = np.floor(np.where(flakes < threshold, 0, flakes).clip(0, 1) * 255) / 255
-    flakes = sampling.motion_blur(flakes, radius * size, sigma * size, rng.uniform(-135, -45, n))
+    flakes = sampling.motion_blur(flakes, radius * size, sigma * size, rng.uniform(-135, -45, len(x)))
     white = np.maximum(x, sampling.luma(x) * 1.5 + 0.5)
     return mix * x + (1 - mix) * white + flakes + flakes[:, :, ::-1, ::-1]
 
@@ -35,11 +35,11 @@ def snow(x: Images, constants: tuple[float, float, float, float, float, float, f
 @packaged(((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)), random=True)
 def frost(x: Images, constants: tuple[float, float], rng: Generator) -> Images:
     """A random place of one of five photographs of frost, laid over the image. Constants: weights of both."""
-    n, c, h, w = x.shape
+    _, c, h, w = x.shape
     rows, columns = np.mgrid[:h, :w]
     reach = 5 / sampling.relative_size(x)   # pixels of the photograph for one of the image
     out = constants[0] * x
-    for i, which in enumerate(rng.integers(0, 5, n)):
+    for i, which in enumerate(rng.integers(0, 5, len(x))):
         photograph = frost_photographs()[which]
         top, left = (rng.integers(0, max(1, int(side / reach) - size))
                      for side, size in zip(photograph.shape[1:], (h, w)))
