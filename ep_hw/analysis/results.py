@@ -5,8 +5,10 @@ SHA256SUMS, written last, says that they are whole and belong together ('sha256s
 
 import hashlib
 import json
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated
 
 import pyarrow as pa
@@ -41,17 +43,35 @@ class ReadRow(BaseModel):
         return Threat.named(self.threat, self.strength)
 
 
-def write_results(folder: Path, table: pa.Table, summary: list[SummaryRow]):
-    """Write all three files, each whole or not at all.
+def write_results(folder: Path, schema: pa.Schema, batches: Iterable[tuple[pa.Table, list[SummaryRow]]]
+                  ) -> list[SummaryRow]:
+    """Write all three files, each whole or not at all; the summary.
+
+    Args:
+        folder: where to write.
+        schema: of the results.
+        batches: rows an image, and the rows of the summary that they come to, in order.
 
     Raises:
         Refusal: one of them cannot be written.
     """
-    blobs = {RESULTS: parquet(table), SUMMARY: (json.dumps(plain(summary), indent=1) + "\n").encode()}
-    for name, blob in blobs.items():
+    results, summary = BytesIO(), []
+    with pq.ParquetWriter(results, schema) as writer:
+        for table, rows in batches:
+            writer.write_table(table)
+            summary += rows
+    sums = {}
+    for name, blob in ((RESULTS, results.getvalue()), (SUMMARY, _json(summary))):
         write_atomically(folder / name, blob)
-    sums = "".join(f"{hashlib.sha256(blob).hexdigest()}  {name}\n" for name, blob in blobs.items())
-    write_atomically(folder / SUMS, sums.encode())
+        sums[name] = hashlib.sha256(blob).hexdigest()
+    write_atomically(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
+    return summary
+
+
+def _json(summary: list[SummaryRow]) -> bytes:
+    """What `json.dumps(rows, indent=1)` says, from one row at a time."""
+    rows = (indent(json.dumps(plain([row])[0], indent=1), " ") for row in summary)
+    return ("[\n" + ",\n".join(rows) + "\n]\n").encode()
 
 
 def read_results(folder: Path) -> tuple[pa.Table, list[ReadRow]]:
@@ -76,13 +96,6 @@ def read_results(folder: Path) -> tuple[pa.Table, list[ReadRow]]:
 
 
 _ROWS = TypeAdapter(Annotated[list[ReadRow], FailFast()])
-
-
-def parquet(table: pa.Table) -> bytes:
-    """A table as the bytes of a parquet file."""
-    buffer = BytesIO()
-    pq.write_table(table, buffer)
-    return buffer.getvalue()
 
 
 def _checked(path: Path, sums: dict[str, str]) -> bytes:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ class Configuration:
         """How many cells must be done, one after another, before this one."""
         return max((1 + one.depth for one in self.needs), default=0)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits of the sha256 of the canonical configuration and the versions of libraries."""
         return self._hashed(libraries())
@@ -188,7 +189,7 @@ class Cell:
 
     def _check(self):
         """Raises Refusal."""
-        record, table = self.stored.record(), self.read()
+        record, table = self.stored.read()
         own = table.schema.equals(SCHEMA) and table["image_id"].to_pylist() == self.images.ids.tolist() and \
             set(table["key"].to_pylist()) == {self.configuration.key}
         if not own or (record.images and self.adversarial().shape != self.images.images.shape):
@@ -213,19 +214,11 @@ class Cell:
 
     def read(self) -> pa.Table:
         """A row an image, as in `SCHEMA`."""
-        return self.stored.table()
+        return self.stored.read()[1]
 
     def adversarial(self) -> torch.Tensor:
         """Images (N, C, H, W) that an attack made."""
         return torch.from_numpy(self.stored.images())
-
-    def seconds(self) -> float:
-        """What it took, its own attack included."""
-        return self.stored.record().seconds + sum(own.seconds() for own in self.joined[:1])
-
-    def circuit(self) -> dict:
-        """What the machine's circuit met at the verdict: `Machine.counts`, and `asymmetry`; {} for other machines."""
-        return self.stored.record().circuit
 
 
 def run_cell(cell: Cell, machine: Machine, reference: Machine):

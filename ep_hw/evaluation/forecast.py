@@ -186,4 +186,4 @@ def _run(job: Job, images: int, folder: Path):
         c = replace(c, threat=CLEAN, settings=None)
     cell = Cell(c, few, folder, job.what.official)
     for done in run_task([cell], {job.plan.model: job.plan.programs}, job.plan.run.device):
-        summarise(done.read(), [done])
+        list(summarise([done]))

@@ -168,7 +168,7 @@ def _shards(cells: Path, rows: pa.Table, threat: Threat) -> list[tuple[int, Stor
     columns = [name for name in _ALIKE if threat.source is None or name != "prediction"]
     key = f"{rows['key'][0]}-" if threat.source is None else ""
     stored = (Stored(cells, path.stem) for path in sorted(cells.glob("*.json")) if path.name.startswith(key))
-    tables = [(own.table(), own) for own in stored if not threat.source or own.images_path.exists()]
+    tables = [(own.read()[1], own) for own in stored if not threat.source or own.images_path.exists()]
     shards = sorted(((table.select(columns), own) for table, own in tables if _is_of(table, threat)),
                     key=lambda shard: -len(shard[0]))
     parts: list[tuple[int, Stored]] = []

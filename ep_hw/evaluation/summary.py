@@ -1,29 +1,79 @@
 """What cells come to: a row a configuration, as in summary.json."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
 
 from ep_hw.analysis.rows import Case, SummaryRow
-from ep_hw.analysis.statistics import paired_bootstrap, wilson
-from ep_hw.evaluation.cells import Cell
+from ep_hw.analysis.statistics import Interval, paired_bootstrap, wilson
+from ep_hw.evaluation.cells import SCHEMA, Cell
+from ep_hw.evaluation.stored import Record
 from ep_hw.threats.attacks import TRANSFERRED
 from ep_hw.threats.attacks.square import BLACK_BOX
 from ep_hw.threats.threat import TRANSFER
 
+BATCH = 2**14      # rows that are held at once, and a row group of results.parquet
 RESAMPLES = 2000   # of the paired bootstrap of a row
+SAID = (pa.field("machine_label", pa.string()), pa.field("seed", pa.int64()))   # in results beside what cells hold
+RESULTS_SCHEMA = pa.schema([*SCHEMA, *SAID])
+Batch = tuple[pa.Table, list[SummaryRow]]   # rows an image, and a row a configuration
+Columns = dict[str, np.ndarray]
 Outcomes = dict[Case, np.ndarray]   # (chips, images) bool, which images were classified correctly
 
 
-def summarise(table: pa.Table, cells: list[Cell]) -> list[SummaryRow]:
-    """One row a configuration, its shards pooled, in running order."""
-    shards: dict[str, list[Cell]] = {}
+def summarise(cells: Iterable[Cell]) -> Iterator[Batch]:
+    """The rows of cells, and a row of the summary a configuration, its shards pooled, in running order.
+
+    No more rows are held at once than `BATCH`, and those of one configuration.
+    """
+    shards: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
-        shards.setdefault(cell.configuration.key, []).append(cell)
-    keys = np.array(table["key"].to_pylist())
-    return [_row(table.filter(keys == key), shards[key]) for key in dict.fromkeys(keys.tolist())]
+        shards[cell.configuration.key].append(cell)
+    batch: list[list[Cell]] = []
+    held = 0
+    for own in shards.values():
+        batch.append(own)
+        held += sum(len(cell.images) for cell in own)
+        if held >= BATCH:
+            yield _batch(batch)
+            batch, held = [], 0
+    if batch:
+        yield _batch(batch)
+
+
+def _batch(groups: list[list[Cell]]) -> Batch:
+    """The rows of whole configurations, and of each what its rows come to."""
+    read = [[cell.stored.read() for cell in group] for group in groups]
+    table = pa.concat_tables(rows for group in read for _, rows in group)
+    said = [(cell.machine, cell.configuration.seed) for group in groups for cell in group for _ in cell.images.ids]
+    for field, values in zip(SAID, zip(*said)):
+        table = table.append_column(field, pa.array(values, field.type))
+    columns, summary, start = _columns(table), [], 0
+    for cells, group in zip(groups, read):
+        end = start + sum(len(rows) for _, rows in group)
+        own = {name: values[start:end] for name, values in columns.items()}
+        summary.append(_row(own, cells, [record for record, _ in group]))
+        start = end
+    return table, summary
+
+
+def _columns(table: pa.Table) -> Columns:
+    """The columns that a summary takes, as numpy arrays."""
+    plain = ("label", "prediction", "reference_prediction", "reference_correct_clean", "logit_rms", "read_accuracy",
+             "zero_gradient", "queries", "converged")
+    mixed = ("noise_correct", "broken_by", "fooled_by")
+    return {**{name: table[name].to_numpy() for name in plain},
+            **{name: _objects(table[name].to_pylist()) for name in mixed}}
+
+
+def _objects(values: list) -> np.ndarray:
+    """Values of any kind, lists among them, in an array."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
 
 
 def outcomes_of(cells: Sequence[Cell]) -> Outcomes:
@@ -42,43 +92,59 @@ def _circuit_share(circuits: list[dict], name: str) -> float | None:
     return events / of if of else None
 
 
-def _row(rows: pa.Table, shards: list[Cell]) -> SummaryRow:
-    label, predicted, reference = (rows[k].to_numpy() for k in ("label", "prediction", "reference_prediction"))
+def _row(rows: Columns, shards: list[Cell], records: list[Record]) -> SummaryRow:
+    label, predicted, reference = (rows[k] for k in ("label", "prediction", "reference_prediction"))
     right, reference_right = predicted == label, reference == label
-    known, rms = (rows[k].to_numpy() for k in ("reference_correct_clean", "logit_rms"))
-    low, high = wilson(int(right.sum()), len(label))
-    gap = paired_bootstrap(reference_right, right, np.random.default_rng(0), RESAMPLES)
-    c, circuits = shards[0].configuration, [shard.circuit() for shard in shards]
+    known, rms = rows["reference_correct_clean"], rows["logit_rms"]
+    n, correct = len(label), int(right.sum())
+    to_wrong, to_right = int((reference_right & ~right).sum()), int((~reference_right & right).sum())
+    (low, high), gap = _wilson(correct, n), _gap(to_wrong, to_right, n)
+    c = shards[0].configuration
+    circuits: list[dict] = [record.circuit for record in records]
+    broken = rows["broken_by"].tolist()
     return SummaryRow(
         model=c.model, dataset=c.dataset, machine=c.machine, machine_label=shards[0].machine, threat=c.threat,
-        chip_seed=c.chip_seed, n=len(label),
+        chip_seed=c.chip_seed, n=n,
         accuracy=float(right.mean()), ci_low=low, ci_high=high, agreement=float((predicted == reference).mean()),
-        flips_to_wrong=int((reference_right & ~right).sum()), flips_to_right=int((~reference_right & right).sum()),
+        flips_to_wrong=to_wrong, flips_to_right=to_right,
         gap=float(right.mean() - reference_right.mean()), gap_low=gap.low, gap_high=gap.high, logit_rmse=_rms(rms),
-        logit_rmse_clean_correct=_rms(rms[known]), read_accuracy=float(rows["read_accuracy"].to_numpy().mean()),
-        zero_gradient=_mean_known(rows["zero_gradient"].to_numpy()),
-        noise_accuracy=_share(rows["noise_correct"], True), unaware_only=_share(rows["broken_by"], TRANSFERRED),
-        others_only=_others_only(rows), others=_others(rows, shards[0]),
-        black_box_only=_share(rows["broken_by"], BLACK_BOX) if max(rows["queries"].to_pylist()) else None,
-        unconverged=float(1 - rows["converged"].to_numpy(zero_copy_only=False).mean()),
+        logit_rmse_clean_correct=_rms(rms[known]), read_accuracy=float(rows["read_accuracy"].mean()),
+        zero_gradient=_mean_known(rows["zero_gradient"]),
+        noise_accuracy=_share(rows["noise_correct"].tolist(), True), unaware_only=_share(broken, TRANSFERRED),
+        others_only=sum(by.startswith(TRANSFER) and by != TRANSFERRED for by in broken) / n,
+        others=_others(broken, rows["fooled_by"], shards[0]),
+        black_box_only=_share(broken, BLACK_BOX) if rows["queries"].max() else None,
+        unconverged=float(1 - rows["converged"].mean()),
         saturation=_circuit_share(circuits, "saturation"), winner_flips=_circuit_share(circuits, "winner_flips"),
-        asymmetry=circuits[0].get("asymmetry"), seconds=round(sum(shard.seconds() for shard in shards), 3), key=c.key)
+        asymmetry=circuits[0].get("asymmetry"), seconds=round(_seconds(shards, records), 3), key=c.key)
 
 
-def _others_only(rows: pa.Table) -> float:
-    """Share of images that only those broke which the same attack made on machines other than the reference."""
-    broken = rows["broken_by"].to_pylist()
-    return sum(by.startswith(TRANSFER) and by != TRANSFERRED for by in broken) / len(broken)
+def _seconds(shards: list[Cell], records: list[Record]) -> float:
+    """What cells took, their own attacks included."""
+    return sum(record.seconds for record in records) + sum(
+        _seconds(own, [own[0].stored.record()]) for cell in shards if (own := cell.joined[:1]))
 
 
-def _others(rows: pa.Table, cell: Cell) -> dict[str, list[int]]:
+@cache
+def _wilson(correct: int, n: int) -> Interval:
+    return wilson(correct, n)
+
+
+@cache
+def _gap(to_wrong: int, to_right: int, n: int) -> Interval:
+    """Of accuracy minus the reference's, by a paired bootstrap, which draws from counts of differences alone."""
+    differences = np.repeat([-1.0, 0.0, 1.0], [to_wrong, n - to_wrong - to_right, to_right])
+    return paired_bootstrap(np.zeros(n), differences, np.random.default_rng(0), RESAMPLES)
+
+
+def _others(broken: list[str], fooled: np.ndarray, cell: Cell) -> dict[str, list[int]]:
     """Machine -> [images that those made there broke and the own attack did not, the reverse]; an attack leaves alone
     what is misclassified clean.
     """
-    broken, fooled = (rows[name].to_pylist() for name in ("broken_by", "fooled_by"))
-    attacked, counts = [n for n, by in enumerate(broken) if by != "clean"], dict[str, list[int]]()
+    names = [one.machine for one in cell.configuration.joined[1:]]
+    attacked, counts = [n for n, by in enumerate(broken) if by != "clean" and names], dict[str, list[int]]()
     own = [broken[n] != "" and not broken[n].startswith(TRANSFER) for n in attacked]
-    for name in (one.machine for one in cell.configuration.joined[1:]):
+    for name in names:
         theirs = [name in fooled[n] for n in attacked]
         counts[name] = [sum(b > a for a, b in zip(own, theirs)), sum(a > b for a, b in zip(own, theirs))]
     return counts
@@ -94,7 +160,7 @@ def _mean_known(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else 0.0
 
 
-def _share(column: pa.ChunkedArray, value: str | bool) -> float | None:
-    """Fraction of a column that equals `value`; None where nothing is known."""
-    known = column.drop_null().to_pylist()
+def _share(values: list, value: str | bool) -> float | None:
+    """Fraction of what is known that equals `value`; None where nothing is."""
+    known = [v for v in values if v is not None]
     return sum(v == value for v in known) / len(known) if known else None

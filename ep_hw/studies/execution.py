@@ -1,5 +1,6 @@
 """Running a study: its plan, what it will take, and its rows."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,15 +60,17 @@ def rows_of(study: Study, points: Points, summary: Sequence[SummaryRow]) -> list
     `ci_low` and `ci_high` cover images and chips, `chips_low` and `chips_high` the mean over chips alone (None for
     fewer than two chips). `saturation`, `winner_flips` and `asymmetry` are means over chips of the summary's.
     """
-    rows = []
-    options = study.options()
+    rows, options, met = [], study.options(), defaultdict(list)
+    for row in summary:
+        met[row["machine"], row["threat"]].append(row)
     for place in swept_machines(study):
         for threat in (CLEAN, *study.threats_named()):
-            rows.append(_row(place, options, points[str(place.target), threat], summary))
+            case = str(place.target), threat
+            rows.append(_row(place, options, points[case], met[case]))
     return rows
 
 
-def _row(place: SweptMachine, options: Sequence[str], seen: Point, summary: Sequence[SummaryRow]) -> dict:
+def _row(place: SweptMachine, options: Sequence[str], seen: Point, rows: Sequence[SummaryRow]) -> dict:
     chips = [accuracy for _, accuracy in seen.chips]
     low, high = student(chips) if len(chips) > 1 else (None, None)
     swept = {name: place.options.get(name, place.target.spelled().get(name)) for name in options}
@@ -76,13 +79,12 @@ def _row(place: SweptMachine, options: Sequence[str], seen: Point, summary: Sequ
             "ci_low": seen.accuracy.low, "ci_high": seen.accuracy.high,
             "chips_low": low if low is None else max(0.0, low), "chips_high": high if high is None else min(1.0, high),
             "chip_worst": min(chips, default=None), "chip_best": max(chips, default=None),
-            "agreement": seen.agreement, **_circuit(seen, summary)}
+            "agreement": seen.agreement, **_circuit(rows)}
 
 
-def _circuit(seen: Point, summary: Sequence[SummaryRow]) -> dict:
+def _circuit(chips: Sequence[SummaryRow]) -> dict:
     """What the circuit met, mean over chips; None where it has no such thing."""
-    own = [r for r in summary if (r["machine"], r["threat"]) == (seen.machine, seen.threat)]
-    values = {name: [value for r in own if (value := r[name]) is not None]
+    values = {name: [value for r in chips if (value := r[name]) is not None]
               for name in ("saturation", "winner_flips", "asymmetry")}
     return {name: float(np.mean(met)) if met else None for name, met in values.items()}
 

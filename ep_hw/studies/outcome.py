@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from ep_hw.analysis.points import Points, pool
 from ep_hw.analysis.rows import plain, spelled
 from ep_hw.analysis.series import ladders, strongest
+from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.plan import Plan, evaluate
 from ep_hw.evaluation.rungs import named, rungs_of
-from ep_hw.evaluation.summary import Outcomes, outcomes_of
+from ep_hw.evaluation.summary import outcomes_of
 from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.plots import styles, waterfall_figure
 from ep_hw.studies.axes import SweptAxis
@@ -31,7 +32,7 @@ def run_study(study: Study, plan: Plan, out: Path) -> list[dict]:
     """Compute what is missing of a study and write its tables and figures into `out`; the rows."""
     summary, cells = evaluate(plan, out)
     points = pool(summary)
-    rows, caused = rows_of(study, points, summary), interactions_of(study, points, outcomes_of(cells))
+    rows, caused = rows_of(study, points, summary), interactions_of(study, points, cells)
     content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": plain(rows),
                "orders": [_order(*one) for one in caused]}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
@@ -80,9 +81,12 @@ def _interactions(caused: Sequence[Caused]) -> dict[str, Figure]:
         f"{technology}, {threat.label}", ones) for (technology, threat), ones in groups.items()}
 
 
-def interactions_of(study: Study, points: Points, outcomes: Outcomes) -> list[Caused]:
+def interactions_of(study: Study, points: Points, cells: Sequence[Cell]) -> list[Caused]:
     """(technology, threat, interaction) of every cause of every technology, under each threat."""
-    return [(called(machine), threat, one) for machine in (study.machines if study.waterfalls else ())
+    if not study.waterfalls:
+        return []
+    outcomes = outcomes_of(cells)
+    return [(called(machine), threat, one) for machine in study.machines
             for threat in dict.fromkeys(threat for _, threat in points)
             for one in interactions(parse(machine), points, outcomes, threat)]
 

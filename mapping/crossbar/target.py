@@ -6,6 +6,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, NamedTuple, TypedDict
 
 from mapping.crossbar.presets import CAUSES, PRESETS, Preset
@@ -257,7 +258,7 @@ class CrossbarTarget(Target):
         last = "converters" if self.array.wire_ohm is None else "wires"
         return self.name.split("/")[1] if "/" in self.name else last
 
-    @property
+    @cached_property
     def rungs(self) -> tuple[str, ...]:
         """The rungs up to this machine that change anything."""
         return tuple(r for r in rungs_of_preset(self.preset) if self.includes(r) and self.has(r))

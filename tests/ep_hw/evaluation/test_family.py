@@ -306,7 +306,7 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
     evaluated(tiny, whole)
     with pytest.raises(Stopped):
         evaluated(tiny, stopped, stop)
-    kept = {path: path.stat().st_mtime_ns for path in stopped.rglob("*.parquet")}
+    kept = {path: path.stat().st_mtime_ns for path in stopped.rglob("*.arrow")}
     assert len(kept) >= 9
     evaluated(tiny, stopped)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())

@@ -26,6 +26,7 @@ from ep_hw.evaluation.plan import Plan, cells_of, evaluate
 from ep_hw.evaluation.stored_attacks import Place, StoredAttack
 from ep_hw.evaluation.stored_times import StoredTime
 from ep_hw.evaluation.suites import Temporal
+from ep_hw.evaluation.summary import summarise
 from ep_hw.threats.threat import CLEAN, parse_threat
 from mapping.errors import Refusal
 from mapping.files import sign
@@ -36,12 +37,26 @@ from tests.fuzz.doors.networks import Sealed, files_in
 from tests.fuzz.edits import BYTE_EDITS, in_one_file, replaced
 
 
-def edited_table(rng: Random, blob: bytes) -> bytes:
-    """A parquet table with a column or some rows changed."""
-    table = pq.read_table(io.BytesIO(blob))
+def edited_parquet(rng: Random, blob: bytes) -> bytes:
+    """A parquet file with a column or some rows changed."""
+    out = io.BytesIO()
+    pq.write_table(edited_table(rng, pq.read_table(io.BytesIO(blob))), out)
+    return out.getvalue()
+
+
+def edited_arrow(rng: Random, blob: bytes) -> bytes:
+    """An Arrow file with a column or some rows changed."""
+    changed, out = edited_table(rng, pa.ipc.open_file(blob).read_all()), io.BytesIO()
+    with pa.ipc.new_file(out, changed.schema) as file:
+        file.write_table(changed)
+    return out.getvalue()
+
+
+def edited_table(rng: Random, table: pa.Table) -> pa.Table:
+    """A table with a column or some rows changed."""
     name = rng.choice(table.column_names)
     column, place = table[name].to_pylist(), table.column_names.index(name)
-    changed = rng.choice((
+    return rng.choice((
         lambda: table.drop_columns([name]), lambda: table.slice(0, 0), lambda: table.slice(1),
         lambda: pa.concat_tables([table, table]), lambda: table.rename_columns(
             [n + "_" if n == name else n for n in table.column_names]),
@@ -52,9 +67,6 @@ def edited_table(rng: Random, blob: bytes) -> bytes:
         lambda: table.replace_schema_metadata({}),
         lambda: table.set_column(place, name, pa.array(
             [rng.choice((float("nan"), float("inf"), -1.0, 1e308))] * len(table)))))()
-    out = io.BytesIO()
-    pq.write_table(changed, out)
-    return out.getvalue()
 
 
 class Evaluated:
@@ -82,13 +94,13 @@ class Cells(Door):
     name = "cell"
     edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS), forged_npy)
     forgeries = (forged_npy, *(in_one_file(edit, suffix=".npy") for edit in BYTE_EDITS),
-                 *(in_one_file(edit, suffix=".parquet") for edit in (*BYTE_EDITS, *[edited_table] * 9)),
+                 *(in_one_file(edit, suffix=".arrow") for edit in (*BYTE_EDITS, *[edited_arrow] * 9)),
                  *[in_one_file(edited_json, suffix=".json")] * 4)
 
     def resealed(self, files):
         """The record vouches for the table and the images, and for itself."""
         sums = {kind: _sum(next(blob for name, blob in files.items() if name.endswith(end)))
-                for kind, end in (("table", ".parquet"), ("images", ".npy"))}
+                for kind, end in (("table", ".arrow"), ("images", ".npy"))}
         name = next(name for name in files if name.endswith(".json"))
         return {**files, name: sign({**json.loads(files[name])["content"], **sums})}
 
@@ -106,11 +118,11 @@ class Cells(Door):
         cell = self._cell(folder)
         if not cell.done():
             raise Refusal("the cell is computed again", where=cell.stem, got="a damaged file", allowed="", remedy="")
-        return cell.read(), cell.adversarial(), cell.seconds(), cell.circuit()
+        return list(summarise([cell])), cell.adversarial()
 
     def meaning(self, opened):
-        table, images, seconds, circuit = opened
-        return digest((table.to_pydict(), str(table.schema), images, seconds, circuit))
+        ((table, summary),), images = opened
+        return digest((table.to_pydict(), str(table.schema), str(summary), images))
 
 
 class Measured(Sealed):
@@ -190,7 +202,7 @@ class Compared(Door):
 
     name = "compare"
     edits = (*[replaced] * 2, *(in_one_file(edit) for edit in BYTE_EDITS))
-    forgeries = (*(in_one_file(edit, suffix=".parquet") for edit in (*BYTE_EDITS, *[edited_table] * 9)),
+    forgeries = (*(in_one_file(edit, suffix=".parquet") for edit in (*BYTE_EDITS, *[edited_parquet] * 9)),
                  *(in_one_file(edit, suffix=".json") for edit in (*BYTE_EDITS, *[edited_json] * 9)))
 
     def make(self):
