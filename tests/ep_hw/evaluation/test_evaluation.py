@@ -258,7 +258,7 @@ def test_everything_that_decides_an_outcome_is_in_the_key(finished):
     keys = {replace(base, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {base.key}) == len(changes) + 1
     others = {"data": "x", "images": data.images + 2**-20, "labels": data.labels.roll(1), "ids": data.ids + 1}
-    assert {*others, "sha256"} == {f.name for f in fields(data)}   # which the configuration has
+    assert {*others, "sha256", "class_names"} == {f.name for f in fields(data)}   # in the configuration; words alone
     stems = {replace(cell, images=replace(data, **{name: value})).stem for name, value in others.items()}
     assert len(stems | {cell.stem}) == len(others) + 1
 
