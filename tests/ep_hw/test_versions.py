@@ -130,6 +130,18 @@ def test_adversarial_success_ends_as_its_version_says(graph, split, tmp_path):
     check("envelope", versions.ENVELOPE, found)
 
 
+def test_what_is_drawn_does_not_depend_on_the_versions_of_libraries(graph, split, tmp_path, monkeypatch):
+    place = Place(mapping.compile(graph, "crossbar:pcm[steps=8]"), 1)
+    seen = []
+    for version in "12":
+        monkeypatch.setattr("ep_hw.evaluation.cells.libraries", lambda version=version: {"numpy": version})
+        monkeypatch.setattr("ep_hw.evaluation.kept.libraries", lambda version=version: {"numpy": version})
+        cell = a_cell(CLEAN, split, "reference", tmp_path)
+        kept = StoredAttack(CLEAN, 1, place, (place,), split, SETTINGS, 2, 0, "cpu", tmp_path)
+        seen.append((cell.stem, kept.key, cell.generator("x").initial_seed(), kept.generator("x").initial_seed()))
+    assert [one == other for one, other in zip(*seen)] == [False, False, True, True]
+
+
 def test_every_version_has_an_outcome_and_every_machine_a_version():
     others = {"verdict", "temporal", "envelope"}
     kinds = {*versions.machines(), *code_versions(), *others} - {"clean"}   # clean images are as they are
@@ -139,13 +151,17 @@ def test_every_version_has_an_outcome_and_every_machine_a_version():
 
 def cell_of(graph, split, threat, folder, name) -> tuple[dict, np.ndarray]:
     """Columns and adversarial images of a cell run on a machine."""
-    settings = SETTINGS if threat.is_attack else None
-    cell = Cell(Configuration(model="small", dataset="digits", machine=name, program="", reference="", code={},
-                              threat=threat, chip_seed=None, seed=0, settings=settings, votes=3), split, folder)
+    cell = a_cell(threat, split, name, folder)
     with simulators.open(mapping.compile(graph, name), chip_seed=1) as machine:
         clean = reference(graph)
         run_cell(cell, clean if name == "reference" else machine, clean)
     return cell.read().to_pydict(), cell.adversarial().numpy() if threat.is_attack else split.images.numpy()
+
+
+def a_cell(threat, split, name, folder) -> Cell:
+    return Cell(Configuration(model="small", dataset="digits", machine=name, program="", reference="", code={},
+                              threat=threat, chip_seed=None, seed=0, votes=3,
+                              settings=SETTINGS if threat.is_attack else None), split, folder)
 
 
 def stored() -> dict:
