@@ -12,7 +12,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pyarrow.csv import WriteOptions, write_csv
 
-from ep_hw.report.figures.lettering import literal
+from ep_hw.report.figures.lettering import literal, settled
 from mapping.arrays import npy
 from mapping.files import write_atomically
 
@@ -70,7 +70,7 @@ def csv_of(rows: list[dict]) -> bytes:
 def _picture(figure: Figure, kind: str, **settings) -> bytes:
     blob = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "ep-hw"}):
-        literal(figure).savefig(blob, format=kind, **settings)
+        settled(literal(figure)).savefig(blob, format=kind, **settings)
     return blob.getvalue()
 
 

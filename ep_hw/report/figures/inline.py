@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ep_hw.report.figures.lettering import settled
 from ep_hw.report.figures.plots import INK, PAPER
 
 _HEAD = re.compile(r'.*?<svg[^>]*?viewBox="0 0 (\S+) ([^"]*)"[^>]*>\s*<defs>\s*<style.*?</style>\s*</defs>', re.DOTALL)
@@ -25,7 +26,7 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
     """
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", transparent=True,
+        settled(figure).savefig(text, format="svg", transparent=True,
                        metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     body = text.getvalue().replace(INK, "currentColor").replace(PAPER, "var(--paper)")
     body = re.sub(r'\bid="', f'id="{name}-', body)

@@ -1,4 +1,4 @@
-"""The texts of figures: they show what they are given, whatever it means to matplotlib."""
+"""Figures before they are drawn: texts show what they are given, and places are found once."""
 
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -14,6 +14,14 @@ def literal(figure: Figure) -> Figure:
     numbers = {text for one in figure.axes for axis in (one.xaxis, one.yaxis) for text in _numbers(axis)}
     for text in figure.findobj(Text):
         text.set_parse_math(text in numbers)
+    return figure
+
+
+def settled(figure: Figure) -> Figure:
+    """The figure with everything in its place, however often it is drawn: finding places takes longer than drawing."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
     return figure
 
 
