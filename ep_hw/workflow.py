@@ -43,6 +43,7 @@ from ep_hw.networks.programs import (
     programs_of,
     reference_of,
 )
+from ep_hw.progress import progress
 from ep_hw.report import write_report
 from ep_hw.report.answers import Results
 from ep_hw.report.contents import cards_of_member, compared, record_of
@@ -104,8 +105,10 @@ def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequenc
         others = family_plans(plan, beside(model, plan, chosen, alone) if isinstance(model, str) else (), source)
         asked = [len(plan.images), *keys([plan, *(other for _, other in others)])]
         question = Question.of(f"ep_hw.evaluate({plan.model!r}, ...)", asked, plan.images.digest)
-        return run(plan, out or folder_for("evaluate", plan.model, question, datetime.now()), command=question.command,
-                   title=title_of(plan), others=others, question=question)
+        folder = out or folder_for("evaluate", plan.model, question, datetime.now())
+        with progress("evaluating") as show:
+            return run(plan.showing(show), folder, command=question.command, title=title_of(plan), others=others,
+                       question=question)
 
 
 def _of_module(module: torch.nn.Module, data: BaseDataset | None) -> Baseline:

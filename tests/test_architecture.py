@@ -18,8 +18,8 @@ import simulators
 FOLDERS = {module.__name__: Path(module.__file__).parent for module in (ep_hw, simulators, mapping)}
 FORBIDDEN = {"mapping": {"simulators", "ep_hw", "torch", "torchvision", "lava"}, "simulators": {"ep_hw"},
              "ep_hw": {"lava"}}
-ROOMS = ("threads", "sources", "data", "networks", "threats", "versions", "analysis", "evaluation", "report",
-         "learning", "diagnosis", "measurements", "studies", "workflow", "demo", "cli")   # of ep_hw, from the ground up
+ROOMS = ("threads", "progress", "sources", "data", "networks", "threats", "versions", "analysis", "evaluation",
+         "report", "learning", "diagnosis", "measurements", "studies", "workflow", "demo", "cli")   # from below
 
 
 def imported(path: Path) -> set[str]:

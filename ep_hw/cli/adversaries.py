@@ -27,8 +27,9 @@ from ep_hw.cli.options import (
     seeded,
     stepped,
 )
-from ep_hw.cli.printing import cell_progress, save_measurement, track_points
+from ep_hw.cli.printing import save_measurement, track_points
 from ep_hw.cli.running import run_of
+from ep_hw.progress import progress
 
 Gradients = Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA (repeatable)")]
 
@@ -65,7 +66,7 @@ def transfer(context: typer.Context, model: Model,
     plan = plan_transfer(bench.net, bench.split, programs, threat, chips=chips, seed=seed, settings=settings,
                          run=run_of(context, device, jobs, cluster))
     folder = claimed(context, bench.net.name, asked(context, bench.split.digest, *keys([plan])))
-    with cell_progress("transferring") as show:
+    with progress("transferring") as show:
         summary, _ = evaluate(plan.showing(show), folder)
     rows = transfer_rows(shown_rows(summary, plan.asked.names), shown_plan(plan).asked.machines, threat)
     called = {shown: full for full, shown in plan.asked.names.items()}

@@ -26,14 +26,14 @@ from ep_hw.cli.options import (
     placed,
     seeded,
 )
-from ep_hw.cli.printing import cell_progress, print_table, say
+from ep_hw.cli.printing import print_table, say
 from ep_hw.cli.running import run_of
+from ep_hw.progress import Progress, progress
 from mapping.errors import Refusal
 from mapping.program import Table
 
 if TYPE_CHECKING:   # these load torch
     from ep_hw.analysis.rows import Case, SummaryRow
-    from ep_hw.evaluation.execution import Progress
     from ep_hw.evaluation.folders import Question
     from ep_hw.evaluation.plan import Plan
     from ep_hw.networks.family import Member
@@ -158,7 +158,7 @@ def _made_some(plan: "Plan", out: Path, others: "Sequence[tuple[Member, Plan]]",
     from ep_hw.evaluation.plan import evaluate_some
     from ep_hw.workflow import parts_of
 
-    with cell_progress("evaluating") as show:
+    with progress("evaluating") as show:
         missing = evaluate_some(parts_of(plan.showing(show), out, others), only, again)
     if missing is not None:
         say(f"{out}: {missing} cells are missing; the same command without --only makes them and the report")
@@ -183,7 +183,7 @@ def _within(seconds: float, plans_of: "PlansOf", queries: int, out: Path) -> tup
     """Images and queries that a budget of `seconds` allows for all networks together."""
     from ep_hw.evaluation.budget import choose
 
-    with cell_progress("measuring a trial") as show:
+    with progress("measuring a trial") as show:
         choice = choose(_shown(plans_of, show), queries, _available(plans_of), seconds, out)
     say(choice.sentence())
     return choice.images, choice.queries
@@ -193,7 +193,7 @@ def _family_within(seconds: float, plans_of: "PlansOf", queries: int, out: Path)
     """The plan of a family's EP network that a budget allows; those of the others follow from it."""
     from ep_hw.evaluation.allocation import allocate
 
-    with cell_progress("measuring a trial") as show:
+    with progress("measuring a trial") as show:
         allocation = allocate(_shown(plans_of, show), queries, _available(plans_of), seconds, out)
     plan = plans_of(allocation.images, allocation.queries)[0]
     say(allocation.sentence(plan))
@@ -207,7 +207,7 @@ def _available(plans_of: "PlansOf") -> int:
     return len(plans_of(sys.maxsize, 1)[0].images)
 
 
-def _shown(plans_of: "PlansOf", show: "Progress") -> "PlansOf":
+def _shown(plans_of: "PlansOf", show: Progress) -> "PlansOf":
     """The same plans, the first of which shows its progress."""
     def shown(images: int, queries: int) -> "list[Plan]":
         plan, *others = plans_of(images, queries)
@@ -249,7 +249,7 @@ def _evaluate(plan: "Plan", out: Path, question: "Question | None", each_chip: b
     from ep_hw.evaluation.naming import shown_plan, shown_rows
     from ep_hw.workflow import command_line, run, title_of
 
-    with cell_progress("evaluating") as show:
+    with progress("evaluating") as show:
         found = run(plan.showing(show), out, command=command_line(), title=title_of(plan), others=others,
                     question=question)
     rows = shown_rows(found.summary, plan.asked.names)

@@ -4,24 +4,22 @@ Everything that a command shows passes here: names show as they are, whatever th
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
 from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ep_hw.progress import progress
 from mapping.errors import printable
 from mapping.program import Table
 
 if TYPE_CHECKING:   # load torch and matplotlib
     from matplotlib.figure import Figure
 
-    from ep_hw.evaluation.execution import Progress as CellProgress
 
 Point = TypeVar("Point")
 
@@ -48,31 +46,12 @@ def print_table(table: Table):
         say(note)
 
 
-def track_points(points: Iterable[Point], total: int, description: str) -> Iterable[Point]:
-    """The points, with a progress bar on stderr while they are made."""
-    return track(points, description, total=total, console=Console(stderr=True), transient=True)
-
-
-@contextmanager
-def cell_progress(description: str) -> Iterator["CellProgress"]:
-    """A progress bar on stderr, as the function that evaluations call whenever something is done; a failure wipes it
-    out.
-    """
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    bar = Progress(*columns, console=Console(stderr=True))
-    task = bar.add_task(description)
-
-    def show(what: object, number: int, total: int) -> None:
-        bar.update(task, completed=number, total=total, description=printable(str(what)))
-
-    bar.start()
-    try:
-        yield show
-    except BaseException:
-        bar.live.transient = True   # what failed says so in one line
-        bar.live.stop()
-        raise
-    bar.stop()
+def track_points(points: Iterable[Point], total: int, description: str) -> Iterator[Point]:
+    """The points; while they are made, how far that has come."""
+    with progress(description) as show:
+        for number, point in enumerate(points, 1):
+            show(description, number, total)
+            yield point
 
 
 def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure: "Figure") -> None:

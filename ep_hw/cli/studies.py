@@ -21,8 +21,9 @@ from ep_hw.cli.options import (
     Out,
     counted,
 )
-from ep_hw.cli.printing import cell_progress, print_table, say
+from ep_hw.cli.printing import print_table, say
 from ep_hw.cli.running import run_of
+from ep_hw.progress import progress
 
 if TYPE_CHECKING:
     from ep_hw.evaluation.plan import Plan
@@ -60,14 +61,14 @@ def study(context: typer.Context,
     question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
     if dry_run:
         folder = place(context, Path(name).stem, question)
-        with cell_progress("measuring") as show:
+        with progress("measuring") as show:
             known = estimate([plan.showing(show)], folder, figures=figure_count(wanted))
         say(f"{wanted.title}: {len(cells_of(plan, folder))} cells of up to {min(plan.limits.shard, len(plan.images))} "
             f"images, {len(known.jobs)} still to compute; about {duration_of(known.seconds)} on {jobs} workers "
             f"({known.basis()}).{not_measured(known.unmeasured())}")
         return
     out = claimed(context, Path(name).stem, question)
-    with cell_progress("studying") as show:
+    with progress("studying") as show:
         rows = run_study(wanted, plan.showing(show), out)
     print_table(study_table(wanted, rows))
     say(f"{out}: study.csv, study.json, and its figures as PNG and SVG")
@@ -84,13 +85,13 @@ def _study_networks(context: typer.Context, name: str, wanted: "NetworkStudy", p
                      *workflow.keys([plan for _, plan in plans]))
     if dry_run:
         folder = place(context, Path(name).stem, question)
-        with cell_progress("measuring") as show:
+        with progress("measuring") as show:
             known = estimate([plan.showing(show) for _, plan in plans], folder)
         say(f"{wanted.title}: {len(known.jobs)} cells to compute; about {duration_of(known.seconds)} "
             f"({known.basis()}).")
         return
     out = claimed(context, Path(name).stem, question)
-    with cell_progress("studying") as show:
+    with progress("studying") as show:
         verdicts = run_networks(wanted, [(group, plan.showing(show)) for group, plan in plans], out,
                                 workflow.command_line())
     for verdict in verdicts:

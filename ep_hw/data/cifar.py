@@ -12,6 +12,7 @@ import torch
 
 from ep_hw.data.batches import read_batch
 from ep_hw.data.fetching import Archive
+from ep_hw.data.held import HeldSplit, Pixels
 from ep_hw.data.source import BaseDataset, DataSource
 from ep_hw.data.splits import Split
 from mapping.errors import Refusal
@@ -42,13 +43,19 @@ class Cifar(BaseDataset):
     archive: Archive
 
     def load(self, split: str, data_source: DataSource) -> Split:
+        """See `BaseDataset`."""
+        return self.held(split, data_source).take(slice(None))
+
+    def held(self, split: str, data_source: DataSource) -> HeldSplit:
+        """See `BaseDataset`."""
         folder = self._folder(data_source)
         names = (self.test,) if split == "test" else self.train
         batches = [self._batch(folder / name) for name in names]
         pixels, labels = (np.concatenate(parts) for parts in zip(*batches))
         part = slice(None) if split == "test" else self._part(split, len(labels), folder)
-        images = torch.from_numpy(pixels[part].reshape(-1, 3, 32, 32)).float() / 255
-        return Split(self.name, images, torch.from_numpy(labels[part]), torch.arange(len(labels))[part])
+        own = Pixels(pixels.reshape(-1, 3, 32, 32), "NCHW", np.arange(len(labels))[part])
+        return HeldSplit(data=self.name, image_shape=self.image_shape, pixels=(own,), class_names=self.class_names,
+                         labels=torch.from_numpy(labels[part]), ids=torch.from_numpy(own.places))
 
     def _folder(self, data_source: DataSource) -> Path:
         """Its folder, fetched where it is missing and the source says so."""

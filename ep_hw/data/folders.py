@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ep_hw.data.held import Pixels, unnamed_array
 from ep_hw.data.rows import LARGEST_IMAGE, Rows
 from ep_hw.data.splits import Places
 from mapping.errors import Refusal
@@ -43,15 +44,27 @@ class FolderRows(Rows):
 
     def read(self, members: Places, chosen: Places) -> tuple[torch.Tensor, str]:
         """See `Rows`."""
+        images = np.empty((len(chosen), *self.image_shape), np.float32)
+        for row, place in enumerate(chosen):
+            images[row] = self._picture(self.files[place]).astype(np.float32) / np.float32(255)
+        return torch.from_numpy(images), self._sha256(members)
+
+    def held(self, members: Places) -> tuple[Pixels, str]:
+        """See `Rows`."""
+        with refusing("no room for the pictures", where=self.where, allowed="room for their pixels in the folder of "
+                      "temporary files", remedy="free some, or set TMPDIR"):
+            array = unnamed_array((len(members), *self.image_shape), np.dtype(np.uint8))
+        for row, place in enumerate(members):
+            array[row] = self._picture(self.files[place])
+        return Pixels(array, "NCHW", np.arange(len(members))), self._sha256(members)
+
+    def _sha256(self, members: Places) -> str:
         content = hashlib.sha256()
         for place in np.sort(members):
             with _reading(self.files[place]):
                 content.update(hashlib.sha256(read_bytes(self.files[place], LARGEST_PICTURE)).digest())
         content.update(self.labels[np.sort(members)].tobytes())
-        images = np.empty((len(chosen), *self.image_shape), np.float32)
-        for row, place in enumerate(chosen):
-            images[row] = self._picture(self.files[place]).astype(np.float32) / np.float32(255)
-        return torch.from_numpy(images), content.hexdigest()
+        return content.hexdigest()
 
     def _picture(self, file: Path) -> NDArray[np.uint8]:
         """(C, H, W)."""

@@ -17,7 +17,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ep_hw.data.rows import ArrayRows, Layout, check_labels, check_one_each, image_shape, layout_of
+from ep_hw.data.layouts import Layout
+from ep_hw.data.rows import ArrayRows, check_labels, check_one_each, image_shape, layout_of
 from ep_hw.data.splits import Places
 from ep_hw.data.zips import open_zip
 from mapping.arrays import Head, read_head

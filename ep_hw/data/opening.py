@@ -4,8 +4,8 @@ from os.path import isdir, isfile
 from pathlib import Path
 
 from ep_hw.data.folders import folder_rows
+from ep_hw.data.layouts import Layout
 from ep_hw.data.npz import npz_rows
-from ep_hw.data.rows import Layout
 from ep_hw.data.stored import StoredDataset, stored_dataset
 from mapping.errors import Refusal
 

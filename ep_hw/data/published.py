@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ep_hw.data.held import HeldSplit
 from ep_hw.data.rows import MemoryRows
 from ep_hw.data.source import BaseDataset, DataSource
 from ep_hw.data.splits import EVERY, Choose, Split
@@ -42,6 +43,10 @@ class PublishedSet(BaseDataset):
     def part(self, split: str, data_source: DataSource, choose: Choose) -> Split:
         """See `BaseDataset`."""
         return self.stored(data_source).part(split, data_source, choose)
+
+    def held(self, split: str, data_source: DataSource) -> HeldSplit:
+        """See `BaseDataset`."""
+        return self.stored(data_source).held(split, data_source)
 
     def stored(self, data_source: DataSource) -> StoredDataset:
         """What lies in its folder.

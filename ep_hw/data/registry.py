@@ -1,5 +1,6 @@
 """The data sets that models, recipes and commands may name; a user's own joins them by `register_data`."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import torch
 from pydantic import AfterValidator
 
+from ep_hw.data.held import READ, HeldSplit
 from ep_hw.data.opening import is_place, open_place
 from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import EVERY, SPLITS, Choose, Split
@@ -80,6 +82,23 @@ def load_data(data: str | BaseDataset, split: str, data_source: DataSource = DEF
         loaded = known.part(split, data_source, choose)
     _check(loaded, known)
     return replace(loaded, class_names=known.class_names)
+
+
+def held_data(known: BaseDataset, split: str, data_source: DataSource = DEFAULT_SOURCE) -> HeldSplit:
+    """One split of a data set as it is stored, for training.
+
+    Raises:
+        Refusal: see `load_data`.
+    """
+    if split not in known.splits:
+        raise _unknown(known.name, split, known.splits)
+    with running("the data set cannot be loaded", where=known.name):
+        held = known.held(split, data_source)
+    if held is None:
+        return HeldSplit.of(load_data(known, split, data_source))
+    for part in held.parts(max(1, READ // math.prod(held.image_shape))):
+        _check(part, known)
+    return replace(held, class_names=known.class_names)
 
 
 def _nowhere(name: str) -> Refusal:

@@ -8,16 +8,19 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ep_hw.data.held import Pixels, unnamed_array
+from ep_hw.data.layouts import Layout, as_images
 from ep_hw.data.splits import Places
 from mapping.errors import Refusal
+from mapping.files import refusing
 
-Layout = Literal["NHW", "NCHW", "NHWC"]
 PART = 2**24           # bytes that are read at a time, and at least an image
 LARGEST_IMAGE = 2**24  # values
 FEW = 4                # channels of usual images
@@ -53,6 +56,14 @@ class Rows(ABC):
             Refusal: damaged files, or values that are no pixels.
         """
 
+    @abstractmethod
+    def held(self, members: Places) -> tuple[Pixels, str]:
+        """`members` in their order as they are stored, and the sha256 of `read`.
+
+        Raises:
+            Refusal: see `read`; or there is no room for what must be written anew.
+        """
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ArrayRows(Rows):
@@ -80,10 +91,28 @@ class ArrayRows(Rows):
             here = slice(start, start + len(part))
             content.update(self._checked(part[wanted[here]]).data)
             kept = place[here] >= 0
-            images[place[here][kept]] = self._as_images(part[kept])
+            images[place[here][kept]] = as_images(part[kept], self.layout)
             start = here.stop
         content.update(self.labels[wanted].tobytes())
         return torch.from_numpy(images), content.hexdigest()
+
+    def held(self, members: Places) -> tuple[Pixels, str]:
+        """See `Rows`."""
+        return self.in_place.held(members)
+
+    @cached_property
+    def in_place(self) -> "MemoryRows":
+        """The same rows in an array of which any may be read."""
+        with refusing("no room for the images", where=self.where, allowed="room for them as they are stored, in the "
+                      "folder of temporary files", remedy="free some, or set TMPDIR"):
+            parts, start = self.parts(), 0
+            first = next(parts)
+            array = unnamed_array((len(self.labels), *first.shape[1:]), self.dtype)
+            for part in chain([first], parts):
+                array[start:start + len(part)] = part
+                start += len(part)
+        return MemoryRows(where=self.where, labels=self.labels, image_shape=self.image_shape, array=array,
+                          dtype=self.dtype, layout=self.layout)
 
     def _checked(self, part: NDArray) -> NDArray:
         """The part, once its floats are pixels."""
@@ -92,11 +121,6 @@ class ArrayRows(Rows):
             raise Refusal("values that are no pixels", where=self.where, got=found, allowed=KINDS,
                           remedy="scale them to [0, 1], or save whole levels as uint8")
         return np.ascontiguousarray(part)
-
-    def _as_images(self, part: NDArray) -> NDArray[np.float32]:
-        """(n, C, H, W) float32 in [0, 1]."""
-        turned = {"NHW": part[:, None], "NCHW": part, "NHWC": np.moveaxis(part, -1, 1)}[self.layout]
-        return turned.astype(np.float32) / np.float32(255) if part.dtype == np.uint8 else turned.astype(np.float32)
 
     @property
     def step(self) -> int:
@@ -120,6 +144,11 @@ class MemoryRows(ArrayRows):
         layout = layout_of(images.shape, images.dtype, where, layout)
         return cls(where=where, labels=check_labels(labels, len(images), where), array=images, dtype=images.dtype,
                    image_shape=image_shape(images.shape, layout), layout=layout)
+
+    def held(self, members: Places) -> tuple[Pixels, str]:
+        """See `Rows`."""
+        _, sha256 = self.read(members, members[:0])
+        return Pixels(self.array, self.layout, members), sha256
 
     def parts(self) -> Iterator[NDArray]:
         """See `ArrayRows`."""

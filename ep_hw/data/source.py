@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from ep_hw.data.held import HeldSplit
 from ep_hw.data.splits import SPLITS, Choose, Split
 from mapping.errors import Refusal
 
@@ -53,6 +54,15 @@ class BaseDataset(ABC):
             raise Refusal("the data set loads no split", where=self.name, got=type(loaded).__name__,
                           allowed="a Split", remedy="return one from its 'load'")
         return choose.of(loaded)
+
+
+    def held(self, split: str, data_source: "DataSource") -> HeldSplit | None:
+        """One of its splits as it is stored, for training; None where only `load` gives it, as floats.
+
+        Raises:
+            Refusal: see `load`.
+        """
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Splits: images in [0, 1] with labels, the parts of a data set that are trained, chosen and tested on."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -38,6 +38,12 @@ class Split:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
     @cached_property
     def digest(self) -> str:
         """sha256 over name, pixels, labels and ids."""
@@ -49,6 +55,10 @@ class Split:
     def take(self, index: slice | torch.Tensor) -> "Split":
         """The images that an index of a tensor's first dimension chooses."""
         return replace(self, images=self.images[index], labels=self.labels[index], ids=self.ids[index])
+
+    def parts(self, count: int) -> Iterator["Split"]:
+        """All images in order, so many at a time."""
+        return (self.take(slice(start, start + count)) for start in range(0, len(self), count))
 
     def random_images(self, count: int, seed: int) -> "Split":
         """`count` of the images, chosen at random by `seed`, or all of them in random order where there are no more."""

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ep_hw.data.rows import Layout, MemoryRows, Rows
+from ep_hw.data.held import HeldSplit
+from ep_hw.data.layouts import Layout
+from ep_hw.data.rows import MemoryRows, Rows
 from ep_hw.data.source import BaseDataset, DataSource
 from ep_hw.data.splits import EVERY, SPLIT_SEED, SPLITS, Choose, Places, Split
 from mapping.errors import Refusal
@@ -58,6 +60,14 @@ class StoredDataset(BaseDataset):
         chosen = portion.places[choose.places(len(portion.places))]
         images, sha256 = portion.rows.read(portion.places, chosen)
         return Split(self.name, images, torch.from_numpy(portion.rows.labels[chosen]), torch.from_numpy(chosen), sha256)
+
+    def held(self, split: str, data_source: DataSource) -> HeldSplit:
+        """See `BaseDataset`."""
+        portion = self.portions[split]
+        pixels, sha256 = portion.rows.held(portion.places)
+        return HeldSplit(data=self.name, image_shape=self.image_shape, pixels=(pixels,), sha256=sha256,
+                         labels=torch.from_numpy(portion.labels), ids=torch.from_numpy(portion.places),
+                         class_names=self.class_names)
 
     def sha256(self, split: str) -> str:
         """Of the images and labels of a split."""

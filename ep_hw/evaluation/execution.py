@@ -17,13 +17,13 @@ import simulators
 from ep_hw.evaluation.cells import Cell, run_cell
 from ep_hw.evaluation.cluster import Cluster, Errand
 from ep_hw.evaluation.workers import workers
+from ep_hw.progress import Progress
 from ep_hw.threads import threads
 from mapping.targets import REFERENCE
 from simulators.machine import Machine
 from simulators.module import AnyProgram
 
 Programs = Mapping[str, Mapping[str, AnyProgram]]   # model -> machine -> compiled program
-Progress = Callable[[object, int, int], None]   # hears what was done last, by its str(), how many are, of how many
 T = TypeVar("T")
 RunCells = Callable[[list[Cell]], Iterator[Cell]]
 

@@ -2,11 +2,13 @@
 
 from torch import Generator
 
+from ep_hw.data.held import HeldSplit
 from ep_hw.data.splits import Split
 from simulators.machine import Machine
 
 
-def accuracy(machine: Machine, split: Split, *, batch: int = 500, generator: Generator | None = None) -> float:
+def accuracy(machine: Machine, split: Split | HeldSplit, *, batch: int = 500,
+             generator: Generator | None = None) -> float:
     """Fraction of the images that are classified correctly.
 
     Args:
@@ -15,6 +17,6 @@ def accuracy(machine: Machine, split: Split, *, batch: int = 500, generator: Gen
         batch: images relaxed at once, on which read noise depends.
         generator: of read noise, where the machine has any.
     """
-    right = [(machine.relax(images, generator=generator).prediction == labels).sum().item()
-             for images, labels in zip(split.images.split(batch), split.labels.split(batch))]
+    right = [(machine.relax(part.images, generator=generator).prediction == part.labels).sum().item()
+             for part in split.parts(batch)]
     return sum(right) / len(split)

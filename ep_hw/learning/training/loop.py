@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from ep_hw.data.registry import DATA_SETS, data_set, load_data
+from ep_hw.data.held import HeldSplit
+from ep_hw.data.registry import DATA_SETS, data_set, held_data
 from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import SPLIT_SEED, SPLITS, Split
 from ep_hw.learning.training.augmentation import augment
@@ -105,8 +106,8 @@ def _data_of(recipe: AnyRecipe, data_source: DataSource) -> BaseDataset:
                   + ", an .npz or a folder of class folders", remedy="name a data set with --data, or in the recipe")
 
 
-def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, known: BaseDataset, train_split: Split,
-           held_out: dict[str, Split], device: str, log: Callable[[Epoch], None]):
+def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, known: BaseDataset, train_split: HeldSplit,
+           held_out: dict[str, HeldSplit], device: str, log: Callable[[Epoch], None]):
     learner = learner_of(recipe, recipe.spec(train_split), seed, device)
     part = _Part(Path(f"{out}.part"), learner, _run_of(recipe, seed, train_split))
     watched = next(iter(held_out.values())).take(slice(WATCHED))
@@ -116,7 +117,7 @@ def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, known: Base
         _train_epoch(learner, recipe, train_split, seed, at if epoch == at.epoch else _Place(epoch), part)
         part.save(_Place(epoch + 1))
         log(_epoch_line(learner, recipe, watched, epoch, time.perf_counter() - started))
-    net = replace(learner.finished(train_split.images[:CALIBRATION_IMAGES]), name=name)
+    net = replace(learner.finished(train_split.take(slice(CALIBRATION_IMAGES)).images), name=name)
     save_checkpoint(net, out, recipe={**recipe.model_dump(mode="json"), "seed": seed},
                     data={"name": recipe.data, "split_seed": SPLIT_SEED, "train": len(train_split),
                           "test": len(held_out["test"]), **_own(known, {"train": train_split, **held_out})},
@@ -124,13 +125,13 @@ def _train(recipe: AnyRecipe, seed: int, out: str | Path, name: str, known: Base
     part.path.unlink(missing_ok=True)
 
 
-def _own(known: BaseDataset, splits: dict[str, Split]) -> dict[str, Any]:
+def _own(known: BaseDataset, splits: dict[str, HeldSplit]) -> dict[str, Any]:
     """What a checkpoint keeps of a data set that its name alone does not tell."""
     sha256 = {name: split.sha256 for name, split in splits.items() if split.sha256}
     return {"source": known.source or None, "division": known.division or None, "sha256": sha256} if sha256 else {}
 
 
-def _run_of(recipe: AnyRecipe, seed: int, split: Split) -> str:
+def _run_of(recipe: AnyRecipe, seed: int, split: HeldSplit) -> str:
     """sha256 of everything that decides the outcome of a run: recipe, seed, images and code."""
     content = [recipe.fingerprint(seed), split.digest, TRAINING, libraries()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -145,15 +146,15 @@ def rate_at(recipe: AnyRecipe, rate: float, epoch: int) -> float:
     return recipe.last_rate + (rate - recipe.last_rate) * fraction
 
 
-def _splits(recipe: AnyRecipe, known: BaseDataset, data_source: DataSource) -> tuple[Split, dict[str, Split]]:
+def _splits(recipe: AnyRecipe, known: BaseDataset, data_source: DataSource) -> tuple[HeldSplit, dict[str, HeldSplit]]:
     """Training images, and the held-out splits by name."""
-    train_split, validation, test = (load_data(known, name, data_source) for name in SPLITS)
+    train_split, validation, test = (held_data(known, name, data_source) for name in SPLITS)
     if recipe.keep_validation:
         return train_split, {"validation": validation, "test": test}
-    return _join(train_split, validation), {"test": test}
+    return train_split.and_then(validation), {"test": test}
 
 
-def _train_epoch(learner: Learner[Any], recipe: AnyRecipe, split: Split, seed: int, at: "_Place", part: "_Part"):
+def _train_epoch(learner: Learner[Any], recipe: AnyRecipe, split: HeldSplit, seed: int, at: "_Place", part: "_Part"):
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + at.epoch)
     if recipe.restart and (at.epoch, at.batches) == (recipe.decay_epochs, 0):
         learner.optimiser.state.clear()
@@ -165,7 +166,8 @@ def _train_epoch(learner: Learner[Any], recipe: AnyRecipe, split: Split, seed: i
         warmth = min(1.0, (at.epoch * len(batches) + done) / recipe.warm_up) if recipe.warm_up else 1.0
         for group, rate in zip(learner.optimiser.param_groups, learner.rates):
             group["lr"] = warmth * rate_at(recipe, rate, at.epoch)
-        learner.step(augment(split.images[index], recipe, generator), split.labels[index], generator)
+        batch = split.take(index)
+        learner.step(augment(batch.images, recipe, generator), batch.labels, generator)
         if time.monotonic() > saved + SAVE_EVERY_S:
             part.save(_Place(at.epoch, done, generator.get_state()))
             saved = time.monotonic()
@@ -260,8 +262,3 @@ def _valid(state: torch.Tensor) -> torch.Tensor:
         return torch.Generator().set_state(state).get_state()
     except RuntimeError as error:
         raise ValueError(str(error)) from None
-
-
-def _join(a: Split, b: Split) -> Split:
-    images, labels, ids = (torch.cat([getattr(a, name), getattr(b, name)]) for name in ("images", "labels", "ids"))
-    return Split(a.data, images, labels, ids, a.sha256)

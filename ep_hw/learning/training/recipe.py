@@ -11,11 +11,13 @@
 
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import torch
 from pydantic import (
     Discriminator,
     Field,
@@ -25,7 +27,9 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from torch import Tensor
 
+from ep_hw.data.held import READ, HeldSplit
 from ep_hw.data.registry import DataName, data_set
 from ep_hw.data.source import BaseDataset
 from ep_hw.data.splits import Split
@@ -41,6 +45,7 @@ from mapping.names import suggesting
 _NEWER = {"restart": 0, "weight_noise": 0, "start": "", "feedback_norm": 0, "strides": None, "feedback_gain": 1.0,
           "optimiser": "sgd", "warm_up": 0, "average": 0,
           "weight_bits": 0}   # what recipes do that do not name these fields
+AT_ONCE = 160_000_000   # values whose mean is taken at once: those of the 50,000 images of CIFAR
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[float, Field(ge=0, le=64)]
@@ -126,7 +131,7 @@ class BaseRecipe(Stated):
     def network(self, images: ImageSpec) -> ImageSpec:
         """The spec of the network for images of that kind."""
 
-    def spec(self, train: Split) -> ImageSpec:
+    def spec(self, train: Split | HeldSplit) -> ImageSpec:
         """The spec of the network for these training images."""
         return self.network(images_of(train))
 
@@ -290,20 +295,37 @@ AnyRecipe = Annotated[
     Discriminator(lambda content: str(content.get("kind", "ep")))]
 
 
-def images_of(train: Split) -> ImageSpec:
+def images_of(train: Split | HeldSplit) -> ImageSpec:
     """Shape, classes, mean and three standard deviations of training images.
 
     Raises:
         Refusal: a channel that is the same everywhere.
     """
-    dims = (0, 2, 3)
-    mean, std = train.images.double().mean(dims), train.images.double().std(dims)
+    mean, std = _moments(train)
     if not (std > 1e-6).all():
         raise Refusal("a channel of the training images is the same everywhere", where=train.data,
                       got=f"channel {int(std.argmin())} of {len(std)}", allowed="channels that vary",
                       remedy="leave it out")
-    return ImageSpec(image_shape=train.images.shape[1:], classes=int(train.labels.max()) + 1,
+    return ImageSpec(image_shape=train.image_shape, classes=int(train.labels.max()) + 1,
                      mean=tuple(mean.tolist()), scale=tuple((3 * std).tolist()))
+
+
+def _moments(train: Split | HeldSplit) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel; of a set larger than `AT_ONCE` put together from those of parts.
+
+    Source: Chan, Golub, LeVeque 1979, equation (2.1).
+    """
+    dims, per_image = (0, 2, 3), math.prod(train.image_shape)
+    if len(train) * per_image <= AT_ONCE:
+        images = train.take(slice(None)).images.double()
+        return images.mean(dims), images.std(dims)
+    count, (mean, squares) = 0, torch.zeros(2, train.image_shape[0], dtype=torch.float64)
+    for part in train.parts(max(1, READ // per_image)):
+        images = part.images.double()
+        new, gap = images.shape[0] * images[0, 0].numel(), images.mean(dims) - mean
+        squares = squares + images.var(dims, unbiased=False) * new + gap.square() * (count * new / (count + new))
+        mean, count = mean + gap * (new / (count + new)), count + new
+    return mean, (squares / (count - 1)).sqrt()
 
 
 def recipes() -> dict[str, Path]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from ep_hw import cli
 from ep_hw.cli import printing
 from ep_hw.networks.checkpoint import load
+from ep_hw.progress import bar
 from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.lettering import literal
 from mapping import Refusal
@@ -74,7 +75,7 @@ def test_what_a_formula_would_break_is_drawn_where_nothing_is_done_about_it_is_n
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "\x1b[31mred", "a\x9bb"])
-def test_tables_and_progress_show_names_as_they_are(capsys, monkeypatch, name):
+def test_tables_and_progress_show_names_as_they_are(capsys, name):
     shown = name if name.isprintable() else repr(name)[1:-1]
     printing.print_table(Table(name, (name, "b"), ((name, 1.0),), (name,)))
     printing.say(name)
@@ -82,8 +83,7 @@ def test_tables_and_progress_show_names_as_they_are(capsys, monkeypatch, name):
     assert out.replace("\n", "").count(shown) == 5
     assert not {"\x1b", "\x9b"} & set(out)
     terminal = io.StringIO()
-    monkeypatch.setattr(printing, "Console", lambda **given: Console(file=terminal, force_terminal=True, width=200))
-    with printing.cell_progress("x") as show:
+    with bar("x", Console(file=terminal, force_terminal=True, width=200)) as show:
         show(name, 1, 2)
     assert shown in terminal.getvalue()
 
