@@ -45,6 +45,16 @@ class Equilibrium:
         """(B,) class of the largest logit; the first one wins a tie."""
         return self.logits.argmax(1)
 
+    def parts(self, count: int) -> list["Equilibrium"]:
+        """The equilibria of so many equal batches that were relaxed as one, in their order."""
+        size = len(self.steps) // count
+        return [self.at(slice(n * size, (n + 1) * size)) for n in range(count)]
+
+    def at(self, which: slice) -> "Equilibrium":
+        """Of some of the images."""
+        return Equilibrium(tuple(s[which] for s in self.states), self.logits[which], self.residual[which],
+                           self.converged[which], self.steps[which])
+
 
 @dataclass(frozen=True)
 class Cost:

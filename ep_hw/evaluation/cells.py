@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +21,13 @@ import torch
 
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.stored import Stored
-from ep_hw.threats.attacks import AttackSettings, attack, fools, majority, noise_like, perturbation, read
+from ep_hw.threats.attacks import AttackSettings, Begun, attack, fools, majority, noise_like, perturbation, read
 from ep_hw.threats.corruptions import corrupt
 from ep_hw.threats.corruptions.official import HeldSet, OfficialSet
 from ep_hw.threats.threat import TRANSFER, Threat
 from ep_hw.versions import libraries
 from mapping.errors import Refusal
-from simulators.machine import Machine
+from simulators.machine import Equilibrium, Machine
 
 SCHEMA = pa.schema([
     ("key", pa.string()), ("model", pa.string()), ("dataset", pa.string()), ("machine", pa.string()),
@@ -62,6 +62,7 @@ class Configuration:
         published: digest of published images.
         data_sha256: of the split that the images are part of; empty for data sets that are known by their names.
         joined: what a white box is put together from: its own attack, then the same on other machines.
+        begun: where an attack goes on from: itself at the next smaller strength that is asked, or with less effort.
     """
 
     model: str
@@ -80,13 +81,14 @@ class Configuration:
     published: str | None = None
     data_sha256: str = ""
     joined: "tuple[Configuration, ...]" = ()
+    begun: "Configuration | None" = None
 
     @property
     def needs(self) -> "tuple[Configuration, ...]":
         """Whose images this one takes."""
-        return (*filter(None, [self.source]), *self.joined)
+        return (*filter(None, [self.source, self.begun]), *self.joined)
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """How many cells must be done, one after another, before this one."""
         return max((1 + one.depth for one in self.needs), default=0)
@@ -108,7 +110,8 @@ class Configuration:
                    "device": self.device, "source": self.source and self.source._hashed(libraries),
                    "published": self.published, "joined": [one._hashed(libraries) for one in self.joined],
                    "settings": self.settings and self.settings.model_dump(mode="json"),
-                   **({"data": self.data_sha256} if self.data_sha256 else {})}
+                   **({"data": self.data_sha256} if self.data_sha256 else {}),
+                   **({"begun": self.begun.key} if self.begun else {})}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -160,9 +163,16 @@ class Cell:
         return Cell(self.configuration.source or self.configuration, self.images, self.folder, names=self.names)
 
     @property
+    def begun(self) -> "Cell":
+        """The cell that an attack goes on from."""
+        return Cell(self.configuration.begun or self.configuration, self.images, self.folder, shown=False,
+                    names=self.names)
+
+    @property
     def needs(self) -> "list[Cell]":
         """The cells whose images this one takes."""
-        return [*([self.source] if self.configuration.source else []), *self.joined]
+        return [*([self.source] if self.configuration.source else []),
+                *([self.begun] if self.configuration.begun else []), *self.joined]
 
     @property
     def joined(self) -> "list[Cell]":
@@ -236,13 +246,13 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     before = machine.counts()
     ends = read(machine, images, cell.configuration.votes, cell.generator("verdict"))
     circuit, prediction = _circuit(machine, before), majority(ends)
-    theirs = ends[0] if own else reference.relax(images)
+    theirs, clean = _reference_answers(cell, reference, images, ends[0] if own else None)
     columns = {
         "image_id": cell.images.ids, "pixels": [pixel_digest(image) for image in cell.images.images], "label": labels,
         "prediction": prediction,
         "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
         "reference_prediction": theirs.prediction,
-        "reference_correct_clean": reference.relax(cell.images.images).prediction == labels,
+        "reference_correct_clean": clean.prediction == labels,
         "logit_rms": (ends[0].logits - theirs.logits).double().square().mean(1).sqrt(),
         "norm": perturbation(cell.images.images, images, threat.norm).double(),
         "steps": ends[0].steps.double(), "converged": ends[0].converged,
@@ -254,6 +264,19 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
 def pixel_digest(image: torch.Tensor) -> str:
     """16 hex digits of the sha256 of a clean image's pixels."""
     return hashlib.sha256(image.contiguous().numpy().data).hexdigest()[:16]
+
+
+def _reference_answers(cell: Cell, reference: Machine, images: torch.Tensor,
+                       own: Equilibrium | None) -> Sequence[Equilibrium]:
+    """What the reference answers to the images and to the clean ones, in one relaxation.
+
+    Args:
+        own: its answer to the images where it is known.
+    """
+    clean = cell.images.images
+    if images is clean:
+        return 2 * [own or reference.relax(clean)]
+    return reference.relax(torch.cat([images, clean])).parts(2) if own is None else [own, reference.relax(clean)]
 
 
 def _circuit(machine: Machine, before: dict) -> dict:
@@ -279,10 +302,19 @@ def _threatened(cell: Cell, machine: Machine) -> Threatened:
     if cell.configuration.settings is not None:
         taken = cell.source.adversarial() if cell.configuration.source else None
         outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
-                         cell.attack_generator(machine), taken)
+                         cell.attack_generator(machine), taken, _begun(cell))
         return outcome.images, blank | {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
                                         "queries": outcome.queries}
     return clean.images, blank
+
+
+def _begun(cell: Cell) -> Begun | None:
+    """Where the cell's attack goes on from."""
+    if cell.configuration.begun is None:
+        return None
+    rows, before = cell.begun.read().to_pydict(), cell.configuration.begun.threat
+    return Begun(before.strength, cell.begun.adversarial(), rows["broken_by"], torch.tensor(rows["zero_gradient"]),
+                 torch.tensor(rows["queries"]))
 
 
 def _joined(cell: Cell, machine: Machine) -> Threatened:

@@ -119,6 +119,8 @@ class Plan:
         limits: how many of the images meet what.
         attacks: how attacks are made.
         run: where the cells run.
+        before: the plan whose attacks those of this one go on from, each at its own strength; None where attacks go on
+            from their next smaller strength.
     """
 
     model: str
@@ -130,6 +132,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     attacks: Attacks = field(default_factory=Attacks)
     run: Run = field(default_factory=Run)
+    before: "Plan | None" = None
 
     def __repr__(self):
         machines, threats = self.asked.machines, (CLEAN, *self.asked.threats)
@@ -164,6 +167,24 @@ class Plan:
                    and (t.source or (m, t.kind) not in self.limits.skipped)]
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
 
+    def begun(self, machine: str, threat: Threat) -> "tuple[Plan, Threat] | None":
+        """What an attack on a machine goes on from: its next smaller strength, or itself as an earlier plan has it."""
+        if self.before is not None:
+            known = threat.strength in self.before.strengths.get((machine, threat.kind), ())
+            return (self.before, threat) if known and threat not in self.attacks.settings_overrides else None
+        own = self.strengths.get((machine, threat.kind), []) if threat.is_direct else []
+        smaller = [strength for strength in own if 0 < strength < threat.strength]
+        return (self, replace(threat, strength=max(smaller))) if smaller else None
+
+    @cached_property
+    def strengths(self) -> dict[Case, list[float]]:
+        """Of every attack on a machine."""
+        found: dict[Case, list[float]] = {}
+        for machine, threat in self.pairs():
+            if threat.is_direct:
+                found.setdefault((machine, threat.kind), []).append(threat.strength)
+        return found
+
     def others(self, machine: str, threat: Threat) -> list[str]:
         """Machines whose images of a white box are tried on another machine: those that meet all that it meets.
 
@@ -182,8 +203,13 @@ class Plan:
         """The images that meet a threat on a machine, in order, a cell each; cut alike on every machine."""
         met, shard = self._met(threat.source or machine, threat.kind), self.limits.shard
         cuts = {len(self.images), *(self._met(*case) for case in self.limits.image_limits if case[1] == threat.kind)}
+        cuts |= {self.probed()} if threat.is_attack and threat.attack.ascends else set()
         return [self._cut(start, min(start + shard, end)) for first, end in pairwise([0, *sorted(cuts)])
                 if end <= met for start in range(first, end, shard)]
+
+    def probed(self) -> int:
+        """How many of the images attacks are probed on, the first ones."""
+        return min(self.limits.probed, *self.limits.image_limits.values(), len(self.images))
 
     def coverage_notes(self) -> list[str]:
         """What is not run in full, in words."""
@@ -239,7 +265,8 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
              for name, threat in plan.pairs() for chip in chips_of(plan, name)
              for shard in plan.shards(name, threat))
     shown = {cell.stem: cell for cell in cells}
-    parts = {part.stem: part for cell in shown.values() for part in cell.joined}
+    parts = {part.stem: part for cell in shown.values() for part in (
+        [cell.begun] if plan.before and cell.configuration.begun else cell.joined)}
     return list((shown | {stem: part for stem, part in parts.items() if stem not in shown}).values())
 
 
@@ -329,12 +356,14 @@ def _alone(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Dig
     source, made = None, Threat(threat.kind, threat.strength)
     if made_on:  # adversarial images come from the source's first chip
         source = _alone(plan, made_on, made, chips_of(plan, made_on)[0], digests)
+    begun = plan.begun(name, threat)
     settings = plan.attacks.settings_overrides.get(made, plan.attacks.settings) if threat.is_attack else None
     return Configuration(model=plan.model, dataset=plan.images.data, machine=name, program=digests[name],
                          reference=digests[REFERENCE], code=plan.code(name, threat), threat=threat, chip_seed=chip,
                          seed=plan.asked.seed, settings=settings, votes=plan.attacks.settings.votes,
                          device=plan.run.device, source=source, published=digests.get(threat),
-                         data_sha256=plan.images.sha256)
+                         data_sha256=plan.images.sha256,
+                         begun=begun and _alone(begun[0], name, begun[1], chip, digests))
 
 
 def _collect(cells: list[Cell], folder: Path) -> list[SummaryRow]:

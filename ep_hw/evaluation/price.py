@@ -115,7 +115,8 @@ class Job:
 def jobs_of(plan: Plan, folder: Path | None = None) -> list[Job]:
     """Every cell of a plan and all that is measured besides, or what `folder` has not got of them."""
     relaxations = {name: _relaxation(program) for name, program in plan.programs.items()}
-    cells = [cell for cell in cells_of(plan, folder or Path()) if folder is None or not cell.done()]
+    cells = [cell for cell in cells_of(plan, folder or Path())
+             if (cell.shown or not plan.before) and (folder is None or not cell.done())]   # what a probe brings is made
     depths: dict[int, list[Cell]] = defaultdict(list)
     for cell in cells:
         depths[cell.configuration.depth].append(cell)
@@ -178,7 +179,8 @@ def _relaxations(c: Configuration, noisy: bool) -> float:
     s = c.settings
     if c.threat.is_black_box:
         return s.queries * (s.average if noisy else 1) + 4 * reads
-    return len(s.gradients) * (s.iterations * s.restarts * (s.eot if noisy else 1) + reads) + 4 * reads
+    steps = s.iterations * s.restarts * (1 + len(s.gradients)) / 2   # all but the first go on in half as many
+    return steps * (s.eot if noisy else 1) + len(s.gradients) * reads + 4 * reads
 
 
 def _time_job(plan: Plan, one: StoredTime, relaxation: Price) -> Job:

@@ -1,7 +1,7 @@
 """Probes: what an attack must be able to do if its failures are to be believed.
 
     unbounded  gradients that lead an image wherever they will leave nothing standing
-    harder     twice the iterations and one restart more never help the defender, nor find much that was missed
+    harder     as many iterations again and one restart more, where an image stood, find little that was missed
     slice      the loss rises faster along the gradient than in a random direction
 
 They are an evaluation of their own, on some of the plan's images and one chip a machine; ep_hw.evaluation.checks does
@@ -19,8 +19,8 @@ from ep_hw.analysis.rows import Case, SummaryRow
 from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.checks import Comparison, Verdict, adaptive, half_interval, judged, slack
-from ep_hw.evaluation.plan import Attacks, Plan, chips_of, evaluate_all
-from ep_hw.threats.attacks import AttackSettings, possible_gradients
+from ep_hw.evaluation.plan import Attacks, Plan, cells_of, chips_of, evaluate_all
+from ep_hw.threats.attacks import possible_gradients
 from ep_hw.threats.attacks.masking import aimed
 from ep_hw.threats.threat import CLEAN, TRANSFER, Threat
 
@@ -39,24 +39,21 @@ def probe_plan(plan: Plan) -> Plan | None:
         return None
     ladders = [sorted((t for t in white if t.kind == kind), key=lambda t: t.strength)
                for kind in dict.fromkeys(t.kind for t in white if t.attack.ascends)]
-    settings, skipped = _harder_settings(plan.attacks.settings), plan.limits.skipped
+    asked, skipped = plan.attacks.settings, plan.limits.skipped
+    settings = asked.model_copy(update={"restarts": asked.restarts + 1})
     threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
-    unbounded = settings.model_copy(update={"restarts": 1, "gradients": _led(settings.gradients)})
-    met = min(plan.limits.probed, *plan.limits.image_limits.values(), len(plan.images))
+    unbounded = asked.model_copy(update={"iterations": 2 * asked.iterations, "restarts": 1,
+                                         "gradients": _led(asked.gradients)})
     dear = {machine for machine, kind in skipped if Threat(kind).attack.ascends}
     return replace(
-        plan, images=plan.images.take(slice(met)),
+        plan, images=plan.images.take(slice(plan.probed())), before=plan,
         asked=replace(plan.asked, threats=threats, extra_pairs=(), chips=1, temporal=None),
         limits=replace(plan.limits, image_limits={}, skipped=frozenset((m, t.kind) for m in dear for t in threats)),
         attacks=Attacks(settings=settings, settings_overrides={UNBOUNDED: unbounded}))
 
 
-def _harder_settings(settings: AttackSettings) -> AttackSettings:
-    return settings.model_copy(update={"iterations": 2 * settings.iterations, "restarts": settings.restarts + 1})
-
-
 def _led(gradients: Sequence[str]) -> tuple[str, ...]:
-    """Gradients climbed from the image itself: Auto-PGD begins at random, and a random image fools by itself."""
+    """Gradients climbed in small steps: the first of Auto-PGD leads to a corner, and an image there fools by itself."""
     return tuple(dict.fromkeys(name.replace("apgd@", "bptt@") for name in gradients))
 
 
@@ -67,9 +64,18 @@ def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]]) -> list[list[Verdi
         parts: plan, folder and cells of each evaluation.
     """
     chosen = [(plan, folder / FOLDER) for plan, folder in ((probe_plan(p), folder) for p, folder, _ in parts) if plan]
+    for plan, folder in chosen:
+        _bring_begun(plan, folder)
     probed = {plan.model: (plan, *outcome) for (plan, _), outcome in
               zip(chosen, evaluate_all(chosen) if chosen else [])}
     return [_verdicts(cells, *probed[plan.model]) if plan.model in probed else [] for plan, _, cells in parts]
+
+
+def _bring_begun(plan: Plan, folder: Path):
+    """Bring the attacks that probes go on from."""
+    for cell in cells_of(plan, folder):
+        if not cell.shown and not cell.done():
+            cell.stored.bring(folder.parent / cell.folder.name)
 
 
 def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[SummaryRow], probes: Sequence[Cell]) -> list[Verdict]:

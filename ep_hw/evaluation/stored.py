@@ -57,6 +57,12 @@ class Stored:
         """Of all files, in the order in which they are written; that of images only where there are some."""
         return self.table_path, self.images_path, self.record_path
 
+    def bring(self, folder: Path):
+        """Take over the files that another folder has of the same cell, the record last."""
+        for path in self.paths:
+            if (there := folder / path.name).is_file():
+                write_atomically(path, there.read_bytes())
+
     def write(self, table: pa.Table, images: np.ndarray | None, seconds: float, circuit: dict):
         """Write all files, the record last.
 

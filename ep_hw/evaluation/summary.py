@@ -12,7 +12,7 @@ from ep_hw.analysis.statistics import Interval, paired_bootstrap, wilson
 from ep_hw.evaluation.cells import SCHEMA, Cell
 from ep_hw.evaluation.stored import Record
 from ep_hw.threats.attacks import TRANSFERRED
-from ep_hw.threats.attacks.square import BLACK_BOX
+from ep_hw.threats.attacks.begun import BLACK_BOX
 from ep_hw.threats.threat import TRANSFER
 
 BATCH = 2**14      # rows that are held at once, and a row group of results.parquet

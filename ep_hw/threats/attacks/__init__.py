@@ -9,8 +9,10 @@
 A white box adapts to the machine it attacks, a transfer does not.
 """
 
+from ep_hw.threats.attacks.apgd import APGD
 from ep_hw.threats.attacks.attempt import Attempt, Candidate, majority, read
 from ep_hw.threats.attacks.auto import AutoAttack
+from ep_hw.threats.attacks.begun import Begun
 from ep_hw.threats.attacks.carlini_wagner import CarliniWagner
 from ep_hw.threats.attacks.deepfool import DeepFool
 from ep_hw.threats.attacks.gradients import Adjoint, Gradient, Nudged, Unrolled, parse_gradient
@@ -23,6 +25,7 @@ from ep_hw.threats.attacks.worst_case import TRANSFERRED, Attacked, attack, fool
 from ep_hw.threats.definitions import Attack
 
 __all__ = [
+    "APGD",
     "DEFAULT_UNROLL",
     "PGD",
     "TRANSFERRED",
@@ -32,6 +35,7 @@ __all__ = [
     "Attacked",
     "Attempt",
     "AutoAttack",
+    "Begun",
     "Candidate",
     "CarliniWagner",
     "DeepFool",

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from ep_hw.threats.attacks.gradients import AT_ONCE
 from simulators.machine import Equilibrium, Machine
 
 
@@ -33,8 +34,12 @@ class Candidate:
 
 
 def read(machine: Machine, images: Tensor, votes: int, generator: Generator) -> list[Equilibrium]:
-    """`votes` reads of a noisy machine, one of a deterministic one."""
-    return [machine.relax(images, generator=generator) for _ in range(1 if machine.deterministic else votes)]
+    """`votes` reads of a noisy machine, as many in a batch as `AT_ONCE` allows; one of a deterministic one."""
+    if machine.deterministic:
+        return [machine.relax(images, generator=generator)]
+    most = max(1, AT_ONCE // max(1, len(images)))
+    counts = (min(most, votes - done) for done in range(0, votes, most))
+    return [end for n in counts for end in machine.relax(images.repeat(n, 1, 1, 1), generator=generator).parts(n)]
 
 
 def majority(ends: list[Equilibrium]) -> Tensor:
@@ -43,7 +48,7 @@ def majority(ends: list[Equilibrium]) -> Tensor:
 
 
 def surely_wrong(machine: Machine, images: Tensor, labels: Tensor, votes: int, generator: Generator) -> Tensor:
-    """(B,) whether all of `votes` reads are wrong: what an attack that stops at its first success may stop at.
+    """(B,) whether all of `votes` reads are wrong: what an attack that stops where it succeeds may stop at.
 
     Of many single reads of a noisy machine one is wrong by luck, and nobody else will see it.
     """
@@ -55,9 +60,14 @@ class Attempt(ABC):
 
     Attributes:
         uses_gradients: of the machine's model; else it is a black box.
+        opens: it is made on images too that fell to a smaller strength: what it makes of them other machines may meet.
     """
 
     uses_gradients: ClassVar[bool] = True
+
+    @property
+    def opens(self) -> bool:
+        return False
 
     @abstractmethod
     def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
@@ -69,3 +79,12 @@ class Attempt(ABC):
             labels: (B,).
             generator: all randomness of the attack and of the machine's reads.
         """
+
+    def resume(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator,
+               start: Tensor) -> Candidate:
+        """The same from where other attempts ended.
+
+        Args:
+            start: (B, C, H, W) the worst that they made of the images; searches of their own make nothing of it.
+        """
+        return self.run(machine, images, labels, generator)

@@ -13,14 +13,16 @@ Nudged:    the EP-type gradient, measured on the machine from states alone; exac
     dL/dx = -F_1(s_1(+beta) - s_1(-beta)) / (2 beta scale gamma_2 .. gamma_L)                   (9)
 
            with F_1 the first layer's feedback at the image's own winners, and the feedback gains of mapping.graph (2).
-AutoPGD:   the gradient of Unrolled, climbed by Auto-PGD, whose step shrinks where the loss no longer rises.
+AutoPGD:   the gradient of Unrolled, climbed by Auto-PGD (attacks.apgd), whose stride shrinks where the loss no longer
+           rises.
 The fixed point's own gradient is the weaker attack (Yang et al. 2022), so no one of them is ever used alone.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,23 @@ from simulators.relaxation import Nudge
 MOST_STEPS = 100_000   # of a gradient: time steps, iterations or pairs
 WEAKEST_NUDGE, STRONGEST_NUDGE = 1e-6, 1e6
 OWN = "own"   # in a gradient's name: through the machine's own relaxation
+AT_ONCE = 256   # images that draws of the noise fill a batch up to
+
+
+class Slope(NamedTuple):
+    """What an ascent learns of its images at once.
+
+    Attributes:
+        gradient: (B, C, H, W), of the loss with respect to the images, a mean over draws of the noise.
+        logits: (B, K) that the gradient's own passes ended with, alike: not those of the machine at rest.
+    """
+
+    gradient: Tensor
+    logits: Tensor
+
+    def at(self, which: Tensor) -> "Slope":
+        """Of some of the images."""
+        return Slope(self.gradient[which], self.logits[which])
 
 
 class Gradient(ABC):
@@ -49,9 +68,14 @@ class Gradient(ABC):
     loss: str
 
     @abstractmethod
+    def slope(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
+              draws: int = 1) -> Slope:
+        """The gradient at a batch of images, a mean over `draws` of the noise, and the logits that it met."""
+
     def __call__(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
                  draws: int = 1) -> Tensor:
         """Gradient of the loss with respect to the images, (B, C, H, W), a mean over `draws` of the noise."""
+        return self.slope(machine, images, labels, generator, draws).gradient
 
     @abstractmethod
     def with_loss(self, loss: str) -> "Gradient":
@@ -95,14 +119,15 @@ class Unrolled(Gradient):
     loss: str = "cross_entropy"
     last: int | None = None
 
-    def __call__(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
-                 draws: int = 1) -> Tensor:
-        return _mean(self._draw(machine.gradient_model, images, labels, generator) for _ in range(draws))
+    def slope(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
+              draws: int = 1) -> Slope:
+        model = machine.gradient_model
+        return _mean(lambda n: self._draw(model, _times(images, n), labels.repeat(n), generator), len(images), draws)
 
     def with_loss(self, loss: str) -> "Unrolled":
         return replace(self, loss=loss)
 
-    def _draw(self, model: Machine, images: Tensor, labels: Tensor, generator: Generator | None) -> Tensor:
+    def _draw(self, model: Machine, images: Tensor, labels: Tensor, generator: Generator | None) -> Slope:
         images, states, steps = images.detach(), None, self.steps
         if steps is not None and self.last is not None:
             first, steps = steps - self.last, self.last
@@ -112,7 +137,8 @@ class Unrolled(Gradient):
             end = unrolled(model, images, steps, generator, states)
             loss = loss_of(end.logits, labels, self.loss).sum()
             reached = loss.requires_grad   # not where `last` is less than the layers that an image must pass
-            return torch.autograd.grad(loss, images)[0] if reached else torch.zeros_like(images)
+            gradient = torch.autograd.grad(loss, images)[0] if reached else torch.zeros_like(images)
+        return Slope(gradient, end.logits.detach())
 
     @property
     def _time(self) -> str:
@@ -124,7 +150,7 @@ class Unrolled(Gradient):
 
 @dataclass(frozen=True)
 class AutoPGD(Unrolled):
-    """The same gradient of the cross-entropy, for an attack that chooses its own steps (threats.attacks.auto)."""
+    """The same gradient, for an attack that chooses its own strides (threats.attacks.apgd)."""
 
     def __str__(self):
         return f"apgd@{self._time}{self._suffix}"
@@ -145,16 +171,18 @@ class Adjoint(Gradient):
     loss: str = "cross_entropy"
     steps: int | None = None
 
-    def __call__(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
-                 draws: int = 1) -> Tensor:
-        states = machine.relax(images, self.steps, generator=generator).states
-        return _mean(self._draw(machine.gradient_model, images, labels, states, generator) for _ in range(draws))
+    def slope(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
+              draws: int = 1) -> Slope:
+        rest, model = machine.relax(images, self.steps, generator=generator), machine.gradient_model
+        gradient = _mean(lambda n: self._draw(model, _times(images, n), labels.repeat(n),
+                                              tuple(_times(s, n) for s in rest.states), generator), len(images), draws)
+        return Slope(gradient.gradient, rest.logits)
 
     def with_loss(self, loss: str) -> "Adjoint":
         return replace(self, loss=loss)
 
     def _draw(self, model: Machine, images: Tensor, labels: Tensor, states: tuple[Tensor, ...],
-              generator: Generator | None) -> Tensor:
+              generator: Generator | None) -> Slope:
         images, *held = (t.detach().requires_grad_() for t in (images, *states))
         with torch.enable_grad():
             end = model.relax(images, 1, generator=generator, states=tuple(held), schedule="synchronous")
@@ -162,7 +190,7 @@ class Adjoint(Gradient):
         back: Sequence[Tensor] = [torch.zeros_like(s) for s in held]
         for _ in range(self.iterations):
             back = self._transposed(outputs, held, back)
-        return self._transposed(outputs, [images], back)[0]
+        return Slope(self._transposed(outputs, [images], back)[0], end.logits.detach())
 
     def _transposed(self, outputs: tuple[Tensor, ...], inputs: Sequence[Tensor],
                     back: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -190,17 +218,24 @@ class Nudged(Gradient):
     pairs: int = 1
     steps: int = 20
 
-    def __call__(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
-                 draws: int = 1) -> Tensor:
+    def slope(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
+              draws: int = 1) -> Slope:
         target = F.one_hot(labels, machine.graph.classes).to(images.dtype)
         free = machine.relax(images, generator=generator)
-        contrast, strength = torch.zeros_like(free.states[0]), min(self.beta, machine.largest_beta)
+        strength = min(self.beta, machine.largest_beta)
         felt = math.prod(coupling.feedback_gain for coupling in machine.graph.couplings[1:])
         pairs = 1 if machine.deterministic else self.pairs * draws
-        for beta in (strength, -strength) * pairs:
-            end = machine.relax(images, self.steps, Nudge(target, beta, self.loss), generator, states=free.states)
-            contrast += end.states[0] / (2 * beta * pairs * felt)
-        return -input_feedback(machine, images, contrast)
+
+        def pull(n: int, beta: float) -> Tensor:
+            """n times the states of the first layer, with the error of all logits at `beta`."""
+            start = tuple(_times(s, n) for s in free.states)
+            nudge = Nudge(target.repeat(n, 1), beta, self.loss)
+            return machine.relax(_times(images, n), self.steps, nudge, generator, states=start).states[0] / (
+                2 * strength * felt)
+
+        contrast = _mean(lambda n: Slope(pull(n, strength) - pull(n, -strength), _times(free.logits, n)), len(images),
+                         pairs).gradient
+        return Slope(-input_feedback(machine, images, contrast), free.logits)
 
     def with_loss(self, loss: str) -> "Nudged":
         return replace(self, loss=loss)
@@ -209,10 +244,26 @@ class Nudged(Gradient):
         return f"ep@{spell_number(self.beta)}{'' if self.pairs == 1 else f'x{self.pairs}'}{self._suffix}"
 
 
-def _mean(drawn: Iterable[Tensor]) -> Tensor:
-    """Mean of what was drawn, each like the others."""
-    each = list(drawn)
-    return sum(each, start=torch.zeros(())) / len(each)
+def _mean(draw: Callable[[int], Slope], images: int, draws: int) -> Slope:
+    """Mean over `draws` of the noise, as many in a batch as `AT_ONCE` allows.
+
+    Args:
+        draw: gives n draws of every image, one batch after the other.
+        images: in a batch.
+    """
+    most = max(1, AT_ONCE // max(1, images))
+    parts = [_summed(draw(n), n) for n in (min(most, draws - done) for done in range(0, draws, most))]
+    return Slope(*(sum(part, start=torch.zeros(())) / draws for part in zip(*parts)))
+
+
+def _summed(slope: Slope, draws: int) -> Slope:
+    """The sums over what was drawn, (draws B, ...), of each image."""
+    return Slope(*(part.unflatten(0, (draws, len(part) // draws)).sum(0) for part in slope))
+
+
+def _times(batch: Tensor, draws: int) -> Tensor:
+    """The batch (B, ...) so many times, one after the other; itself for once."""
+    return batch if draws == 1 else batch.repeat(draws, *[1] * (batch.ndim - 1))
 
 
 def input_feedback(machine: Machine, images: Tensor, z: Tensor) -> Tensor:
@@ -266,9 +317,7 @@ def _adjoint(text: str, loss: str) -> Adjoint:
 
 
 def _adaptive(text: str, loss: str) -> AutoPGD:
-    if loss != LOSSES[0]:
-        raise ValueError(loss)
-    return AutoPGD(None if text == OWN else _count(text))
+    return AutoPGD(None if text == OWN else _count(text), loss)
 
 
 def _unrolled(text: str, loss: str) -> Unrolled:

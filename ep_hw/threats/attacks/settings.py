@@ -16,11 +16,11 @@ class AttackSettings(Stated):
     """How hard to attack; part of every cell's key.
 
     Attributes:
-        gradients: tried in turn on the images that still stand, each from `restarts` starts. Auto-PGD climbs those of
-            `apgd@STEPS`, once and with twice the `iterations`. Those of `bptt@own` and `apgd@own` go through the
-            machine's own relaxation, where it ends within `DEFAULT_UNROLL` iterations; there the attacks that are no
-            PGD do so too.
-        iterations: of PGD.
+        gradients: tried in turn on the images that still stand, each from `restarts` starts, the cheap and strong ones
+            first. Auto-PGD climbs those of `apgd@STEPS`. Those of `bptt@own` and `apgd@own` go through the machine's
+            own relaxation, where it ends within `DEFAULT_UNROLL` iterations; there the attacks that are no PGD do so
+            too.
+        iterations: of PGD's first gradient and of Auto-PGD's first; the others go on from there, in half as many.
         queries: the most that a black box asks of one image.
         average: how many of the queries are read for each answer of a noisy machine.
         eot: gradients that are averaged on noisy machines.
@@ -32,8 +32,7 @@ class AttackSettings(Stated):
         ensemble: names the members of AutoAttack; None takes "standard", and "rand" for noisy machines.
     """
 
-    gradients: tuple[str, ...] = ("bptt@5", "bptt@10:margin", "bptt@own:margin", "apgd@15", "apgd@29", "apgd@own",
-                                  "ep@0.5:margin", "ep@2:margin")
+    gradients: tuple[str, ...] = ("bptt@5:margin", "apgd@15", "ep@0.5:margin", "bptt@own:margin", "apgd@own")
     iterations: Count = 20
     queries: Count = 1000
     average: Count = 1

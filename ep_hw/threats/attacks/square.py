@@ -25,6 +25,7 @@ import torch
 from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate
+from ep_hw.threats.attacks.begun import BLACK_BOX
 from ep_hw.threats.attacks.black_box import BlackBox
 from ep_hw.threats.attacks.norms import project
 from ep_hw.threats.attacks.settings import AttackSettings
@@ -33,7 +34,6 @@ from ep_hw.threats.registry import register_attack
 from mapping.errors import Refusal
 from simulators.machine import Machine
 
-BLACK_BOX = "square"   # the attempt's name
 FIRST_SHARE = 0.8   # of the pixels that the first window covers
 HALVED_AT = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)   # shares of the search after which p halves
 SMALLEST = 5   # pixels along a side: the l2 attack starts from five patterns a row

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import majority, read
+from ep_hw.threats.attacks.begun import STRETCHED, Begun, is_last_resort
 from ep_hw.threats.attacks.norms import perturbation
 from ep_hw.threats.attacks.settings import AttackSettings
 from ep_hw.threats.definitions import PRICE
@@ -25,7 +26,8 @@ class Attacked:
     """Outcome for a batch.
 
     Attributes:
-        images: (B, C, H, W), of each image the worst that was found: what fooled the machine, or had the largest loss.
+        images: (B, C, H, W), of each image the worst that was found: what fooled the machine, or, last resorts apart,
+            had the largest loss.
         broken_by: what fooled the machine first: "clean", the attempt's name, `TRANSFERRED`, or "" for nothing.
         zero_gradient: (B,) fraction of gradients that were zero, over those of the white-box attempts on the image;
             NaN where there were none.
@@ -39,7 +41,7 @@ class Attacked:
 
 
 def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, settings: AttackSettings,
-           generator: Generator, transferred: Tensor | None = None) -> Attacked:
+           generator: Generator, transferred: Tensor | None = None, begun: Begun | None = None) -> Attacked:
     """Attack a batch on a machine; images it already gets wrong are left alone, unless predictions are attacked.
 
     Args:
@@ -51,6 +53,7 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
         generator: all randomness of the attack and of the machine's reads.
         transferred: (B, C, H, W) what the same threat made of the images on the reference: the last attempt, so that
             knowing a machine is never worse than not knowing it.
+        begun: where the attack goes on from: what fell there to gradients or answers of the machine stays broken.
 
     Raises:
         Refusal: an attack that the machine does not allow, see `Attack.attempts`; labels that are not those of its
@@ -60,13 +63,15 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
     machine = machine.unclipped if threat.is_unclipped else machine
     if settings.label == "predicted":
         labels = majority(read(machine, images, settings.votes, generator))
-    worst = _WorstCase(machine, images, labels, settings.votes, generator)
+    worst = _WorstCase(machine, threat, images, labels, settings.votes, generator)
+    worst.begin(images, begun)
+    further = begun is not None and begun.strength < threat.strength
     zeros, tried, queries = (images.new_zeros(len(images)) for _ in range(3))
     for attempt in threat.attack.attempts(machine, threat.strength, settings):
-        index = worst.standing()
+        index = worst.attacked() if further and attempt.opens else worst.standing()
         if not len(index):
             break
-        candidate = attempt.run(machine, images[index], labels[index], generator)
+        candidate = attempt.resume(machine, images[index], labels[index], generator, worst.images[index])
         _check_candidate(threat, str(attempt), images[index], candidate.images)
         queries[index] += candidate.queries
         zeros[index] += candidate.zeros
@@ -74,7 +79,12 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
         worst.consider(str(attempt), index, candidate.images)
     if transferred is not None and len(index := worst.standing()):
         worst.consider(TRANSFERRED, index, transferred[index])
-    return Attacked(worst.images, worst.broken_by, zeros / tried, queries)
+    zeros = zeros / tried
+    if begun is not None:
+        worst.fall_back(begun)
+        zeros, queries = (torch.where(own > 0, own, before.to(own)) for own, before in (
+            (zeros, begun.zero_gradient), (queries, begun.queries)))
+    return Attacked(worst.images, worst.broken_by, zeros, queries)
 
 
 def fools(machine: Machine, images: Tensor, clean: Tensor, labels: Tensor, settings: AttackSettings,
@@ -114,23 +124,51 @@ def _check_candidate(threat: Threat, attempt: str, images: Tensor, made: Tensor)
 class _WorstCase:
     """For each image the first that fools the machine, else the one of largest loss; see `Attacked`."""
 
-    def __init__(self, machine: Machine, images: Tensor, labels: Tensor, votes: int, generator: Generator):
-        self.machine, self.labels, self.votes, self.generator = machine, labels, votes, generator
-        self.wrong, _ = judge(machine, images, labels, votes, generator)
+    def __init__(self, machine: Machine, threat: Threat, images: Tensor, labels: Tensor, votes: int,
+                 generator: Generator):
+        self.machine, self.threat, self.labels, self.votes, self.generator = machine, threat, labels, votes, generator
         self.images, self.loss = images.clone(), images.new_full((len(images),), -torch.inf)
-        self.broken_by = ["clean" if mistaken else "" for mistaken in self.wrong.tolist()]
+        self.wrong, self.broken_by = self.loss > 0, [""] * len(images)
+
+    def begin(self, images: Tensor, begun: Begun | None):
+        """Count what is misclassified as it is, or, where the attack has begun, all that fell before."""
+        if begun is None:
+            self._break("clean", judge(self.machine, images, self.labels, self.votes, self.generator)[0])
+            return
+        self.images, self.wrong = begun.led(self.threat, images), begun.fell(self.threat)
+        self.broken_by = [by if fell else "" for by, fell in zip(begun.broken_by, self.wrong.tolist())]
+        if begun.stretches(self.threat) and len(index := self.attacked()):
+            further = self.threat.strength / begun.strength * (self.images - images)
+            self.consider(STRETCHED, index, (images + further).clamp(0, 1)[index])
 
     def standing(self) -> Tensor:
         """Places of the images that nothing has broken yet."""
         return (~self.wrong).nonzero().flatten()
 
+    def attacked(self) -> Tensor:
+        """Places of the images that were not misclassified as they are."""
+        return torch.tensor([n for n, by in enumerate(self.broken_by) if by != "clean"], dtype=torch.int64,
+                            device=self.images.device)
+
     def consider(self, name: str, index: Tensor, images: Tensor):
-        """Judge candidates for the images at `index` and keep those that are worse."""
+        """Judge candidates for the images at `index` and keep those that are worse, of last resorts those that fool."""
         broken, loss = judge(self.machine, images, self.labels[index], self.votes, self.generator)
-        better = broken | (loss > self.loss[index])
+        fallen = self.wrong[index]
+        larger = (loss > self.loss[index]) & (not is_last_resort(name, self.threat))
+        better = broken & ~fallen | (broken == fallen) & larger
         self.images[index[better]], self.loss[index[better]] = images[better], loss[better]
-        self.wrong[index] = broken
-        for place in index[broken].tolist():
+        self._break(name, torch.zeros_like(self.wrong).index_put((index,), broken & ~fallen))
+
+    def fall_back(self, begun: Begun):
+        """What nothing else broke falls to what broke it before."""
+        for place in self.standing().tolist():
+            if begun.broken_by[place]:
+                self.images[place], self.broken_by[place] = begun.images[place], begun.broken_by[place]
+
+    def _break(self, name: str, broken: Tensor):
+        """(B,) which images have fallen, and to whom."""
+        self.wrong = self.wrong | broken
+        for place in broken.nonzero().flatten().tolist():
             self.broken_by[place] = name
 
 

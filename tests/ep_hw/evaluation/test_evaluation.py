@@ -24,6 +24,7 @@ from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
+from ep_hw.evaluation.probes import probe, probe_plan
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.networks import programs
 from ep_hw.networks.checkpoint import load
@@ -247,13 +248,14 @@ def test_chips_are_programmed_only_where_there_are_chips(finished):
 
 def test_everything_that_decides_an_outcome_is_in_the_key(finished):
     plan, folder, _ = finished
-    cell = next(c for c in cells_of(plan, folder) if c.configuration.source and c.configuration.chip_seed == 1)
+    cell = next(c for c in cells_of(plan, folder)
+                if c.configuration.source and c.configuration.chip_seed == 1 and len(c.images) > 2)
     base, data = cell.configuration, cell.images
     changes = {"model": "x", "dataset": "x", "machine": "x", "program": "x", "reference": "x", "code": {"pgd": 0},
                "threat": replace(base.threat, strength=9), "chip_seed": 2, "seed": 7,
                "settings": FAST.model_copy(update={"iterations": 4}), "votes": 9, "device": "cuda",
                "source": replace(base.source, program="x"), "published": "x", "joined": (base.source,),
-               "data_sha256": "x"}
+               "data_sha256": "x", "begun": base.source}
     assert set(changes) == {f.name for f in fields(base)}
     keys = {replace(base, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {base.key}) == len(changes) + 1
@@ -287,6 +289,37 @@ def test_a_white_box_takes_over_what_the_same_attack_made_on_the_other_machines(
         assert found["others_only"] * found["n"] == pytest.approx((first > 0).sum().item())
     assert {c.stem for c in cells if not c.shown} == {part.stem for c in cells for part in c.joined}
     assert {r["key"] for r in summary} == {c.configuration.key for c in cells if c.shown}
+
+
+def wrong(cell):
+    rows = cell.read().to_pydict()
+    return [p != label for p, label in zip(rows["prediction"], rows["label"])]
+
+
+def test_larger_strengths_go_on_from_smaller_ones_and_probes_from_where_attacks_ended(model, tmp_path):
+    """What fell stays broken, in a row for each image; the key of a strength holds those below it."""
+    plan = small_plan(model, ("loihi",), ("pgd_l2@0.8", "pgd_l2@0.2"), images=8)
+    summary, cells = evaluate(plan, tmp_path)
+    direct = {(c.configuration.machine, c.configuration.threat.strength, c.images.digest): c for c in cells
+              if c.configuration.threat.is_direct}
+    assert len(direct) == 2 * 2 * 2   # machines, strengths, and shards: the images that are probed, and the others
+    for (machine, strength, images), cell in direct.items():
+        own = cell.joined[0] if cell.configuration.joined else cell
+        if strength == 0.2:
+            assert own.configuration.begun is None
+        else:
+            weaker = direct[machine, 0.2, images]
+            assert own.begun.stem in {c.stem for c in (weaker, *weaker.joined)}
+            assert all(strong or not weak for weak, strong in zip(wrong(weaker), wrong(cell)))
+    assert {row["n"] for row in summary} == {8}
+    alone = {c.configuration.key for c in cells_of(small_plan(model, ("loihi",), ("pgd_l2@0.8",), images=8), tmp_path)
+             if c.configuration.threat.is_direct}
+    assert not alone & {c.configuration.key for c in cells}
+    probe([(plan, tmp_path, cells)])
+    probed = [c for c in cells_of(probe_plan(plan), tmp_path / "probes") if c.shown and c.configuration.begun]
+    assert {c.begun.stem for c in probed} <= {c.stem for c in cells_of(plan, tmp_path)}
+    for cell in probed:
+        assert all(after or not before for before, after in zip(wrong(cell.begun), wrong(cell)))
 
 
 class Newer(PGDAttack):

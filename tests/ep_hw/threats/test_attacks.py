@@ -16,9 +16,11 @@ from ep_hw.evaluation.suites import SUITES
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.network import EPNetwork, NetworkSpec
 from ep_hw.threats.attacks import (
+    APGD,
     DEFAULT_UNROLL,
     PGD,
     AttackSettings,
+    Begun,
     CarliniWagner,
     DeepFool,
     Unrolled,
@@ -288,13 +290,108 @@ def test_the_packaged_network_stands_no_longer_than_was_measured(eps, images, bo
     assert found.broken_by.count("") <= bound * images
 
 
-def test_auto_pgd_joins_where_images_stay_in_the_box():
+def test_the_first_attempt_makes_all_its_steps_and_others_go_on_in_half_of_them():
+    """Of Auto-PGD the first begins at the image; in a ball that holds all images none goes on after it has won."""
     machine = linear(classes=10)
-    asked = SETTINGS.model_copy(update={"gradients": ("bptt@5", "apgd@7")})
-    clipped, free = (attempts(machine, Threat(kind, 0.3), asked) for kind in ("pgd_l2", "pgd_unclipped_l2"))
-    assert clipped[1] == LibraryAttack("apgd-ce", "l2", 0.3, 7, 2 * SETTINGS.iterations)
-    assert [str(attempt) for attempt in free] == ["bptt@5", "apgd@7"]
-    assert [str(attempt) for attempt in attempts(machine, Threat("cw_l2", 1.0), asked)] == ["cw:bptt@5:margin"]
+    asked = SETTINGS.model_copy(update={"gradients": ("bptt@5", "apgd@7", "bptt@5:margin", "apgd@5:margin")})
+    made = attempts(machine, Threat("pgd_unclipped_l2", 0.3), asked)
+    assert [type(attempt) for attempt in made] == [PGD, APGD, PGD, APGD]
+    assert [(a.iterations, a.lets_go, a.fresh, a.clipped) for a in made] == [
+        (20, False, False, False), (20, True, True, False), (10, True, False, False), (10, True, False, False)]
+    assert all(a.lets_go for a in attempts(machine, Threat("pgd_linf", 1.0), asked))
+    assert [str(attempt) for attempt in attempts(machine, Threat("cw_l2", 1.0), asked)] == 2 * ["cw:bptt@5:margin"]
+
+
+class Counting(LinearMachine):
+    """Counts the images that it is shown."""
+
+    shown = 0
+
+    def relax(self, images, *args, **settings):
+        self.shown += len(images)
+        return super().relax(images, *args, **settings)
+
+
+@pytest.mark.parametrize("climb", [PGD, APGD])
+@pytest.mark.parametrize("sigma", [0.0, 0.05])
+def test_images_leave_an_ascent_once_they_are_broken_beyond_doubt(climb, sigma):
+    """Half of them within reach: they leave on the way, broken; the others end where they end without letting go."""
+    plain = linear(3, classes=10)
+    machine, images = Counting(plain.weight, plain.bias, SHAPE, sigma), middle_images(12)
+    labels, radii = plain.relax(images).prediction, least_perturbations(plain, images, "l2")
+    patient = climb("l2", 1.3 * float(radii.median()), Unrolled(5, "margin"), 40, eot=2 if sigma else 1, votes=3)
+    counts, ends = [], []
+    for attempt in (patient, replace(patient, lets_go=True)):
+        machine.shown = 0
+        ends.append(attempt.run(machine, images, labels, seeded()).images)
+        counts.append(machine.shown)
+    broken = [plain.relax(made).prediction != labels for made in ends]
+    assert torch.equal(*broken)
+    assert 0 < broken[0].sum() < 12
+    assert counts[1] < counts[0]
+    moved = (perturbation(images, made, "l2") for made in ends)
+    assert torch.stack([m[broken[0]] for m in moved]).diff(dim=0).max() <= 1e-5
+    if not sigma:
+        assert torch.allclose(ends[0][~broken[0]], ends[1][~broken[0]], atol=1e-6)
+
+
+def test_auto_pgd_climbs_a_hill_that_plain_steps_overshoot():
+    """The point of a ball that a linear loss is largest at is reached, and no step ever loses it."""
+    machine, images = linear(2), middle_images(6)
+    labels = machine.relax(images).prediction
+    found = APGD("l2", 0.05, Unrolled(5, "margin"), 30).run(machine, images, labels, seeded()).images
+    normal = (machine.weight[1] - machine.weight[0]) * (1 - 2 * labels.float())[:, None]
+    most = 0.05 * (normal / normal.norm(dim=1, keepdim=True)).view(-1, *SHAPE)
+    assert torch.allclose(found - images, most, atol=1e-4)
+
+
+@given(draws=st.integers(1, 5), batch=st.integers(1, 3), seed=st.integers(0, 99))
+@settings(max_examples=10)
+def test_draws_in_one_batch_are_averaged_image_by_image(draws, batch, seed):
+    """Where there is no noise, the mean of any number of draws is the gradient itself."""
+    machine, images = ReferenceMachine(small_network(1).lower()), random_images(batch, seed=seed)
+    labels = machine.relax(images).prediction
+    for text in ("bptt@4", "adjoint@5", "bptt@6x3:margin"):
+        gradient = parse_gradient(text)
+        once, often = (gradient.slope(machine, images, labels, None, n) for n in (1, draws))
+        for one, mean in zip(once, often):
+            assert torch.allclose(one, mean, atol=1e-6), text
+
+
+def begun(machine, threat, images, labels):
+    found = attack(machine, threat, images, labels, SETTINGS, seeded())
+    return found, Begun(threat.strength, found.images, found.broken_by, found.zero_gradient, found.queries)
+
+
+@given(kind=st.sampled_from([*BOUNDED, "cw_l2"]), seed=st.integers(0, 10**6), first=st.floats(0.05, 0.6),
+       factor=st.floats(1.1, 4))
+@settings(max_examples=15)
+def test_what_fell_stays_broken_at_every_larger_strength(kind, seed, first, factor):
+    """Its image lies within the larger ball, or is as large as that allows; nobody is charged for it again."""
+    machine, images = linear(seed, 10), random_images(4, SHAPE, seed)
+    weak, strong = (Threat(kind, round(s) + 1 if kind == "one_pixel" else s) for s in (first, factor * first))
+    labels = machine.relax(images).prediction
+    before, start = begun(machine, weak, images, labels)
+    after = attack(machine, strong, images, labels, SETTINGS, seeded(), None, start)
+    fell = torch.tensor([by != "" for by in before.broken_by])
+    assert (machine.relax(after.images).prediction != labels)[fell].all()
+    assert [by for by, own in zip(after.broken_by, fell) if own and by == ""] == []
+    assert kind == "cw_l2" or (perturbation(images, after.images, strong.norm) <= strong.strength + 1e-5).all()
+    assert torch.equal(after.queries[fell], before.queries[fell])
+
+
+def test_what_fell_to_a_last_resort_is_attacked_again_from_the_image_itself():
+    """So gradients get no credit for images of another machine, and it still counts as broken in the end."""
+    machine, images = linear(1), middle_images(6)
+    labels = machine.relax(images).prediction
+    far = images.flip(0)
+    start = Begun(1e-3, far, ["transfer:reference"] * 3 + [""] * 3, torch.zeros(6), torch.zeros(6))
+    hopeless = attack(machine, Threat("pgd_l2", 2e-3), images, labels, SETTINGS, seeded(), None, start)
+    assert hopeless.broken_by == ["transfer:reference"] * 3 + [""] * 3
+    assert torch.equal(hopeless.images[:3], far[:3])
+    strong = attack(machine, Threat("pgd_l2", 50.0), images, labels, SETTINGS, seeded(), None, start)
+    assert "transfer:reference" not in strong.broken_by
+    assert "" not in strong.broken_by
 
 
 def test_a_machine_that_answers_early_is_attacked_through_its_own_relaxation():
@@ -423,7 +520,7 @@ def test_bad_threats_are_refused(text):
 
 
 @pytest.mark.parametrize("text", ["bptt", "bptt@0", "bptt@1.5", "ep@0", "ep@x", "adjoint@0", "adjoint@5x", "ep@1x0",
-                                  "ep@1x", "ep@inf", "ep@1:hinge", "bptt@5:", "apgd@5:margin", "apgd@0", "bptt@5x6",
+                                  "ep@1x", "ep@inf", "ep@1:hinge", "bptt@5:", "apgd@5:hinge", "apgd@0", "bptt@5x6",
                                   "bptt@5x", "spsa@3", "bptt@ownx3", "ep@own", "ep@nan", "ep@1e400", "ep@1_0",
                                   "bptt@1_0", "bptt@\u0663", "bptt@ 5", " bptt@5", "bptt@0x5", "bptt@+5", "bptt@-5",
                                   "bptt@1000000", "adjoint@1e3", "ep@1e-9", "ep@1e9", "ep@-1", "apgd@9999999999"])

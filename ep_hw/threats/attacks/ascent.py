@@ -1,0 +1,179 @@
+"""What attacks that climb a gradient share: starts, and images that leave as soon as they are broken beyond doubt.
+
+A gradient's own passes end with logits, though not with those of the machine at rest. Where they say that an image is
+wrong, the machine is asked for as many votes as decide later, and an image that all of them call wrong is done with:
+the batch shrinks. In a ball that holds every image there is, this is asked at each step.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
+
+import torch
+from torch import Generator, Tensor
+
+from ep_hw.threats.attacks.attempt import Attempt, Candidate, surely_wrong
+from ep_hw.threats.attacks.gradients import Gradient, Slope, loss_of
+from ep_hw.threats.attacks.norms import direction, project
+from simulators.machine import Machine
+
+LOOKED_EVERY = 4   # steps, whether an image is broken: a vote takes about as long as a gradient
+W = TypeVar("W", bound="Way")
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """Images on their way.
+
+    Attributes:
+        index: (B,) places in the batch that is attacked.
+        images: (B, C, H, W) as they were.
+        labels: (B,).
+        here: (B, C, H, W) where they are.
+    """
+
+    index: Tensor
+    images: Tensor
+    labels: Tensor
+    here: Tensor
+
+    def at(self: W, which: Tensor) -> W:
+        """Some of the images."""
+        return type(self)(*(getattr(self, field.name)[which] for field in fields(self)))
+
+
+def holds_all(norm: str, eps: float) -> bool:
+    """Whether every image is within the ball."""
+    return norm == "linf" and eps >= 1
+
+
+class _Tally:
+    """What became of a batch so far.
+
+    Attributes:
+        images: (B, C, H, W), of each the one that broke it, else that of largest loss.
+        loss: (B,) of these; inf where an image is broken beyond doubt, -inf before anything was found.
+        steps, flat: (B,) gradients that were taken, and those of them that were zero in every pixel.
+    """
+
+    def __init__(self, images: Tensor):
+        none = images.new_zeros(len(images))
+        self.images, self.loss, self.steps, self.flat = images.clone(), none - torch.inf, none.clone(), none.clone()
+
+    def standing(self) -> Tensor:
+        """Places of the images that are not broken."""
+        return (self.loss < torch.inf).nonzero().flatten()
+
+    def look(self, index: Tensor, gradient: Tensor):
+        """Count the gradients of a step."""
+        self.steps[index] += 1
+        self.flat[index] += (gradient.flatten(1).abs().amax(1) == 0).to(self.flat)
+
+    def keep(self, index: Tensor, images: Tensor, loss: Tensor):
+        """Keep images whose loss is larger."""
+        better = loss > self.loss[index]
+        self.images[index[better]], self.loss[index[better]] = images[better], loss[better]
+
+
+@dataclass(frozen=True)
+class Ascent(Attempt, Generic[W]):
+    """A climb in a ball.
+
+    Attributes:
+        norm: of the ball.
+        eps: its radius.
+        gradient: that is climbed.
+        iterations: steps.
+        eot: draws of a noisy machine's gradient that are averaged.
+        restarts: the first begins at the image or where other attempts ended, the others at random in the ball; the
+            image of largest loss is kept.
+        clipped: images stay within [0, 1].
+        votes: reads of a noisy machine that must all be wrong where an image leaves.
+        lets_go: images leave as soon as they are broken; else all of them climb to the end.
+        fresh: it begins at the image, wherever other attempts ended.
+    """
+
+    norm: str
+    eps: float
+    gradient: Gradient
+    iterations: int = 20
+    eot: int = 1
+    restarts: int = 1
+    clipped: bool = True
+    votes: int = 1
+    lets_go: bool = False
+    fresh: bool = False
+
+    @property
+    def opens(self) -> bool:
+        return not self.lets_go
+
+    def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
+        return self.resume(machine, images, labels, generator, images)
+
+    def resume(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator,
+               start: Tensor) -> Candidate:
+        if self.eps == 0:
+            return Candidate.of(images.clone())
+        tally = _Tally(images)
+        for restart in range(self.restarts):
+            live = tally.standing()
+            begin = self._random(images[live], generator) if restart else (images if self.fresh else start)[live]
+            way = self._climb(machine, self._begin(live, images[live], labels[live], begin), generator, tally)
+            moved = self._end(way)
+            tally.keep(way.index, moved, way.images.new_zeros(len(moved)) if self.restarts == 1 else loss_of(
+                machine.relax(moved, generator=generator).logits, way.labels, self.gradient.loss))
+        return Candidate.of(tally.images, tally.flat / tally.steps)
+
+    def _climb(self, machine: Machine, way: W, generator: Generator, tally: _Tally) -> W:
+        """Every step of the images that stay; those that leave are in the tally."""
+        for done in range(self.iterations):
+            if not len(way.index):
+                break
+            slope = self.gradient.slope(machine, way.here, way.labels, generator, self.eot)
+            tally.look(way.index, slope.gradient)
+            if self.lets_go and done and (holds_all(self.norm, self.eps) or done % LOOKED_EVERY == 0):
+                broken = self._broken(machine, way, slope.logits, generator)
+                left = way.at(broken)
+                tally.keep(left.index, left.here, left.here.new_full((len(left.index),), torch.inf))
+                way, slope = way.at(~broken), slope.at(~broken)
+            way = self._step(way, slope, done)
+        return way
+
+    def _broken(self, machine: Machine, way: W, logits: Tensor, generator: Generator) -> Tensor:
+        """(B,) which images are beyond doubt, of those that the gradient's own passes call wrong."""
+        broken = loss_of(logits, way.labels, "margin") > 0
+        if broken.any():
+            broken[broken.clone()] = surely_wrong(machine, way.here[broken], way.labels[broken], self.votes, generator)
+        return broken
+
+    @abstractmethod
+    def _begin(self, index: Tensor, images: Tensor, labels: Tensor, start: Tensor) -> W:
+        """A climb at its start; arguments as in `Way`."""
+
+    @abstractmethod
+    def _step(self, way: W, slope: Slope, done: int) -> W:
+        """After one more step than `done`."""
+
+    @abstractmethod
+    def _end(self, way: W) -> Tensor:
+        """(B, C, H, W) what the climb found."""
+
+    def _random(self, images: Tensor, generator: Generator) -> Tensor:
+        """Images at random in the ball: uniform in linf, in l2 uniform in direction and in radius."""
+        shape = images.shape
+        if self.norm == "linf":
+            return self._boxed(images + self.eps * (2 * torch.rand(shape, generator=generator) - 1).to(images))
+        towards = direction(torch.randn(shape, generator=generator).to(images), "l2")
+        radius = self.eps * torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
+        return self._boxed(images + radius * towards)
+
+    def _within(self, images: Tensor, moved: Tensor) -> Tensor:
+        """What was moved, brought back into the ball and into [0, 1]."""
+        return self._boxed(images + project(moved - images, self.eps, self.norm))
+
+    def _boxed(self, images: Tensor) -> Tensor:
+        return images.clamp(0, 1) if self.clipped else images
+
+    def __str__(self):
+        return str(self.gradient)
