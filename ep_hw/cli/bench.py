@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from ep_hw.cli.data import source_of
-from ep_hw.cli.folder import asked, claimed
+from ep_hw.cli.folder import asked, claimed, labels
 from ep_hw.cli.printing import print_table, say, track_points
-from mapping.labels import labels_of
 from mapping.program import Program, Table
 
 if TYPE_CHECKING:   # load torch and matplotlib
@@ -42,10 +41,15 @@ class Bench:
 
     @classmethod
     def of(cls, context: typer.Context) -> "Bench":
-        """By the parameters `model`, `images`, `seed`, `data`, `data_root` and `download` of a command."""
+        """By the parameters `model`, `images`, `seed`, `data`, `data_root` and `download` of a command.
+
+        Raises:
+            Refusal: two machines have one label.
+        """
         from ep_hw.networks.programs import network_and_images
 
         given = context.params
+        labels(context)
         source = source_of(given["data"], given["data_root"], given["download"])
         return cls(context, *network_and_images(given["model"], given["images"], given["seed"], source))
 
@@ -131,8 +135,7 @@ class Bench:
 
     def _in_full(self, rows: Rows) -> Rows:
         """Rows of machines with labels, beside each the machine that it stands for."""
-        on = self.context.params.get("on") or []
-        names = labels_of([on] if isinstance(on, str) else on)
+        names = labels(self.context)
         return [{**row, "full_name": names.get(row["machine"], row["machine"])} for row in rows] if names else rows
 
     def _settings(self, names: Sequence[str]) -> dict[str, object]:

@@ -27,10 +27,19 @@ def asked(context: typer.Context, images: str, *digests: object) -> "Question":
     from ep_hw.evaluation.folders import Question
     from ep_hw.workflow import command_line
 
-    named = context.params.get("on") or []
-    labels = labels_of([named] if isinstance(named, str) else named)
-    given = {name: _without(labels, value) for name, value in context.params.items() if name not in PLACES}
+    known = labels(context)
+    given = {name: _without(known, value) for name, value in context.params.items() if name not in PLACES}
     return Question.of(command_line(), [context.info_name, given, *digests], images)
+
+
+def labels(context: typer.Context) -> dict[str, str]:
+    """Label -> machine, of those that a command is told by --on.
+
+    Raises:
+        Refusal: see `labels_of`.
+    """
+    on = context.params.get("on") or []
+    return labels_of([on] if isinstance(on, str) else on)
 
 
 def _without(labels: Mapping[str, str], value: object) -> object:

@@ -14,7 +14,7 @@ def rungs_of(target: Target) -> Rungs:
 
     The target's label is its own: rungs on the way have none.
     """
-    return [(machine if machine == target else replace(machine, label=""), cause)
+    return [(replace(machine, label=target.label if machine == target else ""), cause)
             for machine, cause in REGISTRY[target.name].rungs(target)]
 
 

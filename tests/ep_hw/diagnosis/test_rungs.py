@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from networks import random_images
 
 import mapping
 import simulators
 from ep_hw.diagnosis import explain
+from ep_hw.evaluation.rungs import ladder
 from simulators.reference import ReferenceMachine
 
 
@@ -74,3 +76,10 @@ def test_wires_that_add_current_are_named(graph):
 
     explanation = explained(graph, "crossbar:generic/wires", opener)
     assert "its wires make weights" in explanation.faults[0].sentence()
+
+
+@pytest.mark.parametrize("machine", ["loihi", "lava", "crossbar:pcm[age=1d]", "reference[steps=7]", "digital"])
+def test_a_label_is_that_of_the_machine_itself_and_of_no_rung_on_the_way(graph, machine):
+    program = mapping.compile(graph, f"mine={machine}")
+    assert [rung.name for rung in ladder(program, graph)] == [
+        "mine" if rung.name == machine else rung.name for rung in ladder(mapping.compile(graph, machine), graph)]

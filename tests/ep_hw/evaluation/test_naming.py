@@ -84,6 +84,10 @@ def test_commands_take_the_label(ep_hw, refused, found, model):
     code, out, err = ep_hw(*renamed, "--only", "yours:clean", "--baseline", "yours")
     assert (code, "cells are missing" in out) == (0, True), err   # the folder of the same question
     assert "two machines have one label" in refused(*asked[:-1], "other", "--on", "mine=loihi")
+    assert "two machines have one label" in refused("cost", model, "--on", "q=loihi", "--on", "q=lava", "--images", 1)
+    code, out, err = ep_hw("cost", model, "--on", "q=loihi", "--images", 1, "--out", "cost")
+    assert (code, "\u2502 q " in out) == (0, True), err
+    assert Path("cost/cost.csv").read_text().splitlines()[1].endswith(",loihi")
 
 
 def test_rungs_on_the_way_keep_their_names(model):
