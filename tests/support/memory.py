@@ -5,7 +5,10 @@ import os
 import time
 from pathlib import Path
 
+from processes import wait_until
+
 _MOMENT_S = 0.5   # longer than a process needs between naming a block and mapping it
+_TIDYING_S = 20.0   # within which what a killed process named is removed by its resource tracker
 
 
 def abandoned_memory() -> set[str]:
@@ -17,6 +20,18 @@ def abandoned_memory() -> set[str]:
         time.sleep(_MOMENT_S)
         unmapped &= _unmapped()
     return unmapped
+
+
+def left_since(before: set[str]) -> set[str]:
+    """What was abandoned after `before` and stays so; other tests kill processes whose semaphores go a little later."""
+    left = abandoned_memory() - before
+
+    def gone() -> bool:
+        left.intersection_update(abandoned_memory())
+        return not left
+
+    wait_until(gone, _TIDYING_S)
+    return left
 
 
 def _unmapped() -> set[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from memory import abandoned_memory
+from memory import abandoned_memory, left_since
 from processes import wait_until
 
 import mapping
@@ -52,7 +52,7 @@ def blocks():
     """Asserts at the end of a test that it left nothing in /dev/shm."""
     before = abandoned_memory()
     yield
-    assert abandoned_memory() <= before
+    assert not left_since(before)
 
 
 STRUCTURAL = "lava[model=structural]"
