@@ -1,18 +1,17 @@
 """What an answer takes: whole evaluations by an earlier commit and by this one, on the same machine in one run.
 
-    python -m benchmarks.answers [QUESTION ...] [--before COMMIT] [--images N]
+    python -m benchmarks.answers [QUESTION ...] [--before COMMIT] [--python FILE] [--images N]
 
 A QUESTION is `pcm` (PGD and JPEG on the digits network and two PCM chips), `cifar10` (PGD of four strengths on the
 reference and on Loihi) or `paper` (the paper's suite on the digits family); all by default. The earlier commit is
-checked out into a temporary folder and runs there on this environment. Seconds are those of processors, all workers
-included, since other programs may take their share of the clock. Accuracies under attack are compared image by image
-(exact McNemar): none may be higher than before by more than chance. With fewer images all of it is smaller.
+checked out into a temporary folder and runs there in the environment that it asks for. Seconds are those of processors,
+all workers included, since other programs may take their share of the clock. Accuracies under attack are compared image
+by image (exact McNemar): none may be higher than before by more than chance. With fewer images all of it is smaller.
 """
 
 import argparse
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,12 +59,14 @@ class Answer:
 
 
 @contextmanager
-def tree_of(commit: str) -> Iterator[Path]:
-    """The files of a commit, in a folder that goes away."""
+def tree_of(commit: str, python: str | None) -> Iterator[Path]:
+    """The files of a commit, in a folder that goes away, with the environment that it asks for."""
     with TemporaryDirectory() as scratch:
         tree = Path(scratch) / "tree"
         subprocess.run(["git", "-C", ROOT, "worktree", "add", "--quiet", "--detach", tree, commit], check=True)
         try:
+            subprocess.run(["uv", "sync", "--quiet", "--no-dev", "--project", tree,
+                            *(["--python", python] if python else [])], check=True)
             yield tree
         finally:
             subprocess.run(["git", "-C", ROOT, "worktree", "remove", "--force", tree], check=True)
@@ -74,9 +75,8 @@ def tree_of(commit: str) -> Iterator[Path]:
 def ask(question: Question, images: int, tree: Path, out: Path) -> Answer:
     """Run the commands of a tree."""
     before = _children()
-    subprocess.run([sys.executable, "-m", "ep_hw.cli", "evaluate", *question.arguments, "--images", str(images),
-                    "--out", str(out)], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(["uv", "run", "--quiet", "--no-sync", "--project", tree, "ep-hw", "evaluate", *question.arguments,
+                    "--images", str(images), "--out", out], check=True, stdout=subprocess.DEVNULL)
     return Answer(_children() - before, right_in(out))
 
 
@@ -119,10 +119,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], metavar="QUESTION")
     parser.add_argument("--before", default=BEFORE, help="a commit, tag or branch")
+    parser.add_argument("--python", help="interpreter for that commit, where uv does not find one by itself")
     parser.add_argument("--images", type=int, help="fewer than in the questions")
     asked = parser.parse_args()
     print(f"{'CPU seconds':12} {'images':>6} {'before':>9} {'after':>9} {'ratio':>7}  accuracy under attack")
-    with tree_of(asked.before) as tree, TemporaryDirectory() as out:
+    with tree_of(asked.before, asked.python) as tree, TemporaryDirectory() as out:
         for name in asked.questions or QUESTIONS:
             question = QUESTIONS[name]
             images = min(asked.images or question.images, question.images)
