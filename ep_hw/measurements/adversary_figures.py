@@ -23,7 +23,8 @@ def transfer_figure(rows: Sequence[dict]) -> Figure:
             axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=9,
                       weight="bold" if i == j else "normal", color="white" if value < 0.6 else "black")
         shown = [in_lines(name, 24) for name in names]
-        axes.set_xticks(range(len(names)), shown, rotation=30, ha="right")
+        upright = any("\n" in name for name in shown)   # several lines aslant would cross each other
+        axes.set_xticks(range(len(names)), shown, rotation=90 if upright else 30, ha="center" if upright else "right")
         axes.set_yticks(range(len(names)), shown)
         axes.set_xlabel("shown to")
         axes.set_ylabel("made on")
