@@ -46,6 +46,16 @@ class FinishedRun:
         return self.summary[0].model
 
     @cached_property
+    def names(self) -> dict[str, str]:
+        """Full name of each machine -> what it is called."""
+        return {row.machine: row.machine_label or row.machine for row in self.summary}
+
+    def machine(self, called: str) -> str:
+        """The full name of a machine by that, or by what it is called."""
+        full = {shown: name for name, shown in self.names.items()}
+        return called if called in self.names else full.get(called, called)
+
+    @cached_property
     def accuracy(self) -> dict[Case, float]:
         """Case -> accuracy, mean over chips."""
         values: dict[Case, list[float]] = {}
@@ -79,8 +89,8 @@ def over_runs(runs: Sequence[FinishedRun]) -> list[dict]:
     for case in cases:
         values = [run.accuracy[case] for run in runs]
         low, high = student(values)
-        rows.append({**_named(case), "runs": len(runs), "mean": float(np.mean(values)), "ci_low": low, "ci_high": high,
-                     "lowest": min(values), "highest": max(values)})
+        rows.append({**_named(case, runs), "runs": len(runs), "mean": float(np.mean(values)), "ci_low": low,
+                     "ci_high": high, "lowest": min(values), "highest": max(values)})
     return rows
 
 
@@ -102,7 +112,7 @@ def paired(first: FinishedRun, second: FinishedRun, seed: int = 0) -> list[dict]
         ours, theirs = (np.array([np.mean(right[image]) for image in shared]) for right in (a, b))
         low, high = paired_bootstrap(ours, theirs, np.random.default_rng(seed))
         our, their = (values > 0.5 for values in (ours, theirs))
-        rows.append({**_named(case), "images": len(shared), "left_out": len(a.keys() ^ b.keys()),
+        rows.append({**_named(case, (first, second)), "images": len(shared), "left_out": len(a.keys() ^ b.keys()),
                      "first": float(ours.mean()), "second": float(theirs.mean()),
                      "difference": float((theirs - ours).mean()), "ci_low": low, "ci_high": high,
                      "mcnemar": mcnemar(int((our & ~their).sum()), int((their & ~our).sum()))})
@@ -119,7 +129,8 @@ def corruption_means(runs: Sequence[FinishedRun], baseline: FinishedRun, machine
     Raises:
         Refusal: a set is not complete, naming what is missing.
     """
-    return [{"run": str(run.folder), "model": run.model, "machine": name,
+    machine = baseline.machine(machine)
+    return [{"run": str(run.folder), "model": run.model, "machine": name, "machine_label": run.names[name],
              "mce": mce(run.accuracy, name, baseline.accuracy, machine),
              "mean_15": mean_corruption_error(run.accuracy, name, MAIN),
              "mean_19": mean_corruption_error(run.accuracy, name, ALL) if _has_all(run, name) else None}
@@ -130,8 +141,13 @@ def _has_all(run: FinishedRun, machine: str) -> bool:
     return {threat.name for m, threat in run.accuracy if m == machine} >= set(ALL)
 
 
-def _named(case: Case) -> Plain:
-    return {"machine": case[0], **spelled(case[1])}
+def _named(case: Case, runs: Sequence[FinishedRun]) -> Plain:
+    """A case by full names, and by what its machines are called where all runs call them that."""
+    first, *others = (run.names for run in runs)
+    names = {full: shown for full, shown in first.items() if all(own.get(full) == shown for own in others)}
+    machine, threat = case
+    return {"machine": machine, "machine_label": names.get(machine, machine), **spelled(threat),
+            "threat_label": threat.on(names).label}
 
 
 def over_runs_table(rows: Sequence[dict]) -> Table:
@@ -156,11 +172,11 @@ def paired_table(rows: Sequence[dict], first: FinishedRun, second: FinishedRun) 
 
 def corruption_table(rows: Sequence[dict], baseline: FinishedRun, machine: str = REFERENCE) -> Table:
     """A line a run and machine."""
-    lines = tuple((row["run"], row["model"], row["machine"], f"{row['mce']:.3f}", f"{row['mean_15']:.3f}",
+    lines = tuple((row["run"], row["model"], row["machine_label"], f"{row['mce']:.3f}", f"{row['mean_15']:.3f}",
                    "incomplete" if row["mean_19"] is None else f"{row['mean_19']:.3f}") for row in rows)
     return Table(f"corruption error; mCE against {baseline.model} on {machine}",
                  ("run", "model", "machine", "mCE", "mean of 15", "mean of 19"), lines)
 
 
 def _case(row: dict) -> tuple[str, str]:
-    return row["machine"], row["threat"] + (f"@{row['strength']:g}" if row["strength"] else "")
+    return row["machine_label"], row["threat_label"]

@@ -33,6 +33,7 @@ class ReadRow(BaseModel):
 
     model: str
     machine: str
+    machine_label: str = ""
     threat: str
     strength: float
     accuracy: float = Field(ge=0, le=1)

@@ -214,7 +214,7 @@ def _made_again(shards: list[tuple[int, Stored]], rows: pa.Table, clean: Split, 
     parts = [clean.take(slice(end - size, end)) for end, (size, _) in zip(ends.tolist(), shards)]
     changed = torch.cat([_corrupted(part, rows, threat, data_source) for part in parts])
     moved = perturbation(clean.images, changed, threat.norm).double()
-    if not torch.allclose(moved, torch.from_numpy(np.array(rows["norm"])), rtol=1e-5, atol=1e-7):
+    if not torch.allclose(moved, torch.tensor(rows["norm"].to_pylist()).double(), rtol=1e-5, atol=1e-7):
         raise Refusal("the corruption makes other images than were evaluated", where=str(threat),
                       got="images further from the clean ones, or nearer", allowed="the code and files that they were "
                       "evaluated with", remedy="evaluate again with this version")

@@ -31,7 +31,8 @@ def write_run(folder, correct, ids=None, model="small", pixels="a"):
         rows += [{**case, **spelled(threat), "image_id": int(i), "pixels": f"{pixels}{i}", "label": 1,
                   "prediction": int(r)} for i, r in zip(ids, right)]
         summary.append({**case, "threat": threat, "model": model, "n": len(ids), "accuracy": float(right.mean())})
-    write_results(folder, pa.Table.from_pylist(rows), summary)
+    table = pa.Table.from_pylist(rows)
+    write_results(folder, table.schema, [(table, summary)])
     return folder
 
 

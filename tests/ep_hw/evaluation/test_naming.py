@@ -9,6 +9,7 @@ from networks import saved, small_network
 
 import ep_hw
 from ep_hw import workflow
+from ep_hw.analysis.comparison import FinishedRun
 from ep_hw.evaluation.naming import called
 from ep_hw.evaluation.plan import cells_of
 from ep_hw.threats.attacks import AttackSettings
@@ -88,6 +89,17 @@ def test_commands_take_the_label(ep_hw, refused, found, model):
     code, out, err = ep_hw("cost", model, "--on", "q=loihi", "--images", 1, "--out", "cost")
     assert (code, "\u2502 q " in out) == (0, True), err
     assert Path("cost/cost.csv").read_text().splitlines()[1].endswith(",loihi")
+
+
+def test_runs_are_compared_by_full_names_and_shown_by_labels(ep_hw, found, tmp_path):
+    code, out, err = ep_hw("compare", found.folder, found.folder, "--out", "numbers.json")
+    assert code == 0, err
+    assert "\u2502 mine " in out
+    assert "transfer:mine:pgd_l2@0.5" in out
+    rows = json.loads((tmp_path / "numbers.json").read_text())["paired"]
+    assert ("mine", FULL) in {(row["machine_label"], row["machine"]) for row in rows}
+    run = FinishedRun.of(found.folder)
+    assert [run.machine(name) for name in ("mine", FULL, "reference", "x")] == [FULL, FULL, "reference", "x"]
 
 
 def test_rungs_on_the_way_keep_their_names(model):

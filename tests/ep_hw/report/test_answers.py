@@ -158,7 +158,8 @@ SPOILED = {"a column is gone": lambda rows: rows.drop(["norm"]), "none are left"
 def test_rows_that_are_not_complete_are_refused(refused, found, tmp_path, how):
     folder = tmp_path / "run"
     folder.mkdir()
-    write_results(folder, SPOILED[how](found.images), found.summary)
+    table = SPOILED[how](found.images)
+    write_results(folder, table.schema, [(table, list(found.summary))])
     assert "not complete" in refused("images", folder, "--machine", "loihi", "--threat", "pgd_l2@0.5")
 
 

@@ -18,7 +18,8 @@ from tests.fuzz.edits import Edited
 
 ABSURD = {"number": ("-1", "1e400", "nan", "-inf", str(10**18), str(2**64), "9" * 5000, "", "x", "0x10", "\u202e1"),
           "name": ("", "\x1b[31mred", "../../etc/passwd", "x" * 5000, "[/bold]", "$\\frac{$", "\udc80", "a\nb", "[",
-                   "crossbar:pcm[age=1e400]", "loihi[state_bits=8,state_bits=9]", "clean@3", "pgd_l2@nan", "-"),
+                   "crossbar:pcm[age=1e400]", "=loihi", "../x=loihi",
+                   "loihi[state_bits=8,state_bits=9]", "clean@3", "pgd_l2@nan", "-"),
           "place": ("/dev/null/new", "/proc/new", "x" * 300, "\x1b[31mred\udc80/../" + "x" * 300)}
 KINDS = {"on": "name", "attack": "name", "corruption": "name", "suite": "name", "explain": "name", "gradient": "name",
          "baseline": "name", "budget": "name", "device": "name", "target": "name", "keys": "name", "write": "name",
