@@ -111,7 +111,7 @@ class Configuration:
                    "published": self.published, "joined": [one._hashed(libraries) for one in self.joined],
                    "settings": self.settings and self.settings.model_dump(mode="json"),
                    **({"data": self.data_sha256} if self.data_sha256 else {}),
-                   **({"begun": self.begun.key} if self.begun else {})}
+                   **({"begun": self.begun._hashed(libraries)} if self.begun else {})}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
