@@ -70,8 +70,8 @@ class Errand:
         call: of a folder and of `parts`; it may be pickled.
         parts: name -> what several errands take, which travels once to each worker; the name says all of it.
         folder: here, that holds what the call reads and gets what it writes.
-        reads: names of files.
-        writes: names of files in the order in which they are to appear; some may be missing.
+        reads: names of files; some may be missing.
+        writes: the same, in the order in which they are to appear.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Cluster:
             self._client.cancel([future for _, future in sent.values()], force=True)
 
     def _send(self, errand: Errand, sent: "dict[str, tuple[Errand, Future]]", ended: Any) -> None:
-        files = {name: (errand.folder / name).read_bytes() for name in errand.reads}
+        files = {name: (errand.folder / name).read_bytes() for name in errand.reads if (errand.folder / name).exists()}
         parts = [self._part(name, part) for name, part in errand.parts.items()]
         task = f"ep-hw-{errand.name}"
         future = self._client.submit(perform, errand.call, files, errand.writes, *parts, key=task, retries=RETRIES,
