@@ -133,7 +133,8 @@ class Machine(ABC):
             images: (B, C, H, W), float, in [0, 1].
             steps: time steps; None for the machine's own number. With a number, every step is taken.
             nudge: None for the free phase.
-            generator: source of fresh read noise; ignored by deterministic machines.
+            generator: source of fresh read noise, of which each image meets its own: one that is shown twice in a
+                batch is read twice. Ignored by deterministic machines.
             states: where to start, in the form `Equilibrium.states` has; zeros if None.
             schedule: "synchronous" or "alternating"; the checkpoint's own if None.
             trace: called as trace(t, states) after each step t = 1, 2, ..., states in real units.

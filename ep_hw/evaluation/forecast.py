@@ -181,7 +181,7 @@ def _run(job: Job, images: int, folder: Path):
     if not isinstance(job.what, Cell):
         replace(job.what, images=few, folder=folder).measure()
         return
-    c = replace(job.what.configuration, source=None, joined=())
+    c = replace(job.what.configuration, source=None, begun=None, joined=())
     if job.kind.work == SHOWN and c.threat.is_attack:
         c = replace(c, threat=CLEAN, settings=None)
     cell = Cell(c, few, folder, job.what.official)

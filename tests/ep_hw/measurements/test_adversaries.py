@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,16 +83,14 @@ def test_only_attacks_made_on_a_machine_transfer(text):
 
 
 class NoisySlope(LinearMachine):
-    """Fresh noise on every weight of the second class: the gradient of a binary linear model is w + sigma n."""
+    """Fresh noise on every weight of the second class, another for each image: the gradient of a binary linear model
+    is w + sigma n.
+    """
 
     def relax(self, images, steps=None, nudge=None, generator=None, **rest):
-        noise = torch.zeros_like(self.weight)
-        noise[1] = self.sigma * torch.randn(self.weight[1].shape, generator=generator)
-        self_weight, self.weight = self.weight, self.weight + noise
-        try:
-            return LinearMachine(self.weight, self.bias, SHAPE).relax(images)
-        finally:
-            self.weight = self_weight
+        flat, end = images.flatten(1), LinearMachine(self.weight, self.bias, SHAPE).relax(images)
+        noise = self.sigma * torch.randn(flat.shape, generator=generator)
+        return replace(end, logits=end.logits + torch.stack([torch.zeros(len(flat)), (noise * flat).sum(1)], 1))
 
 
 def test_the_cosine_of_averaged_gradients_is_that_of_averaged_noise():
