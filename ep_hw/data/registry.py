@@ -51,6 +51,9 @@ def data_set(name: str) -> BaseDataset:
     """
     if name in DATA_SETS:
         return DATA_SETS[name]
+    if divided := _divisions(name):
+        raise Refusal("a data set of several divisions", where="data", got=name, allowed=", ".join(divided),
+                      remedy="name one of them")
     if not is_place(name):
         raise _unknown(name, "", SPLITS) if Path(name).name == name and not Path(name).suffix else _nowhere(name)
     opened = open_place(name)
@@ -101,15 +104,25 @@ def held_data(known: BaseDataset, split: str, data_source: DataSource = DEFAULT_
     return replace(held, class_names=known.class_names)
 
 
+def known_names() -> str:
+    """The names of all data sets in a line, divisions of one as `NAME[split=...]`."""
+    return ", ".join(dict.fromkeys(name.partition("=")[0] + "=...]" * ("=" in name) for name in DATA_SETS))
+
+
+def _divisions(name: str) -> list[str]:
+    """The names of data sets that are a division of the one of that name."""
+    return [known for known in DATA_SETS if known.startswith(f"{name}[")]
+
+
 def _nowhere(name: str) -> Refusal:
     return Refusal("no such file or folder", where="data", got=name, allowed="an .npz, or a folder of class folders of "
-                   f"PNG or JPEG; or {', '.join(DATA_SETS)}", remedy="correct the path")
+                   f"PNG or JPEG; or {known_names()}", remedy="correct the path")
 
 
 def _unknown(name: str, split: str, splits: tuple[str, ...]) -> Refusal:
     return Refusal("unknown data set or split", where="data", got=", ".join(filter(None, (name, split))), **suggesting(
         split or name, splits if split else DATA_SETS, remedy="choose one of each",
-        allowed=f"{', '.join(DATA_SETS)}, an .npz or a folder of class folders; {', '.join(splits)}"))
+        allowed=f"{known_names()}, an .npz or a folder of class folders; {', '.join(splits)}"))
 
 
 def _check(split: Split, data_set: BaseDataset):
@@ -126,8 +139,8 @@ def _check(split: Split, data_set: BaseDataset):
 
 def _known(name: str) -> str:
     if name not in DATA_SETS and not is_place(name):
-        near = "".join(f"; did you mean {other}?" for other in nearest(name, DATA_SETS)[:1])
-        raise ValueError(f"no data set {name!r}; known data sets are {', '.join(DATA_SETS)}{near}")
+        near = "".join(f"; did you mean {other}?" for other in (_divisions(name) or nearest(name, DATA_SETS))[:1])
+        raise ValueError(f"no data set {name!r}; known data sets are {known_names()}{near}")
     return name
 
 

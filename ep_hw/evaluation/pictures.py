@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 
 from ep_hw.data.opening import is_place
-from ep_hw.data.registry import DATA_SETS, load_data
+from ep_hw.data.registry import DATA_SETS, known_names, load_data
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.cells import SCHEMA, corruption_noise, pixel_digest
@@ -87,7 +87,7 @@ def evaluated_data(results: pa.Table, data_source: DataSource = DEFAULT_SOURCE) 
     name = results["dataset"][0].as_py()
     if data_source.data is None and name not in DATA_SETS and not is_place(name):
         raise Refusal("the data that were evaluated have no name here", where="--data", got=name,
-                      allowed=f"{', '.join(DATA_SETS)}, or the file or folder that was evaluated",
+                      allowed=f"{known_names()}, or the file or folder that was evaluated",
                       remedy="name it with --data")
     return load_data(data_source.data or name, "test", data_source)
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from ep_hw.data.opening import is_place
-from ep_hw.data.registry import DATA_SETS, data_set, load_data
+from ep_hw.data.registry import DATA_SETS, data_set, known_names, load_data
 from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import EVERY, Choose, Split
 from ep_hw.networks.shapes import ImageSpec
@@ -57,7 +57,7 @@ def _remembered(net: Trained) -> BaseDataset:
     named = data_named(net)
     if named not in DATA_SETS and not is_place(named):
         raise Refusal("the data that it was trained on are not there", where=net.name, got=named,
-                      allowed=f"{', '.join(DATA_SETS)}, an .npz or a folder of class folders",
+                      allowed=f"{known_names()}, an .npz or a folder of class folders",
                       remedy="name them with --data, or put the file beside the checkpoint")
     return data_set(named)
 

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from ep_hw.data.held import HeldSplit
-from ep_hw.data.registry import DATA_SETS, data_set, held_data
+from ep_hw.data.registry import data_set, held_data, known_names
 from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import SPLIT_SEED, SPLITS, Split
 from ep_hw.learning.training.augmentation import augment
@@ -102,7 +102,7 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, data_sour
 def _data_of(recipe: AnyRecipe, data_source: DataSource) -> BaseDataset:
     if known := data_source.data or (recipe.data and data_set(recipe.data)):
         return known
-    raise Refusal("the recipe names no data", where="recipe", got="nothing", allowed=", ".join(DATA_SETS)
+    raise Refusal("the recipe names no data", where="recipe", got="nothing", allowed=known_names()
                   + ", an .npz or a folder of class folders", remedy="name a data set with --data, or in the recipe")
 
 

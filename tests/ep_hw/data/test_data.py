@@ -187,7 +187,7 @@ def test_missing_data_and_unknown_names_are_refused(tmp_path, monkeypatch):
         load_data("cifar10", "test")
     with pytest.raises(Refusal, match="data set not found"):
         load_data("cifar10", "test", DataSource(tmp_path))
-    with pytest.raises(Refusal, match="digits, cifar10, cifar100"):
+    with pytest.raises(Refusal, match="did you mean torchvision:MNIST"):
         load_data("mnist", "test")
 
 

@@ -1,4 +1,4 @@
-"""Doors of data and of other people's networks: CIFAR, CIFAR-C, the photographs of frost, files of torch.save."""
+"""Doors of data and of other people's networks: published sets, CIFAR-C, photographs, torch.save."""
 
 import gzip
 import hashlib
@@ -24,8 +24,9 @@ from ep_hw.threats.corruptions.photographs import _folders, frost_photographs
 from tests.fuzz import pickles
 from tests.fuzz.door import Door, digest
 from tests.fuzz.doors.networks import files_in
-from tests.fuzz.edits import BYTE_EDITS, Edited, in_one_file, replaced
+from tests.fuzz.edits import BYTE_EDITS, Edited, Files, in_one_file, replaced
 from tests.support.networks import small_network
+from tests.support.published import lines_file, matlab_file, mnist_files
 
 COUNT = 20
 LABELS = (np.arange(COUNT) % 10).tolist()
@@ -162,6 +163,26 @@ def forged_npy(rng, files) -> Edited:
     content = rng.choice((blob, blob, archive.getvalue(), _npy(array), _npy(np.array([pickles.planted(rng)]),
                                                                          allow_pickle=True)))
     return Edited(f"{name}: {content[:80]!r}", {**files, name: content})
+
+
+class Published(Door):
+    """The test split of a set as torchvision keeps it; nothing vouches for its pixels but what the form itself does."""
+
+    edits = (replaced, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS))
+
+    def __init__(self, name: str, folder: str, *forms: Files):
+        self.name, self.forms = name, [{f"{folder}{file}": content for file, content in files.items()}
+                                       for files in forms]
+
+    def make(self):
+        return self.forms
+
+    def open(self, folder):
+        return load_data(self.name, "test", DataSource(folder))
+
+
+def _matlab_files(packed: bool) -> Files:
+    return {f"{split}_32x32.mat": matlab_file(count, packed) for split, count in (("train", 40), ("test", COUNT))}
 
 
 class CifarC(Door):
@@ -312,6 +333,9 @@ def _saved(content) -> bytes:
     return blob.getvalue()
 
 
-DOORS = (Cifar("cifar10", "cifar-10-batches-py/test_batch", "labels"),
+PUBLISHED = (Published("torchvision:KMNIST", "KMNIST/raw/", mnist_files("train", "t10k", each=3)),
+             Published("torchvision:SVHN", "", *map(_matlab_files, (False, True))),
+             Published("torchvision:USPS", "", {"usps.bz2": lines_file(40), "usps.t.bz2": lines_file(COUNT)}))
+DOORS = (*PUBLISHED, Cifar("cifar10", "cifar-10-batches-py/test_batch", "labels"),
          Cifar("cifar100", "cifar-100-python/test", "fine_labels"), Download(), CifarC(), OwnArchive(), Pictures(),
          Frost(), Import())
