@@ -34,7 +34,8 @@ from ep_hw.progress import progress
 Gradients = Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA (repeatable)")]
 
 
-@app.command()
+@app.command(examples=("transfer digits --on reference --on loihi --attack pgd_l2@0.5",
+                       "transfer digits --other digits-bp-s11 --images 50 --out transfer"))
 def transfer(context: typer.Context, model: Model,
              on: Machines = None,
              other: Annotated[list[str] | None, typer.Option(help="another model of the same data, on its reference "
@@ -49,7 +50,7 @@ def transfer(context: typer.Context, model: Model,
              out: Out = None,
              jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
              data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
-    """Show what adversarial images made on each machine do to every other one."""
+    """Show what images made on one machine do to the others."""
     from ep_hw.evaluation.naming import shown_plan, shown_rows
     from ep_hw.evaluation.plan import evaluate
     from ep_hw.measurements.adversary_figures import transfer_figure
@@ -74,7 +75,8 @@ def transfer(context: typer.Context, model: Model,
     save_measurement(folder, "transfer", kept, rows, transfer_table(rows), transfer_figure(rows))
 
 
-@app.command()
+@app.command(examples=("eot digits --draws 1 --draws 4 --images 16",
+                       "eot digits --on crossbar:hermes_2 --eps 1 --out eot"))
 def eot(context: typer.Context,
         model: Model, on: Annotated[str, typer.Option(help="a machine with read noise")] = "crossbar:pcm",
         eps: Annotated[float, measured("of the l2 attack", 0, LARGEST_EPS)] = 0.5,
@@ -85,7 +87,10 @@ def eot(context: typer.Context,
         seed: Annotated[int, seeded("of the images and of read noise")] = 0,
         out: Out = None,
         data: Data = None, data_root: DataRoot = None, download: Download = False):
-    """Show how many noisy gradients an attacker must average: their direction and the accuracy they leave."""
+    """Show how many noisy gradients an attacker must average.
+
+    Their direction, and the accuracy that they leave.
+    """
     import simulators
     from ep_hw.measurements.adversary_figures import eot_figure
     from ep_hw.measurements.eot import DRAWS, check_noisy, eot_table, measure_eot
@@ -101,7 +106,8 @@ def eot(context: typer.Context,
     bench.save(folder, ["seed", "chip", "time", "iterations"], rows, eot_table(rows), eot_figure(rows))
 
 
-@app.command(name="slice")
+@app.command(name="slice", examples=("slice digits --on reference --on crossbar:pcm",
+                                     "slice digits --gradient ep@0.5 --reach 2 --out slice"))
 def slice_(context: typer.Context, model: Model,
            on: Machines = None,
            gradient: Annotated[str, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS or ep@BETA")] = "bptt@10",
@@ -110,7 +116,7 @@ def slice_(context: typer.Context, model: Model,
            seed: Annotated[int, seeded("of images, direction and read noise")] = 0,
            out: Out = None,
            data: Data = None, data_root: DataRoot = None, download: Download = False):
-    """Show the loss around images, along an attacker's gradient and along a random direction."""
+    """Show the loss around images, along a gradient and at random."""
     from ep_hw.measurements.adversary_figures import slice_figure
     from ep_hw.measurements.landscape import measure_slice, slice_table
     from ep_hw.threats.attacks import parse_gradient

@@ -23,15 +23,18 @@ from ep_hw.cli.options import (
 
 On = Annotated[list[str] | None, typer.Option(help="machine (repeatable)")]
 Seed = Annotated[int, seeded("of the images and of read noise")]
-Out = Annotated[Path | None, typer.Option(help="folder for a CSV and a JSON file")]
+Out = Annotated[Path | None, typer.Option(help="folder for a CSV and a JSON file [default: they are only printed]")]
 
 
-@app.command()
+@app.command(examples=("cost digits", 'cost digits --on "crossbar:pcm[arrays=separate]" --on loihi --out cost'))
 def cost(context: typer.Context,
          model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: Out = None, data: Data = None,
          data_root: DataRoot = None,
          download: Download = False):
-    """Estimate energy, latency and area of one image on crossbars, next to Loihi."""
+    """Estimate energy, latency and area of one image.
+
+    On crossbars, next to Loihi.
+    """
     from ep_hw.measurements.analog import cost_table, measure_cost
 
     bench = Bench.of(context)
@@ -41,12 +44,16 @@ def cost(context: typer.Context,
     bench.save_rows([], rows, cost_table(rows))
 
 
-@app.command()
+@app.command(examples=("symmetry digits --chips 1 --sweeps 50",
+                       "symmetry digits --on crossbar:reram_wan/programmed --out symmetry"))
 def symmetry(context: typer.Context, model: Model, on: On = None, images: Images = 50, seed: Seed = 0,
              chips: Annotated[int, counted("chips", high=MOST_CHIPS)] = 3,
              sweeps: Annotated[int, counted("sweeps to watch", 25, MOST_STEPS)] = 200,
              out: Out = None, data: Data = None, data_root: DataRoot = None, download: Download = False):
-    """Show what arrays of their own for feedback cost: asymmetry, rising energy, limit cycles."""
+    """Show what separate arrays for feedback cost.
+
+    Asymmetry, rising energy, limit cycles.
+    """
     from ep_hw.measurements.analog import SYMMETRY_NOTE, measure_symmetry, plain_table
 
     bench = Bench.of(context)
@@ -56,13 +63,16 @@ def symmetry(context: typer.Context, model: Model, on: On = None, images: Images
     bench.save_rows(["seed"], rows, plain_table("two directions", rows, ("run_as", "images"), SYMMETRY_NOTE))
 
 
-@app.command(name="settle")
+@app.command(name="settle", examples=("settle digits --images 5", "settle digits --volts 0.1 --out settle"))
 def settling(context: typer.Context, model: Model, on: On = None, images: Images = 20, seed: Seed = 0, chip: Chip = 0,
              capacitance: Annotated[float, measured("of a neuron's node, in farads", 1e-18, 1e-3)] = 1e-12,
              volts: Annotated[float, measured("of a state of 1", 1e-6, 100)] = 0.2,
              tolerance: Annotated[float, measured("of a settled state", 1e-6, 0.1)] = 1e-3,
              out: Out = None, data: Data = None, data_root: DataRoot = None, download: Download = False):
-    """Let a chip relax in continuous time: settling time and heat of its devices, and where it ends."""
+    """Let a chip relax in continuous time.
+
+    Settling time and heat of its devices, and where it ends.
+    """
     from ep_hw.measurements.analog import SETTLING_NOTE, measure_settling, plain_table
     from simulators.crossbar.continuous import Circuit
 
@@ -74,7 +84,8 @@ def settling(context: typer.Context, model: Model, on: On = None, images: Images
                     {"capacitance_f": capacitance, "read_v": volts})
 
 
-@app.command()
+@app.command(examples=("readout digits --dt 1 --dt 0.5 --reads 10",
+                       "readout digits --on crossbar:hermes_2 --average 20 --out readout"))
 def readout(context: typer.Context,
             model: Model, on: Annotated[str, typer.Option(help="a crossbar with read noise")] = "crossbar:pcm",
             dt: Annotated[list[float] | None, measured("share of the way a state moves in a step (repeatable)",
@@ -84,7 +95,10 @@ def readout(context: typer.Context,
             images: Images = 50, chip: Chip = 0, seed: Seed = 0, out: Out = None, data: Data = None,
             data_root: DataRoot = None,
             download: Download = False):
-    """Show what leaky steps and an averaged read-out do to the variance and the bias of noisy logits."""
+    """Show what leaky steps and averaging do to noisy logits.
+
+    To their variance, and to their bias.
+    """
     from ep_hw.measurements.analog import READOUT_NOTE, measure_readout, plain_table
 
     bench = Bench.of(context)

@@ -1,25 +1,70 @@
-"""The application that commands register with."""
+"""The application that commands register with: their order in its help, and what is alike in all of them."""
 
 import inspect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer._click.core import Context
-from typer.core import TyperCommand
+from typer._click.core import Command, Context
+from typer._click.formatting import HelpFormatter
+from typer.core import TyperCommand, TyperGroup
 
 from ep_hw.evaluation import own
 from mapping.errors import Refusal
 
+GROUPS = {   # what a person wants -> the commands that do it
+    "Ask": ("demo", "evaluate", "study", "compare", "why"),
+    "Build": ("train", "tune", "compile", "import", "export"),
+    "Look up": ("machines", "devices", "models", "data", "images", "chip"),
+    "Measure": ("transfer", "gradients", "eot", "slice", "temporal", "uncertainty", "events", "cost", "symmetry",
+                "settle", "readout")}
+FORMER = {"compile": {"--target": "--on"}, "images": {"--machine": "--on"}, "tune": {"--chip-seed": "--chip"}}
+# options by names that they had up to 0.6
+
+
+class _Group(TyperGroup):
+    """The commands in `GROUPS`, each with the whole first line of its help."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        """See `TyperGroup.list_commands`."""
+        return [name for names in GROUPS.values() for name in names]
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """See `TyperGroup.format_commands`."""
+        widest = max(map(len, self.commands))
+        for group, names in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name.ljust(widest), summary(self.commands[name])) for name in names])
+
+
+def summary(command: Command) -> str:
+    """The first line of a command's help."""
+    return (command.help or "").partition("\n")[0]
+
 
 class _Command(TyperCommand):
-    """A command that refuses an option without a value, or given twice, where only the last one would count."""
+    """A command with examples, which refuses an option without a value, or given twice, where only the last one would
+    count.
+    """
+
+    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Examples, each on a line of its own; see `TyperCommand.format_epilog`."""
+        with formatter.section("Examples"):
+            for example in (self.epilog or "").splitlines():
+                formatter.write(f"  {example}\n")
+
+    def _by_todays_names(self, args: Sequence[str]) -> list[str]:
+        """Options by the names that they have now, where they were given by `FORMER` ones."""
+        former = FORMER.get(self.name or "", {})
+        split = (arg.partition("=") for arg in args)
+        return ["".join((former.get(option, option), *value)) for option, *value in split]
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """See `TyperCommand.parse_args`."""
+        args = self._by_todays_names(args)
         given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for option, times in Counter(order).items():
             if times > 1 and not option.multiple:
@@ -35,18 +80,26 @@ class _Command(TyperCommand):
 
 
 Devices = Annotated[list[Path] | None, typer.Option(
+    metavar="FILE",
     callback=lambda paths: own.bring_devices(paths or ()), is_eager=True, expose_value=False,
     help="TOML file of memory devices of your own, then crossbar:NAME (repeatable)")]
 
 Plugins = Annotated[list[Path] | None, typer.Option(
+    metavar="FILE",
     callback=lambda paths: own.bring_plugins(paths or ()), is_eager=True, expose_value=False,
     help="Python file that registers attacks, corruptions, data sets, machines or models of your own (repeatable)")]
 
 
 class _Application(typer.Typer):
-    def command(self, name: str | None = None, **settings) -> Callable:
-        """See `typer.Typer.command`; of `_Command`s, which all take what users bring."""
-        register = super().command(name, cls=_Command, **settings)
+    def command(self, name: str | None = None, *, examples: Sequence[str] = (), **settings) -> Callable:
+        """See `typer.Typer.command`; of `_Command`s, which all take what users bring.
+
+        Args:
+            examples: two commands that run as they stand, `ep-hw` before them left out, in the order in which one would
+                try them.
+        """
+        shown = "\n".join(f"ep-hw {example}" for example in examples)
+        register = super().command(name, cls=_Command, epilog=shown, **settings)
 
         def add(function: Callable) -> Callable:
             register(_taking(function, plugin=Plugins, devices=Devices))
@@ -70,7 +123,7 @@ def _taking(function: Callable, **options: Any) -> Callable:
     return same
 
 
-app = _Application(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+app = _Application(cls=_Group, rich_markup_mode=None, pretty_exceptions_enable=False,
                    context_settings={"help_option_names": ["-h", "--help"]})
 
 
@@ -86,5 +139,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def ep_hw(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True,
                                                 help="Show the version and exit.")] = False) -> None:
-    """Equilibrium-propagation networks on simulated neuromorphic and analog hardware."""
+    """Equilibrium-propagation networks on simulated neuromorphic and analog hardware.
+
+    'ep-hw COMMAND -h' shows a command's options, and two examples that run.
+    """
     own.bring_usual(Path(typer.get_app_dir("ep-hw")))

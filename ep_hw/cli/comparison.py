@@ -11,14 +11,18 @@ from ep_hw.cli.options import seeded
 from ep_hw.cli.printing import print_table, say
 
 
-@app.command()
+@app.command(examples=("compare run-1 run-2", "compare run-1 run-2 --baseline run-1 --out compared.json"))
 def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="folders of evaluations")],
             baseline: Annotated[str | None, typer.Option(help="folder of the evaluation that the mCE is relative "
                                                          "to")] = None,
             on: Annotated[str, typer.Option(help="machine of the baseline")] = "reference",
             seed: Annotated[int, seeded("of the bootstrap")] = 0,
-            out: Annotated[Path | None, typer.Option(help="JSON file for the numbers")] = None):
-    """Show means over runs (of several seeds); two runs are also compared image by image, on those that both saw."""
+            out: Annotated[Path | None, typer.Option(help="JSON file for the numbers [default: they are only "
+                                                    "printed]")] = None):
+    """Show finished runs side by side.
+
+    Means over runs (of several seeds); two runs are also compared image by image, on those that both saw.
+    """
     from ep_hw.analysis import comparison as compared
     from mapping.files import write_atomically
 

@@ -26,11 +26,14 @@ def source_of(data: str | None, root: str | None, download: bool = False) -> "Da
     return DataSource(root, download, known)
 
 
-@app.command(name="data")
+@app.command(name="data", examples=("data", "data digits"))
 def show_data(name: Annotated[str | None, typer.Argument(metavar="DATA", help="a name, an .npz, or a folder of class "
                                                                               "folders; all names if none")] = None,
               data_root: DataRoot = None, download: Download = False):
-    """Read a data set and show what is in it: its classes, images and splits; or the data sets that have a name."""
+    """Show what is in a data set: classes, images and splits.
+
+    Without a name, the data sets that have one.
+    """
     from ep_hw.data.published import PublishedSet
     from ep_hw.data.registry import DATA_SETS, data_set
     from ep_hw.data.source import DataSource

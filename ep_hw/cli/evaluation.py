@@ -47,9 +47,14 @@ Ensemble = Literal["standard", "rand", "paper"]
 Label = Literal["true", "predicted"]
 
 
-@app.command()
-def demo(out: Annotated[Path, placed("where to write")] = Path("ep-hw-demo"), jobs: Jobs = PROCESSORS):
-    """Run the main job on the packaged digits network, in about a minute."""
+@app.command(examples=("demo", "demo --out first-look --jobs 1"))
+def demo(out: Annotated[Path, placed("folder to write into; the same command goes on there")] = Path("ep-hw-demo"),
+         jobs: Jobs = PROCESSORS):
+    """Run the main job on the packaged digits network.
+
+    About a minute on two idle cores. Reference, Loihi twin, real Lava processes and three PCM chips are attacked and
+    corrupted; the page to open in a browser is named at the end.
+    """
     from ep_hw import workflow
     from ep_hw.demo import demo_plan
     from ep_hw.evaluation.execution import Run
@@ -61,7 +66,8 @@ def demo(out: Annotated[Path, placed("where to write")] = Path("ep-hw-demo"), jo
     _evaluate(plan, out, None, others=others)
 
 
-@app.command()
+@app.command(examples=("evaluate digits --on loihi --on crossbar:pcm --attack pgd_l2@0.5",
+                       'evaluate digits --on "old=crossbar:pcm[age=1y]" --corruption fog@3'))
 def evaluate(
     context: typer.Context,
     model: Model,
@@ -109,7 +115,11 @@ def evaluate(
     jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
     data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
 ):
-    """Attack and corrupt a model on machines and compare them with the reference, image by image."""
+    """Attack and corrupt a model on machines, image by image.
+
+    Every machine is compared with the reference on the same images, attacks are probed for whether they can be
+    believed, and a report is written.
+    """
     from ep_hw import workflow
     from ep_hw.evaluation import suites
     from ep_hw.evaluation.naming import called

@@ -25,7 +25,8 @@ from ep_hw.cli.options import (
 from ep_hw.cli.printing import print_table, save_measurement, track_points
 
 
-@app.command()
+@app.command(examples=("events digits --threshold 0 --threshold 0.02",
+                       'events digits --on "loihi[state_bits=8]" --out events'))
 def events(context: typer.Context,
            model: Model, on: Annotated[str, typer.Option(help="loihi or lava, with options")] = "loihi",
            threshold: Annotated[list[float] | None, measured("changes up to it, in units of the state, are not sent "
@@ -34,7 +35,10 @@ def events(context: typer.Context,
            seed: Annotated[int, seeded("of the images")] = 0,
            out: Out = None,
            data: Data = None, data_root: DataRoot = None, download: Download = False):
-    """Show accuracy against events, synaptic operations and energy on Loihi, for several thresholds."""
+    """Show accuracy against events and energy on Loihi.
+
+    Synaptic operations too, for several thresholds below which changes are not sent.
+    """
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
     from mapping.program import FloatProgram
@@ -48,7 +52,8 @@ def events(context: typer.Context,
     bench.save(folder, ["seed"], rows, event_table(rows), events_figure(rows, graph.period))
 
 
-@app.command()
+@app.command(examples=("gradients digits --on loihi --beta 0.5 --beta 1",
+                       "gradients digits --state-bits 8 --out gradients"))
 def gradients(context: typer.Context, model: Model,
               on: Annotated[list[str] | None, typer.Option(help="machine (repeatable)")] = None,
               beta: Annotated[list[float] | None, nudged("strength of the nudge (repeatable)")] = None,
@@ -60,7 +65,10 @@ def gradients(context: typer.Context, model: Model,
               seed: Annotated[int, seeded("of the images and of read noise")] = 0,
               out: Out = None,
               data: Data = None, data_root: DataRoot = None, download: Download = False):
-    """Show what image gradients measured by nudging a machine are worth: how often zero, and how well aimed."""
+    """Show what image gradients measured by nudging are worth.
+
+    How often they are zero, and how well they are aimed.
+    """
     from ep_hw.measurements.figures import gradients_figure
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
 
@@ -74,12 +82,16 @@ def gradients(context: typer.Context, model: Model,
     bench.save(folder, ["seed", "chip", "pairs"], rows, gradient_table(rows), gradients_figure(rows))
 
 
-@app.command()
+@app.command(examples=("devices", "devices pcm reram_wan --out curves"))
 def devices(context: typer.Context,
             names: Annotated[list[str] | None, typer.Argument(help="presets; all if none is named")] = None,
-            out: Annotated[Path | None, placed("folder for table and plot of their errors")] = None,
+            out: Annotated[Path | None, placed("folder for table and plot of their errors [default: a list is "
+                                                     "only printed]")] = None,
             seed: Annotated[int, seeded("of the devices drawn for the plot")] = 0):
-    """List the memory devices of analog crossbars with their sources; plot programming error, drift and read noise."""
+    """List memory devices with their sources; plot what they do.
+
+    With --out also programming error, drift and read noise of the devices named, as table and plot.
+    """
     from ep_hw.measurements.devices import device_table, devices_figure, measure_devices, measured_presets
 
     presets = measured_presets(names or [])

@@ -1,5 +1,6 @@
 """Commands about networks themselves: train them, list them, bring them in and out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,8 @@ from ep_hw.cli.application import app
 from ep_hw.cli.data import source_of
 from ep_hw.cli.options import Data, DataRoot, Device, Download, Model, counted, measured, seeded
 from ep_hw.cli.printing import print_table, say
+from mapping.errors import Refusal
+from mapping.names import suggesting
 from mapping.program import Table
 
 if TYPE_CHECKING:   # loads torch
@@ -20,7 +23,7 @@ Readout = Literal["outside", "inside"]
 Pool = Literal["max", "average"]
 
 
-@app.command()
+@app.command(examples=("train digits --out mine.safetensors", "train digits-bp --seed 3 --out bp.safetensors"))
 def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOML file")], out: Out,
           seed: Annotated[int, seeded("of weights, order and noise")] = 1, data: Data = None,
           data_root: DataRoot = None,
@@ -37,15 +40,31 @@ def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOM
     say(f"{out}: test accuracy {net.provenance['accuracy']['test']:.4f}")
 
 
-@app.command()
-def models():
-    """List the packaged models with kind, data, recipe, accuracy and sha256; random weights have none to show."""
+@app.command(examples=("models", "models cifar10"))
+def models(name: Annotated[str, typer.Argument(metavar="NAME", help="how names begin; all models if none")] = ""):
+    """List the packaged models.
+
+    Kind, data, recipe, accuracy and sha256; random weights have no accuracy to show.
+    """
     from ep_hw.learning.training import load_recipe, recipes
     from ep_hw.networks.checkpoint import model_names, provenance_of
 
     packaged = {name: load_recipe(name) for name in recipes()}
-    rows = tuple(_row(*provenance_of(name), packaged) for name in model_names())
+    rows = tuple(_row(*provenance_of(known), packaged) for known in _beginning(model_names(), name))
     print_table(Table("models", ("name", "kind", "data", "size", "recipe", "seed", "test accuracy", "sha256"), rows))
+
+
+def _beginning(names: Iterable[str], start: str) -> list[str]:
+    """The names that begin so.
+
+    Raises:
+        Refusal: none does.
+    """
+    names = list(names)
+    if found := [name for name in names if name.startswith(start)]:
+        return found
+    raise Refusal("no such model", where="NAME", got=start,
+                  **suggesting(start, names, remedy="name how a model's name begins, or nothing"))
 
 
 def _row(header: "Header", sha256: str, packaged: dict) -> tuple:
@@ -65,7 +84,8 @@ def _recipe_name(recipe: dict, packaged: dict) -> str:
     return next((name for name, known in packaged.items() if known == made_by), "its own")
 
 
-@app.command("import")
+@app.command("import", examples=("import pt/digits.pt --map pt/digits.toml --out back.safetensors",
+                                 "import pt/digits.pt --map pt/digits.toml --pool max --out b.safetensors"))
 def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that holds a state dict")], out: Out,
              keys: Annotated[str, typer.Option("--map", help="advep, advep-cifar100, laborieux, scellier, or a TOML "
                                                     "file of the same fields")],
@@ -75,8 +95,10 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
              stride: Annotated[int | None, counted("of every convolution")] = None,
              slope: Annotated[float | None, measured("A of the activation clamp(A x, 0, 1)", 1e-6, 1_000_000)] = None,
              data: Data = None, data_root: DataRoot = None):
-    """Turn an EP checkpoint of other code into a model, checked by a forward pass in that code's own terms, and by its
-    accuracy where the data are there. What neither --map nor the file says of its training is asked for.
+    """Turn an EP checkpoint of other code into a model.
+
+    It is checked by a forward pass in that code's own terms, and by its accuracy where the data are there. What neither
+    --map nor the file says of its training is asked for.
     """
     from ep_hw.analysis.statistics import wilson
     from ep_hw.networks.exchange import KeyMap, import_checkpoint, trial
@@ -95,9 +117,12 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
         say("no better than guessing: it may have been trained otherwise than --map and the options say", err=True)
 
 
-@app.command()
+@app.command(examples=("export digits --out pt", "export cifar10-small --out pt-cifar"))
 def export(model: Model, out: Annotated[Path, typer.Option(help="folder to create")]):
-    """Write a model as safetensors and as a plain state dict of torch, which other code reads."""
+    """Write a model for other code to read.
+
+    As safetensors, and as a plain state dict of torch with the key map that brings it back.
+    """
     from ep_hw import load
     from ep_hw.networks.exchange import export_checkpoint
 

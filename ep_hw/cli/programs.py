@@ -17,6 +17,7 @@ from ep_hw.cli.options import (
     Download,
     Model,
     counted,
+    machines_from,
     measured,
     placed,
     seeded,
@@ -25,28 +26,33 @@ from ep_hw.cli.options import (
 from ep_hw.cli.printing import print_table, say
 from mapping.crossbar.target import RUNG_MEANINGS
 from mapping.program import Table
-from mapping.registry import REGISTRY
+from mapping.registry import REGISTRY, parse
 from mapping.targets import Target
 
 
-@app.command()
-def compile(model: Model, target: Annotated[str, typer.Option(help="machine, see 'ep-hw machines'")],
+@app.command(examples=("compile digits --on loihi --out prog",
+                       'compile digits --on "crossbar:pcm[age=1d,adc_bits=6]" --out prog-pcm'))
+def compile(model: Model, on: Annotated[str, typer.Option(metavar="MACHINE", autocompletion=machines_from,
+                                                            help="machine, see 'ep-hw machines'")],
             out: Annotated[Path, typer.Option(help="folder to create")], data: Data = None, data_root: DataRoot = None,
             download: Download = False):
-    """Compile a model for a machine, print the mapping report, save the program."""
+    """Compile a model for a machine; print how it is mapped.
+
+    The program is kept: whatever takes a machine takes the folder in its place.
+    """
     import mapping
     from ep_hw import load
 
     source, net = source_of(data, data_root, download), load(model)
     net = net.calibrated_on(source) if source.data else net.calibrated(source)
-    program = mapping.compile(net.lower(), target)
+    program = mapping.compile(net.lower(), on)
     program.save(out)
     for table in program.tables():
         print_table(table)
     say(f"{out}: run it with 'ep-hw evaluate {model} --on {out}'")
 
 
-@app.command()
+@app.command(examples=("why digits reference crossbar:pcm", "why digits loihi lava --images 4 --out why"))
 def why(context: typer.Context,
         model: Model, first: Annotated[str, typer.Argument(help="a machine, or the folder of a compiled program")],
         second: Annotated[str, typer.Argument(help="another one")],
@@ -55,9 +61,13 @@ def why(context: typer.Context,
         tolerance: Annotated[float, measured("gaps up to it count as equal", 0, 1)] = 1e-5,
         chip: Chip = 0,
         seed: Annotated[int, seeded("of the read noise")] = 0,
-        out: Annotated[Path | None, placed("folder for why.json and a plot of the gap")] = None,
+        out: Annotated[Path | None, placed("folder for why.json and a plot of the gap [default: they are only "
+                                                 "printed]")] = None,
         data: Data = None, data_root: DataRoot = None):
-    """Name the first time step and layer at which two machines diverge, which cause explains it, and any fault."""
+    """Name where two machines diverge first, and what causes it.
+
+    The first time step and layer, which rung explains the gap, and any fault by its name.
+    """
     from ep_hw import load
     from ep_hw.data.splits import Choose
     from ep_hw.diagnosis import explain
@@ -80,9 +90,17 @@ def why(context: typer.Context,
         say(f"{out}: why.json, and the gap against the step in why.png and why.svg")
 
 
-@app.command()
-def machines():
-    """List the machines: what each one computes, and the options of each family."""
+@app.command(examples=("machines", "machines crossbar:pcm"))
+def machines(name: Annotated[str | None, typer.Argument(metavar="NAME", help="a machine; all of them if none")] = None):
+    """List the machines and their options.
+
+    What each one computes, and the options of each family: of the machine that is named, or of all.
+    """
+    if name is not None:
+        target = parse(name)
+        print_table(Table("machine", ("name", "meaning"), ((str(target), REGISTRY[target.name].meaning),)))
+        print_table(_options_of(target, set()))
+        return
     rows = tuple((name, entry.meaning) for name, entry in REGISTRY.items() if "/" not in name)
     rungs = tuple((f"crossbar:PRESET/{rung}", meaning) for rung, meaning in RUNG_MEANINGS.items())
     print_table(Table("machines", ("name", "meaning"), rows + rungs, ("options: as crossbar:pcm[age=1d,adc_bits=6]",)))

@@ -24,7 +24,8 @@ from ep_hw.cli.options import (
 from ep_hw.cli.printing import track_points
 
 
-@app.command()
+@app.command(examples=("uncertainty digits --on reference --on loihi",
+                       "uncertainty digits --size 0.5 --size 1 --draws 10 --out uncertainty"))
 def uncertainty(context: typer.Context, model: Model,
                 on: Machines = None,
                 size: Annotated[list[float] | None, measured("l2 size of a perturbation (repeatable)",
@@ -34,7 +35,10 @@ def uncertainty(context: typer.Context, model: Model,
                 seed: Annotated[int, seeded("of the images and of the directions")] = 0,
                 out: Out = None,
                 data: Data = None, data_root: DataRoot = None, download: Download = False):
-    """Show how the chance that a random perturbation changes a prediction grows with its size, and its exponent."""
+    """Show how often random perturbations change a prediction.
+
+    How that grows with their size, and its exponent.
+    """
     from ep_hw.measurements.figures import uncertainty_figure
     from ep_hw.measurements.uncertainty import SIZES, check_quiet, check_sizes, measure_uncertainty, uncertainty_table
 
@@ -50,7 +54,8 @@ def uncertainty(context: typer.Context, model: Model,
     bench.save(folder, ["seed", "chip"], rows, uncertainty_table(changes), uncertainty_figure(changes))
 
 
-@app.command()
+@app.command(examples=("temporal digits --time 5 --time 15 --images 20",
+                       "temporal digits --on loihi --eps 1 --out temporal"))
 def temporal(context: typer.Context,
              model: Model, on: Annotated[str, typer.Option(help="machine or program folder")] = "reference",
              eps: Annotated[float, measured("of the l2 attack", 0, LARGEST_EPS)] = 0.5,
@@ -62,7 +67,10 @@ def temporal(context: typer.Context,
              seed: Annotated[int, seeded("of the images and of read noise")] = 0,
              out: Out = None,
              data: Data = None, data_root: DataRoot = None, download: Download = False):
-    """Show accuracy against an attacker's time and the machine's own: how long each of them relaxes."""
+    """Show accuracy against the attacker's time and the machine's.
+
+    How long each of them relaxes.
+    """
     import simulators
     from ep_hw.evaluation.temporal import (
         ATTACK_TIMES,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ep_hw.studies.study import NetworkStudy
 
 
-@app.command()
+@app.command(examples=("study age --dry-run", "study converters --images 50 --chips 2 --out converters"))
 def study(context: typer.Context,
           name: Annotated[str, typer.Argument(metavar="FILE", help="a packaged study (age, converters, feedback, "
                                                                   "wires) or a TOML file")],
@@ -41,7 +41,10 @@ def study(context: typer.Context,
           out: Out = None,
           jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
           data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
-    """Sweep options of machines by grid or list, crossed with threats; waterfalls in both orders."""
+    """Sweep options of machines, crossed with threats.
+
+    By grid or list, with waterfalls in both orders of the causes.
+    """
     from ep_hw.evaluation.budget import not_measured
     from ep_hw.evaluation.forecast import estimate
     from ep_hw.evaluation.plan import cells_of

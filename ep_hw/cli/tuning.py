@@ -28,12 +28,12 @@ if TYPE_CHECKING:   # loads torch
     from ep_hw.learning.in_situ.course import Course
 
 
-@app.command()
+@app.command(examples=("tune digits --on crossbar:reram_wan --chips 1 --epochs 1",
+                       'tune digits --on "crossbar:pcm[stuck_off=0.1]" --biases-only --out tuned'))
 def tune(context: typer.Context, model: Model,
          on: Annotated[str, typer.Option(help="a crossbar, or the folder of one compiled")] = "crossbar:pcm",
          chips: Annotated[int, counted("chips to tune, of seeds 0, 1, ...", high=MOST_CHIPS)] = 5,
-         chip_seed: Annotated[list[int] | None, seeded("chips by their seeds, in place of --chips (repeatable)"
-                                                       )] = None,
+         chip: Annotated[list[int] | None, seeded("a chip by its seed, in place of --chips (repeatable)")] = None,
          epochs: Annotated[int, counted("passes over the training images")] = 4,
          rate: Annotated[float, measured("learning rate, of all layers", 1e-12, 1_000_000)] = 0.3,
          batch: Annotated[int, counted("images between two updates")] = 60,
@@ -49,12 +49,15 @@ def tune(context: typer.Context, model: Model,
          seed: Annotated[int, seeded("of order, read noise and write noise")] = 0,
          out: Out = None, cluster: Cluster = None, data: Data = None, data_root: DataRoot = None,
          download: Download = False):
-    """Let programmed chips learn in situ by equilibrium propagation, from their own states, and compare."""
+    """Let programmed chips learn in situ, and compare.
+
+    By equilibrium propagation, from their own states; beside digital, mapped and noise-aware networks.
+    """
     from ep_hw.learning.in_situ.run import plan_tuning, run_tuning
     from ep_hw.learning.in_situ.settings import TuningSettings
 
     settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs, biases_only=biases_only)
-    seeds = list(dict.fromkeys(chip_seed or range(chips)))
+    seeds = list(dict.fromkeys(chip or range(chips)))
     tuning = plan_tuning(model, on, seeds, settings, write=write, noise_aware=beside, images=images, seed=seed,
                          data_source=source_of(data, data_root, download))
     task = tuning.task

@@ -38,7 +38,7 @@ def truncated(tmp_path) -> Path:
 BAD = {
     "no model": ("evaluate nothing", "no such model"),
     "truncated": ("evaluate {truncated}", "not a readable checkpoint"),
-    "nan": ("compile {poisoned} --target loihi --out p", "layer conv1: weight is not finite"),
+    "nan": ("compile {poisoned} --on loihi --out p", "layer conv1: weight is not finite"),
     "machine": ("evaluate digits --on spinnaker", "unknown machine"),
     "option": ("evaluate digits --on loihi[weight_bits=40]", "weight_bits: option out of range"),
     "threat": ("evaluate digits --attack bim@1", "unknown threat"),
@@ -60,7 +60,7 @@ BAD = {
     "recipe": ("train imagenet --out m.safetensors", "no readable recipe"),
     "unwritable": ("evaluate digits --on reference --images 2 --out /proc/nowhere", "cannot write into"),
     "unwritable demo": ("demo --out /proc/nowhere", "cannot write into"),
-    "folder in the way": ("compile digits --target loihi --out .", "output folder exists"),
+    "folder in the way": ("compile digits --on loihi --out .", "output folder exists"),
     "device": ("evaluate digits --on reference --images 2 --device tpu", "device"),
 }
 
@@ -97,18 +97,18 @@ def test_the_version_and_help_of_every_command_are_a_flag_away(ep_hw):
 
 @pytest.mark.parametrize("target", ["loihi", "crossbar:pcm"])
 def test_compile_prints_the_mapping_report_and_saves_a_program(ep_hw, tmp_path, target):
-    code, out, _ = ep_hw("compile", "digits", "--target", target, "--out", "prog")
+    code, out, _ = ep_hw("compile", "digits", "--on", target, "--out", "prog")
     assert code == 0
     assert all(word in out for word in ("conv1", "conv2", "readout"))
     assert str(load_program(tmp_path / "prog").target) == target
-    again = ep_hw("compile", "digits", "--target", target, "--out", "prog2")
+    again = ep_hw("compile", "digits", "--on", target, "--out", "prog2")
     assert again[0] == 0
     assert (tmp_path / "prog" / FILE).read_bytes() == (tmp_path / "prog2" / FILE).read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "swap", "remove", "version"])
 def test_a_damaged_program_is_refused(ep_hw, refused, tmp_path, damage):
-    ep_hw("compile", "digits", "--target", "loihi", "--out", "prog")
+    ep_hw("compile", "digits", "--on", "loihi", "--out", "prog")
     path = tmp_path / "prog" / FILE
     blob = path.read_bytes()
     damaged = {"truncate": blob[:-10], "swap": blob[:-1] + b"\x7f", "version": blob.replace(b"program 3", b"program 9")}

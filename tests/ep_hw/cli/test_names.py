@@ -113,7 +113,7 @@ def test_a_network_of_a_strange_name_goes_through_every_command(ep_hw, tmp_path)
     assert load(saved(small_network(3), tmp_path, name)).name == name
     for command in (("evaluate", "--on", "loihi", "--images", 4, "--jobs", 1, "--corruption", "contrast@3"),
                     ("why", "reference", "loihi", "--images", 2, "--out", "why"), ("export", "--out", "exported"),
-                    ("compile", "--target", "loihi", "--out", "prog")):
+                    ("compile", "--on", "loihi", "--out", "prog")):
         code, _, err = ep_hw(command[0], f"{name}.safetensors", *command[1:])
         assert code == 0, err
     assert {f"{name}.safetensors", f"{name}.pt", f"{name}.toml"} == {p.name for p in (tmp_path / "exported").iterdir()}
@@ -123,7 +123,7 @@ def test_a_network_of_a_strange_name_goes_through_every_command(ep_hw, tmp_path)
 @pytest.mark.parametrize("arguments", [
     ("train", "digits", "--out", "a\x1b[31m.safetensors"), ("evaluate", "a\x1b[31mb"), ("study", "\x07"),
     ("evaluate", "digits", "--on", "\x1b[1m"), ("evaluate", "digits", "--\x1b[2J", "1"), ("\x1b[2J",),
-    ("evaluate", "digits", "--attack", "\x9b31m@1"), ("compile", "digits", "--target", "a\rb", "--out", "p"),
+    ("evaluate", "digits", "--attack", "\x9b31m@1"), ("compile", "digits", "--on", "a\rb", "--out", "p"),
     ("evaluate", "digits", "--on", "[/bold]"),
     ("import", "\x1b[31m.pt", "--map", "laborieux", "--out", "x.safetensors"), ("compare", "\x1b[31m", "b")])
 def test_control_characters_never_reach_the_terminal(ep_hw, arguments):

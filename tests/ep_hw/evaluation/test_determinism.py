@@ -73,7 +73,7 @@ def test_a_tuned_chip_does_not_depend_on_threads(tmp_path):
 
 
 COMMANDS = """
-    compile NET --target crossbar:pcm --out compiled
+    compile NET --on crossbar:pcm --out compiled
     evaluate NET --on crossbar:pcm --attack pgd_l2@0.5 --gradient bptt@5 --iterations 1 --eot 1 --votes 1 --images 2 \
         --chips 1 --jobs JOBS --out run
     train tiny.toml --out trained.safetensors

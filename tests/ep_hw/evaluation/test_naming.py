@@ -75,7 +75,7 @@ def test_a_label_is_no_part_of_what_is_computed(found, model):
 
 
 def test_commands_take_the_label(ep_hw, refused, found, model):
-    code, out, err = ep_hw("images", found.folder, "--machine", "mine", "--threat", "pgd_l2@0.5", "--out", "taken")
+    code, out, err = ep_hw("images", found.folder, "--on", "mine", "--threat", "pgd_l2@0.5", "--out", "taken")
     assert (code, "of mine pgd_l2@0.5" in out) == (0, True), err
     asked = ["evaluate", model, "--on", f"mine={FULL}", "--images", 4, "--chips", 1, "--attack", "pgd_l2@0.5",
              "--gradient", "bptt@2", "--iterations", 1, "--jobs", 1, "--out", "part"]

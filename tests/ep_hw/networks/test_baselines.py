@@ -258,7 +258,7 @@ def test_a_baseline_is_evaluated_like_any_model_and_fooled_by_one_backpropagatio
     assert set(rows) == {"clean", "pgd_l2", "contrast"}
     assert rows["pgd_l2"]["accuracy"] < rows["clean"]["accuracy"]
     assert {row["machine"] for row in rows.values()} == {"reference"}
-    assert ep_hw("compile", "tiny.safetensors", "--target", "loihi", "--out", "compiled")[0] == 0
+    assert ep_hw("compile", "tiny.safetensors", "--on", "loihi", "--out", "compiled")[0] == 0
     code, *_ = ep_hw("evaluate", "tiny.safetensors", "--on", "compiled", "--images", 40, "--jobs", 1, "--out", "chip")
     assert code == 0
     rows = {row["machine"]: row for row in json.loads((tmp_path / "chip" / "summary.json").read_text())}

@@ -157,7 +157,7 @@ def test_a_network_without_images_of_its_own_is_calibrated_on_those_named(traine
 def test_commands_refuse_data_in_a_line(trained, refused, tmp_path):
     np.savez(tmp_path / "small.npz", images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30) % 3)
     assert "do not fit the network in channels, size; got channels 1, size 4x4" in refused(
-        "compile", tmp_path / "net.safetensors", "--target", "crossbar:pcm", "--out", "prog", "--data", "small.npz")
+        "compile", tmp_path / "net.safetensors", "--on", "crossbar:pcm", "--out", "prog", "--data", "small.npz")
     assert "no such file or folder; got nowhere.npz" in refused(
         "train", "digits", "--out", "new.safetensors", "--data", "nowhere.npz")
     assert "no data set; got .safetensors" in refused("data", "net.safetensors")
@@ -170,7 +170,7 @@ def test_commands_refuse_data_in_a_line(trained, refused, tmp_path):
 def test_a_program_is_calibrated_on_the_data_named(trained, ep_hw, tmp_path):
     np.savez(tmp_path / "other.npz", images=arrays(seed=5)[0], labels=arrays()[1])
     for name in ("mine", "other"):
-        code, out, err = ep_hw("compile", "net.safetensors", "--target", "crossbar:pcm", "--out", name, "--data",
+        code, out, err = ep_hw("compile", "net.safetensors", "--on", "crossbar:pcm", "--out", name, "--data",
                                f"{name}.npz")
         assert code == 0, err
         assert f"{name}.npz: 3 classes (0: 20, 1: 20, 2: 20), images of 2x6x6; train 42, validation 6, test 12" in out

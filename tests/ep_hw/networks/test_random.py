@@ -50,7 +50,7 @@ def test_models_lists_it_as_random():
 
 @pytest.mark.slow
 def test_compiling_it_prints_layers_placement_and_verdict(tmp_path):
-    out = CliRunner().invoke(app, ["compile", NAME, "--target", "loihi", "--out", str(tmp_path / "program")]).output
+    out = CliRunner().invoke(app, ["compile", NAME, "--on", "loihi", "--out", str(tmp_path / "program")]).output
     assert all(word in out for word in ("conv1", "conv4", "readout", "feedback", "state bits"))
     program = load_program(tmp_path / "program")
     cores, chips = ({getattr(block, kind) for block in place(program.graph, program.target).blocks}

@@ -98,7 +98,7 @@ def test_a_corruption_that_makes_others_now_is_refused(found, monkeypatch):
 @pytest.mark.parametrize("kind", ["npz", "npy"])
 def test_the_command_writes_the_same_images(ep_hw, found, tmp_path, kind):
     """From a folder alone, by names that mean the same machine; PNG to a level, differences as their names say."""
-    asked = "--machine", "crossbar:pcm/aged[]", "--threat", "pgd_l2@1/2", "--chip", 1
+    asked = "--on", "crossbar:pcm/aged[]", "--threat", "pgd_l2@1/2", "--chip", 1
     code, out, err = ep_hw("images", found.folder, *asked, "--to", kind, "--out", "taken")
     assert code == 0, err
     seen, taken = found.pictures("crossbar:pcm/aged", "pgd_l2@0.5", 1), tmp_path / "taken"
@@ -132,13 +132,13 @@ def test_shards_are_put_together_and_older_ones_left_alone(model, tmp_path):
     assert np.array_equal(many.pictures("reference", "pgd_l2@0.5").changed, seen.changed)
 
 
-WRONG = {"machine": ("--machine lohi --threat pgd_l2@0.5", "did you mean loihi?"),
-         "chip": ("--machine crossbar:pcm/aged --threat pgd_l2@0.5 --chip 7", "no images were changed"),
-         "threat": ("--machine loihi --threat contrast@4", "no images were changed"),
-         "clean": ("--machine loihi --threat clean", "no images were changed"),
-         "unknown": ("--machine loihi --threat pgd@0.5", "unknown threat"),
-         "data": ("--machine loihi --threat pgd_l2@0.5 --data {data}", "other images than were evaluated"),
-         "folder": ("--machine loihi --threat pgd_l2@0.5 --out {there}", "output folder exists")}
+WRONG = {"machine": ("--on lohi --threat pgd_l2@0.5", "did you mean loihi?"),
+         "chip": ("--on crossbar:pcm/aged --threat pgd_l2@0.5 --chip 7", "no images were changed"),
+         "threat": ("--on loihi --threat contrast@4", "no images were changed"),
+         "clean": ("--on loihi --threat clean", "no images were changed"),
+         "unknown": ("--on loihi --threat pgd@0.5", "unknown threat"),
+         "data": ("--on loihi --threat pgd_l2@0.5 --data {data}", "other images than were evaluated"),
+         "folder": ("--on loihi --threat pgd_l2@0.5 --out {there}", "output folder exists")}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -160,7 +160,7 @@ def test_rows_that_are_not_complete_are_refused(refused, found, tmp_path, how):
     folder.mkdir()
     table = SPOILED[how](found.images)
     write_results(folder, table.schema, [(table, list(found.summary))])
-    assert "not complete" in refused("images", folder, "--machine", "loihi", "--threat", "pgd_l2@0.5")
+    assert "not complete" in refused("images", folder, "--on", "loihi", "--threat", "pgd_l2@0.5")
 
 
 def test_a_cell_that_is_gone_or_damaged_is_refused(found, tmp_path):

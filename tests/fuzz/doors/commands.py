@@ -22,15 +22,15 @@ ABSURD = {"number": ("-1", "1e400", "nan", "-inf", str(10**18), str(2**64), "9" 
                    "loihi[state_bits=8,state_bits=9]", "clean@3", "pgd_l2@nan", "-"),
           "place": ("/dev/null/new", "/proc/new", "x" * 300, "\x1b[31mred\udc80/../" + "x" * 300)}
 KINDS = {"on": "name", "attack": "name", "corruption": "name", "suite": "name", "explain": "name", "gradient": "name",
-         "baseline": "name", "budget": "name", "device": "name", "target": "name", "keys": "name", "write": "name",
+         "baseline": "name", "budget": "name", "device": "name", "keys": "name", "write": "name",
          "other": "name", "only": "name", "again": "name", "machine": "name", "threat": "name", "out": "place"}
 IMPORTED_LATE = ("ep_hw.cli.commands", "ep_hw.demo", "ep_hw.measurements", "ep_hw.studies.execution",   # by commands
                  "ep_hw.learning.in_situ.run", "ep_hw.diagnosis", "ep_hw.workflow")
 ARGUMENTS = {"model": "digits", "recipe": "digits", "name": "age", "file": "nothing.pt", "first": "reference",
              "second": "loihi", "runs": "nothing", "names": "pcm", "run": "nothing", "chip": "0"}
-NEEDED = {"compile": ["--target=loihi", "--out=new"], "export": ["--out=new"], "train": ["--out=new"],
+NEEDED = {"compile": ["--on=loihi", "--out=new"], "export": ["--out=new"], "train": ["--out=new"],
           "import": ["--out=new", "--keys=laborieux"], "transfer": ["--on=reference", "--on=loihi"],
-          "images": ["--machine=reference", "--threat=pgd_l2@0.5"], "chip": ["--program=nothing", "--out=new"]}
+          "images": ["--on=reference", "--threat=pgd_l2@0.5"], "chip": ["--program=nothing", "--out=new"]}
 
 
 class Command(Door):

@@ -1,0 +1,93 @@
+"""Help: every command stands in one group, says in one line what it does, where it writes, and shows what to type."""
+
+import shlex
+
+import pytest
+from commands import COMMANDS, check, examples_of
+from typer import TyperException
+
+from ep_hw.cli.application import FORMER, GROUPS, summary
+from mapping import load_program
+from mapping.errors import Refusal
+
+WIDTH = 80
+MADE = ["run-1", "run-2", "prog-pcm", "pt/digits.pt"]   # by examples of other commands
+QUICK = ("machines", "models", "data", "compile", "chip", "export", "import", "cost")   # run as they stand, in order
+
+
+def test_every_command_stands_in_one_group():
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS)
+
+
+def test_the_list_of_commands_cuts_no_line(ep_hw):
+    _, out, _ = ep_hw("-h")
+    assert "..." not in out.partition("Ask:")[2]
+    for name, command in COMMANDS.items():
+        assert f"  {name.ljust(11)}  {summary(command)}\n" in out
+        assert summary(command).endswith(".")
+    assert max(map(len, out.splitlines())) <= WIDTH
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_help_shows_two_examples_that_stand(ep_hw, name):
+    """Each on a line of a terminal, with options that there are and names that are known."""
+    _, out, _ = ep_hw(name, "-h")
+    shown = [line.strip() for line in out.partition("Examples:\n")[2].splitlines()]
+    assert [shlex.split(line)[1:] for line in shown] == examples_of(name)
+    assert len(shown) == 2
+    assert all(line.startswith(f"ep-hw {name}") and len(line) <= WIDTH - 2 for line in shown)
+    for arguments in examples_of(name):
+        check(arguments, MADE)
+
+
+@pytest.mark.parametrize("wrong", ["evaluate digits --on lohi", "evaluate digits --attack pgd_l3@1", "cost digit",
+                                   "train digitz --out x", "compare nothing", "evaluate digits --fast"])
+def test_the_check_sees_what_does_not_stand(wrong):
+    with pytest.raises((Refusal, AssertionError, TyperException), match=r"unknown|no |nothing made|No such"):
+        check(wrong.split(), MADE)
+
+
+def test_quick_examples_run_as_they_stand(ep_hw):
+    for name in QUICK:
+        for arguments in examples_of(name):
+            code, out, err = ep_hw(*arguments)
+            assert code == 0, err
+            assert out
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items()
+                                  if any(param.name == "out" for param in command.params)])
+def test_a_command_that_writes_says_where(ep_hw, name):
+    """A place is asked for, or there is one by default, or it is said that nothing is written."""
+    _, out, _ = ep_hw(name, "-h")
+    place = " ".join(out.partition("  --out ")[2].partition("\n  --")[0].split())
+    assert "[required]" in place or "[default: " in place
+
+
+@pytest.mark.parametrize(("former", "now"), [
+    ("compile digits --target loihi --out p", "compile digits --on loihi --out p"),
+    ("compile digits --target=loihi --out p", "compile digits --on=loihi --out p"),
+    ("images run --machine loihi --threat fog@3", "images run --on loihi --threat fog@3"),
+    ("tune digits --chip-seed 3 --chip-seed 4", "tune digits --chip 3 --chip 4")])
+def test_options_go_by_their_former_names_too(ep_hw, former, now):
+    name, *given = former.split()
+    parsed = [COMMANDS[name].make_context(name, line).params for line in (given, now.split()[1:])]
+    assert parsed[0] == parsed[1]
+    assert not any(option in ep_hw(name, "-h")[1] for option in FORMER[name])
+
+
+def test_a_program_is_compiled_by_the_former_name(ep_hw, tmp_path):
+    assert ep_hw("compile", "digits", "--target", "loihi", "--out", "prog")[0] == 0
+    assert str(load_program(tmp_path / "prog").target) == "loihi"
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("ep-hw ev", {"evaluate", "events"}),
+                                                ("ep-hw evaluate digits --on lo", {"loihi", "loihi:states"}),
+                                                ("ep-hw compile digits --o", {"--on", "--out"})])
+def test_a_shell_completes_commands_options_and_machines(ep_hw, monkeypatch, typed, offered):
+    for name, value in (("_EP_HW_COMPLETE", "complete_bash"), ("COMP_WORDS", typed),
+                        ("COMP_CWORD", str(len(typed.split()) - 1))):
+        monkeypatch.setenv(name, value)
+    code, out, err = ep_hw()
+    assert (code, err) == (0, "")
+    assert offered <= set(out.split())
