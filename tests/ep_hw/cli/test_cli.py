@@ -20,7 +20,7 @@ from mapping import REGISTRY, compile, load_program
 from mapping.crossbar.target import CROSSBAR_RUNGS
 from mapping.program import FILE
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "python.md"
 
 
 def poisoned(tmp_path) -> Path:
@@ -137,9 +137,9 @@ def test_evaluate_prints_a_summary_and_names_its_files(ep_hw, tmp_path):
 
 
 @pytest.mark.parametrize(("block", "images"), [(0, "images=100"), (1, "[:100]")])
-def test_the_readmes_python_examples_run(tmp_path, block, images):
+def test_the_pages_python_examples_run(tmp_path, block, images):
     """Of an attack fewer steps and images."""
-    code = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[block]
+    code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[block]
     assert images in code
     less = "images=2, alone=True, settings=ep_hw.threats.attacks.AttackSettings(gradients=('bptt@5',), iterations=2)"
     code = f"import ep_hw.threats.attacks\n{code.replace('images=100', less)}"

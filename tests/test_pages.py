@@ -1,0 +1,77 @@
+"""The site and the README are true: their commands stand, their links lead somewhere, nothing public is left out."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import check, lines_of
+
+import ep_hw
+import mapping
+import simulators
+from ep_hw.cli.application import GROUPS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+YOURS = ["mine.npz", "slurm.toml"]   # files that only a reader has
+
+
+def named(page: Path) -> list[str]:
+    """Files that a page shows, by the name in their first line."""
+    return re.findall(r"```(?:python|toml)\n# (\S+)\n", page.read_text())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if lines_of(page.read_text())], ids=lambda page: page.name)
+def test_every_command_of_a_page_stands(page):
+    """Its options are there, and each name in it is known, or was made by a command before it."""
+    made = [*YOURS, *named(page), "small.toml", "chip"]
+    for arguments in lines_of(page.read_text()):
+        if not arguments[0].startswith("-"):
+            params = check(arguments, made)
+            made += [str(params["out"])] if params.get("out") else ["ep-hw-demo"]
+            made += [f"{params['out']}/{params['model']}.{end}" for end in ("pt", "toml") if arguments[0] == "export"]
+
+
+def test_the_check_sees_a_command_that_does_not_stand():
+    (arguments,) = lines_of("```sh\nuv run ep-hw evaluate digits --on prog   # never compiled\n```")
+    with pytest.raises(mapping.Refusal, match="prog"):
+        check(arguments, YOURS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text())
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_every_page_has_its_place():
+    """In the table of contents of the site, as have the notebooks."""
+    index = (ROOT / "docs" / "index.md").read_text()
+    places = [name for toc in re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL)
+              for name in toc.splitlines() if re.fullmatch(r"\w+", name)]
+    there = {path.stem for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".ipynb")} - {"index"}
+    assert sorted(places) == sorted(there)
+
+
+def test_the_page_of_commands_shows_all_in_their_groups():
+    page = (ROOT / "docs" / "commands.md").read_text()
+    groups = {title: re.findall(r"```\{help\} (\S+)\n", text) for title, text in
+              re.findall(r"^## (.+?)$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)}
+    assert {title: tuple(names) for title, names in groups.items()} == GROUPS
+
+
+@pytest.mark.parametrize("package", [ep_hw, mapping, simulators], ids=lambda package: package.__name__)
+def test_the_interface_leaves_out_no_public_name(package):
+    page = (ROOT / "docs" / "api.md").read_text()
+    shown = set(re.findall(rf"\.\. auto\w+:: {package.__name__}\.(\w+)$", page, re.MULTILINE))
+    assert shown | {"REGISTRY", "Refusal", "__version__"} == {*package.__all__} | {"REGISTRY", "Refusal", "__version__"}
+    assert all(hasattr(package, name) for name in shown)
+
+
+def test_a_chain_of_layers_compiles_as_the_page_says(tmp_path):
+    (code,) = re.findall(r"```python\n(# own_chain.py\n.*?)```", (ROOT / "docs" / "networks.md").read_text(), re.DOTALL)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
