@@ -22,7 +22,7 @@ from ep_hw.evaluation.checks import Verdict, verdicts
 from ep_hw.evaluation.cluster import Cluster
 from ep_hw.evaluation.envelope import Met, Platform, attacks_of, outcomes_of
 from ep_hw.evaluation.execution import Run
-from ep_hw.evaluation.folders import Question, claim, folder_for
+from ep_hw.evaluation.folders import Question, claimed, folder_for
 from ep_hw.evaluation.kept import measure_missing
 from ep_hw.evaluation.matched_noise import noises_of
 from ep_hw.evaluation.naming import called, shown_plan, shown_rows, shown_verdicts
@@ -255,8 +255,14 @@ def run(plan: Plan, out: str | Path, *, command: str, title: str, others: Sequen
     """
     out = Path(out)
     gone = absent(parts_of(plan, out, others))
-    claim(out, question or Question.of(command, keys([plan, *(other for _, other in others)]), plan.images.digest))
-    plan, others = plan.without(gone), [(member, other.without(gone)) for member, other in others]
+    asked = question or Question.of(command, keys([plan, *(other for _, other in others)]), plan.images.digest)
+    with claimed(out, asked):
+        return _answer(plan.without(gone), out, [(member, other.without(gone)) for member, other in others], command,
+                       title)
+
+
+def _answer(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]], command: str, title: str) -> Results:
+    """What `run` does once the folder is its own."""
     parts, family = parts_of(plan, out, others), [other for _, other in others]
     found = evaluate_all(parts)
     own, *theirs = _checked(parts, found)

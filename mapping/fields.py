@@ -5,11 +5,13 @@ mistake or a forgery: it is refused before anything is built or allocated from i
 """
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar, overload
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mapping.files import refusing
+from mapping.names import nearest
 
 LARGEST_WEIGHTS = 2**28   # of a network: a gigabyte of floats
 LARGEST_UNITS = 2**26     # values that one image makes in all layers together
@@ -40,12 +42,25 @@ def read_as(kind: Any, content: object) -> Any:
     """What parsed JSON or TOML states, as a type of pydantic: strictly, so that no text, float or truth is a count.
 
     Raises:
-        ValidationError: a field that is missing, unknown, of another type or out of range.
-        ValueError: more values than anyone states; pydantic would note what is wrong with each.
+        ValidationError: a field that is missing, of another type or out of range.
+        ValueError: an unknown field; or more values than anyone states: pydantic would note what is wrong with each.
     """
     if (text := json.dumps(content)).count(",") > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES} values")
-    return TypeAdapter(kind).validate_json(text, strict=True)
+    try:
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        if unknown := [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]:
+            raise ValueError(_unknown(kind, [str(part) for part in unknown[0]])) from None
+        raise
+
+
+def _unknown(kind: Any, place: Sequence[str]) -> str:
+    """What is said of a field that a type of pydantic does not have."""
+    schema = TypeAdapter(kind).json_schema()
+    known = [name for model in (schema, *schema.get("$defs", {}).values()) for name in model.get("properties", ())]
+    near = " or ".join(nearest(place[-1], dict.fromkeys(known)))
+    return f"{'.'.join(place)}: there is no such field" + (f", did you mean {near}?" if near else "")
 
 
 def check_printable(text: str) -> str:

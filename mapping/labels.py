@@ -40,31 +40,27 @@ def labels_of(machines: Iterable[str]) -> dict[str, str]:
     return named
 
 
-def shown_names(targets: Iterable[Target], taken: Iterable[str] = ()) -> dict[str, str]:
+def shown_names(targets: Iterable[Target]) -> dict[str, str]:
     """Full name -> what a machine is called among these: its label, or its name with the options that not all of its
-    name and without a label share.
+    name and without a label share, as `crossbar:pcm[age=1d,...]`, which is no machine's full name.
 
     Args:
         targets: of machines that are shown beside each other.
-        taken: full names of others, which none of these may be called.
 
     Raises:
-        Refusal: two machines of one label, two labels of one machine, or a label that is another one's name.
+        Refusal: two machines of one label, or two labels of one machine.
     """
     full: dict[str, Target] = {}
     for target in targets:
         first = full.setdefault(str(target), target)
         if first.label != target.label:
             raise _refusal("a machine has two labels", str(target), f"{first.shown} and {target.shown}")
+    labels: dict[str, str] = {}
+    for name, target in full.items():
+        if target.label and labels.setdefault(target.label, name) != name:
+            raise _refusal("two machines have one label", target.label, f"{labels[target.label]} and {name}")
     plain = [target for target in full.values() if not target.label]
-    names = {name: target.label or _short(target, plain) for name, target in full.items()}
-    called: dict[str, str] = {}
-    for name, shown in names.items():
-        if called.setdefault(shown, name) != name and full[name].label:
-            raise _refusal("two machines have one label", shown, f"{called[shown]} and {name}")
-    clear = {*full, *taken}
-    return {name: shown if full[name].label or shown == name or shown not in clear else name
-            for name, shown in names.items()}
+    return {name: target.label or _short(target, plain) for name, target in full.items()}
 
 
 def _refusal(what: str, where: str, got: str) -> Refusal:
@@ -73,10 +69,11 @@ def _refusal(what: str, where: str, got: str) -> Refusal:
 
 
 def _short(target: Target, others: Iterable[Target]) -> str:
-    """A machine's name without the options that all others of its name have too; the full name of one that has no
-    such other.
+    """A machine's name with dots in place of the options that all others of its name have too; the full name of one
+    that has no such other.
     """
     alike = [other.chosen for other in others if other.name == target.name]
-    told = {option: text for option, text in target.chosen.items()
-            if len(alike) == 1 or any(own.get(option) != text for own in alike)}
-    return target.name + (f"[{','.join(f'{option}={text}' for option, text in told.items())}]" if told else "")
+    told = [f"{option}={text}" for option, text in target.chosen.items()
+            if len(alike) == 1 or any(own.get(option) != text for own in alike)]
+    left_out = ["..."] * (len(told) < len(target.chosen))
+    return target.name + (f"[{','.join([*told, *left_out])}]" if target.chosen else "")

@@ -115,7 +115,8 @@ def parse(text: str) -> Target:
         known = _rungs_of(name.partition("/")[0]) if "/" in name else []
         raise Refusal("unknown machine", where="machine", got=repr(machine), **suggesting(
             name, known or REGISTRY, allowed=None if known else _devices(),
-            remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]"))
+            remedy="run 'ep-hw machines' for their meaning; options go in brackets, as loihi[weight_bits=6]; machines "
+                   "of your own come by --devices or --plugin"))
     return labelled(parse_options(REGISTRY[name].target, rest[:-1]), label)
 
 

@@ -1,6 +1,7 @@
 """The application that commands register with: their order in its help, and what is alike in all of them."""
 
 import inspect
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -79,14 +80,30 @@ class _Command(TyperCommand):
         return rest
 
 
+def _bringing(bring: Callable[[list[Path]], None]) -> Callable:
+    """What becomes of files that a command names: they are brought, and the command's context knows them."""
+    def callback(context: typer.Context, option: typer.CallbackParam, paths: list[Path] | None):
+        bring(paths or [])
+        context.meta[option.opts[0]] = paths or []
+
+    return callback
+
+
+def own_files(context: typer.Context) -> str:
+    """The options of a command that name files of the user, as another command takes them."""
+    given = [(option, path) for option in ("--plugin", "--devices") for path in context.meta.get(option, ())]
+    given += [("--data", data) for data in [context.params.get("data")] if data]
+    return "".join(f" {option} {shlex.quote(str(path))}" for option, path in given)
+
+
 Devices = Annotated[list[Path] | None, typer.Option(
     metavar="FILE",
-    callback=lambda paths: own.bring_devices(paths or ()), is_eager=True, expose_value=False,
+    callback=_bringing(own.bring_devices), is_eager=True, expose_value=False,
     help="TOML file of memory devices of your own, then crossbar:NAME (repeatable)")]
 
 Plugins = Annotated[list[Path] | None, typer.Option(
     metavar="FILE",
-    callback=lambda paths: own.bring_plugins(paths or ()), is_eager=True, expose_value=False,
+    callback=_bringing(own.bring_plugins), is_eager=True, expose_value=False,
     help="Python file that registers attacks, corruptions, data sets, machines or models of your own (repeatable)")]
 
 

@@ -62,13 +62,13 @@ def place(context: typer.Context, name: str, question: "Question") -> Path:
 
 
 def claimed(context: typer.Context, name: str, question: "Question") -> Path:
-    """`place`, taken for the question.
+    """`place`, taken for the question until the command ends, see `ep_hw.evaluation.folders.claimed`.
 
     Raises:
         Refusal: see `ep_hw.evaluation.folders.claim`.
     """
-    from ep_hw.evaluation.folders import claim
+    from ep_hw.evaluation import folders
 
     folder = place(context, name, question)
-    claim(folder, question)
+    context.with_resource(folders.claimed(folder, question))
     return folder

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Column
-from rich.table import Table as RichTable
-from rich.text import Text
 
+from ep_hw.cli.tables import fitted, wrapped
 from ep_hw.progress import progress
 from mapping.errors import printable
 from mapping.program import Table
@@ -22,6 +20,7 @@ if TYPE_CHECKING:   # load torch and matplotlib
 
 
 Point = TypeVar("Point")
+PAGE = 160   # columns of a file or of another program
 
 
 def say(text: object, err: bool = False):
@@ -29,21 +28,15 @@ def say(text: object, err: bool = False):
     typer.echo(printable(str(text)), err=err)
 
 
-def _shown(value: object) -> Text:
-    """A value in a table."""
-    return Text(f"{value:.4g}" if isinstance(value, float) else printable(str(value)))
-
-
 def print_table(table: Table):
-    """A table on stdout, its notes below it."""
-    columns = (Column(_shown(name), overflow="fold") for name in table.columns)   # what is too wide is not cut
-    rich = RichTable(*columns, title=_shown(table.title), title_justify="left")
-    for row in table.rows:
-        rich.add_row(*map(_shown, row))
+    """A table on stdout, its notes below it; what is no terminal has `PAGE` columns."""
     console = Console()
-    console.print(rich, highlight=False) if console.is_terminal else Console(width=160).print(rich)
+    width = console.width if console.is_terminal else PAGE
+    for part in fitted(table, width):
+        Console(width=width).print(part, highlight=False, no_wrap=True, overflow="ignore", crop=False)
     for note in table.notes:
-        say(note)
+        for line in wrapped(note, width).split("\n") if console.is_terminal else (note,):
+            say(line)
 
 
 def track_points(points: Iterable[Point], total: int, description: str) -> Iterator[Point]:

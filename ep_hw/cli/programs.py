@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ep_hw.cli.application import app
+from ep_hw.cli.application import app, own_files
 from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import (
@@ -32,8 +32,9 @@ from mapping.targets import Target
 
 @app.command(examples=("compile digits --on loihi --out prog",
                        'compile digits --on "crossbar:pcm[age=1d,adc_bits=6]" --out prog-pcm'))
-def compile(model: Model, on: Annotated[str, typer.Option(metavar="MACHINE", autocompletion=machines_from,
-                                                            help="machine, see 'ep-hw machines'")],
+def compile(context: typer.Context, model: Model,
+            on: Annotated[str, typer.Option(metavar="MACHINE", autocompletion=machines_from,
+                                            help="machine, see 'ep-hw machines'")],
             out: Annotated[Path, typer.Option(help="folder to create")], data: Data = None, data_root: DataRoot = None,
             download: Download = False):
     """Compile a model for a machine; print how it is mapped.
@@ -49,7 +50,7 @@ def compile(model: Model, on: Annotated[str, typer.Option(metavar="MACHINE", aut
     program.save(out)
     for table in program.tables():
         print_table(table)
-    say(f"{out}: run it with 'ep-hw evaluate {model} --on {out}'")
+    say(f"{out}: run it with 'ep-hw evaluate {model} --on {out}{own_files(context)}'")
 
 
 @app.command(examples=("why digits reference crossbar:pcm", "why digits loihi lava --images 4 --out why"))

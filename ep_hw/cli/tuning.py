@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ep_hw.cli.application import app
+from ep_hw.cli.application import app, own_files
 from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import (
@@ -64,7 +64,8 @@ def tune(context: typer.Context, model: Model,
     shown = "".join(split.digest for split in (task.train, task.watch, tuning.test))
     folder = claimed(context, tuning.net.name, asked(context, shown, task.program.digest()))
     print_table(run_tuning(tuning, folder, _line, cluster_of(context, cluster)))
-    say(f"{folder}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {folder}'")
+    say(f"{folder}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {folder}"
+        f"{own_files(context)}'")
 
 
 def _line(chip: int, course: "Course") -> None:

@@ -22,6 +22,7 @@ from ep_hw.evaluation.own import Belongings, belongings
 from ep_hw.threads import threads
 from ep_hw.versions import all_code
 from mapping.errors import MachineError, Refusal
+from mapping.fields import read_as
 from mapping.files import parse_toml, read_bytes, refusing, write_atomically
 
 if TYPE_CHECKING:   # not everybody has it
@@ -197,7 +198,7 @@ def _local(count: int) -> AbstractContextManager:
 def _batch_system(path: Path) -> BatchSystem:
     with refusing("not a batch system", where=path, allowed="system, most and [options], as in docs/cluster.md",
                   remedy="correct the file"):
-        return BatchSystem.model_validate(parse_toml(read_bytes(path)))
+        return read_as(BatchSystem, parse_toml(read_bytes(path)))
 
 
 @contextmanager

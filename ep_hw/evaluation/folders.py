@@ -6,9 +6,10 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -63,6 +64,36 @@ def claim(folder: str | Path, question: Question):
         logging.getLogger(__name__).warning("%s: the images are others than before; the question is answered again",
                                             printable(str(folder)))
         _write(folder, question)
+
+
+@contextmanager
+def claimed(folder: str | Path, question: Question) -> Iterator[None]:
+    """`claim`; what is then refused before anything else was written leaves no new folder and no file behind.
+
+    Raises:
+        Refusal: see `claim`.
+    """
+    folder = Path(folder)
+    is_new = not (folder / FILE).exists()
+    made = list(takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+    try:
+        claim(folder, question)
+        yield
+    except Refusal:
+        if is_new:
+            _release(folder, made)
+        raise
+
+
+def _release(folder: Path, made: Sequence[Path]):
+    """Remove a question, and the folders made for it, where nothing else is."""
+    written = [path for path in folder.rglob("*") if not path.relative_to(folder).parts[0].startswith(".")]
+    if [path for path in written if not path.is_dir()] == [folder / FILE]:
+        (folder / FILE).unlink()
+        written.remove(folder / FILE)
+    with suppress(OSError):   # one holds something
+        for empty in (*sorted(filter(Path.is_dir, written), reverse=True), *made):
+            empty.rmdir()
 
 
 def folder_for(command: str, name: str, question: Question, now: datetime) -> Path:

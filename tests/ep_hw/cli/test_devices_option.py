@@ -72,6 +72,16 @@ def test_a_file_that_is_no_device_file_is_refused_by_name(refused, file):
     assert "preset pcm" in refused("devices", "pcm", "--devices", file)
 
 
+def test_a_machine_that_is_not_there_tells_of_the_options_that_bring_one(refused):
+    assert "come by --devices or --plugin" in refused("cost", "digits", "--on", "crossbar:lab")
+
+
+def test_what_is_said_to_run_a_program_names_the_files_again(ep_hw, file):
+    code, out, _ = ep_hw("compile", "digits", "--on", "crossbar:lab", "--devices", file, "--out", "mapped")
+    assert code == 0
+    assert f"'ep-hw evaluate digits --on mapped --devices {file}'" in out
+
+
 def test_worker_processes_know_them(ep_hw, file):
     code, out, _ = ep_hw("evaluate", "digits", "--alone", "--on", "crossbar:lab/read", "--images", 2, "--jobs", 2,
                          "--devices", file, "--out", "run")
@@ -80,8 +90,9 @@ def test_worker_processes_know_them(ep_hw, file):
 
 
 @pytest.mark.parametrize(("line", "words"), [('model = "polynomal"', "did you mean polynomial?"),
-                                             ('model = "measured"\nextra = 1', "extra"),
-                                             ("constants = {reed_noise = 0.01}", "reed_noise")])
+                                             ('model = "measured"\nextra = 1', "extra: there is no"),
+                                             ("constants = {reed_noise = 0.01}", "did you mean read_noise?"),
+                                             ("stuck_of = 0.01", "did you mean stuck_on or stuck_off?")])
 def test_equations_that_nobody_knows_are_refused_where_the_file_is_read(refused, file, line, words):
     file.write_text(LAB.replace("constants = {read_noise = 0.01}", line))
     assert words in refused("machines", "--devices", file)

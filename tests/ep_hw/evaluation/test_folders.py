@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from ep_hw import versions
-from ep_hw.evaluation.folders import Question, claim, folder_for
+from ep_hw.evaluation.folders import Question, claim, claimed, folder_for
 from mapping import Refusal
 
 ASKED = Question.of("ep-hw evaluate digits", ["evaluate", {"seed": 0}, "digest of the network"], "images")
@@ -44,6 +44,39 @@ def test_a_folder_with_other_files_is_not_taken(tmp_path):
     with pytest.raises(Refusal, match=r"got thesis\.tex"):
         claim(tmp_path, ASKED)
     assert set(files(tmp_path)) == {".hidden", "thesis.tex"}
+
+
+def left_by(folder, question, *inner):
+    """What is in a folder after a refusal, some folders and files having been made in it."""
+    def refuse():
+        with claimed(folder, question):
+            for path in inner:
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_text("") if "." in path else (folder / path).mkdir()
+            raise Refusal("no", where="here", got="1", allowed="2", remedy="3")
+
+    with pytest.raises(Refusal):
+        refuse()
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else None
+
+
+def test_a_refusal_leaves_nothing_of_a_new_folder_and_all_of_an_old_one(tmp_path):
+    assert left_by(tmp_path / "a" / "b", ASKED, "cells", "family/x") is None
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".hidden").mkdir()
+    assert left_by(tmp_path, ASKED, "cells") == [".hidden"]
+    assert left_by(tmp_path / "c", ASKED, "cells/1.arrow") == ["cells", "cells/1.arrow", "question.json"]
+    claim(tmp_path / "d", ASKED)
+    assert left_by(tmp_path / "d", ASKED) == ["question.json"]
+    assert left_by(tmp_path / "d", OTHER) == ["question.json"]
+
+
+def test_commands_that_are_refused_late_leave_no_folder(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ("evaluate", "digits", "--on", "reference", "--alone", "--images", 2)
+    assert "no such part" in refused(*command, "--again", "loihi:clean", "--out", "new/run")
+    assert "no such part" in refused(*command, "--only", "loihi:clean")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"command": "x", "digest": "0"}', "[" * 999, "\xff"])
