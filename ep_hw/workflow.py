@@ -304,7 +304,7 @@ def absent(parts: Sequence[tuple[Plan, Path]]) -> dict[str, str]:
             for name, program in plan.programs.items() if on_lava(program)}
     try:
         check_present(plan.programs[cell.configuration.machine] for plan, folder in parts if lava
-                      for cell in cells_of(plan, folder) if cell.configuration.machine in lava and not cell.done())
+                      for cell in cells_of(plan, folder) if cell.configuration.machine in lava and not cell.there())
     except Refusal as absence:
         asked = parts[0][0].asked
         if asked.baseline in lava or {*asked.machines} <= {REFERENCE, *lava}:

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
-from textwrap import indent
 from typing import Annotated
 
 import pyarrow as pa
@@ -70,9 +69,8 @@ def write_results(folder: Path, schema: pa.Schema, batches: Iterable[tuple[pa.Ta
 
 
 def _json(summary: list[SummaryRow]) -> bytes:
-    """What `json.dumps(rows, indent=1)` says, from one row at a time."""
-    rows = (indent(json.dumps(plain([row])[0], indent=1), " ") for row in summary)
-    return ("[\n" + ",\n".join(rows) + "\n]\n").encode()
+    """A list, a row a line."""
+    return ("[\n" + ",\n".join(map(json.dumps, plain(summary))) + "\n]\n").encode()
 
 
 def read_results(folder: Path) -> tuple[pa.Table, list[ReadRow]]:

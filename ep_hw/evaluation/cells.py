@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 
 from ep_hw.data.splits import Split
-from ep_hw.evaluation.stored import Stored
+from ep_hw.evaluation.stored import Record, Stored
 from ep_hw.threats.attacks import AttackSettings, Begun, attack, fools, majority, noise_like, perturbation, read
 from ep_hw.threats.corruptions import corrupt
 from ep_hw.threats.corruptions.official import HeldSet, OfficialSet
@@ -187,24 +187,33 @@ class Cell:
         return replace(self, official=HeldSet(
             self.official.corrupted(threat.corruption, int(threat.strength), self.images)))
 
+    def there(self) -> bool:
+        """Whether it was done, whatever became of its files since."""
+        return self.stored.record_path.exists()
+
     def done(self) -> bool:
         """Whether its files are there and whole; says so where they are damaged."""
         try:
-            if exists := self.stored.record_path.exists():
-                self._check()
+            if there := self.there():
+                self.rows()
         except Refusal as damage:
             logging.getLogger(__name__).warning("%s: computed again", damage)
             return False
-        return exists
+        return there
 
-    def _check(self):
-        """Raises Refusal."""
+    def rows(self) -> tuple[Record, pa.Table]:
+        """Its record, and a row an image, as in `SCHEMA`.
+
+        Raises:
+            Refusal: they are not those of this cell, whole.
+        """
         record, table = self.stored.read()
         own = table.schema.equals(SCHEMA) and table["image_id"].to_pylist() == self.images.ids.tolist() and \
             set(table["key"].to_pylist()) == {self.configuration.key}
         if not own or (record.images and self.adversarial().shape != self.images.images.shape):
             raise Refusal("a stored cell is damaged", where=str(self.stored.table_path), got="another cell",
                           allowed="a row for each of its images", remedy="run the same command again")
+        return record, table
 
     def generator(self, purpose: str) -> torch.Generator:
         """Torch generator of this cell for one purpose: the same configuration and images give the same numbers."""

@@ -25,6 +25,7 @@ from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions.official import OfficialSet
 from ep_hw.threats.threat import CLEAN, Threat
 from ep_hw.versions import code_of
+from mapping.errors import Refusal
 from mapping.files import check_writable
 from mapping.names import in_a_line
 from mapping.program import Program
@@ -298,8 +299,14 @@ def evaluate_all(parts: Sequence[tuple[Plan, str | Path]]) -> list[Outcome]:
     """
     cells = {Path(folder): _cells_in(plan, Path(folder)) for plan, folder in parts}
     every = [cell for own in cells.values() for cell in own]
-    _run_missing(every, {plan.model: plan.programs for plan, _ in parts}, parts[0][0].run)
+    programs, run = {plan.model: plan.programs for plan, _ in parts}, parts[0][0].run
     shown = {folder: [cell for cell in own if cell.shown] for folder, own in cells.items()}
+    _run_missing(every, programs, run)
+    try:
+        return [(_collect(own, folder), own) for folder, own in shown.items()]
+    except Refusal:
+        if not _run_missing(every, programs, run, Cell.done):
+            raise
     return [(_collect(own, folder), own) for folder, own in shown.items()]
 
 
@@ -323,12 +330,16 @@ def evaluate_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str],
     if not only:
         return None
     _run_missing(wanted, {plan.model: plan.programs for plan, _ in parts}, parts[0][0].run)
-    return sum(not cell.done() for cell in every)
+    return sum(not cell.there() for cell in every)
 
 
-def _run_missing(cells: list[Cell], programs: Programs, run: Run) -> None:
-    """Run the cells that are not done, those that others take images from before them."""
-    missing = [cell for cell in cells if not cell.done()]
+def _run_missing(cells: list[Cell], programs: Programs, run: Run, there: Callable[[Cell], bool] = Cell.there) -> int:
+    """Run the cells that are not there, those that others take images from before them; how many these were.
+
+    What a missing cell takes images from is looked at as a whole; of the others, reading finds what is damaged.
+    """
+    needed = {cell.stem for cell in with_needs(cell for cell in cells if not there(cell))}
+    missing = [cell for cell in cells if not (cell.done() if cell.stem in needed else there(cell))]
     check_present(programs[c.model][c.machine] for c in (cell.configuration for cell in missing) if not run.cluster)
     finished = len(cells) - len(missing)
     with runner(programs, replace(run, jobs=min(run.jobs, max(1, len(missing))))) as run_cells:
@@ -336,6 +347,7 @@ def _run_missing(cells: list[Cell], programs: Programs, run: Run) -> None:
             for cell in run_cells([cell for cell in missing if cell.configuration.depth == depth]):
                 finished += 1
                 run.progress(cell, finished, len(cells))
+    return len(missing)
 
 
 def _cells_in(plan: Plan, folder: Path) -> list[Cell]:

@@ -116,7 +116,7 @@ def jobs_of(plan: Plan, folder: Path | None = None) -> list[Job]:
     """Every cell of a plan and all that is measured besides, or what `folder` has not got of them."""
     relaxations = {name: _relaxation(program) for name, program in plan.programs.items()}
     cells = [cell for cell in cells_of(plan, folder or Path())
-             if (cell.shown or not plan.before) and (folder is None or not cell.done())]   # what a probe brings is made
+             if (cell.shown or not plan.before) and (folder is None or not cell.there())]   # a probe brings these
     depths: dict[int, list[Cell]] = defaultdict(list)
     for cell in cells:
         depths[cell.configuration.depth].append(cell)

@@ -46,7 +46,7 @@ def summarise(cells: Iterable[Cell]) -> Iterator[Batch]:
 
 def _batch(groups: list[list[Cell]]) -> Batch:
     """The rows of whole configurations, and of each what its rows come to."""
-    read = [[cell.stored.read() for cell in group] for group in groups]
+    read = [[cell.rows() for cell in group] for group in groups]
     table = pa.concat_tables(rows for group in read for _, rows in group)
     said = [(cell.machine, cell.configuration.seed) for group in groups for cell in group for _ in cell.images.ids]
     for field, values in zip(SAID, zip(*said)):

@@ -1,6 +1,7 @@
 """Evaluation: cells are written once, the same command gives the same bytes, a kill loses at most a cell."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,24 @@ def test_a_damaged_cell_is_seen_and_computed_again(finished, tmp_path, caplog, p
     else:
         assert "a stored cell is damaged" in caplog.text
         assert "computed again" in caplog.text
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["read", "taken by another"])
+@pytest.mark.parametrize("path", ["table_path", "images_path", "record_path"])
+def test_a_run_over_damaged_cells_mends_them(finished, tmp_path, caplog, path, taken):
+    """Also those that nothing but a missing cell reads."""
+    plan, folder, _ = finished
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    cells = cells_of(plan, copied)
+    whole = next(c for c in cells if c.needs and all(need.stored.images_path.exists() for need in c.needs))
+    damaged = whole.needs[0] if taken else next(c for c in cells if c.shown and c.stored.images_path.exists())
+    if taken:
+        whole.stored.record_path.unlink()
+    getattr(damaged.stored, path).write_bytes(b"damaged")
+    run(plan, copied)
+    assert damaged.done()
+    assert "computed again" in caplog.text
+    assert (copied / "results.parquet").read_bytes() == (folder / "results.parquet").read_bytes()
 
 
 @pytest.mark.parametrize("images", [np.zeros((12, 1, 8, 8)), np.array(b"x"), np.zeros(0, np.float32)])
