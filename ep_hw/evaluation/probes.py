@@ -20,6 +20,7 @@ from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.checks import Comparison, Verdict, adaptive, half_interval, judged, slack
 from ep_hw.evaluation.plan import Attacks, Plan, cells_of, chips_of, evaluate_all
+from ep_hw.progress import Progress
 from ep_hw.threats.attacks import possible_gradients
 from ep_hw.threats.attacks.masking import aimed
 from ep_hw.threats.threat import CLEAN, TRANSFER, Threat
@@ -64,11 +65,26 @@ def probe(parts: Sequence[tuple[Plan, Path, Sequence[Cell]]]) -> list[list[Verdi
         parts: plan, folder and cells of each evaluation.
     """
     chosen = [(plan, folder / FOLDER) for plan, folder in ((probe_plan(p), folder) for p, folder, _ in parts) if plan]
+    chosen = [(plan.showing(_probing(plan.run.progress)), folder) for plan, folder in chosen]
     for plan, folder in chosen:
         _bring_begun(plan, folder)
+    if chosen:
+        chosen[0][0].run.progress(_announced([plan for plan, _ in chosen]), 0, 0)
     probed = {plan.model: (plan, *outcome) for (plan, _), outcome in
               zip(chosen, evaluate_all(chosen) if chosen else [])}
     return [_verdicts(cells, *probed[plan.model]) if plan.model in probed else [] for plan, _, cells in parts]
+
+
+def _probing(progress: Progress) -> Progress:
+    """Progress that calls every cell a probe."""
+    return lambda what, finished, of: progress(f"probe: {what}" if of else what, finished, of)
+
+
+def _announced(plans: Sequence[Plan]) -> str:
+    """What the probes try, in a line."""
+    harder = dict.fromkeys(str(threat) for plan in plans for threat in plan.asked.threats if threat != UNBOUNDED)
+    tried = f", {' and '.join(harder)} tried harder" if harder else ""
+    return f"now probes, of whether the attacks can be believed: {UNBOUNDED}, which has no bound{tried}"
 
 
 def _bring_begun(plan: Plan, folder: Path):

@@ -72,6 +72,23 @@ def flags_of(programs, folder, threats=THREATS):
     return summary, [flag for verdict in checks for flag in verdict.flags]
 
 
+def test_probes_are_announced_and_called_so(tmp_path):
+    """None of the cells that nobody asked for appears without a word."""
+    heard = []
+    plan = plan_of({"reference": module(honest())}, THREATS)
+    plan = plan.showing(lambda what, *counted: heard.append((str(what), *counted)))
+    _, cells = evaluate(plan, tmp_path)
+    asked = len(heard)
+    probe([(plan, tmp_path, cells)])
+    (announced, *none), *probes = heard[asked:]
+    assert announced.startswith("now probes")
+    assert "pgd_linf@1" in announced
+    assert none == [0, 0]
+    assert probes
+    assert all(what.startswith("probe: reference") for what, _, _ in probes)
+    assert not any("pgd_linf@1" in what for what, _, _ in heard[:asked])
+
+
 def module(of):
     return ModuleProgram(of, Interface(SHAPE, 10))
 
