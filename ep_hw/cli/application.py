@@ -19,11 +19,12 @@ from mapping.errors import Refusal
 GROUPS = {   # what a person wants -> the commands that do it
     "Ask": ("demo", "evaluate", "study", "compare", "why"),
     "Build": ("train", "tune", "compile", "import", "export"),
-    "Look up": ("machines", "devices", "models", "data", "images", "chip"),
+    "Look up": ("machines", "devices", "models", "data", "images"),
     "Measure": ("transfer", "gradients", "eot", "slice", "temporal", "uncertainty", "events", "cost", "symmetry",
                 "settle", "readout")}
-FORMER = {"compile": {"--target": "--on"}, "images": {"--machine": "--on"}, "tune": {"--chip-seed": "--chip"}}
-# options by names that they had up to 0.6
+FORMER = {"compile": {"--target": "--on"}, "images": {"--machine": "--on"}, "tune": {"--chip-seed": "--chip"},
+          "export": {"--chip-seed": "--chip"}}
+# options by other names, most of which they had up to 0.6
 
 
 class _Group(TyperGroup):

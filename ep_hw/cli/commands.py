@@ -17,6 +17,7 @@ from ep_hw.cli import (
     comparison,
     data,
     evaluation,
+    exporting,
     measurements,
     networks,
     programs,
@@ -27,8 +28,8 @@ from ep_hw.cli import (
 from ep_hw.cli.application import app
 from mapping.errors import MachineError, Refusal, printable
 
-__all__ = ["adversaries", "analog", "app", "arrays", "comparison", "data", "evaluation", "measurements", "networks",
-           "programs", "run", "stability", "studies", "tuning"]
+__all__ = ["adversaries", "analog", "app", "arrays", "comparison", "data", "evaluation", "exporting",
+           "measurements", "networks", "programs", "run", "stability", "studies", "tuning"]
 INTERRUPTED = 130  # what typer returns after Ctrl-C
 NO_MEMORY = "not enough memory; run the same command again to go on, with fewer --jobs or --images"
 

@@ -8,7 +8,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.data import source_of
-from ep_hw.cli.options import Data, DataRoot, Device, Download, Model, counted, measured, seeded
+from ep_hw.cli.options import Data, DataRoot, Device, Download, counted, measured, seeded
 from ep_hw.cli.printing import print_table, say
 from mapping.errors import Refusal
 from mapping.names import suggesting
@@ -115,16 +115,3 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
     say(f"right on {right[0]} of {right[1]} test images ({low:.0%} to {high:.0%})")
     if low <= 1 / net.spec.classes:
         say("no better than guessing: it may have been trained otherwise than --map and the options say", err=True)
-
-
-@app.command(examples=("export digits --out pt", "export cifar10-small --out pt-cifar"))
-def export(model: Model, out: Annotated[Path, typer.Option(help="folder to create")]):
-    """Write a model for other code to read.
-
-    As safetensors, and as a plain state dict of torch with the key map that brings it back.
-    """
-    from ep_hw import load
-    from ep_hw.networks.exchange import export_checkpoint
-
-    for path in export_checkpoint(load(model), out):
-        say(path)

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from pyarrow.csv import WriteOptions, write_csv
 
 from ep_hw.report.figures.lettering import literal, settled
-from mapping.arrays import npy
 from mapping.files import write_atomically
 
 _SVG_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -85,6 +84,8 @@ def devices_csv(devices: Mapping[tuple[str, str], np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def devices_npy(devices: Mapping[tuple[str, str], np.ndarray]) -> dict[str, bytes]:
-    """File name -> devices of a layer's array, records in the shape of its conductances."""
-    return {f"{layer}.{array}.npy": npy(records) for (layer, array), records in devices.items()}
+def devices_npz(devices: Mapping[tuple[str, str], np.ndarray]) -> bytes:
+    """The arrays LAYER.ARRAY of devices, records in the shape of its conductances."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{f"{layer}.{array}": records for (layer, array), records in devices.items()})  # type: ignore[arg-type]  # any name
+    return buffer.getvalue()

@@ -13,25 +13,28 @@ from mapping.crossbar.program import CrossbarLayer
 
 FIELDS = ("slice", "plane", "tile_row", "tile_column", "row", "column", "output", "channel", "kernel_row",
           "kernel_column")
-DEVICE = np.dtype([*((name, np.int32) for name in FIELDS), ("target_us", np.float32), ("conductance_us", np.float32)])
-REFERENCE = -1   # output of a device in an offset column, which serves all outputs of its tile
+VALUES = ("weight", "target_us", "conductance_us")
+DEVICE = np.dtype([*((name, np.int32) for name in FIELDS), *((name, np.float32) for name in VALUES)])
+REFERENCE = -1   # output of a device in an offset column, which serves all outputs of its tile, and holds no weight
 
 
-def devices_of(layer: CrossbarLayer, conductance_us: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
+def devices_of(layer: CrossbarLayer, conductance_us: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """A record a device of type `DEVICE`, in the shape and order of the layer's conductances.
 
     Args:
         layer: on tiles.
         conductance_us: of a chip, like its targets.
-        kernel: (C_in, k_h, k_w) of its weights, which may be unrolled on tiles.
+        weight: (C_out, C_in, k_h, k_w) of the network, whose places may be inputs of their own on tiles.
     """
     shape = layer.stored.g_us.shape
     records = np.empty((*shape[:3], layer.rows), DEVICE)
     records["slice"], records["plane"] = np.indices(shape[:2])[..., None, None]
     for name, values in _columns(layer.column_cuts, shape[2]).items():
         records[name] = values[:, None]
-    for name, values in _rows(layer, kernel).items():
+    for name, values in _rows(layer, weight.shape[1:]).items():
         records[name] = values
+    outputs = weight.reshape(len(weight), layer.rows)
+    records["weight"] = np.pad(outputs, ((0, shape[2] - len(weight)), (0, 0)), constant_values=np.nan)
     records["target_us"] = layer.stored.g_us.reshape(records.shape)
     records["conductance_us"] = conductance_us.reshape(records.shape)
     return records.reshape(shape)

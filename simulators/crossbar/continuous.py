@@ -91,7 +91,7 @@ def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = N
                       got="fresh noise at every read", allowed="machines without it",
                       remedy="leave it out, as in crossbar:pcm[without=read]")
     circuit, substrate = circuit or Circuit(), machine.substrate
-    shown, (nodes_us, image_us) = images.to(substrate.mean), _conductances_us(machine)
+    shown, (nodes_us, image_us) = images.to(substrate.mean), conductances_us(machine)
     tau = [circuit.capacitance_f / (g_us * _US) for g_us in nodes_us]
     fastest, slowest = min(t.min().item() for t in tau), max(t.max().item() for t in tau)
     h, share = step * fastest, [1 - torch.exp(-step * fastest / t) for t in tau]
@@ -127,7 +127,7 @@ def _pull(machine: CrossbarMachine, images: Tensor, states: States) -> States:
     return tuple(s + (m - s) / machine.substrate.dt for s, m in zip(states, moved))
 
 
-def _conductances_us(machine: CrossbarMachine) -> tuple[list[Tensor], Tensor]:
+def conductances_us(machine: CrossbarMachine) -> tuple[list[Tensor], Tensor]:
     """G of every neuron, a (C, H, W) map a population, and G_row of every pixel."""
     columns = [_column_us(projection) for projection in machine.substrate.projections]
     rows = [_row_us(projection) for projection in machine.projections]
@@ -150,5 +150,5 @@ def _row_us(projection: CrossbarProjection) -> Tensor:
 
 def _cells_us(projection: CrossbarProjection) -> Tensor:
     """(C_out, C_in, k_h, k_w) devices of each weight together."""
-    g_us, outputs = projection.forward_array.conductance_us, len(projection.bias)
-    return g_us[:, :, :outputs].sum((0, 1))
+    g_us, outputs, window = projection.forward_array.conductance_us, len(projection.bias), projection.window
+    return g_us[:, :, :outputs].sum((0, 1)).view(outputs, window.pre[0], *window.kernel)

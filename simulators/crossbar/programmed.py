@@ -26,6 +26,7 @@ from simulators.crossbar.models import model_of
 from simulators.crossbar.programming import array_of, program_array
 
 FORM = "ep-hw programmed chip 2"
+SEEDS, DIGITS = 2**32, 10   # how many there are, and digits of the last
 
 
 class _Header(Stated):
@@ -129,7 +130,7 @@ def open_chip(named: str, program: CrossbarProgram) -> ProgrammedChip:
     Raises:
         Refusal: see `ProgrammedChip.load`, `kept_chip`.
     """
-    if not named.isdecimal():
+    if not (named.isascii() and named.isdecimal() and len(named) <= DIGITS and int(named) < SEEDS):
         return ProgrammedChip.load(named, program)
     return kept_chip(program, int(named)) if isinstance(program, TunedProgram) else program_chip(program, int(named))
 
@@ -137,7 +138,7 @@ def open_chip(named: str, program: CrossbarProgram) -> ProgrammedChip:
 def chip_devices(program: CrossbarProgram, chip: ProgrammedChip) -> dict[tuple[str, str], np.ndarray]:
     """(layer, array) -> a record a device of a chip, see `mapping.crossbar.places.devices_of`."""
     couplings = (*program.graph.couplings, program.graph.readout)
-    return {(layer.name, name): devices_of(layer, array.conductance_us.cpu().numpy(), coupling.weight.shape[1:])
+    return {(layer.name, name): devices_of(layer, array.conductance_us.cpu().numpy(), coupling.weight)
             for layer, coupling, pair in zip(program.layers, couplings, chip.arrays)
             for name, array in zip(ARRAYS, distinct(pair))}
 

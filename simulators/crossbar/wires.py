@@ -67,9 +67,8 @@ def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_oh
         opposite: drivers and sense amplifiers at the other ends of their lines.
     """
     groups: dict[tuple[int, int], list[tuple[slice, list[int]]]] = {}
-    for (first, last), (c, (left, right)) in product(row_cuts, enumerate(column_cuts)):
-        reference = [column_cuts[-1][1] + c] if g_us.shape[1] == 1 else []
-        columns = [*range(left, right), *reference]
+    for (first, last), c in product(row_cuts, range(len(column_cuts))):
+        columns = columns_of(c, column_cuts, g_us.shape[1])
         groups.setdefault((last - first, len(columns)), []).append((slice(first, last), columns))
     seen = torch.empty_like(g_us)
     for tiles in groups.values():
@@ -80,6 +79,17 @@ def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_oh
         for (rows, columns), tile in zip(tiles, currents):
             seen[:, :, columns, rows] = tile.unflatten(-1, (rows.stop - rows.start, *g_us.shape[4:]))
     return seen
+
+
+def columns_of(c: int, column_cuts: Cuts, planes: int) -> list[int]:
+    """Columns of a layer's cells on column tile `c`; of a single plane, its offset column comes last."""
+    return [*range(*column_cuts[c]), *([column_cuts[-1][1] + c] if planes == 1 else [])]
+
+
+def tile_of(g_us: Tensor, row_cuts: Cuts, column_cuts: Cuts, r: int, c: int) -> Tensor:
+    """(slices, planes, rows, columns) cells of tile (r, c) of a layer, of g_us as for `through_wires`."""
+    columns = columns_of(c, column_cuts, g_us.shape[1])
+    return g_us[:, :, columns][:, :, :, slice(*row_cuts[r])].flatten(3).mT
 
 
 def _other_way(g_us: Tensor) -> Tensor:

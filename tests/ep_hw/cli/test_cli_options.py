@@ -9,7 +9,7 @@ from mapping import Refusal
 
 COMMANDS = get_command(app).commands
 FILLED = {"model": "digits", "recipe": "digits", "name": "age", "runs": "a", "first": "reference", "second": "loihi",
-          "names": "pcm", "file": "a.pt", "run": "a", "chip": "0"}
+          "names": "pcm", "file": "a.pt", "run": "a"}
 ODD = ("nan", "inf", "1e400", "-1", "0x1", "1_0", "\u0661", " 1", "1e10", "10000000000", "18446744073709551616", "")
 
 

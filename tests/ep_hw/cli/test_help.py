@@ -12,7 +12,7 @@ from mapping.errors import Refusal
 
 WIDTH = 80
 MADE = ["run-1", "run-2", "prog-pcm", "pt/digits.pt"]   # by examples of other commands
-QUICK = ("machines", "models", "data", "compile", "chip", "export", "import", "cost")   # run as they stand, in order
+QUICK = ("machines", "models", "data", "compile", "export", "import", "cost")   # run as they stand, in order
 
 
 def test_every_command_stands_in_one_group():

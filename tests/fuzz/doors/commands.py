@@ -23,14 +23,16 @@ ABSURD = {"number": ("-1", "1e400", "nan", "-inf", str(10**18), str(2**64), "9" 
           "place": ("/dev/null/new", "/proc/new", "x" * 300, "\x1b[31mred\udc80/../" + "x" * 300)}
 KINDS = {"on": "name", "attack": "name", "corruption": "name", "suite": "name", "explain": "name", "gradient": "name",
          "baseline": "name", "budget": "name", "device": "name", "keys": "name", "write": "name",
-         "other": "name", "only": "name", "again": "name", "machine": "name", "threat": "name", "out": "place"}
+         "other": "name", "only": "name", "again": "name", "machine": "name", "threat": "name",
+         "layer": "name", "tile": "name", "out": "place"}
 IMPORTED_LATE = ("ep_hw.cli.commands", "ep_hw.demo", "ep_hw.measurements", "ep_hw.studies.execution",   # by commands
                  "ep_hw.learning.in_situ.run", "ep_hw.diagnosis", "ep_hw.workflow")
 ARGUMENTS = {"model": "digits", "recipe": "digits", "name": "age", "file": "nothing.pt", "first": "reference",
-             "second": "loihi", "runs": "nothing", "names": "pcm", "run": "nothing", "chip": "0"}
-NEEDED = {"compile": ["--on=loihi", "--out=new"], "export": ["--out=new"], "train": ["--out=new"],
+             "second": "loihi", "runs": "nothing", "names": "pcm", "run": "nothing"}
+NEEDED = {"compile": ["--on=loihi", "--out=new"], "train": ["--out=new"],
+          "export": ["--out=new", "--to=spice", "--on=crossbar:ideal", "--layer=conv1"],
           "import": ["--out=new", "--keys=laborieux"], "transfer": ["--on=reference", "--on=loihi"],
-          "images": ["--on=reference", "--threat=pgd_l2@0.5"], "chip": ["--program=nothing", "--out=new"]}
+          "images": ["--on=reference", "--threat=pgd_l2@0.5"]}
 
 
 class Command(Door):

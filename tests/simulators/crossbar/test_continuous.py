@@ -10,7 +10,7 @@ from networks import random_images, small_network
 import mapping
 import simulators
 from mapping.errors import Refusal
-from simulators.crossbar.continuous import Circuit, _conductances_us, settle
+from simulators.crossbar.continuous import Circuit, conductances_us, settle
 
 
 def machine(graph, target):
@@ -102,7 +102,7 @@ def test_time_constants_count_every_device_that_a_neuron_is_wired_to():
     found = settle(m, random_images(1)).tau_s
     top = m.arrays[2].conductance_us.sum((0, 1, 2))
     assert found[0] <= shortest * (1 + 1e-5)
-    nodes_us = _conductances_us(m)[0]
+    nodes_us = conductances_us(m)[0]
     assert nodes_us[0].max().item() == pytest.approx(1e-6 / shortest, rel=1e-5)
     assert nodes_us[0].min().item() == pytest.approx(1e-6 / longest, rel=1e-5)
     assert torch.all(nodes_us[1] > top)
