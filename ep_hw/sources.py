@@ -1,5 +1,7 @@
 """The files that a user's code is in: where a function or class stands, and what that file imports of the user's.
 
+Imports count wherever they stand in a file, those of `importlib.import_module` where their name stands there too.
+
 Modules of Python, of this project and of installed packages have versions of their own and are left out; of a package
 that holds the code itself all files count.
 """
@@ -10,10 +12,12 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 
+IMPORTERS = ("import_module", "__import__")
 PROJECT = ("ep_hw", "simulators", "mapping", "torch")   # whose versions are in keys
 
 
@@ -58,26 +62,40 @@ def _imported(path: Path) -> Iterator[str]:
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
+        elif isinstance(node, ast.Call) and node.args and _called(node.func) in IMPORTERS:
+            named = node.args[0]
+            if isinstance(named, ast.Constant) and isinstance(named.value, str):
+                yield named.value.partition(".")[0]
+
+
+def _called(function: ast.expr) -> str:
+    """The last name of what is called; empty where it has none."""
+    return getattr(function, "attr", getattr(function, "id", ""))
 
 
 def _files(name: str, importer: Path) -> list[Path]:
     """The files of a module or package of the user's; none of any other."""
-    origin = _origin(name)
-    if name in (*PROJECT, *sys.stdlib_module_names) or origin is None or origin.suffix != ".py":
+    place = _place(name, importer.parent)
+    if name in (*PROJECT, *sys.stdlib_module_names) or place is None:
         return []
-    folder = origin.parent
-    if _is_installed(origin) and folder != importer.parent:
+    folder = place if place.is_dir() else place.parent
+    if _is_installed(place) and folder != importer.parent:
         return []
-    return sorted(path.resolve() for path in folder.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    return sorted(path.resolve() for path in place.rglob("*.py")) if place.is_dir() else [place]
 
 
-def _origin(name: str) -> Path | None:
-    """The file of a module or package, imported or not."""
+def _place(name: str, beside: Path) -> Path | None:
+    """The file of a module or the folder of a package in Python: found as an import finds it, or else in a folder."""
     try:
         spec = getattr(sys.modules.get(name), "__spec__", None) or find_spec(name)
     except (ImportError, ValueError):
+        spec = None
+    spec = spec or PathFinder.find_spec(name, [str(beside)])
+    if spec is None:
         return None
-    return Path(spec.origin).resolve() if spec and spec.origin else None
+    if folders := spec.submodule_search_locations:
+        return Path(next(iter(folders))).resolve()
+    return Path(spec.origin).resolve() if spec.origin and spec.origin.endswith(".py") else None
 
 
 def _is_installed(path: Path) -> bool:

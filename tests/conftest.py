@@ -65,6 +65,7 @@ def ep_hw(capsys, monkeypatch, tmp_path, configuration):
     monkeypatch.chdir(tmp_path)
     for own in ("EP_HW_DEVICES", "EP_HW_PLUGINS"):   # commands add to them
         monkeypatch.setenv(own, "")
+    monkeypatch.setattr(sys, "path", [*sys.path])   # plug-ins add their folders
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ep-hw", *map(str, arguments)])

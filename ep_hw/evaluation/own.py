@@ -9,8 +9,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -139,19 +138,9 @@ def _is_elsewhere(path: Path) -> bool:
     return spec is not None and (spec.origin is None or Path(spec.origin).resolve() != path.resolve())
 
 
-@contextmanager
-def _beside(path: Path) -> Iterator[None]:
-    """While a file is imported, modules are found in its folder too, after all others."""
-    sys.path.append(str(path.parent))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(path.parent))
-
-
 def _import(path: Path):
     """Import a file by its own name, so that worker processes find what it defines where it was pickled from; it may
-    import, at its top level, what lies beside it.
+    import what lies beside it, then or later: modules are found there after all other places.
     """
     if path.suffix != ".py" or not path.stem.isidentifier() or not path.is_file():
         raise Refusal("no plug-in", where=str(path), got="no such file" if not path.is_file() else path.name,
@@ -165,9 +154,10 @@ def _import(path: Path):
     assert spec is not None, "a Python file has a loader"
     assert spec.loader is not None, "a Python file has a loader"
     sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     try:
-        with _beside(path):
-            spec.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[path.stem]
         if isinstance(error, Refusal):

@@ -21,6 +21,15 @@ from ep_hw.threats import parse_threat
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from ep_hw.versions import code_of
 
+LATER = """
+import importlib
+
+def later():
+    import inner_fade
+    import loose_fade.one
+    return inner_fade.late + importlib.import_module("named_fade").late + loose_fade.one.late
+"""
+LATE = ("inner_fade", "named_fade", "loose_fade", "loose_fade.one")
 IMPORTED = ("near_fade", "far_fade", "far_fade.deep", "late_fade")
 FADE = '''
 from ep_hw.threats import attack
@@ -32,8 +41,9 @@ def fade(machine, images, labels, eps, generator):
 
 
 @pytest.fixture(autouse=True)
-def registries():
+def registries(monkeypatch):
     """What a command registers is known to its test alone."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
     modules = set(sys.modules)
     with restored(mapping.REGISTRY, ATTACKS, CORRUPTIONS, KNOWN):
         yield
@@ -159,16 +169,18 @@ def test_what_is_no_plug_in_is_refused_in_one_line(refused, tmp_path, name, cont
 
 
 def test_what_a_file_imports_from_beside_it_is_in_the_keys(tmp_path, monkeypatch):
-    """However deep; what nobody imports is not, nor is an installed package."""
+    """However deep, and wherever it is imported; what nobody imports is not, nor is an installed package."""
     files = {"fade.py": FADE.format(share=1) + "\nimport numpy, near_fade\n", "near_fade.py": "import far_fade.deep\n",
-             "far_fade/__init__.py": "", "far_fade/deep.py": "import late_fade\n",
-             "late_fade.py": "late = 1\n", "unread_fade.py": "unread = 1\n"}
+             "far_fade/__init__.py": "", "far_fade/deep.py": "import late_fade\n", "late_fade.py": LATER,
+             "inner_fade.py": "late = 1\n", "named_fade.py": "late = 2\n", "loose_fade/one.py": "late = 3\n",
+             "unread_fade.py": "unread = 1\n"}
     monkeypatch.setenv("EP_HW_PLUGINS", "")
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     bring_plugins([tmp_path / "fade.py"])
     program = mapping.compile(small_network(0).lower(), "reference")
+    assert sys.modules["late_fade"].later() == 6
 
     def key():
         sources.cache_clear()
@@ -185,13 +197,15 @@ def test_what_a_file_imports_from_beside_it_is_in_the_keys(tmp_path, monkeypatch
     taken = belongings()
     assert dict(taken.beside) == {name: (text + "# another line").encode() for name, text in files.items()
                                   if name not in ("fade.py", "unread_fade.py")}
-    for name in ("fade", *IMPORTED):
+    for name in ("fade", *IMPORTED, *LATE):
         del sys.modules[name]
+    sys.path.remove(str(tmp_path))
     for name in files:
         (tmp_path / name).unlink()
     del ATTACKS["fade"]
     taken.bring()   # elsewhere
     assert "fade" in ATTACKS
     assert not str(sys.modules["far_fade.deep"].__file__).startswith(str(tmp_path))
-    for name in IMPORTED:
+    assert sys.modules["late_fade"].later() == 6
+    for name in (*IMPORTED, *LATE):
         del sys.modules[name]
