@@ -21,7 +21,7 @@ from ep_hw.data.splits import Split
 from ep_hw.evaluation.checks import Verdict, verdicts
 from ep_hw.evaluation.cluster import Cluster
 from ep_hw.evaluation.envelope import Met, Platform, attacks_of, outcomes_of
-from ep_hw.evaluation.execution import Run
+from ep_hw.evaluation.execution import Run, check_present
 from ep_hw.evaluation.folders import Question, claimed, folder_for
 from ep_hw.evaluation.kept import measure_missing
 from ep_hw.evaluation.matched_noise import noises_of
@@ -62,7 +62,7 @@ from mapping.program import Program
 from mapping.registry import REGISTRY, parse
 from mapping.targets import REFERENCE, ReferenceTarget, Target
 from simulators.module import AnyProgram, Interface, ModuleMachine, ModuleProgram
-from simulators.registry import check_device, check_present, on_lava
+from simulators.registry import check_device, on_lava
 
 
 def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequence[str] | None = None,
@@ -292,7 +292,7 @@ def parts_of(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]] = ()) 
 def absent(parts: Sequence[tuple[Plan, Path]]) -> dict[str, str]:
     """Machines that have cells to make and cannot run here, those on Lava without an interpreter, and why; it is said.
 
-    Of the workers of a cluster nothing is known.
+    Of a cluster those workers are asked that have joined it.
 
     Args:
         parts: plans and their folders, the model's own first.
@@ -300,11 +300,11 @@ def absent(parts: Sequence[tuple[Plan, Path]]) -> dict[str, str]:
     Raises:
         Refusal: nothing is left beside the reference, or the baseline is among them.
     """
-    lava = {name for plan, _ in parts if not plan.run.cluster
-            for name, program in plan.programs.items() if on_lava(program)}
+    lava = {name for plan, _ in parts for name, program in plan.programs.items() if on_lava(program)}
     try:
-        check_present(plan.programs[cell.configuration.machine] for plan, folder in parts if lava
-                      for cell in cells_of(plan, folder) if cell.configuration.machine in lava and not cell.there())
+        check_present((plan.programs[cell.configuration.machine] for plan, folder in parts if lava
+                       for cell in cells_of(plan, folder) if cell.configuration.machine in lava and not cell.there()),
+                      parts[0][0].run)
     except Refusal as absence:
         asked = parts[0][0].asked
         if asked.baseline in lava or {*asked.machines} <= {REFERENCE, *lava}:

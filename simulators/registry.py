@@ -1,6 +1,6 @@
 """Which simulator runs which program: a machine for each type of program, known types registered below."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -17,7 +17,6 @@ from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.programmed import kept_chip
 from simulators.crossbar.tiled import TiledMachine, TiledProgram
 from simulators.digital import DigitalMachine
-from simulators.loihi.interpreter import lava_python
 from simulators.loihi.lava import LavaMachine
 from simulators.loihi.twin import open_twin
 from simulators.machine import Machine
@@ -67,12 +66,6 @@ def opener_of(program: Program | ModuleProgram) -> Opener:
 def on_lava(program: Program | ModuleProgram) -> bool:
     """Whether Lava's processes run a program."""
     return isinstance(program.target, LoihiTarget) and program.target.on_lava
-
-
-def check_present(programs: Iterable[Program | ModuleProgram]):
-    """Refuse now what `open_machine` would refuse for want of Lava's interpreter, which uv may have to make first."""
-    if any(map(on_lava, programs)):
-        lava_python()
 
 
 def check_device(device: str):

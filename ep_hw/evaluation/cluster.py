@@ -99,6 +99,7 @@ class Cluster:
         self._where, self._say, self._open = where, say, _opener(where)
         self._held = ExitStack()
         self._parts: dict[str, Future] = {}
+        self._asked: set[tuple[str, str]] = set()
 
     def __enter__(self) -> "Cluster":
         return self
@@ -142,6 +143,28 @@ class Cluster:
         finally:
             self._client.cancel([future for _, future in sent.values()], force=True)
 
+    def check(self, call: Callable[[], object]) -> None:
+        """Make a call once on each worker that there is now, or on the first one to come where there is none yet.
+
+        Args:
+            call: a function of a module.
+
+        Raises:
+            Refusal: as the call raised it, with the worker's address.
+        """
+        there = self._client.scheduler_info(n_workers=-1)["workers"]
+        new = [address for address in there if (call.__qualname__, address) not in self._asked]
+        with _telling_losses():
+            if there:
+                answers = self._client.run(refused, call, workers=new) if new else {}
+            else:
+                answers = {"the first": self._client.submit(refused, call, pure=False).result()}
+        for address, said in answers.items():
+            if said:
+                raise Refusal(said.what, where=f"{said.where}, worker {address}", got=said.got, allowed=said.allowed,
+                              remedy=said.remedy)
+        self._asked |= {(call.__qualname__, address) for address in new}
+
     def _send(self, errand: Errand, sent: "dict[str, tuple[Errand, Future]]", ended: Any) -> None:
         files = {name: (errand.folder / name).read_bytes() for name in errand.reads if (errand.folder / name).exists()}
         parts = [self._part(name, part) for name, part in errand.parts.items()]
@@ -168,6 +191,15 @@ def perform(call: Callable, files: Files, writes: Iterable[str], *parts: object)
         except Refusal as refusal:
             return refusal
         return {name: Path(folder, name).read_bytes() for name in writes if Path(folder, name).exists()}
+
+
+def refused(call: Callable[[], object]) -> Refusal | None:
+    """On a worker: how a call is refused; None where it is not."""
+    try:
+        call()
+    except Refusal as refusal:
+        return refusal
+    return None
 
 
 def _opener(where: str) -> Callable[[], AbstractContextManager]:

@@ -6,7 +6,7 @@ Cells depend on nothing but their configuration, so any number of workers gives 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +20,10 @@ from ep_hw.evaluation.workers import workers
 from ep_hw.progress import Progress
 from ep_hw.threads import threads
 from mapping.targets import REFERENCE
+from simulators.loihi.interpreter import lava_python
 from simulators.machine import Machine
 from simulators.module import AnyProgram
+from simulators.registry import on_lava
 
 Programs = Mapping[str, Mapping[str, AnyProgram]]   # model -> machine -> compiled program
 T = TypeVar("T")
@@ -47,6 +49,16 @@ class Run:
     jobs: int = 1
     progress: Progress = silent
     cluster: Cluster | None = None
+
+
+def check_present(programs: Iterable[AnyProgram], run: Run):
+    """Refuse now what would be refused once cells run, for want of Lava's interpreter: here, or on a worker.
+
+    Raises:
+        Refusal: see `simulators.loihi.interpreter.lava_python`.
+    """
+    if any(map(on_lava, programs)):
+        run.cluster.check(lava_python) if run.cluster else lava_python()
 
 
 class Machines:

@@ -14,7 +14,7 @@ from ep_hw.analysis.results import write_results
 from ep_hw.analysis.rows import SummaryRow
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.cells import Cell, Configuration
-from ep_hw.evaluation.execution import Programs, Run, runner
+from ep_hw.evaluation.execution import Programs, Run, check_present, runner
 from ep_hw.evaluation.selection import chosen, forget, with_needs
 from ep_hw.evaluation.suites import Envelope, Temporal
 from ep_hw.evaluation.summary import RESULTS_SCHEMA, summarise
@@ -32,7 +32,6 @@ from mapping.program import Program
 from mapping.registry import parse
 from mapping.targets import REFERENCE, Target
 from simulators.module import AnyProgram
-from simulators.registry import check_present
 
 Pair = tuple[str, Threat]   # a machine's name, and what it meets
 Digests = dict[str | Threat, str]   # of programs by machine, and of published images by threat
@@ -340,7 +339,7 @@ def _run_missing(cells: list[Cell], programs: Programs, run: Run, there: Callabl
     """
     needed = {cell.stem for cell in with_needs(cell for cell in cells if not there(cell))}
     missing = [cell for cell in cells if not (cell.done() if cell.stem in needed else there(cell))]
-    check_present(programs[c.model][c.machine] for c in (cell.configuration for cell in missing) if not run.cluster)
+    check_present((programs[c.model][c.machine] for c in (cell.configuration for cell in missing)), run)
     finished = len(cells) - len(missing)
     with runner(programs, replace(run, jobs=min(run.jobs, max(1, len(missing))))) as run_cells:
         for depth in sorted({cell.configuration.depth for cell in missing}):

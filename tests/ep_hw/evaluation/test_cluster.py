@@ -1,5 +1,6 @@
 """A cluster: the same bytes as one process, no shared disk, and nothing lost when workers or the asker die."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from ep_hw.threats.threat import parse_threat
 from ep_hw.versions import all_code
 from mapping.errors import MachineError, Refusal
 from mapping.files import parse_toml
+from simulators.loihi import interpreter
 
 distributed = pytest.importorskip("distributed", reason="needs ep-hw[cluster]")
 THREATS = [parse_threat(name) for name in ("pgd_l2@0.5", "contrast@3")]
@@ -53,6 +55,42 @@ def test_files_travel_to_a_folder_elsewhere_and_back(workers, tmp_path):
     sent = errand(tmp_path, join_words, reads=("a",), parts={"p1": "and", "p2": "parts"})
     assert list(workers.each([sent])) == [sent]
     assert (tmp_path / "b").read_text() == "files and parts"
+
+
+def without_lava():
+    os.environ[interpreter.VARIABLE] = "/none"
+    interpreter.find_spec = lambda name: None   # of this worker
+
+
+def with_lava():
+    del os.environ[interpreter.VARIABLE]
+    interpreter.find_spec = importlib.util.find_spec
+
+
+def test_workers_are_asked_for_lava_before_any_cell(address, tmp_path, caplog):
+    """What is said is the worker's own reason and remedy; all else goes on, to the same bytes."""
+    with Cluster(address) as workers:
+        first, *_ = workers._client.scheduler_info(n_workers=-1)["workers"]
+        workers._client.run(without_lava, workers=[first])
+        try:
+            with pytest.raises(Refusal, match=rf"machine lava, worker {first}: no interpreter .*got EP_HW_LAVA_PYTHON"):
+                workers.check(interpreter.lava_python)
+            plan = workflow.plan_evaluation("digits", ["lava", "loihi"], [], images=2, run=Run(cluster=workers))
+            gone = workflow.absent([(plan, tmp_path)])
+            assert set(gone) == {"lava"}
+            assert f"lava left out: machine lava, worker {first}" in caplog.text
+        finally:
+            workers._client.run(with_lava, workers=[first])
+
+
+def answer():
+    os.environ["ANSWERED"] = os.environ.get("ANSWERED", "") + "once"
+
+
+def test_a_worker_is_asked_once(workers):
+    for _ in range(2):
+        workers.check(answer)
+    assert set(workers._client.run(os.getenv, "ANSWERED").values()) == {"once"}
 
 
 def write_place(folder):
