@@ -137,6 +137,10 @@ class Substrate(ABC):
     def encode(self, images: Tensor) -> Tensor:
         """The image as projections[0] takes it."""
 
+    def showing(self, image: Tensor) -> "Substrate":
+        """The same arithmetic for a phase in which projections[0] reads nothing but this image, as it is encoded."""
+        return self
+
     @abstractmethod
     def start(self, images: Tensor) -> tuple[torch.Tensor, ...]:
         """States of all layers at t = 0: zeros."""
@@ -223,11 +227,15 @@ class Repeat:
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """End of a relaxation, states in the substrate's own format; `change` is the last sweep's, (B,)."""
+    """End of a relaxation, states in the substrate's own format; `change` is the last sweep's, (B,).
+
+    `reads` are the couplings' forward reads of these states, where no sample ended before the others.
+    """
 
     states: tuple[torch.Tensor, ...]
     change: torch.Tensor
     steps: torch.Tensor
+    reads: tuple[Read, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +272,7 @@ def active_layers(schedule: str, t: int, depth: int) -> range:
 
 def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, stop: Stop | None = None,
           states: States | None = None, nudge: Nudge | None = None, generator: torch.Generator | None = None,
-          trace: Trace | None = None) -> Relaxed:
+          trace: Trace | None = None, reads: tuple[Read, ...] | None = None) -> Relaxed:
     """Relax a batch, dropping each sample from it once `stop` calls it done.
 
     Args:
@@ -272,10 +280,14 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
         steps: most time steps.
         stop: `Residual`, `Decided`, `Repeat`, or None to take every step (needed under autograd and with a trace).
         states: start, in the substrate's format; `substrate.start` if None.
+        reads: the couplings' forward reads at the start, of these images and states, where they are known.
     """
     if schedule == SEQUENTIAL:
         return _pass(substrate, images, steps, generator, trace)
-    live = _begin(substrate, images, states, nudge, generator)
+    image = substrate.encode(images)
+    substrate = substrate if stop else substrate.showing(image)
+    states = substrate.start(images) if states is None else tuple(states)
+    live = _begin(substrate, image, states, reads or _read_all(substrate, image, states, generator), nudge)
     period, batch = period_of(schedule, len(substrate.projections)), len(images)
     earlier = latest = live.seen
     change = images.new_full((batch,), float("inf"))
@@ -304,7 +316,7 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
             if not len(live.index):
                 break
     if ended is None:
-        return Relaxed(live.states, change, taken)
+        return Relaxed(live.states, change, taken, live.reads)
     return Relaxed(_scatter(ended, live, slice(None), batch), change, taken)
 
 
@@ -322,14 +334,16 @@ def _pass(substrate: Substrate, images: Tensor, steps: int, generator: torch.Gen
     return Relaxed(tuple(states), left, torch.full_like(left, taken, dtype=torch.int64))
 
 
-def _begin(substrate: Substrate, images: Tensor, states: States | None, nudge: Nudge | None,
-           generator: torch.Generator | None) -> _Live:
-    image = substrate.encode(images)
-    states = substrate.start(images) if states is None else tuple(states)
-    inputs = (image, *states[:-1])
-    reads = tuple(projection.forward(s, generator) for projection, s in zip(substrate.projections, inputs))
+def _read_all(substrate: Substrate, image: Tensor, states: States,
+              generator: torch.Generator | None) -> tuple[Read, ...]:
+    return tuple(projection.forward(below, generator)
+                 for projection, below in zip(substrate.projections, (image, *states[:-1])))
+
+
+def _begin(substrate: Substrate, image: Tensor, states: States, reads: tuple[Read, ...],
+           nudge: Nudge | None) -> _Live:
     sent = tuple(substrate.emit(n, s, s) for n, s in enumerate(states))
-    return _Live(torch.arange(len(images), device=images.device), image, states, sent, reads, nudge)
+    return _Live(torch.arange(len(image), device=image.device), image, states, sent, reads, nudge)
 
 
 def _step(substrate: Substrate, live: _Live, active: Collection[int], t: int,

@@ -106,7 +106,7 @@ def _in_half_steps(projection: CrossbarProjection, state: Tensor, window: Window
         s, r = quiet.forward_lines[line]
         reach = quiet.forward_weight[s][:, slice(*quiet.row_cuts[r])].abs().sum((1, 2, 3))
         allowed.append(len(drives) * (adc.step / 2 + (reach * dac.step / 2).view(-1, 1, 1)))
-    error = periphery.sums(drives, lambda line, drive: quiet.read_forward(line, drive, window)) - exact
+    error = periphery.sums(drives, lambda line, drive: quiet.sense_forward(line, drive, window)) - exact
     return float((error.abs() / reduce(torch.add, allowed)).max())
 
 

@@ -26,8 +26,10 @@ from torch import Tensor
 
 from mapping.crossbar.encoding import Cuts, difference, owners
 from mapping.graph import Window
+from simulators.crossbar.kernels import drawing
 from simulators.crossbar.wires import through_wires
 
+Sensed = tuple[Tensor, Tensor | None]   # what lines sense, and the variance of noise that is still to be added
 Line = tuple[Tensor, Tensor | None, Tensor | None]   # of a conversion: weights, own variance, offset column's variance
 
 
@@ -103,6 +105,11 @@ class Array:
         """Whether both directions sense the same."""
         return self.cells.backward_us is self.cells.forward_us
 
+    @property
+    def adds_noise(self) -> bool:
+        """Whether `sense_forward` has drawn the noise: an offset column's is the same for all columns of its tile."""
+        return self.fresh_us is not None and self.conductance_us.shape[1] == 1
+
     @cached_property
     def forward_weight(self) -> torch.Tensor:
         """Equation (1) of the forward read, (slices, C_out, C_in, k_h, k_w)."""
@@ -165,6 +172,11 @@ class Array:
     def read_forward(self, line: int, drive: Tensor, window: Window,
                      generator: torch.Generator | None = None) -> Tensor:
         """Partial sums (B, C_out, H', W') that a slice of a row tile adds, all its columns side by side."""
+        return with_noise(self.sense_forward(line, drive, window, generator), generator)
+
+    def sense_forward(self, line: int, drive: Tensor, window: Window,
+                      generator: torch.Generator | None = None) -> Sensed:
+        """`read_forward` before the noise of the weights' own devices, channels last."""
         inputs, (weight, own, reference) = self.row_cuts[self.forward_lines[line][1]], self._forward[line]
         whole = window.kernel == weight.shape[2:]
         drive = drive[:, slice(*inputs)] if whole else _rows(drive, window, *inputs)
@@ -175,30 +187,35 @@ class Array:
 
         current = convolve(drive, weight)
         if own is None:
-            return current
+            return current, None
         with torch.no_grad():
             squared = drive.square()
-            noise = noise_of(convolve(squared, own), generator)
-            if reference is not None:
-                noise -= noise_of(convolve(squared, reference), generator)[:, owners(self.column_cuts)]
-        return current + noise
+            variance = convolve(squared, own)
+            if reference is None:
+                return current, variance
+            noise = noise_of(variance, generator)
+            noise -= noise_of(convolve(squared, reference), generator)[:, owners(self.column_cuts)]
+        return current + noise, None
 
     def read_backward(self, line: int, drive: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, H', W', k_h k_w C_in) row outputs of every position that a slice of a column tile drives, not overlapped.
 
         Rows that are inputs of their own come in their order, (B, H', W', C_in k_h k_w).
         """
+        return with_noise(self.sense_backward(line, drive), generator)
+
+    def sense_backward(self, line: int, drive: Tensor) -> Sensed:
+        """`read_backward` before the noise."""
         left, right = self.column_cuts[self.backward_lines[line][1]]
         drive, (weight, own, reference) = drive[:, left:right].permute(0, 2, 3, 1), self._backward[line]
         current = torch.matmul(drive, weight)
         if own is None:
-            return current
+            return current, None
         with torch.no_grad():
             variance = torch.matmul(drive.square(), own)
             if reference is not None:
                 variance += drive.sum(-1, keepdim=True).square() @ reference
-            noise = noise_of(variance, generator)
-        return current + noise
+        return current, variance
 
 
 def _rows(drive: Tensor, window: Window, first: int, last: int) -> Tensor:
@@ -210,15 +227,28 @@ def _rows(drive: Tensor, window: Window, first: int, last: int) -> Tensor:
     return rows[:, first - skipped:last - skipped].unflatten(2, (h, w))
 
 
+def with_noise(sensed: Sensed, generator: torch.Generator | None) -> Tensor:
+    """What was sensed with its noise drawn; the variances are overwritten."""
+    current, variance = sensed
+    return current if variance is None else current + noise_of(variance, generator)
+
+
 def noise_of(variance: Tensor, generator: torch.Generator | None) -> Tensor:
     """Fresh normals of these variances (overwritten). A constant to autograd: its mean does not depend on the drive."""
+    sigma = variance.clamp_(min=0).sqrt_()
+    return normal_like(sigma, drawn_by(generator)).mul_(sigma)
+
+
+def drawn_by(generator: torch.Generator | None) -> torch.Generator:
+    """The generator of a read with noise, which cannot do without."""
     if generator is None:
         raise ValueError("a noisy read needs a generator")
-    sigma = variance.clamp_(min=0).sqrt_()
-    return normal_like(sigma, generator).mul_(sigma)
+    return generator
 
 
 def normal_like(dense: Tensor, generator: torch.Generator | None) -> Tensor:
     """Standard normals in the memory order of `dense`: drawn flat, as torch fills other orders four times slower."""
+    if generator is not None and (own := drawing(dense, generator)):
+        return own.normals(torch.empty_like(dense), generator)
     flat = torch.randn(dense.numel(), generator=generator, dtype=dense.dtype, device=dense.device)
     return flat.as_strided(dense.shape, dense.stride())

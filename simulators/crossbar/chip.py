@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 
 import torch
@@ -60,6 +61,14 @@ class CrossbarSubstrate(FloatSubstrate):
         super().__init__(projections, readout, populations, mean, scale)
         self.fresh_input, self.dt, self.winners_held = fresh_input, dt, winners_held
         self.flips = [FlipCount() for _ in self.projections]
+
+    def showing(self, image: Tensor) -> "CrossbarSubstrate":
+        """See `Substrate.showing`: what the lines sense of the image before their noise is always the same."""
+        if not self.fresh_input or image.requires_grad:
+            return self
+        other = copy(self)
+        other.projections = (self.projections[0].driven_by(image), *self.projections[1:])
+        return other
 
     def move(self, n: int, state: Tensor, drive: Tensor) -> Tensor:
         wanted = self.activate(n, drive)

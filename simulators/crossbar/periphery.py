@@ -15,13 +15,15 @@ read, the others do not. Source: output noise of Lammie et al., Nat. Commun. 16,
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from mapping.crossbar.target import OutputErrors
-from simulators.crossbar.array import noise_of
+from simulators.crossbar.array import Sensed, drawn_by, noise_of, with_noise
+from simulators.crossbar.kernels import Steps, drawing, kernels, repeated
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,28 @@ class Converter:
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         self.conversions += values.numel()
-        return _Convert.apply(values, self)
+        return _Convert.apply(values, None, self, None)
+
+    def add(self, total: Tensor | None, sensed: Sensed, generator: Generator | None = None) -> Tensor:
+        """What is sensed with its noise, converted and added to what others gave, None at first.
+
+        Where nothing is differentiated it takes the memory of either.
+        """
+        current, variance = sensed
+        self.conversions += current.numel()
+        differentiated = torch.is_grad_enabled() and current.requires_grad
+        if not differentiated and _fits(current, variance, self, generator) and (
+                total is None or total.stride() == current.stride()):
+            out = current if total is None else total
+            _converted(current, variance, self, generator, out, before=total)
+            return out
+        values = _Convert.apply(current, variance, self, generator)
+        return values if total is None else total + values
+
+    @cached_property
+    def steps(self) -> Steps:
+        """As `simulators.crossbar.kernels` takes them."""
+        return repeated(self.step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,21 +127,57 @@ class _Convert(torch.autograd.Function):
     """Works in place on its own copy of the codes: conversions are a good part of a noisy relaxation's time."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, converter: Converter) -> Tensor:
-        codes = (values * (1 / converter.step)).round_()
-        if codes.numel() and codes.device.type == "cpu":   # elsewhere, asking would wait for the device
-            low, high = codes.as_strided((codes.numel(),), (1,)).aminmax()   # of another memory order it makes a copy
-            if low >= converter.low and high <= converter.high:
-                ctx.inside = True
-                return codes.mul_(converter.step)
-        middle, half = (converter.high + converter.low) / 2, (converter.high - converter.low) / 2
-        outside = (codes - middle).abs_().gt_(half)
-        converter.clipped += outside.sum().long()
-        ctx.inside = False
-        if ctx.needs_input_grad[0]:
+    def forward(ctx: Any, current: Tensor, variance: Tensor | None, converter: Converter,
+                generator: Generator | None) -> Tensor:
+        differentiated = ctx.needs_input_grad[0]
+        if not _fits(current, variance, converter, generator):
+            values, outside = _converted_by_torch(current, variance, converter, generator)
+        else:
+            values, outside = torch.empty_like(current), torch.empty_like(current, dtype=torch.bool)
+            if not _converted(current, variance, converter, generator, values, outside=outside):
+                outside = None
+        ctx.inside = outside is None
+        if outside is not None and differentiated:
             ctx.save_for_backward(outside.bool())
-        return codes.clamp_(converter.low, converter.high).mul_(converter.step)
+        return values
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return (gradient if ctx.inside else gradient.masked_fill(ctx.saved_tensors[0], 0)), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return (gradient if ctx.inside else gradient.masked_fill(ctx.saved_tensors[0], 0)), None, None, None
+
+
+def _fits(current: Tensor, variance: Tensor | None, converter: Converter, generator: Generator | None) -> bool:
+    """Whether the kernels of `simulators.crossbar.kernels` take such values: their lines lie side by side."""
+    if current.device.type != "cpu" or current.dtype != torch.float32 or kernels() is None:
+        return False
+    last = current.ndim == 4 and converter.step.ndim == 3 and current.is_contiguous(memory_format=torch.channels_last)
+    dense = last if converter.step.ndim == 3 else current.is_contiguous() or (
+        converter.step.ndim == 0 and current.ndim == 4 and current.is_contiguous(memory_format=torch.channels_last))
+    return dense and (variance is None or (
+        variance.stride() == current.stride() and drawing(variance, generator) is not None))
+
+
+def _converted(current: Tensor, variance: Tensor | None, converter: Converter, generator: Generator | None,
+               out: Tensor, before: Tensor | None = None, outside: Tensor | None = None) -> int:
+    """Values of codes by the kernels, see `Kernels.convert`: how many were clipped."""
+    own, noise = kernels(), None if variance is None else (variance, drawn_by(generator))
+    assert own is not None, "`_fits` found kernels"
+    clipped = own.convert(current, noise, converter.steps, (converter.low, converter.high), out, before=before,
+                          outside=outside)
+    if clipped:
+        converter.clipped += clipped
+    return clipped
+
+
+def _converted_by_torch(current: Tensor, variance: Tensor | None, converter: Converter,
+                        generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+    """The same by operations of torch: values, and which were clipped, 0 or 1; None where none was."""
+    codes = (with_noise((current, variance), generator) * (1 / converter.step)).round_()
+    if codes.numel() and codes.device.type == "cpu":   # elsewhere, asking would wait for the device
+        low, high = codes.as_strided((codes.numel(),), (1,)).aminmax()   # of another memory order it makes a copy
+        if low >= converter.low and high <= converter.high:
+            return codes.mul_(converter.step), None
+    middle, half = (converter.high + converter.low) / 2, (converter.high - converter.low) / 2
+    outside = (codes - middle).abs_().gt_(half)
+    converter.clipped += outside.sum().long()
+    return codes.clamp_(converter.low, converter.high).mul_(converter.step), outside

@@ -6,22 +6,23 @@ between two conversions, many times a map, stays in the processor's cache.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
-from functools import reduce
 from itertools import product, repeat
 
 import torch
 from torch import Tensor
 
 from mapping.graph import Window
-from simulators.crossbar.array import Array
-from simulators.crossbar.periphery import OutputNoise
+from simulators.crossbar.array import Array, Sensed, with_noise
+from simulators.crossbar.periphery import Converter, OutputNoise
 from simulators.reference import pool, unpool
 from simulators.relaxation import Projection, Read
 
 Convert = Callable[[Tensor], Tensor]
 SENSED_AT_ONCE = 2**19   # values that all lines sense for as many images as are read together
+KEPT = 2**23   # values that a relaxation keeps of what lines sense of its images
 
 
 def overlap_add(rows: Tensor, window: Window) -> Tensor:
@@ -61,22 +62,39 @@ class Periphery:
             return [(1, self.dac(values))]
         return [(sign, self.dac((sign * values).clamp(min=0))) for sign in (1, -1)]
 
-    def sums(self, drives: Sequence[tuple[int, Tensor]], read: Callable[[int, Tensor], Tensor],
+    def sums(self, drives: Sequence[tuple[int, Tensor]], read: Callable[[int, Tensor], Sensed],
              generator: torch.Generator | None = None) -> Tensor:
         """What all reads sense, converted and added.
 
         Args:
             drives: see `drives`.
             read: senses a line (its number) under a drive.
-            generator: of noise on outputs.
+            generator: of noise.
         """
-        def given(line: int, drive: Tensor) -> Tensor:
-            sensed = read(line, drive)
-            return self.noises[line](sensed, generator) if self.noises else sensed
+        total = None
+        for sign, drive in drives:
+            for line, adc in enumerate(self.adcs):
+                sensed = read(line, drive)
+                if self.noises:
+                    sensed = self.noises[line](with_noise(sensed, generator), generator), None
+                if sign > 0 and isinstance(adc, Converter):
+                    total = adc.add(total, sensed, generator)
+                else:
+                    values = sign * adc(with_noise(sensed, generator))
+                    total = values if total is None else total + values
+        assert total is not None, "an array has lines"
+        return total
 
-        converted = (adc(given(line, drive)) if sign > 0 else -adc(given(line, drive))
-                     for sign, drive in drives for line, adc in enumerate(self.adcs))
-        return reduce(torch.add, converted)
+
+def _copied(sensed: Sensed) -> Sensed:
+    """The same in memory of its own, since conversions take that of what they convert."""
+    current, variance = sensed
+    return current.clone(), None if variance is None else variance.clone()
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Maps of all images; of one part itself."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _images(sensed: int) -> int:
@@ -104,6 +122,21 @@ class CrossbarProjection(Projection):
             self._backward = arrays[1], peripheries[1]
         self.bias, self.window, self.feedback_gain = bias.view(-1, 1, 1), window, feedback_gain
         self.column_scale = column_scale.view(-1, 1, 1)
+        self._kept: list[Sensed] | None = None   # what lines sense, where forward reads are all of the same drive
+
+    def driven_by(self, s_pre: Tensor) -> "CrossbarProjection":
+        """The same for forward reads of nothing but `s_pre`: what its lines sense before their noise is kept.
+
+        Not where it has that noise already, or where it would take much memory.
+        """
+        _, h, w = self.window.unpooled
+        array, periphery = self.forward_array, self.forward_periphery
+        lines = len(periphery.adcs) * (1 + periphery.two_phase)
+        if array.adds_noise or len(s_pre) * lines * self.bias.numel() * h * w > KEPT:
+            return self
+        other = copy(self)
+        other._kept = []
+        return other
 
     def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
         return pool(self._sums(s_pre, generator), self.window.pool)
@@ -113,28 +146,39 @@ class CrossbarProjection(Projection):
         sums = self._sums(s_pre, generator)
         return (sums if winners is None else sums.flatten(2).gather(2, winners.flatten(2)).view_as(winners)), winners
 
-    def _sums(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
+    @property
+    def _at_once(self) -> int:
+        """How many images are read forward together."""
         _, h, w = self.window.unpooled
-        few = _images(len(self.forward_periphery.adcs) * self.bias.numel() * h * w)
-        return torch.cat([self._sums_of(part, generator) for part in s_pre.split(few)])
+        return _images(len(self.forward_periphery.adcs) * self.bias.numel() * h * w)
 
-    def _sums_of(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
-        periphery, array = self.forward_periphery, self.forward_array
-        total = periphery.sums(periphery.drives(s_pre), lambda line, drive: array.read_forward(
-            line, drive, self.window, generator), generator)
+    def _sums(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
+        known = iter(self._kept or ())
+        return _joined([self._sums_of(part, known, generator) for part in s_pre.split(self._at_once)])
+
+    def _sums_of(self, s_pre: Tensor, known: Iterator[Sensed], generator: torch.Generator | None) -> Tensor:
+        def sense(line: int, drive: Tensor) -> Sensed:
+            if (sensed := next(known, None)) is None:
+                sensed = self.forward_array.sense_forward(line, drive, self.window, generator)
+                if self._kept is None:
+                    return sensed
+                self._kept.append(sensed)
+            return _copied(sensed)
+
+        total = self.forward_periphery.sums(self.forward_periphery.drives(s_pre), sense, generator)
         return torch.addcmul(self.bias, total, self.column_scale, value=self.forward_array.compensation)
 
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         (_, h, w), inputs = self.window.unpooled, math.prod(self.backward_array.conductance_us.shape[3:])
         few = _images(len(self.backward_periphery.adcs) * h * w * inputs)
         places = repeat(None) if winners is None else winners.split(few)
-        return torch.cat([self._backward_of(s, own, generator) for s, own in zip(s_post.split(few), places)])
+        return _joined([self._backward_of(s, own, generator) for s, own in zip(s_post.split(few), places)])
 
     def _backward_of(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None) -> Tensor:
         periphery, array = self.backward_periphery, self.backward_array
         drives = [(sign, unpool(drive, winners, self.window.unpooled))
                   for sign, drive in periphery.drives(s_post * self.column_scale)]
-        rows = periphery.sums(drives, lambda line, drive: array.read_backward(line, drive, generator), generator)
+        rows = periphery.sums(drives, array.sense_backward, generator)
         if array.conductance_us.shape[4:] != self.window.kernel:   # rows are inputs of their own
             rows = rows.unflatten(-1, (-1, *self.window.kernel)).movedim(3, -1).flatten(3)
         return overlap_add(rows, self.window) * array.compensation

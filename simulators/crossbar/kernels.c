@@ -1,0 +1,239 @@
+/* Noise and conversion of what lines sense, in one pass over memory: simulators.crossbar.kernels says what is computed.
+   Every operation rounds as torch's does: products and sums are one operation only where they are one in torch's
+   normals, so that the bits are those of the same steps in torch. */
+
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+
+#define WORDS 624    /* of the state of a Mersenne Twister */
+#define APART 397
+#define GROUP 16     /* normals that torch makes at once */
+#define BLOCK 2048   /* normals that lie in cache together, a multiple of GROUP */
+
+/* The Mersenne Twister: words left before the next round, place of the next one, and the words. */
+typedef struct {
+    uint32_t words[WORDS];
+    int32_t left;
+    int64_t next;
+} twister;
+
+static inline uint32_t twisted(uint32_t here, uint32_t next, uint32_t far) {
+    uint32_t mixed = (here & 0x80000000u) | (next & 0x7fffffffu);
+    return far ^ (mixed >> 1) ^ (-(next & 1u) & 0x9908b0dfu);
+}
+
+static void turn(twister *own) {
+    uint32_t *w = own->words, first;
+    for (int i = 0; i < WORDS - APART; i++) w[i] = twisted(w[i], w[i + 1], w[i + APART]);
+    first = w[0];
+    for (int i = WORDS - APART; i < WORDS - 1; i++) w[i] = twisted(w[i], w[i + 1], w[i + APART - WORDS]);
+    w[WORDS - 1] = twisted(w[WORDS - 1], first, w[APART - 1]);
+    own->left = WORDS;
+    own->next = 0;
+}
+
+/* Uniform in [0, 1), multiples of 2^-24. */
+static void uniforms(twister *own, float *out, int64_t n) {
+    while (n) {
+        if (own->left == 1) {
+            turn(own);
+            own->left++;
+        }
+        int64_t now = own->left - 1 < n ? own->left - 1 : n;
+        const uint32_t *w = own->words + own->next;
+        for (int64_t i = 0; i < now; i++) {
+            uint32_t y = w[i];
+            y ^= y >> 11;
+            y ^= (y << 7) & 0x9d2c5680u;
+            y ^= (y << 15) & 0xefc60000u;
+            y ^= y >> 18;
+            out[i] = (float)(int32_t)(y & 0xffffffu) * 0x1p-24f;
+        }
+        own->left -= (int32_t)now;
+        own->next += now;
+        out += now;
+        n -= now;
+    }
+}
+
+static inline __m256 all(float x) { return _mm256_set1_ps(x); }
+static inline __m256 fma8(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
+
+/* ln x of x in (0, 1]. Source: Cephes, logf (S. Moshier). */
+static inline __m256 logarithm(__m256 x) {
+    static const float p[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f,
+                              1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f,
+                              3.3333331174e-1f};
+    __m256i bits = _mm256_castps_si256(x);
+    __m256 e = _mm256_add_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(bits, 23), _mm256_set1_epi32(127))),
+                             all(1));
+    x = _mm256_or_ps(_mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(~0x7f800000))), all(0.5f));
+    __m256 low = _mm256_cmp_ps(x, all(0.707106781186547524f), _CMP_LT_OS), kept = _mm256_and_ps(x, low);
+    x = _mm256_add_ps(_mm256_sub_ps(x, all(1)), kept);
+    e = _mm256_sub_ps(e, _mm256_and_ps(all(1), low));
+    __m256 z = _mm256_mul_ps(x, x), y = all(p[0]);
+    for (int i = 1; i < 9; i++) y = fma8(y, x, all(p[i]));
+    y = _mm256_mul_ps(y, x);
+    y = fma8(y, z, _mm256_mul_ps(e, all(-2.12194440e-4f)));
+    y = _mm256_fnmadd_ps(z, all(0.5f), y);
+    return fma8(e, all(0.693359375f), _mm256_add_ps(x, y));
+}
+
+/* sin x and cos x of x >= 0. Source: Cephes, sinf and cosf (S. Moshier). */
+static inline void turned(__m256 x, __m256 *sine, __m256 *cosine) {
+    __m256i octant = _mm256_cvttps_epi32(_mm256_mul_ps(x, all(1.27323954473516f)));
+    octant = _mm256_and_si256(_mm256_add_epi32(octant, _mm256_set1_epi32(1)), _mm256_set1_epi32(~1));
+    __m256 y = _mm256_cvtepi32_ps(octant);
+    __m256 sign_sine = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_and_si256(octant, _mm256_set1_epi32(4)), 29));
+    __m256i before = _mm256_sub_epi32(octant, _mm256_set1_epi32(2));
+    __m256 sign_cosine = _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_andnot_si256(before, _mm256_set1_epi32(4)), 29));
+    __m256 odd = _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(octant, _mm256_set1_epi32(2)),
+                                                        _mm256_setzero_si256()));
+    x = fma8(y, all(-0.78515625f), x);
+    x = fma8(y, all(-2.4187564849853515625e-4f), x);
+    x = fma8(y, all(-3.77489497744594108e-8f), x);
+    __m256 z = _mm256_mul_ps(x, x);
+    __m256 c = fma8(fma8(all(2.443315711809948e-5f), z, all(-1.388731625493765e-3f)), z, all(4.166664568298827e-2f));
+    c = _mm256_add_ps(_mm256_fmsub_ps(_mm256_mul_ps(c, z), z, _mm256_mul_ps(z, all(0.5f))), all(1));
+    __m256 s = fma8(fma8(all(-1.9515295891e-4f), z, all(8.3321608736e-3f)), z, all(-1.6666654611e-1f));
+    s = fma8(_mm256_mul_ps(s, z), x, x);
+    *sine = _mm256_xor_ps(_mm256_blendv_ps(c, s, odd), sign_sine);
+    *cosine = _mm256_xor_ps(_mm256_blendv_ps(s, c, odd), sign_cosine);
+}
+
+/* GROUP uniforms become normals (Box and Muller), the first half radii and the second half angles. */
+static inline void normal_group(float *at) {
+    __m256 radius = _mm256_sqrt_ps(_mm256_mul_ps(all(-2), logarithm(_mm256_sub_ps(all(1), _mm256_loadu_ps(at)))));
+    __m256 sine, cosine;
+    turned(_mm256_mul_ps(all(6.283185307179586f), _mm256_loadu_ps(at + 8)), &sine, &cosine);
+    _mm256_storeu_ps(at, _mm256_mul_ps(radius, cosine));
+    _mm256_storeu_ps(at + 8, _mm256_mul_ps(radius, sine));
+}
+
+/* n normals, a multiple of GROUP. */
+static void normal_groups(twister *own, float *out, int64_t n) {
+    uniforms(own, out, n);
+    for (int64_t i = 0; i < n; i += GROUP) normal_group(out + i);
+}
+
+/* The last normals, GROUP or more and fewer than two of them: what is over a group is drawn again with those before. */
+static void last_normals(twister *own, float *out, int64_t n) {
+    normal_groups(own, out, GROUP);
+    uniforms(own, out + GROUP, n - GROUP);
+    normal_groups(own, out + n - GROUP, GROUP);
+}
+
+/* A CPU generator of torch: its state is a seed, `left`, whether it is seeded, `next`, then the words as 64 bits. */
+#define LEFT(state) (*(int32_t *)((state) + 8))
+#define NEXT(state) (*(int64_t *)((state) + 16))
+#define STORED(state) ((uint64_t *)((state) + 24))
+
+static void take(twister *own, char *state) {
+    for (int i = 0; i < WORDS; i++) own->words[i] = (uint32_t)STORED(state)[i];
+    own->left = LEFT(state);
+    own->next = NEXT(state);
+}
+
+static void give_back(const twister *own, char *state) {
+    for (int i = 0; i < WORDS; i++) STORED(state)[i] = own->words[i];
+    LEFT(state) = own->left;
+    NEXT(state) = own->next;
+}
+
+/* How many of n normals, GROUP or more, are drawn next where `done` of them are; the last ones together. */
+static int64_t drawn_next(int64_t n, int64_t done) {
+    int64_t last = n % GROUP ? GROUP + n % GROUP : 0, whole = n - done - last;
+    return whole == 0 ? last : whole < BLOCK ? whole : BLOCK;
+}
+
+static void draw(twister *own, float *out, int64_t n) {
+    if (n % GROUP) last_normals(own, out, n);
+    else normal_groups(own, out, n);
+}
+
+/* n normals, GROUP or more. */
+void normals(char *state, float *out, int64_t n) {
+    twister own;
+    take(&own, state);
+    for (int64_t done = 0, now; done < n; done += now) {
+        now = drawn_next(n, done);
+        draw(&own, out + done, now);
+    }
+    give_back(&own, state);
+}
+
+typedef struct {
+    float low, high, middle, half;
+} codes;
+
+/* One stretch of values whose steps lie side by side, added to those `before` where there are any; how many were
+   clipped. */
+static inline __attribute__((always_inline)) int64_t stretch(
+    const float *current, const float *variance, const float *normal, const float *inverse, const float *step,
+    const codes *range, const float *before, float *out, uint8_t *outside, int64_t n) {
+    float low = range->low, high = range->high, middle = range->middle, half = range->half;
+    int32_t clipped = 0;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; i++) {
+        float y = current[i];
+        if (normal) y += normal[i] * sqrtf(variance[i] < 0 ? 0 : variance[i]);
+        float code = rintf(y * inverse[i]);
+        int32_t off = fabsf(code - middle) > half;
+        clipped += off;
+        if (outside) outside[i] = (uint8_t)off;
+        float value = (code < low ? low : code > high ? high : code) * step[i];
+        out[i] = before ? before[i] + value : value;
+    }
+    return clipped;
+}
+
+/* What `convert` is given; where there is nothing of a kind, its pointer is 0. */
+typedef struct {
+    const float *current, *variance, *inverse, *step, *before;
+    float *out;
+    uint8_t *outside;
+    int64_t period;
+    codes range;
+} values;
+
+/* All stretches of a piece of n values that begins at place `at`. */
+static int64_t piece(const values *v, const float *normal, int64_t at, int64_t n) {
+    int64_t clipped = 0;
+    for (int64_t done = 0, now; done < n; done += now) {
+        int64_t here = at + done, column = here % v->period;
+        now = v->period - column < n - done ? v->period - column : n - done;
+        const float *c = v->current + here, *i = v->inverse + column, *s = v->step + column;
+        const float *b = v->before ? v->before + here : 0, *a = normal ? v->variance + here : 0;
+        const float *x = normal ? normal + done : 0;
+        float *o = v->out + here;
+        if (v->outside && x) clipped += stretch(c, a, x, i, s, &v->range, 0, o, v->outside + here, now);
+        else if (v->outside) clipped += stretch(c, 0, 0, i, s, &v->range, 0, o, v->outside + here, now);
+        else if (b && x) clipped += stretch(c, a, x, i, s, &v->range, b, o, 0, now);
+        else if (b) clipped += stretch(c, 0, 0, i, s, &v->range, b, o, 0, now);
+        else if (x) clipped += stretch(c, a, x, i, s, &v->range, 0, o, 0, now);
+        else clipped += stretch(c, 0, 0, i, s, &v->range, 0, o, 0, now);
+    }
+    return clipped;
+}
+
+/* Conversion of n values, with noise where there is a state. They are added to those `before` where nobody asks which
+   were `outside`; `out` may be `current` or `before`. How many were clipped. */
+int64_t convert(char *state, const float *current, const float *variance, const float *inverse, const float *step,
+                int64_t period, float low, float high, const float *before, uint8_t *outside, float *out, int64_t n) {
+    values v = {current, variance, inverse, step, before, out, outside, period,
+                {low, high, (high + low) / 2, (high - low) / 2}};
+    if (!state) return piece(&v, 0, 0, n);
+    float normal[BLOCK + GROUP];
+    twister own;
+    take(&own, state);
+    int64_t clipped = 0;
+    for (int64_t done = 0, now; done < n; done += now) {
+        now = drawn_next(n, done);
+        draw(&own, normal, now);
+        clipped += piece(&v, normal, done, now);
+    }
+    give_back(&own, state);
+    return clipped;
+}

@@ -1,0 +1,156 @@
+"""Compiled noise and conversion: to the bit what torch does, and left out where it cannot be had.
+
+The oracle is torch's own operations, written out here, with torch's own normals.
+"""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import random_images, small_network
+
+import mapping
+import simulators
+from simulators.crossbar import kernels as compiled
+from simulators.crossbar.array import normal_like
+from simulators.crossbar.periphery import Converter
+
+needs_compiler = pytest.mark.skipif(compiled.kernels() is None, reason="no compiler, or another processor")
+WITH_NOISE = "crossbar:pcm[steps=7]"
+KINDS = (WITH_NOISE, "crossbar:pcm[steps=7,signed_drive=two_phase]", "crossbar:pcm[steps=7,encoding=offset]",
+         "crossbar:generic[steps=7,output_noise=0.01,adc_bits=3]", "crossbar:pcm[without=read]")
+
+
+@contextmanager
+def torch_alone():
+    """The kernels left out, as EP_HW_KERNELS=0 does."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv(compiled.VARIABLE, "0")
+        compiled.kernels.cache_clear()
+        yield
+    compiled.kernels.cache_clear()
+
+
+def generators(seed: int, drawn: int) -> list[torch.Generator]:
+    """Two of the same seed that have given so many numbers."""
+    made = [torch.Generator().manual_seed(seed) for _ in range(2)]
+    for one in made:
+        torch.rand(drawn, generator=one)
+    return made
+
+
+def lines(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Channels-last maps, some of which no converter reaches."""
+    maps = 2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def converted(sensed: torch.Tensor, converter: Converter) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values, and which were clipped."""
+    codes = torch.round(sensed * (1 / converter.step))
+    return codes.clamp(converter.low, converter.high) * converter.step, (codes < converter.low) | (
+        codes > converter.high)
+
+
+@needs_compiler
+@given(count=st.integers(1, 5000), seed=st.integers(0, 2**60), drawn=st.integers(0, 1300))
+@settings(max_examples=60, deadline=None)
+def test_normals_are_those_of_torch_and_leave_its_generator_where_it_would(count, seed, drawn):
+    ours, theirs = generators(seed, drawn)
+    assert torch.equal(normal_like(torch.empty(count), ours), torch.randn(count, generator=theirs))
+    assert torch.equal(ours.get_state(), theirs.get_state())
+
+
+shapes = st.tuples(st.integers(1, 4), st.sampled_from((1, 3, 10, 32, 300)), st.integers(1, 6), st.integers(1, 6))
+
+
+@needs_compiler
+@given(shape=shapes, bits=st.integers(2, 9), signed=st.booleans(), each=st.booleans(), noisy=st.booleans(),
+       added=st.booleans(), seed=st.integers(0, 2**30))
+@settings(max_examples=80, deadline=None)
+def test_a_conversion_is_that_of_torch(shape, bits, signed, each, noisy, added, seed):
+    """Values, clipped codes, the sum over lines, the generator and the gradient, with noise and without."""
+    scale = 1 + torch.rand((shape[1], 1, 1) if each else (), generator=torch.Generator().manual_seed(seed))
+    converter, sensed, total = Converter(scale, bits, signed), lines(shape, seed), lines(shape, seed + 1)
+    variance = lines(shape, seed + 2) if noisy else None   # rounding leaves some below 0
+    ours, theirs = generators(seed, seed % 700)
+    noise = normal_like(sensed, theirs) * variance.clamp(min=0).sqrt() if noisy else 0.0
+    wanted, outside = converted(sensed + noise, converter)
+    read = sensed.clone().requires_grad_()
+    found = converter.add(None, (read, None if variance is None else variance.clone()), ours)
+    assert torch.equal(found, wanted)
+    assert (int(converter.clipped), converter.conversions) == (int(outside.sum()), sensed.numel())
+    assert torch.equal(ours.get_state(), theirs.get_state())
+    assert torch.equal(torch.autograd.grad(found.sum(), read)[0], (~outside).float())
+    again = generators(seed, seed % 700)[0]
+    before = total.clone() if added else None
+    assert torch.equal(converter.add(before, (sensed.clone(), variance), again), wanted + total if added else wanted)
+    assert int(converter.clipped) == 2 * int(outside.sum())
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", KINDS)
+def test_a_machine_answers_to_the_bit_as_with_torch_alone(name):
+    found = [answers(name)]
+    with torch_alone():
+        assert compiled.kernels() is None
+        found.append(answers(name))
+    assert all(torch.equal(one, other) for one, other in zip(*found))
+
+
+def answers(name: str) -> list[torch.Tensor]:
+    """Logits, gradients, counts of converters, and where a generator was left."""
+    machine, generator = machine_of(name), torch.Generator().manual_seed(2)
+    images = random_images(5)
+    end = machine.relax(images, generator=generator)
+    images.requires_grad_()
+    with torch.enable_grad():
+        logits = machine.relax(images, 4, generator=generator, schedule="synchronous").logits
+    gradient = torch.autograd.grad(logits.square().sum(), images)[0]
+    counts = torch.tensor([*machine.counts().values()])
+    return [end.logits, *end.states, logits.detach(), gradient, counts, generator.get_state()]
+
+
+def machine_of(name: str):
+    return simulators.open(mapping.compile(small_network(5).lower(), name), chip_seed=1)
+
+
+@pytest.mark.parametrize("name", KINDS[:4])
+def test_an_image_whose_currents_are_kept_is_read_as_if_it_were_sensed_each_time(name):
+    """Drives, noise and counts of several reads, also where the images go in parts."""
+    drives, clipped = [], []
+    for keeps in (False, True):
+        machine, generator = machine_of(name), torch.Generator().manual_seed(3)
+        image = machine.substrate.encode(random_images(5))
+        first = machine.projections[0]
+        assert not keeps or (first.driven_by(image) is first) == ("offset" in name)
+        reader = first.driven_by(image) if keeps else first
+        drives.append(torch.stack([reader.forward(image, generator)[0] for _ in range(4)]))
+        clipped.append(machine.counts()["saturation"])
+    assert torch.equal(*drives)
+    assert clipped[0] == clipped[1]
+
+
+def test_without_a_compiler_torch_does_the_work(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", str(tmp_path / "none"))
+    compiled.kernels.cache_clear()
+    try:
+        assert compiled.kernels() is None
+        assert answers(WITH_NOISE)[0].isfinite().all()
+    finally:
+        compiled.kernels.cache_clear()
+
+
+@needs_compiler
+def test_kernels_are_compiled_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for _ in range(2):
+        compiled.kernels.cache_clear()
+        assert compiled.kernels() is not None
+        kept, = (tmp_path / "ep-hw").iterdir()
+        monkeypatch.setattr("simulators.crossbar.kernels.PATIENCE_S", 0)   # nothing is compiled any more
+    assert kept.suffix == ".so"
+    compiled.kernels.cache_clear()
