@@ -90,7 +90,8 @@ class FloatSubstrate(Substrate):
         return tuple(images.new_zeros((len(images), *population.shape)) for population in self.populations)
 
     def activate(self, n: int, drive: Tensor) -> Tensor:
-        return (drive * self.populations[n].slope).clamp(0, self.populations[n].ceiling)
+        moved, ceiling = drive * self.populations[n].slope, self.populations[n].ceiling
+        return moved.clamp(0, ceiling) if moved.requires_grad else moved.clamp_(0, ceiling)
 
     def pull(self, s_top: Tensor, nudge: Nudge, generator: torch.Generator | None = None) -> Tensor:
         error = nudge.error(self.logits(s_top))

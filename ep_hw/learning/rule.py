@@ -15,8 +15,9 @@ Source: Scellier and Bengio 2017 (the rule); Laborieux et al. 2021 (symmetric nu
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -24,14 +25,37 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from simulators.reference import FloatSubstrate, unpool
-from simulators.relaxation import Nudge, Relaxed, Residual, relax
+from simulators.relaxation import Nudge, Read, Relaxed, Residual, relax
 
 Pair = tuple[Tensor, Tensor]   # of a layer: what belongs to its weight, and to its bias
 Gradient = list[Pair]          # of a network, the readout last
 
 
+@dataclass(frozen=True, eq=False)
+class Opposed(Nudge):
+    """Nudges of either sign in one batch.
+
+    Attributes:
+        sign: (B, 1), of each sample's, 1 or -1.
+    """
+
+    sign: Tensor = field(kw_only=True)
+
+    @classmethod
+    def of(cls, target: Tensor, beta: float) -> "Opposed":
+        """Of a batch that stands there twice, towards its targets (B, K) and then away from them."""
+        ones = target.new_ones(len(target), 1)
+        return cls(torch.cat([target, target]), beta, sign=torch.cat([ones, -ones]))
+
+    def select(self, keep: Tensor | slice) -> "Opposed":
+        return replace(self, target=self.target[keep], sign=self.sign[keep])
+
+    def error(self, logits: Tensor) -> Tensor:
+        return self.sign * super().error(logits)
+
+
 def phi_gradient(substrate: FloatSubstrate, image: Tensor, states: Sequence[Tensor], nudge: Nudge,
-                 generator: torch.Generator | None = None) -> Gradient:
+                 generator: torch.Generator | None = None, reads: Sequence[Read] | None = None) -> Gradient:
     """dPhi, `ep_hw.learning.rule` (7) and (8), summed over the batch: one (weight, bias) pair a layer, readout last.
 
     Args:
@@ -40,11 +64,13 @@ def phi_gradient(substrate: FloatSubstrate, image: Tensor, states: Sequence[Tens
         states: (B, C, H, W) of each population.
         nudge: of the phase that ended in these states.
         generator: of the noise of reading winners and logits, where the substrate has any.
+        reads: forward reads of these states, where they are known.
     """
     pairs: Gradient = []
-    for projection, pre, s in zip(substrate.projections, (image, *states[:-1]), states):
+    for n, (projection, pre, s) in enumerate(zip(substrate.projections, (image, *states[:-1]), states)):
         own = projection.window
-        z = unpool(s, projection.forward(pre, generator)[1], own.unpooled)
+        winners = (projection.forward(pre, generator) if reads is None else reads[n])[1]
+        z = unpool(s, winners, own.unpooled)
         weights = conv2d_weight(pre, (len(z[0]), pre.shape[1], *own.kernel), z, own.stride, own.padding)
         pairs.append((weights, z.sum((0, 2, 3))))
     error = nudge.beta * (nudge.target - F.softmax(substrate.logits(states[-1], generator), 1))
@@ -56,8 +82,8 @@ def phi_gradient(substrate: FloatSubstrate, image: Tensor, states: Sequence[Tens
 def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, schedule: str, free_steps: int,
                 nudged_steps: int, beta: float, pairs: int = 1, stop: Residual | None = None,
                 generator: torch.Generator | None = None,
-                phases: Callable[[], AbstractContextManager] = nullcontext
-                ) -> tuple[Gradient, Relaxed]:
+                phases: Callable[[], AbstractContextManager] = nullcontext,
+                exact: bool = True) -> tuple[Gradient, Relaxed]:
     """Loss gradient of one batch by the symmetric rule, `ep_hw.learning.rule` (6).
 
     Args:
@@ -72,6 +98,7 @@ def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, sc
         stop: when an image's free phase is done before `free_steps`; None takes every step.
         generator: of read noise, where the substrate has any.
         phases: makes a context for each phase, lower precision for example; the contrast is taken outside of it.
+        exact: what is read within it needs no second reading for the contrast.
 
     Returns:
         (weight, bias) gradient pairs, readout last, and the free equilibrium.
@@ -80,18 +107,42 @@ def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, sc
     target = F.one_hot(labels, substrate.readout.window.unpooled[0]).to(image.dtype)
     with phases():
         free = relax(substrate, images, schedule=schedule, steps=free_steps, stop=stop, generator=generator)
-    contrasts: list[Gradient] = []
-    for strength in (beta, -beta) * pairs:
-        nudge = Nudge(target, strength)
+
+    def ends(nudge: Nudge, copies: int = 1, reads: tuple[Read, ...] | None = None) -> Iterator[Relaxed]:
+        """Of each copy of the batch, where a nudged phase ends."""
         with phases():
-            end = relax(substrate, images, schedule=schedule, steps=nudged_steps, states=free.states, nudge=nudge,
-                        generator=generator)
-        contrasts.append(phi_gradient(substrate, image, end.states, nudge, generator))
+            end = relax(substrate, _times(images, copies), schedule=schedule, steps=nudged_steps, nudge=nudge,
+                        states=tuple(_times(s, copies) for s in free.states), generator=generator,
+                        reads=reads and tuple((_times(u, copies), w if w is None else _times(w, copies))
+                                              for u, w in reads))
+        return _parts(end, copies)
+
+    nudges = [Nudge(target, strength) for strength in (beta, -beta)]
+    if generator is None:   # all pairs are the same, and both nudges go as one batch
+        reached = zip(nudges, ends(Opposed.of(target, beta), 2, free.reads))
+        contrasts = pairs * [phi_gradient(substrate, image, end.states, nudge, reads=end.reads if exact else None)
+                             for nudge, end in reached]
+    else:
+        contrasts = [phi_gradient(substrate, image, end.states, nudge, generator)
+                     for nudge in nudges * pairs for end in ends(nudge)]
     plus, minus = (map(_sum, zip(*contrasts[sign::2])) for sign in (0, 1))
     scale = -1 / (2 * beta * len(images) * pairs)
     gradient = [((wp - wm) * (scale / felt), (bp - bm) * (scale / felt))
                 for (wp, bp), (wm, bm), felt in zip(plus, minus, _nudge_felt(substrate))]
     return gradient, free
+
+
+def _times(batch: Tensor, copies: int) -> Tensor:
+    """The batch (B, ...) so many times, in the same order of memory."""
+    return batch if copies == 1 else torch.cat([batch] * copies)
+
+
+def _parts(end: Relaxed, copies: int) -> Iterator[Relaxed]:
+    """The ends of equal batches that were relaxed as one."""
+    size = len(end.steps) // copies
+    for own in (slice(n * size, (n + 1) * size) for n in range(copies)):
+        reads = end.reads and tuple((u[own], w if w is None else w[own]) for u, w in end.reads)
+        yield Relaxed(tuple(s[own] for s in end.states), end.change[own], end.steps[own], reads)
 
 
 def _nudge_felt(substrate: FloatSubstrate) -> list[float]:

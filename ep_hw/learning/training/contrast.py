@@ -6,6 +6,7 @@ float32. See ep_hw.learning.rule for the rule.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -35,10 +36,11 @@ class Contrast:
 
     def _gradient(self, images: Tensor, labels: Tensor) -> Gradient:
         recipe = self.recipe
+        exact = recipe.precision == "float32" and self.device.type == "cpu"
         stop = None if recipe.free_tolerance is None else Residual(recipe.free_tolerance)
         return ep_gradient(self.substrate, images, labels, schedule=recipe.schedule, free_steps=recipe.free_steps,
                            nudged_steps=recipe.nudged_steps, beta=recipe.beta, stop=stop,
-                           phases=lambda: rounded(recipe.precision, self.device.type))[0]
+                           phases=partial(rounded, recipe.precision, self.device.type), exact=exact)[0]
 
     def _replay(self, images: Tensor, labels: Tensor) -> Gradient:
         """Every step of a batch launched at once: a sweep's kernels are too short to be launched one by one."""

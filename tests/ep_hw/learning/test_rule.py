@@ -47,6 +47,25 @@ def test_ep_gradient_is_backpropagation_at_the_fixed_point_as_beta_vanishes(chan
     assert largest_error(gradient, backpropagated(net, images)) < 2e-5
 
 
+@pytest.mark.parametrize("loose", [False, True], ids=["exact", "read again"])
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_nudges_that_share_a_batch_lead_to_the_gradient_of_two_phases(pairs, loose):
+    """Each relaxed by itself from the free states, winners read anew; sums over pairs round."""
+    substrate, images = small_network(2, gain=2.0).substrate(), random_images(6)
+    found, free = ep_gradient(substrate, images, LABELS, schedule="alternating", free_steps=8, nudged_steps=4, beta=0.5,
+                              pairs=pairs, exact=not loose)
+    target, image, contrasts = F.one_hot(LABELS, 10).float(), substrate.encode(images), []
+    with torch.no_grad():
+        for strength in (0.5, -0.5):
+            nudge = Nudge(target, strength)
+            end = relax(substrate, images, schedule="alternating", steps=4, states=free.states, nudge=nudge)
+            contrasts.append(phi_gradient(substrate, image, end.states, nudge))
+    wanted = [[(a - b) * (-1 / len(images)) for a, b in zip(*layer)] for layer in zip(*contrasts)]
+    for pair, truth in zip(found, wanted):
+        for a, b in zip(pair, truth):
+            torch.testing.assert_close(a, b, rtol=0, atol=0 if pairs == 1 else 1e-6)
+
+
 def test_one_nudge_alone_is_off_by_the_first_order_of_beta():
     """One-sided rule, equation (6) with the free phase for -beta: 4e-3 at beta = 0.001, a tenth of it at a tenth."""
     net, images = double_network(), random_images(6, dtype=torch.float64)
