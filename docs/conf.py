@@ -1,5 +1,7 @@
 """The site: `sphinx-build -W docs build/site`, with the dependency group `docs`."""
 
+import os
+
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.util.docutils import SphinxDirective
@@ -13,7 +15,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["pictures", "static"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 2
-nb_execution_mode = "off"   # tests execute the notebooks
+nb_execution_mode = os.environ.get("EP_HW_NOTEBOOKS", "off")   # force: with their outputs; tests execute them anyway
+nb_execution_timeout, nb_execution_in_temp, nb_execution_raise_on_error = 600, True, True
 default_role = "code"       # of docstrings
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

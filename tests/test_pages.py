@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_the_page_of_commands_shows_all_in_their_groups():
     groups = {title: re.findall(r"```\{help\} (\S+)\n", text) for title, text in
               re.findall(r"^## (.+?)$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)}
     assert {title: tuple(names) for title, names in groups.items()} == GROUPS
+
+
+def test_every_picture_is_one_that_the_script_makes():
+    spec = spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
+    spec.loader.exec_module(script := module_from_spec(spec))
+    there = {path.name for path in script.PLACE.iterdir()}
+    shown = {name for page in PAGES for name in re.findall(r"pictures/([\w.]+)\)", page.read_text())}
+    assert there == shown == {f"{name}.svg" for name in script.PICTURES}
 
 
 @pytest.mark.parametrize("package", [ep_hw, mapping, simulators], ids=lambda package: package.__name__)

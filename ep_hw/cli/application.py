@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer._click.core import Command, Context
+from typer._click.core import Command, Context, Parameter
 from typer._click.formatting import HelpFormatter
 from typer.core import TyperCommand, TyperGroup
 
@@ -25,6 +25,12 @@ GROUPS = {   # what a person wants -> the commands that do it
 FORMER = {"compile": {"--target": "--on"}, "images": {"--machine": "--on"}, "tune": {"--chip-seed": "--chip"},
           "export": {"--chip-seed": "--chip"}}
 # options by other names, most of which they had up to 0.6
+VALUES = {   # an option -> what its value is, in helps
+    "on": "MACHINE", "model": "MODEL", "other": "MODEL", "beside": "MODEL", "attack": "ATTACK@STRENGTH",
+    "corruption": "NAME@SEVERITY", "explain": "THREAT", "threat": "THREAT", "gradient": "GRADIENT", "suite": "SUITE",
+    "baseline": "NAME", "budget": "TIME", "cluster": "WORKERS", "device": "DEVICE", "data": "DATA",
+    "data_root": "FOLDER", "program": "FOLDER", "out": "PLACE", "devices": "FILE", "plugin": "FILE", "file": "FILE",
+    "keys": "MAP", "write": "WRITE", "recipe": "RECIPE", "first": "FIRST", "second": "SECOND", "names": "NAME"}
 
 
 class _Group(TyperGroup):
@@ -51,6 +57,13 @@ class _Command(TyperCommand):
     """A command with examples, which refuses an option without a value, or given twice, where only the last one would
     count.
     """
+
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        """See `TyperCommand.get_params`; each says what its value is."""
+        params = super().get_params(ctx)
+        for param in params:
+            param.metavar = param.metavar or VALUES.get(param.name or "")
+        return params
 
     def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Examples, each on a line of its own; see `TyperCommand.format_epilog`."""
@@ -98,12 +111,10 @@ def own_files(context: typer.Context) -> str:
 
 
 Devices = Annotated[list[Path] | None, typer.Option(
-    metavar="FILE",
     callback=_bringing(own.bring_devices), is_eager=True, expose_value=False,
     help="TOML file of memory devices of your own, then crossbar:NAME (repeatable)")]
 
 Plugins = Annotated[list[Path] | None, typer.Option(
-    metavar="FILE",
     callback=_bringing(own.bring_plugins), is_eager=True, expose_value=False,
     help="Python file that registers attacks, corruptions, data sets, machines or models of your own (repeatable)")]
 

@@ -11,7 +11,7 @@ from ep_hw.cli.options import seeded
 from ep_hw.cli.printing import print_table, say
 
 
-@app.command(examples=("compare run-1 run-2", "compare run-1 run-2 --baseline run-1 --out compared.json"))
+@app.command(examples=("compare run-1 run-2", "compare run-1 run-2 --out compared.json"))
 def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="folders of evaluations")],
             baseline: Annotated[str | None, typer.Option(help="folder of the evaluation that the mCE is relative "
                                                          "to")] = None,

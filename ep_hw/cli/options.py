@@ -83,16 +83,16 @@ def machines_from(start: str) -> list[str]:
     return [name for name in REGISTRY if name.startswith(start)]
 
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="a packaged model (see 'ep-hw models') or a checkpoint "
+Model = Annotated[str, typer.Argument(help="a packaged model (see 'ep-hw models') or a checkpoint "
                                                             "file")]
 Machines = Annotated[list[str] | None, typer.Option(
-    metavar="MACHINE", autocompletion=machines_from, help="machine, or folder of its program; a label before it, as in "
+    autocompletion=machines_from, help="machine, or folder of its program; a label before it, as in "
     "mine=crossbar:pcm, is what it is called (repeatable)")]
 Images = Annotated[int, counted("test images, drawn by --seed", high=MOST_IMAGES)]
 Chip = Annotated[int, seeded("chip seed, where there are chips")]
-Data = Annotated[str | None, typer.Option(metavar="DATA", help="data set in place of the model's or recipe's: a name "
+Data = Annotated[str | None, typer.Option(help="data set in place of the model's or recipe's: a name "
                                           "('ep-hw data'), an .npz, or a folder of class folders of PNG or JPEG")]
-DataRoot = Annotated[str | None, typer.Option(metavar="FOLDER", help="folder that holds cifar-10-batches-py, MNIST ... "
+DataRoot = Annotated[str | None, typer.Option(help="folder that holds cifar-10-batches-py, MNIST ... "
                                               "(or EP_HW_DATA)")]
 Download = Annotated[bool, typer.Option("--download", help="fetch a missing data set from where it was published")]
 Device = Annotated[str, typer.Option(callback=_found, help="cpu or cuda")]

@@ -33,7 +33,7 @@ from mapping.targets import Target
 @app.command(examples=("compile digits --on loihi --out prog",
                        'compile digits --on "crossbar:pcm[age=1d,adc_bits=6]" --out prog-pcm'))
 def compile(context: typer.Context, model: Model,
-            on: Annotated[str, typer.Option(metavar="MACHINE", autocompletion=machines_from,
+            on: Annotated[str, typer.Option(autocompletion=machines_from,
                                             help="machine, see 'ep-hw machines'")],
             out: Annotated[Path, typer.Option(help="folder to create")], data: Data = None, data_root: DataRoot = None,
             download: Download = False):
