@@ -65,6 +65,5 @@ def test_devices_and_a_waterfall_are_shown(execute):
     assert all(shown(cell, "image/png") for cell in cells[:3])
     assert "Estimate(value=" in shown(cells[3], "text/plain")
     said = "".join(output["text"] for output in cells[4].outputs if output.get("name") == "stdout")
-    assert "reference" in said
-    assert "crossbar:pcm[age=1y]" in said
+    assert "crossbar:reram_wan[stuck_on=0.03,stuck_off=0.1] diverge" in said
     assert (folder / "waterfall" / "report.html").is_file()
