@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ep_hw.data.layouts import Layout, as_images
-from ep_hw.data.splits import Places, Split
+from ep_hw.data.splits import Choose, Places, Split
 
 READ = 2**24   # values that become floats at a time
 
@@ -36,6 +36,10 @@ class Pixels:
 
     def __len__(self):
         return len(self.places)
+
+    def __reduce__(self) -> tuple:
+        """What travels to another process: these images, and none of the others."""
+        return type(self), (np.asarray(self.array[self.places]), self.layout, np.arange(len(self)))
 
     def images(self, index: Places) -> NDArray[np.float32]:
         """(n, C, H, W) in [0, 1]."""
@@ -90,6 +94,13 @@ class HeldSplit:
             start += len(own)
         return Split(self.data, torch.from_numpy(images), self.labels[index], self.ids[index], self.sha256,
                      self.class_names)
+
+    def chosen(self, choose: Choose) -> "HeldSplit":
+        """Some of the images of a split that is no other's continuation, in the order in which they are chosen."""
+        (own,), places = self.pixels, choose.places(len(self))
+        index = torch.from_numpy(places)
+        return replace(self, pixels=(replace(own, places=own.places[places]),), labels=self.labels[index],
+                       ids=self.ids[index])
 
     def parts(self, count: int) -> Iterator[Split]:
         """All images in order, so many at a time."""

@@ -3,12 +3,13 @@
 import logging
 from dataclasses import replace
 from functools import cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
+from ep_hw.data.held import HeldSplit
 from ep_hw.data.opening import is_place
-from ep_hw.data.registry import DATA_SETS, data_set, known_names, load_data
+from ep_hw.data.registry import DATA_SETS, data_set, held_data, known_names, load_data
 from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import EVERY, Choose, Split
 from ep_hw.networks.shapes import ImageSpec
@@ -16,6 +17,9 @@ from mapping.errors import Refusal
 
 UNKNOWN = "none"          # data of a network that was trained elsewhere
 CALIBRATION_IMAGES = 64   # that training keeps in an EP network's checkpoint
+
+
+AnySplit = TypeVar("AnySplit", Split, HeldSplit)
 
 
 class Trained(Protocol):
@@ -69,7 +73,18 @@ def images_for(net: Trained, split: str, data_source: DataSource = DEFAULT_SOURC
         Refusal: see `data_of`, `load_data`.
     """
     known = data_of(net, data_source)
-    images, said = load_data(known, split, data_source, choose), net.provenance["data"]
+    return _said(net, known, split, load_data(known, split, data_source, choose))
+
+
+def held_for(net: Trained, split: str, data_source: DataSource = DEFAULT_SOURCE, choose: Choose = EVERY) -> HeldSplit:
+    """Like `images_for`, as they are stored: what is taken becomes floats."""
+    known = data_of(net, data_source)
+    return _said(net, known, split, held_data(known, split, data_source)).chosen(choose)
+
+
+def _said(net: Trained, known: BaseDataset, split: str, images: AnySplit) -> AnySplit:
+    """The images; it is said where they are others than a network was trained beside."""
+    said = net.provenance["data"]
     before, now = said.get("sha256", {}).get(split, ""), images.sha256
     if before != now if before and now else said["name"] not in (known.name, UNKNOWN):
         _say(f"{net.name} was trained on {_spelled(said['name'], before)}; the {split} images are those of "

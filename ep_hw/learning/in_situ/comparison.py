@@ -14,6 +14,7 @@ import numpy as np
 
 from ep_hw.analysis.points import estimate
 from ep_hw.analysis.statistics import student, unpaired_interval, wilson
+from ep_hw.data.held import HeldSplit
 from ep_hw.data.splits import Split
 from ep_hw.learning.in_situ.course import Course, Task, chip_accuracy
 from ep_hw.networks.accuracy import accuracy
@@ -52,18 +53,19 @@ class Summary:
     gain_high: float | None
 
 
-def digital_row(machine: Machine, test: Split) -> dict:
+def digital_row(machine: Machine, test: Split | HeldSplit) -> dict:
     """The reference's accuracy."""
-    return _row("digital", machine.name, None, accuracy(machine, test, batch=len(test)), len(test))
+    return _row("digital", machine.name, None, accuracy(machine, test), len(test))
 
 
-def mapped_rows(variant: str, program: CrossbarProgram, chips: Sequence[int], test: Split, seed: int) -> list[dict]:
+def mapped_rows(variant: str, program: CrossbarProgram, chips: Sequence[int], test: Split | HeldSplit,
+                seed: int) -> list[dict]:
     """Accuracy of each chip as it was programmed."""
     return [_row(variant, program.target.shown, chip, chip_accuracy(program, program_chip(program, chip), test, seed),
                  len(test)) for chip in chips]
 
 
-def tuned_rows(task: Task, courses: Sequence[Course], test: Split) -> list[dict]:
+def tuned_rows(task: Task, courses: Sequence[Course], test: Split | HeldSplit) -> list[dict]:
     """Accuracy of each tuned chip, and what tuning it cost."""
     name = tuned_program(task.program, courses).target.shown
     return [_row("tuned", name, c.progress.chip.seed, chip_accuracy(task.program, c.progress.chip, test, task.seed),

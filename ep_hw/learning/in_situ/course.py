@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
+from ep_hw.data.held import HeldSplit
 from ep_hw.data.splits import Split
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.learning.in_situ.tuner import Progress, begin, tune_epoch
@@ -62,7 +63,7 @@ class Task:
 
     Attributes:
         program: that they hold.
-        train: training images.
+        train: training images, as they are stored where they are many.
         watch: images whose accuracy is watched.
         settings: of the tuning.
         writing: the write model.
@@ -70,7 +71,7 @@ class Task:
     """
 
     program: CrossbarProgram
-    train: Split
+    train: Split | HeldSplit
     watch: Split
     settings: TuningSettings
     writing: Writing
@@ -113,7 +114,7 @@ def tune_chip(task: Task, chip_seed: int, path: str | Path,
     return course
 
 
-def chip_accuracy(program: CrossbarProgram, chip: ProgrammedChip, split: Split, seed: int) -> float:
+def chip_accuracy(program: CrossbarProgram, chip: ProgrammedChip, split: Split | HeldSplit, seed: int) -> float:
     """Fraction of the images that one read of the chip classifies correctly."""
     machine, generator = CrossbarMachine(program, chip=chip), seeded(chip.seed, "tuned reads", str(seed))
     return accuracy(machine, split, batch=120, generator=generator)

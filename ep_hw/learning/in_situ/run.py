@@ -7,8 +7,9 @@ from pathlib import Path
 
 import mapping
 import simulators
+from ep_hw.data.held import HeldSplit
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import SPLITS, Split
+from ep_hw.data.splits import Choose
 from ep_hw.evaluation.cluster import Cluster, Errand
 from ep_hw.learning.in_situ.comparison import (
     comparison_table,
@@ -22,7 +23,7 @@ from ep_hw.learning.in_situ.course import Course, Task, tune_chip
 from ep_hw.learning.in_situ.figure import tuning_figure
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.networks.checkpoint import load, packaged_models
-from ep_hw.networks.images import images_for
+from ep_hw.networks.images import held_for, images_for
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import check_same_data, program_of, reference_of
 from ep_hw.report.exports import write_measurement
@@ -52,7 +53,7 @@ class Tuning:
     net: EPNetwork
     task: Task
     chips: tuple[int, ...]
-    test: Split
+    test: HeldSplit
     noise_aware: tuple[str, CrossbarProgram] | None
 
     def title(self) -> str:
@@ -80,15 +81,15 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
         Refusal: any of these is unknown, or the machine is not a crossbar whose cells can be tuned.
     """
     net = _ep_network(model, data_source)
-    train, validation, test = (images_for(net, split, data_source) for split in SPLITS)
     program = program_of(machine, net.lower())
     if not isinstance(program, CrossbarProgram) or isinstance(program, TunedProgram):
         raise Refusal("only programmed chips can be tuned", where="--on", got=machine, allowed="crossbar:PRESET",
                       remedy="choose a crossbar of 'ep-hw machines'")
     writing = parse_writing(write) if write else writing_of(program.target.preset.name)
     check_writable_cells(program.target, writing)
-    task = Task(program, train, validation.take(slice(WATCHED)), settings, writing, seed)
-    shown = test.random_images(images or len(test), seed)
+    watch = images_for(net, "validation", data_source, Choose(WATCHED))
+    task = Task(program, held_for(net, "train", data_source), watch, settings, writing, seed)
+    shown = held_for(net, "test", data_source, Choose(images, seed))
     return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noise_aware(net, program, noise_aware, data_source))
 
 
@@ -118,14 +119,15 @@ def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None], cl
 
 
 def _errands(tuning: Tuning, folder: Path) -> list[Errand]:
-    """The chips' tuning on a cluster, from where it stands."""
+    """The chips' tuning on a cluster, from where it stands; what all of them take travels once to each worker."""
     task = tuning.task
-    return [Errand(name=f"{task.fingerprint(chip)}-{chip}", call=partial(_tune_in, task, chip), folder=folder,
+    parts = {f"tuning-{task.fingerprint(tuning.chips[0])}": task}
+    return [Errand(name=f"{task.fingerprint(chip)}-{chip}", call=partial(_tune_in, chip), folder=folder, parts=parts,
                    reads=tuple(path.name for path in folder.glob(_file(chip))), writes=(_file(chip),))
             for chip in tuning.chips]
 
 
-def _tune_in(task: Task, chip: int, folder: Path):
+def _tune_in(chip: int, folder: Path, task: Task):
     tune_chip(task, chip, folder / _file(chip))
 
 

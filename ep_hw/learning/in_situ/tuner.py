@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
+from ep_hw.data.held import HeldSplit
 from ep_hw.data.splits import Split
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.learning.rule import Gradient, ep_gradient
@@ -60,8 +61,8 @@ def begin(program: CrossbarProgram, chip_seed: int) -> Progress:
     return Progress(replace(chip, biases=biases), written)
 
 
-def tune_epoch(program: CrossbarProgram, progress: Progress, train: Split, settings: TuningSettings, writing: Writing,
-               seed: int) -> Progress:
+def tune_epoch(program: CrossbarProgram, progress: Progress, train: Split | HeldSplit, settings: TuningSettings,
+               writing: Writing, seed: int) -> Progress:
     """One pass over the training images in random order; all randomness follows from chip, seed and epoch.
 
     Args:
@@ -78,7 +79,8 @@ def tune_epoch(program: CrossbarProgram, progress: Progress, train: Split, setti
     epoch = progress.epochs
     generator = seeded(progress.chip.seed, "tuning", str(seed), str(epoch))
     for index in torch.randperm(len(train), generator=generator).split(settings.batch):
-        gradient = chip_gradient(program, progress.chip, train.images[index], train.labels[index], settings, generator)
+        shown = train.take(index)
+        gradient = chip_gradient(program, progress.chip, shown.images, shown.labels, settings, generator)
         if settings.biases_only:
             gradient = [(torch.zeros_like(weight), bias) for weight, bias in gradient]
         progress = learn(program, progress, gradient, settings.rate_at(epoch), writing, generator)

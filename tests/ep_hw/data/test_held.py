@@ -1,5 +1,6 @@
 """Splits that are trained on: the same images as in memory, whatever they are read from, and the same moments."""
 
+import pickle
 import struct
 
 import numpy as np
@@ -11,6 +12,7 @@ from ep_hw.data import Dataset
 from ep_hw.data.held import HeldSplit
 from ep_hw.data.registry import data_set, held_data, load_data
 from ep_hw.data.source import DataSource
+from ep_hw.data.splits import Choose
 from ep_hw.learning.training import recipe
 
 RNG = np.random.default_rng(0)
@@ -68,6 +70,11 @@ def test_a_held_split_is_the_split(kind, tmp_path):
             assert torch.equal(taken.labels, wanted.labels)
             assert torch.equal(taken.ids, wanted.ids)
         assert [part.digest for part in one.parts(7)] == [part.digest for part in other.parts(7)]
+    for choose in (Choose(7, seed=3), Choose(5), Choose(None, seed=3)):
+        some, wanted = held[0].chosen(choose), choose.of(loaded[0])
+        travelled = pickle.loads(pickle.dumps(some))
+        assert some.digest == travelled.digest == wanted.digest
+        assert len(travelled.pixels[0].array) == len(some)
     both, index = held[0].and_then(held[1]), torch.randperm(len(held[0]) + len(held[1]))
     assert torch.equal(both.take(index).images, torch.cat([split.images for split in loaded[:2]])[index])
     assert torch.equal(both.take(index).labels, torch.cat([split.labels for split in loaded[:2]])[index])

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from networks import saved, small_network
 from processes import all_end, descendants, wait_until
 
 from ep_hw import threads, workflow
@@ -17,6 +18,8 @@ from ep_hw.evaluation.cluster import BatchSystem, Cluster, Errand, equip
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.own import Belongings
 from ep_hw.evaluation.plan import evaluate
+from ep_hw.learning.in_situ.run import plan_tuning, run_tuning
+from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat
 from ep_hw.versions import all_code
@@ -150,6 +153,20 @@ def test_an_evaluation_gives_the_bytes_of_one_process(workers, tmp_path):
             evaluate(plan, tmp_path / name)
     table, other = ((tmp_path / name / "results.parquet").read_bytes() for name in plans)
     assert table == other
+
+
+@pytest.mark.slow
+def test_chips_are_tuned_to_the_bytes_of_one_process(workers, tmp_path):
+    model = str(saved(small_network(3, gain=1.5), tmp_path))
+    settings = TuningSettings(epochs=1, batch=600, free_steps=4, nudged_steps=2)
+    tuning = plan_tuning(model, "crossbar:reram_wan[steps=5]", [0, 1], settings, images=4)
+    for name, cluster in (("cluster", workers), ("alone", None)):
+        (tmp_path / name / "chips").mkdir(parents=True)
+        run_tuning(tuning, tmp_path / name, lambda chip, course: None, cluster)
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.safetensors")}
+             for name in ("cluster", "alone")]
+    assert len(files[0]) == 3
+    assert files[0] == files[1]
 
 
 def test_what_a_user_brought_is_there_and_must_be_the_same(monkeypatch):

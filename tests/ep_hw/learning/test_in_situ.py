@@ -12,7 +12,8 @@ import ep_hw
 import mapping
 import simulators
 from ep_hw.analysis.statistics import unpaired_interval, wilson
-from ep_hw.data import load_data
+from ep_hw.data import Dataset, load_data
+from ep_hw.data.registry import held_data
 from ep_hw.diagnosis import explain
 from ep_hw.evaluation.rungs import ladder
 from ep_hw.learning.in_situ import TuningSettings, begin, tune_epoch
@@ -57,6 +58,17 @@ def test_the_gradient_of_an_ideal_chip_is_the_references(target):
     assert cosine(measured, expected) >= 0.999
     for pair, wanted in zip(measured, expected):
         assert all(torch.allclose(a, b, atol=1e-4 * b.abs().max().item() + 1e-7) for a, b in zip(pair, wanted))
+
+
+def test_images_that_are_held_as_stored_tune_a_chip_to_the_same_bytes(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
+    data, program = Dataset(levels, np.arange(60) % 10), small_program(NOISY)
+    watch, settings = load_data(data, "validation"), TuningSettings(epochs=1, batch=9, free_steps=6, nudged_steps=3)
+    for read in (load_data, held_data):
+        task = Task(program, read(data, "train"), watch, settings, writing_of("pcm"), 0)
+        tune_chip(task, 0, tmp_path / f"{read.__name__}.safetensors")
+    (floats, stored) = (tmp_path.joinpath(f"{read.__name__}.safetensors") for read in (load_data, held_data))
+    assert floats.read_bytes() == stored.read_bytes()
 
 
 @pytest.mark.parametrize("target", ["crossbar:ideal[scaling=column]", "crossbar:pcm/aged"])
