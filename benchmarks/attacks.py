@@ -1,28 +1,26 @@
 """How fast attacks and corruptions are, side by side with the Adversarial Robustness Toolbox and imagecorruptions.
 
-    uv run --with adversarial-robustness-toolbox --with imagecorruptions-imaug --with opencv-python-headless \\
-        python -m benchmarks.attacks [ROW ...] [--repeats N]
+    python -m benchmarks.attacks [ROW ...] [--repeats N]
 
-A ROW is `identical`, `adjoint`, or the name of a corruption; all of them by default, which takes a few minutes. Peers
-take turns, so that whatever else the machine does meets all of them; a ratio is one of medians of CPU time, on one
-thread. PGD l2 with 20 iterations attacks the packaged digits network; the toolbox drives the same network through a
-thin torch module, first with the very gradients that ours takes (it clips before it projects, ours after), then through
-a relaxation that has settled, against an adjoint whose free phase stops early.
+uv brings the toolbox and the corruptions for the run, or it is said what to install. A ROW is `identical`, `adjoint` or
+the name of a corruption; all of them by default, which takes a few minutes. Peers take turns, so that whatever else the
+machine does meets all of them; a ratio is one of medians of CPU time, on one thread. PGD l2 with 20 iterations attacks
+the packaged digits network; the toolbox drives the same network through a thin torch module, first with the very
+gradients that ours takes (it clips before it projects, ours after), then through a relaxation that has settled, against
+an adjoint whose free phase stops early.
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import imagecorruptions
 import numpy as np
 import torch
-from art.attacks.evasion import ProjectedGradientDescentPyTorch
-from art.estimators.classification import PyTorchClassifier
 
 import ep_hw
 import mapping
 import simulators
+from benchmarks.peers import bring
 from benchmarks.turns import cpu_seconds
 from ep_hw.data import load_data
 from ep_hw.threats.attacks import PGD, Adjoint, Unrolled
@@ -30,6 +28,8 @@ from ep_hw.threats.corruptions import ALL, corrupt
 from simulators.machine import Machine
 
 IMAGES, EPS, ITERATIONS = 100, 0.5, 20
+PEERS = {"art": "adversarial-robustness-toolbox==1.20.1", "imagecorruptions": "imagecorruptions-imaug>=1.1",
+         "cv2": "opencv-python-headless"}
 UNROLLED = 60   # synchronous steps whose gradient has a cosine of .998 to that through 300, on nine images of ten
 EARLY = Adjoint(10, steps=12)   # no weaker an attack: the robust accuracies are printed
 CORRUPTED, SEVERITY = 100, 3
@@ -67,8 +67,11 @@ class Thin(torch.nn.Module):
         return self.machine.relax(images, self.steps, schedule="synchronous").logits
 
 
-def toolbox(machine: Machine, steps: int, shape) -> ProjectedGradientDescentPyTorch:
+def toolbox(machine: Machine, steps: int, shape):
     """The toolbox's PGD with the paper's settings."""
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
     classifier = PyTorchClassifier(Thin(machine, steps), torch.nn.CrossEntropyLoss(), shape, machine.graph.classes,
                                    clip_values=(0.0, 1.0), device_type="cpu")
     return ProjectedGradientDescentPyTorch(classifier, norm=2, eps=EPS, eps_step=EPS / 8, max_iter=ITERATIONS,
@@ -98,6 +101,8 @@ def attacks(names: Sequence[str], repeats: int) -> Iterator[Row]:
 
 def corruptions(names: Sequence[str], repeats: int) -> Iterator[Row]:
     """Corruptions of 32 x 32 colour images: a batch of ours, theirs one by one as it takes them; then the median."""
+    import imagecorruptions
+
     pixels = np.random.default_rng(0).integers(0, 256, (CORRUPTED, 3, 32, 32), dtype=np.uint8)
     batch, singles = pixels / 255, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
     rows = []
@@ -119,6 +124,7 @@ def main():
     asked = parser.parse_args()
     if unknown := [row for row in asked.rows if row not in known]:
         parser.error(f"no such row: {', '.join(unknown)}; allowed: {', '.join(known)}")
+    bring("benchmarks.attacks", PEERS)
     chosen = [row for row in known if row in (asked.rows or known)]
     torch.set_num_threads(1)
     print(f"{'medians of ' + str(asked.repeats):66} {'ours':>9} {'theirs':>9} {'ratio':>7}  goal")

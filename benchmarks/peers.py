@@ -1,0 +1,47 @@
+"""Packages of others that a benchmark runs beside ours, in this Python: uv brings them for the run alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 900   # for packages to arrive
+BROUGHT = "EP_HW_BENCHMARK_PEERS"   # set where uv has brought what it could
+
+
+def bring(module: str, peers: Mapping[str, str]):
+    """Go on where all peers are there; else run the module again in an environment that has them, and exit as it does.
+
+    Args:
+        module: the benchmark, which reads `sys.argv`.
+        peers: name to import -> what to install for it.
+    """
+    lacking = [wanted for name, wanted in peers.items() if find_spec(name) is None]
+    if not lacking:
+        return
+    reason = "uv did not bring them" if BROUGHT in os.environ else _missing(peers)
+    if reason:
+        sys.exit(f"benchmarks need packages of others: {reason}; install {' '.join(lacking)} beside ep-hw, or run it "
+                 "where uv reaches a package index")
+    again = subprocess.run([*_interpreter(peers), "-m", module, *sys.argv[1:]], env={**os.environ, BROUGHT: "1"},
+                           cwd=ROOT)
+    sys.exit(again.returncode)
+
+
+def _interpreter(peers: Mapping[str, str]) -> list[str]:
+    """The command that starts this Python with all peers."""
+    return [os.environ.get("UV") or shutil.which("uv") or "uv", "run", "--quiet", "--project", str(ROOT),
+            *(part for wanted in peers.values() for part in ("--with", wanted)), "python"]
+
+
+def _missing(peers: Mapping[str, str]) -> str | None:
+    """Why they cannot be had here, None where they can."""
+    try:
+        made = subprocess.run([*_interpreter(peers), "-c", ""], capture_output=True, text=True, timeout=PATIENCE_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return None if made.returncode == 0 else made.stderr.strip().rpartition("\n")[2] or "uv failed"
