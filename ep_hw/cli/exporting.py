@@ -7,7 +7,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.data import source_of
-from ep_hw.cli.options import Data, DataRoot, Download, Model, machines_from
+from ep_hw.cli.options import Data, DataRoot, Download, Model, machines_from, stepped
 from ep_hw.cli.printing import print_table, say
 from mapping.errors import Refusal
 from mapping.options import whole
@@ -21,16 +21,17 @@ if TYPE_CHECKING:   # load torch
     from mapping.crossbar.program import CrossbarProgram
     from simulators.crossbar.programmed import ProgrammedChip
 
-Format = Literal["torch", "csv", "npz", "spice"]
+Format = Literal["torch", "nir", "onnx", "csv", "npz", "spice"]
 TAKES: dict[str, tuple[str, ...]] = {   # format -> options that mean something in it
-    "torch": (), "csv": ("on", "chip"), "npz": ("on", "chip"), "spice": ("on", "chip", "layer", "tile")}
+    "torch": (), "nir": (), "onnx": ("steps",),
+    "csv": ("on", "chip"), "npz": ("on", "chip"), "spice": ("on", "chip", "layer", "tile")}
 
 
 @app.command(examples=("export digits --out pt",
                        "export digits --on crossbar:pcm --chip 3 --to csv --out chip-3.csv"))
 def export(model: Model, out: Annotated[Path, typer.Option(help="file to write, or of torch folder to create")],
-           to: Annotated[Format, typer.Option(help="torch: state dict and key map; csv, npz: devices of a chip; spice: "
-                                                   "circuit of a tile or network")] = "torch",
+           to: Annotated[Format, typer.Option(help="torch: state dict and key map; nir, onnx: network; csv, npz: "
+                                                   "devices of a chip; spice: circuit of a tile or network")] = "torch",
            on: Annotated[str | None, typer.Option(metavar="MACHINE", autocompletion=machines_from,
                                                   help="crossbar, or folder of its program")] = None,
            chip: Annotated[str | None, typer.Option(help="chip seed, or a file of machine.chip.save [default: 0]"
@@ -39,19 +40,19 @@ def export(model: Model, out: Annotated[Path, typer.Option(help="file to write, 
                                                           "small and has no pools]")] = None,
            tile: Annotated[str | None, typer.Option(metavar="R,C", help="row and column of the tile in its layer "
                                                     "[default: 0,0]")] = None,
+           steps: Annotated[int | None, stepped("time steps that onnx unrolls [default: the model's most]")] = None,
            data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Write a model, a chip's devices or a circuit for others.
 
-    As a plain state dict of torch with the key map that brings it back; the conductances of a chip as a relaxation
-    finds them, with tile, row, column and weight; or a SPICE netlist with wires and terminals.
+    As a plain state dict of torch with the key map that brings it back; as a graph of NIR or a model of ONNX; the
+    conductances of a chip as a relaxation finds them, with tile, row, column and weight; or a SPICE netlist.
     """
     from ep_hw import load
-    from ep_hw.networks.exchange import export_checkpoint
 
-    _check_options(to, {"on": on, "chip": chip, "layer": layer, "tile": tile})
+    _check_options(to, {"on": on, "chip": chip, "layer": layer, "tile": tile, "steps": steps})
     net = load(model)
-    if to == "torch":
-        for path in export_checkpoint(net, out):
+    if to in ("torch", "nir", "onnx"):
+        for path in _network(net, out, to, steps):
             say(path)
         return
     source = source_of(data, data_root, download)
@@ -64,7 +65,7 @@ def export(model: Model, out: Annotated[Path, typer.Option(help="file to write, 
     say(out)
 
 
-def _check_options(to: str, given: dict[str, str | None]) -> None:
+def _check_options(to: str, given: dict[str, str | int | None]) -> None:
     """Refuse options that mean nothing in a format, and devices without a machine."""
     for name, value in given.items():
         if value is not None and name not in TAKES[to]:
@@ -77,6 +78,16 @@ def _check_options(to: str, given: dict[str, str | None]) -> None:
     if given["tile"] and not given["layer"]:
         raise Refusal("a tile of no layer", where="--tile", got=given["tile"], allowed="with --layer",
                       remedy="name the layer")
+
+
+def _network(net: "EPNetwork | Baseline", out: Path, to: str, steps: int | None) -> list[Path]:
+    """The files of a network itself."""
+    from ep_hw.networks.exchange import export_checkpoint, nir_file, onnx_file
+
+    if to == "torch":
+        return export_checkpoint(net, out)
+    _write(out, nir_file(net.lower()) if to == "nir" else onnx_file(net.lower(), steps))
+    return [out]
 
 
 def _programmed(net: "EPNetwork | Baseline", on: str, chip: str) -> "tuple[CrossbarProgram, ProgrammedChip]":

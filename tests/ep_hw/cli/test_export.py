@@ -1,6 +1,7 @@
 """`ep-hw export --to csv, npz`: each device of a chip with its place, the machine's own conductances bit for bit."""
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from spice import needs_ngspice, operating_point
 
 import mapping
 import simulators
+from ep_hw.networks.exchange import nir_file, onnx_file
 from mapping.crossbar.places import REFERENCE
 from simulators.crossbar.circuit import network_netlist
 from simulators.crossbar.netlist import tile_netlist
@@ -111,6 +113,10 @@ def test_every_device_has_a_place_of_its_own_on_a_tile_and_holds_the_weight_it_s
     ("--to csv --on program --out there.csv", "the file exists already"),
     ("--to npz --on program --out float", "the file exists already"),
     ("--to npz --on program --layer conv1 --out x", "--layer: an option that means nothing in this format"),
+    ("--to nir --steps 3 --out x", "--steps: an option that means nothing in this format"),
+    ("--to nir --out x", "layer conv1: NIR cannot hold this layer; got a max-pool"),
+    ("--to onnx --steps 0 --out x", "from 1 to"),
+    ("--to onnx --out there.csv", "the file exists already"),
     ("--on program --out x", "--on: an option that means nothing in this format"),
     ("--to spice --on program --tile 0,0 --out x", "--tile: a tile of no layer"),
     ("--to spice --on program --layer conv1 --tile 0 --out x", "--tile: not a tile"),
@@ -145,3 +151,19 @@ def test_a_netlist_of_the_command_line_is_that_of_the_machine(ep_hw, tmp_path, a
         assert written == (tile_netlist(machine.program, machine.chip, "conv2", (0, 0)) if asked else
                            network_netlist(machine, net.calibration[0]))
     assert operating_point(written, tmp_path)
+
+
+def test_networks_of_the_command_line_are_those_of_python(ep_hw, tmp_path):
+    net = small_network(3, strides=(2, 1), pools=(1, 1))
+    saved(net, tmp_path, "model")
+    for line in ("--to nir --out net.nir", "--to onnx --out net.onnx", "--to onnx --steps 3 --out short.onnx"):
+        assert ep_hw("export", "model.safetensors", *line.split())[0] == 0
+    assert Path("net.nir").read_bytes() == nir_file(net.lower())
+    assert Path("net.onnx").read_bytes() == onnx_file(net.lower())
+    assert Path("short.onnx").read_bytes() == onnx_file(net.lower(), 3)
+
+
+def test_a_missing_package_is_named_with_what_brings_it(refused, monkeypatch, tmp_path):
+    saved(small_network(3), tmp_path, "model")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert "pip install 'ep-hw[export]'" in refused("export", "model.safetensors", "--to", "onnx", "--out", "x")
