@@ -38,7 +38,7 @@ class Help(SphinxDirective):
         """See `docutils.parsers.rst.Directive.run`."""
         (name,) = self.arguments
         command = get_command(command_line).commands[name]
-        shown = command.make_context(name, ["digits"] * 9, resilient_parsing=True, terminal_width=100,
+        shown = command.make_context(name, ["digits"] * 9, resilient_parsing=True, terminal_width=88,
                                        help_option_names=["-h", "--help"]).get_help()
         block = nodes.literal_block(shown, shown.replace("Usage: ", "Usage: ep-hw ", 1))
         block["language"] = "text"
@@ -57,7 +57,15 @@ def display(writer, node):
     raise nodes.SkipNode
 
 
+def no_addresses(sphinx, page):
+    """A threat and its strength in a docstring, pgd_l2@0.5, is no address of mail."""
+    for node in list(page.findall(nodes.reference)):
+        if node.get("refuri", "").startswith("mailto:"):
+            node.replace_self(nodes.Text(node.astext()))
+
+
 def setup(sphinx):
     """See the Sphinx extension interface."""
+    sphinx.connect("doctree-read", no_addresses)
     sphinx.add_directive("help", Help)
     sphinx.add_html_math_renderer("mathml", (inline, None), (display, None))
