@@ -94,7 +94,7 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
              pool: Annotated[Pool | None, typer.Option(help="kind of all pools")] = None,
              stride: Annotated[int | None, counted("of every convolution")] = None,
              slope: Annotated[float | None, measured("A of the activation clamp(A x, 0, 1)", 1e-6, 1_000_000)] = None,
-             data: Data = None, data_root: DataRoot = None):
+             data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Turn an EP checkpoint of other code into a model.
 
     It is checked by a forward pass in that code's own terms, and by its accuracy where the data are there. What neither
@@ -103,7 +103,7 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
     from ep_hw.analysis.statistics import wilson
     from ep_hw.networks.exchange import KeyMap, import_checkpoint, trial
 
-    source = source_of(data, data_root)
+    source = source_of(data, data_root, download)
     net, difference = import_checkpoint(file, keys, out, data_source=source, loss=loss, readout=readout, pool=pool,
                                         stride=stride, slope=slope)
     assumed = KeyMap.model_validate(net.provenance["recipe"]["keys"]).sentence()

@@ -64,7 +64,7 @@ def why(context: typer.Context,
         seed: Annotated[int, seeded("of the read noise")] = 0,
         out: Annotated[Path | None, placed("folder for why.json and a plot of the gap [default: they are only "
                                                  "printed]")] = None,
-        data: Data = None, data_root: DataRoot = None):
+        data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Name where two machines diverge first, and what causes it.
 
     The first time step and layer, which rung explains the gap, and any fault by its name.
@@ -75,7 +75,7 @@ def why(context: typer.Context,
     from ep_hw.networks.images import images_for
     from ep_hw.networks.programs import program_like
 
-    source = source_of(data, data_root)
+    source = source_of(data, data_root, download)
     net = load(model).calibrated(source)
     graph = net.lower()
     programs = program_like(first, graph), program_like(second, graph)

@@ -37,6 +37,7 @@ SCHEMA = pa.schema([
     ("broken_by", pa.string()), ("fooled_by", pa.list_(pa.string())), ("read_accuracy", pa.float64()),
     ("noise_correct", pa.bool_()), ("zero_gradient", pa.float64()), ("queries", pa.float64()), ("steps", pa.float64()),
     ("converged", pa.bool_())])
+OPTIONAL = ("chip_seed", "fooled_by", "noise_correct")   # columns of which a row may have no value
 
 
 Column = list | torch.Tensor                             # of a table, a value an image
@@ -209,7 +210,7 @@ class Cell:
         """
         record, table = self.stored.read()
         own = table.schema.equals(SCHEMA) and table["image_id"].to_pylist() == self.images.ids.tolist() and \
-            set(table["key"].to_pylist()) == {self.configuration.key}
+            set(table["key"].to_pylist()) == {self.configuration.key} and _has_all_values(table)
         if not own or (record.images and self.adversarial().shape != self.images.images.shape):
             raise Refusal("a stored cell is damaged", where=str(self.stored.table_path), got="another cell",
                           allowed="a row for each of its images", remedy="run the same command again")
@@ -238,6 +239,12 @@ class Cell:
     def adversarial(self) -> torch.Tensor:
         """Images (N, C, H, W) that an attack made."""
         return torch.from_numpy(self.stored.images())
+
+
+def _has_all_values(table: pa.Table) -> bool:
+    """Whether there is a value where each row has one."""
+    return not any(table[name].null_count for name in table.column_names if name not in OPTIONAL) and not any(
+        part.flatten().null_count for part in table["fooled_by"].chunks)
 
 
 def run_cell(cell: Cell, machine: Machine, reference: Machine):

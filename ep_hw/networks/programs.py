@@ -18,7 +18,7 @@ from mapping.labels import shown_names, split_label
 from mapping.loading import load_program
 from mapping.program import FloatProgram, Program
 from mapping.registry import REGISTRY, labelled, parse
-from mapping.targets import REFERENCE, ReferenceTarget
+from mapping.targets import REFERENCE, ReferenceTarget, Target
 from simulators.module import AnyProgram
 
 
@@ -48,22 +48,27 @@ def reference_of(net: EPNetwork | Baseline) -> AnyProgram:
 
 
 def named_programs(net: EPNetwork | Baseline, machines: Sequence[str]) -> dict[str, AnyProgram]:
-    """name -> program: machines named are compiled, folders of compiled programs loaded.
+    """name -> program, in the order named: machines are compiled, folders of compiled programs loaded.
 
     Raises:
         Refusal: see `program_of`; or two different programs have one name, as when a machine is compiled anew and read
             from a folder whose network was calibrated otherwise; or labels that are not one a machine.
     """
-    targets = [parse(m) for m in machines if not _is_folder(m)]
-    named: dict[str, AnyProgram] = {**net.programs(targets)}
-    for folder in filter(_is_folder, machines):
-        program = program_of(folder, net.lower())
-        targets.append(program.target)
-        if named.setdefault(str(program.target), program).digest() != program.digest():
-            raise Refusal("two different programs have one name", where=folder, got=program.target,
-                          allowed="a program of each name", remedy="evaluate them in two runs and 'ep-hw compare' them")
+    parsed = {machine: parse(machine) for machine in machines if not _is_folder(machine)}
+    named: dict[str, AnyProgram] = {**net.programs(list(parsed.values()))}
+    targets: list[Target] = []
+    for machine in machines:
+        if _is_folder(machine):
+            program = program_of(machine, net.lower())
+            targets.append(program.target)
+            if named.setdefault(str(program.target), program).digest() != program.digest():
+                raise Refusal("two different programs have one name", where=machine, got=program.target,
+                              allowed="a program of each name",
+                              remedy="evaluate them in two runs and 'ep-hw compare' them")
+        else:
+            targets.append(parsed[machine])
     shown_names(targets)
-    return named
+    return {name: named[name] for name in (*dict.fromkeys(map(str, targets)), *named)}
 
 
 def program_of(machine: str, graph: EPGraph) -> Program:

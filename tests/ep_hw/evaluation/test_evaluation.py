@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -22,6 +23,7 @@ import simulators
 from ep_hw import workflow
 from ep_hw.analysis.rows import plain
 from ep_hw.analysis.statistics import wilson
+from ep_hw.evaluation.cells import OPTIONAL, SCHEMA
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
@@ -173,6 +175,18 @@ def test_a_damaged_cell_is_seen_and_computed_again(finished, tmp_path, caplog, p
         assert "computed again" in caplog.text
 
 
+@pytest.mark.parametrize("name", SCHEMA.names)
+def test_rows_without_a_value_are_none_of_a_cell(finished, tmp_path, name):
+    """Whatever vouches for them."""
+    plan, folder, _ = finished
+    cell = next(c for c in cells_of(plan, folder) if c.stored.images_path.exists())
+    rows, copied = cell.read(), replace(cell, folder=tmp_path)
+    none = pa.nulls(len(rows), SCHEMA.field(name).type)
+    copied.stored.write(rows.set_column(rows.column_names.index(name), SCHEMA.field(name), none),
+                        cell.adversarial().numpy(), 1.0, {})
+    assert copied.done() == (name in OPTIONAL)
+
+
 @pytest.mark.parametrize("taken", [False, True], ids=["read", "taken by another"])
 @pytest.mark.parametrize("path", ["table_path", "images_path", "record_path"])
 def test_a_run_over_damaged_cells_mends_them(finished, tmp_path, caplog, path, taken):
@@ -254,6 +268,7 @@ def test_two_programs_of_one_name_are_refused_and_one_twice_is_one(model, tmp_pa
     compile(net.lower(), "crossbar:pcm").save(tmp_path / "calibrated")
     same, calibrated = (str(tmp_path / name) for name in ("same", "calibrated"))
     assert list(programs.named_programs(workflow.load(model), ["crossbar:pcm", same, same])) == ["crossbar:pcm"]
+    assert list(programs.named_programs(workflow.load(model), [same, "loihi"])) == ["crossbar:pcm", "loihi"]
     for machines in (["crossbar:pcm", calibrated], [same, calibrated]):
         with pytest.raises(Refusal, match="two different programs have one name"):
             programs.named_programs(workflow.load(model), machines)
