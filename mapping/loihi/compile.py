@@ -15,10 +15,10 @@ from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph
 from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, backward_reach, input_reach, signed_sums
 from mapping.loihi.calibration import Recorded, best_exponent, dequantise, mean_error, record
-from mapping.loihi.integers import BETA_BITS, ERROR_BITS, natural_exponent, quantise, round_half_up, round_to_power
+from mapping.loihi.integers import natural_exponent, quantise, round_half_up, round_to_power
 from mapping.loihi.placement import place
-from mapping.loihi.program import STRONGEST_NUDGE, IntegerLayer, LoihiProgram
-from mapping.loihi.scaling import choose_scales, largest_states, nudge_scale, rescaled
+from mapping.loihi.program import IntegerLayer, LoihiProgram
+from mapping.loihi.scaling import choose_scales, largest_states, rescaled
 from mapping.loihi.target import LoihiTarget
 
 STATE_BITS = range(16, 3, -1)
@@ -56,9 +56,8 @@ def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
     """
     place(graph, target)
     scales = choose_scales(graph)
-    program = _compile(rescaled(graph, scales), target)
-    beta = min(program.largest_beta / nudge_scale(graph, scales), STRONGEST_NUDGE)
-    return replace(program, graph=graph, scales=scales, largest_beta=beta)
+    program = replace(_compile(rescaled(graph, scales), target), graph=graph, scales=scales)
+    return replace(program, largest_beta=program.safe_beta)
 
 
 def _compile(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
@@ -90,15 +89,11 @@ def _finest(graph: EPGraph, target: LoihiTarget, weights: list[_Weights]) -> Loi
 
 def _fit(graph: EPGraph, target: LoihiTarget, weights: list[_Weights], state_bits: int,
          input_bits: int) -> LoihiProgram:
-    """The program for given bits, proven or not."""
+    """The program for given bits, proven or not, of which no nudge is."""
     depth = len(graph.couplings)
     layers = tuple(_layer(graph, weights, n, state_bits, input_bits) for n in range(depth))
     readout = _readout(graph, weights[-1], state_bits)
-    # |error| sums to at most 2 and a rounding unit a class; the drive is rounded once more
-    swing = (2 + graph.classes * 2.0**-ERROR_BITS) * np.abs(weights[-1].integers.astype(np.int64)).max()
-    room = max(ACCUMULATOR_LIMIT - 2 - layers[-1].bound, 0) * 2.0 ** (readout.exponent - layers[-1].scale)
-    beta = np.floor(2.0**BETA_BITS * min(room / max(swing, 1), STRONGEST_NUDGE)) / 2.0**BETA_BITS
-    return LoihiProgram(target, graph, layers, readout, state_bits, input_bits, float(beta), (1.0,) * depth)
+    return LoihiProgram(target, graph, layers, readout, state_bits, input_bits, 0.0, (1.0,) * depth)
 
 
 def _layer(graph: EPGraph, weights: list[_Weights], n: int, state_bits: int, input_bits: int) -> IntegerLayer:

@@ -136,6 +136,16 @@ class LoihiProgram(Program[LoihiTarget]):
         return nudge_scale(self.graph, self.scales)
 
     @property
+    def safe_beta(self) -> float:
+        """The strongest nudge that leaves the top accumulator safe, as `largest_beta` counts it."""
+        # |error| sums to at most 2 and a rounding unit a class; the drive is rounded once more
+        swing = (2 + self.graph.classes * 2.0**-ERROR_BITS) * np.abs(self.readout.weight.astype(np.int64)).max()
+        room = max(ACCUMULATOR_LIMIT - 2 - self.layers[-1].bound, 0)
+        room *= 2.0 ** (self.readout.exponent - self.layers[-1].scale)
+        beta = np.floor(2.0**BETA_BITS * min(room / max(swing, 1), STRONGEST_NUDGE)) / 2.0**BETA_BITS
+        return min(float(beta) / self.nudge_scale, STRONGEST_NUDGE)
+
+    @property
     def worst(self) -> IntegerLayer:
         """The layer with the largest bound."""
         return max((*self.layers, self.readout), key=lambda layer: layer.bound)

@@ -4,7 +4,7 @@ Integers pass through float32 matrix products, exact below 2^23 (proven by mappi
 floats through float64 ones (mapping.kernels says why).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,10 @@ class IntegerActivation:
     shift: int
     top: int
 
+    def with_bias(self, bias: np.ndarray) -> "IntegerActivation":
+        """With another bias, (C,) int64 without the half."""
+        return replace(self, bias=(bias + (1 << self.shift >> 1)).astype(np.int32).reshape(-1, 1, 1))
+
     def __call__(self, drive: np.ndarray) -> np.ndarray:
         return np.clip((drive + self.bias) >> self.shift, 0, self.top)
 
@@ -91,9 +95,12 @@ class IntegerReadout:
         flat = self.weight.reshape(len(self.weight), -1).astype(np.int64)
         return state.reshape(len(state), -1) @ flat.T + self.bias
 
+    def error(self, logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """target - softmax, in 2^-15."""
+        return softmax_error(logits, self.scale, target)
+
     def pull(self, logits: np.ndarray, target: np.ndarray, beta: np.ndarray, loss: str) -> np.ndarray:
-        margin = loss == "margin"
-        error = margin_error(logits, target) if margin else softmax_error(logits, self.scale, target)
+        error = margin_error(logits, target) if loss == "margin" else self.error(logits, target)
         return nudge_pull(error, self.weight, int(beta), self.shift)
 
 
@@ -164,8 +171,8 @@ def _integers(program: LoihiProgram) -> Arithmetic:
     backward = (0, *(layer.backward_shift for layer in program.layers))
     synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2**layer.forward_shift, 2**shift)
                      for layer, coupling, shift in zip(program.layers, program.graph.couplings, backward))
-    activations = tuple(IntegerActivation((layer.bias + layer.half).astype(np.int32).reshape(-1, 1, 1), layer.shift,
-                                          top) for layer, top in zip(program.layers, program.tops))
+    activations = tuple(IntegerActivation(np.zeros(0), layer.shift, top).with_bias(layer.bias)
+                        for layer, top in zip(program.layers, program.tops))
     last = program.readout
     return Arithmetic("fixed_pt", np.int32, np.int64, np.int64, synapses, activations,
                       IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.units,

@@ -7,7 +7,7 @@ die with the worker; and a heartbeat looks at the actors and at a deadline while
 
 import mmap
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from lava.magma.runtime.runtime import Runtime
 
 from simulators.loihi.arithmetic import Arithmetic, LavaProgram
 from simulators.loihi.patience import Patience
+from simulators.loihi.plastic import Plastic
 from simulators.loihi.shared_arrays import SharedArrays
 from simulators.loihi.wiring import run_config, wire
 
@@ -43,11 +44,12 @@ class LavaGraph:
 
     Args:
         deadline_s: time that building may take.
+        plastic: what learns, see `wire`.
     """
 
-    def __init__(self, program: LavaProgram, arithmetic: Arithmetic,
-                 shared_arrays: SharedArrays, deadline_s: float):
-        processes = wire(program.graph, arithmetic, shared_arrays)
+    def __init__(self, program: LavaProgram, arithmetic: Arithmetic, shared_arrays: SharedArrays, deadline_s: float,
+                 plastic: Sequence[Plastic] = ()):
+        processes = wire(program.graph, arithmetic, shared_arrays, plastic)
         executable = Compiler({"pypy_channel_size": CHANNEL_SLOTS}).compile(
             processes.image, run_config(program, arithmetic))
         self._runtime = GuardedRuntime(executable)

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from mapping.errors import Refusal
+from mapping.loihi.plasticity import Learning
 from mapping.loihi.program import LoihiProgram
 from simulators.loihi.arithmetic import LavaProgram
 from simulators.loihi.layout import RING
 from simulators.loihi.session import LavaSession
+from simulators.loihi.shared_arrays import SharedArrays
 from simulators.loihi.twin import free_steps, integer_nudge, twin_of
 from simulators.machine import Cost, Equilibrium, InProcessMachine, Machine, check_images, check_phase
 from simulators.reference import ReferenceMachine
@@ -36,6 +38,7 @@ class LavaMachine(Machine):
     Args:
         program: compiled for "lava" or "lava:float".
         batch: images that the processes hold at once; larger batches are split, smaller ones padded.
+        learning: how its integers learn, see `simulators.loihi.learner`.
 
     Raises:
         Refusal: Lava is not installed.
@@ -44,7 +47,7 @@ class LavaMachine(Machine):
     differentiable = False
     program: LavaProgram
 
-    def __init__(self, program: LavaProgram, batch: int = BATCH):
+    def __init__(self, program: LavaProgram, batch: int = BATCH, learning: Learning | None = None):
         self.graph, self.name, self.program = program.graph, program.target.shown, program
         self.steps = free_steps(program)
         self._integers = program if isinstance(program, LoihiProgram) else None
@@ -52,7 +55,7 @@ class LavaMachine(Machine):
             program.graph, steps=self.steps)
         self.largest_beta = self._model.largest_beta
         self._stop = Repeat() if self._integers else Residual(program.graph.tolerance)
-        self._session, self.batch = LavaSession(program, batch), batch
+        self._session, self.batch = LavaSession(program, batch, learning), batch
         self._rings = ("history", "sent") if "sent.0" in self._session.shared_arrays else ("history",)
 
     @property
@@ -88,6 +91,39 @@ class LavaMachine(Machine):
             for t, recorded in enumerate(zip(*traces), 1):
                 trace(t, tuple(torch.cat(layer).to(images.device) for layer in zip(*recorded)))
         return _join(parts, images.device)
+
+    @property
+    def shared_arrays(self) -> SharedArrays:
+        """What host and processes share."""
+        return self._session.shared_arrays
+
+    def run_phase(self, images: Tensor, steps: int, nudge: Nudge | None = None,
+                  states: Arrays | None = None) -> list[np.ndarray]:
+        """Every step of a phase of a whole batch; the integer states (B, C, H, W) in which it ends.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            steps: of time.
+            nudge: of the phase.
+            states: integers where it begins; zeros if None.
+        """
+        self._load_inputs(images, nudge)
+        self._begin(states or [np.zeros((len(images), *p.shape)) for p in self.graph.populations],
+                    loss=nudge and nudge.loss)
+        for done in range(0, steps, RING - 1):
+            self._run(min(RING - 1, steps - done))
+        return self._seen(steps, len(images))[:len(self.graph.populations)]
+
+    def teach(self, states: Arrays, sign: int, cooling: int | None):
+        """One step in which the processes hold these states and add up what they see.
+
+        Args:
+            states: in which a nudged phase ended.
+            sign: of its nudge; its target still stands.
+            cooling: how they write after the batch's last phase, see `Accumulator.write`; None after others.
+        """
+        self._begin(states, hold=True, learn=sign, cooling=cooling)
+        self._run(1)
 
     def _check_schedule(self, schedule: str | None):
         if schedule not in (None, self.graph.schedule):

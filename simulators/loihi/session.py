@@ -8,9 +8,12 @@ import signal
 import socket
 import subprocess
 import weakref
+from dataclasses import asdict
 from typing import IO
 
 from mapping.errors import MachineError, Refusal
+from mapping.loihi.plasticity import Learning
+from mapping.loihi.program import LoihiProgram
 from mapping.program import pack_graph
 from simulators.isolated import ONE_THREAD, command
 from simulators.loihi.arithmetic import LavaProgram, arithmetic_of
@@ -18,6 +21,7 @@ from simulators.loihi.clock import Clock
 from simulators.loihi.interpreter import lava_python
 from simulators.loihi.layout import layout_of
 from simulators.loihi.patience import Patience
+from simulators.loihi.plastic import plastic_layout
 from simulators.loihi.shared_arrays import SharedArrays
 
 BUILD_DEADLINE_S = 120.0
@@ -42,23 +46,26 @@ class LavaSession:
     Args:
         program: a LoihiProgram or FloatProgram.
         batch: images a run.
+        learning: how its integers learn; None where nothing does.
 
     Raises:
         Refusal: Lava is not installed, or cannot run here. LavaError: the processes could not be built.
     """
 
-    def __init__(self, program: LavaProgram, batch: int):
+    def __init__(self, program: LavaProgram, batch: int, learning: Learning | None = None):
         self._python = lava_python()
         start, arrays = _describe(program)
         layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
         layout |= layout_of(program.graph, arithmetic_of(program), batch)
+        if learning and isinstance(program, LoihiProgram):
+            layout |= plastic_layout(program)
         self.shared_arrays = SharedArrays(layout)
         for name, array in arrays.items():
             self.shared_arrays[name][...] = array
         self.clock = Clock(self.shared_arrays["clock"])
         self._log = os.fdopen(os.memfd_create("ep-hw log"), "w+b")
         self._spawn()
-        self._ask({**start, "layout": layout}, BUILD_DEADLINE_S)
+        self._ask({**start, "layout": layout, "learning": learning and asdict(learning)}, BUILD_DEADLINE_S)
 
     def _spawn(self):
         self._socket, theirs = socket.socketpair()

@@ -14,12 +14,14 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
+from mapping.loihi.plasticity import Learning
 from mapping.loihi.program import LoihiProgram
 from mapping.loihi.target import LoihiTarget
 from mapping.program import FloatProgram, unpack_graph
 from mapping.registry import parse
 from simulators.loihi.arithmetic import LavaProgram, arithmetic_of
 from simulators.loihi.lifeline import bind_children, die_with_host, end_group
+from simulators.loihi.plastic import Plastic, plastic_of
 from simulators.loihi.shared_arrays import SharedArrays
 
 NEEDS = ((lambda: multiprocessing.get_context("fork").Semaphore(), "a writable /dev/shm, where Lava's semaphores are "
@@ -43,7 +45,8 @@ def main():
     bind_children()
     try:
         program = unpack(start, shared_arrays)
-        _serve(control, lines, LavaGraph(program, arithmetic_of(program), shared_arrays, start["deadline_s"]))
+        _serve(control, lines, LavaGraph(program, arithmetic_of(program), shared_arrays, start["deadline_s"],
+                                         _plastic(program, start["learning"], shared_arrays)))
     except ActorDied as death:
         _reply(control, process=death.process, error=death.what, trace=death.trace)
     except Exception as error:
@@ -59,6 +62,13 @@ def unpack(start: dict[str, Any], shared_arrays: SharedArrays) -> LavaProgram:
     assert isinstance(target, LoihiTarget), "the host runs nothing else on Lava"
     kind = LoihiProgram if start["kind"] == LoihiProgram.kind else FloatProgram
     return kind.unpack(target, graph, arrays, start["settings"])
+
+
+def _plastic(program: LavaProgram, learning: dict | None, shared_arrays: SharedArrays) -> tuple[Plastic, ...]:
+    """What learns, where anything does."""
+    if learning is None or not isinstance(program, LoihiProgram):
+        return ()
+    return plastic_of(program, Learning.of(learning), shared_arrays)
 
 
 def _serve(control: socket.socket, lines: Iterable[str], lava: Any):

@@ -15,6 +15,7 @@ from mapping.kernels import max_pool
 from simulators.loihi.arithmetic import Synapses
 from simulators.loihi.clock import Clock
 from simulators.loihi.messages import Inbox
+from simulators.loihi.plastic import Plastic
 from simulators.loihi.processes.models import fixed_and_float
 
 
@@ -27,17 +28,23 @@ class ForwardConnection(AbstractProcess):
         events: the layers send changes.
     """
 
-    def __init__(self, *, name: str, synapses: Synapses, batch: int, clock: Clock, events: bool):
-        super().__init__(name=name, synapses=synapses, batch=batch, clock=clock, events=events)
+    def __init__(self, *, name: str, synapses: Synapses, batch: int, clock: Clock, events: bool, **learning):
+        super().__init__(name=name, synapses=synapses, batch=batch, clock=clock, events=events, **learning)
         self.below_in = InPort((batch, *synapses.coupling.pre))
         self.above_out = OutPort((batch, *synapses.coupling.post))
 
 
 class Connection(ForwardConnection):
-    """Between two populations: forward, and backward through this moment's winners."""
+    """Between two populations: forward, and backward through this moment's winners.
 
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    Args:
+        settings: see `ForwardConnection`.
+        plastic: its weights where they learn.
+        feeds_back: False where it hears the population above only to learn.
+    """
+
+    def __init__(self, *, plastic: Plastic | None = None, feeds_back: bool = True, **settings):
+        super().__init__(plastic=plastic, feeds_back=feeds_back, **settings)
         self.above_in = InPort(self.above_out.shape)
         self.below_out = OutPort(self.below_in.shape)
 
@@ -48,21 +55,33 @@ class _ForwardConnectionModel(PyLoihiProcessModel):
         self.synapses = proc_params["synapses"]
         self.drive, self.above = (Inbox(proc_params["clock"], proc_params["events"]) for _ in range(2))
 
-    def forward(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Receive from below: the pooled drive of the layer above, and the winners."""
-        drive = self.drive.add(self.synapses.sum_forward(self.below_in.recv()), self.time_step)
+    def forward(self, below: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """From the message from below: the pooled drive of the layer above, and the winners."""
+        drive = self.drive.add(self.synapses.sum_forward(below), self.time_step)
         return max_pool(drive, self.synapses.coupling.pool)
 
     def run_spk(self):
-        self.above_out.send(self.forward()[0])
+        self.above_out.send(self.forward(self.below_in.recv())[0])
 
 
 class _ConnectionModel(_ForwardConnectionModel):
+    def __init__(self, proc_params: Mapping[str, Any]):
+        super().__init__(proc_params)
+        self.plastic, self.feeds_back = proc_params["plastic"], proc_params["feeds_back"]
+        self.clock = proc_params["clock"]
+
     def run_spk(self):
-        drive, winners = self.forward()
+        below = self.below_in.recv()
+        drive, winners = self.forward(below)
         above = self.above.add(self.above_in.recv(), self.time_step)
         self.above_out.send(drive)
-        self.below_out.send(self.synapses.backward(above, winners))
+        if self.feeds_back:
+            self.below_out.send(self.synapses.backward(above, winners))
+        if self.plastic and self.clock.learn:
+            self.plastic.see_states(self.synapses, below, above, winners, self.clock.learn)
+            if self.clock.cooling is not None:
+                self.plastic.weight.write(self.clock.cooling)
+                self.synapses.weight[...] = self.plastic.weight.value
 
 
 ForwardConnectionFixed, ForwardConnectionFloat = fixed_and_float(_ForwardConnectionModel, ForwardConnection,

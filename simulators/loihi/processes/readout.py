@@ -1,6 +1,7 @@
 """The readout: logits of the top states at every step and, in a nudged phase, the pull towards the target."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from lava.magma.core.process.process import AbstractProcess
 from simulators.loihi.arithmetic import FloatReadout, IntegerReadout
 from simulators.loihi.clock import Clock
 from simulators.loihi.messages import Inbox
+from simulators.loihi.plastic import Plastic
 from simulators.loihi.processes.models import fixed_and_float
 
 
@@ -23,11 +25,13 @@ class Readout(AbstractProcess):
         board: (B, K), where the host reads the last logits; the port `logits` sends them at every step.
         target: (B, K) and beta: (1,), where the host writes a nudge.
         events: the top population sends changes.
+        plastic: its weights and biases where they learn.
     """
 
     def __init__(self, *, name: str, readout: IntegerReadout | FloatReadout, shape: tuple, board: np.ndarray,
-                 target: np.ndarray, beta: np.ndarray, clock: Clock, events: bool):
-        super().__init__(name=name, readout=readout, board=board, target=target, beta=beta, clock=clock, events=events)
+                 target: np.ndarray, beta: np.ndarray, clock: Clock, events: bool, plastic: Plastic | None = None):
+        super().__init__(name=name, readout=readout, board=board, target=target, beta=beta, clock=clock, events=events,
+                         plastic=plastic)
         self.state = InPort(shape)
         self.pull, self.logits = OutPort(shape), OutPort(board.shape)
 
@@ -35,7 +39,8 @@ class Readout(AbstractProcess):
 class _ReadoutModel(PyLoihiProcessModel):
     def __init__(self, proc_params: Mapping[str, Any]):
         super().__init__(proc_params)
-        for key in ("readout", "board", "target", "beta", "clock"):
+        self.readout: Any = proc_params["readout"]
+        for key in ("board", "target", "beta", "clock", "plastic"):
             setattr(self, key, proc_params[key])
         self.inbox = Inbox(self.clock, proc_params["events"])
 
@@ -47,6 +52,12 @@ class _ReadoutModel(PyLoihiProcessModel):
         if self.clock.loss:
             pull[...] = self.readout.pull(self.board, self.target, self.beta[0], self.clock.loss)
         self.pull.send(pull)
+        if self.plastic and self.clock.learn:
+            self.plastic.see_errors(state, self.readout.error(self.board, self.target))
+            if self.clock.cooling is not None:
+                self.plastic.weight.write(self.clock.cooling)
+                self.plastic.bias.write(self.clock.cooling)
+                self.readout = replace(self.readout, weight=self.plastic.weight.value, bias=self.plastic.bias.value)
 
 
 ReadoutFixed, ReadoutFloat = fixed_and_float(_ReadoutModel, Readout, ins=("state",), outs=("pull", "logits"))

@@ -1,0 +1,114 @@
+"""Learning on Loihi: the twin's bits are those of Lava's processes, and what they learn is equilibrium propagation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from chains import random_activity, random_chain
+
+import mapping
+from ep_hw.data import load_data
+from ep_hw.learning.rule import ep_gradient
+from ep_hw.networks.accuracy import accuracy
+from ep_hw.networks.checkpoint import load
+from ep_hw.threats.corruptions import corrupt
+from mapping.errors import Refusal
+from mapping.loihi.plasticity import Phases, plan_learning
+from simulators.loihi.learner import LavaLearner, TwinLearner
+from simulators.loihi.twin import open_twin
+from simulators.reference import FloatSubstrate
+
+PHASES = Phases(batch=5, free_steps=18, nudged_steps=5, beta=0.25)
+
+
+def plan(program, rates=0.3, **changes):
+    rates = [rates] * (len(program.graph.couplings) + 1) if isinstance(rates, float) else rates
+    beta = min(PHASES.beta, program.largest_beta)
+    return plan_learning(program, rates=rates, phases=replace(PHASES, **{"beta": beta, **changes}), seed=7)
+
+
+def batches(graph, count, size):
+    images = torch.rand((count, size, *graph.image_shape), generator=torch.Generator().manual_seed(0))
+    return [(batch, torch.arange(size) % graph.classes) for batch in images]
+
+
+def integers(program):
+    return [array for layer in (*program.layers, program.readout) for array in (layer.weight, layer.bias)]
+
+
+def unusual_chain(seed, feedback, schedule):
+    graph = random_chain(seed, feedback=feedback, schedule=schedule, unusual=True)
+    graph = replace(graph, couplings=tuple(replace(c, weight=c.weight / np.float32(3)) for c in graph.couplings))
+    return replace(graph, activity=random_activity(graph, seed))
+
+
+@pytest.mark.parametrize(("make", "target", "rate"), [
+    (lambda: load("digits").lower(), "lava[state_bits=9]", 1.0),
+    (lambda: unusual_chain(2, "full", "synchronous"), "lava[state_bits=6]", 3.0),
+    (lambda: unusual_chain(4, "mixed", "alternating"), "lava[weight_bits=6,state_bits=6]", 3.0)])
+def test_lava_learns_the_bits_of_the_twin(make, target, rate):
+    graph = make()
+    program = mapping.compile(graph, target)
+    learning = plan(program, rate)
+    twin = TwinLearner(program, learning)
+    with LavaLearner(program, learning) as lava:
+        for cooling, batch in enumerate(batches(graph, 3, PHASES.batch)):
+            for learner in (twin, lava):
+                learner.learn(*batch, cooling=cooling)
+            for a, b in zip(integers(lava.program), integers(twin.program), strict=True):
+                assert (a == b).all()
+    changed = [bool((a != b).any()) for a, b in zip(integers(program), integers(twin.program))]
+    assert sum(changed[-4:]) >= 3, "the top layer and the readout learned"
+
+
+def test_the_sums_are_the_contrasts_of_equilibrium_propagation():
+    """In floats, of the network that the integers stand for, where nudges move states by many of their units."""
+    program = mapping.compile(load("digits").lower(), "loihi")
+    train, learning = load_data("digits", "train").take(slice(20)), plan(program, batch=20, beta=1.0)
+    learner = TwinLearner(program, learning)
+    for own in learner._plastic:
+        own.weight.write = own.bias.write = lambda cooling: None
+    learner.learn(train.images, train.labels)
+    gradient, _ = ep_gradient(FloatSubstrate.of(program.dequantised()), train.images, train.labels,
+                              schedule=program.graph.schedule, free_steps=PHASES.free_steps,
+                              nudged_steps=PHASES.nudged_steps, beta=1.0)
+    for own, layer, (weight, bias) in zip(learner._plastic, (*program.layers, program.readout), gradient):
+        for accumulator, exponent, expected in ((own.weight, layer.exponent, weight), (own.bias, layer.scale, bias)):
+            change = torch.from_numpy(accumulator.sum * accumulator.step.factor * 2.0**-exponent).flatten()
+            expected = -0.3 * expected.flatten().double()
+            assert torch.cosine_similarity(change, expected, 0) > 0.995
+            assert change.norm() == pytest.approx(expected.norm().item(), rel=0.01)
+
+
+def test_a_chip_adapts_to_a_world_of_less_contrast():
+    program = mapping.compile(load("digits").lower(), "loihi[state_bits=9]")
+    bright = load_data("digits", "train").take(slice(400)), load_data("digits", "test")
+    dim = [replace(split, images=torch.from_numpy(corrupt(split.images.numpy(), "contrast", 3, None)))
+           for split in bright]
+    gains = {}
+    for name, rates in (("all", [0.3, 0.3, 0.1]), ("readout", [0.0, 0.0, 0.1])):
+        learner = TwinLearner(program, plan(program, rates, batch=40, beta=0.5))
+        for n in range(0, 400, 40):
+            learner.learn(dim[0].images[n:n + 40], dim[0].labels[n:n + 40])
+        gains[name] = accuracy(open_twin(learner.program), dim[1]) - accuracy(open_twin(program), dim[1])
+    assert gains["all"] > 0.04
+    assert gains["all"] > gains["readout"]
+
+
+def test_a_layer_without_a_rate_stays_as_it_is(graph):
+    program = mapping.compile(graph, "loihi[state_bits=8]")
+    learner = TwinLearner(program, plan(program, [0.0, 3.0, 0.0]))
+    for batch in batches(graph, 3, PHASES.batch):
+        learner.learn(*batch)
+    changed = [bool((a != b).any()) for a, b in zip(integers(program), integers(learner.program))]
+    assert changed == [False, False, True, True, False, False]
+
+
+def test_only_whole_batches_and_whole_connections_learn(graph):
+    program = mapping.compile(graph, "loihi[state_bits=8]")
+    with pytest.raises(Refusal, match="not a whole batch"):
+        TwinLearner(program, plan(program)).learn(*batches(graph, 1, PHASES.batch - 1)[0])
+    structural = mapping.compile(graph, "lava[model=structural]")
+    with pytest.raises(Refusal, match="these processes cannot learn"):
+        LavaLearner(structural, plan(structural))
