@@ -12,6 +12,7 @@ from mapping.names import suggesting
 T = TypeVar("T")
 N = TypeVar("N", bound="Named")
 
+_INSIDE = "choose a value in the allowed range"
 _LONGEST = 40   # characters of a number
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "y": 31557600.0}
 
@@ -84,11 +85,12 @@ class Rule(TypedDict, total=False):
     allowed: str
     low: float | None
     high: float | None
+    remedy: str
     names: tuple[str, ...]
 
 
 def option(default: T, parse: Callable[[str], Any], meaning: str, allowed: str, low: float | None = None,
-           high: float | None = None) -> T:
+           high: float | None = None, remedy: str = _INSIDE) -> T:
     """A dataclass field that users may set as `name=text`.
 
     Args:
@@ -98,8 +100,9 @@ def option(default: T, parse: Callable[[str], Any], meaning: str, allowed: str, 
         allowed: its range, with its unit.
         low: least value, None for any.
         high: largest value.
+        remedy: what to do where a value is out of range.
     """
-    rule = Rule(parse=parse, meaning=meaning, allowed=allowed, low=low, high=high)
+    rule = Rule(parse=parse, meaning=meaning, allowed=allowed, low=low, high=high, remedy=remedy)
     return field(default=default, metadata=rule)
 
 
@@ -227,7 +230,7 @@ def _parse_option(plain: Named, key: str, text: str) -> object:
 def bad_option(name: str, f: Field, got: object) -> Refusal:
     """The refusal of an option's value."""
     return Refusal("option out of range", where=f"{name}, {f.name}", got=got, allowed=f.metadata["allowed"],
-                   remedy="choose a value in the allowed range")
+                   remedy=f.metadata.get("remedy", _INSIDE))
 
 
 def _spell(value: object, parse: Callable[[str], object]) -> str:

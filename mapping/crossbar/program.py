@@ -383,9 +383,12 @@ def _notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
         notes.append(f"DAC {converters.dac_bits} bit, ADC {converters.adc_bits} bit, one ADC range a tile and "
                      f"direction in units of weight x state: {converters.adc_margin:g} times the {PERCENTILE:g} "
                      "percentile on calibration images")
+    if target.includes("converters") and converters.adc_rounding == "floor":
+        notes.append("ADCs give the code below")
     if converters.two_phase:
         signed = "the image, and a nudge's errors, are" if relaxes else "the image is"
         notes.append(f"{signed} driven in two phases")
     if target.includes("wires"):
-        notes.append(f"wires of {array.wire_ohm:g} ohm a cell, feedback at the {array.terminals} terminals")
+        bits = f", of bit lines {array.bit_ohm:g} ohm" if array.bit_ohm else ""
+        notes.append(f"wires of {array.wire_ohm:g} ohm a cell{bits}, feedback at the {array.terminals} terminals")
     return notes

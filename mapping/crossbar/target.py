@@ -29,6 +29,7 @@ CROSSBAR_RUNGS = ("levels", "stuck", "programmed", "aged", "read", "converters",
 ENCODINGS = ("pair", "offset", "slices")
 DEFAULT_AGE_S = 3600.0
 DEFAULT_WIRE_OHM = 0.35
+_NO_CONVERTERS = "choose a number of bits, or leave converters out, as in crossbar:pcm[without=converters]"
 
 
 class Tile(NamedTuple):
@@ -109,6 +110,13 @@ class ArrayOptions(Options):
                                     "/wires", "0.001 to 100 ohm a cell", 1e-3, 100.0)
     terminals: str = choice("same", "at which ends of resistive lines the feedback drives and senses",
                             ("same", "opposite"))
+    bit_ohm: float | None = option(None, number, "resistance of a bit line from one cell to the next, where wire_ohm "
+                                   "is of word lines alone; auto: as wire_ohm", "0.001 to 100 ohm a cell", 1e-3, 100.0)
+
+    @property
+    def wires(self) -> tuple[float, float] | None:
+        """Ohm a cell of word lines and of bit lines, None where they are perfect."""
+        return None if self.wire_ohm is None else (self.wire_ohm, self.bit_ohm or self.wire_ohm)
 
     @property
     def separate(self) -> bool:
@@ -146,13 +154,15 @@ class OutputErrors(NamedTuple):
 class ConverterOptions(Options):
     """Of what drives and senses the lines of a tile."""
 
-    adc_bits: int = option(8, whole, "of what senses a line", "2 to 16 bits", 2, 16)
-    dac_bits: int = option(8, whole, "of what drives a line", "2 to 16 bits", 2, 16)
+    adc_bits: int = option(8, whole, "of what senses a line", "2 to 16 bits", 2, 16, _NO_CONVERTERS)
+    dac_bits: int = option(8, whole, "of what drives a line", "2 to 16 bits", 2, 16, _NO_CONVERTERS)
     adc_margin: float = option(1.5, number, "how far ADCs reach",
                                "0.1 to 100 times what calibration images cause", 0.1, 100.0)
     signed_drive: str = choice("bipolar", "how lines are driven by what has a sign, the image and a nudge's error: at "
                                "once, or its positive and negative parts one after the other",
                                ("bipolar", "two_phase"))
+    adc_rounding: str = choice("nearest", "which code an ADC gives: the nearest, or the one below, as where a ramp or "
+                               "counter is cut off", ("nearest", "floor"))
 
     @property
     def two_phase(self) -> bool:
@@ -203,7 +213,8 @@ class CrossbarTarget(Target):
     order: ClassVar[tuple[str, ...]] = (   # names of machines are parts of keys: it stays
         "age", "levels", "encoding", "slices", "scaling", "on_off", "stuck_on", "stuck_off", "tile", "arrays",
         "drift_compensation", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "terminals", "signed_drive",
-        "input_read", "relaxation_time", "dt", "readout_steps", "winners_held", "without", "steps", "tuned")
+        "input_read", "relaxation_time", "dt", "readout_steps", "winners_held", "without", "steps", "tuned", "bit_ohm",
+        "adc_rounding")
     relaxing: ClassVar[tuple[str, ...]] = ("dt", "readout_steps", "winners_held", "steps")
     devices: ClassVar[type[DeviceOptions]] = DeviceOptions
     peripheries: ClassVar[type[ConverterOptions]] = ConverterOptions
@@ -391,7 +402,8 @@ def _check_domain(target: CrossbarTarget):
 # Options, when they can change anything, and where they could where they cannot.
 _Need = tuple[tuple[str, ...], Callable[[CrossbarTarget], bool], str]
 _NEEDS: tuple[_Need, ...] = (
-    (("levels", "stuck_on", "stuck_off", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "on_off"),
+    (("levels", "stuck_on", "stuck_off", "adc_bits", "dac_bits", "adc_margin", "adc_rounding", "wire_ohm",
+      "on_off"),
      lambda t: t.preset.name != "ideal",
      "on crossbar:generic, whose devices are as ideal unless its options say otherwise"),
     (("drift_compensation",), lambda t: t.has("aged"), "on devices that age, see 'ep-hw devices'"),
@@ -399,7 +411,7 @@ _NEEDS: tuple[_Need, ...] = (
      "on devices with slow and fast noise, as crossbar:pcm"),
     (("input_read",), lambda t: t.has("read") or t.converters.output_errors.are_fresh,
      "on devices with read noise, as crossbar:pcm"),
-    (("terminals",), lambda t: t.has("wires"), "with wire_ohm"),
+    (("terminals", "bit_ohm"), lambda t: t.has("wires"), "with wire_ohm"),
     (("slices",), lambda t: t.array.encoding == "slices", "with encoding=slices"),
     (("without",), lambda t: set(t.without) <= set(rungs_of_preset(t.preset)) and all(
         t.has(cause) for cause in t.without if cause in CAUSES),

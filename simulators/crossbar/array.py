@@ -42,14 +42,14 @@ class Cells:
             mapping.crossbar.encoding.
         row_cuts: inputs of each row of tiles.
         column_cuts: output channels of each column of tiles.
-        wire_ohm: resistance of one wire segment, None for perfect wires.
+        wire_ohm: resistance of one segment of word lines and of bit lines, None for perfect wires.
         opposite: the backward read drives and senses at the other ends of the lines.
     """
 
     conductance_us: torch.Tensor
     row_cuts: Cuts
     column_cuts: Cuts
-    wire_ohm: float | None = None
+    wire_ohm: tuple[float, float] | None = None
     opposite: bool = False
 
     @cached_property

@@ -257,7 +257,8 @@ def _converted(span: Span, full_scales: Sequence[Tensor], target: CrossbarTarget
                frozen: torch.Generator, device: str | torch.device) -> Periphery:
     own, errors = target.converters, target.output_errors
     dac = Converter(torch.tensor(span.dac, device=device), own.dac_bits, span.signed and not own.two_phase)
-    adcs = tuple(Converter(scale.to(device), own.adc_bits, signed=True) for scale in full_scales)
+    floor = own.adc_rounding == "floor"
+    adcs = tuple(Converter(scale.to(device), own.adc_bits, signed=True, floor=floor) for scale in full_scales)
     noises = tuple(OutputNoise.of(scale.to(device), errors, frozen) for scale in full_scales) if any(errors) else ()
     return Periphery(dac, adcs, two_phase, noises)
 

@@ -62,13 +62,14 @@ def tile_netlist(program: CrossbarProgram, chip: ProgrammedChip, layer: str, til
     return "\n".join([*lines, *folded([".save", *saved]), ".op", ".end"]) + "\n"
 
 
-def subcircuit(name: str, g_us: np.ndarray, wire_ohm: float | None, opposite: bool = False) -> Iterator[str]:
+def subcircuit(name: str, g_us: np.ndarray, wire_ohm: tuple[float, float] | None,
+               opposite: bool = False) -> Iterator[str]:
     """One plane's cells and wires between its terminals.
 
     Args:
         name: of the subcircuit.
         g_us: (rows, columns) microsiemens.
-        wire_ohm: of a segment, None for perfect wires.
+        wire_ohm: of a segment of word lines and of bit lines, None for perfect wires.
         opposite: terminals at the other ends of the lines.
     """
     height, width = g_us.shape
@@ -76,12 +77,13 @@ def subcircuit(name: str, g_us: np.ndarray, wire_ohm: float | None, opposite: bo
     if wire_ohm is None:
         yield from _cells(g_us, "r{0}", "c{1}")
     else:
+        word, bit = wire_ohm
         row_end, column_end = (width - 1, 0) if opposite else (0, height - 1)
         yield from _cells(g_us, "w{0}_{1}", "b{0}_{1}")
-        yield from (f"rr{k} r{k} w{k}_{row_end} {wire_ohm!r}" for k in range(height))
-        yield from (f"rc{j} c{j} b{column_end}_{j} {wire_ohm!r}" for j in range(width))
-        yield from (f"rw{k}_{j} w{k}_{j} w{k}_{j + 1} {wire_ohm!r}" for k, j in np.ndindex(height, width - 1))
-        yield from (f"rb{k}_{j} b{k}_{j} b{k + 1}_{j} {wire_ohm!r}" for k, j in np.ndindex(height - 1, width))
+        yield from (f"rr{k} r{k} w{k}_{row_end} {word!r}" for k in range(height))
+        yield from (f"rc{j} c{j} b{column_end}_{j} {bit!r}" for j in range(width))
+        yield from (f"rw{k}_{j} w{k}_{j} w{k}_{j + 1} {word!r}" for k, j in np.ndindex(height, width - 1))
+        yield from (f"rb{k}_{j} b{k}_{j} b{k + 1}_{j} {bit!r}" for k, j in np.ndindex(height - 1, width))
     yield ".ends"
 
 

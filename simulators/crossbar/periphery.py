@@ -4,7 +4,8 @@
     bipolar, n bits:  high = 2^(n-1) - 1, low = -high        unipolar, n bits:  high = 2^n - 1, low = 0
     step = full scale / high
 
-The gradient is straight through: one where the code was not clipped, zero where it was.
+An ADC may give the code below, floor in place of round. The gradient is straight through: one where the code was not
+clipped, zero where it was.
 
 What an ADC is given may have errors beside what its line senses, y, all normal:
 
@@ -56,9 +57,11 @@ class Converter:
         full_scale: tensor that broadcasts against the values, the largest magnitude of each line's range.
         bits: resolution.
         signed: bipolar or unipolar.
+        floor: the code below, in place of the nearest.
     """
 
-    def __init__(self, full_scale: torch.Tensor, bits: int, signed: bool):
+    def __init__(self, full_scale: torch.Tensor, bits: int, signed: bool, floor: bool = False):
+        self.floor = floor
         self.high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
         self.low = -self.high if signed else 0
         self.step = full_scale / self.high
@@ -148,7 +151,7 @@ class _Convert(torch.autograd.Function):
 
 def _fits(current: Tensor, variance: Tensor | None, converter: Converter, generator: Generator | None) -> bool:
     """Whether the kernels of `simulators.crossbar.kernels` take such values: their lines lie side by side."""
-    if current.device.type != "cpu" or current.dtype != torch.float32 or kernels() is None:
+    if converter.floor or current.device.type != "cpu" or current.dtype != torch.float32 or kernels() is None:
         return False
     last = current.ndim == 4 and converter.step.ndim == 3 and current.is_contiguous(memory_format=torch.channels_last)
     dense = last if converter.step.ndim == 3 else current.is_contiguous() or (
@@ -172,7 +175,8 @@ def _converted(current: Tensor, variance: Tensor | None, converter: Converter, g
 def _converted_by_torch(current: Tensor, variance: Tensor | None, converter: Converter,
                         generator: Generator | None) -> tuple[Tensor, Tensor | None]:
     """The same by operations of torch: values, and which were clipped, 0 or 1; None where none was."""
-    codes = (with_noise((current, variance), generator) * (1 / converter.step)).round_()
+    codes = (with_noise((current, variance), generator) * (1 / converter.step))
+    codes = codes.floor_() if converter.floor else codes.round_()
     if codes.numel() and codes.device.type == "cpu":   # elsewhere, asking would wait for the device
         low, high = codes.as_strided((codes.numel(),), (1,)).aminmax()   # of another memory order it makes a copy
         if low >= converter.low and high <= converter.high:

@@ -71,7 +71,7 @@ def _physical(g_us: Tensor, model: Device, method: str) -> Tensor:
 def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us: Tensor, fresh_us: Tensor | None = None,
              compensation: float = 1.0) -> Array:
     """A layer's array from what its devices came to."""
-    wires = target.array.wire_ohm if target.includes("wires") else None
+    wires = target.array.wires if target.includes("wires") else None
     cells = Cells(conductance_us, layer.row_cuts, layer.column_cuts, wires, target.array.terminals == "opposite")
     return Array(cells, fresh_us, layer.stored.us_per_weight, compensation, layer.stored.base)
 

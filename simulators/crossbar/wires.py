@@ -19,7 +19,8 @@ with g_i counted in both,
 
     (A^-1)_jj = 1 / (p_j + q_j - g_j),    (A^-1)_ij = (A^-1)_jj prod_{i <= l < j} G / (G + p_l)               (4)
 
-which subtracts no large numbers. The elimination runs along the longer side of the tile.
+which subtracts no large numbers. Where segments of bit lines have another conductance, it takes G's place in E_k and
+K_k. The elimination runs along the longer side of the tile.
 """
 
 from itertools import product
@@ -31,12 +32,13 @@ from mapping.crossbar.encoding import Cuts
 from mapping.errors import Refusal
 
 
-def transfer(g_us: torch.Tensor, wire_ohm: float) -> torch.Tensor:
+def transfer(g_us: torch.Tensor, wire_ohm: float, bit_ohm: float | None = None) -> torch.Tensor:
     """T of equation (3).
 
     Args:
         g_us: (..., rows, columns) conductances in microsiemens; rows are driven, columns sensed.
-        wire_ohm: resistance of one segment, above 0.
+        wire_ohm: resistance of one segment of a word line, above 0.
+        bit_ohm: of a bit line; the same if None.
 
     Returns:
         (..., rows, columns) float64 in microsiemens: sensed current over drive voltage.
@@ -44,19 +46,21 @@ def transfer(g_us: torch.Tensor, wire_ohm: float) -> torch.Tensor:
     Raises:
         Refusal: a resistance that is not above 0, or conductances below 0: a grid without a unique solution.
     """
-    if not 0 < wire_ohm < float("inf"):
-        raise Refusal("not a wire", where="wire_ohm", got=f"{wire_ohm:g} ohm", allowed="above 0 ohm, finite",
-                      remedy="leave wires out where they are perfect")
+    bit_ohm = wire_ohm if bit_ohm is None else bit_ohm
+    for name, ohm in (("wire_ohm", wire_ohm), ("bit_ohm", bit_ohm)):
+        if not 0 < ohm < float("inf"):
+            raise Refusal("not a wire", where=name, got=f"{ohm:g} ohm", allowed="above 0 ohm, finite",
+                          remedy="leave wires out where they are perfect")
     if not (g_us.detach() >= 0).all():
         raise Refusal("not conductances", where="tile", got=f"smallest {g_us.min().item():.3g} uS",
                       allowed="0 uS or more", remedy="clip the conductances")
-    g_us, segment_us = g_us.double(), 1e6 / wire_ohm
+    g_us, word_us, bit_us = g_us.double(), 1e6 / wire_ohm, 1e6 / bit_ohm
     if g_us.shape[-2] >= g_us.shape[-1]:
-        return _eliminate(g_us, segment_us)
-    return _other_way(_eliminate(_other_way(g_us), segment_us))
+        return _eliminate(g_us, word_us, bit_us)
+    return _other_way(_eliminate(_other_way(g_us), bit_us, word_us))
 
 
-def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_ohm: float,
+def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_ohm: tuple[float, float],
                   opposite: bool = False) -> torch.Tensor:
     """What an array's cells look like from outside, tile by tile, in the shape and type of `g_us`.
 
@@ -64,6 +68,7 @@ def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_oh
 
     Args:
         g_us: (slices, planes, columns, C_in, k_h, k_w), as `mapping.crossbar.encoding.StoredWeights.g_us`.
+        wire_ohm: of one segment of word lines and of bit lines.
         opposite: drivers and sense amplifiers at the other ends of their lines.
     """
     groups: dict[tuple[int, int], list[tuple[slice, list[int]]]] = {}
@@ -74,7 +79,7 @@ def through_wires(g_us: torch.Tensor, row_cuts: Cuts, column_cuts: Cuts, wire_oh
     for tiles in groups.values():
         cells = torch.stack([g_us[:, :, columns][:, :, :, rows].flatten(3).mT for rows, columns in tiles])
         cells = cells.flip(-1, -2) if opposite else cells
-        currents = transfer(cells, wire_ohm)
+        currents = transfer(cells, *wire_ohm)
         currents = (currents.flip(-1, -2) if opposite else currents).mT.to(g_us)
         for (rows, columns), tile in zip(tiles, currents):
             seen[:, :, columns, rows] = tile.unflatten(-1, (rows.stop - rows.start, *g_us.shape[4:]))
@@ -97,19 +102,19 @@ def _other_way(g_us: Tensor) -> Tensor:
     return g_us.mT.flip(-1, -2)
 
 
-def _eliminate(g_us: Tensor, segment_us: float) -> Tensor:
-    """Equations (2) and (3) in units of a segment's conductance."""
-    inverse_diagonal, steps = _word_lines(g_us / segment_us)
+def _eliminate(g_us: Tensor, word_us: float, bit_us: float) -> Tensor:
+    """Equations (2) and (3) in units of a bit line's segment, word lines in units of theirs."""
+    inverse_diagonal, steps = _word_lines(g_us / word_us)
     identity = torch.eye(g_us.shape[-1], dtype=g_us.dtype, device=g_us.device)
     below, sensed = torch.zeros_like(identity), g_us.new_zeros((*g_us.shape[:-2], g_us.shape[-1], 0))
     for k in range(g_us.shape[-2]):
-        g = g_us[..., k, :] / segment_us
+        along, g = g_us[..., k, :] / word_us, g_us[..., k, :] / bit_us
         green = _green(inverse_diagonal[..., k, :], steps[..., k, :])
-        total = below - green * (g[..., :, None] * g[..., None, :]) + torch.diag_embed(g)
+        total = below - green * (g[..., :, None] * along[..., None, :]) + torch.diag_embed(g)
         passed = torch.cholesky_inverse(torch.linalg.cholesky(identity + total))
         injected = (g * green[..., 0])[..., None]
         sensed, below = passed @ torch.cat([sensed, injected], -1), identity - passed
-    return sensed.mT * segment_us
+    return sensed.mT * bit_us
 
 
 def _word_lines(g: Tensor) -> tuple[Tensor, Tensor]:

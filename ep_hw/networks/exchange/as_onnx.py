@@ -84,9 +84,9 @@ class _Model:
         states = [self.zeros(population) for population in populations]
         reads = [self.forward(c, below) for c, below in zip(couplings, (self.image, *states[:-1]))]
         for t in range(steps):
-            active, before = active_layers(self.graph.schedule, t, len(states)), list(states)
-            for n in active:
-                states[n] = self.activate(populations[n], self.drive(n, reads, before))
+            active = active_layers(self.graph.schedule, t, len(states))
+            for n in active:   # upwards: what is above n has not moved yet
+                states[n] = self.activate(populations[n], self.drive(n, reads, states))
             for n in active:
                 if n + 1 < len(states):
                     reads[n + 1] = self.forward(couplings[n + 1], states[n])

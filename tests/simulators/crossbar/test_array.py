@@ -1,5 +1,6 @@
 """Laws of the array: one set of cells, two adjoint directions, noise as if drawn device by device, converters."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -84,7 +85,7 @@ def test_both_directions_equal_the_reference_however_weights_are_stored_and_cut(
     assert torch.allclose(projection.backward(u, winners), reference.backward(u, winners), atol=1e-5)
 
 
-@pytest.mark.parametrize("wire_ohm", [None, 100.0])
+@pytest.mark.parametrize("wire_ohm", [None, (100.0, 30.0)])
 @pytest.mark.parametrize("target", ENCODINGS)
 @SOME
 @given(geometry)
@@ -178,13 +179,13 @@ def test_fresh_noise_through_wires_is_damped_nearly_as_the_nodes_say(direction):
     drawn = (array.conductance_us + free.fresh_us * noise)[:, 0, :, :, :, 0, 0]
     seen = transfer(drawn.mT, ohm).mT / array.us_per_weight
     exact = torch.einsum("noi,i->no" if direction == "forward" else "noi,o->ni", seen[:, 0] - seen[:, 1], drive).std(0)
-    ratio = spread(with_cells(free, wire_ohm=ohm)) / exact
+    ratio = spread(with_cells(free, wire_ohm=(ohm, ohm))) / exact
     assert 0.7 < ratio.min() < ratio.max() < 1.05
     assert (spread(free) / exact).min() > 1.15
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wire_ohm", [None, 300.0])
+@pytest.mark.parametrize("wire_ohm", [None, (300.0, 100.0)])
 @pytest.mark.parametrize("target", ENCODINGS)
 def test_both_directions_are_differentiable_in_drives_and_conductances(target, wire_ohm):
     generator = torch.Generator().manual_seed(10)
@@ -236,6 +237,23 @@ def test_a_converter_rounds_to_half_a_step_and_counts_what_it_clips(bits, signed
     beyond = (values > 2.0 + converter.step / 2) | (values < low - converter.step / 2)
     assert converter.clipped.item() == beyond.sum()
     assert converter.conversions == 500
+
+
+@SOME
+@given(st.integers(2, 12), st.booleans(), st.integers(0, 10**6), st.sampled_from([torch.float32, torch.float64]))
+def test_a_flooring_converter_gives_the_code_below(bits, signed, seed, dtype):
+    """By plain Python; half a step lower on average than one that rounds; clipped where it reads beyond its codes."""
+    values = 3 * torch.randn(300, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    floor, nearest = (Converter(torch.tensor(2.0, dtype=dtype), bits, signed, floor=f) for f in (True, False))
+    out, high = floor(values), 2 ** (bits - signed) - 1
+    low = -high if signed else 0
+    codes = [math.floor(v) for v in (values * (1 / floor.step)).tolist()]
+    assert (out / floor.step).round().tolist() == [max(low, min(high, code)) for code in codes]
+    assert floor.clipped.item() == sum(not low <= code <= high for code in codes)
+    inside = (values.abs() < 2 - floor.step) & (values > low * floor.step + floor.step)
+    assert torch.all((values - out)[inside] >= -1e-6)
+    assert torch.all((values - out)[inside] <= floor.step + 1e-6)
+    assert torch.equal(nearest(values + floor.step / 2 - 1e-9)[inside] >= out[inside], inside[inside])
 
 
 def test_a_converters_gradient_is_one_inside_its_range_and_zero_outside():

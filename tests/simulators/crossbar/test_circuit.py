@@ -297,3 +297,34 @@ def test_every_machine_of_the_registry_runs(graph, images, preset):
     assert mapping.parse(str(m.program.target)) == m.program.target
     quiet = m.program.target.having(age=m.program.target.preset.age_domain_s[1])
     assert mapping.parse(str(quiet)) == quiet
+
+
+@pytest.mark.parametrize(("asked", "words"), [
+    ("crossbar:pcm[adc_bits=0]", r"adc_bits.*without=converters"), ("crossbar:pcm[dac_bits=1]", r"without=converters"),
+    ("crossbar:pcm[bit_ohm=1]", "bit_ohm=1.*with wire_ohm"), ("crossbar:ideal[adc_rounding=floor]", "crossbar:generic"),
+    ("crossbar:pcm[adc_rounding=ceil]", "nearest, floor")])
+def test_an_option_that_does_nothing_is_answered_with_what_does(asked, words):
+    with pytest.raises(Refusal, match=words):
+        mapping.parse(asked)
+
+
+def test_bit_lines_as_resistive_as_word_lines_change_no_bit_and_others_do(graph):
+    """And at opposite terminals too, where both are met the other way round."""
+    same, own, other = (machine(graph, f"crossbar:pcm/wires[wire_ohm=5{more},terminals=opposite]")
+                        for more in ("", ",bit_ohm=5", ",bit_ohm=2"))
+    for one, two, three in zip(same.projections, own.projections, other.projections):
+        assert torch.equal(one.forward_weight, two.forward_weight)
+        assert torch.equal(one.forward_array.cells.backward_us, two.forward_array.cells.backward_us)
+        assert not torch.equal(one.forward_weight, three.forward_weight)
+
+
+def test_flooring_converters_lower_every_output_by_half_a_step_on_average(graph):
+    """Of quiet machines that read the same lines: the mean of what one direction loses, in steps of its ADC."""
+    images = random_images(16)
+    nearest, floor = (machine(graph, f"crossbar:pcm[without=read{more}]") for more in ("", ",adc_rounding=floor"))
+    driven = nearest.substrate.encode(images)
+    lost = (nearest.projections[0].forward_array, nearest.projections[0].forward(driven)[0],
+            floor.projections[0].forward(driven)[0])
+    array, rounded, floored = lost
+    steps = sum(adc.step for adc in floor.projections[0].forward_periphery.adcs).mean() * array.compensation
+    assert (rounded - floored).mean() == pytest.approx(steps.item() / 2, rel=0.2)

@@ -11,7 +11,7 @@ from spice import currents, needs_ngspice, operating_point
 from mapping.errors import Refusal
 from simulators.crossbar.netlist import folded, subcircuit, terminals, tile_netlist
 
-TARGETS = ["crossbar:pcm[wire_ohm=20,tile=18]", "crossbar:pcm/aged[tile=18]",
+TARGETS = ["crossbar:pcm[wire_ohm=20,bit_ohm=5,tile=18]", "crossbar:pcm/aged[tile=18]",
            "crossbar:pcm[wire_ohm=20,tile=18,terminals=opposite,arrays=separate]",
            "crossbar:pcm[wire_ohm=20,tile=18,terminals=opposite]",
            "crossbar:reram_milo[wire_ohm=5,encoding=offset,tile=20x16]",
@@ -49,17 +49,19 @@ def test_ngspice_solves_a_tile_to_the_currents_of_t_in_both_directions(graph, tm
 
 @needs_ngspice
 @settings(max_examples=6)
-@given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 6), st.floats(0.01, 1000), st.booleans())
-def test_the_wires_of_any_plane_are_those_of_kirchhoffs_nodes(tmp_path_factory, seed, rows, columns, ohm, opposite):
+@given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 6), st.floats(0.01, 1000), st.floats(0.01, 1000),
+       st.booleans())
+def test_the_wires_of_any_plane_are_those_of_kirchhoffs_nodes(tmp_path_factory, seed, rows, columns, ohm, bit_ohm,
+                                                              opposite):
     """Against the sparse system, with cells that do not conduct at all."""
     rng = np.random.default_rng(seed)
     g_us, drive = rng.uniform(0, 25, (rows, columns)) * (rng.random((rows, columns)) > 0.2), volts(rows, seed)
-    lines = ["* plane", *subcircuit("plane", g_us, ohm, opposite)]
+    lines = ["* plane", *subcircuit("plane", g_us, (ohm, bit_ohm), opposite)]
     lines += [" ".join(["x1", *(f"r{k}" for k in range(rows)), *(f"c{j}" for j in range(columns)), "plane"])]
     lines += [f"vr{k} r{k} 0 {volt!r}" for k, volt in enumerate(drive.tolist())]
     lines += [f"vc{j} c{j} 0 0" for j in range(columns)]
     found = operating_point("\n".join([*lines, ".op", ".end", ""]), tmp_path_factory.mktemp("plane"))
-    expected = 1e-6 * drive @ sensed_currents(g_us, ohm, opposite)
+    expected = 1e-6 * drive @ sensed_currents(g_us, ohm, opposite, bit_ohm)
     assert np.abs(currents(found, "vc") - expected).max() < 1e-6 * 1e-6 * max(1e-3, np.abs(g_us).max())
 
 

@@ -33,10 +33,22 @@ def test_transfer_equals_the_nodal_oracle(shape, wire_ohm):
 
 
 @SOME
-@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12), st.floats(0.01, 100))
-def test_any_small_tile_equals_the_nodal_oracle(seed, rows, columns, wire_ohm):
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12), st.floats(0.01, 100), st.floats(0.01, 100))
+def test_any_small_tile_equals_the_nodal_oracle(seed, rows, columns, wire_ohm, bit_ohm):
+    """With wires alike, and with bit lines of their own."""
     g_us = cells(seed, rows, columns) + 1e-3
     assert relative(transfer(g_us, wire_ohm).numpy(), sensed_currents(g_us.numpy(), wire_ohm)) < 1e-9
+    found = transfer(g_us, wire_ohm, bit_ohm).numpy()
+    assert relative(found, sensed_currents(g_us.numpy(), wire_ohm, bit_ohm=bit_ohm)) < 1e-9
+    exchanged = transfer(g_us.mT.flip(-1, -2), bit_ohm, wire_ohm).flip(-1, -2).mT   # reciprocity
+    assert relative(found, exchanged.numpy()) < 1e-9
+
+
+def test_a_line_of_many_cells_pays_for_its_own_wires_alone():
+    """One row: its bit lines have one segment each, in series with their cell."""
+    g_us = torch.full((1, 6), 20.0, dtype=torch.float64)
+    alone = transfer(g_us, 1e-9, 50.0)
+    assert relative(alone, g_us / (1 + 20e-6 * 50)) < 1e-6
 
 
 def test_tiles_of_a_batch_do_not_see_each_other():
@@ -92,13 +104,13 @@ def layer(seed, planes=2):
 def test_each_tile_of_a_layer_is_solved_by_itself(planes, opposite):
     """Against the oracle, cut out by hand: rows in the order (input channel, y, x), an offset column last."""
     g_us, row_cuts, column_cuts = layer(6, planes)
-    seen = through_wires(g_us, row_cuts, column_cuts, 50.0, opposite)
+    seen = through_wires(g_us, row_cuts, column_cuts, (50.0, 20.0), opposite)
     for plane in range(planes):
         for first, last in row_cuts:
             for c, (left, right) in enumerate(column_cuts):
                 columns = [*range(left, right), *([5 + c] if planes == 1 else [])]
                 tile = np.stack([g_us[0, plane, o, first:last].flatten().numpy() for o in columns], 1)
-                expected = sensed_currents(tile, 50.0, opposite)
+                expected = sensed_currents(tile, 50.0, opposite, 20.0)
                 ours = np.stack([seen[0, plane, o, first:last].flatten().numpy() for o in columns], 1)
                 assert relative(ours, expected) < 1e-9
 
