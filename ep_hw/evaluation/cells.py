@@ -247,6 +247,15 @@ def _has_all_values(table: pa.Table) -> bool:
         part.flatten().null_count for part in table["fooled_by"].chunks)
 
 
+def changed_images(cell: Cell) -> torch.Tensor:
+    """Images (N, C, H, W) as the threat of a finished cell left them: what an attack made is read, here or on the
+    machine that it was made on, and a corruption is made again.
+    """
+    if cell.configuration.threat.is_attack:
+        return (cell.source if cell.configuration.threat.source else cell).adversarial()
+    return _corrupted(cell)
+
+
 def run_cell(cell: Cell, machine: Machine, reference: Machine):
     """Compute a cell and write its files. Its source must be done.
 
@@ -306,11 +315,8 @@ def _threatened(cell: Cell, machine: Machine) -> Threatened:
     threat, clean = cell.configuration.threat, cell.images
     blank: dict[str, Column] = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
              "queries": torch.zeros(len(clean)), "fooled_by": [None] * len(clean)}
-    if cell.official is not None and threat.is_official:
-        return cell.official.corrupted(threat.corruption, int(threat.strength), clean), blank
     if threat.is_corruption:
-        changed = corrupt(clean.images.numpy(), threat.kind, int(threat.strength), cell_noise(cell))
-        return torch.from_numpy(changed), blank
+        return _corrupted(cell), blank
     if threat.source is not None:
         return cell.source.adversarial(), blank
     if cell.configuration.joined:
@@ -322,6 +328,16 @@ def _threatened(cell: Cell, machine: Machine) -> Threatened:
         return outcome.images, blank | {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
                                         "queries": outcome.queries}
     return clean.images, blank
+
+
+def _corrupted(cell: Cell) -> torch.Tensor:
+    """The images under a corruption, published ones where the threat names them; unchanged under clean."""
+    threat, clean = cell.configuration.threat, cell.images
+    if cell.official is not None and threat.is_official:
+        return cell.official.corrupted(threat.corruption, int(threat.strength), clean)
+    if threat.is_corruption:
+        return torch.from_numpy(corrupt(clean.images.numpy(), threat.kind, int(threat.strength), cell_noise(cell)))
+    return clean.images
 
 
 def _begun(cell: Cell) -> Begun | None:

@@ -7,11 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ep_hw.analysis.points import pool
-from ep_hw.analysis.rows import SummaryRow
+from ep_hw.analysis.rows import Case, SummaryRow
 from ep_hw.analysis.worst import Met, WorstCase, worst_cases
-from ep_hw.evaluation.cells import Cell
+from ep_hw.evaluation.cells import Cell, changed_images
 from ep_hw.evaluation.checks import Verdict
 from ep_hw.evaluation.plan import Outcome, Plan, relaxes
 from ep_hw.evaluation.rungs import named, rungs_of
@@ -23,15 +24,17 @@ from ep_hw.report.cards import card
 from ep_hw.report.entry import Entry, Right
 from ep_hw.report.figures.temporal import temporal_figure
 from ep_hw.report.models import Models, models
-from ep_hw.report.resources import circuit_table, resource_tables
-from ep_hw.threats.threat import CLEAN
+from ep_hw.report.resources import circuit_table, cost_table, energies, resources_of
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping.program import Program, Table
 from simulators.loihi.interpreter import lava_version
 from simulators.module import ModuleProgram
 from simulators.registry import on_lava
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "numpy", "scipy", "pyautoattack", "pillow")
-GALLERY_ITEMS = 2  # a machine and attack
+Predictions = dict[tuple[str, int], int]   # machine and image -> its class of the clean one
+GALLERY_ITEMS = 12         # of a machine and threat at most
+GALLERY_BYTES = 1_000_000  # of all pixels together, so that a page stays below 3 MB
 
 
 def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[Cell], checks: list[Verdict], *,
@@ -50,16 +53,16 @@ def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[C
     worst = worst_cases(_images(plan, cells))
     mapping = [table for name in plan.asked.machines for table in _mapping(name, plan.programs[name])]
     circuit = circuit_table([row for row in summary if row["machine"] in plan.asked.machines])
-    asked, settings = plan.asked, plan.attacks.settings
+    asked, settings, (taken, reports) = plan.asked, plan.attacks.settings, resources_of(plan)
     return RunRecord(
         title=title, command=command, summary=summary, gallery=gallery(plan, cells),
-        mapping=[*_called(plan), *mapping, *resource_tables(plan), *circuit], names=_full_names(plan),
+        mapping=[*_called(plan), *mapping, cost_table(taken), *reports, *circuit], names=_full_names(plan),
         waterfalls=waterfalls(plan), versions=versions(plan),
         seeds={"seed": asked.seed, "chip seeds": f"0 to {asked.chips - 1}",
                "attack settings": settings.model_dump(mode="json")},
         notes=notes(plan, summary), checks=checks, worst=worst, measurements=temporal_exhibits(plan, folder),
         labels=asked.labels, class_names=plan.images.class_names, ensemble=settings.ensemble, baseline=asked.baseline,
-        cards=cards(plan, summary, worst, checks))
+        energy_j=energies(taken), cards=cards(plan, summary, worst, checks))
 
 
 def _full_names(plan: Plan) -> dict[str, str]:
@@ -138,18 +141,25 @@ def waterfalls(plan: Plan) -> dict[str, list[tuple[str, str]]]:
 
 
 def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
-    """For each attack and machine the first images broken, at the smallest strength that broke some.
+    """Images behind the accuracies of all machines but rungs on the way, those that were broken first.
 
-    Attacks in the order of the plan, machines side by side; of machines with chips the first chip.
+    Of machines with chips the first chip, of corruptions the largest severity.
     """
-    clean = {(cell.machine, row["image_id"]): row["prediction"] for cell in _first_chips(cells)
+    on_the_way = {rung for rungs in waterfalls(plan).values() for rung, _ in rungs} - {*plan.asked.machines}
+    own = [cell for cell in _first_chips(cells) if cell.machine not in on_the_way]
+    clean = {(cell.machine, row["image_id"]): row["prediction"] for cell in own
              if cell.threat == CLEAN for row in cell.read().to_pylist()}
-    attacked: dict[tuple[str, str], list[Cell]] = {}
-    for cell in sorted(_first_chips(cells), key=lambda cell: cell.threat.strength):
-        if cell.stored.images_path.exists():
-            attacked.setdefault((cell.threat.kind, cell.machine), []).append(cell)
-    return [item for kind in dict.fromkeys(threat.kind for threat in plan.asked.threats) for name in plan.asked.machines
-            for item in _first_broken(attacked.get((kind, name), []), clean)]
+    largest = {kind: max(threat.strength for threat in plan.asked.threats if threat.kind == kind)
+               for kind in {threat.kind for threat in plan.asked.threats}}
+    shown: dict[Case, list[Cell]] = {}
+    for cell in own:
+        if cell.threat.is_attack or cell.threat.strength == largest.get(cell.threat.kind):
+            shown.setdefault((cell.machine, cell.threat), []).append(cell)
+    bytes_an_image = 3 * int(np.prod(plan.images.image_shape))   # clean, changed, difference
+    affordable = GALLERY_BYTES // bytes_an_image
+    count = min(GALLERY_ITEMS, affordable // max(len(shown), 1)) or 1
+    changed = Changed()
+    return [item for some in list(shown.values())[:affordable] for item in _items(some, clean, count, changed)]
 
 
 def temporal_exhibits(plan: Plan, folder: Path) -> list[Exhibit]:
@@ -211,17 +221,34 @@ def _first_chips(cells: Iterable[Cell]) -> list[Cell]:
     return [cell for cell in cells if not cell.configuration.chip_seed]
 
 
-def _first_broken(cells: list[Cell], clean: dict[tuple, int]) -> list[GalleryItem]:
-    for cell in cells:
-        if broken := _broken(cell, clean):
-            return broken[:GALLERY_ITEMS]
-    return []
+class Changed:
+    """Images as threats left them; corruptions, which are the same on every machine, are made once."""
+
+    def __init__(self):
+        self._corrupted: dict[tuple[Threat, str], torch.Tensor] = {}
+
+    def of(self, cell: Cell) -> torch.Tensor:
+        """(N, C, H, W) of a finished cell."""
+        if cell.threat.is_attack:
+            return changed_images(cell)
+        key = cell.threat, cell.images.digest
+        if key not in self._corrupted:
+            self._corrupted[key] = changed_images(cell)
+        return self._corrupted[key]
 
 
-def _broken(cell: Cell, clean: dict[tuple, int]) -> list[GalleryItem]:
-    rows, adversarial = cell.read().to_pylist(), cell.adversarial().numpy()
-    before = [clean[cell.machine, row["image_id"]] for row in rows]
-    return [GalleryItem(cell.machine, cell.threat, row["image_id"], row["label"],
-                        cell.images.images[i].numpy(), adversarial[i], before[i], row["prediction"],
-                        row["reference_prediction"])
-            for i, row in enumerate(rows) if before[i] == row["label"] != row["prediction"]]
+def _items(cells: Sequence[Cell], clean: Predictions, count: int, changed: Changed) -> list[GalleryItem]:
+    """So many images of the first shard of one machine and threat: broken ones, then those that stand."""
+    cell = cells[0]
+    items = [GalleryItem(cell.machine, cell.threat, row["image_id"], row["label"], before.numpy(), after.numpy(),
+                         clean.get((cell.machine, row["image_id"])), row["prediction"], row["reference_prediction"],
+                         row["norm"], row["broken_by"])
+             for row, before, after in zip(cell.read().to_pylist(), cell.images.images, changed.of(cell))]
+    return sorted(items, key=_stands)[:count]
+
+
+def _stands(item: GalleryItem) -> int:
+    """0 for an image that was broken, 1 for one that stands, 2 for one that was wrong before."""
+    if item.clean_prediction not in (item.label, None):
+        return 2
+    return int(item.adversarial_prediction == item.label)

@@ -31,7 +31,7 @@ def write_report(folder: Path, run: RunRecord, models: Models | None = None):
     write_atomically(folder / "report.html", render(run, shown, models).encode())
     compared = models.exhibits if models else ()
     success = run.envelopes.exhibits if run.envelopes else ()
-    exhibits = (*compared, *success, *run.measurements, *(exhibit for study in shown for exhibit in study.exhibits))
+    exhibits = (*compared, *success, *run.measurements, *(exhibit for study in shown for exhibit in study.exhibits()))
     for file, exhibit in zip(slugs(exhibit.name for exhibit in exhibits), exhibits):
         write_figure(folder / "figures", file, exhibit.figure)
     named = (*tables(run, shown), *_model_tables(models))

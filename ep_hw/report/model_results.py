@@ -31,7 +31,7 @@ from ep_hw.report.figures.plots import (
     styles,
     waterfall_figure,
 )
-from ep_hw.report.published import PublishedTable, meets_labels, published
+from ep_hw.report.published import PublishedTable, published
 from ep_hw.report.record import Exhibit, RunRecord
 from ep_hw.threats.threat import CLEAN, Threat
 
@@ -80,15 +80,13 @@ class ModelResults:
         headline: the rows that answer.
         rows: all of them.
         worst: worst cases over the attacks of one norm and budget, where there are several.
-        waterfalls: clean ones first.
-        clean_waterfalls: how many these are.
-        curves: against attack budgets.
+        ladders: what waterfalls show, clean ones first.
+        budgets: attacks, shown against their budgets.
         corruptions: a row each.
         means: machine -> name -> mean accuracy, or mCE.
-        severities: bars.
-        corruption_curves: against severity, one corruption each.
+        by_severity: corruptions of each severity at which several were run.
+        along_severity: corruptions of several severities, shown against these.
         published: tables of the paper.
-        labelled: strengths of the paper's tables were run, whatever the data set.
     """
 
     model: str
@@ -97,15 +95,13 @@ class ModelResults:
     headline: list[Row]
     rows: list[Row]
     worst: list[WorstCase]
-    waterfalls: list[Exhibit]
-    clean_waterfalls: int
-    curves: list[Exhibit]
+    ladders: list[Ladder]
+    budgets: list[Panel]
     corruptions: list[CorruptionRow]
     means: dict[str, dict[str, float | None]]
-    severities: list[Exhibit]
-    corruption_curves: list[Exhibit]
+    by_severity: dict[int, list[CorruptionRow]]
+    along_severity: list[Panel]
     published: list[PublishedTable]
-    labelled: bool
 
     @property
     def machines(self) -> list[str]:
@@ -143,10 +139,13 @@ class ModelResults:
         met = {p.strength for row in self.corruptions for points in row.cells.values() for p in points}
         return ", ".join(f"{severity:g}" for severity in sorted(met))
 
-    @property
     def exhibits(self) -> list[Exhibit]:
         """All figures, each of which becomes a file."""
-        return [*self.waterfalls, *self.curves, *self.severities, *self.corruption_curves]
+        look = styles(self.machines)
+        return [*_waterfalls(self.model, self.ladders, look),
+                *_figures(self.model, self.budgets, look, curves_figure),
+                *(_bars(self.model, severity, rows, look) for severity, rows in self.by_severity.items()),
+                *_figures(self.model, self.along_severity, look, corruption_figure)]
 
 
 def results_of(run: RunRecord) -> list[ModelResults]:
@@ -161,20 +160,14 @@ def _results(model: str, dataset: str, summary: list[SummaryRow], run: RunRecord
     everything = pool(summary)
     falls = ladders(everything, run.waterfalls)
     points = without_rungs(everything, falls)
-    look = styles(machines(points))
-    corruptions = corruption_rows(points)
-    shown = telling(falls, clean_accuracy(points))
-    rows = _rows(points, run.labels)
+    rows, corruptions = _rows(points, run.labels), corruption_rows(points)
     return ModelResults(
         model, dataset, points, _headline(points, rows, corruptions), rows,
         [case for case in run.worst if len(case.attacks) > 1 and case.machine in machines(points)],
-        _waterfalls(model, shown, look), sum(ladder.threat == CLEAN for ladder in shown),
-        _figures(model, panels(points, attacks=True), look, curves_figure),
-        corruptions, {machine: means(points, machine, run.baseline) for machine in machines(points)},
-        _severities(model, corruptions, look),
-        _figures(model, [panel for panel in panels(points, attacks=False) if _has_a_curve(panel)], look,
-                 corruption_figure),
-        published(model, dataset, points, run.ensemble), meets_labels(points))
+        telling(falls, clean_accuracy(points)), panels(points, attacks=True), corruptions,
+        {machine: means(points, machine, run.baseline) for machine in machines(points)}, _by_severity(corruptions),
+        [panel for panel in panels(points, attacks=False) if _has_a_curve(panel)],
+        published(model, dataset, points, run.ensemble))
 
 
 def _rows(points: Points, labels: dict[tuple[str, float], str]) -> list[Row]:
@@ -206,7 +199,7 @@ def _figures(model: str, shown: Sequence[Panel], look: dict[str, Style], draw: D
     if not shown:
         return []
     limits = shared_limits(shown)
-    return [Exhibit(f"{model}-{panel.name}", panel.name, "", _describe(panel), draw(panel, look, limits))
+    return [Exhibit(f"{model}-{panel.name}", panel.name, "", describe(panel), draw(panel, look, limits))
             for panel in shown]
 
 
@@ -214,27 +207,30 @@ def _has_a_curve(panel: Panel) -> bool:
     return any(len(line.points) > 2 for line in panel.lines)
 
 
-def _severities(model: str, rows: Sequence[CorruptionRow], look: dict[str, Style]) -> list[Exhibit]:
-    exhibits = []
-    for severity in sorted({point.strength for row in rows for points in row.cells.values() for point in points}):
-        present = [row for row in rows if any(p.strength == severity for ps in row.cells.values() for p in ps)]
-        if len(present) >= FEWEST_BARS:
-            exhibits.append(_bars(model, int(severity), present, look))
-    return exhibits
+def _by_severity(rows: Sequence[CorruptionRow]) -> dict[int, list[CorruptionRow]]:
+    """Severity -> the corruptions that were run at it, of those severities with a few."""
+    severities = sorted({point.strength for row in rows for points in row.cells.values() for point in points})
+    present = {int(severity): [row for row in rows if any(p.strength == severity for ps in row.cells.values()
+                                                          for p in ps)] for severity in severities}
+    return {severity: own for severity, own in present.items() if len(own) >= FEWEST_BARS}
 
 
 def _bars(model: str, severity: int, rows: Sequence[CorruptionRow], look: dict[str, Style]) -> Exhibit:
-    lines = (f"{row.name}: " + ", ".join(f"{machine} {wording.percent(p.accuracy.value)}" for machine, points in
-                                         row.cells.items() for p in points if p.strength == severity) for row in rows)
-    return Exhibit(f"{model}-severity-{severity}", f"severity {severity}", "",
-                   f"Accuracy under corruptions of severity {severity}. {'; '.join(lines)}.",
+    return Exhibit(f"{model}-severity-{severity}", f"severity {severity}", "", describe_bars(severity, rows),
                    severity_figure(severity, rows, look))
 
 
-def _describe(panel: Panel) -> str:
+def describe_bars(severity: int, rows: Sequence[CorruptionRow]) -> str:
+    """Every bar in words, for readers who cannot see the figure."""
+    lines = (f"{row.name}: " + ", ".join(f"{machine} {wording.percent(p.accuracy.value)}" for machine, points in
+                                         row.cells.items() for p in points if p.strength == severity) for row in rows)
+    return f"Accuracy under corruptions of severity {severity}. {'; '.join(lines)}."
+
+
+def describe(panel: Panel) -> str:
     """Every plotted number in words, for readers who cannot see the figure."""
     lines = []
     for line in panel.lines:
         values = ", ".join(f"{wording.percent(p.accuracy.value)} at {p.strength:.3g}" for p in line.points)
-        lines.append(f"{line.machine}{f', crafted on {line.crafted_on}' if line.crafted_on else ''}: {values}")
+        lines.append(f"{line.machine}{f', made on {line.crafted_on}' if line.crafted_on else ''}: {values}")
     return f"Accuracy against strength of {panel.name}. {'; '.join(lines)}."

@@ -8,7 +8,7 @@ images would change (`difference_interval` over images, means over threats and s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Literal, Protocol
 
@@ -30,6 +30,7 @@ from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.targets import REFERENCE
 
+BudgetLine = Sequence[tuple[float, Estimate]]   # budgets with the accuracies that they leave
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 LOSS = 0.02   # of accuracy, that counts as none
 TOLLS = "What does each machine cost an EP network, and what the others?"
@@ -114,6 +115,8 @@ class Models:
         exhibits: figures.
         notes: what a reader of the numbers needs to know.
         heading: of the comparison where it is what was asked, and so comes first.
+        entries: what was compared.
+        budgets: attack -> kind -> its accuracies by rising budget, of what `exhibits` draw alike.
     """
 
     tables: tuple[PublishedTable, ...]
@@ -122,6 +125,8 @@ class Models:
     exhibits: tuple[Exhibit, ...]
     notes: tuple[str, ...]
     heading: str = ""
+    entries: tuple[Entry, ...] = ()
+    budgets: Mapping[str, Mapping[str, BudgetLine]] = field(default_factory=dict)
 
     def content(self) -> dict:
         """For comparison.json: claims with their outcomes, and every row of every table."""
@@ -145,17 +150,19 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
     """
     every = [_table(dataset, entries, ensemble, *key, labels) for key, labels in paper.STRENGTHS.items()]
     every.append(_corruptions(entries))
-    exhibits, remarks = tuple(_budgets(name, entries)), (*notes, *_flawless(entries), _seeds(entries))
+    budgets, remarks = _budgets(entries), (*notes, *_flawless(entries), _seeds(entries))
+    exhibits = tuple(_exhibit(name, attack, lines) for attack, lines in budgets.items())
     by_machine = {machine: [entry for entry in entries if entry.machine == machine]
                   for machine in dict.fromkeys(entry.machine for entry in entries)}
     costs = [toll for machine, after in by_machine.items() if machine != REFERENCE
                   for toll in tolls(by_machine[REFERENCE], after, _measures(entries))]
     answers = {TOLLS: stated(costs)} if costs else {}
     if not any(map(_is_whole, every)):
-        return Models((threats_table(entries),), (), answers, exhibits, remarks)
+        return Models((threats_table(entries),), (), answers, exhibits, remarks, entries=tuple(entries),
+                      budgets=budgets)
     tables = tuple(table for table in every if any(not row.printed for row in table.rows))
     claimed = tuple(claim for machine, own in by_machine.items() for claim in claims(own, machine))
-    return Models(tables, claimed, answers, exhibits, remarks)
+    return Models(tables, claimed, answers, exhibits, remarks, entries=tuple(entries), budgets=budgets)
 
 
 def _measures(entries: Sequence[Entry]) -> dict[str, list[Threat]]:
@@ -202,7 +209,7 @@ def threats_table(entries: Sequence[Entry], kind: str = EP) -> PublishedTable:
     columns = {CLEAN.name if t == CLEAN else f"{t.name} {t.strength:g}": t for t in threats}
     rows = [PublishedRow(entry.name, False, entry.images(CLEAN), {
         label: entry.mean([threat]) for label, threat in columns.items()}) for entry in entries]
-    return PublishedTable("models-threats", "The same threats", dict.fromkeys(columns), tuple(rows))
+    return PublishedTable("models-threats", "All networks under all threats", dict.fromkeys(columns), tuple(rows))
 
 
 def _corruptions(entries: Sequence[Entry]) -> PublishedTable:
@@ -274,19 +281,27 @@ def _claim(text: str, measure: str, entries: dict[str, Entry], threats: Sequence
         for a, b in pairs if a in worth and b in worth))
 
 
-def _budgets(name: str, entries: Sequence[Entry], attack: str = "pgd_l2") -> list[Exhibit]:
-    """Accuracy against the l2 budget, the paper's models with their intervals as bands."""
+def _budgets(entries: Sequence[Entry], attack: str = "pgd_l2") -> dict[str, dict[str, BudgetLine]]:
+    """Accuracy against the l2 budget, of the paper's models on the reference."""
     lines = {entry.name: _line(entry, attack) for entry in entries if entry.name in KINDS.values()}
     lines = {kind: line for kind, line in lines.items() if len(line) > 1}
-    if not lines:
-        return []
-    alt = "; ".join(f"{kind}: " + ", ".join(f"{wording.percent(e.value)} at {eps:.3g}" for eps, e in line)
-                    for kind, line in lines.items())
-    return [Exhibit(f"{name}-models-{attack}", attack, "Bands: 95 %, the wider over seeds and over images.",
-                    f"Accuracy against the budget of {attack}. {alt}.", models_figure(attack, lines))]
+    return {attack: lines} if lines else {}
 
 
-def _line(entry: Entry, attack: str) -> list[tuple[float, Estimate]]:
+def _exhibit(name: str, attack: str, lines: Mapping[str, BudgetLine]) -> Exhibit:
+    """The lines with their intervals as bands."""
+    return Exhibit(f"{name}-models-{attack}", attack, "Bands: 95 %, the wider over seeds and over images.",
+                   describe(attack, lines), models_figure(attack, lines))
+
+
+def describe(attack: str, lines: Mapping[str, BudgetLine]) -> str:
+    """Every accuracy in words, for readers who cannot see the figure."""
+    said = "; ".join(f"{kind}: " + ", ".join(f"{wording.percent(e.value)} at {eps:.3g}" for eps, e in line)
+                     for kind, line in lines.items())
+    return f"Accuracy against the budget of {attack}. {said}."
+
+
+def _line(entry: Entry, attack: str) -> BudgetLine:
     met = sorted(t.strength for machine, t in entry.networks[0] if (machine, t.name) == (entry.machine, attack))
     means = [(0.0, entry.mean([CLEAN])), *((s, entry.mean([Threat(attack, s)])) for s in met)]
     return [(strength, mean) for strength, mean in means if mean]

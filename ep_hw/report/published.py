@@ -61,12 +61,6 @@ def published(model: str, dataset: str, points: Points, ensemble: str | None) ->
     return [*_means(model, dataset, points, shown), *shown] if _is_printed(dataset) else []
 
 
-def meets_labels(points: Points) -> bool:
-    """Whether anything was run at a strength of the paper's tables."""
-    return any(at(points, machine, Threat(attack, strength)) for machine in machines(points)
-               for (_, attack), strengths in paper.STRENGTHS.items() for strength in strengths.values())
-
-
 def datasets() -> tuple[str, ...]:
     """Data sets of the paper's tables."""
     return tuple(dict.fromkeys(p.dataset for p in paper.printed()))

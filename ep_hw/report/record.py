@@ -25,9 +25,11 @@ class GalleryItem:
         label: its true class.
         clean: (C, H, W) in [0, 1].
         adversarial: (C, H, W) in [0, 1].
-        clean_prediction: the machine's class of the clean image.
+        clean_prediction: the machine's class of the clean image; None where it was not shown.
         adversarial_prediction: the machine's class of the adversarial image.
         reference_prediction: the reference's class of the adversarial image.
+        norm: distance of the two images in the norm of the threat.
+        broken_by: which part of the attack broke it; empty where nothing did, or no part has a name.
     """
 
     machine: str
@@ -36,9 +38,11 @@ class GalleryItem:
     label: int
     clean: np.ndarray
     adversarial: np.ndarray
-    clean_prediction: int
+    clean_prediction: int | None
     adversarial_prediction: int
     reference_prediction: int
+    norm: float = 0.0
+    broken_by: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +94,7 @@ class RunRecord:
         title: heading of the report.
         command: the command line that made it.
         summary: a row a machine, chip and threat.
-        gallery: adversarial images.
+        gallery: images behind the accuracies, those of one machine and threat together.
         mapping: reports of compilers and machines, and what a relaxation costs.
         class_names: of the classes that labels number; () where they have none.
         names: what a machine is called -> its full name, of those that are called otherwise.
@@ -106,6 +110,7 @@ class RunRecord:
         labels: (attack, strength) -> how the paper's tables name the strength.
         ensemble: of AutoAttack, None if unset.
         baseline: what the mCE is relative to.
+        energy_j: machine -> energy of an image's free phase in joules, of those for which figures are published.
         cards: (file name, content) of one JSON card a model and machine.
     """
 
@@ -125,6 +130,7 @@ class RunRecord:
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     ensemble: str | None = None
     baseline: str = REFERENCE
+    energy_j: dict[str, float] = field(default_factory=dict)
     cards: list[tuple[str, dict]] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()

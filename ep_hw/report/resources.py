@@ -40,13 +40,20 @@ class Taken:
     cost: Cost
 
 
-def resource_tables(plan: Plan) -> list[Table]:
-    """Energy and latency of all machines side by side with their sources, then a report of every crossbar's first chip.
-    """
+def resources_of(plan: Plan) -> tuple[list[Taken], list[Table]]:
+    """What every machine takes for an image, then a report of every crossbar's first chip."""
     images = plan.images.take(slice(IMAGES)).images
     relaxed = [_relaxed(name, plan.programs[name], images) for name in plan.asked.machines]
-    taken = [one for some, _ in relaxed for one in some]
-    return [cost_table(taken), *(table for _, tables in relaxed for table in tables)]
+    return [one for some, _ in relaxed for one in some], [table for _, tables in relaxed for table in tables]
+
+
+def energies(taken: Iterable[Taken]) -> dict[str, float]:
+    """Machine -> energy of an image in joules, by the first way it was counted; of those with published figures."""
+    known: dict[str, float] = {}
+    for one in taken:
+        if one.cost.energy_j is not None:
+            known.setdefault(one.machine, one.cost.energy_j)
+    return known
 
 
 def _relaxed(name: str, program: AnyProgram, images: torch.Tensor) -> tuple[list[Taken], list[Table]]:

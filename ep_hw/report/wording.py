@@ -35,8 +35,8 @@ def apart(gap: Estimate) -> str:
 
 
 def threat_name(threat: Threat) -> str:
-    """`pgd_l2 at 0.5, crafted on reference` of transfer:reference:pgd_l2@0.5."""
-    made_on = f", crafted on {threat.source}" if threat.source else ""
+    """`pgd_l2 at 0.5, made on reference` of transfer:reference:pgd_l2@0.5."""
+    made_on = f", made on {threat.source}" if threat.source else ""
     return threat.name if threat == CLEAN else f"{threat.kind} at {threat.strength:.3g}{made_on}"
 
 
@@ -56,53 +56,75 @@ def largest_loss(ladder: Ladder) -> str:
 
 
 def findings(points: Points) -> list[str]:
-    """The answer, machine by machine: the clean gap, and what an adaptive attack takes beyond a transferred one."""
-    sentences = []
-    for machine in machines(points):
-        if machine != REFERENCE:
-            sentences += [*_clean_gap(points, machine), *_hidden_accuracy(points, machine)]
+    """Clean gaps and what an adaptive attack takes beyond a transferred one, each machine that stands out by itself;
+    what this sample cannot tell apart is said once, for all of them.
+    """
+    return [*_clean_gaps(points), *_hidden_accuracy(points)]
+
+
+def _clean_gaps(points: Points) -> list[str]:
+    """The gap of every machine to the reference on clean images."""
+    own, others = points.get((REFERENCE, CLEAN)), [name for name in machines(points) if name != REFERENCE]
+    met = [(point, change(own, point)) for name in others if own and (point := points.get((name, CLEAN)))]
+    alike = [f"{point.machine} {apart_in_short(gap)}" for point, gap in met if is_open(gap)]
+    sentences = [f"{point.machine} classifies {percent(point.accuracy.value)} of clean images"
+                 f"{f' (mean of {len(point.chips)} chips)' if point.over_chips else ''}: {points_of(gap.value)} points "
+                 f"{interval(gap)} against the reference, with {percent(point.agreement)} of predictions equal."
+                 for point, gap in met if not is_open(gap)]
+    if alike and own:
+        sentences.append(f"On clean images, of which the reference gets {percent(own.accuracy.value)} right, this "
+                         f"sample cannot tell it from {', '.join(alike)}.")
     return sentences
 
 
-def _clean_gap(points: Points, machine: str) -> list[str]:
-    before, after = (points.get((name, CLEAN)) for name in (REFERENCE, machine))
-    if before is None or after is None:
-        return []
-    gap = change(before, after)
-    chips = f" (mean of {len(after.chips)} chips)" if after.over_chips else ""
-    return [f"{machine} classifies {percent(after.accuracy.value)} of clean images{chips}: {points_of(gap.value)} "
-            f"points {interval(gap)} against the reference{_unresolved(gap)}, with {percent(after.agreement)} of "
-            "predictions equal."]
+def apart_in_short(gap: Estimate) -> str:
+    """`(+4.3 points [1.2, 7.4])`."""
+    return f"({points_of(gap.value)} points {interval(gap)})"
+
+
+def is_open(gap: Estimate) -> bool:
+    """Whether a sample cannot tell a difference from none."""
+    return gap.low <= 0 <= gap.high
 
 
 def _unresolved(gap: Estimate) -> str:
-    return ", a difference this sample cannot tell from none" if gap.low <= 0 <= gap.high else ""
+    return ", a difference this sample cannot tell from none" if is_open(gap) else ""
 
 
-def _hidden_accuracy(points: Points, machine: str) -> list[str]:
-    """For each attack at the strength where its transfer leaves closest to half of the clean accuracy."""
+def _hidden_accuracy(points: Points) -> list[str]:
+    """What knowing the machine gains an attacker, of each machine and attack."""
+    pairs = [pair for name in machines(points) if name != REFERENCE for pair in _attackers(points, name)]
+    judged = [(*pair, change(pair[1], pair[0])) for pair in pairs]
+    sentences = [_compare_attackers(*one) for one in judged if not is_open(one[2])]
+    alike = [f"{adaptive.machine} under {threat_name(adaptive.threat)} {apart_in_short(taken)}"
+             for _, adaptive, taken in judged if is_open(taken)]
+    if alike:
+        sentences.append("Whether knowing the machine gains an attacker anything over images made on another one, this "
+                         f"sample cannot tell: {', '.join(alike)}.")
+    return sentences
+
+
+def _attackers(points: Points, machine: str) -> list[tuple[Point, Point]]:
+    """(transfer, adaptive) of each attack, at the strength where its transfer leaves closest to half of the clean
+    accuracy.
+    """
     pairs, half = {}, clean_accuracy(points) / 2
     for (m, threat), transfer in sorted(points.items(), key=lambda item: -abs(item[1].accuracy.value - half)):
         adaptive = points.get((machine, replace(threat, source=None)))
         if m == machine and threat.source not in (None, machine) and adaptive is not None:
             pairs[threat.name] = (transfer, adaptive)
-    return [_compare_attackers(*pair) for _, pair in sorted(pairs.items())]
+    return [pair for _, pair in sorted(pairs.items())]
 
 
-def _compare_attackers(transfer: Point, adaptive: Point) -> str:
-    taken = change(adaptive, transfer)
+def _compare_attackers(transfer: Point, adaptive: Point, taken: Estimate) -> str:
     opening = (f"{adaptive.threat.kind} at {adaptive.strength:.3g} leaves {adaptive.machine} "
-               f"{percent(transfer.accuracy.value)} when crafted on {transfer.threat.source} and "
-               f"{percent(adaptive.accuracy.value)} when crafted on {adaptive.machine} itself: ")
-    if adaptive.n != transfer.n and taken.low <= 0 <= taken.high:
-        return opening + f"{adaptive.n} and {transfer.n} images cannot tell these apart {interval(taken)}."
+               f"{percent(transfer.accuracy.value)} when made on {transfer.threat.source} and "
+               f"{percent(adaptive.accuracy.value)} when made on {adaptive.machine} itself: ")
     if taken.value < 0:
         return opening + ("the attacker who knows the machine does worse, so its attack is not the strongest one and "
                           "the higher number is no evidence of robustness.")
-    if taken.value == 0:
-        return opening + f"knowing the machine gains an attacker nothing on these images {interval(taken)}."
     return opening + (f"{100 * taken.value:.1f} points {interval(taken)} that a transferred attack misses are not "
-                      f"robustness{_unresolved(taken)}.")
+                      "robustness.")
 
 
 def sample_size(points: Sequence[Point]) -> str:

@@ -75,7 +75,8 @@ def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Pa
     verdicts = [Verdict.of(ones) for ones in by_pair(worths)]
     record = record_of(first, folder, *outcomes[0], [], command=command, title=study.title)
     shown = Models((threats_table(entries, entries[0].kind),), (), {study.title: verdicts},
-                   _figures(entries, shown_plans, first.asked.threats), (_seeds_note(groups),), "The answer")
+                   _figures(entries, shown_plans, first.asked.threats), (_seeds_note(groups),), "The answer",
+                   tuple(entries))
     write_report(out, record, shown)
     content = {"study": study.model_dump(mode="json"), **shown.content(),
                "worths": [{"sentence": str(worth), **worth.content()} for worth in worths]}

@@ -5,7 +5,7 @@ own colours, so that a figure follows a light or dark page. Colours are Okabe an
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -123,7 +123,7 @@ def curves_figure(panel: Panel, look: dict[str, Style], limits: tuple[float, flo
     return figure
 
 
-def models_figure(attack: str, lines: dict[str, list[tuple[float, Estimate]]]) -> Figure:
+def models_figure(attack: str, lines: Mapping[str, Sequence[tuple[float, Estimate]]]) -> Figure:
     """Accuracy against the attack's budget, a line a model with its interval as a band.
 
     Args:
@@ -207,7 +207,7 @@ def _draw(axes: Axes, line: Line, style: Style):
     x = [point.strength for point in line.points]
     value, low, high = zip(*((100 * e.value, 100 * e.low, 100 * e.high) for e in (p.accuracy for p in line.points)))
     below, above = ([abs(v - end) for v, end in zip(value, ends)] for ends in (low, high))
-    name = line.machine if adaptive else f"{line.machine}, crafted on {line.crafted_on}"
+    name = line.machine if adaptive else f"{line.machine}, made on {line.crafted_on}"
     axes.errorbar(x, value, yerr=[below, above], color=style.colour, marker=style.marker, label=name, capsize=2,
                   elinewidth=0.8, linestyle="-" if adaptive else "--",
                   markerfacecolor=style.colour if adaptive else PAPER)

@@ -48,7 +48,7 @@ def test_files_and_rows_hold_both_names(found):
 def test_what_is_shown_goes_by_the_label(found):
     page = found.report.read_text()
     assert f'<span title="{FULL}">mine</span>' in page
-    assert "crafted on mine" in page
+    assert "made on mine" in page
     assert f'<th title="{FULL}">mine</th>' in found._repr_html_()
     assert any("mine" in name for name in found.figures)
     assert not any("adc_bits" in path.name for path in found.folder.rglob("*"))

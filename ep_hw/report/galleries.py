@@ -1,0 +1,77 @@
+"""The images behind the accuracies: those of one machine and threat on one sheet, which the page shows piece by piece.
+
+A sheet has a column an image and three rows: clean, changed, and their difference.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ep_hw.analysis.rows import Case
+from ep_hw.report import wording
+from ep_hw.report.figures.inline import amplified, png
+from ep_hw.report.record import GalleryItem
+from ep_hw.threats.threat import Threat
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image on a sheet.
+
+    Attributes:
+        item: the image.
+        factor: that its difference is multiplied by.
+        across: where it lies on the sheet, as a background's position in percent.
+    """
+
+    item: GalleryItem
+    factor: int
+    across: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images of one machine and threat.
+
+    Attributes:
+        id: of the page's element.
+        machine: the name.
+        threat: what was done to the images.
+        shots: the images.
+        sheet: all of them as one data URI.
+        ratio: width over height of an image.
+    """
+
+    id: str
+    machine: str
+    threat: Threat
+    shots: tuple[Shot, ...]
+    sheet: str
+    ratio: str
+
+    @property
+    def name(self) -> str:
+        """Of the threat."""
+        return wording.threat_name(self.threat)
+
+
+def galleries(items: Sequence[GalleryItem]) -> list[Gallery]:
+    """One a machine and threat, in the order of the images."""
+    cases: dict[Case, list[GalleryItem]] = {}
+    for item in items:
+        cases.setdefault((item.machine, item.threat), []).append(item)
+    return [_gallery(n, case, own) for n, (case, own) in enumerate(cases.items())]
+
+
+def _gallery(number: int, case: Case, items: Sequence[GalleryItem]) -> Gallery:
+    differences, factors = zip(*(amplified(item.clean, item.adversarial) for item in items))
+    sheet = np.concatenate([np.concatenate(row, axis=2) for row in (
+        [item.clean for item in items], [item.adversarial for item in items], differences)], axis=1)
+    _, height, width = items[0].clean.shape
+    return Gallery(f"images-{number}", *case, tuple(_shots(items, factors)), png(sheet), f"{width}/{height}")
+
+
+def _shots(items: Sequence[GalleryItem], factors: Sequence[int]) -> Iterator[Shot]:
+    last = max(len(items) - 1, 1)
+    return (Shot(item, factor, f"{100 * n / last:.4g}") for n, (item, factor) in enumerate(zip(items, factors)))
