@@ -52,7 +52,7 @@ def study(context: typer.Context,
     from ep_hw.studies.networks import plan_networks
     from ep_hw.studies.outcome import figure_count, run_study, study_table
     from ep_hw.studies.study import NetworkStudy, load_study, with_numbers
-    from ep_hw.workflow import keys
+    from ep_hw.workflow import command_line, keys
 
     wanted, source = with_numbers(load_study(name), images=images, chips=chips), source_of(data, data_root, download)
     where = run_of(context, device, jobs, cluster)
@@ -72,9 +72,9 @@ def study(context: typer.Context,
         return
     out = claimed(context, Path(name).stem, question)
     with progress("studying") as show:
-        rows = run_study(wanted, plan.showing(show), out)
+        rows = run_study(wanted, plan.showing(show), out, command_line())
     print_table(study_table(wanted, rows))
-    say(f"{out}: study.csv, study.json, and its figures as PNG and SVG")
+    say(f"{out}: report.html, study.csv, study.json, and its figures as PNG and SVG")
 
 
 def _study_networks(context: typer.Context, name: str, wanted: "NetworkStudy", plans: "list[tuple[str, Plan]]",

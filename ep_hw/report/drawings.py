@@ -20,11 +20,20 @@ from ep_hw.report.figures.charts import (
     waterfall_chart,
 )
 from ep_hw.report.figures.drawing import COLOUR_COUNT, MARKER_COUNT
+from ep_hw.report.figures.inline import svg
 from ep_hw.report.figures.scales import PERCENT, Scale, fitting, linear, strengths
+from ep_hw.report.frame import Drawn
 from ep_hw.report.models import BudgetLine
+from ep_hw.report.record import Exhibit
 from ep_hw.threats.definitions import SEVERITY
 from ep_hw.threats.registry import ATTACKS
+from mapping.files import slug
 from mapping.targets import REFERENCE
+
+
+def inlined(exhibit: Exhibit) -> Drawn:
+    """A figure as it is in its files, with the page's colours and font."""
+    return Drawn(exhibit.title, svg(exhibit.figure, slug(exhibit.name), exhibit.alt), exhibit.caption)
 
 
 def looks_of(names: Sequence[str], group: str = "machine") -> dict[str, Look]:

@@ -4,13 +4,16 @@ A page is one HTML file that needs no network. Its script and style sheet lie be
 all that it says is still there.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from ep_hw.report.figures.drawing import attributes
 
 EMPTY = Markup("")
 MARKERS = (   # of charts, about (0, 0), pixels
@@ -18,6 +21,30 @@ MARKERS = (   # of charts, about (0, 0), pixels
     '<path d="M0-5.5 5.5 0 0 5.5-5.5 0z"/>', '<path d="M0 5.5 5-4H-5z"/>',
     '<path d="M-1.7-5h3.4v3.3H5v3.4H1.7V5h-3.4V1.7H-5v-3.4h3.3z"/>',
     '<path d="M-5-3-3-5 0-2 3-5 5-3 2 0 5 3 3 5 0 2-3 5-5 3-2 0z"/>', '<path d="M-5.5 0 4-5V5z"/>')
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chart with what stands around it.
+
+    Attributes:
+        title: above it.
+        drawn: the chart.
+        caption: below it.
+        machine: number of the machine that it is about, where it is about one.
+        threat: number of the kind of threat, likewise.
+    """
+
+    title: str
+    drawn: Markup
+    caption: str = ""
+    machine: int | None = None
+    threat: int | None = None
+
+    @property
+    def switched(self) -> Markup:
+        """What the page's switches look at."""
+        return attributes(data_machine=self.machine, data_threat=self.threat)
 
 
 @dataclass(frozen=True)
@@ -64,9 +91,16 @@ class Page:
     sections: Sequence[Section] = ()
 
 
-def environment() -> Environment:
-    """For templates of pages."""
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def environment(names: Mapping[str, str] | None = None) -> Environment:
+    """For templates of pages.
+
+    Args:
+        names: what a machine is called -> its full name, of those that are called otherwise.
+    """
+    own = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                      loader=FunctionLoader(beside))
+    own.filters |= {"cell": cell_text, "breakable": partial(breakable, names or {})}
+    return own
 
 
 @cache
@@ -77,7 +111,7 @@ def beside(name: str) -> str:
 
 def in_frame(page: Page) -> str:
     """A page as the text of its file."""
-    return environment().from_string(beside("frame.html")).render(
+    return environment().get_template("frame.html").render(
         page=page, css=Markup(beside("page.css")), script=Markup(beside("page.js")), markers=_markers())
 
 
@@ -90,3 +124,20 @@ def _markers() -> Markup:
     drawn = "".join(f'<g id="mark{n}" fill="var(--fill)" stroke="currentColor" stroke-width="1.5">{shape}</g>'
                     for n, shape in enumerate(MARKERS))
     return Markup(drawn)
+
+
+def breakable(names: Mapping[str, str], machine: str) -> Markup:
+    """What a machine is called, which may be broken where its parts meet, and its full name for who points at it."""
+    shown = Markup(re.sub(r"([:/\[,])", r"\1<wbr>", str(escape(machine))))
+    return Markup('<span title="{}">{}</span>').format(names[machine], shown) if machine in names else shown
+
+
+def cell_text(value: object) -> str:
+    """A plain value in a table: floats at six significant digits, a dash for None, lists and dicts spelled out."""
+    if value is None:
+        return "\u2013"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {cell_text(inner)}" for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(cell_text, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -19,6 +19,7 @@ from ep_hw.threats.threat import CLEAN, Threat
 from mapping.targets import REFERENCE
 
 FEW = 3   # machines that a sentence names one by one
+ALIKE = "; no different, as far as this sample shows:"
 Shown = Callable[[Point], Value]   # how a number is drawn
 
 
@@ -40,7 +41,7 @@ class Gap:
         return self.change.low <= 0 <= self.change.high
 
     def __str__(self):
-        return (f"{self.point.machine} {wording.percent(self.point.accuracy.value)} "
+        return (f"{wording.percent(self.point.accuracy.value)} on {self.point.machine} "
                 f"({wording.points_of(self.change.value)} points {wording.interval(self.change)})")
 
 
@@ -72,7 +73,7 @@ def answer(model: str, points: Points) -> str:
     if not found:
         return f"{keeps}."
     apart, alike = ([gap for gap in found if gap.is_open is is_open] for is_open in (False, True))
-    return f"{keeps}{_apart(apart)}{_alike(alike, bool(apart))}."
+    return f"{keeps}{_apart(apart)}{_alike(alike)}."
 
 
 def _under(threat: Threat) -> str:
@@ -85,20 +86,18 @@ def _apart(found: Sequence[Gap]) -> str:
     if not ranked:
         return ""
     shown = ranked if len(ranked) <= FEW else [ranked[0], ranked[-1]]
-    rest = f", and {len(ranked) - len(shown)} more between them" if len(ranked) > len(shown) else ""
-    return f"; the hardware changes it: {', '.join(map(str, shown))}{rest}"
+    rest = f", and {len(ranked) - len(shown)} more between these" if len(ranked) > len(shown) else ""
+    return f", but {', '.join(map(str, shown))}{rest}"
 
 
-def _alike(found: Sequence[Gap], others: bool) -> str:
+def _alike(found: Sequence[Gap]) -> str:
     """The gaps that it cannot tell from none, in one clause for all."""
     if not found:
         return ""
     low, high = min(gap.change.low for gap in found), max(gap.change.high for gap in found)
     named = ", ".join(map(str, found)) if len(found) <= FEW else (
-        f"{len(found)} machines whose gaps lie within {wording.interval(Estimate(0, low, high))} points")
-    if others or len(found) == 1:
-        return f"; this sample cannot tell it from {named}"
-    return f"; this sample cannot tell it from any of {named}"
+        f"as much on {len(found)} machines, whose gaps lie within {wording.interval(Estimate(0, low, high))} points")
+    return f"{ALIKE} {named}"
 
 
 def quote(model: str, dataset: str, points: Points, settings: Mapping[str, object], version: str) -> str:

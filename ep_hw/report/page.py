@@ -1,14 +1,13 @@
 """A run record becomes one HTML file that needs no network: the answer first, everything else behind it."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ep_hw.analysis import paper
 from ep_hw.analysis.rows import plain
@@ -17,18 +16,16 @@ from ep_hw.data.splits import class_name
 from ep_hw.evaluation.checks import Verdict
 from ep_hw.networks.family import EP
 from ep_hw.report import wording
-from ep_hw.report.drawings import Drawings, limits_of, looks_of, models_chart
-from ep_hw.report.figures.drawing import attributes
-from ep_hw.report.figures.inline import data_uri, svg
-from ep_hw.report.frame import Page, Section, beside, environment, filled, in_frame
+from ep_hw.report.drawings import Drawings, inlined, limits_of, looks_of, models_chart
+from ep_hw.report.figures.inline import data_uri
+from ep_hw.report.frame import Drawn, Page, Section, environment, filled, in_frame
 from ep_hw.report.galleries import galleries
 from ep_hw.report.model_results import ModelResults, describe, describe_bars
 from ep_hw.report.models import Models
 from ep_hw.report.models import describe as describe_lines
 from ep_hw.report.overview import answer, machines_picture, models_picture, quote, telling_threat
-from ep_hw.report.record import Exhibit, RunRecord
+from ep_hw.report.record import RunRecord
 from ep_hw.threats.threat import CLEAN
-from mapping.files import slug
 from mapping.program import Table
 from mapping.targets import REFERENCE
 
@@ -36,30 +33,6 @@ SUMMARY_COLUMNS = ("model", "dataset", "machine", "threat", "strength", "chip_se
                    "ci_high", "agreement", "flips_to_wrong", "flips_to_right", "gap_low", "gap_high", "logit_rmse",
                    "logit_rmse_clean_correct", "seconds", "key")
 MOST_ROWS = 1500   # of the table of every cell: more of them stand in summary.json alone
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A chart with what stands around it.
-
-    Attributes:
-        title: above it.
-        drawn: the chart.
-        caption: below it.
-        machine: number of the machine that it is about, where it is about one.
-        threat: number of the kind of threat, likewise.
-    """
-
-    title: str
-    drawn: Markup
-    caption: str = ""
-    machine: int | None = None
-    threat: int | None = None
-
-    @property
-    def switched(self) -> Markup:
-        """What the page's switches look at."""
-        return attributes(data_machine=self.machine, data_threat=self.threat)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +82,7 @@ def _page(run: RunRecord, shown: list[ModelResults], models: Models | None) -> P
     parts = context.parts
     sections = [*_asked(context, models), *first, *_beside(context, models), *rest,
                 Section("measurements", "Attack time and free-phase steps", parts.measurements(
-                    [_inline(one) for one in run.measurements])),
+                    [inlined(one) for one in run.measurements])),
                 Section("gallery", "Images behind the accuracies", parts.gallery(behind)),
                 Section("checks", "What was checked", parts.trust()),
                 Section("mapping", "How the network is mapped, and what a relaxation takes", parts.mapping()),
@@ -122,13 +95,13 @@ def _page(run: RunRecord, shown: list[ModelResults], models: Models | None) -> P
 
 def _macros(run: RunRecord, models: Models | None, drawings: Drawings, kinds: Mapping[str, int]) -> Any:
     """The parts of the page, each a function."""
-    own = environment()
-    own.filters |= {"interval": wording.interval, "cell": _cell, "short": wording.short_percent,
-                    "named": partial(class_name, run.class_names), "breakable": partial(_breakable, run.names),
+    own = environment(run.names)
+    own.filters |= {"interval": wording.interval, "short": wording.short_percent,
+                    "named": partial(class_name, run.class_names),
                     "key": lambda machine: drawings.looks[machine].key if machine in drawings.looks else "",
                     "kind": lambda kind: kinds.get(kind, ""), "images": lambda case: drawings.images.get(case)}
     summary = plain(run.summary) if len(run.summary) <= MOST_ROWS else []
-    return own.from_string(beside("evaluation.html")).make_module({
+    return own.get_template("evaluation.html").make_module({
         "run": run, "models": models, "summary": summary, "columns": SUMMARY_COLUMNS, "paper": paper,
         "checks": _checks(run.checks), "chips": any(row["chip_seed"] is not None for row in run.summary),
         "summary_uri": data_uri("application/json", json.dumps(summary, indent=1).encode())})
@@ -176,7 +149,7 @@ def _asked(context: Context, models: Models | None) -> list[Section]:
     sections = []
     if own := context.run.envelopes:
         sections.append(Section("envelopes", "Adversarial success, platform by platform",
-                                context.parts.envelopes([_inline(one) for one in own.exhibits]), folded=False))
+                                context.parts.envelopes([inlined(one) for one in own.exhibits]), folded=False))
     if models and _leads(models):
         sections.append(Section("comparison", models.heading or "Comparison", _comparison(context, models),
                                 folded=False))
@@ -197,12 +170,8 @@ def _leads(models: Models) -> bool:
 def _comparison(context: Context, models: Models) -> Markup:
     drawn = [Drawn(attack, models_chart(attack, lines, describe_lines(attack, lines)),
                    "Bands: 95 %, the wider over seeds and over images.") for attack, lines in models.budgets.items()]
-    others = [_inline(one) for one in models.exhibits if one.title not in models.budgets]
+    others = [inlined(one) for one in models.exhibits if one.title not in models.budgets]
     return Markup(context.parts.comparison([*drawn, *others]))
-
-
-def _inline(exhibit: Exhibit) -> Drawn:
-    return Drawn(exhibit.title, svg(exhibit.figure, slug(exhibit.name), exhibit.alt), exhibit.caption)
 
 
 def _answer(run: RunRecord, shown: Sequence[ModelResults], models: Models | None) -> str:
@@ -264,7 +233,7 @@ def _time(seconds: float) -> str:
 
 
 def _subtitle(shown: Sequence[ModelResults]) -> str:
-    return "; ".join(f"{study.model} on {study.dataset}" for study in shown)
+    return "; ".join(f"network {study.model}, data set {study.dataset}" for study in shown)
 
 
 def _machines(shown: Sequence[ModelResults], models: Models | None) -> list[str]:
@@ -296,20 +265,3 @@ def _checks(verdicts: Sequence[Verdict]) -> Table:
     note = ("Where an attack fails, its gradient may be to blame rather than the network be strong. Noisy machines and "
             "unequal samples are allowed half an interval.")
     return Table("What was checked", columns, tuple(rows), (note,))
-
-
-def _breakable(names: Mapping[str, str], machine: str) -> Markup:
-    """What a machine is called, which may be broken where its parts meet, and its full name for who points at it."""
-    shown = Markup(re.sub(r"([:/\[,])", r"\1<wbr>", str(escape(machine))))
-    return Markup('<span title="{}">{}</span>').format(names[machine], shown) if machine in names else shown
-
-
-def _cell(value: object) -> str:
-    """A plain value in a table: floats at six significant digits, a dash for None, lists and dicts spelled out."""
-    if value is None:
-        return "\u2013"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} = {_cell(inner)}" for name, inner in value.items())
-    if isinstance(value, (list, tuple)):
-        return " ".join(map(_cell, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

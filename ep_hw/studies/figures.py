@@ -23,7 +23,8 @@ _WIDE = 40.0   # an option whose values span more than this factor is drawn on a
 def curves_figure(rows: Sequence[dict], axis: SweptAxis, others: Sequence[str]) -> Figure:
     """Accuracy along one option: a column of panels a threat, a panel a technology, a line a setting of the others.
 
-    Lines are means over chips; bands are their 95 % intervals, and dots the worst and the best chip.
+    Lines are means over chips; bands are their 95 % intervals over images and chips, which equal chips do not close,
+    and dots the worst and the best chip.
     """
     technologies, threats = _distinct(rows, "technology"), _distinct(rows, "threat")
     look = _look(rows, others)
@@ -43,8 +44,7 @@ def curves_figure(rows: Sequence[dict], axis: SweptAxis, others: Sequence[str]) 
             axes.tick_params(axis="x", rotation=45 if axis.is_time else 0)
         panels[0][0].set_ylim(*_limits(rows))
         _scale(panels[0][0], axis)
-        if any(r["chips_low"] is not None for r in rows):
-            _caption(figure, "bands: 95 % of the mean over chips; dots: the worst and the best chip")
+        _caption(figure, "bands: 95 %, the wider over images and over chips; dots: the worst and the best chip")
         if others:
             lines = {line.get_label(): line for axes in panels.flat for line in axes.get_lines()}
             names = [style[0] for style in look.values() if style[0] in lines]
@@ -54,7 +54,7 @@ def curves_figure(rows: Sequence[dict], axis: SweptAxis, others: Sequence[str]) 
 
 def heat_figure(rows: Sequence[dict], across: SweptAxis, up: SweptAxis) -> Figure:
     """Accuracy over two options, a panel a technology and threat: mean over chips in percent, and the half width of
-    its 95 % interval over chips; means over the settings of the other options, where there are any.
+    its 95 % interval over images and chips; means over the settings of the other options, where there are any.
     """
     technologies, threats = _distinct(rows, "technology"), _distinct(rows, "threat")
     size = 0.62 * len(across.values) + 0.9, 0.42 * len(up.values) + 0.7
@@ -74,8 +74,7 @@ def heat_figure(rows: Sequence[dict], across: SweptAxis, up: SweptAxis) -> Figur
         for line in panels:
             line[0].set_ylabel(up.label)
         figure.colorbar(picture, ax=panels, label="accuracy, %", shrink=0.8, aspect=30)
-        if any(r["chips_low"] is not None for r in rows):
-            _caption(figure, "±: half of the 95 % interval of the mean over chips")
+        _caption(figure, "±: half of the 95 % interval, the wider over images and over chips")
     return figure
 
 
@@ -167,9 +166,9 @@ def _lines(axes: Axes, rows: Sequence[dict], axis: SweptAxis, look: Look):
             continue
         x, value = [axis.place(r) for r in own], [100 * r["accuracy"] for r in own]
         axes.plot(x, value, color=colour, marker=marker, label=label, markersize=4, clip_on=False)
+        axes.fill_between(x, [100 * r["ci_low"] for r in own], [100 * r["ci_high"] for r in own], color=colour,
+                          alpha=0.15, lw=0)
         if all(r["chips_low"] is not None for r in own):
-            axes.fill_between(x, [100 * r["chips_low"] for r in own], [100 * r["chips_high"] for r in own],
-                              color=colour, alpha=0.15, lw=0)
             for end in ("chip_worst", "chip_best"):
                 axes.plot(x, [100 * r[end] for r in own], ".", color=colour, markersize=2.5, alpha=0.7)
 
@@ -180,8 +179,8 @@ def _map(axes: Axes, rows: Sequence[dict], across: SweptAxis, up: SweptAxis, lim
         cell = [r for r in rows if r[up.option] == up.values[i] and r[across.option] == across.values[j]]
         if cell:
             mean[i, j] = 100 * np.mean([r["accuracy"] for r in cell])
-        if len(cell) == 1 and cell[0]["chips_low"] is not None:
-            half[i, j] = 50 * (cell[0]["chips_high"] - cell[0]["chips_low"])
+        if len(cell) == 1:
+            half[i, j] = 50 * (cell[0]["ci_high"] - cell[0]["ci_low"])
     picture = axes.imshow(mean, vmin=limits[0], vmax=limits[1], cmap="viridis", aspect="auto", origin="lower")
     dark = limits[0] + 0.6 * (limits[1] - limits[0])
     for (i, j), value in np.ndenumerate(mean):
@@ -213,7 +212,8 @@ def _scale(axes: Axes, axis: SweptAxis):
 
 
 def _limits(rows: Sequence[dict]) -> tuple[float, float]:
-    ends = [100 * r[key] for r in rows for key in ("accuracy", "chip_worst", "chip_best") if r[key] is not None]
+    keys = ("accuracy", "ci_low", "ci_high", "chip_worst", "chip_best")
+    ends = [100 * r[key] for r in rows for key in keys if r[key] is not None]
     room = max(0.06 * (max(ends) - min(ends)), 1.0)
     return max(min(ends) - room, 0.0), min(max(ends) + room, 101.0)
 

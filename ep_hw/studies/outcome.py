@@ -1,7 +1,7 @@
-"""What a study leaves: study.csv and study.json, and its figures as PNG and SVG."""
+"""What a study leaves: report.html, study.csv and study.json, and its figures as PNG and SVG."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -15,10 +15,14 @@ from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.evaluation.summary import outcomes_of
 from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.plots import styles, waterfall_figure
+from ep_hw.report.record import Exhibit
+from ep_hw.report.story import write_story
+from ep_hw.report.wording import points_of
 from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.execution import notes_of, rows_of
 from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure
 from ep_hw.studies.order import Interaction, interactions, reversed_rungs_of
+from ep_hw.studies.story import story_of
 from ep_hw.studies.study import Study, called
 from ep_hw.threats.threat import Threat
 from mapping.files import slug, write_atomically
@@ -26,10 +30,15 @@ from mapping.program import Table
 from mapping.registry import parse
 
 Caused = tuple[str, Threat, Interaction]
+INTERACTION = "interaction-"   # before the name of a figure of causes in both orders
 
 
-def run_study(study: Study, plan: Plan, out: Path) -> list[dict]:
-    """Compute what is missing of a study and write its tables and figures into `out`; the rows."""
+def run_study(study: Study, plan: Plan, out: Path, command: str = "") -> list[dict]:
+    """Compute what is missing of a study and write its page, tables and figures into `out`; the rows.
+
+    Args:
+        command: that asked for it, as the page says it.
+    """
     summary, cells = evaluate(plan, out)
     points = pool(summary)
     rows, caused = rows_of(study, points, summary), interactions_of(study, points, cells)
@@ -37,9 +46,19 @@ def run_study(study: Study, plan: Plan, out: Path) -> list[dict]:
                "orders": [_order(*one) for one in caused]}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
     write_atomically(out / "study.csv", csv_of(plain(rows)))
-    for name, figure in figures_of(study, rows, points, caused).items():
+    figures = figures_of(study, rows, points, caused)
+    for name, figure in figures.items():
         write_figure(out, name, figure)
+    write_story(out, story_of(study, rows, points, _shown(caused, figures), study_table(study, rows), command))
     return rows
+
+
+def _shown(caused: Sequence[Caused], figures: Mapping[str, Figure]) -> list[Exhibit]:
+    """The figures of causes in both orders, with what they show in words."""
+    return [Exhibit(name, "", "", "; ".join(
+        f"{technology}, {threat.label}, {one.cause}: interaction {points_of(one.interaction.value)} points"
+        for technology, threat, one in caused if _interaction_name(technology, threat) == name), figure)
+            for name, figure in figures.items() if name.startswith(INTERACTION)]
 
 
 def figures_of(study: Study, rows: Sequence[dict], points: Points, caused: Sequence[Caused]) -> dict[str, Figure]:
@@ -77,8 +96,13 @@ def _interactions(caused: Sequence[Caused]) -> dict[str, Figure]:
     groups: dict[tuple[str, Threat], list[Interaction]] = {}
     for technology, threat, one in caused:
         groups.setdefault((technology, threat), []).append(one)
-    return {f"interaction-{slug(technology)}-{slug(threat.label)}": interaction_figure(
-        f"{technology}, {threat.label}", ones) for (technology, threat), ones in groups.items()}
+    return {_interaction_name(technology, threat): interaction_figure(f"{technology}, {threat.label}", ones)
+            for (technology, threat), ones in groups.items()}
+
+
+def _interaction_name(technology: str, threat: Threat) -> str:
+    """Of a figure's files."""
+    return f"{INTERACTION}{slug(technology)}-{slug(threat.label)}"
 
 
 def interactions_of(study: Study, points: Points, cells: Sequence[Cell]) -> list[Caused]:

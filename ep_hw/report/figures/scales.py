@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 DECADE = 10.0   # budgets that span more than this factor lie on a logarithmic axis
 NEAR = 0.07     # distance of ticks below which the next one is left out
+WIDE = 0.16     # the same of axes that may be narrow
 CLEAN_END = 0.1   # share of a logarithmic axis that leads from 0 to its smallest value
 
 
@@ -18,10 +19,12 @@ class Scale:
     Attributes:
         place: value -> where it lies, 0 to 1.
         ticks: (value, text), rising.
+        near: distance below which the next tick is left out.
     """
 
     place: Callable[[float], float]
     ticks: tuple[tuple[float, str], ...]
+    near: float = NEAR
 
     @property
     def spaced(self) -> list[tuple[float, str]]:
@@ -29,7 +32,7 @@ class Scale:
         shown: list[tuple[float, str]] = []
         for value, text in self.ticks:
             place = self.place(value)
-            if not shown or place - shown[-1][0] >= NEAR:
+            if not shown or place - shown[-1][0] >= self.near:
                 shown.append((place, text))
         return shown
 
@@ -39,7 +42,7 @@ def linear(low: float, high: float, count: int = 5) -> Scale:
     span = (high - low) or 1.0
     round_ones = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     ticks = tuple((float(tick), f"{tick:.6g}") for tick in round_ones if low - 1e-9 <= tick <= high + 1e-9)
-    return Scale(lambda value: (value - low) / span, ticks)
+    return Scale(lambda value: (value - low) / span, ticks, WIDE)
 
 
 PERCENT = linear(0, 100)

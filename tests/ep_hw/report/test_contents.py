@@ -26,8 +26,8 @@ from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.evaluation.suites import Suite, Temporal
 from ep_hw.evaluation.temporal import measure_times
 from ep_hw.report import cards
-from ep_hw.report.resources import circuit_table, cost_table, resource_tables
-from ep_hw.report.wording import percent
+from ep_hw.report.resources import circuit_table, cost_table, energies, resources_of
+from ep_hw.report.wording import interval, short_percent
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import CLEAN, Threat, parse_threat
 from simulators.loihi.events import count_events
@@ -109,14 +109,13 @@ def test_tables_and_page_print_the_summary(finished):
         point = points[case_of(r)]
         assert float(r["accuracy"]) == point.accuracy.value
         assert (float(r["low"]), float(r["high"])) == (point.accuracy.low, point.accuracy.high)
-        assert percent(point.accuracy.value) in page
+        assert f"{short_percent(point.accuracy.value)} {interval(point.accuracy)}" in page
     for r in rows_of(folder / "tables" / "small-corruption_means.csv"):
         found = [p.accuracy.value for (machine, threat), p in points.items()
                  if (machine, threat.name) == (r["machine"], r["corruption"])]
         assert float(r["value"]) == pytest.approx(np.mean(found))
         assert int(r["severities"]) == len(found)
     assert "0.49 in the paper" in page
-    assert "nothing measured here on digits can be compared with them" not in page  # no strength of its tables was run
 
 
 def test_cards_say_what_was_run_and_what_came_of_it(finished):
@@ -196,7 +195,8 @@ def test_attack_times_are_the_same_whoever_measures_them(finished, tmp_path):
 
 def test_costs_are_the_machines_own_with_their_sources(finished):
     plan, _, summary = finished
-    costs, report = resource_tables(plan)
+    taken, (report,) = resources_of(plan)
+    costs = cost_table(taken)
     assert [row[0] for row in costs.rows] == ["reference", "loihi", "loihi", "crossbar:pcm"]
     with simulators.open(plan.programs["crossbar:pcm"]) as machine:
         cost = machine.cost()
@@ -214,6 +214,7 @@ def test_costs_are_the_machines_own_with_their_sources(finished):
     assert table.rows[0][:2] == ("crossbar:pcm", "clean")
     assert table.rows[0][3] == f"{np.mean([r['winner_flips'] for r in clean]):.2%}"
     assert cost_table([]).rows == ()
+    assert energies(taken) == {"loihi": taken[1].cost.energy_j, "crossbar:pcm": cost.energy_j}
 
 
 def test_the_terminal_lists_machines_and_threats_as_they_were_asked_for(model):

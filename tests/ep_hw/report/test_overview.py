@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ep_hw.analysis.points import change, pool
 from ep_hw.analysis.statistics import wilson
 from ep_hw.report import wording
-from ep_hw.report.overview import answer, attacked, gaps, quote, telling_threat
+from ep_hw.report.overview import ALIKE, answer, attacked, gaps, quote, telling_threat
 from ep_hw.threats.threat import CLEAN, Threat
 
 N = 200
@@ -45,10 +45,10 @@ def test_it_is_about_the_attack_that_halves_the_reference():
 def test_a_machine_is_set_apart_only_where_the_interval_excludes_none(first, second):
     points = run(loihi=first, pcm=second)
     said = answer("net", points)
-    told, _, untold = said.partition("; this sample cannot tell")
+    told, _, untold = said.partition(ALIKE)
     for gap in gaps(points, Threat("pgd_l2", 0.5)):
         low, high = change(points["reference", gap.point.threat], gap.point).low, gap.change.high
-        named = f"{gap.point.machine} {wording.percent(gap.point.accuracy.value)} ("
+        named = f"{wording.percent(gap.point.accuracy.value)} on {gap.point.machine} ("
         assert (named in untold, named in told) == ((low <= 0 <= high), not (low <= 0 <= high))
     assert said.startswith("Under pgd_l2 at 0.5, net keeps 50.0 % [")
     assert said.count("this sample") <= 1
@@ -56,8 +56,8 @@ def test_a_machine_is_set_apart_only_where_the_interval_excludes_none(first, sec
 
 def test_many_machines_take_no_more_than_a_sentence():
     said = answer("net", run(**{f"m{n}": 99 for n in range(9)}, bad=10, worse=5, worst=1, fair=40, poor=30))
-    assert "9 machines whose gaps lie within [" in said
-    assert re.search(r"the hardware changes it: worst 0\.5 % \(.*\), fair 20\.0 % \(.*\), and 3 more", said)
+    assert "as much on 9 machines, whose gaps lie within [" in said
+    assert re.search(r", but 0\.5 % on worst \(.*\), 20\.0 % on fair \(.*\), and 3 more", said)
 
 
 def test_a_paper_is_told_interval_chips_effort_and_version():
