@@ -54,6 +54,7 @@ def transfer(context: typer.Context, model: Model,
     from ep_hw.evaluation.naming import shown_plan, shown_rows
     from ep_hw.evaluation.plan import evaluate
     from ep_hw.measurements.adversary_figures import transfer_figure
+    from ep_hw.measurements.answers import transfer_map, transfer_told
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
     from ep_hw.networks.programs import programs_of
     from ep_hw.threats.attacks import AttackSettings, parse_gradient
@@ -72,7 +73,8 @@ def transfer(context: typer.Context, model: Model,
     rows = transfer_rows(shown_rows(summary, plan.asked.names), shown_plan(plan).asked.machines, threat)
     called = {shown: full for full, shown in plan.asked.names.items()}
     kept = {"model": bench.net.name, "machines": called, "seed": seed, "settings": settings.model_dump(mode="json")}
-    save_measurement(folder, "transfer", kept, rows, transfer_table(rows), transfer_figure(rows))
+    save_measurement(folder, "transfer", kept, rows, transfer_table(rows), transfer_figure(rows),
+                     transfer_told(rows), [transfer_map(rows)])
 
 
 @app.command(examples=("eot digits --draws 1 --draws 4 --images 16",
@@ -93,6 +95,7 @@ def eot(context: typer.Context,
     """
     import simulators
     from ep_hw.measurements.adversary_figures import eot_figure
+    from ep_hw.measurements.answers import eot_told
     from ep_hw.measurements.eot import DRAWS, check_noisy, eot_table, measure_eot
     from ep_hw.threats.attacks import Unrolled
 
@@ -103,7 +106,8 @@ def eot(context: typer.Context,
     with simulators.open(program, chip_seed=chip) as machine:
         points = measure_eot(machine, bench.split, eps, counts, Unrolled(time), iterations, seed)
         rows = [point.row() for point in track_points(points, len(set(counts)), "averaging")]
-    bench.save(folder, ["seed", "chip", "time", "iterations"], rows, eot_table(rows), eot_figure(rows))
+    bench.save(folder, ["seed", "chip", "time", "iterations"], rows, eot_table(rows), eot_figure(rows),
+               eot_told(rows))
 
 
 @app.command(name="slice", examples=("slice digits --on reference --on crossbar:pcm",
@@ -118,6 +122,7 @@ def slice_(context: typer.Context, model: Model,
            data: Data = None, data_root: DataRoot = None, download: Download = False):
     """Show the loss around images, along a gradient and at random."""
     from ep_hw.measurements.adversary_figures import slice_figure
+    from ep_hw.measurements.answers import slice_told
     from ep_hw.measurements.landscape import measure_slice, slice_table
     from ep_hw.threats.attacks import parse_gradient
 
@@ -126,4 +131,4 @@ def slice_(context: typer.Context, model: Model,
     folder = bench.claim(programs)
     slices = bench.each(programs, "slicing", lambda machine: measure_slice(machine, bench.split, chosen, reach, seed))
     rows = [row for one in slices for row in one.rows()]
-    bench.save(folder, ["seed", "chip"], rows, slice_table(slices), slice_figure(slices))
+    bench.save(folder, ["seed", "chip"], rows, slice_table(slices), slice_figure(slices), slice_told(slices))

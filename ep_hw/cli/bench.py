@@ -9,7 +9,7 @@ import typer
 
 from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed, labels
-from ep_hw.cli.printing import print_table, say, track_points
+from ep_hw.cli.printing import print_table, save_measurement, say, track_points
 from mapping.program import Program, Table
 
 if TYPE_CHECKING:   # load torch and matplotlib
@@ -18,6 +18,7 @@ if TYPE_CHECKING:   # load torch and matplotlib
     from ep_hw.data.splits import Split
     from ep_hw.networks.baselines import Baseline
     from ep_hw.networks.network import EPNetwork
+    from ep_hw.report.story import Told
     from mapping.graph import EPGraph
     from simulators.machine import Machine
 
@@ -98,8 +99,9 @@ class Bench:
             with simulators.open(program, chip_seed=self.context.params["chip"]) as machine:
                 yield machine
 
-    def save(self, out: Path, settings: Sequence[str], rows: Rows, table: Table, figure: "Figure") -> None:
-        """Print a measurement and write its table, figure and numbers.
+    def save(self, out: Path, settings: Sequence[str], rows: Rows, table: Table, figure: "Figure",
+             told: "Told") -> None:
+        """Print a measurement and write its table, figure, numbers and page.
 
         Args:
             out: the folder.
@@ -107,12 +109,9 @@ class Bench:
             rows: the numbers.
             table: what is printed.
             figure: what is drawn.
+            told: what was found.
         """
-        from ep_hw.report.exports import write_measurement
-
-        print_table(table)
-        for path in write_measurement(out, self._name, self._settings(settings), self._in_full(rows), figure):
-            say(path)
+        save_measurement(out, self._name, self._settings(settings), self._in_full(rows), table, figure, told)
 
     def save_rows(self, settings: Sequence[str], rows: Rows, table: Table,
                   more: Mapping[str, float] | None = None) -> None:

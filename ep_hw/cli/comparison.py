@@ -17,28 +17,36 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
                                                          "to")] = None,
             on: Annotated[str, typer.Option(help="machine of the baseline")] = "reference",
             seed: Annotated[int, seeded("of the bootstrap")] = 0,
-            out: Annotated[Path | None, typer.Option(help="JSON file for the numbers [default: they are only "
-                                                    "printed]")] = None):
+            out: Annotated[Path | None, typer.Option(help="JSON file for the numbers, a page beside it "
+                                                    "[default: they are only printed]")] = None):
     """Show finished runs side by side.
 
     Means over runs (of several seeds); two runs are also compared image by image, on those that both saw.
     """
     from ep_hw.analysis import comparison as compared
+    from ep_hw.report.compared import story_of
+    from ep_hw.report.story import told
+    from ep_hw.workflow import command_line
     from mapping.files import write_atomically
 
     finished = [compared.FinishedRun.of(folder) for folder in runs]
-    numbers = {}
+    numbers, tables = {}, []
     if len(finished) == 2:
         first, second = finished
         numbers["paired"] = compared.paired(first, second, seed)
-        print_table(compared.paired_table(numbers["paired"], first, second))
+        tables.append(compared.paired_table(numbers["paired"], first, second))
     if baseline is None or len(finished) > 1:
         numbers["over_runs"] = compared.over_runs(finished)
-        print_table(compared.over_runs_table(numbers["over_runs"]))
+        tables.append(compared.over_runs_table(numbers["over_runs"]))
     if baseline is not None:
         against = compared.FinishedRun.of(baseline)
         numbers["corruptions"] = compared.corruption_means(finished, against, on)
-        print_table(compared.corruption_table(numbers["corruptions"], against, on))
+        tables.append(compared.corruption_table(numbers["corruptions"], against, on))
+    for table in tables:
+        print_table(table)
     if out is not None:
         write_atomically(out, json.dumps(numbers, indent=1).encode() + b"\n")
+        page = out.with_suffix(".html")
+        write_atomically(page, told(story_of(numbers, tables, runs, command_line())).encode())
         say(out)
+        say(page)

@@ -3,7 +3,7 @@
 Everything that a command shows passes here: names show as they are, whatever they mean to rich or to a terminal.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +17,9 @@ from mapping.program import Table
 
 if TYPE_CHECKING:   # load torch and matplotlib
     from matplotlib.figure import Figure
+
+    from ep_hw.report.frame import Drawn
+    from ep_hw.report.story import Told
 
 
 Point = TypeVar("Point")
@@ -47,10 +50,12 @@ def track_points(points: Iterable[Point], total: int, description: str) -> Itera
             yield point
 
 
-def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure: "Figure") -> None:
-    """Print a measurement and write its files into the folder `out`."""
-    from ep_hw.report.exports import write_measurement
+def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure: "Figure",
+                     told: "Told", pictures: "Sequence[Drawn]" = ()) -> None:
+    """Print a measurement and write its files and its page into the folder `out`."""
+    from ep_hw.report.story import write_told
+    from ep_hw.workflow import command_line
 
     print_table(table)
-    for path in write_measurement(out, name, settings, rows, figure):
+    for path in write_told(out, name, settings, rows, table, figure, told, command_line(), pictures):
         say(path)

@@ -39,6 +39,7 @@ def uncertainty(context: typer.Context, model: Model,
 
     How that grows with their size, and its exponent.
     """
+    from ep_hw.measurements.answers import uncertainty_told
     from ep_hw.measurements.figures import uncertainty_figure
     from ep_hw.measurements.uncertainty import SIZES, check_quiet, check_sizes, measure_uncertainty, uncertainty_table
 
@@ -51,7 +52,8 @@ def uncertainty(context: typer.Context, model: Model,
     changes = bench.each(programs, "perturbing",
                          lambda machine: measure_uncertainty(machine, bench.split, sizes, draws, seed))
     rows = [row for one in changes for row in one.rows()]
-    bench.save(folder, ["seed", "chip"], rows, uncertainty_table(changes), uncertainty_figure(changes))
+    bench.save(folder, ["seed", "chip"], rows, uncertainty_table(changes), uncertainty_figure(changes),
+               uncertainty_told(changes))
 
 
 @app.command(examples=("temporal digits --time 5 --time 15 --images 20",
@@ -79,6 +81,7 @@ def temporal(context: typer.Context,
         measure_times,
         temporal_table,
     )
+    from ep_hw.measurements.answers import temporal_told
     from ep_hw.report.figures.temporal import temporal_figure
 
     bench, times = Bench.of(context), time or ATTACK_TIMES
@@ -89,4 +92,5 @@ def temporal(context: typer.Context,
         measured_times = measure_times(machine, bench.split, eps, times, step or PREDICTION_STEPS, iterations, seed)
         points = list(track_points(measured_times, 1 + len(set(times)), "attacking"))
     rows = [row for point in points for row in point.rows()]
-    bench.save(folder, ["seed", "chip", "iterations"], rows, temporal_table(points), temporal_figure(points))
+    bench.save(folder, ["seed", "chip", "iterations"], rows, temporal_table(points), temporal_figure(points),
+               temporal_told(points))

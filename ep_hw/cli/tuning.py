@@ -55,6 +55,7 @@ def tune(context: typer.Context, model: Model,
     """
     from ep_hw.learning.in_situ.run import plan_tuning, run_tuning
     from ep_hw.learning.in_situ.settings import TuningSettings
+    from ep_hw.workflow import command_line
 
     settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs, biases_only=biases_only)
     seeds = list(dict.fromkeys(chip or range(chips)))
@@ -63,9 +64,9 @@ def tune(context: typer.Context, model: Model,
     task = tuning.task
     shown = "".join(split.digest for split in (task.train, task.watch, tuning.test))
     folder = claimed(context, tuning.net.name, asked(context, shown, task.program.digest()))
-    print_table(run_tuning(tuning, folder, _line, cluster_of(context, cluster)))
-    say(f"{folder}: tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} --on {folder}"
-        f"{own_files(context)}'")
+    print_table(run_tuning(tuning, folder, _line, cluster_of(context, cluster), command_line()))
+    say(f"{folder}: report.html, tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} "
+        f"--on {folder}{own_files(context)}'")
 
 
 def _line(chip: int, course: "Course") -> None:

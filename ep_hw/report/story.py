@@ -1,17 +1,34 @@
 """What a study or a measurement says, in the frame of every page: its question, an answer, a picture, the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
+from ep_hw.report.drawings import inlined
+from ep_hw.report.exports import write_measurement
+from ep_hw.report.figures.drawing import element, joined
 from ep_hw.report.frame import Drawn, Page, Section, environment, filled, in_frame
+from ep_hw.report.record import Exhibit
 from mapping.files import slug, write_atomically
 from mapping.program import Table
 
 FILE = "report.html"
+
+
+class Told(NamedTuple):
+    """What a measurement found, in words.
+
+    Attributes:
+        question: that it answers.
+        answer: one sentence.
+    """
+
+    question: str
+    answer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +39,7 @@ class Story:
         title: the question.
         answer: one sentence.
         pictures: charts that show it.
-        table: the numbers.
+        tables: the numbers.
         facts: (term, what is said of it): what was held fixed.
         sections: (title, charts) behind it; those without charts are left out.
         command: that made it.
@@ -32,7 +49,7 @@ class Story:
     title: str
     answer: str
     pictures: Sequence[Drawn]
-    table: Table
+    tables: Sequence[Table]
     facts: Sequence[tuple[str, str]] = ()
     sections: Sequence[tuple[str, Sequence[Drawn]]] = ()
     command: str = ""
@@ -44,10 +61,14 @@ def told(story: Story) -> str:
     parts: Any = environment().get_template("parts.html").module
     sections = [*(Section(slug(title), title, parts.figures(drawn), folded=n > 0)
                   for n, (title, drawn) in enumerate((title, list(drawn)) for title, drawn in story.sections if drawn)),
-                Section("numbers", "The numbers", parts.plain(story.table), folded=False),
+                Section("numbers", "The numbers", _tables(parts, story.tables), folded=False),
                 Section("provenance", "Provenance", parts.made_by(story.command, ()))]
     return in_frame(Page(title=story.title, answer=story.answer, picture=_picture(parts, story.pictures),
                          facts=story.facts, switches=story.switches, sections=filled(sections)))
+
+
+def _tables(parts: Any, tables: Sequence[Table]) -> Markup:
+    return joined([element("h3", table.title) + parts.plain(table) for table in tables])
 
 
 def _picture(parts: Any, pictures: Sequence[Drawn]) -> Markup:
@@ -65,3 +86,23 @@ def write_story(folder: Path, story: Story) -> Path:
     """
     write_atomically(path := folder / FILE, told(story).encode())
     return path
+
+
+def write_told(out: Path, name: str, settings: Mapping[str, object], rows: list[dict], table: Table, figure: Figure,
+               told: Told, command: str, pictures: Sequence[Drawn] = ()) -> list[Path]:
+    """Write a measurement's files (see `write_measurement`), then its page.
+
+    Args:
+        table: of the rows.
+        told: what they say.
+        command: that made them.
+        pictures: of the page; the figure if none.
+    """
+    paths = write_measurement(out, name, dict(settings), rows, figure)
+    counted = [("images", str(rows[0]["images"]))] if rows and "images" in rows[0] else []
+    facts = [(key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
+             for key, value in settings.items() if isinstance(value, (int, float, str))]
+    shown = pictures or [inlined(Exhibit(name, "", "", told.answer, figure))]
+    return [*paths, write_story(out, Story(
+        title=told.question, answer=told.answer, pictures=shown, tables=[table], facts=[*facts, *counted],
+        command=command))]

@@ -112,7 +112,7 @@ def story_of(study: Study, rows: Sequence[dict], points: Points, interactions: S
         rows, axes[0], options[1:], looks)
     pictures = curves if len(options) == 1 else maps if maps else [_side_by_side(rows, looks)]
     return Story(
-        title=study.title, answer=answer(effects(study, rows, points)), pictures=pictures, table=table,
+        title=study.title, answer=answer(effects(study, rows, points)), pictures=pictures, tables=[table],
         command=command, facts=_held(study), switches=[("machine", names)] if len(names) > 1 else [],
         sections=[("Where the accuracy goes", waterfalls(study, points, looks)),
                   ("Along the first option", curves if len(options) > 1 else []),

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ep_hw.analysis.points import estimate
+from ep_hw.analysis.points import Estimate, estimate
 from ep_hw.analysis.statistics import student, unpaired_interval, wilson
 from ep_hw.data.held import HeldSplit
 from ep_hw.data.splits import Split
 from ep_hw.learning.in_situ.course import Course, Task, chip_accuracy
 from ep_hw.networks.accuracy import accuracy
+from ep_hw.report.story import Told
+from ep_hw.report.wording import interval, percent, points_of
 from mapping.crossbar.program import CrossbarProgram
 from mapping.crossbar.tuned import TunedProgram
 from mapping.files import write_atomically
@@ -169,3 +171,14 @@ def _cost_notes(tuned: Sequence[dict]) -> list[str]:
     if is_published("write_energy_j"):
         energy += f"; {1e9 * mean('write_energy_j'):.3g} nJ of pulses"
     return [written, energy]
+
+
+def tuning_told(rows: Sequence[dict]) -> Told:
+    """What tuning wins back, beside what chips lose that are only mapped."""
+    by_variant = {one.variant: one for one in summarise(rows)}
+    digital, mapped, tuned = (by_variant[name] for name in ("digital", "mapped", "tuned"))
+    known = f" {interval(Estimate(tuned.gain, tuned.gain_low, tuned.gain_high))}" if (
+        tuned.gain_low is not None and tuned.gain_high is not None) else " on one chip, without an interval"
+    return Told("What does learning in situ win back?", (
+        f"Tuned chips get {percent(tuned.accuracy)} right where mapped ones get {percent(mapped.accuracy)} and the "
+        f"digital network {percent(digital.accuracy)}: {points_of(tuned.gain)} points{known}."))

@@ -18,6 +18,7 @@ from ep_hw.learning.in_situ.comparison import (
     save_tuned,
     tuned_program,
     tuned_rows,
+    tuning_told,
 )
 from ep_hw.learning.in_situ.course import Course, Task, tune_chip
 from ep_hw.learning.in_situ.figure import tuning_figure
@@ -26,7 +27,7 @@ from ep_hw.networks.checkpoint import load, packaged_models
 from ep_hw.networks.images import held_for, images_for
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import check_same_data, program_of, reference_of
-from ep_hw.report.exports import write_measurement
+from ep_hw.report.story import write_told
 from ep_hw.threads import threads
 from mapping.crossbar.program import CrossbarProgram
 from mapping.crossbar.tuned import TunedProgram
@@ -94,12 +95,14 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
 
 
 @threads(1)
-def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None], cluster: Cluster | None = None) -> Table:
+def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None], cluster: Cluster | None = None,
+               command: str = "") -> Table:
     """Tune what is not yet tuned, compare, and write everything into the existing folder `out`.
 
     Args:
         log: called after each epoch with the chip's seed and its course so far; on a cluster after the last one.
         cluster: whose workers tune a chip each.
+        command: that asked for it, as the page says it.
     """
     task, test, folder = tuning.task, tuning.test, out / "chips"
     for errand in cluster.each(_errands(tuning, folder)) if cluster else ():
@@ -114,8 +117,10 @@ def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None], cl
     rows += tuned_rows(task, courses, test)
     save_tuned(tuned_program(task.program, courses), out)
     watched = {course.progress.chip.seed: course.watched for course in courses}
-    write_measurement(out, "tuning", _settings(tuning, watched), rows, tuning_figure(rows, watched))
-    return comparison_table(tuning.title(), rows, (f"write model: {task.writing.source}",))
+    table = comparison_table(tuning.title(), rows, (f"write model: {task.writing.source}",))
+    write_told(out, "tuning", _settings(tuning, watched), rows, table, tuning_figure(rows, watched), tuning_told(rows),
+               command)
+    return table
 
 
 def _errands(tuning: Tuning, folder: Path) -> list[Errand]:

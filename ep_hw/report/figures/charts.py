@@ -114,10 +114,11 @@ class Curve:
     dashed: bool = False
 
 
-def rows_chart(rows: Sequence[Row], alt: str, scale: Scale = PERCENT, legend: Markup = drawing.EMPTY) -> Markup:
+def rows_chart(rows: Sequence[Row], alt: str, scale: Scale = PERCENT, legend: Markup = drawing.EMPTY,
+               label: str = "accuracy, %") -> Markup:
     """A row a thing, its numbers with their intervals on one axis in percent."""
     lines = [_row(row, scale) for row in rows]
-    return legend + _chart("rows", joined([*lines, _axis_row(scale, "accuracy, %")]), alt)
+    return legend + _chart("rows", joined([*lines, _axis_row(scale, label)]), alt)
 
 
 def _row(row: Row, scale: Scale) -> Markup:

@@ -140,4 +140,7 @@ def test_the_command_prints_both_tables_and_keeps_the_numbers(ep_hw, refused, tm
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert [row["images"] for row in numbers["paired"]] == [40, 40]
     assert [row["runs"] for row in numbers["over_runs"]] == [2, 2]
+    page = (tmp_path / "numbers.html").read_text()
+    assert "s0 and s1, side by side" in page
+    assert page.count("<table") == 2
     assert "no gaussian_noise@1" in refused("compare", "s0", "--baseline", "s1")

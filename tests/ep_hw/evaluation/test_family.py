@@ -332,7 +332,7 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
         assert rows[BP]["cells"][label]["value"] == next(
             r["accuracy"] for r in summary if (r["machine"], r["strength"]) == ("reference", strength))
     page = (whole / "report.html").read_text()
-    assert 0 < page.index('id="comparison"') < page.index('id="s0-answer"')
+    assert 0 < page.index('id="comparison"') < page.index('id="s0-found"')
     assert all(claim["sentence"] in page for claim in content["claims"] if "'" not in claim["sentence"])
 
 

@@ -30,8 +30,9 @@ def digits():
 
 
 def read_rows(folder, name):
-    """Rows of the JSON file, after a look at the other three files that the command must have written."""
-    assert sorted(p.name for p in folder.iterdir()) == [*(f"{name}.{kind}" for kind in KINDS), "question.json"]
+    """Rows of the JSON file, after a look at the other files that the command must have written."""
+    assert sorted(p.name for p in folder.iterdir()) == [*(f"{name}.{kind}" for kind in KINDS), "question.json",
+                                                         "report.html"]
     rows = json.loads((folder / f"{name}.json").read_text())["rows"]
     with (folder / f"{name}.csv").open(newline="") as file:
         table = list(csv.DictReader(file))

@@ -18,7 +18,8 @@ def test_a_measurement_leaves_its_table_and_plot_and_repeats_to_the_byte(ep_hw, 
         assert title in " ".join(out.split())
         contents.append({path.name: path.read_bytes() for path in (tmp_path / "measured").iterdir()})
     assert contents[0] == contents[1]
-    assert set(contents[0]) == {"question.json", *(f"{name}.{kind}" for kind in ("csv", "json", "png", "svg"))}
+    written = {f"{name}.{kind}" for kind in ("csv", "json", "png", "svg")}
+    assert set(contents[0]) == {"question.json", "report.html", *written}
     assert len(list(csv.DictReader(contents[0][f"{name}.csv"].decode().splitlines()))) == rows
     assert len(json.loads(contents[0][f"{name}.json"])["rows"]) == rows
 

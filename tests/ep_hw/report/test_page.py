@@ -389,7 +389,7 @@ def test_templates_style_and_script_ship_beside_the_code():
     import ep_hw.report
 
     folder = Path(ep_hw.report.__file__).parent
-    assert {path.name for path in folder.glob("*.*ml")} == {"evaluation.html", "frame.html"}
+    assert {path.name for path in folder.glob("*.*ml")} == {"evaluation.html", "frame.html", "parts.html"}
     assert all((folder / name).is_file() for name in ("page.css", "page.js"))
 
 

@@ -87,7 +87,7 @@ def test_a_study_over_networks_leaves_a_report_that_answers(tiny, tmp_path):
     assert len(content["worths"]) == 8
     page = (tmp_path / "report.html").read_text()
     assert all(str(verdict) in page for verdict in verdicts)
-    assert page.index("The answer") < page.index('id="s0-answer"'), "what was asked comes before one network's own"
+    assert page.index("The answer") < page.index('id="s0-found"'), "what was asked comes before one network's own"
     assert (tmp_path / "figures/feedback.png").stat().st_size > 5000
 
 
