@@ -34,7 +34,7 @@ from simulators.registry import on_lava
 REPORTED_PACKAGES = ("ep-hw", "torch", "numpy", "scipy", "pyautoattack", "pillow")
 Predictions = dict[tuple[str, int], int]   # machine and image -> its class of the clean one
 GALLERY_ITEMS = 12         # of a machine and threat at most
-GALLERY_BYTES = 1_000_000  # of all pixels together, so that a page stays below 3 MB
+GALLERY_BYTES = 800_000  # of all pixels together, so that a page stays below 3 MB
 
 
 def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[Cell], checks: list[Verdict], *,

@@ -32,7 +32,7 @@ from mapping.targets import REFERENCE
 SUMMARY_COLUMNS = ("model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low",
                    "ci_high", "agreement", "flips_to_wrong", "flips_to_right", "gap_low", "gap_high", "logit_rmse",
                    "logit_rmse_clean_correct", "seconds", "key")
-MOST_ROWS = 1500   # of the table of every cell: more of them stand in summary.json alone
+MOST_ROWS = 700   # of the table of every cell: more of them stand in summary.json alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def _macros(run: RunRecord, models: Models | None, drawings: Drawings, kinds: Ma
     return own.get_template("evaluation.html").make_module({
         "run": run, "models": models, "summary": summary, "columns": SUMMARY_COLUMNS, "paper": paper,
         "checks": _checks(run.checks), "chips": any(row["chip_seed"] is not None for row in run.summary),
-        "summary_uri": data_uri("application/json", json.dumps(summary, indent=1).encode())})
+        "summary_uri": data_uri("application/json", json.dumps(summary).encode())})
 
 
 def _suffix(shown: Sequence[ModelResults], n: int) -> tuple[str, str]:

@@ -32,12 +32,13 @@ from ep_hw.analysis.rows import plain
 from ep_hw.analysis.series import ladders, panels, telling, threats, without_rungs
 from ep_hw.analysis.statistics import mcnemar, paired_interval, student, wilson
 from ep_hw.evaluation.checks import Verdict
+from ep_hw.report import GalleryItem, write_report
 from ep_hw.report import page as page_module
-from ep_hw.report import write_report
+from ep_hw.report.contents import GALLERY_BYTES
 from ep_hw.report.figures.inline import amplified, png
 from ep_hw.report.figures.plots import curves_figure, shared_limits, styles, waterfall_figure
 from ep_hw.report.model_results import results_of
-from ep_hw.report.page import SUMMARY_COLUMNS
+from ep_hw.report.page import MOST_ROWS, SUMMARY_COLUMNS
 from ep_hw.report.wording import findings, largest_loss
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping import Refusal
@@ -166,6 +167,28 @@ def test_an_attack_of_strength_zero_is_drawn_at_zero_alone():
     figure = curves_figure(panel, styles(["reference", "loihi", PCM]), shared_limits([panel]))
     assert {float(x) for line in figure.axes[0].lines[:1] for x in line.get_xdata()} == {0.0}
     assert "budget eps" in figure.axes[0].get_xlabel()
+
+
+@pytest.mark.slow
+def test_a_page_stays_below_three_megabytes():
+    """Of as many cells as its table holds, and as many images of 3x32x32, of noise alone, as a run hands to it."""
+    rng = np.random.default_rng(0)
+    rows = [row(name, attack, eps, to_wrong=30) for attack in ("pgd_l2", "square_l2", "pgd_linf", "fog", "snow")
+            for name in ("reference", *(f"crossbar:pcm[age={n}d,adc_bits=6]" for n in range(6)))
+            for eps in range(1, MOST_ROWS // 35 + 1)]
+    images = [GalleryItem(one["machine"], one["threat"], n, 3, *rng.random((2, 3, 32, 32)), 3, 4, 3)
+              for n, one in enumerate(rows[:GALLERY_BYTES // (3 * 3072)])]
+    html = render(replace(bare_record(), summary=rows, gallery=images))
+    assert len(rows) == MOST_ROWS
+    assert len(images) > 50
+    assert len(html.encode()) < 3e6
+
+
+def test_more_cells_than_the_page_holds_stand_in_their_file(monkeypatch):
+    monkeypatch.setattr(page_module, "MOST_ROWS", 1)
+    page = Page(render(bare_record()))
+    assert not any(page.cells)
+    assert "summary.json, beside this page, has all 2 of them" in page.text
 
 
 def test_flags_stand_above_the_answer():
