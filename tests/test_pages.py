@@ -11,6 +11,7 @@ import ep_hw
 import mapping
 import simulators
 from ep_hw.cli.application import GROUPS
+from ep_hw.evaluation.checks import CHECKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,6 +46,27 @@ def test_links_lead_to_files(page):
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_that_a_page_names_are_there_with_the_equations_it_cites(page):
+    """`room/module.py`, (3) names an equation of that module."""
+    for path, cited in re.findall(r"`((?:ep_hw|mapping|simulators)/[\w/]+\.\w+)`(?:,\s\((\d+)\))?", page.read_text()):
+        assert (ROOT / path).is_file(), path
+        assert f"({cited})" in (ROOT / path).read_text() or not cited, f"{path} has no ({cited})"
+
+
+def test_the_page_on_trust_lists_every_check_on_rows():
+    listed = re.findall(r"^\| (.+?) \|", (ROOT / "docs" / "trust.md").read_text(), re.MULTILINE)
+    assert listed[2:] == list(CHECKS)
+
+
+def test_the_result_of_the_readme_is_one_of_the_results():
+    """Row by row; the page has more columns and more rows."""
+    readme, page = ((ROOT / name).read_text() for name in ("README.md", "docs/results.md"))
+    rows = [line.rstrip("| ") for line in readme.splitlines() if re.search(r"\| \d+\.\d \|", line)]
+    assert len(rows) >= 4
+    assert not [row for row in rows if f"\n{row} |" not in page]
+
+
 def test_every_page_has_its_place():
     """In the table of contents of the site, as have the notebooks."""
     index = (ROOT / "docs" / "index.md").read_text()
@@ -66,7 +88,7 @@ def test_every_picture_is_one_that_the_script_makes():
     spec.loader.exec_module(script := module_from_spec(spec))
     there = {path.name for path in script.PLACE.iterdir()}
     shown = {name for page in PAGES for name in re.findall(r"pictures/([\w.]+)\)", page.read_text())}
-    assert there == shown == {f"{name}.svg" for name in script.PICTURES}
+    assert there == shown == {script.SCREEN, *(f"{name}.svg" for name in script.PICTURES)}
 
 
 @pytest.mark.parametrize("package", [ep_hw, mapping, simulators], ids=lambda package: package.__name__)
