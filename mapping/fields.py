@@ -50,7 +50,8 @@ def read_as(kind: Any, content: object) -> Any:
     try:
         return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        if unknown := [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]:
+        noted = error.errors(include_url=False) if error.error_count() <= DEEPEST else []
+        if unknown := [one["loc"] for one in noted if one["type"] == "extra_forbidden"]:
             raise ValueError(_unknown(kind, [str(part) for part in unknown[0]])) from None
         raise
 

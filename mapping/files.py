@@ -31,7 +31,8 @@ else:
 
 _NEW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)   # where known
 TEXT_LIMIT = 2**20       # bytes of a TOML or JSON file that a person or `ep-hw` writes
-DEEPEST = 16             # brackets within brackets
+DEEPEST = 16             # brackets within brackets, and keys of TOML
+_STATEMENTS = re.compile(rb"[\n{,]")   # what stands before each of them in TOML
 LARGEST_INTEGER = 2**63
 LONGEST_REASON = 300     # characters of what a parser says of bad bytes, which it may quote whole
 UNREADABLE = (OSError, ValueError, RecursionError, MemoryError, SafetensorError)   # what bad bytes make parsers raise
@@ -105,8 +106,16 @@ def parse_toml(content: bytes) -> dict:
     Raises:
         ValueError: see `parse_json`; also dates and times, which nothing here states.
     """
+    if max(map(_dots, _STATEMENTS.split(content))) > DEEPEST:   # whose parser takes the square of their time
+        raise ValueError(f"more than {DEEPEST} keys within each other")
     with _bounded_parsing():
         return _plain(tomllib.loads(content.decode()))
+
+
+def _dots(statement: bytes) -> int:
+    """Dots in the key of a statement of TOML; fewer where it may be a part of a text or a comment."""
+    key, equals, _ = statement.partition(b"=")
+    return key.count(b".") // (1 if equals or key.lstrip().startswith(b"[") else DEEPEST)
 
 
 def check_writable(folder: str | Path):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ep_hw.learning.in_situ.settings import TuningSettings
 from mapping import Refusal
 from mapping.fields import Count, PerChannel, read_as
 from mapping.files import (
@@ -43,6 +44,25 @@ def test_json_that_is_absurd_is_a_value_error(text):
 def test_toml_that_is_absurd_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"\S"):
         parse_toml(text.encode())
+
+
+@pytest.mark.parametrize("text", ["{key} = 1", "[{key}]", "a = 1\n{key}", "a = {{ b = 1, {key} = 2 }}"])
+def test_keys_deep_within_each_other_are_refused_before_they_are_parsed(text):
+    """Python's parser takes the square of their number."""
+    with pytest.raises(ValueError, match="keys within each other"):
+        parse_toml(text.format(key="a" + ".b" * 50_000).encode())
+
+
+def test_unknown_fields_are_told_with_those_most_like_them():
+    with pytest.raises(ValueError, match=r"^epoch: there is no such field, did you mean epochs\?$"):
+        read_as(TuningSettings, {"epoch": 3})
+    with pytest.raises(ValueError, match=r"^dd: there is no such field$"):
+        read_as(TuningSettings, {"epochs": 3, "dd": {}})
+
+
+def test_dots_of_a_text_are_no_keys():
+    text = "A sentence. And another. " * 9
+    assert parse_toml(f"# {text}\ntitle = '{text}'\nlong = \"\"\"\n{text}\n\"\"\"".encode())["title"] == text
 
 
 def test_what_is_sensible_is_read_as_it_is():
