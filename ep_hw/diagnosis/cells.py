@@ -164,7 +164,7 @@ def _magnitude(target: CrossbarTarget, layer: CrossbarLayer, array: Array, befor
         before: the same before they aged.
         chips: the same two on other chips, before and after.
     """
-    kept = [_ratio(replace(now, compensation=1.0), then) for then, now in chips]
+    kept = [_ratio(replace(now, compensation=1.0, column_factors=None), then) for then, now in chips]
     mean, spread = float(np.mean(kept)), float(np.std(kept)) * _DEVIATIONS + SLACK
     ratio, compensated = _ratio(array, before), target.array.drift_compensation
     wanted, allowed = (1.0, 10 * _FLOAT32) if compensated else (mean, spread)
@@ -187,7 +187,7 @@ def _ratio(now: Array, then: Array) -> float:
 
 
 def _sensed(array: Array) -> np.ndarray:
-    return (array.forward_weight.sum(0) * array.compensation).cpu().numpy()
+    return (array.forward_weight.sum(0) * array.factors[:, None, None, None]).cpu().numpy()
 
 
 def wires(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine) -> list[Finding]:

@@ -2,6 +2,7 @@
 
     0.forward.conductance_us    as a relaxation finds them         0.forward.fresh_us     of a read, where there is any
     0.forward.compensation      digital factor                     0.bias                 digital, where it was learnt
+    0.forward.column_factors    digital, of each column on top, where each column's drift is compensated
 
 and 0.feedback.* where the feedback reads devices of its own; 1 and so on for the layers above, the readout last.
 `simulators.crossbar.programmed.ProgrammedChip` makes and reads them.
@@ -53,6 +54,8 @@ def chip_layout(layers: Sequence[Devices], target: CrossbarTarget, present: Cont
         for name in layer.arrays:
             layout[f"{n}.{name}.conductance_us"] = ("float32", layer.shape)
             layout[f"{n}.{name}.compensation"] = ("float64", (1,))
+            if target.includes("aged") and target.array.drift_compensation == "column":
+                layout[f"{n}.{name}.column_factors"] = ("float32", (layer.outputs,))
             if f"{n}.{name}.fresh_us" in present and target.includes("read"):
                 layout[f"{n}.{name}.fresh_us"] = ("float32", layer.shape)
         if "0.bias" in present:
@@ -64,5 +67,6 @@ def chip_ranges(layout: Layout, target: CrossbarTarget) -> Ranges:
     """Lowest and highest value of each array."""
     highest_us = HIGHEST * target.g_max_us
     ranges = {"conductance_us": (0, highest_us), "fresh_us": (0, highest_us), "compensation": (0, 1e9),
+              "column_factors": (0, 1),
               "bias": (-1e30, 1e30), "owed_us": (-highest_us, highest_us), "pulses": (0, 2**31 - 1)}
     return {name: ranges[name.rpartition(".")[2]] for name in layout}

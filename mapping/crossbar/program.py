@@ -374,7 +374,7 @@ def _notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
              f"device {target.preset.name}, {target.g_min_us:.3g} to {target.g_max_us:g} uS, {levels}; each "
              f"{array.scaling} fills this range"]
     if target.includes("aged") and "aged" in target.preset.causes:
-        notes.append(f"age {device.age:g} s, drift compensation {'on' if array.drift_compensation else 'off'}")
+        notes.append(f"age {device.age:g} s, drift compensation {target.spelled()['drift_compensation']}")
     if target.is_noisy:
         again = relaxes and dynamics.input_read == "every"
         notes.append(f"fresh read noise over a relaxation of {dynamics.relaxation_time:g} s; the image is read "

@@ -64,6 +64,11 @@ def causes(text: str) -> Causes:
     return Causes(rung for rung in CROSSBAR_RUNGS if rung in named)
 
 
+def compensated(text: str) -> bool | str:
+    """Whether drift is compensated, or "column" where each column is by itself."""
+    return text if text == "column" else switch(text)
+
+
 def tile(text: str) -> Tile:
     """The size that a user wrote as rows, or as rows x columns."""
     rows, by, columns = text.partition("x")
@@ -105,7 +110,8 @@ class ArrayOptions(Options):
                         "16 to 1024 unit cells, or rows x columns as 256x128")
     arrays: str = choice("shared", "whether feedback reads the forward devices or others of its own",
                          ("shared", "separate"))
-    drift_compensation: bool = option(True, switch, "a digital factor a layer that restores its mean weight", "on, off")
+    drift_compensation: bool | str = option(True, compensated, "a digital factor a layer, or a column of it, that "
+                                            "restores its mean weight", "on, off, column")
     wire_ohm: float | None = option(None, number, "resistance of a line from one cell to the next; auto: none, 0.35 on "
                                     "/wires", "0.001 to 100 ohm a cell", 1e-3, 100.0)
     terminals: str = choice("same", "at which ends of resistive lines the feedback drives and senses",

@@ -77,6 +77,7 @@ class Array:
         us_per_weight: microsiemens that a weight of 1 takes in the first slice.
         compensation: digital factor on everything sensed, which undoes the mean drift.
         base: significance between slices.
+        column_factors: (C_out,) digital factors of its outputs on top, at most 1; None for ones.
     """
 
     cells: Cells
@@ -84,6 +85,7 @@ class Array:
     us_per_weight: float
     compensation: float
     base: int = 1
+    column_factors: torch.Tensor | None = None
 
     @property
     def conductance_us(self) -> torch.Tensor:
@@ -99,6 +101,13 @@ class Array:
     def column_cuts(self) -> Cuts:
         """See `Cells`."""
         return self.cells.column_cuts
+
+    @property
+    def factors(self) -> torch.Tensor:
+        """(C_out,) float32: all digital factors that undo the mean drift, of each output."""
+        outputs = self.column_cuts[-1][1]
+        own = self.conductance_us.new_ones(outputs) if self.column_factors is None else self.column_factors
+        return own * self.compensation
 
     @property
     def is_symmetric(self) -> bool:

@@ -116,8 +116,8 @@ def _tiles(layer: _Layer) -> Iterator[str]:
     yield from _direction(layer, layer.arrays[0], "f")
     if layer.fed:
         yield from _direction(layer, layer.arrays[-1], "b")
-        yield from (f"ez{layer.n}_{j} z{layer.n}_{j} 0 d{layer.n + 1}_{j} 0 {layer.scale[channel].item()!r}"
-                    for j, channel in enumerate(_channels(layer)))
+        scales = [_scale(layer, layer.arrays[-1], channel) for channel in _channels(layer)]
+        yield from (f"ez{layer.n}_{j} z{layer.n}_{j} 0 d{layer.n + 1}_{j} 0 {s!r}" for j, s in enumerate(scales))
 
 
 def _direction(layer: _Layer, array: Array, read: str) -> Iterator[str]:
@@ -182,8 +182,14 @@ def _neurons(population: Population, around: list[_Layer], g_us: list[float], ci
 def _drive(layer: _Layer, j: int, circuit: Circuit) -> str:
     """w s + b of one neuron above a layer, in units of state: from the currents in its two grounds."""
     channel = _channels(layer)[j]
-    factor = layer.scale[channel].item() * _per_ampere(layer.arrays[0], circuit)
+    factor = _scale(layer, layer.arrays[0], channel) * _per_ampere(layer.arrays[0], circuit)
     return f"{_difference('f', layer, j, factor)} + {layer.coupling.bias[channel].item()!r}"
+
+
+def _scale(layer: _Layer, array: Array, channel: int) -> float:
+    """Digital factor of a channel, beside that of the layer."""
+    own = 1.0 if array.column_factors is None else array.column_factors[channel].item()
+    return layer.scale[channel].item() * own
 
 
 def _feedback(layer: _Layer, j: int, circuit: Circuit) -> str:

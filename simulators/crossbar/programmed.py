@@ -60,6 +60,8 @@ class ProgrammedChip:
             for name, array in zip(ARRAYS, distinct(pair)):
                 tensors[f"{n}.{name}.conductance_us"] = array.conductance_us.cpu().contiguous()
                 tensors[f"{n}.{name}.compensation"] = torch.tensor([array.compensation], dtype=torch.float64)
+                if array.column_factors is not None:
+                    tensors[f"{n}.{name}.column_factors"] = array.column_factors.cpu().contiguous()
                 if array.fresh_us is not None:
                     tensors[f"{n}.{name}.fresh_us"] = array.fresh_us.cpu().contiguous()
         return tensors
@@ -168,6 +170,7 @@ def kept_chip(program: TunedProgram, chip_seed: int, device: str | torch.device 
 
 def _pair(n: int, tensors: dict, program: OnTiles) -> tuple[Array, ...]:
     arrays = [array_of(program.layers[n], program.target, tensors[f"{n}.{name}.conductance_us"],
-                       tensors.get(f"{n}.{name}.fresh_us"), tensors[f"{n}.{name}.compensation"].item())
+                       tensors.get(f"{n}.{name}.fresh_us"), tensors[f"{n}.{name}.compensation"].item(),
+                       tensors.get(f"{n}.{name}.column_factors"))
               for name in ARRAYS if f"{n}.{name}.conductance_us" in tensors]
     return directions(arrays, program.feeds_back[n])

@@ -57,7 +57,10 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     now = array_of(layer, target, noisy.clamp(*model.limits_us).to(device), fresh_us)
     if not target.array.drift_compensation:
         return now
-    return replace(now, compensation=drift_compensation(array_of(layer, target, programmed.to(device)), now))
+    then = array_of(layer, target, programmed.to(device))
+    if target.array.drift_compensation == "column":
+        return column_compensated(then, now)
+    return replace(now, compensation=drift_compensation(then, now))
 
 
 def _physical(g_us: Tensor, model: Device, method: str) -> Tensor:
@@ -69,11 +72,12 @@ def _physical(g_us: Tensor, model: Device, method: str) -> Tensor:
 
 
 def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us: Tensor, fresh_us: Tensor | None = None,
-             compensation: float = 1.0) -> Array:
+             compensation: float = 1.0, column_factors: Tensor | None = None) -> Array:
     """A layer's array from what its devices came to."""
     wires = target.array.wires if target.includes("wires") else None
     cells = Cells(conductance_us, layer.row_cuts, layer.column_cuts, wires, target.array.terminals == "opposite")
-    return Array(cells, fresh_us, layer.stored.us_per_weight, compensation, layer.stored.base)
+    return Array(cells, fresh_us, layer.stored.us_per_weight, compensation, layer.stored.base,
+                 column_factors)
 
 
 def drift_compensation(programmed: Array, aged: Array) -> float:
@@ -83,6 +87,20 @@ def drift_compensation(programmed: Array, aged: Array) -> float:
     """
     then, now = (array.forward_weight.sum(0).abs().sum(dtype=torch.float64).item() for array in (programmed, aged))
     return then / now if now else 1.0
+
+
+def column_compensated(programmed: Array, aged: Array) -> Array:
+    """The aged array with each column's own factor, as `drift_compensation` has a layer's.
+
+    The largest of them is the layer's, after the sums of both directions; the rest of each, at most 1, is on what
+    drives its column backward, so that no drive leaves the range of its DAC. A column without weights takes it whole.
+    """
+    then, now = (array.forward_weight.sum(0).abs().flatten(1).sum(1, dtype=torch.float64)
+                 for array in (programmed, aged))
+    ratios = torch.where(now > 0, then / now, 0.0)
+    largest = ratios.max().item() or 1.0
+    factors = torch.where(ratios > 0, ratios / largest, 1.0).float()
+    return replace(aged, compensation=largest, column_factors=factors)
 
 
 def stuck_cells(layer: CrossbarLayer, target: CrossbarTarget, chip_seed: int,

@@ -166,7 +166,7 @@ class CrossbarProjection(Projection):
             return _copied(sensed)
 
         total = self.forward_periphery.sums(self.forward_periphery.drives(s_pre), sense, generator)
-        return torch.addcmul(self.bias, total, self.column_scale, value=self.forward_array.compensation)
+        return torch.addcmul(self.bias, total, self._scale(self.forward_array), value=self.forward_array.compensation)
 
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         (_, h, w), inputs = self.window.unpooled, math.prod(self.backward_array.conductance_us.shape[3:])
@@ -177,7 +177,7 @@ class CrossbarProjection(Projection):
     def _backward_of(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None) -> Tensor:
         periphery, array = self.backward_periphery, self.backward_array
         drives = [(sign, unpool(drive, winners, self.window.unpooled))
-                  for sign, drive in periphery.drives(s_post * self.column_scale)]
+                  for sign, drive in periphery.drives(s_post * self._scale(array))]
         rows = periphery.sums(drives, array.sense_backward, generator)
         if array.conductance_us.shape[4:] != self.window.kernel:   # rows are inputs of their own
             rows = rows.unflatten(-1, (-1, *self.window.kernel)).movedim(3, -1).flatten(3)
@@ -217,8 +217,13 @@ class CrossbarProjection(Projection):
         return self._effective(self.backward_array, self.backward_array.backward_weight)
 
     def _effective(self, array: Array, slices: Tensor) -> Tensor:
-        weight = slices.sum(0) * array.compensation * self.column_scale[..., None]
+        weight = slices.sum(0) * array.compensation * self._scale(array)[..., None]
         return weight.view(-1, self.window.pre[0], *self.window.kernel)
+
+    def _scale(self, array: Array) -> Tensor:
+        """(C_out, 1, 1): digital factors of each output, beside those of the whole layer."""
+        factors = array.column_factors
+        return self.column_scale if factors is None else self.column_scale * factors.view(-1, 1, 1)
 
     @property
     def asymmetry(self) -> float | None:

@@ -136,7 +136,7 @@ def learn(program: CrossbarProgram, progress: Progress, gradient: Gradient, rate
 def us_per_gradient(layer: CrossbarLayer, array: Array) -> torch.Tensor:
     """(C_out, 1, 1, 1) microsiemens that change a weight of the layer by 1."""
     scale = torch.tensor(layer.stored.column_scale)[:, None, None, None]
-    return array.us_per_weight / (array.compensation * scale)
+    return array.us_per_weight / (array.factors.to(scale)[:, None, None, None] * scale)
 
 
 def _rewritten(layer: CrossbarLayer, target: CrossbarTarget, array: Array, before: Written, after: Written) -> Array:
@@ -146,4 +146,4 @@ def _rewritten(layer: CrossbarLayer, target: CrossbarTarget, array: Array, befor
         now_us, moved, model = after.conductance_us, after.conductance_us != before.conductance_us, model_of(target)
         sigma_us = model.fresh_sigma_us(now_us, now_us, target.dynamics.relaxation_time)
         fresh_us = torch.where(moved, clipped_sigma_us(now_us, sigma_us, *model.limits_us), fresh_us)
-    return array_of(layer, target, after.conductance_us, fresh_us, array.compensation)
+    return array_of(layer, target, after.conductance_us, fresh_us, array.compensation, array.column_factors)

@@ -35,9 +35,10 @@ def explained(graph, images, program, opener=None, chip=0):
 
 @pytest.mark.parametrize("target", [
     "crossbar:ideal[tile=18]", "crossbar:pcm", "crossbar:pcm[tile=16,age=1y,levels=16]",
-    "crossbar:pcm[drift_compensation=off]", "crossbar:pcm[encoding=slices,levels=4]",
-    "crossbar:pcm[encoding=offset,levels=9,stuck_on=0.02]", "crossbar:pcm[wire_ohm=1,scaling=column]",
-    "crossbar:hermes_2", "crossbar:reram_cmo[age=1s,stuck_on=0.05,stuck_off=0.1]"])
+    "crossbar:pcm[drift_compensation=off]", "crossbar:pcm[drift_compensation=column]",
+    "crossbar:pcm[encoding=slices,levels=4]", "crossbar:pcm[encoding=offset,levels=9,stuck_on=0.02]",
+    "crossbar:pcm[wire_ohm=1,scaling=column]", "crossbar:hermes_2",
+    "crossbar:reram_cmo[age=1s,stuck_on=0.05,stuck_off=0.1]"])
 def test_an_honest_chip_is_not_accused(graph, images, target):
     explanation = explained(graph, images, mapping.compile(graph, target), chip=1)
     assert not explanation.faults, explanation.sentence()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from chips import machine, reads
 from networks import random_images, small_network
 
@@ -16,8 +17,9 @@ from mapping.crossbar.target import CROSSBAR_RUNGS
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.models import model_of
 from simulators.crossbar.phase_change import PhaseChange
+from simulators.crossbar.programmed import ProgrammedChip
 from simulators.crossbar.programming import drift_compensation, program_array
-from simulators.reference import ReferenceMachine
+from simulators.reference import ReferenceMachine, unpool
 from simulators.relaxation import Nudge, relax
 
 PCM = model_of(mapping.parse("crossbar:pcm"))
@@ -276,3 +278,36 @@ def test_trained_digits_keep_their_accuracy_on_five_chips():
     assert distance(ideal, reference) < 1e-5
     chips = [accuracy(machine(graph, "crossbar:pcm", chip), chip) for chip in range(5)]
     assert sum(chips) / 5 > clean - 0.05
+
+
+def test_drift_compensation_of_columns_restores_each_columns_mean_weight(graph):
+    """And a column without weights stays one."""
+    net = small_network(3)
+    net.weights[1][2] = 0
+    target = "crossbar:pcm/{}[{}arrays=separate]"
+    aged = machine(net.lower(), target.format("aged", "age=1y,drift_compensation=column,"))
+    before = machine(net.lower(), target.format("programmed", "age=1y,"))
+    for now, then in zip(aged.projections, before.projections):
+        for direction in ("forward", "backward")[:1 + now.is_read_backward]:
+            ours, wanted = (getattr(p, f"{direction}_weight").abs().flatten(1).sum(1) for p in (now, then))
+            assert torch.allclose(ours, wanted, rtol=1e-5)
+            factors = getattr(now, f"{direction}_array").column_factors
+            assert factors.max() == 1
+            assert factors.min() < 0.999
+    assert not torch.equal(aged.projections[1].forward_weight, machine(net.lower(), target.format(
+        "aged", "age=1y,")).projections[1].forward_weight)
+
+
+def test_compensated_columns_are_read_backward_as_forward_and_keep_their_factors_in_files(graph, tmp_path):
+    """Each direction multiplies by the same weights, which one transposes; converters in between cut nothing off."""
+    m = machine(graph, "crossbar:pcm/aged[age=1y,drift_compensation=column,scaling=column]")
+    for projection in m.projections[1:2]:
+        above = torch.rand(2, *projection.window.post)
+        _, winners = projection.forward(torch.rand(2, *projection.window.pre))
+        exact = F.conv_transpose2d(unpool(above, winners, projection.window.unpooled), projection.forward_weight,
+                                   padding=projection.window.padding)
+        assert torch.allclose(projection.backward(above, winners), exact, atol=1e-5)
+    m.chip.save(tmp_path / "chip")
+    again = CrossbarMachine(m.program, chip=ProgrammedChip.load(tmp_path / "chip", m.program))
+    images = random_images(4)
+    assert torch.equal(again.relax(images).logits, m.relax(images).logits)

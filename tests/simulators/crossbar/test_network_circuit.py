@@ -16,7 +16,7 @@ KINDS = {   # machines and networks of 16 pixels
     "dense": ("crossbar:pcm/aged", {"kernel": (4, 1), "paddings": (0, 0)}),
     "dense, in rows of their own": ("crossbar:pcm/aged[tile=16x16]", {"kernel": (4, 1), "paddings": (1, 0),
                                                                      "channels": (20, 4)}),
-    "overlapping positions": ("crossbar:pcm/aged[tile=18]", {"channels": (3, 4)}),
+    "overlapping positions": ("crossbar:pcm/aged[tile=18,age=1y,drift_compensation=column]", {"channels": (3, 4)}),
     "strides, wires and columns scaled": (
         "crossbar:pcm[tile=16,wire_ohm=20,without=read+converters,scaling=column]", {"strides": (2, 1)}),
     "an array a direction, at opposite terminals": (
