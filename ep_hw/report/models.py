@@ -115,6 +115,7 @@ class Models:
         exhibits: figures.
         notes: what a reader of the numbers needs to know.
         heading: of the comparison where it is what was asked, and so comes first.
+        said: the answer in one sentence, where the comparison is what was asked.
         entries: what was compared.
         budgets: attack -> kind -> its accuracies by rising budget, of what `exhibits` draw alike.
     """
@@ -125,6 +126,7 @@ class Models:
     exhibits: tuple[Exhibit, ...]
     notes: tuple[str, ...]
     heading: str = ""
+    said: str = ""
     entries: tuple[Entry, ...] = ()
     budgets: Mapping[str, Mapping[str, BudgetLine]] = field(default_factory=dict)
 

@@ -88,9 +88,9 @@ def _page(run: RunRecord, shown: list[ModelResults], models: Models | None) -> P
                 Section("mapping", "How the network is mapped, and what a relaxation takes", parts.mapping()),
                 Section("cells", f"Every cell: {len(run.summary)} rows", parts.every_cell()),
                 Section("provenance", "Provenance", parts.provenance())]
-    return Page(title=run.title, subtitle=_subtitle(shown), answer=_answer(run, shown, models), alarm=parts.alarm(),
-                picture=_picture(context, shown, models), facts=_facts(run, shown), quote=_quote(run, shown, models),
-                switches=_switches(looks, kinds), sections=filled(sections))
+    return Page(title=run.title, subtitle=_subtitle(shown, models), answer=_answer(run, shown, models),
+                alarm=parts.alarm(), picture=_picture(context, shown, models), facts=_facts(run, shown),
+                quote=_quote(run, shown, models), switches=_switches(looks, kinds), sections=filled(sections))
 
 
 def _macros(run: RunRecord, models: Models | None, drawings: Drawings, kinds: Mapping[str, int]) -> Any:
@@ -179,7 +179,7 @@ def _answer(run: RunRecord, shown: Sequence[ModelResults], models: Models | None
     if run.envelopes:
         return run.envelopes.answers[0]
     if models and models.heading:
-        return str(next(iter(models.answers.values()))[0])
+        return models.said
     own = [answer(study.model, study.points) for study in shown]
     claimed = f" {_claimed(models)}" if models and models.claims else ""
     return (" ".join(own) or "Nothing was evaluated.") + claimed
@@ -232,7 +232,10 @@ def _time(seconds: float) -> str:
     return f"{seconds / size:.3g} {unit} of one core, all cells together"
 
 
-def _subtitle(shown: Sequence[ModelResults]) -> str:
+def _subtitle(shown: Sequence[ModelResults], models: Models | None) -> str:
+    """Of which network the page is, unless it is of several alike."""
+    if models and models.heading:
+        return ""
     return "; ".join(f"network {study.model}, data set {study.dataset}" for study in shown)
 
 

@@ -75,13 +75,24 @@ def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Pa
     verdicts = [Verdict.of(ones) for ones in by_pair(worths)]
     record = record_of(first, folder, *outcomes[0], [], command=command, title=study.title)
     shown = Models((threats_table(entries, entries[0].kind),), (), {study.title: verdicts},
-                   _figures(entries, shown_plans, first.asked.threats), (_seeds_note(groups),), "The answer",
-                   tuple(entries))
+                   _figures(entries, shown_plans, first.asked.threats), (_seeds_note(groups),), "Group against group",
+                   said(verdicts), tuple(entries))
     write_report(out, record, shown)
     content = {"study": study.model_dump(mode="json"), **shown.content(),
                "worths": [{"sentence": str(worth), **worth.content()} for worth in worths]}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
     return verdicts
+
+
+def said(verdicts: Sequence[Verdict]) -> str:
+    """What all verdicts come to: the first that sets groups apart, or that none does."""
+    clear = [verdict for verdict in verdicts if verdict.more or verdict.less]
+    if not clear:
+        others = ", ".join(dict.fromkeys(verdict.other for verdict in verdicts))
+        machines = ", ".join(dict.fromkeys(verdict.machine for verdict in verdicts))
+        return f"This sample tells {verdicts[0].first} and {others} apart in robustness nowhere, on {machines}."
+    rest = len(verdicts) - len(clear)
+    return f"{clear[0]}{f' {rest} of {len(verdicts)} comparisons stay open.' if rest else ''}"
 
 
 def _seeds_note(groups: dict[str, list[Outcome]]) -> str:

@@ -15,7 +15,7 @@ from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Limits
 from ep_hw.networks.checkpoint import load, packaged_models, save_checkpoint
 from ep_hw.report.entry import Entry
-from ep_hw.studies.networks import gain_of, plan_networks, run_networks
+from ep_hw.studies.networks import gain_of, plan_networks, run_networks, said
 from ep_hw.studies.study import NetworkStudy, load_study
 from ep_hw.studies.worth import Verdict, worths_of
 from ep_hw.threats.threat import CLEAN, parse_threat
@@ -87,7 +87,8 @@ def test_a_study_over_networks_leaves_a_report_that_answers(tiny, tmp_path):
     assert len(content["worths"]) == 8
     page = (tmp_path / "report.html").read_text()
     assert all(str(verdict) in page for verdict in verdicts)
-    assert page.index("The answer") < page.index('id="s0-found"'), "what was asked comes before one network's own"
+    assert f'<p class="answer">{said(verdicts)}</p>' in page
+    assert page.index("Group against group") < page.index('id="s0-found"'), "what was asked comes first"
     assert (tmp_path / "figures/feedback.png").stat().st_size > 5000
 
 
@@ -100,3 +101,10 @@ def test_bad_studies_over_networks_are_refused(tiny, tmp_path):
     result = CliRunner().invoke(app, ["study", str(file)])
     assert result.exit_code != 0
     assert "networks" in str(result.exception or result.output)
+
+
+def test_the_sentence_names_what_sets_groups_apart_or_says_that_nothing_does():
+    alike = [Verdict(machine, "whole", "half", (), (), ("pgd_l2 at 0.5",)) for machine in ("reference", "loihi")]
+    assert said(alike) == "This sample tells whole and half apart in robustness nowhere, on reference, loihi."
+    apart = Verdict("loihi", "whole", "none", ("pgd_l2 at 0.5",), (), ())
+    assert said([*alike, apart]) == f"{apart} 2 of 3 comparisons stay open."
