@@ -375,6 +375,8 @@ def _notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
              f"{array.scaling} fills this range"]
     if target.includes("aged") and "aged" in target.preset.causes:
         notes.append(f"age {device.age:g} s, drift compensation {target.spelled()['drift_compensation']}")
+    if target.includes("read") and device.temperature is not None:
+        notes.append(f"thermal noise of {device.temperature:g} K")
     if target.is_noisy:
         again = relaxes and dynamics.input_read == "every"
         notes.append(f"fresh read noise over a relaxation of {dynamics.relaxation_time:g} s; the image is read "

@@ -86,6 +86,8 @@ class DeviceOptions(Options):
                                   "1.5 to 1e9", 1.5, 1e9)
     stuck_on: float = option(0.0, number, "devices stuck at the largest conductance", "0 to 0.5 of all", 0.0, 0.5)
     stuck_off: float = option(0.0, number, "devices stuck at the smallest conductance", "0 to 0.5 of all", 0.0, 0.5)
+    temperature: float | None = option(None, number, "of the devices, whose thermal noise joins every read; auto: the "
+                                       "noise that their source measured, alone", "1 to 500 K", 1.0, 500.0)
 
     def largest_us(self, preset: Preset) -> float:
         """Largest conductance that a weight may be stored as."""
@@ -220,7 +222,7 @@ class CrossbarTarget(Target):
         "age", "levels", "encoding", "slices", "scaling", "on_off", "stuck_on", "stuck_off", "tile", "arrays",
         "drift_compensation", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "terminals", "signed_drive",
         "input_read", "relaxation_time", "dt", "readout_steps", "winners_held", "without", "steps", "tuned", "bit_ohm",
-        "adc_rounding")
+        "adc_rounding", "temperature")
     relaxing: ClassVar[tuple[str, ...]] = ("dt", "readout_steps", "winners_held", "steps")
     devices: ClassVar[type[DeviceOptions]] = DeviceOptions
     peripheries: ClassVar[type[ConverterOptions]] = ConverterOptions
@@ -413,7 +415,7 @@ _NEEDS: tuple[_Need, ...] = (
      lambda t: t.preset.name != "ideal",
      "on crossbar:generic, whose devices are as ideal unless its options say otherwise"),
     (("drift_compensation",), lambda t: t.has("aged"), "on devices that age, see 'ep-hw devices'"),
-    (("relaxation_time",), lambda t: "t_read_s" in t.preset.constants,
+    (("relaxation_time", "temperature"), lambda t: "t_read_s" in t.preset.constants,
      "on devices with slow and fast noise, as crossbar:pcm"),
     (("input_read",), lambda t: t.has("read") or t.converters.output_errors.are_fresh,
      "on devices with read noise, as crossbar:pcm"),

@@ -21,9 +21,9 @@ from mapping.crossbar.program import CrossbarProgram
 from mapping.errors import Refusal
 from simulators.crossbar.array import Array
 from simulators.crossbar.programmed import ProgrammedChip
+from simulators.crossbar.programming import READ_V
 from simulators.crossbar.wires import tile_of
 
-READ_V = 0.2
 _WORDS = 12   # on a line
 _OHM_US = 1e6
 

@@ -6,6 +6,7 @@ same chip share every cause that they have in common: /aged is the chip of /prog
 
 import hashlib
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
 from simulators.crossbar.array import Array, Cells
 from simulators.crossbar.devices import Device, Frozen, clipped_sigma_us
+
+READ_V = 0.2   # on a device that is read, in volts
+BOLTZMANN_J_K = 1.380649e-23
 
 
 def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, chip_seed: int,
@@ -50,7 +54,7 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
         noisy = drifted + _physical(slow_us, model, "slow_sigma_us") * normal("slow noise")
     fresh_us = None
     if target.includes("read"):
-        fresh_us = _physical(model.fresh_sigma_us(drifted, programmed, relaxation_s), model, "fresh_sigma_us")
+        fresh_us = read_sigma_us(target, model, drifted, programmed)
         fresh_us = clipped_sigma_us(noisy, fresh_us, *model.limits_us).to(device) if fresh_us.any() else None
     if not target.includes("aged"):
         return array_of(layer, target, programmed.to(device), fresh_us)
@@ -61,6 +65,30 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     if target.array.drift_compensation == "column":
         return column_compensated(then, now)
     return replace(now, compensation=drift_compensation(then, now))
+
+
+def read_sigma_us(target: CrossbarTarget, model: Device, drifted_us: Tensor, programmed_us: Tensor) -> Tensor:
+    """Standard deviation of fresh noise a read: the device's own, and what its temperature T adds,
+
+        sigma = sqrt(4 k T g / (2 t_read)) / V                                                              (1)
+
+    of a current that is averaged over t_read, as a conductance at V = `READ_V`.
+
+    Args:
+        target: T, t_read and the relaxation's duration.
+        model: the device's own noise.
+        drifted_us: g.
+        programmed_us: before drift.
+
+    Source: Johnson, Phys. Rev. 32, 97 (1928); Nyquist, Phys. Rev. 32, 110 (1928).
+    """
+    own = _physical(model.fresh_sigma_us(drifted_us, programmed_us, target.dynamics.relaxation_time), model,
+                    "fresh_sigma_us")
+    if target.device.temperature is None:
+        return own
+    t_read_s = cast(float, target.preset.constants["t_read_s"])
+    thermal_a2 = 4 * BOLTZMANN_J_K * target.device.temperature * drifted_us * 1e-6 / (2 * t_read_s)
+    return (own.square() + thermal_a2 / READ_V**2 * 1e12).sqrt()
 
 
 def _physical(g_us: Tensor, model: Device, method: str) -> Tensor:

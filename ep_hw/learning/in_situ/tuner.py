@@ -27,7 +27,7 @@ from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.devices import clipped_sigma_us
 from simulators.crossbar.models import model_of
 from simulators.crossbar.programmed import ProgrammedChip, directions, distinct, program_chip
-from simulators.crossbar.programming import array_of, seeded, stuck_cells
+from simulators.crossbar.programming import array_of, read_sigma_us, seeded, stuck_cells
 from simulators.crossbar.writing import Written, unwritten, write
 
 
@@ -144,6 +144,6 @@ def _rewritten(layer: CrossbarLayer, target: CrossbarTarget, array: Array, befor
     fresh_us = array.fresh_us
     if fresh_us is not None:
         now_us, moved, model = after.conductance_us, after.conductance_us != before.conductance_us, model_of(target)
-        sigma_us = model.fresh_sigma_us(now_us, now_us, target.dynamics.relaxation_time)
+        sigma_us = read_sigma_us(target, model, now_us, now_us)
         fresh_us = torch.where(moved, clipped_sigma_us(now_us, sigma_us, *model.limits_us), fresh_us)
     return array_of(layer, target, after.conductance_us, fresh_us, array.compensation, array.column_factors)

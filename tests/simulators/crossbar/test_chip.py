@@ -311,3 +311,19 @@ def test_compensated_columns_are_read_backward_as_forward_and_keep_their_factors
     again = CrossbarMachine(m.program, chip=ProgrammedChip.load(tmp_path / "chip", m.program))
     images = random_images(4)
     assert torch.equal(again.relax(images).logits, m.relax(images).logits)
+
+
+@pytest.mark.parametrize("device", ["pcm", "hermes_2", "reram_cmo"])
+def test_thermal_noise_joins_the_devices_own_by_nyquists_formula(graph, device):
+    """4 k T g / (2 t) in amperes squared, at 0.2 V, in plain SI units; and in proportion to T."""
+    t_read_s = mapping.parse(f"crossbar:{device}").preset.constants["t_read_s"]
+    own, warm, hot = (machine(graph, f"crossbar:{device}/read{more}").arrays[1]
+                      for more in ("", "[temperature=100]", "[temperature=400]"))
+    assert torch.equal(own.conductance_us, hot.conductance_us)
+    inside = (own.fresh_us > 0) & (own.conductance_us > 2) & (own.conductance_us < 0.5 * own.conductance_us.max())
+    added = [(a.fresh_us.double().square() - own.fresh_us.double().square())[inside] for a in (warm, hot)]
+    siemens = own.conductance_us.double()[inside] * 1e-6
+    expected = 4 * 1.380649e-23 * 400 * siemens / (2 * t_read_s) / 0.2**2 * 1e12
+    assert inside.sum() > 20
+    assert (added[1] / expected).median() == pytest.approx(1, rel=0.05)
+    assert (added[1] / added[0]).median() == pytest.approx(4, rel=0.05)
