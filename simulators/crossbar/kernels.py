@@ -94,7 +94,7 @@ def repeated(step: Tensor) -> Steps:
 @cache
 def kernels() -> Kernels | None:
     """The kernels, compiled where they are not yet; None where they cannot be used, see above."""
-    if os.environ.get(VARIABLE) == "0" or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+    if os.environ.get(VARIABLE) == "0" or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return None
     with suppress(OSError, RuntimeError, subprocess.SubprocessError):   # RuntimeError: there is no home
         found = Kernels(_library())
