@@ -5,9 +5,10 @@ costs.
 Cells depend on nothing but their configuration, so any number of workers gives the same bytes.
 """
 
+import ctypes
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -122,7 +123,16 @@ def run_task(cells: list[Cell], programs: Programs, device: str) -> Iterator[Cel
         for cell in cells:
             c = cell.configuration
             run_cell(cell, machines.get(c.machine, c.chip_seed), machines.get(REFERENCE))
+            release_memory()
             yield cell
+
+
+def release_memory():
+    """Give what is free back to the system, where the C library can: batches that shrink leave holes, and the memory of
+    a large network would grow from cell to cell.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def tasks_of(cells: list[Cell]) -> list[list[Cell]]:
