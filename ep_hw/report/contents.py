@@ -34,6 +34,7 @@ from simulators.registry import on_lava
 REPORTED_PACKAGES = ("ep-hw", "torch", "numpy", "scipy", "pyautoattack", "pillow")
 Predictions = dict[tuple[str, int], int]   # machine and image -> its class of the clean one
 GALLERY_ITEMS = 12         # of a machine and threat at most
+CHOICE = 4                 # times as many images, at least, that these are chosen from
 GALLERY_BYTES = 800_000  # of all pixels together, so that a page stays below 3 MB
 
 
@@ -238,13 +239,19 @@ class Changed:
 
 
 def _items(cells: Sequence[Cell], clean: Predictions, count: int, changed: Changed) -> list[GalleryItem]:
-    """So many images of the first shard of one machine and threat: broken ones, then those that stand."""
-    cell = cells[0]
-    items = [GalleryItem(cell.machine, cell.threat, row["image_id"], row["label"], before.numpy(), after.numpy(),
-                         clean.get((cell.machine, row["image_id"])), row["prediction"], row["reference_prediction"],
-                         row["norm"], row["broken_by"])
-             for row, before, after in zip(cell.read().to_pylist(), cell.images.images, changed.of(cell))]
+    """So many of the first images of one machine and threat: broken ones, then those that stand."""
+    items: list[GalleryItem] = []
+    for cell in cells:
+        if len(items) < CHOICE * count:
+            items += _items_of(cell, clean, changed)
     return sorted(items, key=_stands)[:count]
+
+
+def _items_of(cell: Cell, clean: Predictions, changed: Changed) -> list[GalleryItem]:
+    return [GalleryItem(cell.machine, cell.threat, row["image_id"], row["label"], before.numpy(), after.numpy(),
+                        clean.get((cell.machine, row["image_id"])), row["prediction"], row["reference_prediction"],
+                        row["norm"], row["broken_by"])
+            for row, before, after in zip(cell.read().to_pylist(), cell.images.images, changed.of(cell))]
 
 
 def _stands(item: GalleryItem) -> int:
