@@ -126,6 +126,14 @@ class LoihiProgram(Program[LoihiTarget]):
         return largest_states((p.ceiling / c for p, c in zip(self.graph.populations, self.scales)), self.state_bits)
 
     @cached_property
+    def alive(self) -> tuple[np.ndarray, ...] | None:
+        """(C, H, W) bool of each layer, False where a neuron is dead; None where none is."""
+        if not self.target.dead:
+            return None
+        return tuple(np.random.default_rng([self.target.dead_seed, n]).random(p.shape) >= self.target.dead
+                     for n, p in enumerate(self.graph.populations))
+
+    @cached_property
     def units(self) -> tuple[float, ...]:
         """What a state of 1 of each layer stands for."""
         return tuple(c * 2.0**-self.state_bits for c in self.scales)

@@ -56,18 +56,22 @@ class Synapses:
 
 @dataclass(frozen=True, eq=False)
 class IntegerActivation:
-    """Equation (12) of mapping.loihi.program: `bias` (C, 1, 1) int32 holds the half that rounds."""
+    """Equation (12) of mapping.loihi.program: `bias` (C, 1, 1) int32 holds the half that rounds; `alive` (C, H, W)
+    int32 is 0 where a neuron is dead, or None where none is.
+    """
 
     bias: np.ndarray
     shift: int
     top: int
+    alive: np.ndarray | None = None
 
     def with_bias(self, bias: np.ndarray) -> "IntegerActivation":
         """With another bias, (C,) int64 without the half."""
         return replace(self, bias=(bias + (1 << self.shift >> 1)).astype(np.int32).reshape(-1, 1, 1))
 
     def __call__(self, drive: np.ndarray) -> np.ndarray:
-        return np.clip((drive + self.bias) >> self.shift, 0, self.top)
+        state = np.clip((drive + self.bias) >> self.shift, 0, self.top)
+        return state if self.alive is None else state * self.alive
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +175,9 @@ def _integers(program: LoihiProgram) -> Arithmetic:
     backward = (0, *(layer.backward_shift for layer in program.layers))
     synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2**layer.forward_shift, 2**shift)
                      for layer, coupling, shift in zip(program.layers, program.graph.couplings, backward))
-    activations = tuple(IntegerActivation(np.zeros(0), layer.shift, top).with_bias(layer.bias)
-                        for layer, top in zip(program.layers, program.tops))
+    alive = program.alive or [None] * len(program.layers)
+    activations = tuple(IntegerActivation(np.zeros(0), layer.shift, top, a if a is None else a.astype(np.int32))
+                        .with_bias(layer.bias) for layer, top, a in zip(program.layers, program.tops, alive))
     last = program.readout
     return Arithmetic("fixed_pt", np.int32, np.int64, np.int64, synapses, activations,
                       IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.units,

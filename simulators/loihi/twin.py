@@ -77,6 +77,7 @@ class IntegerSubstrate(Substrate):
         self.readout_bias = column(program.readout.bias).flatten()
         self.mean, self.scale = column(program.graph.mean), column(program.graph.scale)
         self.exponential = torch.tensor(EXPONENTIAL, device=device)
+        self.alive = program.alive and tuple(torch.tensor(a, device=device, dtype=torch.float32) for a in program.alive)
 
     def encode(self, images: Tensor) -> Tensor:
         return quantise_image(images, self.mean, self.scale, self.program.input_bits)
@@ -87,7 +88,8 @@ class IntegerSubstrate(Substrate):
 
     def activate(self, n: int, drive: Tensor) -> Tensor:
         state = (drive + self.biases[n]) * 2.0**-self.program.layers[n].shift
-        return straight_through(state.floor(), state).clamp(0, self.program.tops[n])
+        state = straight_through(state.floor(), state).clamp(0, self.program.tops[n])
+        return state * self.alive[n] if self.alive else state
 
     def hold(self, states: States) -> States:
         return to_integers(self.program, states)

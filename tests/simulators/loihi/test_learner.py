@@ -44,7 +44,7 @@ def unusual_chain(seed, feedback, schedule):
 
 
 @pytest.mark.parametrize(("make", "target", "rate"), [
-    (lambda: load("digits").lower(), "lava[state_bits=9]", 1.0),
+    (lambda: load("digits").lower(), "lava[state_bits=9,dead=0.05,dead_seed=3]", 1.0),
     (lambda: unusual_chain(2, "full", "synchronous"), "lava[state_bits=6]", 3.0),
     (lambda: unusual_chain(4, "mixed", "alternating"), "lava[weight_bits=6,state_bits=6]", 3.0)])
 def test_lava_learns_the_bits_of_the_twin(make, target, rate):

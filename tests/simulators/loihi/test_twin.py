@@ -1,7 +1,7 @@
 """Ladder of the Loihi twin: numpy integers step by step, the rungs against the reference, early stops, gradients."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -219,3 +219,24 @@ def test_states_err_by_about_the_threshold_that_is_held_back(schedule):
         gaps.append(max((a - b).abs().mean().item() for a, b in zip(end.states, exact)))
         assert 0 < gaps[-1] < threshold
     assert all(fine < coarse / 2 for coarse, fine in pairwise(gaps))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_dead_neurons_stay_silent_and_the_others_hear_nothing_of_them(graph, seed):
+    whole, none, damaged = (mapping.compile(graph, f"loihi{text}") for text in (
+        "", "[dead=0]", f"[dead=0.3,dead_seed={seed}]"))
+    images = images_for(graph, 6)
+    ends = [open_twin(program).relax(images) for program in (whole, none, damaged)]
+    assert all(torch.equal(a, b) for a, b in zip(ends[0].states, ends[1].states))
+    trace = []
+    open_twin(damaged).relax(images, 9, trace=lambda t, states: trace.append(states))
+    for states in (*trace, ends[2].states):
+        assert all((s[:, torch.tensor(~alive)] == 0).all() for s, alive in zip(states, damaged.alive))
+    assert not torch.equal(ends[0].logits, ends[2].logits)
+
+
+def test_another_seed_is_another_damaged_chip(graph):
+    alive = [np.concatenate([a.ravel() for a in mapping.compile(graph, f"loihi[dead=0.5,dead_seed={n}]").alive])
+             for n in range(3)]
+    assert all((a != b).any() for a, b in combinations(alive, 2))
+    assert 0.3 < np.mean(alive) < 0.7
