@@ -1,5 +1,6 @@
 """`ep-hw tune`: let programmed chips learn in situ, and compare what that wins back."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,9 +30,10 @@ if TYPE_CHECKING:   # loads torch
 
 
 @app.command(examples=("tune digits --on crossbar:reram_wan --chips 1 --epochs 1",
-                       'tune digits --on "crossbar:pcm[stuck_off=0.1]" --biases-only --out tuned'))
+                       'tune digits --on "loihi[dead=0.05]" --world contrast@3 --learn 400 --chips 1'))
 def tune(context: typer.Context, model: Model,
-         on: Annotated[str, typer.Option(help="a crossbar, or the folder of one compiled")] = "crossbar:pcm",
+         on: Annotated[str, typer.Option(help="a crossbar, loihi, lava, or the folder of one compiled")
+                       ] = "crossbar:pcm",
          chips: Annotated[int, counted("chips to tune, of seeds 0, 1, ...", high=MOST_CHIPS)] = 5,
          chip: Annotated[list[int] | None, seeded("a chip by its seed, in place of --chips (repeatable)")] = None,
          epochs: Annotated[int, counted("passes over the training images")] = 4,
@@ -46,27 +48,45 @@ def tune(context: typer.Context, model: Model,
          beside: Annotated[str | None, typer.Option(help="noise-aware network to compare with [default: the packaged "
                                                     "one of the model]")] = None,
          images: Annotated[int | None, counted("test images, drawn by --seed [default: all]", high=MOST_IMAGES)] = None,
+         learn: Annotated[int | None, counted("training images, drawn by --seed [default: all]", high=MOST_IMAGES)
+                          ] = None,
+         world: Annotated[str | None, typer.Option(help="a corruption, as contrast@3, that all images go through: the "
+                                                   "chips learn a changed world")] = None,
          seed: Annotated[int, seeded("of order, read noise and write noise")] = 0,
          out: Out = None, cluster: Cluster = None, data: Data = None, data_root: DataRoot = None,
          download: Download = False):
     """Let programmed chips learn in situ, and compare.
 
-    By equilibrium propagation, from their own states; beside digital, mapped and noise-aware networks.
+    By equilibrium propagation, from their own states; beside digital, mapped and noise-aware networks. On Loihi and
+    Lava each process writes its own 8-bit weights, beside learning of the readout alone and learning off the chip.
     """
+    from ep_hw.learning.in_situ.on_loihi import LoihiTuning, run_on_loihi
     from ep_hw.learning.in_situ.run import plan_tuning, run_tuning
     from ep_hw.learning.in_situ.settings import TuningSettings
     from ep_hw.workflow import command_line
 
     settings = TuningSettings(epochs=epochs, rate=rate, batch=batch, beta=beta, pairs=pairs, biases_only=biases_only)
     seeds = list(dict.fromkeys(chip or range(chips)))
-    tuning = plan_tuning(model, on, seeds, settings, write=write, noise_aware=beside, images=images, seed=seed,
-                         data_source=source_of(data, data_root, download))
+    tuning = plan_tuning(model, on, seeds, settings, write=write, noise_aware=beside, images=images, learn=learn,
+                         world=world, seed=seed, data_source=source_of(data, data_root, download))
+    if isinstance(tuning, LoihiTuning):
+        shown = "".join(split.digest for split in (tuning.train, tuning.watch, tuning.test))
+        folder = claimed(context, tuning.net.name, asked(context, shown, tuning.program.digest()))
+        print_table(run_on_loihi(tuning, folder, _course, command_line()))
+        say(f"{folder}: report.html, tuning.csv, .json, .png and .svg; a chip runs with 'ep-hw evaluate {model} --on "
+            f"{folder / f'tuned-chip-{tuning.chips[0]}'}{own_files(context)}'")
+        return
     task = tuning.task
     shown = "".join(split.digest for split in (task.train, task.watch, tuning.test))
     folder = claimed(context, tuning.net.name, asked(context, shown, task.program.digest()))
     print_table(run_tuning(tuning, folder, _line, cluster_of(context, cluster), command_line()))
     say(f"{folder}: report.html, tuning.csv, .json, .png and .svg; the tuned chips run with 'ep-hw evaluate {model} "
         f"--on {folder}{own_files(context)}'")
+
+
+def _course(variant: str, chip: int, watched: Sequence[float]) -> None:
+    say(f"{variant}, chip {chip}  epoch {len(watched) - 1}  accuracy on validation {watched[-1]:.4f} "
+        f"(untuned {watched[0]:.4f})")
 
 
 def _line(chip: int, course: "Course") -> None:

@@ -35,10 +35,11 @@ class Learner(ABC):
 
     Attributes:
         program: as it is now, proven.
+        writes: changes of a weight so far, each time it was written.
     """
 
     def __init__(self, program: LoihiProgram, learning: Learning):
-        self.program, self.learning = program, learning
+        self.program, self.learning, self.writes = program, learning, 0
 
     def learn(self, images: Tensor, labels: Tensor, cooling: int = 0):
         """Learn one batch.
@@ -55,7 +56,10 @@ class Learner(ABC):
         if len(images) != batch:
             raise Refusal("not a whole batch", where="learn, images", got=len(images), allowed=batch,
                           remedy="leave out the images that fill none")
+        before = self.program
         self._learn(images, F.one_hot(labels, self.program.graph.classes).float(), cooling)
+        self.writes += sum(int((old.weight != new.weight).sum()) for old, new in zip(
+            (*before.layers, before.readout), (*self.program.layers, self.program.readout)))
 
     @abstractmethod
     def _learn(self, images: Tensor, target: Tensor, cooling: int):

@@ -77,7 +77,7 @@ class IntegerSubstrate(Substrate):
         self.readout_bias = column(program.readout.bias).flatten()
         self.mean, self.scale = column(program.graph.mean), column(program.graph.scale)
         self.exponential = torch.tensor(EXPONENTIAL, device=device)
-        self.alive = program.alive and tuple(torch.tensor(a, device=device, dtype=torch.float32) for a in program.alive)
+        self.alive = [torch.tensor(a, device=device, dtype=torch.float32) for a in program.alive or ()]
 
     def encode(self, images: Tensor) -> Tensor:
         return quantise_image(images, self.mean, self.scale, self.program.input_bits)

@@ -28,7 +28,7 @@ from simulators.crossbar.cost import relaxation_cost
 from simulators.crossbar.programmed import program_chip
 from simulators.machine import Machine
 
-VARIANTS = ("digital", "mapped", "noise-aware", "tuned")
+VARIANTS = ("digital", "mapped", "noise-aware", "readout", "off-chip", "tuned")
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,14 @@ def summarise(rows: Sequence[dict]) -> list[Summary]:
 
 
 def comparison_table(title: str, rows: Sequence[dict], notes: Sequence[str] = ()) -> Table:
-    """A line a variant; below, how much tuning cost."""
+    """A line a variant; below, notes."""
     lines = []
     for s in summarise(rows):
         chips = sum(row["variant"] == s.variant and row["chip"] is not None for row in rows)
         lines.append((s.variant, chips or "", f"{100 * s.accuracy:.1f}", f"{100 * s.low:.1f} to {100 * s.high:.1f}",
                       "" if s.variant in ("digital", "mapped") else _gain(s)))
     return Table(title, ("", "chips", "accuracy, %", "95 %", "gain over mapped, points"), tuple(lines),
-                 (*_cost_notes([row for row in rows if row["variant"] == "tuned"]), *notes))
+                 tuple(notes))
 
 
 def _gain(summary: Summary) -> str:
@@ -155,7 +155,10 @@ def _summary(name: str, rows: Sequence[dict], before: dict) -> Summary:
     return Summary(name, share.value, share.low, share.high, share.value - mapped, low, high)
 
 
-def _cost_notes(tuned: Sequence[dict]) -> list[str]:
+def cost_notes(rows: Sequence[dict]) -> list[str]:
+    """What tuning took, in words: means over tuned chips."""
+    tuned = [row for row in rows if row["variant"] == "tuned"]
+
     def mean(key: str) -> float:
         return float(np.mean([row[key] for row in tuned]))
 

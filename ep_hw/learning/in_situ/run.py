@@ -1,18 +1,22 @@
 """`ep-hw tune` from a model's name to files: the comparison, its figure, and a program with the tuned chips."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+import torch
 
 import mapping
 import simulators
 from ep_hw.data.held import HeldSplit
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
-from ep_hw.data.splits import Choose
+from ep_hw.data.splits import SPLITS, Choose, Split
+from ep_hw.evaluation.cells import corruption_noise
 from ep_hw.evaluation.cluster import Cluster, Errand
 from ep_hw.learning.in_situ.comparison import (
     comparison_table,
+    cost_notes,
     digital_row,
     mapped_rows,
     save_tuned,
@@ -22,6 +26,7 @@ from ep_hw.learning.in_situ.comparison import (
 )
 from ep_hw.learning.in_situ.course import Course, Task, tune_chip
 from ep_hw.learning.in_situ.figure import tuning_figure
+from ep_hw.learning.in_situ.on_loihi import LoihiTuning, plan_on_loihi
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.networks.checkpoint import load, packaged_models
 from ep_hw.networks.images import held_for, images_for
@@ -29,10 +34,13 @@ from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import check_same_data, program_of, reference_of
 from ep_hw.report.story import write_told
 from ep_hw.threads import threads
+from ep_hw.threats.corruptions import corrupt
+from ep_hw.threats.threat import parse_threat
 from mapping.crossbar.program import CrossbarProgram
 from mapping.crossbar.tuned import TunedProgram
 from mapping.crossbar.writing import parse_writing, writing_of
 from mapping.errors import Refusal
+from mapping.loihi.program import LoihiProgram
 from mapping.program import Table
 from simulators.crossbar.writing import check_writable_cells
 
@@ -54,7 +62,7 @@ class Tuning:
     net: EPNetwork
     task: Task
     chips: tuple[int, ...]
-    test: HeldSplit
+    test: Split | HeldSplit
     noise_aware: tuple[str, CrossbarProgram] | None
 
     def title(self) -> str:
@@ -63,35 +71,58 @@ class Tuning:
 
 
 def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: TuningSettings, *, write: str | None = None,
-                noise_aware: str | None = None, images: int | None = None, seed: int = 0,
-                data_source: DataSource = DEFAULT_SOURCE) -> Tuning:
+                noise_aware: str | None = None, images: int | None = None, learn: int | None = None,
+                world: str | None = None, seed: int = 0, data_source: DataSource = DEFAULT_SOURCE
+                ) -> Tuning | LoihiTuning:
     """Decide everything before anything runs.
 
     Args:
         model: a packaged name or a checkpoint file.
-        machine: a crossbar's name, or the folder of one compiled.
+        machine: a crossbar's or Loihi's name, or the folder of one compiled.
         chips: seeds of the chips.
         settings: of the tuning.
         write: a write model; the device's own if None.
         noise_aware: a noise-aware network of the same data; the packaged one, where there is one, if None.
         images: how many test images, chosen at random by `seed`; all if None.
+        learn: how many training images, chosen alike; all if None.
+        world: a corruption that all images go through; None where none does.
         seed: of everything random.
         data_source: where the data lie.
 
     Raises:
-        Refusal: any of these is unknown, or the machine is not a crossbar whose cells can be tuned.
+        Refusal: any of these is unknown, or the machine is none that can be tuned.
     """
     net = _ep_network(model, data_source)
     program = program_of(machine, net.lower())
+    choices = (Choose(learn, seed if learn else None), Choose(WATCHED), Choose(images, seed))
+    if isinstance(program, LoihiProgram) and write is None and noise_aware is None:
+        train, watch, test = (_in_world(images_for(net, name, data_source, choose), world, seed)
+                              for name, choose in zip(SPLITS, choices))
+        return plan_on_loihi(net, program, chips, settings, splits=(train, watch, test), world=world or "", seed=seed)
     if not isinstance(program, CrossbarProgram) or isinstance(program, TunedProgram):
-        raise Refusal("only programmed chips can be tuned", where="--on", got=machine, allowed="crossbar:PRESET",
-                      remedy="choose a crossbar of 'ep-hw machines'")
+        raise Refusal("only programmed chips can be tuned, and Loihi without --write and --beside", where="--on",
+                      got=machine, allowed="crossbar:PRESET, loihi, lava",
+                      remedy="choose a machine of 'ep-hw machines'")
     writing = parse_writing(write) if write else writing_of(program.target.preset.name)
     check_writable_cells(program.target, writing)
-    watch = images_for(net, "validation", data_source, Choose(WATCHED))
-    task = Task(program, held_for(net, "train", data_source), watch, settings, writing, seed)
-    shown = held_for(net, "test", data_source, Choose(images, seed))
+    held, watched, shown = (held_for(net, name, data_source, choose) if world is None else
+                            _in_world(images_for(net, name, data_source, choose), world, seed)
+                            for name, choose in zip(SPLITS, choices))
+    task = Task(program, held, watched.take(slice(WATCHED)), settings, writing, seed)
     return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noise_aware(net, program, noise_aware, data_source))
+
+
+def _in_world(split: Split, world: str | None, seed: int) -> Split:
+    """The images after a corruption, the same for the same seed."""
+    if world is None:
+        return split
+    threat = parse_threat(world)
+    if not threat.is_corruption or threat.is_official:
+        raise Refusal("a world is a corruption", where="--world", got=world, allowed="contrast@3 and its like",
+                      remedy="see 'ep-hw evaluate --help'")
+    changed = corrupt(split.images.numpy(), threat.kind, int(threat.strength),
+                      corruption_noise(split.data, threat, seed, split))
+    return replace(split, images=torch.from_numpy(changed))
 
 
 @threads(1)
@@ -117,7 +148,7 @@ def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None], cl
     rows += tuned_rows(task, courses, test)
     save_tuned(tuned_program(task.program, courses), out)
     watched = {course.progress.chip.seed: course.watched for course in courses}
-    table = comparison_table(tuning.title(), rows, (f"write model: {task.writing.source}",))
+    table = comparison_table(tuning.title(), rows, (*cost_notes(rows), f"write model: {task.writing.source}"))
     write_told(out, "tuning", _settings(tuning, watched), rows, table, tuning_figure(rows, watched), tuning_told(rows),
                command)
     return table
