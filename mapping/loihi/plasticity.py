@@ -31,9 +31,10 @@ import numpy as np
 
 from mapping.errors import Refusal
 from mapping.kernels import patches
-from mapping.loihi.integers import BETA_BITS, ERROR_BITS, rescale
+from mapping.loihi.integers import ERROR_BITS, rescale
 from mapping.loihi.program import LoihiProgram
 
+SIGNS = (1, -1)      # of the nudges of a batch, in this order; the second one's end is when all write
 SUM_LIMIT = 2**31    # of the accumulators that learn
 MULTIPLIER_BITS = 8
 _GOLDEN, _MIX, _REMIX = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -206,7 +207,7 @@ def plan_learning(program: LoihiProgram, *, rates: Sequence[float], phases: Phas
                       got="no feedback" if not graph.has_feedback else "a threshold on changes of states",
                       allowed="a network with feedback that sends whole states",
                       remedy="choose loihi or lava as they are")
-    check_nudge(program, phases.beta)
+    program.integer_beta(phases.beta)
     batch, depth, unit = phases.batch, len(graph.couplings), 2.0**-program.state_bits
     gains = program.scaled.gains
     felt = [prod(gains[n + 1:depth]) for n in range(depth)]
@@ -230,15 +231,6 @@ def plan_learning(program: LoihiProgram, *, rates: Sequence[float], phases: Phas
     layers.append(Plasticity(before, 0, Step.of(share * 2.0**readout.exponent * 2.0**before * unit),
                              Step.of(share * 2.0**readout.scale), bound))
     return Learning(tuple(layers), phases, seed)
-
-
-def check_nudge(program: LoihiProgram, beta: float):
-    """Raises Refusal where the nudges of learning are not proven safe."""
-    unit = 2.0**-BETA_BITS / program.nudge_scale
-    if not unit <= beta <= program.largest_beta:
-        raise Refusal("nudge strength out of range", where=f"{program.target}, beta", got=beta,
-                      allowed=f"{unit:g} to {program.largest_beta:g}",
-                      remedy="choose beta in this range, or compile with fewer state_bits")
 
 
 def _trace(top: int, shift: int) -> int:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from mapping.errors import Refusal
 from mapping.fields import Name, PerLayer, Stated
 from mapping.graph import Coupling, EPGraph
 from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, backward_reach, input_reach, signed_sums
@@ -142,6 +143,20 @@ class LoihiProgram(Program[LoihiTarget]):
     def nudge_scale(self) -> float:
         """What a nudge's strength is multiplied by, mapping.loihi.scaling (19)."""
         return nudge_scale(self.graph, self.scales)
+
+    def integer_beta(self, beta: float) -> int:
+        """A nudge's strength in integers: the numerator over 2^16 of beta' in mapping.loihi.scaling (19).
+
+        Raises:
+            Refusal: it is zero in 2^-16, or the top accumulator is not proven safe for it.
+        """
+        unit = 2.0**-BETA_BITS / self.nudge_scale
+        numerator = round(beta / unit)
+        if not 0 < abs(numerator) <= round(self.largest_beta / unit):
+            raise Refusal("nudge strength out of range", where=f"{self.target}, beta", got=beta,
+                          allowed=f"{unit:g} to {self.largest_beta:g} in magnitude",
+                          remedy="choose beta in this range, or compile with fewer state_bits")
+        return numerator
 
     @property
     def safe_beta(self) -> float:

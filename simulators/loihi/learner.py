@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from mapping.errors import Refusal
-from mapping.loihi.integers import rescale, softmax_error
-from mapping.loihi.plasticity import Learning, learned
+from mapping.loihi.integers import ERROR_BITS, rescale, softmax_error
+from mapping.loihi.plasticity import SIGNS, Learning, learned
 from mapping.loihi.program import LoihiProgram
 from simulators.loihi.lava import LavaMachine
 from simulators.loihi.plastic import plastic_layout, plastic_of
@@ -22,8 +22,6 @@ from simulators.loihi.shared_arrays import SharedArrays
 from simulators.loihi.twin import IntegerSubstrate
 from simulators.reference import unpool
 from simulators.relaxation import Nudge, States, relax
-
-SIGNS = (1, -1)   # of the nudges of a batch, in this order; the second one's end is when all write
 
 
 class Learner(ABC):
@@ -114,8 +112,8 @@ class TwinLearner(Learner):
             own.weight.add(products.long().numpy(), sign)
             own.bias.add(_trace(above, rule.after).sum((0, 2, 3)).long().numpy(), sign)
         logits = substrate.logits(states[-1]) * 2.0**self.program.readout.scale
-        one_hot = rescale((target * 2**15).long().numpy(), 0)
-        error = softmax_error(logits.long().numpy(), self.program.readout.scale, one_hot)
+        wanted = (target * 2**ERROR_BITS).long().numpy()
+        error = softmax_error(logits.long().numpy(), self.program.readout.scale, wanted)
         readout.see_errors(states[-1].numpy(), error)
 
 

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mapping.errors import Refusal
 from mapping.graph import Coupling
-from mapping.loihi.integers import BETA_BITS, ERROR_BITS, EXPONENTIAL, gap_shift, rescale
+from mapping.loihi.integers import ERROR_BITS, EXPONENTIAL, gap_shift, rescale
 from mapping.loihi.program import IntegerLayer, LoihiProgram
 from mapping.loihi.target import LoihiTarget
 from mapping.program import FloatProgram
@@ -126,18 +125,8 @@ class IntegerSubstrate(Substrate):
 
 
 def integer_nudge(program: LoihiProgram, nudge: Nudge) -> tuple[torch.Tensor, int]:
-    """A nudge in integers: target (B, K) int64 in 2^-15, numerator over 2^16 of beta' in mapping.loihi.scaling (19).
-
-    Raises:
-        Refusal: a strength that is zero in 2^-16, or for which the top accumulator is not proven safe.
-    """
-    unit = 2.0**-BETA_BITS / program.nudge_scale
-    beta = round(nudge.beta / unit)
-    if not 0 < abs(beta) <= round(program.largest_beta / unit):
-        raise Refusal("nudge strength out of range", where=f"{program.target}, beta", got=nudge.beta,
-                      allowed=f"{unit:g} to {program.largest_beta:g} in magnitude",
-                      remedy="choose beta in this range, or compile with fewer state_bits")
-    return (nudge.target.double() * 2**ERROR_BITS + 0.5).floor().long(), beta
+    """A nudge in integers: target (B, K) int64 in 2^-15, and `LoihiProgram.integer_beta`, which may refuse it."""
+    return (nudge.target.double() * 2**ERROR_BITS + 0.5).floor().long(), program.integer_beta(nudge.beta)
 
 
 def free_steps(program: LoihiProgram | FloatProgram[LoihiTarget]) -> int:

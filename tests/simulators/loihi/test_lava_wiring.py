@@ -14,8 +14,10 @@ from chains import random_chain
 
 import ep_hw
 import mapping
+from mapping.loihi.plasticity import Phases, plan_learning
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.interpreter import lava_python
+from simulators.loihi.learner import TwinLearner
 from simulators.loihi.twin import twin_of
 
 ROOT = Path(__file__).parents[3]
@@ -118,16 +120,16 @@ def test_cutting_one_connection_changes_the_result(tmp_path, random_graph, cut):
 def example(tmp_path):
     """Runs the example of docs/lava.md on a program, with changes: what it prints, and the arrays that it leaves."""
     text = (ROOT / "docs" / "lava.md").read_text()
-    code, = re.findall("```python\n(.*?)```", text, re.DOTALL)
+    codes = re.findall("```python\n(.*?)```", text, re.DOTALL)
 
-    def run(program, old="", new=""):
+    def run(program, old="", new="", place=0):
         program.save(tmp_path / "prog")
-        assert old in code
-        (tmp_path / "own.py").write_text(code.replace(old, new))
+        assert old in codes[place]
+        (tmp_path / "own.py").write_text(codes[place].replace(old, new))
         done = subprocess.run([lava_python(), "own.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100,
                               check=False, env=WITH_US)
         assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines(), np.load(tmp_path / "end.npz")
+        return done.stdout.splitlines(), (tmp_path / "end.npz").exists() and np.load(tmp_path / "end.npz")
 
     return run
 
@@ -166,3 +168,32 @@ def test_the_documented_lava_program_on_sub_processes_that_send_changes(example)
     told, changes = end["sent"].cumsum(0), end["sent"][1:]
     assert np.abs(told - np.stack([layers[0] for layers in states[:30]])).max() <= program.delta_threshold
     assert np.abs(changes[changes != 0]).min() > program.delta_threshold
+
+
+def test_the_documented_lava_program_that_learns_writes_the_bits_of_the_twin(example, tmp_path):
+    program = mapping.compile(ep_hw.load("digits").lower(), "lava[state_bits=9]")
+    example(program, place=1)
+    phases = Phases(batch=4, free_steps=20, nudged_steps=8, beta=0.5)
+    twin, rng = TwinLearner(program, plan_learning(program, rates=[0.3, 0.3, 0.1], phases=phases, seed=0)
+                            ), np.random.default_rng(0)
+    for _ in range(2):
+        images, labels = rng.random((4, *program.graph.image_shape)), rng.integers(0, 10, 4)
+        twin.learn(torch.tensor(images, dtype=torch.float32), torch.tensor(labels))
+    learned = mapping.load_program(tmp_path / "learned")
+    for ours, theirs in zip((*learned.layers, learned.readout), (*twin.program.layers, twin.program.readout)):
+        assert np.array_equal(ours.weight, theirs.weight)
+        assert np.array_equal(ours.bias, theirs.bias)
+    assert not np.array_equal(learned.readout.weight, program.readout.weight)
+
+
+def test_only_processes_with_a_plan_learn(tmp_path, random_graph):
+    program = mapping.compile(random_graph(9, 7, (2, 1), "synchronous", 0.3), "lava")
+    printed = run_in_fresh_interpreter(tmp_path, program, """
+        from simulators.loihi.network import LavaNetwork
+        network = LavaNetwork(program, batch=1)
+        try:
+            network.learn(np.zeros(network.image.up.shape), np.zeros(1, int), print)
+        except Exception as error:
+            print(error)
+        """)
+    assert "these processes do not learn; got no learning" in printed
