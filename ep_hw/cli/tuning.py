@@ -30,7 +30,7 @@ if TYPE_CHECKING:   # loads torch
 
 
 @app.command(examples=("tune digits --on crossbar:reram_wan --chips 1 --epochs 1",
-                       'tune digits --on "loihi[dead=0.05]" --world contrast@3 --learn 400 --chips 1'))
+                       'tune digits --on loihi --world contrast@3 --learn 400 --chips 1'))
 def tune(context: typer.Context, model: Model,
          on: Annotated[str, typer.Option(help="a crossbar, loihi, lava, or the folder of one compiled")
                        ] = "crossbar:pcm",
