@@ -101,7 +101,7 @@ def write_told(out: Path, name: str, settings: Mapping[str, object], rows: list[
     paths = write_measurement(out, name, dict(settings), rows, figure)
     counted = [("images", str(rows[0]["images"]))] if rows and "images" in rows[0] else []
     facts = [(key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
-             for key, value in settings.items() if isinstance(value, (int, float, str))]
+             for key, value in settings.items() if isinstance(value, (int, float, str)) and value != ""]
     shown = pictures or [inlined(Exhibit(name, "", "", told.answer, figure))]
     return [*paths, write_story(out, Story(
         title=told.question, answer=told.answer, pictures=shown, tables=[table], facts=[*facts, *counted],
