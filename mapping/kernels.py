@@ -21,6 +21,11 @@ def patches(x: np.ndarray, k_h: int, k_w: int, padding: int, stride: int = 1) ->
     return windows.transpose(0, 2, 3, 1, 4, 5).reshape(b * h * w, c * k_h * k_w)
 
 
+def rounded_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b in the dtype of `a`, summed in float64 and rounded once: the same bits with any BLAS."""
+    return (a.astype(np.float64) @ b.astype(np.float64)).astype(a.dtype)
+
+
 def convolve(x: np.ndarray, weight: np.ndarray, padding: int, stride: int = 1) -> np.ndarray:
     """Cross-correlation of (B, C_in, H, W) with (C_out, C_in, k_h, k_w): (B, C_out, H', W')."""
     c_out, _, k_h, k_w = weight.shape

@@ -22,7 +22,7 @@ import numpy as np
 
 from mapping.crossbar.encoding import Cuts
 from mapping.graph import Activity, Coupling, EPGraph, Window
-from mapping.kernels import convolve, max_pool, patches, unpool
+from mapping.kernels import convolve, max_pool, patches, rounded_product, unpool
 
 PERCENTILE = 99.9
 
@@ -156,10 +156,10 @@ def state_peak(ceiling: float, states: np.ndarray, margin: float) -> float:
 def _readout_errors(graph: EPGraph, top: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(N K, K, 1, 1) errors target - softmax(logits): labels are not recorded, so every class is the target once."""
     logits = convolve(top, weight.reshape(graph.readout.weight.shape), 0)[:, :, 0, 0] + graph.readout.bias
-    odds = np.exp(logits - logits.max(1, keepdims=True))
+    odds = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64))
     softmax = odds / odds.sum(1, keepdims=True)
-    errors = np.eye(graph.classes, dtype=np.float32)[None] - softmax[:, None]
-    return errors.reshape(-1, graph.classes, 1, 1)
+    errors = np.eye(graph.classes)[None] - softmax[:, None]
+    return errors.reshape(-1, graph.classes, 1, 1).astype(np.float32)
 
 
 def _forward_reach(layer: Placed, below: np.ndarray, window: Window, dac: float, margin: float) -> np.ndarray:
@@ -177,7 +177,7 @@ def _sums(below: np.ndarray, tile: np.ndarray, inputs: tuple[int, int], window: 
     if tile.shape[2:] == window.kernel:
         return convolve(below[:, slice(*inputs)], tile, window.padding, window.stride)
     rows = patches(below, *window.kernel, window.padding, window.stride)
-    return rows[:, slice(*inputs)].astype(np.float64) @ tile[:, :, 0, 0].T
+    return rounded_product(rows[:, slice(*inputs)], tile[:, :, 0, 0].T)
 
 
 def _backward_reach(layer: Placed, above: np.ndarray, dac: float, margin: float) -> np.ndarray:
@@ -186,7 +186,7 @@ def _backward_reach(layer: Placed, above: np.ndarray, dac: float, margin: float)
     for s, r, c in np.ndindex(reaches.shape):
         left, right = layer.column_cuts[c]
         flat = layer.tile(s, r, c).reshape(right - left, -1)
-        sums = above[:, left:right].transpose(0, 2, 3, 1) @ flat
+        sums = rounded_product(above[:, left:right].transpose(0, 2, 3, 1), flat)
         reaches[s, r, c] = _reach(sums, dac * float(np.abs(flat).sum(0).max()), margin)
     return reaches
 

@@ -41,7 +41,9 @@ def test_tuning_leaves_a_comparison_and_chips_to_evaluate(ep_hw, tmp_path):
 
 
 @pytest.mark.parametrize(("command", "words"), [
-    ("tune digits --on loihi", "only programmed chips"), ("tune digits --on crossbar:sonos", "no write model"),
+    ("tune digits --on reference", "only programmed chips"),
+    ("tune digits --on loihi --pairs 2", "for crossbars"), ("tune digits --world pgd_l2@1", "a world is"),
+    ("tune digits --on crossbar:sonos", "no write model"),
     ("tune digits --on crossbar:pcm[encoding=offset]", "lowered"), ("tune digits --write pulses", "unknown write"),
     ("tune digits-bp-s11", "only networks with feedback"),
     ("tune digits-gain0-s11", "only networks with feedback"), ("tune digits --rate 0", "--rate"),
