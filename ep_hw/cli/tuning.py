@@ -24,6 +24,7 @@ from ep_hw.cli.options import (
 )
 from ep_hw.cli.printing import print_table, say
 from ep_hw.cli.running import cluster_of
+from mapping.errors import Refusal
 
 if TYPE_CHECKING:   # loads torch
     from ep_hw.learning.in_situ.course import Course
@@ -70,6 +71,9 @@ def tune(context: typer.Context, model: Model,
     tuning = plan_tuning(model, on, seeds, settings, write=write, noise_aware=beside, images=images, learn=learn,
                          world=world, seed=seed, data_source=source_of(data, data_root, download))
     if isinstance(tuning, LoihiTuning):
+        if cluster is not None:
+            raise Refusal("a cluster tunes crossbars alone", where="--cluster", got=cluster, allowed="crossbar:PRESET",
+                          remedy="leave --cluster out")
         shown = "".join(split.digest for split in (tuning.train, tuning.watch, tuning.test))
         folder = claimed(context, tuning.net.name, asked(context, shown, tuning.program.digest()))
         print_table(run_on_loihi(tuning, folder, _course, command_line()))

@@ -42,6 +42,7 @@ def test_tuning_leaves_a_comparison_and_chips_to_evaluate(ep_hw, tmp_path):
 
 @pytest.mark.parametrize(("command", "words"), [
     ("tune digits --on reference", "only programmed chips"),
+    ("tune digits --on loihi --cluster local:1", "a cluster tunes crossbars"),
     ("tune digits --on loihi --pairs 2", "for crossbars"), ("tune digits --world pgd_l2@1", "a world is"),
     ("tune digits --on crossbar:sonos", "no write model"),
     ("tune digits --on crossbar:pcm[encoding=offset]", "lowered"), ("tune digits --write pulses", "unknown write"),
