@@ -31,11 +31,6 @@ class Affine(Operation):
     scale: Tensor
     shift: Tensor
 
-    @property
-    def is_none(self) -> bool:
-        """Whether it changes nothing."""
-        return bool((self.scale == 1).all() and (self.shift == 0).all())
-
     def of(self, channels: int) -> "Affine":
         """The same in float64, with an entry a channel.
 
