@@ -15,8 +15,8 @@ from itertools import chain
 from pathlib import Path
 
 import ep_hw
-from ep_hw.sources import PROJECT, digest
 from ep_hw.threats.registry import code_versions
+from ep_hw.threats.sources import PROJECT, digest
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping import registry
 from mapping.crossbar.target import CrossbarTarget
@@ -75,7 +75,7 @@ def _parts_of_threat(threat: Threat) -> Iterator[Callable]:
 
 def _files(parts: Iterable[Callable]) -> dict[str, str]:
     """Name -> sha256 of the files that hold some functions and classes, and of what these import; see
-    `ep_hw.sources`. Those of the project are left out.
+    `ep_hw.threats.sources`. Those of the project are left out.
     """
     own = (part for part in parts if part.__module__.partition(".")[0] not in PROJECT)
     found: dict[str, str] = {}

@@ -28,6 +28,7 @@ from ep_hw.evaluation.matched_noise import noises_of
 from ep_hw.evaluation.naming import called, shown_plan, shown_rows, shown_verdicts
 from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Pair, Plan, cells_of, compile_all, evaluate_all, with_sources
 from ep_hw.evaluation.probes import probe
+from ep_hw.evaluation.progress import progress
 from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.evaluation.suites import BARE, Suite
 from ep_hw.evaluation.suites import suite as suite_of
@@ -43,7 +44,6 @@ from ep_hw.networks.programs import (
     programs_of,
     reference_of,
 )
-from ep_hw.progress import progress
 from ep_hw.report import write_report
 from ep_hw.report.answers import Results
 from ep_hw.report.contents import cards_of_member, compared, record_of

@@ -29,7 +29,7 @@ from ep_hw.cli.options import (
 )
 from ep_hw.cli.printing import save_measurement, track_points
 from ep_hw.cli.running import run_of
-from ep_hw.progress import progress
+from ep_hw.evaluation.progress import progress
 
 Gradients = Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA (repeatable)")]
 

@@ -28,7 +28,7 @@ from ep_hw.cli.options import (
 )
 from ep_hw.cli.printing import print_table, say
 from ep_hw.cli.running import run_of
-from ep_hw.progress import Progress, progress
+from ep_hw.evaluation.progress import Progress, progress
 from mapping.errors import Refusal
 from mapping.program import Table
 

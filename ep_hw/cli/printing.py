@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from ep_hw.cli.tables import fitted, wrapped
-from ep_hw.progress import progress
+from ep_hw.evaluation.progress import progress
 from mapping.errors import printable
 from mapping.program import Table
 

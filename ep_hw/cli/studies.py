@@ -23,7 +23,7 @@ from ep_hw.cli.options import (
 )
 from ep_hw.cli.printing import print_table, say
 from ep_hw.cli.running import run_of
-from ep_hw.progress import progress
+from ep_hw.evaluation.progress import progress
 
 if TYPE_CHECKING:
     from ep_hw.evaluation.plan import Plan

@@ -17,8 +17,8 @@ from typing import TypeVar
 import simulators
 from ep_hw.evaluation.cells import Cell, run_cell
 from ep_hw.evaluation.cluster import Cluster, Errand
+from ep_hw.evaluation.progress import Progress
 from ep_hw.evaluation.workers import workers
-from ep_hw.progress import Progress
 from ep_hw.threads import threads
 from mapping.targets import REFERENCE
 from simulators.loihi.interpreter import lava_python

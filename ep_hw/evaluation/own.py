@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from ep_hw.sources import sources
+from ep_hw.threats.sources import sources
 from mapping.errors import Refusal
 
 DEVICES, PLUGINS = "EP_HW_DEVICES", "EP_HW_PLUGINS"   # paths of files, separated as those of PATH

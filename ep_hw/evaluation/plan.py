@@ -15,12 +15,12 @@ from ep_hw.analysis.rows import SummaryRow
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.cells import Cell, Configuration
 from ep_hw.evaluation.execution import Programs, Run, check_present, runner
+from ep_hw.evaluation.progress import Progress
 from ep_hw.evaluation.selection import chosen, forget, with_needs
 from ep_hw.evaluation.suites import Envelope, Temporal
 from ep_hw.evaluation.summary import RESULTS_SCHEMA, summarise
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.network import EPNetwork
-from ep_hw.progress import Progress
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.corruptions.official import OfficialSet
 from ep_hw.threats.threat import CLEAN, Threat

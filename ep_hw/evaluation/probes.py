@@ -20,7 +20,7 @@ from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.checks import Comparison, Verdict, adaptive, half_interval, judged, slack
 from ep_hw.evaluation.plan import Attacks, Plan, cells_of, chips_of, evaluate_all
-from ep_hw.progress import Progress
+from ep_hw.evaluation.progress import Progress
 from ep_hw.threats.attacks import possible_gradients
 from ep_hw.threats.attacks.masking import aimed
 from ep_hw.threats.threat import CLEAN, TRANSFER, Threat

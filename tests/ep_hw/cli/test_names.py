@@ -15,8 +15,8 @@ from rich.console import Console
 
 from ep_hw import cli
 from ep_hw.cli import printing
+from ep_hw.evaluation.progress import bar
 from ep_hw.networks.checkpoint import load
-from ep_hw.progress import bar
 from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.lettering import literal
 from mapping import Refusal

@@ -16,9 +16,9 @@ from ep_hw.evaluation.own import belongings, bring_plugins
 from ep_hw.networks.own import MODULES as KNOWN
 from ep_hw.networks.own import registered
 from ep_hw.networks.programs import reference_of
-from ep_hw.sources import digest, sources
 from ep_hw.threats import parse_threat
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
+from ep_hw.threats.sources import digest, sources
 from ep_hw.versions import code_of
 
 LATER = """

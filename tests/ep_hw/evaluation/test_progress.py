@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ep_hw.progress import Pace, bar, lines, progress
+from ep_hw.evaluation.progress import Pace, bar, lines, progress
 
 
 @given(st.lists(st.floats(0.1, 200), min_size=1, max_size=30))
