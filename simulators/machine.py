@@ -69,6 +69,7 @@ class Cost:
         latency_range_s: (low, high), alike.
         area_mm2: silicon, None where no published figure applies.
         area_range_mm2: (low, high), alike.
+        neighbour_j: joules by what another machine takes in all for an operation, where the source names one.
     """
 
     operations: float
@@ -79,6 +80,7 @@ class Cost:
     latency_range_s: tuple[float, float] | None = None
     area_mm2: float | None = None
     area_range_mm2: tuple[float, float] | None = None
+    neighbour_j: float | None = None
 
 
 class Reporting(Protocol):

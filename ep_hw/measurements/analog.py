@@ -66,7 +66,7 @@ def measure_cost(graph: EPGraph, machines: Sequence[str], images: torch.Tensor) 
             cost = _loihi_cost(program, machine, images) if isinstance(program, LoihiProgram) else machine.cost()
             yield {"machine": program.target.shown, "operations": cost.operations,
                    **_ranged("energy", "j", cost.energy_j, cost.energy_range_j),
-                   **_ranged("latency", "s", cost.latency_s, cost.latency_range_s),
+                   "neighbour_j": cost.neighbour_j, **_ranged("latency", "s", cost.latency_s, cost.latency_range_s),
                    **_ranged("area", "mm2", cost.area_mm2, cost.area_range_mm2), "source": cost.source}
 
 
@@ -79,9 +79,10 @@ def cost_table(rows: Sequence[dict]) -> Table:
         return f"{scale * row[f'{kind}_{unit}']:.3g} ({low:.3g} to {high:.3g})"
 
     lines = tuple((r["machine"], f"{r['operations'] / 1e6:.3g}", span(r, "energy", "j", 1e6),
+                   "" if r["neighbour_j"] is None else f"{1e6 * r['neighbour_j']:.3g}",
                    span(r, "latency", "s", 1e3), span(r, "area", "mm2", 1)) for r in rows)
-    return Table("estimated cost of one image", ("machine", "operations, M", "energy, uJ", "latency, ms", "area, mm2"),
-                 lines, tuple(dict.fromkeys(r["source"] for r in rows)))
+    columns = ("machine", "operations, M", "energy, uJ", "Hala Point, uJ", "latency, ms", "area, mm2")
+    return Table("estimated cost of one image", columns, lines, tuple(dict.fromkeys(r["source"] for r in rows)))
 
 
 def measure_symmetry(graph: EPGraph, machines: Iterable[str], images: torch.Tensor, chips: int,

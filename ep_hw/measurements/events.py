@@ -59,6 +59,7 @@ class EventPoint:
                 "agreement": self.agreeing / self.images, "steps": float(self.steps.double().mean()),
                 "events": self.events, "operations": cost.operations, "sparsity": float(self.count.sparsity.mean()),
                 "energy_j": cost.energy_j, "energy_low_j": energy[0], "energy_high_j": energy[1],
+                "neighbour_j": cost.neighbour_j,
                 "latency_s": cost.latency_s, "latency_low_s": latency[0], "latency_high_s": latency[1],
                 "events_per_step": {name: per_step[:, n].tolist() for n, name in enumerate(("image", *layers))}}
 
@@ -105,9 +106,9 @@ def event_table(rows: Sequence[dict]) -> Table:
         lines.append((threshold_name(row["threshold"]), f"{row['accuracy']:.3f}",
                       f"{row['ci_low']:.3f} to {row['ci_high']:.3f}", f"{row['agreement']:.3f}", f"{row['steps']:.1f}",
                       f"{row['events']:.0f}", f"{row['operations'] / 1e3:.0f}", f"{row['sparsity']:.3f}", energy,
-                      latency))
+                      f"{1e6 * row['neighbour_j']:.3g}", latency))
     columns = ("threshold", "accuracy", "95 %", "agreement", "steps", "events", "operations, k", "sparsity",
-               "energy, uJ", "latency, ms")
+               "energy, uJ", "Hala Point, uJ", "latency, ms")
     return Table(f"{rows[0]['machine']}: an image", columns, tuple(lines), (SOURCE,))
 
 

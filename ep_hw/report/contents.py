@@ -24,7 +24,7 @@ from ep_hw.report.cards import card
 from ep_hw.report.entry import Entry, Right
 from ep_hw.report.figures.temporal import temporal_figure
 from ep_hw.report.models import Models, models
-from ep_hw.report.resources import circuit_table, cost_table, energies, resources_of
+from ep_hw.report.resources import circuit_table, cost_table, known_costs, resources_of
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.program import Program, Table
 from simulators.loihi.interpreter import lava_version
@@ -63,7 +63,7 @@ def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[C
                "attack settings": settings.model_dump(mode="json")},
         notes=notes(plan, summary), checks=checks, worst=worst, measurements=temporal_exhibits(plan, folder),
         labels=asked.labels, class_names=plan.images.class_names, ensemble=settings.ensemble, baseline=asked.baseline,
-        energy_j=energies(taken), cards=cards(plan, summary, worst, checks))
+        costs=known_costs(taken), cards=cards(plan, summary, worst, checks))
 
 
 def _full_names(plan: Plan) -> dict[str, str]:

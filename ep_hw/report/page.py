@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import starmap
 from typing import Any
 
 from markupsafe import Markup
@@ -28,6 +29,7 @@ from ep_hw.report.record import RunRecord
 from ep_hw.threats.threat import CLEAN
 from mapping.program import Table
 from mapping.targets import REFERENCE
+from simulators.machine import Cost
 
 SUMMARY_COLUMNS = ("model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low",
                    "ci_high", "agreement", "flips_to_wrong", "flips_to_right", "gap_low", "gap_high", "logit_rmse",
@@ -213,10 +215,15 @@ def _facts(run: RunRecord, shown: Sequence[ModelResults]) -> list[tuple[str, str
     chips = max((study.chips for study in shown), default=0)
     facts: list[tuple[str, str | Markup]] = [("trust checks", _trust(run.checks))] if run.checks else []
     facts.append(("based on", f"{images} images a cell{f', {chips} chips' if chips else ''}; 95 % intervals"))
-    if run.energy_j:
+    if run.costs:
         facts.append(("an image costs", Markup("{}; published figures, <a href=\"#mapping\">with sources</a>").format(
-            ", ".join(f"{1e6 * energy:.2g} \u00b5J on {machine}" for machine, energy in run.energy_j.items()))))
+            ", ".join(starmap(_energy, run.costs.items())))))
     return [*facts, ("computed in", _time(sum(row["seconds"] for row in run.summary)))]
+
+
+def _energy(machine: str, cost: Cost) -> str:
+    own = f"{1e6 * (cost.energy_j or 0.0):.2g} \u00b5J on {machine}"
+    return own if cost.neighbour_j is None else f"{own} ({1e6 * cost.neighbour_j:.2g} at Hala Point's rate)"
 
 
 def _trust(checks: Sequence[Verdict]) -> Markup:

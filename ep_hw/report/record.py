@@ -12,6 +12,7 @@ from ep_hw.report.figures.lettering import literal
 from ep_hw.threats.threat import Threat
 from mapping.program import Table
 from mapping.targets import REFERENCE
+from simulators.machine import Cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,7 @@ class RunRecord:
         labels: (attack, strength) -> how the paper's tables name the strength.
         ensemble: of AutoAttack, None if unset.
         baseline: what the mCE is relative to.
-        energy_j: machine -> energy of an image's free phase in joules, of those for which figures are published.
+        costs: machine -> what an image's free phase takes, of those whose energy is published.
         cards: (file name, content) of one JSON card a model and machine.
     """
 
@@ -130,7 +131,7 @@ class RunRecord:
     labels: dict[tuple[str, float], str] = field(default_factory=dict)
     ensemble: str | None = None
     baseline: str = REFERENCE
-    energy_j: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, Cost] = field(default_factory=dict)
     cards: list[tuple[str, dict]] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()

@@ -21,8 +21,8 @@ from simulators.machine import Cost
 from simulators.module import AnyProgram
 
 IMAGES = 16   # counted and relaxed: means over images settle fast, and every step of theirs is held at once
-COLUMNS = ("machine", "counted", "operations, M", "energy, uJ", "energy, range", "latency, ms", "latency, range",
-           "area, mm2", "area, range")
+COLUMNS = ("machine", "counted", "operations, M", "energy, uJ", "energy, range", "Hala Point, uJ", "latency, ms",
+           "latency, range", "area, mm2", "area, range")
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ def resources_of(plan: Plan) -> tuple[list[Taken], list[Table]]:
     return [one for some, _ in relaxed for one in some], [table for _, tables in relaxed for table in tables]
 
 
-def energies(taken: Iterable[Taken]) -> dict[str, float]:
-    """Machine -> energy of an image in joules, by the first way it was counted; of those with published figures."""
-    known: dict[str, float] = {}
+def known_costs(taken: Iterable[Taken]) -> dict[str, Cost]:
+    """Machine -> what an image takes, by the first way it was counted; of those whose energy is published."""
+    known: dict[str, Cost] = {}
     for one in taken:
         if one.cost.energy_j is not None:
-            known.setdefault(one.machine, one.cost.energy_j)
+            known.setdefault(one.machine, one.cost)
     return known
 
 
@@ -81,7 +81,7 @@ def _loihi(name: str, program: LoihiProgram, images: torch.Tensor) -> list[Taken
 def cost_table(taken: list[Taken]) -> Table:
     """Operations, energy and latency of one image's free phase, and silicon, with the sources as notes."""
     rows = tuple((t.machine, t.counted, round(t.cost.operations / 1e6, 3),
-                  *_figures(t.cost.energy_j, t.cost.energy_range_j, 1e6),
+                  *_figures(t.cost.energy_j, t.cost.energy_range_j, 1e6), _neighbour(t.cost),
                   *_figures(t.cost.latency_s, t.cost.latency_range_s, 1e3),
                   *_figures(t.cost.area_mm2, t.cost.area_range_mm2, 1)) for t in taken)
     sources: dict[str, list[str]] = {}
@@ -95,6 +95,10 @@ def _figures(value: float | None, ends: tuple[float, float] | None, scale: float
     if value is None:
         return "none published", ""
     return _short(value * scale), f"{_short(ends[0] * scale)} to {_short(ends[1] * scale)}" if ends else "see source"
+
+
+def _neighbour(cost: Cost) -> str:
+    return "" if cost.neighbour_j is None else _short(1e6 * cost.neighbour_j)
 
 
 def _short(value: float) -> str:

@@ -237,7 +237,7 @@ def _stepped(net: EPNetwork, gradient: Sequence[tuple[torch.Tensor, torch.Tensor
                    biases=[b - r * g for b, r, (_, g) in zip(net.biases, rates, gradient)])
 
 
-_COSTS = ("writes", "time_steps", "operations", "energy_j")
+_COSTS = ("writes", "time_steps", "operations", "energy_j", "neighbour_j")
 
 
 def costs(tuning: LoihiTuning, course: Learned) -> dict:
@@ -246,18 +246,18 @@ def costs(tuning: LoihiTuning, course: Learned) -> dict:
     steps = s.free_steps + 2 * (s.nudged_steps + 1)
     shown = s.epochs * (len(tuning.train) // s.batch) * s.batch
     most = full_activity(p, steps)
-    energy_j = mean_cost(p, most).energy_j
-    return dict(zip(_COSTS, (course.writes, steps * shown, float(most.operations[0]) * shown,
-                             energy_j and energy_j * shown)))
+    each = mean_cost(p, most)
+    return dict(zip(_COSTS, (course.writes, steps * shown, each.operations * shown, *(
+        joules and joules * shown for joules in (each.energy_j, each.neighbour_j)))))
 
 
 def cost_notes(rows: Sequence[dict]) -> tuple[str, ...]:
     """What tuning took, in words: means over chips."""
     tuned = [row for row in rows if row["variant"] == "tuned"]
-    writes, steps, operations, energy_j = (sum(row[key] for row in tuned) / len(tuned) for key in _COSTS)
+    writes, steps, operations, energy_j, neighbour_j = (sum(row[key] for row in tuned) / len(tuned) for key in _COSTS)
     return (f"learning: {steps:.4g} time steps, at most {operations:.3g} synaptic operations and "
-            f"{1e3 * energy_j:.3g} mJ (Loihi 1 as designed), without what writing takes; weights changed "
-            f"{writes:.4g} times",)
+            f"{1e3 * energy_j:.3g} mJ (Loihi 1 as designed; {1e3 * neighbour_j:.3g} at Hala Point's rate), without "
+            f"what writing takes; weights changed {writes:.4g} times",)
 
 
 def _row(variant: str, program: LoihiProgram, chip: int, test: Split, cost: dict | None = None) -> dict:

@@ -26,7 +26,7 @@ from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.evaluation.suites import Suite, Temporal
 from ep_hw.evaluation.temporal import measure_times
 from ep_hw.report import cards
-from ep_hw.report.resources import circuit_table, cost_table, energies, resources_of
+from ep_hw.report.resources import circuit_table, cost_table, known_costs, resources_of
 from ep_hw.report.wording import interval, short_percent
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import CLEAN, Threat, parse_threat
@@ -214,7 +214,9 @@ def test_costs_are_the_machines_own_with_their_sources(finished):
     assert table.rows[0][:2] == ("crossbar:pcm", "clean")
     assert table.rows[0][3] == f"{np.mean([r['winner_flips'] for r in clean]):.2%}"
     assert cost_table([]).rows == ()
-    assert energies(taken) == {"loihi": taken[1].cost.energy_j, "crossbar:pcm": cost.energy_j}
+    assert known_costs(taken) == {"loihi": taken[1].cost, "crossbar:pcm": cost}
+    assert [row[5] for row in costs.rows] == ["", *(f"{float(f'{6.842e-6 * n:.2g}'):g}" for n in (
+        operations, taken[2].cost.operations)), ""]
 
 
 def test_the_terminal_lists_machines_and_threats_as_they_were_asked_for(model):
