@@ -108,7 +108,20 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Plan, Ou
     absent = dict.fromkeys(f"No {kind} on {machine}: {reason}." for kind, other, _ in members
                            for machine, reason in other.asked.refused.items())
     return models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble,
-                  [*plan.coverage_notes(), *absent])
+                  [*plan.coverage_notes(), *absent,
+                   *feedback_gains([plan, *(other for kind, other, _ in members if kind == EP)])])
+
+
+def feedback_gains(plans: Sequence[Plan]) -> list[str]:
+    """What the feedback of EP networks was multiplied by, in a sentence; nothing where the networks are no EP networks.
+
+    Args:
+        plans: of the networks.
+    """
+    specs = [plan.provenance.get("spec", {}) for plan in plans]
+    gains = sorted({float(spec["feedback_gain"]) for spec in specs if "feedback_gain" in spec})
+    return [f"Feedback gain (gamma) of the EP networks: {', '.join(f'{gain:g}' for gain in gains)} (the paper's: 1)."
+            ] if gains else []
 
 
 def entries_of(networks: Mapping[str, Sequence[Outcome]], machines: Iterable[str]) -> list[Entry]:

@@ -271,7 +271,7 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("family")
     spec = CNNSpec(image_shape=(1, 8, 8), channels=(4,), paddings=(1,), pools=(2,), classes=10, mean=(0.3,),
                    scale=(1.1,))
-    for name, net in (("tiny", small_network(5)), ("tiny-bp-s1", Baseline.initialise(spec, 1))):
+    for name, net in (("tiny", small_network(5, feedback_gain=0.5)), ("tiny-bp-s1", Baseline.initialise(spec, 1))):
         saved(net, folder, name)
     return folder
 
@@ -331,7 +331,11 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
     for label, strength in PGD.items():
         assert rows[BP]["cells"][label]["value"] == next(
             r["accuracy"] for r in summary if (r["machine"], r["strength"]) == ("reference", strength))
+    gain = "Feedback gain (gamma) of the EP networks: 0.5 (the paper's: 1)."
+    assert gain in content["notes"]
+    assert json.loads((whole / "cards/tiny-reference.json").read_text())["architecture"]["feedback_gain"] == 0.5
     page = (whole / "report.html").read_text()
+    assert gain.partition("(the")[0] in page
     assert 0 < page.index('id="comparison"') < page.index('id="s0-found"')
     assert all(claim["sentence"] in page for claim in content["claims"] if "'" not in claim["sentence"])
 
