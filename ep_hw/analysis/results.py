@@ -55,22 +55,20 @@ def write_results(folder: Path, schema: pa.Schema, batches: Iterable[tuple[pa.Ta
     Raises:
         Refusal: one of them cannot be written.
     """
-    results, summary = BytesIO(), []
+    results, listed, summary = BytesIO(), BytesIO(), []
     with pq.ParquetWriter(results, schema) as writer:
         for table, rows in batches:
             writer.write_table(table)
+            listed.writelines(b"%b\n%b" % (b"," if listed.tell() else b"[", json.dumps(row).encode())
+                              for row in plain(rows))
             summary += rows
+    listed.write(b"\n]\n")
     sums = {}
-    for name, blob in ((RESULTS, results.getvalue()), (SUMMARY, _json(summary))):
+    for name, blob in ((RESULTS, results.getvalue()), (SUMMARY, listed.getvalue())):
         write_atomically(folder / name, blob)
         sums[name] = hashlib.sha256(blob).hexdigest()
     write_atomically(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
     return summary
-
-
-def _json(summary: list[SummaryRow]) -> bytes:
-    """A list, a row a line."""
-    return ("[\n" + ",\n".join(map(json.dumps, plain(summary))) + "\n]\n").encode()
 
 
 def read_results(folder: Path) -> tuple[pa.Table, list[ReadRow]]:

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from pyarrow.compute import list_flatten
 
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.stored import Record, Stored
@@ -209,12 +211,14 @@ class Cell:
             Refusal: they are not those of this cell, whole.
         """
         record, table = self.stored.read()
-        own = table.schema.equals(SCHEMA) and table["image_id"].to_pylist() == self.images.ids.tolist() and \
-            set(table["key"].to_pylist()) == {self.configuration.key} and _has_all_values(table)
-        if not own or (record.images and self.adversarial().shape != self.images.images.shape):
+        if not (_belongs(table, [self]) and self._has_images(record)):
             raise Refusal("a stored cell is damaged", where=str(self.stored.table_path), got="another cell",
                           allowed="a row for each of its images", remedy="run the same command again")
         return record, table
+
+    def _has_images(self, record: Record) -> bool:
+        """Whether the images that its attack made are there, where it made some."""
+        return not record.images or self.adversarial().shape == self.images.images.shape
 
     def generator(self, purpose: str) -> torch.Generator:
         """Torch generator of this cell for one purpose: the same configuration and images give the same numbers."""
@@ -241,10 +245,29 @@ class Cell:
         return torch.from_numpy(self.stored.images())
 
 
-def _has_all_values(table: pa.Table) -> bool:
-    """Whether there is a value where each row has one."""
-    return not any(table[name].null_count for name in table.column_names if name not in OPTIONAL) and not any(
-        part.flatten().null_count for part in table["fooled_by"].chunks)
+def all_rows(cells: Sequence[Cell]) -> tuple[list[Record], pa.Table]:
+    """What `Cell.rows` gives, of one cell or more: records, and one table of all rows; which is looked at as a whole.
+
+    Raises:
+        Refusal: of the first cell whose rows are not its own, whole.
+    """
+    records, tables = zip(*(cell.stored.open() for cell in cells))
+    with suppress(pa.ArrowInvalid):
+        table = pa.concat_tables(tables)
+        table.validate(full=True)
+        if _belongs(table, cells) and all(cell._has_images(record) for cell, record in zip(cells, records)):
+            return list(records), table.combine_chunks()
+    records, tables = zip(*(cell.rows() for cell in cells))
+    return list(records), pa.concat_tables(tables)
+
+
+def _belongs(table: pa.Table, cells: Sequence[Cell]) -> bool:
+    """Whether a table has a row for each image of some cells, in order, and all values."""
+    return (table.schema.equals(SCHEMA)
+            and table["image_id"].to_pylist() == [n for cell in cells for n in cell.images.ids.tolist()]
+            and table["key"].to_pylist() == [cell.configuration.key for cell in cells for _ in cell.images.ids]
+            and not any(table[name].null_count for name in table.column_names if name not in OPTIONAL)
+            and not list_flatten(table["fooled_by"]).null_count)
 
 
 def changed_images(cell: Cell) -> torch.Tensor:

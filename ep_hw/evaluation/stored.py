@@ -86,14 +86,23 @@ class Stored:
         with self._reading(self.record_path):
             return Record.model_validate(parse_signed(read_bytes(self.record_path)))
 
-    def read(self) -> tuple[Record, pa.Table]:
-        """The record, and the rows. Raises Refusal where they are not those of the record."""
+    def open(self) -> tuple[Record, pa.Table]:
+        """The record, and the rows, whose values were not looked at yet: `pyarrow.Table.validate` does that.
+
+        Raises:
+            Refusal: they are not those of the record.
+        """
         record = self.record()
         content = self._vouched(self.table_path, record.table)
         with self._reading(self.table_path):
-            table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+            return record, pa.ipc.open_file(pa.BufferReader(content)).read_all()
+
+    def read(self) -> tuple[Record, pa.Table]:
+        """The record, and the rows. Raises Refusal where they are not those of the record."""
+        record, table = self.open()
+        with self._reading(self.table_path):
             table.validate(full=True)
-            return record, table
+        return record, table
 
     def images(self) -> np.ndarray:
         """The adversarial images. Raises Refusal where they are not those of the record."""

@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 
 from ep_hw.analysis.rows import Case, SummaryRow
 from ep_hw.analysis.statistics import Interval, paired_bootstrap, wilson
-from ep_hw.evaluation.cells import SCHEMA, Cell
+from ep_hw.evaluation.cells import SCHEMA, Cell, all_rows
 from ep_hw.evaluation.stored import Record
 from ep_hw.threats.attacks import TRANSFERRED
 from ep_hw.threats.attacks.begun import BLACK_BOX
@@ -46,16 +47,16 @@ def summarise(cells: Iterable[Cell]) -> Iterator[Batch]:
 
 def _batch(groups: list[list[Cell]]) -> Batch:
     """The rows of whole configurations, and of each what its rows come to."""
-    read = [[cell.rows() for cell in group] for group in groups]
-    table = pa.concat_tables(rows for group in read for _, rows in group)
-    said = [(cell.machine, cell.configuration.seed) for group in groups for cell in group for _ in cell.images.ids]
+    every = [cell for group in groups for cell in group]
+    records, table = all_rows(every)
+    said = [(cell.machine, cell.configuration.seed) for cell in every for _ in cell.images.ids]
     for field, values in zip(SAID, zip(*said)):
         table = table.append_column(field, pa.array(values, field.type))
-    columns, summary, start = _columns(table), [], 0
-    for cells, group in zip(groups, read):
-        end = start + sum(len(rows) for _, rows in group)
+    columns, records_left, summary, start = _columns(table), iter(records), [], 0
+    for cells in groups:
+        end = start + sum(len(cell.images) for cell in cells)
         own = {name: values[start:end] for name, values in columns.items()}
-        summary.append(_row(own, cells, [record for record, _ in group]))
+        summary.append(_row(own, cells, list(islice(records_left, len(cells)))))
         start = end
     return table, summary
 

@@ -16,7 +16,7 @@ from ep_hw.evaluation.rungs import rungs_of
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.images import images_for
 from ep_hw.studies.order import reversed_rungs_of
-from ep_hw.studies.study import Study, SweptMachine, swept_machines
+from ep_hw.studies.study import Study, swept_machines
 from ep_hw.threats.threat import CLEAN
 from mapping.labels import shown_names
 from mapping.registry import parse
@@ -64,18 +64,18 @@ def rows_of(study: Study, points: Points, summary: Sequence[SummaryRow]) -> list
     for row in summary:
         met[row["machine"], row["threat"]].append(row)
     for place in swept_machines(study):
-        for threat in (CLEAN, *study.threats_named()):
-            case = str(place.target), threat
-            rows.append(_row(place, options, points[case], met[case]))
+        machine = str(place.target)
+        swept = {name: place.options.get(name, place.target.spelled().get(name)) for name in options}
+        rows += [{"technology": place.technology, **swept, "machine": machine,
+                  **_row(points[machine, threat], met[machine, threat])}
+                 for threat in (CLEAN, *study.threats_named())]
     return rows
 
 
-def _row(place: SweptMachine, options: Sequence[str], seen: Point, rows: Sequence[SummaryRow]) -> dict:
+def _row(seen: Point, rows: Sequence[SummaryRow]) -> dict:
     chips = [accuracy for _, accuracy in seen.chips]
     low, high = student(chips) if len(chips) > 1 else (None, None)
-    swept = {name: place.options.get(name, place.target.spelled().get(name)) for name in options}
-    return {"technology": place.technology, **swept, "machine": str(place.target), "threat": seen.threat,
-            "images": seen.n, "chips": len(chips), "accuracy": seen.accuracy.value,
+    return {"threat": seen.threat, "images": seen.n, "chips": len(chips), "accuracy": seen.accuracy.value,
             "ci_low": seen.accuracy.low, "ci_high": seen.accuracy.high,
             "chips_low": low if low is None else max(0.0, low), "chips_high": high if high is None else min(1.0, high),
             "chip_worst": min(chips, default=None), "chip_best": max(chips, default=None),

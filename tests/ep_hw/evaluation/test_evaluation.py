@@ -23,7 +23,7 @@ import simulators
 from ep_hw import workflow
 from ep_hw.analysis.rows import plain
 from ep_hw.analysis.statistics import wilson
-from ep_hw.evaluation.cells import OPTIONAL, SCHEMA
+from ep_hw.evaluation.cells import OPTIONAL, SCHEMA, all_rows
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
@@ -223,6 +223,33 @@ def test_a_cell_of_other_images_in_its_place_is_not_believed(finished, tmp_path,
             getattr(cells[1].stored, name).read_bytes())
     assert not replace(cells[0], folder=tmp_path).done()
     assert "got another cell" in caplog.text
+
+
+def test_cells_read_together_have_the_rows_of_each(finished):
+    plan, folder, _ = finished
+    cells = cells_of(plan, folder)
+    records, table = all_rows(cells)
+    each = [cell.rows() for cell in cells]
+    assert records == [record for record, _ in each]
+    assert str(table.to_pylist()) == str([row for _, rows in each for row in rows.to_pylist()])   # NaN is no NaN
+
+
+FORGED = {"rows of another cell": lambda rows, other: other,
+          "rows in another order": lambda rows, other: rows.take(list(reversed(range(len(rows))))),
+          "a row fewer": lambda rows, other: rows.slice(1),
+          "no value": lambda rows, other: rows.set_column(
+              rows.column_names.index("steps"), SCHEMA.field("steps"), pa.nulls(len(rows), pa.float64())),
+          "another column": lambda rows, other: rows.append_column("more", [rows["label"]])}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_of_cells_read_together_the_damaged_one_is_named(finished, tmp_path, forge):
+    plan, folder, _ = finished
+    cells = [c for c in cells_of(plan, shutil.copytree(folder, tmp_path / "copied")) if not c.configuration.settings]
+    bad, other = cells[1], cells[2]
+    bad.stored.write(forge(bad.read(), other.read()), None, 1.0, {})
+    with pytest.raises(Refusal, match=bad.stem):
+        all_rows(cells)
 
 
 def test_shards_pool_into_one_row_and_corruptions_are_the_same_on_every_machine(model, tmp_path):
