@@ -26,7 +26,7 @@ Seed = Annotated[int, seeded("of the images and of read noise")]
 Out = Annotated[Path | None, typer.Option(help="folder for a CSV and a JSON file [default: they are only printed]")]
 
 
-@app.command(examples=("cost digits", 'cost digits --on "crossbar:pcm[arrays=separate]" --on loihi --out cost'))
+@app.command(examples=("cost digits", 'cost digits --on "crossbar:hermes_2[tile=128]" --on loihi --out cost'))
 def cost(context: typer.Context,
          model: Model, on: On = None, images: Images = 20, seed: Seed = 0, out: Out = None, data: Data = None,
          data_root: DataRoot = None,
@@ -39,7 +39,7 @@ def cost(context: typer.Context,
 
     bench = Bench.of(context)
     bench.claim_if_named()
-    rows = list(measure_cost(bench.graph(), on or ["crossbar:pcm", "crossbar:pcm[arrays=separate]", "loihi"],
+    rows = list(measure_cost(bench.graph(), on or ["crossbar:hermes_2", "crossbar:hermes_2[arrays=separate]", "loihi"],
                              bench.split.images))
     bench.save_rows([], rows, cost_table(rows))
 

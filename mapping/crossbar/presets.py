@@ -12,6 +12,7 @@ CAUSES: tuple[Cause, ...] = get_args(Cause)
 Age = Annotated[float, Field(ge=0, le=1e12)]
 MEASURED = "measured"   # the equations of a device that names none
 LARGEST = 1e9   # constant of any published device by far
+ISAAC_SHARE = 16 / 24.08   # ADCs of the power of a multiply-accumulate unit: Shafiee et al., ISCA 2016, table I
 
 
 def _check_constants(value: JsonValue) -> JsonValue:
@@ -83,10 +84,23 @@ class Measured(Stated):
 
 
 class TileRead(Stated):
-    """What a read of one tile of 256 x 256 cells takes, its 8-bit converters included: joules and seconds."""
+    """What a read of one tile takes, its 8-bit converters included.
+
+    Attributes:
+        energy_j: joules, all columns converted.
+        time_s: seconds.
+        cells: a side of the tile.
+        conversion_share: of the energy that converters take.
+        area_mm2: silicon of the tile with its converters.
+        source: where the figures come from.
+    """
 
     energy_j: Annotated[float, Field(gt=0, le=1)]
     time_s: Annotated[float, Field(gt=0, le=1)]
+    cells: Annotated[int, Field(ge=1, le=65536)] = 256
+    conversion_share: Annotated[float, Field(ge=0, le=1)] = ISAAC_SHARE
+    area_mm2: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    source: Text = "as its device file states"
 
 
 class Preset(Stated):
@@ -104,7 +118,7 @@ class Preset(Stated):
         causes: the errors that the source measured, of CAUSES; of `Measured` constants those that are given.
         levels: conductances that a device can be given, None for any.
         stuck_on, stuck_off: shares of devices at the largest and at the smallest conductance, for good.
-        read: what reads take, None where nobody knows.
+        read: what reads take, or the (low, high) of it; None where nobody knows.
     """
 
     name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
@@ -119,7 +133,7 @@ class Preset(Stated):
     levels: Annotated[int, Field(ge=2, le=65536)] | None = None
     stuck_on: Share = 0.0
     stuck_off: Share = 0.0
-    read: TileRead | None = None
+    read: TileRead | tuple[TileRead, TileRead] | None = None
 
     @model_validator(mode="after")
     def _ranges(self) -> "Preset":
@@ -129,11 +143,16 @@ class Preset(Stated):
             raise ValueError(f"age_domain_s {self.age_domain_s}, the last before the first")
         return self
 
+    @property
+    def reads(self) -> tuple[TileRead, ...]:
+        """None, the only one, or low and high."""
+        return self.read if isinstance(self.read, tuple) else (self.read,) if self.read else ()
+
 
 _ALLOWED = ("title, source and model as texts, g_max_us above 0 uS, g_min_us from 0 uS to below it, age_domain_s as "
             f"the first and last age from 0 s on, causes of {', '.join(CAUSES)}, constants as a table of numbers up "
-            f"to {LARGEST:g}, levels from 2, stuck_on and stuck_off up to 0.5, read with energy_j and time_s; a name "
-            "in small letters, digits and _")
+            f"to {LARGEST:g}, levels from 2, stuck_on and stuck_off up to 0.5, read with energy_j and "
+            "time_s, or low and high of it; a name in small letters, digits and _")
 _CONSTANTS = ("programming, as coefficients [c_0, c_1] or {g_us, sigma_us} of two points or more in uS; drift, "
               "{exponent, spread, t0_s}; read_noise, a share from 0 to 1")
 

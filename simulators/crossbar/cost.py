@@ -1,4 +1,4 @@
-"""Energy, latency and area of a relaxation on tiles, as a range between published figures.
+"""Energy, latency and area of a relaxation on tiles, from the reads that the device's own source publishes.
 
     E = sum over reads of [ e_tile(area) tiles + e_conversion(bits) outputs ]                               (1)
     t = t_read(bits) [ sum over steps of max over read layers of (P_n forward + P_n backward) + 1 ]                  (2)
@@ -8,41 +8,31 @@ P_n are the positions of layer n's convolution, each one read of every tile of t
 it is driven in two phases; its outputs are the columns
 in use of each row tile (forward) or the rows in use of each column tile (backward), for every slice. The tiles of all
 layers work at once, the positions of a layer one after the other, and so do its two directions unless each has its own
-array. e_tile is what a read takes besides its conversions. Converters count to their code, 300 ps each, so that
+array. e_tile is what a read takes besides its conversions. Converters count to their code, 300 ps each (Khaddam-Aljameh
+et al., JSSC 2022), so that, of a tile of n cells a side that the source gives e_read and t_read for,
 
-    e_conversion = CONVERSION_SHARE E_READ / 256 * 2^(bits - 8),    t_read = T_READ + t_code (2^bits - 2^8)  (4)
+    e_conversion = conversion_share e_read / n * 2^(bits - 8),    t_read = t_read + t_code (2^bits - 2^8)  (4)
 
-Reads of the published devices are taken for HERMES'. A user's device has reads of its own: where its file states none,
-energy, latency and area are unknown, and never another chip's.
+t_code once a phase. A device whose source states no read has no energy, latency or area, and never another chip's.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mapping.crossbar.presets import TileRead
+from mapping.crossbar.presets import ISAAC_SHARE, Preset, TileRead
 from mapping.crossbar.program import CrossbarLayer, CrossbarProgram
 from mapping.crossbar.target import CrossbarTarget
-from mapping.registry import contents
 from simulators.machine import Cost
 from simulators.reference import sweep_operations
 from simulators.relaxation import active_layers
 
-TILE, BITS = 256, 8
-CONVERSION_SHARE = 16 / 24.08     # ADCs of the power of ISAAC's multiply-accumulate unit, from memory: unconfirmed
-T_CODE_S = 0.3e-9                 # of HERMES' converters, a code
-MM2 = tuple(2 * TILE**2 / 133e-9 / density for density in (1.59e12, 0.4e12))   # operations a second and mm2
-SOURCE = ("HERMES (Le Gallo et al., Nat. Electron. 2023; Khaddam-Aljameh et al., JSSC 2022), 256 x 256 cells, 8-bit "
-          "converters. Low: one-phase reads of 13.4 nJ and 133 ns, the area of its core by 1.59 TOPS/mm2. High: "
-          "four-phase reads of 52.9 nJ and 521 ns, the area of its chip by 0.4 TOPS/mm2. Conversions take two thirds "
-          "of a read's energy, as in ISAAC (Shafiee et al. 2016; quoted from memory, unconfirmed). Assumed: a "
-          "backward read costs a forward one; free phase; no digital neurons, sums and transfers.")
-
-
+BITS = 8
+T_CODE_S = 0.3e-9     # a code
+ONE_PHASE_S = 133e-9  # of HERMES, whose other reads take as many phases as they take longer
 UNKNOWN = "{title} ({source}) states no energy or time of a read: energy, latency and area are unknown."
-STATED = ("{title} ({source}): reads as its device file states them, of 256 x 256 cells and 8-bit converters. "
-          "Conversions take two thirds of a read's energy, as in ISAAC (Shafiee et al. 2016; quoted from memory, "
-          "unconfirmed), and count to their code, 300 ps each. No area; no digital neurons, sums and transfers.")
-ONE_PHASE, FOUR_PHASE = TileRead(energy_j=13.4e-9, time_s=133e-9), TileRead(energy_j=52.9e-9, time_s=521e-9)
+STATED = ("{title}: reads of {reads}. Converters take {share} of a read's energy{isaac} and count to their code, "
+          "300 ps each. Assumed: a backward read costs a forward one; free phase; no digital neurons, sums and "
+          "transfers.")
 
 
 def relaxation_cost(program: CrossbarProgram) -> Cost:
@@ -69,22 +59,28 @@ def pass_cost(layers: Sequence[CrossbarLayer], positions: Sequence[int], operati
 
 
 def _cost(work: "_TileWork", tiles: int, operations: float, target: CrossbarTarget) -> Cost:
-    if contents(target):
-        return _stated_cost(work, operations, target)
-    energy = _energy_j(work, target, ONE_PHASE), _energy_j(work, target, FOUR_PHASE)
-    latency = _latency_s(work, target, ONE_PHASE), _latency_s(work, target, FOUR_PHASE)
-    cells = target.array.tile.rows * target.array.tile.columns
-    area = MM2[0] * tiles * cells / TILE**2, MM2[1] * tiles * cells / TILE**2
-    return Cost(operations, energy[0], latency[0], SOURCE, energy, latency, area[0], area)
+    reads = target.preset.reads
+    if not reads:
+        return Cost(operations, None, None, UNKNOWN.format(title=target.preset.title, source=target.preset.source))
+    energy = [_energy_j(work, target, read) for read in reads]
+    latency = [_latency_s(work, target, read) for read in reads]
+    area = [read.area_mm2 * tiles * _share_of(target, read) for read in reads if read.area_mm2]
+    return Cost(operations, energy[0], latency[0], _source(target.preset), _range(energy), _range(latency),
+                area[0] if area else None, _range(area))
 
 
-def _stated_cost(work: "_TileWork", operations: float, target: CrossbarTarget) -> Cost:
-    """Of a user's device, by what its file states of a read."""
-    own, read = target.preset, target.preset.read
-    source = (UNKNOWN if read is None else STATED).format(title=own.title, source=own.source)
-    if read is None:
-        return Cost(operations, None, None, source)
-    return Cost(operations, _energy_j(work, target, read), _latency_s(work, target, read), source)
+def _range(values: Sequence[float]) -> tuple[float, float] | None:
+    """Low and high, None of less than two."""
+    return (values[0], values[-1]) if len(values) > 1 else None
+
+
+def _source(own: Preset) -> str:
+    """Where the figures of a device with reads come from."""
+    reads = "; ".join(f"{1e9 * read.energy_j:.3g} nJ and {1e9 * read.time_s:.3g} ns on {read.cells} x {read.cells} "
+                      f"cells, {read.source}" for read in own.reads)
+    share = own.reads[0].conversion_share
+    isaac = ", as in ISAAC (Shafiee et al. 2016, table I)," if share == ISAAC_SHARE else ""
+    return STATED.format(title=own.title, reads=reads, share=f"{share:.0%}", isaac=isaac)
 
 
 @dataclass(frozen=True)
@@ -109,18 +105,23 @@ def _work(program: CrossbarProgram) -> _TileWork:
 
 
 def _energy_j(work: _TileWork, target: CrossbarTarget, read: TileRead) -> float:
-    rest = (1 - CONVERSION_SHARE) * read.energy_j * target.array.tile.rows * target.array.tile.columns / TILE**2
-    conversion = CONVERSION_SHARE * read.energy_j / TILE * 2.0 ** (_bits(target) - BITS)
+    rest = (1 - read.conversion_share) * read.energy_j * _share_of(target, read)
+    conversion = read.conversion_share * read.energy_j / read.cells * 2.0 ** (_bits(target) - BITS)
     return work.tile_reads * rest + work.conversions * conversion
 
 
 def _latency_s(work: _TileWork, target: CrossbarTarget, read: TileRead) -> float:
-    codes = T_CODE_S * (2 ** _bits(target) - 2**BITS) * max(1, round(read.time_s / ONE_PHASE.time_s))
+    codes = T_CODE_S * (2 ** _bits(target) - 2**BITS) * max(1, round(read.time_s / ONE_PHASE_S))
     return work.serial_reads * (read.time_s + codes)
 
 
+def _share_of(target: CrossbarTarget, read: TileRead) -> float:
+    """Cells of a tile over those of the tile that a read is stated for."""
+    return target.array.tile.rows * target.array.tile.columns / read.cells**2
+
+
 def _bits(target: CrossbarTarget) -> int:
-    """Resolution of the ADCs; where a rung has none, HERMES' own."""
+    """Resolution of the ADCs; where a rung has none, those of the stated reads."""
     return target.converters.adc_bits if target.includes("converters") else BITS
 
 

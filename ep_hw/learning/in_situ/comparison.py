@@ -81,18 +81,11 @@ def costs(task: Task, course: Course) -> dict:
     per_pulse, endurance = task.writing.pulse_energy_j, task.writing.endurance
     phases = s.free_steps + 2 * s.pairs * s.nudged_steps
     longer = replace(task.program, target=task.program.target.having(steps=phases))
+    relaxing, image = (relaxation_cost(program).energy_j for program in (longer, task.program))
     return {"pulses": total, "devices": len(pulses), "devices_written": float((pulses > 0).double().mean()),
             "most_pulses": most, "endurance_used": endurance and most / endurance,
             "write_energy_j": per_pulse and total * per_pulse,
-            "read_energy_j": s.epochs * len(task.train) * _energy_j(longer),
-            "image_energy_j": _energy_j(task.program)}
-
-
-def _energy_j(program: CrossbarProgram) -> float:
-    """Joules of one relaxation."""
-    energy_j = relaxation_cost(program).energy_j
-    assert energy_j is not None, "the cost of a crossbar has an energy"
-    return energy_j
+            "read_energy_j": relaxing and s.epochs * len(task.train) * relaxing, "image_energy_j": image}
 
 
 def summarise(rows: Sequence[dict]) -> list[Summary]:
@@ -169,8 +162,10 @@ def cost_notes(rows: Sequence[dict]) -> list[str]:
               f"{max(row['most_pulses'] for row in tuned)} at most on one"
     if is_published("endurance_used"):
         written += f", {mean('endurance_used'):.1g} of its endurance"
-    energy = f"energy: {1e3 * mean('read_energy_j'):.3g} mJ of reads, as much as " \
-             f"{mean('read_energy_j') / mean('image_energy_j'):.3g} images"
+    energy = "energy: unknown of reads"
+    if is_published("read_energy_j"):
+        energy = f"energy: {1e3 * mean('read_energy_j'):.3g} mJ of reads, as much as " \
+                 f"{mean('read_energy_j') / mean('image_energy_j'):.3g} images"
     if is_published("write_energy_j"):
         energy += f"; {1e9 * mean('write_energy_j'):.3g} nJ of pulses"
     return [written, energy]

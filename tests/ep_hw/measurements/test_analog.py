@@ -5,17 +5,29 @@ import json
 import pytest
 from networks import random_images
 
-from ep_hw.measurements.analog import crossbar_target, measure_cost, measure_readout, measure_symmetry, quiet
+from ep_hw.measurements.analog import (
+    cost_table,
+    crossbar_target,
+    measure_cost,
+    measure_readout,
+    measure_symmetry,
+    quiet,
+)
 from mapping import Refusal, parse
 
 
 def test_crossbars_and_loihi_stand_side_by_side(graph):
-    analog, loihi = measure_cost(graph, ["crossbar:pcm", "loihi"], random_images(3))
+    analog, loihi, silent = measure_cost(graph, ["crossbar:hermes_2", "loihi", "crossbar:pcm"], random_images(3))
     for row in (analog, loihi):
         assert 0 < row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
         assert 0 < row["latency_low_s"] <= row["latency_s"] <= row["latency_high_s"]
     assert analog["area_mm2"] > 0
     assert loihi["area_mm2"] is None
+    assert 0 < loihi["neighbour_j"] < loihi["energy_j"]
+    assert (silent["energy_j"], silent["latency_s"], silent["neighbour_j"]) == (None, None, None)
+    shown = [row[2:] for row in cost_table([analog, loihi, silent]).rows]
+    assert [row[1] for row in shown] == ["", f"{1e6 * loihi['neighbour_j']:.3g}", ""]
+    assert shown[2] == ("unknown", "", "unknown", "unknown")
 
 
 def test_only_arrays_of_their_own_are_asymmetric_and_raise_energy(graph):

@@ -196,7 +196,7 @@ def test_what_is_never_read_backward_has_nothing_to_read_it_with(options, tmp_pa
 @pytest.mark.parametrize("options", ["", "arrays=separate"])
 def test_a_pass_costs_a_forward_read_of_every_layer_and_no_more(options):
     graph = busy()
-    program = mapping.compile(graph, f"crossbar:pcm[{options}]")
+    program = mapping.compile(graph, f"crossbar:hermes_2[{options}]")
     cost, couplings = relaxation_cost(program), (*graph.couplings, graph.readout)
     positions = [c.unpooled[1] * c.unpooled[2] for c in couplings]
     assert all(layer.tiles == 1 for layer in program.layers)
@@ -213,7 +213,7 @@ def test_feedback_is_paid_for_where_it_is():
     graph = calibrated(random_chain(8))
     assert len(graph.couplings) == 3
     cut = with_gains(graph, 1.0, 0.0)
-    whole, part = (mapping.compile(g, "crossbar:pcm[arrays=separate]") for g in (graph, cut))
+    whole, part = (mapping.compile(g, "crossbar:hermes_2[arrays=separate]") for g in (graph, cut))
     assert [len(layer.spans) for layer in part.layers] == [2, 2, 1, 2]
     assert [len(set(map(id, arrays))) for arrays in simulators.open(part).chip.arrays] == [2, 2, 1, 2]
     costs = [relaxation_cost(program) for program in (whole, part)]

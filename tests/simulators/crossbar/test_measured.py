@@ -138,10 +138,15 @@ def test_reads_are_those_of_the_file_or_unknown():
     silent, stated = (relaxation_cost(mapping.compile(graph, f"crossbar:{name}/read")) for name in ("silent", "lab"))
     assert (silent.energy_j, silent.latency_s, silent.area_mm2) == (None, None, None)
     assert "states no energy or time of a read" in silent.source
-    hermes = relaxation_cost(mapping.compile(graph, "crossbar:pcm/read"))
+    hermes = relaxation_cost(mapping.compile(graph, "crossbar:hermes_2/read"))
     assert stated.energy_j == pytest.approx(hermes.energy_range_j[0] * 20 / 13.4)
     assert stated.latency_s == pytest.approx(hermes.latency_range_s[0] * 200 / 133)
-    assert stated.area_mm2 is None
+    assert (stated.area_mm2, stated.energy_range_j) == (None, None)
+    register_devices(text(name="ranged", more="read = [{energy_j = 1e-8, time_s = 1e-7, area_mm2 = 0.5}, "
+                                              "{energy_j = 2e-8, time_s = 3e-7, area_mm2 = 1.0}]"))
+    ranged = relaxation_cost(mapping.compile(graph, "crossbar:ranged/read"))
+    assert ranged.energy_range_j == pytest.approx((stated.energy_j / 2, stated.energy_j))
+    assert ranged.area_range_mm2 == pytest.approx((ranged.area_mm2, 2 * ranged.area_mm2))
 
 
 @pytest.mark.parametrize(("constants", "words"), [

@@ -74,7 +74,7 @@ def test_a_signed_error_is_driven_down_the_readout_in_two_phases(graph):
 
 
 def test_the_image_is_read_twice_and_the_cost_says_so(graph):
-    one, two, once = (relaxation_cost(mapping.compile(graph, f"crossbar:pcm[steps=6,{options}]")) for options in (
+    one, two, once = (relaxation_cost(mapping.compile(graph, f"crossbar:hermes_2[steps=6,{options}]")) for options in (
         "signed_drive=bipolar", "signed_drive=two_phase", "signed_drive=bipolar,input_read=once"))
     a_read_of_the_image = (one.energy_j - once.energy_j) / 2   # three reads against one
     assert two.energy_j - one.energy_j == pytest.approx(3 * a_read_of_the_image)

@@ -177,7 +177,7 @@ def test_converters_span_what_drives_a_layer_on_calibration_images(how):
 
 
 def test_two_phases_are_two_reads_of_a_layer_with_signed_inputs():
-    costs = [opened(Residual, f"crossbar:pcm[signed_drive={how}]").cost() for how in ("bipolar", "two_phase")]
+    costs = [opened(Residual, f"crossbar:hermes_2[signed_drive={how}]").cost() for how in ("bipolar", "two_phase")]
     assert costs[1].latency_s - costs[0].latency_s == pytest.approx(133e-9 * 25)   # the first convolution's positions
     assert costs[0].latency_s == pytest.approx(133e-9 * (25 + 25 + 25 + 1))
     assert costs[0].area_mm2 == pytest.approx(4 * 0.6198, rel=1e-3)
