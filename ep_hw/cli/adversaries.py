@@ -54,7 +54,8 @@ def transfer(context: typer.Context, model: Model,
     from ep_hw.evaluation.naming import shown_plan, shown_rows
     from ep_hw.evaluation.plan import evaluate
     from ep_hw.measurements.adversary_figures import transfer_figure
-    from ep_hw.measurements.answers import transfer_map, transfer_told
+    from ep_hw.measurements.answers import transfer_told
+    from ep_hw.measurements.charts import transfer_charts
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
     from ep_hw.networks.programs import programs_of
     from ep_hw.threats.attacks import AttackSettings, parse_gradient
@@ -74,7 +75,7 @@ def transfer(context: typer.Context, model: Model,
     called = {shown: full for full, shown in plan.asked.names.items()}
     kept = {"model": bench.net.name, "machines": called, "seed": seed, "settings": settings.model_dump(mode="json")}
     save_measurement(folder, "transfer", kept, rows, transfer_table(rows), transfer_figure(rows),
-                     transfer_told(rows), [transfer_map(rows)])
+                     transfer_told(rows), transfer_charts(rows))
 
 
 @app.command(examples=("eot digits --draws 1 --draws 4 --images 16",
@@ -96,6 +97,7 @@ def eot(context: typer.Context,
     import simulators
     from ep_hw.measurements.adversary_figures import eot_figure
     from ep_hw.measurements.answers import eot_told
+    from ep_hw.measurements.charts import eot_charts
     from ep_hw.measurements.eot import DRAWS, check_noisy, eot_table, measure_eot
     from ep_hw.threats.attacks import Unrolled
 
@@ -107,7 +109,7 @@ def eot(context: typer.Context,
         points = measure_eot(machine, bench.split, eps, counts, Unrolled(time), iterations, seed)
         rows = [point.row() for point in track_points(points, len(set(counts)), "averaging")]
     bench.save(folder, ["seed", "chip", "time", "iterations"], rows, eot_table(rows), eot_figure(rows),
-               eot_told(rows))
+               eot_told(rows), eot_charts(rows))
 
 
 @app.command(name="slice", examples=("slice digits --on reference --on crossbar:pcm",
@@ -123,6 +125,7 @@ def slice_(context: typer.Context, model: Model,
     """Show the loss around images, along a gradient and at random."""
     from ep_hw.measurements.adversary_figures import slice_figure
     from ep_hw.measurements.answers import slice_told
+    from ep_hw.measurements.charts import slice_charts
     from ep_hw.measurements.landscape import measure_slice, slice_table
     from ep_hw.threats.attacks import parse_gradient
 
@@ -131,4 +134,5 @@ def slice_(context: typer.Context, model: Model,
     folder = bench.claim(programs)
     slices = bench.each(programs, "slicing", lambda machine: measure_slice(machine, bench.split, chosen, reach, seed))
     rows = [row for one in slices for row in one.rows()]
-    bench.save(folder, ["seed", "chip"], rows, slice_table(slices), slice_figure(slices), slice_told(slices))
+    bench.save(folder, ["seed", "chip"], rows, slice_table(slices), slice_figure(slices), slice_told(slices),
+               slice_charts(slices))

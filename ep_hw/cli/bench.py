@@ -18,6 +18,7 @@ if TYPE_CHECKING:   # load torch and matplotlib
     from ep_hw.data.splits import Split
     from ep_hw.networks.baselines import Baseline
     from ep_hw.networks.network import EPNetwork
+    from ep_hw.report.frame import Drawn
     from ep_hw.report.story import Told
     from mapping.graph import EPGraph
     from simulators.machine import Machine
@@ -100,7 +101,7 @@ class Bench:
                 yield machine
 
     def save(self, out: Path, settings: Sequence[str], rows: Rows, table: Table, figure: "Figure",
-             told: "Told") -> None:
+             told: "Told", pictures: "Sequence[Drawn]") -> None:
         """Print a measurement and write its table, figure, numbers and page.
 
         Args:
@@ -110,8 +111,9 @@ class Bench:
             table: what is printed.
             figure: what is drawn.
             told: what was found.
+            pictures: the figure as the page draws it.
         """
-        save_measurement(out, self._name, self._settings(settings), self._in_full(rows), table, figure, told)
+        save_measurement(out, self._name, self._settings(settings), self._in_full(rows), table, figure, told, pictures)
 
     def save_rows(self, settings: Sequence[str], rows: Rows, table: Table,
                   more: Mapping[str, float] | None = None) -> None:

@@ -40,6 +40,7 @@ def events(context: typer.Context,
     Synaptic operations too, for several thresholds below which changes are not sent.
     """
     from ep_hw.measurements.answers import events_told
+    from ep_hw.measurements.charts import events_charts
     from ep_hw.measurements.events import THRESHOLDS, event_table, event_targets, measure_events
     from ep_hw.measurements.figures import events_figure
     from mapping.program import FloatProgram
@@ -51,7 +52,7 @@ def events(context: typer.Context,
     points = track_points(measure_events(graph, targets, bench.split), len(targets), "counting events")
     rows = [point.row(layers) for point in points]
     bench.save(folder, ["seed"], rows, event_table(rows), events_figure(rows, graph.period),
-               events_told(rows))
+               events_told(rows), events_charts(rows, graph.period))
 
 
 @app.command(examples=("gradients digits --on loihi --beta 0.5 --beta 1",
@@ -72,6 +73,7 @@ def gradients(context: typer.Context, model: Model,
     How often they are zero, and how well they are aimed.
     """
     from ep_hw.measurements.answers import gradients_told
+    from ep_hw.measurements.charts import gradients_charts
     from ep_hw.measurements.figures import gradients_figure
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
 
@@ -83,7 +85,7 @@ def gradients(context: typer.Context, model: Model,
               for point in measure_gradients(program, bench.split, betas, pairs=pairs, chip=chip, seed=seed))
     rows = [point.row() for point in track_points(points, 2 * len(programs) * len(betas), "measuring gradients")]
     bench.save(folder, ["seed", "chip", "pairs"], rows, gradient_table(rows), gradients_figure(rows),
-               gradients_told(rows))
+               gradients_told(rows), gradients_charts(rows))
 
 
 @app.command(examples=("devices", "devices pcm reram_wan --out curves"))
@@ -97,6 +99,7 @@ def devices(context: typer.Context,
     With --out also programming error, drift and read noise of the devices named, as table and plot.
     """
     from ep_hw.measurements.answers import devices_told
+    from ep_hw.measurements.charts import devices_charts
     from ep_hw.measurements.devices import device_table, devices_figure, measure_devices, measured_presets
 
     presets = measured_presets(names or [])
@@ -106,4 +109,4 @@ def devices(context: typer.Context,
     claimed(context, "devices", asked(context, ""))
     rows = list(measure_devices(presets, seed))
     save_measurement(out, "devices", {"seed": seed}, rows, device_table(presets), devices_figure(rows),
-                     devices_told([preset.name for preset in presets]))
+                     devices_told([preset.name for preset in presets]), devices_charts(rows))

@@ -51,7 +51,7 @@ def track_points(points: Iterable[Point], total: int, description: str) -> Itera
 
 
 def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure: "Figure",
-                     told: "Told", pictures: "Sequence[Drawn]" = ()) -> None:
+                     told: "Told", pictures: "Sequence[Drawn]") -> None:
     """Print a measurement and write its files and its page into the folder `out`."""
     from ep_hw.report.story import write_told
     from ep_hw.workflow import command_line

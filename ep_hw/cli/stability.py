@@ -40,6 +40,7 @@ def uncertainty(context: typer.Context, model: Model,
     How that grows with their size, and its exponent.
     """
     from ep_hw.measurements.answers import uncertainty_told
+    from ep_hw.measurements.charts import uncertainty_charts
     from ep_hw.measurements.figures import uncertainty_figure
     from ep_hw.measurements.uncertainty import SIZES, check_quiet, check_sizes, measure_uncertainty, uncertainty_table
 
@@ -53,7 +54,7 @@ def uncertainty(context: typer.Context, model: Model,
                          lambda machine: measure_uncertainty(machine, bench.split, sizes, draws, seed))
     rows = [row for one in changes for row in one.rows()]
     bench.save(folder, ["seed", "chip"], rows, uncertainty_table(changes), uncertainty_figure(changes),
-               uncertainty_told(changes))
+               uncertainty_told(changes), uncertainty_charts(changes))
 
 
 @app.command(examples=("temporal digits --time 5 --time 15 --images 20",
@@ -82,7 +83,7 @@ def temporal(context: typer.Context,
         temporal_table,
     )
     from ep_hw.measurements.answers import temporal_told
-    from ep_hw.report.figures.temporal import temporal_figure
+    from ep_hw.report.figures.temporal import temporal_charts, temporal_figure
 
     bench, times = Bench.of(context), time or ATTACK_TIMES
     (program,) = bench.programs([on])
@@ -93,4 +94,4 @@ def temporal(context: typer.Context,
         points = list(track_points(measured_times, 1 + len(set(times)), "attacking"))
     rows = [row for point in points for row in point.rows()]
     bench.save(folder, ["seed", "chip", "iterations"], rows, temporal_table(points), temporal_figure(points),
-               temporal_told(points))
+               temporal_told(points), temporal_charts(points))

@@ -7,20 +7,20 @@ from ep_hw.analysis.statistics import unpaired_interval
 from ep_hw.evaluation.temporal import TemporalPoint, worst_over_times
 from ep_hw.measurements.landscape import Slice
 from ep_hw.measurements.uncertainty import Uncertainty
-from ep_hw.report.figures.charts import Value, heat_chart
-from ep_hw.report.frame import Drawn
 from ep_hw.report.story import Told
 from ep_hw.report.wording import interval, is_open, percent, points_of
 
 Row = Mapping
 
 
-def _accuracy(row: Row) -> Estimate:
+def accuracy_of(row: Row) -> Estimate:
+    """Of a row, with its interval over images."""
     return Estimate(row["accuracy"], row["ci_low"], row["ci_high"])
 
 
-def _with_interval(row: Row) -> str:
-    return f"{percent(row['accuracy'])} {interval(_accuracy(row))}"
+def with_interval(row: Row) -> str:
+    """The accuracy of a row in words."""
+    return f"{percent(row['accuracy'])} {interval(accuracy_of(row))}"
 
 
 def accuracy_change(before: Row, after: Row) -> Estimate:
@@ -43,7 +43,7 @@ def events_told(rows: Sequence[Row]) -> Told:
         f"{points_of(change.value)} points {interval(change)}: the fewest events that cost no visible accuracy."
         if best is not whole else
         f"Every threshold costs visible accuracy: whole states take {whole['events']:.0f} events an image at "
-        f"{_with_interval(whole)}."))
+        f"{with_interval(whole)}."))
 
 
 def gradients_told(rows: Sequence[Row]) -> Told:
@@ -61,13 +61,13 @@ def gradients_told(rows: Sequence[Row]) -> Told:
 def temporal_told(points: Sequence[TemporalPoint]) -> Told:
     """The attack time that hurts most where the machine relaxes longest."""
     clean, *attacked = [point.rows()[-1] for point in points]
-    first = f"After {clean['steps']} steps {clean['machine']} gets {_with_interval(clean)} of clean images right"
+    first = f"After {clean['steps']} steps {clean['machine']} gets {with_interval(clean)} of clean images right"
     question = f"How long must an attacker of {clean['machine']} look ahead?"
     if not attacked:
         return Told(question, f"{first}.")
     worst = min(attacked, key=lambda row: row["accuracy"])
     return Told(question, (
-        f"{first} and {_with_interval(worst)} under an attacker whose gradient goes through T = {worst['attack_time']} "
+        f"{first} and {with_interval(worst)} under an attacker whose gradient goes through T = {worst['attack_time']} "
         f"iterations, the worst time; {percent(worst_over_times(points)[-1])} withstand all of them."))
 
 
@@ -88,22 +88,12 @@ def transfer_told(rows: Sequence[Row]) -> Told:
     question = f"Whom does {rows[0]['threat']} at {rows[0]['strength']:g} fool?"
     if not carried:
         (row,) = rows
-        return Told(question, f"Images made on {row['source']} leave it {_with_interval(row)}; nothing else met them.")
+        return Told(question, f"Images made on {row['source']} leave it {with_interval(row)}; nothing else met them.")
     worst = min(carried, key=lambda row: row["accuracy"])
     white = own[worst["target"]]
     return Told(question, (
-        f"Images made on {worst['source']} carry over best: they leave {worst['target']} {_with_interval(worst)}, "
-        f"where those made on {worst['target']} itself leave {_with_interval(white)}."))
-
-
-def transfer_map(rows: Sequence[Row]) -> Drawn:
-    """Sources down, targets across, shaded by accuracy from 0 to 100 percent."""
-    names = list(dict.fromkeys(row["source"] for row in rows))
-    cells = {(names.index(row["source"]), names.index(row["target"])): Value(_accuracy(row), (
-        f"made on {row['source']}, shown to {row['target']}: {_with_interval(row)}, {row['images']} images"))
-        for row in rows}
-    drawn = heat_chart(names, names, cells, ("made on", "shown to"), (0, 1), transfer_told(rows).answer)
-    return Drawn(f"Accuracy under {rows[0]['threat']} at {rows[0]['strength']:g}, percent", drawn)
+        f"Images made on {worst['source']} carry over best: they leave {worst['target']} {with_interval(worst)}, "
+        f"where those made on {worst['target']} itself leave {with_interval(white)}."))
 
 
 def eot_told(rows: Sequence[Row]) -> Told:

@@ -39,7 +39,7 @@ def measured_presets(names: list[str]) -> list[Preset]:
 
 def device_table(presets: list[Preset]) -> Table:
     """One line a preset: conductances, ages and errors that its source covers."""
-    rows = tuple((p.name, f"{p.g_min_us:.3g} to {p.g_max_us:g}", " to ".join(map(_age, p.age_domain_s)),
+    rows = tuple((p.name, f"{p.g_min_us:.3g} to {p.g_max_us:g}", " to ".join(map(age_name, p.age_domain_s)),
                   ", ".join(p.causes), p.title, p.source) for p in presets)
     return Table("devices", ("name", "g, uS", "ages", "errors", "what it is", "source"), rows,
                  ("a machine each, crossbar:NAME; crossbar:ideal and crossbar:generic have no data of their own",))
@@ -51,7 +51,7 @@ def ages_of(preset: Preset) -> tuple[float, ...]:
     return tuple(sorted({first, *(a for a in AGES_S if first < a < last), min(last, AGES_S[-1])}))
 
 
-def _age(seconds: float) -> str:
+def age_name(seconds: float) -> str:
     """An age in its largest unit, to three digits."""
     units = {"y": 31557600.0, "d": 86400.0, "h": 3600.0, "s": 1.0}
     unit = next((name for name, size in units.items() if seconds >= size), "s")
@@ -101,7 +101,7 @@ def devices_figure(rows: list[dict]) -> Figure:
             last = next(reversed(by_age.values()))
             _band(left, last, "programming_error", COLOURS[0], None)
             for (age, group), shade in zip(by_age.items(), _shades(len(by_age))):
-                _band(middle, group, "aged_error", shade, _age(age))
+                _band(middle, group, "aged_error", shade, age_name(age))
             _noise(right, last)
             left.set_ylabel(f"{name}\nerror, uS")
             _legend(middle, "age")
@@ -136,7 +136,7 @@ def _noise(axes: Axes, rows: list[dict]):
         return
     _band(axes, rows, "slow_noise", COLOURS[1], "frozen")
     _band(axes, rows, "fresh_noise", COLOURS[2], "new at every read")
-    _legend(axes, f"after {_age(rows[0]['age_s'])}")
+    _legend(axes, f"after {age_name(rows[0]['age_s'])}")
 
 
 def _legend(axes: Axes, title: str):

@@ -1,8 +1,9 @@
 """Accuracy against events: what a Loihi program sends when its populations keep small changes to themselves."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 import mapping
@@ -110,6 +111,17 @@ def event_table(rows: Sequence[dict]) -> Table:
     columns = ("threshold", "accuracy", "95 %", "agreement", "steps", "events", "operations, k", "sparsity",
                "energy, uJ", "Hala Point, uJ", "latency, ms")
     return Table(f"{rows[0]['machine']}: an image", columns, tuple(lines), (SOURCE,))
+
+
+def sent_by_sweep(per_step: Mapping[str, Sequence[float]], period: int) -> np.ndarray:
+    """(sweeps,) events, sum over populations and over the steps 1, 2, ... of each sweep.
+
+    Args:
+        per_step: population -> events a step, the image's among them, from `EventPoint.row`.
+        period: time steps of a sweep.
+    """
+    sent = np.sum([own for name, own in per_step.items() if name != "image"], axis=0)[1:]
+    return np.pad(sent, (0, -len(sent) % period)).reshape(-1, period).sum(1)
 
 
 def threshold_name(threshold: float | None) -> str:

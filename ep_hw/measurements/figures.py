@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from ep_hw.measurements.events import threshold_name
+from ep_hw.measurements.events import sent_by_sweep, threshold_name
 from ep_hw.measurements.uncertainty import SMALL, Uncertainty
 from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC, legend
 
@@ -52,7 +52,7 @@ def _accuracy_panel(axes: Axes, rows: Sequence[dict]):
 def _time_panel(axes: Axes, rows: Sequence[dict], period: int):
     shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(rows) - 1))
     for row, colour in zip(rows, [INK, *shades]):
-        sent = _by_sweep([sent for name, sent in row["events_per_step"].items() if name != "image"], period)
+        sent = sent_by_sweep(row["events_per_step"], period)
         axes.plot(period * np.arange(1, len(sent) + 1), np.where(sent > 0, sent, np.nan), color=colour, lw=1,
                   label=threshold_name(row["threshold"]))
     axes.set_yscale("log")
@@ -62,12 +62,6 @@ def _time_panel(axes: Axes, rows: Sequence[dict], period: int):
     axes.margins(x=0.02, y=0.05)
     axes.grid()
     axes.legend(frameon=False, fontsize=8, title="threshold", title_fontsize=8, ncols=2, loc="upper right")
-
-
-def _by_sweep(layers: list[list[float]], period: int) -> np.ndarray:
-    """Sum over layers, and over the steps 1, 2, ... of each sweep."""
-    sent = np.sum(layers, axis=0)[1:]
-    return np.pad(sent, (0, -len(sent) % period)).reshape(-1, period).sum(1)
 
 
 def gradients_figure(rows: Sequence[dict]) -> Figure:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from ep_hw.analysis.points import Estimate
 from ep_hw.report.drawings import looks_of
 from ep_hw.report.figures.charts import Row, Value, rows_chart
-from ep_hw.report.figures.scales import Scale, fitting, linear
+from ep_hw.report.figures.scales import Scale, fitting
 from ep_hw.report.frame import Drawn
 from ep_hw.report.story import Story
 from ep_hw.report.wording import interval, is_open, percent, points_of
@@ -63,13 +63,13 @@ def _mean(row: dict) -> Estimate:
 
 def _differences(rows: Sequence[dict]) -> Drawn:
     """Second minus first, in points; rows in the order of the cases."""
-    ends = [100 * end for row in rows for end in (row["ci_low"], row["ci_high"], 0.0)]
-    return Drawn("Second run less the first", _rows(rows, _difference, points_of, linear(min(ends), max(ends) + 1e-9),
+    ends = [end for row in rows for end in (row["ci_low"], row["ci_high"], 0.0)]
+    return Drawn("Second run less the first", _rows(rows, _difference, points_of, fitting(ends, within=(-1.0, 1.0)),
                                                     "difference, points"))
 
 
 def _means(rows: Sequence[dict]) -> Drawn:
-    ends = [100 * end for row in rows for end in (_mean(row).low, _mean(row).high)]
+    ends = [end for row in rows for end in (_mean(row).low, _mean(row).high)]
     return Drawn("Mean over runs", _rows(rows, _mean, percent, fitting(ends), "accuracy, %"))
 
 

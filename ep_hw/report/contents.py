@@ -22,7 +22,7 @@ from ep_hw.networks.family import EP, KINDS
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.cards import card
 from ep_hw.report.entry import Entry, Right
-from ep_hw.report.figures.temporal import temporal_figure
+from ep_hw.report.figures.temporal import temporal_charts, temporal_figure
 from ep_hw.report.models import Models, models
 from ep_hw.report.resources import circuit_table, cost_table, known_costs, resources_of
 from ep_hw.threats.threat import CLEAN, Threat
@@ -188,7 +188,8 @@ def temporal_exhibits(plan: Plan, folder: Path) -> list[Exhibit]:
         alt = "; ".join(f"T = {r['attack_time']}, step {r['steps']}: {r['accuracy']:.3f}" for r in rows)
         exhibits.append(Exhibit(f"{plan.model}-temporal-{name}", name,
                                 f"pgd_l2 at {temporal.eps:.3g}, {temporal.iterations} iterations, "
-                                f"{len(plan.images)} images.", f"Accuracy of {name}. {alt}.", temporal_figure(points)))
+                                f"{len(plan.images)} images.", f"Accuracy of {name}. {alt}.", temporal_figure(points),
+                                temporal_charts(points)))
     return exhibits
 
 

@@ -20,20 +20,11 @@ from ep_hw.report.figures.charts import (
     waterfall_chart,
 )
 from ep_hw.report.figures.drawing import COLOUR_COUNT, MARKER_COUNT
-from ep_hw.report.figures.inline import svg
-from ep_hw.report.figures.scales import PERCENT, Scale, fitting, linear, strengths
-from ep_hw.report.frame import Drawn
+from ep_hw.report.figures.scales import PERCENT, Scale, fitting, strengths
 from ep_hw.report.models import BudgetLine
-from ep_hw.report.record import Exhibit
 from ep_hw.threats.definitions import SEVERITY
 from ep_hw.threats.registry import ATTACKS
-from mapping.files import slug
 from mapping.targets import REFERENCE
-
-
-def inlined(exhibit: Exhibit) -> Drawn:
-    """A figure as it is in its files, with the page's colours and font."""
-    return Drawn(exhibit.title, svg(exhibit.figure, slug(exhibit.name), exhibit.alt), exhibit.caption)
 
 
 def looks_of(names: Sequence[str], group: str = "machine") -> dict[str, Look]:
@@ -64,7 +55,7 @@ class Drawings:
 
     def waterfall(self, ladder: Ladder) -> Markup:
         """How the accuracy under one threat gets from the reference to a machine."""
-        values = [100 * value for step in ladder.steps for value in (
+        values = [value for step in ladder.steps for value in (
             step.point.accuracy.low, step.point.accuracy.high, *(chip for _, chip in step.point.chips))]
         before = [None, *(step.point.accuracy.value for step in ladder.steps[:-1])]
         steps = [Step(step.cause, _short_machine(step.machine), self._of_step(ladder, n), before[n],
@@ -121,9 +112,9 @@ def models_chart(attack: str, lines: Mapping[str, BudgetLine], alt: str) -> Mark
 
 def limits_of(panels: Sequence[Panel]) -> Scale:
     """An accuracy axis that fits every line of every panel: panels side by side compare at a glance."""
-    values = [100 * end for panel in panels for line in panel.lines for point in line.points
+    values = [end for panel in panels for line in panel.lines for point in line.points
               for end in (point.accuracy.low, point.accuracy.high)]
-    return fitting(values) if values else linear(0, 100)
+    return fitting(values) if values else PERCENT
 
 
 def _short_machine(name: str) -> str:

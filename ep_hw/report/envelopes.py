@@ -12,15 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ep_hw.analysis import lammie
-from ep_hw.analysis.points import Estimate
+from ep_hw.analysis.points import Estimate, estimate
 from ep_hw.evaluation.envelope import Met, Platform, running_largest
 from ep_hw.evaluation.matched_noise import Matched
 from ep_hw.networks.family import NOISE_TRAINED
+from ep_hw.report.drawings import looks_of
 from ep_hw.report.entry import lead
+from ep_hw.report.figures.charts import Curve, Look, Value, curves_chart
 from ep_hw.report.figures.envelope import envelope_figure
+from ep_hw.report.figures.scales import PERCENT, strengths
+from ep_hw.report.frame import Drawn
 from ep_hw.report.noises import noise_answers, noise_rows, noise_table
 from ep_hw.report.record import Envelopes, Exhibit
-from ep_hw.report.wording import apart, percent, short_percent
+from ep_hw.report.wording import apart, interval, percent, short_percent
+from ep_hw.threats.registry import ATTACKS
 from mapping.program import Table
 from mapping.targets import REFERENCE
 
@@ -158,9 +163,39 @@ def _exhibit(networks: Mapping[str, Sequence[Success]]) -> Exhibit:
     curves = {kind: {one.label: {attack: _envelope(group) for attack, group in one.attacks.items()} for one in ones}
               for kind, ones in networks.items()}
     alt = "; ".join(f"{kind}, {one.label}: {percent(one.mean)}" for kind, ones in networks.items() for one in ones)
+    looks = looks_of(list(dict.fromkeys(one.label for ones in networks.values() for one in ones)), "platform")
     return Exhibit("envelopes", "Envelopes of success over strength",
                    "The largest success at efforts and strengths up to each. Solid: all efforts; dotted: the least.",
-                   f"Mean success: {alt}.", envelope_figure(curves))
+                   f"Mean success: {alt}.", envelope_figure(curves), [
+                       _chart(kind, attack, ones, looks) for kind, ones in networks.items()
+                       for attack in ones[0].attacks])
+
+
+def _chart(kind: str, attack: str, platforms: Sequence[Success], looks: Mapping[str, Look]) -> Drawn:
+    """Platform by platform, as the figure has it; intervals are those of the attack that succeeds most."""
+    curves = [curve for one in platforms for curve in _curves(one.label, one.attacks[attack], looks[one.label])]
+    strengths_run = [strength for curve in curves for strength, _ in curve.points]
+    alt = "; ".join(f"{curve.name}: {curve.points[-1][1].tip}" for curve in curves if not curve.dashed)
+    return Drawn(f"{kind}, {attack}: success, percent", curves_chart(
+        curves, strengths(strengths_run), PERCENT, ATTACKS[attack].strength.label, alt),
+        "The largest success at efforts and strengths up to each. Solid: all efforts; dashed: the least.")
+
+
+def _curves(label: str, met: Sequence[Met], look: Look) -> list[Curve]:
+    efforts, at = sorted({one.effort for one in met}), sorted({one.threat.strength for one in met})
+    return [Curve(name, look, [(strength, _most(label, said, met, effort, strength)) for strength in at], dashed)
+            for name, said, effort, dashed in ((label, "all efforts", efforts[-1], False),
+                                               (f"{label}, least effort", "least effort", efforts[0], True))
+            if not dashed or len(efforts) > 1]
+
+
+def _most(label: str, said: str, met: Sequence[Met], effort: int, strength: float) -> Value:
+    """The largest success at efforts and strengths up to these."""
+    success, images = max((one.success, one.clean.shape[-1]) for one in met
+                          if one.effort <= effort and one.threat.strength <= strength)
+    own = estimate([success], images)
+    return Value(own, f"{label}, {said}, strength {strength:.3g}: {percent(own.value)} {interval(own)}, "
+                 f"{images} images")
 
 
 def _envelope(met: Sequence[Met]) -> tuple[list[float], NDArray[np.float64]]:

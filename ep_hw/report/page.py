@@ -17,7 +17,7 @@ from ep_hw.data.splits import class_name
 from ep_hw.evaluation.checks import Verdict
 from ep_hw.networks.family import EP
 from ep_hw.report import wording
-from ep_hw.report.drawings import Drawings, inlined, limits_of, looks_of, models_chart
+from ep_hw.report.drawings import Drawings, limits_of, looks_of, models_chart
 from ep_hw.report.figures.inline import data_uri
 from ep_hw.report.frame import Drawn, Page, Section, environment, filled, in_frame
 from ep_hw.report.galleries import galleries
@@ -84,7 +84,7 @@ def _page(run: RunRecord, shown: list[ModelResults], models: Models | None) -> P
     parts = context.parts
     sections = [*_asked(context, models), *first, *_beside(context, models), *rest,
                 Section("measurements", "Attack time and free-phase steps", parts.measurements(
-                    [inlined(one) for one in run.measurements])),
+                    [chart for one in run.measurements for chart in one.charts])),
                 Section("gallery", "Images behind the accuracies", parts.gallery(behind)),
                 Section("checks", "What was checked", parts.trust()),
                 Section("mapping", "How the network is mapped, and what a relaxation takes", parts.mapping()),
@@ -150,8 +150,8 @@ def _asked(context: Context, models: Models | None) -> list[Section]:
     """What was asked for by name, and so stands open before everything else."""
     sections = []
     if own := context.run.envelopes:
-        sections.append(Section("envelopes", "Adversarial success, platform by platform",
-                                context.parts.envelopes([inlined(one) for one in own.exhibits]), folded=False))
+        drawn = context.parts.envelopes([chart for one in own.exhibits for chart in one.charts])
+        sections.append(Section("envelopes", "Adversarial success, platform by platform", drawn, folded=False))
     if models and _leads(models):
         sections.append(Section("comparison", models.heading or "Comparison", _comparison(context, models),
                                 folded=False))
@@ -172,8 +172,7 @@ def _leads(models: Models) -> bool:
 def _comparison(context: Context, models: Models) -> Markup:
     drawn = [Drawn(attack, models_chart(attack, lines, describe_lines(attack, lines)),
                    "Bands: 95 %, the wider over seeds and over images.") for attack, lines in models.budgets.items()]
-    others = [inlined(one) for one in models.exhibits if one.title not in models.budgets]
-    return Markup(context.parts.comparison([*drawn, *others]))
+    return Markup(context.parts.comparison([*drawn, *(chart for one in models.exhibits for chart in one.charts)]))
 
 
 def _answer(run: RunRecord, shown: Sequence[ModelResults], models: Models | None) -> str:

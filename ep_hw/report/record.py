@@ -1,5 +1,6 @@
 """What a run hands to the report: plain values, no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ from ep_hw.analysis.rows import SummaryRow
 from ep_hw.analysis.worst import WorstCase
 from ep_hw.evaluation.checks import Flag, Verdict
 from ep_hw.report.figures.lettering import literal
+from ep_hw.report.frame import Drawn
 from ep_hw.threats.threat import Threat
 from mapping.program import Table
 from mapping.targets import REFERENCE
@@ -55,7 +57,8 @@ class Exhibit:
         title: above it.
         caption: below it.
         alt: what a reader who cannot see it should know.
-        figure: drawn.
+        figure: as its files have it.
+        charts: as the page draws it; none where the page draws it from the results.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Exhibit:
     caption: str
     alt: str
     figure: Figure
+    charts: Sequence[Drawn] = ()
 
     def __post_init__(self):
         """Lay the figure out once, where each of its files would do so again."""

@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ep_hw.report.drawings import inlined
 from ep_hw.report.exports import write_measurement
 from ep_hw.report.figures.drawing import element, joined
 from ep_hw.report.frame import Drawn, Page, Section, environment, filled, in_frame
-from ep_hw.report.record import Exhibit
 from mapping.files import slug, write_atomically
 from mapping.program import Table
 
@@ -89,20 +87,20 @@ def write_story(folder: Path, story: Story) -> Path:
 
 
 def write_told(out: Path, name: str, settings: Mapping[str, object], rows: list[dict], table: Table, figure: Figure,
-               told: Told, command: str, pictures: Sequence[Drawn] = ()) -> list[Path]:
+               told: Told, command: str, pictures: Sequence[Drawn]) -> list[Path]:
     """Write a measurement's files (see `write_measurement`), then its page.
 
     Args:
         table: of the rows.
+        figure: of the rows, as files.
         told: what they say.
         command: that made them.
-        pictures: of the page; the figure if none.
+        pictures: the figure as the page draws it.
     """
     paths = write_measurement(out, name, dict(settings), rows, figure)
     counted = [("images", str(rows[0]["images"]))] if rows and "images" in rows[0] else []
     facts = [(key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
              for key, value in settings.items() if isinstance(value, (int, float, str)) and value != ""]
-    shown = pictures or [inlined(Exhibit(name, "", "", told.answer, figure))]
     return [*paths, write_story(out, Story(
-        title=told.question, answer=told.answer, pictures=shown, tables=[table], facts=[*facts, *counted],
+        title=told.question, answer=told.answer, pictures=pictures, tables=[table], facts=[*facts, *counted],
         command=command))]

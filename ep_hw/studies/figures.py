@@ -116,8 +116,7 @@ def networks_figure(entries: Sequence[Entry], gains: dict[str, float], threats: 
         threats: to draw.
     """
     machines = list(dict.fromkeys(entry.machine for entry in entries))
-    kinds = list(dict.fromkeys(entry.kind for entry in entries))
-    order = sorted(kinds, key=lambda kind: (gains[kind], kinds.index(kind)))
+    order = by_gain(entries, gains)
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(1.2 + 2.6 * len(machines), 3.6), layout="constrained")
         panels = figure.subplots(1, len(machines), squeeze=False, sharey=True)[0]
@@ -138,6 +137,11 @@ def networks_figure(entries: Sequence[Entry], gains: dict[str, float], threats: 
         panels[0].set_ylim(-1.5, 101.5)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
+
+
+def by_gain(entries: Sequence[Entry], gains: dict[str, float]) -> list[str]:
+    """Groups in the order of their feedback gains; those of one gain as they come."""
+    return sorted(dict.fromkeys(entry.kind for entry in entries), key=lambda kind: gains[kind])
 
 
 def _caption(figure: Figure, text: str):

@@ -1,7 +1,7 @@
 """Studies over networks in place of options: running them, and what they leave."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
@@ -14,11 +14,15 @@ from ep_hw.networks.images import images_for
 from ep_hw.networks.programs import check_same_data
 from ep_hw.report import wording
 from ep_hw.report.contents import entries_of, record_of
+from ep_hw.report.drawings import looks_of
 from ep_hw.report.entry import Entry
+from ep_hw.report.figures.charts import Curve, Look, Value, curves_chart
+from ep_hw.report.figures.scales import PERCENT, ordered
 from ep_hw.report.files import write_report
+from ep_hw.report.frame import Drawn
 from ep_hw.report.models import Models, threats_table
 from ep_hw.report.record import Exhibit
-from ep_hw.studies.figures import networks_figure
+from ep_hw.studies.figures import by_gain, networks_figure
 from ep_hw.studies.study import NetworkStudy
 from ep_hw.studies.worth import Verdict, by_pair, worths_of
 from ep_hw.threats.threat import CLEAN, Threat, parse_threat
@@ -105,7 +109,28 @@ def _figures(entries: Sequence[Entry], plans: Sequence[tuple[str, Plan]],
     """Accuracy against the feedback gain, a panel a machine; groups of one gain stand side by side."""
     gains = {group: gain_of(plan) for group, plan in plans}
     return (Exhibit("feedback", "Accuracy against the feedback gain", "Bars: 95 %, the wider over seeds and images.",
-                    _alt(entries, threats), networks_figure(entries, gains, (CLEAN, *threats))),)
+                    _alt(entries, threats), networks_figure(entries, gains, (CLEAN, *threats)),
+                    networks_charts(entries, gains, (CLEAN, *threats))),)
+
+
+def networks_charts(entries: Sequence[Entry], gains: dict[str, float], threats: Sequence[Threat]) -> list[Drawn]:
+    """A chart a machine, a line a threat, groups in the order of their feedback gains."""
+    order, looks = by_gain(entries, gains), looks_of([wording.threat_name(threat) for threat in threats], "threat")
+    return [_against_gain(machine, [entry for entry in entries if entry.machine == machine], order, threats, looks)
+            for machine in dict.fromkeys(entry.machine for entry in entries)]
+
+
+def _against_gain(machine: str, entries: Sequence[Entry], order: Sequence[str], threats: Sequence[Threat],
+                  looks: Mapping[str, Look]) -> Drawn:
+    lines = [(wording.threat_name(threat), [(order.index(entry.kind), entry.kind, mean) for entry in entries
+                                            if (mean := entry.mean([threat]))]) for threat in threats]
+    curves = [Curve(name, looks[name], [(n, Value(mean, f"{kind} on {machine}, {name}: {wording.percent(mean.value)} "
+                                                  f"{wording.interval(mean)}")) for n, kind, mean in sorted(line)])
+              for name, line in lines]
+    alt = "; ".join(f"{name}: " + ", ".join(f"{kind} {wording.percent(mean.value)}" for _, kind, mean in sorted(line))
+                    for name, line in lines)
+    return Drawn(f"{machine}: accuracy by rising feedback gain, percent", curves_chart(
+        curves, ordered(order), PERCENT, "", alt, aslant=True))
 
 
 def gain_of(plan: Plan) -> float:

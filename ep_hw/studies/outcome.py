@@ -1,7 +1,7 @@
 """What a study leaves: report.html, study.csv and study.json, and its figures as PNG and SVG."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -15,9 +15,7 @@ from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.evaluation.summary import outcomes_of
 from ep_hw.report.exports import csv_of, write_figure
 from ep_hw.report.figures.plots import styles, waterfall_figure
-from ep_hw.report.record import Exhibit
 from ep_hw.report.story import write_story
-from ep_hw.report.wording import points_of
 from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.execution import notes_of, rows_of
 from ep_hw.studies.figures import curves_figure, heat_figure, interaction_figure
@@ -30,7 +28,6 @@ from mapping.program import Table
 from mapping.registry import parse
 
 Caused = tuple[str, Threat, Interaction]
-INTERACTION = "interaction-"   # before the name of a figure of causes in both orders
 
 
 def run_study(study: Study, plan: Plan, out: Path, command: str = "") -> list[dict]:
@@ -49,16 +46,8 @@ def run_study(study: Study, plan: Plan, out: Path, command: str = "") -> list[di
     figures = figures_of(study, rows, points, caused)
     for name, figure in figures.items():
         write_figure(out, name, figure)
-    write_story(out, story_of(study, rows, points, _shown(caused, figures), study_table(study, rows), command))
+    write_story(out, story_of(study, rows, points, _by_case(caused), study_table(study, rows), command))
     return rows
-
-
-def _shown(caused: Sequence[Caused], figures: Mapping[str, Figure]) -> list[Exhibit]:
-    """The figures of causes in both orders, with what they show in words."""
-    return [Exhibit(name, "", "", "; ".join(
-        f"{technology}, {threat.label}, {one.cause}: interaction {points_of(one.interaction.value)} points"
-        for technology, threat, one in caused if _interaction_name(technology, threat) == name), figure)
-            for name, figure in figures.items() if name.startswith(INTERACTION)]
 
 
 def figures_of(study: Study, rows: Sequence[dict], points: Points, caused: Sequence[Caused]) -> dict[str, Figure]:
@@ -93,16 +82,16 @@ def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
 
 
 def _interactions(caused: Sequence[Caused]) -> dict[str, Figure]:
+    return {f"interaction-{slug(technology)}-{slug(threat.label)}": interaction_figure(
+        f"{technology}, {threat.label}", ones) for (technology, threat), ones in _by_case(caused).items()}
+
+
+def _by_case(caused: Sequence[Caused]) -> dict[tuple[str, Threat], list[Interaction]]:
+    """The causes of each technology under each threat."""
     groups: dict[tuple[str, Threat], list[Interaction]] = {}
     for technology, threat, one in caused:
         groups.setdefault((technology, threat), []).append(one)
-    return {_interaction_name(technology, threat): interaction_figure(f"{technology}, {threat.label}", ones)
-            for (technology, threat), ones in groups.items()}
-
-
-def _interaction_name(technology: str, threat: Threat) -> str:
-    """Of a figure's files."""
-    return f"{INTERACTION}{slug(technology)}-{slug(threat.label)}"
+    return groups
 
 
 def interactions_of(study: Study, points: Points, cells: Sequence[Cell]) -> list[Caused]:

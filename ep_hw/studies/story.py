@@ -1,19 +1,19 @@
 """The page of a study: its question, what the swept options do to accuracy, and the pictures that show it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ep_hw.analysis.points import Estimate, Points, change
 from ep_hw.analysis.series import ladders, strongest
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.report import wording
-from ep_hw.report.drawings import Drawings, inlined, looks_of
-from ep_hw.report.figures.charts import Curve, Look, Row, Value, curves_chart, heat_chart, rows_chart
+from ep_hw.report.drawings import Drawings, looks_of
+from ep_hw.report.figures.charts import Curve, Look, Row, Value, curves_chart, heat_chart, legend_of, rows_chart
 from ep_hw.report.figures.scales import Scale, fitting, ordered
 from ep_hw.report.frame import Drawn
-from ep_hw.report.record import Exhibit
 from ep_hw.report.story import Story
 from ep_hw.studies.axes import SweptAxis
+from ep_hw.studies.order import Interaction
 from ep_hw.studies.study import Study, called
 from ep_hw.threats.threat import Threat
 from mapping.program import Table
@@ -92,15 +92,15 @@ def answer(found: Sequence[Effect]) -> str:
             f"value, most for {clear[0]}.")
 
 
-def story_of(study: Study, rows: Sequence[dict], points: Points, interactions: Sequence[Exhibit], table: Table,
-             command: str) -> Story:
+def story_of(study: Study, rows: Sequence[dict], points: Points,
+             interactions: Mapping[tuple[str, Threat], Sequence[Interaction]], table: Table, command: str) -> Story:
     """The page of a study.
 
     Args:
         study: what was asked.
         rows: its answer, see `ep_hw.studies.execution.rows_of`.
         points: pooled summary of everything that was run.
-        interactions: figures of causes in two orders.
+        interactions: (technology, threat) -> causes in two orders.
         table: of the rows.
         command: that made it.
     """
@@ -116,7 +116,7 @@ def story_of(study: Study, rows: Sequence[dict], points: Points, interactions: S
         command=command, facts=_held(study), switches=[("machine", names)] if len(names) > 1 else [],
         sections=[("Where the accuracy goes", waterfalls(study, points, looks)),
                   ("Along the first option", curves if len(options) > 1 else []),
-                  ("Causes in both orders", [inlined(one) for one in interactions])])
+                  ("Causes in both orders", [_orders(*case, causes, looks) for case, causes in interactions.items()])])
 
 
 def _held(study: Study) -> list[tuple[str, str]]:
@@ -173,7 +173,7 @@ def _curves(title: str, lines: Sequence[tuple[str, Look, Sequence[dict]]], axis:
     lines = [(name, look, sorted(own, key=axis.place)) for name, look, own in lines if own]
     curves = [Curve(name, look, [(axis.places.index(axis.place(row)), _value(row)) for row in own])
               for name, look, own in lines]
-    up = fitting([100 * end for row in rows for end in (row["ci_low"], row["ci_high"])])
+    up = fitting([end for row in rows for end in (row["ci_low"], row["ci_high"])])
     alt = "; ".join(f"{name}: " + ", ".join(f"{wording.percent(r['accuracy'])} at {r[axis.option]}" for r in own)
                     for name, _, own in lines)
     return Drawn(title, curves_chart(curves, across, up, axis.label, f"Accuracy along {axis.label}, {title}. {alt}.",
@@ -217,3 +217,22 @@ def waterfalls(study: Study, points: Points, looks: Looks) -> list[Drawn]:
 def _rungs(study: Study) -> list[tuple[str, Rungs]]:
     machines = [(called(machine), rungs_of(parse(machine))) for machine in study.machines] if study.waterfalls else []
     return [(technology, rungs) for technology, rungs in machines if len(rungs) > 1]
+
+
+def _orders(technology: str, threat: Threat, causes: Sequence[Interaction], looks: Looks) -> Drawn:
+    """What each cause takes when it comes after those above it, and when it comes after those below; the difference
+    behind it.
+    """
+    look, both = Look(1, 1), (("added after those above", False), ("added after those below", True))
+    rows = [Row(one.cause, [Value(own, f"{one.cause}, {said}: {wording.points_of(own.value)} points "
+                                  f"{wording.interval(own)}", hollow)
+                            for own, (said, hollow) in zip((one.forward, one.reverse), both)], look,
+                wording.points_of(one.interaction.value)) for one in causes]
+    scale = fitting([end for one in causes for own in (one.forward, one.reverse)
+                     for end in (own.low, own.high, 0.0)], within=(-1.0, 1.0))
+    alt = "; ".join(f"{one.cause}: interaction {wording.points_of(one.interaction.value)} points "
+                    f"{wording.interval(one.interaction)}" for one in causes)
+    legend = legend_of([(said, look, hollow) for said, hollow in both])
+    drawn = rows_chart(rows, alt, scale, legend, "change of accuracy, points; right: first less second")
+    return Drawn(f"{technology}, {threat.label}", drawn, alt,
+                 looks[technology].key if technology in looks else None)

@@ -1,4 +1,4 @@
-"""The figure of a comparison: accuracy of each variant, and of each chip epoch by epoch."""
+"""A comparison drawn, as a figure and on a page: accuracy of each variant, and of each chip epoch by epoch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,8 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from ep_hw.analysis.points import Estimate
 from ep_hw.learning.in_situ.comparison import VARIANTS, summarise
+from ep_hw.report.drawings import looks_of
+from ep_hw.report.figures.charts import Curve, Look, Row, Value, curves_chart, rows_chart
 from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, PAPER, RC
+from ep_hw.report.figures.scales import fitting, strengths
+from ep_hw.report.frame import Drawn
+from ep_hw.report.wording import interval, percent, short_percent
 
 
 def tuning_figure(rows: Sequence[dict], watched: Mapping[int, Sequence[float]]) -> Figure:
@@ -58,3 +64,33 @@ def _epochs_panel(axes: Axes, watched: Mapping[int, Sequence[float]]):
     axes.set_title("tuning in situ", loc="left", fontsize=10, weight="bold")
     axes.grid()
     axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+def tuning_charts(rows: Sequence[dict], watched: Mapping[int, Sequence[float]]) -> list[Drawn]:
+    """What `tuning_figure` draws, for a page."""
+    return [_variants(rows), _epochs(watched)]
+
+
+def _variants(rows: Sequence[dict]) -> Drawn:
+    shown = [(s, Estimate(s.accuracy, s.low, s.high), [row["accuracy"] for row in rows if row["variant"] == s.variant])
+             for s in summarise(rows)]
+    lines = [Row(s.variant, [Value(own, f"{s.variant}: {percent(own.value)} {interval(own)}"
+                                   f"{f', mean of {len(chips)} chips' if len(chips) > 1 else ''}")],
+                 Look(VARIANTS.index(s.variant), VARIANTS.index(s.variant)), short_percent(own.value),
+                 chips=chips if len(chips) > 1 else ()) for s, own, chips in shown]
+    scale = fitting([end for _, own, chips in shown for end in (own.low, own.high, *chips)])
+    return Drawn("Accuracy on test images", rows_chart(lines, "; ".join(
+        f"{line.name} {line.written} %" for line in lines), scale))
+
+
+def _epochs(watched: Mapping[int, Sequence[float]]) -> Drawn:
+    """Without intervals: the same validation images at every epoch."""
+    looks = looks_of([f"chip {chip}" for chip in watched], "chip")
+    curves = [Curve(f"chip {chip}", looks[f"chip {chip}"], [
+        (epoch, Value(Estimate(value, value, value), f"chip {chip}, epoch {epoch}: {percent(value)}"))
+        for epoch, value in enumerate(line)]) for chip, line in watched.items()]
+    longest = max(map(len, watched.values()))
+    alt = "; ".join(f"{curve.points[0][1].tip}, {curve.points[-1][1].tip}" for curve in curves)
+    up = fitting([value for line in watched.values() for value in line])
+    return Drawn("Tuning in situ: accuracy on validation images, percent", curves_chart(
+        curves, strengths(range(longest)), up, "epochs of tuning", alt))

@@ -23,7 +23,7 @@ import simulators
 from ep_hw.analysis.statistics import wilson
 from ep_hw.data.splits import Split
 from ep_hw.learning.in_situ.comparison import comparison_table, digital_row, tuning_told
-from ep_hw.learning.in_situ.figure import tuning_figure
+from ep_hw.learning.in_situ.figure import tuning_charts, tuning_figure
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.learning.rule import ep_gradient
 from ep_hw.networks.accuracy import accuracy
@@ -179,7 +179,8 @@ def run_on_loihi(tuning: LoihiTuning, out: Path, log: Callable[[str, int, Sequen
     settings = {"model": tuning.net.name, "target": str(tuning.program.target), "world": tuning.world,
                 "seed": tuning.seed, "settings": tuning.settings.model_dump(mode="json"),
                 "training_images": len(tuning.train), "watched": {str(chip): line for chip, line in watched.items()}}
-    write_told(out, "tuning", settings, rows, table, tuning_figure(rows, watched), tuning_told(rows), command)
+    write_told(out, "tuning", settings, rows, table, tuning_figure(rows, watched), tuning_told(rows), command,
+               tuning_charts(rows, watched))
     return table
 
 

@@ -25,7 +25,7 @@ from ep_hw.learning.in_situ.comparison import (
     tuning_told,
 )
 from ep_hw.learning.in_situ.course import Course, Task, tune_chip
-from ep_hw.learning.in_situ.figure import tuning_figure
+from ep_hw.learning.in_situ.figure import tuning_charts, tuning_figure
 from ep_hw.learning.in_situ.on_loihi import LoihiTuning, plan_on_loihi
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.networks.checkpoint import load, packaged_models
@@ -150,7 +150,7 @@ def run_tuning(tuning: Tuning, out: Path, log: Callable[[int, Course], None], cl
     watched = {course.progress.chip.seed: course.watched for course in courses}
     table = comparison_table(tuning.title(), rows, (*cost_notes(rows), f"write model: {task.writing.source}"))
     write_told(out, "tuning", _settings(tuning, watched), rows, table, tuning_figure(rows, watched), tuning_told(rows),
-               command)
+               command, tuning_charts(rows, watched))
     return table
 
 

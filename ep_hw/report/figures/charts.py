@@ -1,19 +1,21 @@
 """The page's charts: rows of accuracies, waterfalls, curves, bars and maps, each as markup that fits any width."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ep_hw.analysis.points import Estimate
 from ep_hw.report.figures import drawing
 from ep_hw.report.figures.drawing import at, attributes, element, joined
 from ep_hw.report.figures.scales import PERCENT, Scale
+from ep_hw.report.wording import short_percent
 
 PLOT_HEIGHT = 230   # pixels of a chart with two axes
 DODGE = 0.011       # of the width, between lines that would hide each other
 INSET = 0.04        # of the width, on either side of curves
+CROWD = 5           # curves from which their intervals are drawn faintly
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Row:
         look: of its marks.
         written: behind it.
         begins: whether it is the first of a group.
+        chips: what single chips came to.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Row:
     written: str = ""
     note: str = ""
     begins: bool = False
+    chips: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -106,29 +110,37 @@ class Curve:
         look: of the line.
         points: (value on the horizontal axis, number).
         dashed: whether its line is, and its markers empty.
+        bare: whether its markers show only where a reader points; for lines of many points.
     """
 
     name: str
     look: Look
     points: Sequence[tuple[float, Value]]
     dashed: bool = False
+    bare: bool = False
 
 
 def rows_chart(rows: Sequence[Row], alt: str, scale: Scale = PERCENT, legend: Markup = drawing.EMPTY,
                label: str = "accuracy, %") -> Markup:
-    """A row a thing, its numbers with their intervals on one axis in percent."""
+    """A row a thing, its numbers with their intervals on one axis."""
     lines = [_row(row, scale) for row in rows]
     return legend + _chart("rows", joined([*lines, _axis_row(scale, label)]), alt)
 
 
 def _row(row: Row, scale: Scale) -> Markup:
     places = np.linspace(0.3, 0.7, len(row.values)) if len(row.values) > 1 else np.array([0.5])
-    marks = [_valued(value, scale.place(100 * value.estimate.value), y, row.look)
+    marks = [_valued(value, scale.place(value.estimate.value), y, row.look)
              for value, y in zip(row.values, places.tolist())]
     bars = [drawing.whisker_across(value.estimate, y, scale, _colour(row.look))
             for value, y in zip(row.values, places.tolist())]
-    return _strip(row.name, row.note, drawing.grid_across(scale) + joined(bars) + joined(marks), row.written, row.look,
-                  row.begins)
+    drawn = joined([drawing.grid_across(scale), *bars, *_chips(row.chips, scale, row.look), *marks])
+    return _strip(row.name, row.note, drawn, row.written, row.look, row.begins)
+
+
+def _chips(chips: Sequence[float], scale: Scale, look: Look) -> list[Markup]:
+    """What single chips came to, one above another."""
+    return [drawing.mark(scale.place(chip), y, 0, f"{_colour(look)} hollow small")
+            for chip, y in zip(chips, np.linspace(0.3, 0.7, len(chips)).tolist())]
 
 
 def _strip(name: str, note: str, drawn: Markup, written: str, look: Look | None = None, begins: bool = False) -> Markup:
@@ -159,17 +171,16 @@ def waterfall_chart(steps: Sequence[Step], look: Look, scale: Scale, alt: str) -
 
 
 def _rung(step: Step, look: Look, scale: Scale) -> Markup:
-    value, place = 100 * step.value.estimate.value, scale.place(100 * step.value.estimate.value)
+    value, place = step.value.estimate.value, scale.place(step.value.estimate.value)
     drawn = [drawing.grid_across(scale)]
     if step.before is not None:
-        before = scale.place(100 * step.before)
-        kind = "lost" if value < 100 * step.before else "gained"
+        before = scale.place(step.before)
+        kind = "lost" if value < step.before else "gained"
         drawn += [drawing.box(min(place, before), 0.2, abs(place - before), 0.6, f"{kind} {_colour(look)}"),
                   drawing.line(before, 0, before, 0.2, "link")]
-    chips = np.linspace(0.3, 0.7, len(step.chips)).tolist()
     drawn += [drawing.line(place, 0.8, place, 1, "link"), drawing.line(place, 0.14, place, 0.86, "level"),
               drawing.whisker_across(step.value.estimate, 0.5, scale, "ink"),
-              *(drawing.mark(scale.place(100 * chip), y, 0, "ink hollow small") for chip, y in zip(step.chips, chips)),
+              *_chips(step.chips, scale, Look(0, 0)),
               element("rect", class_="hit", x=0, y=0, width="100%", height="100%", data_tip=step.value.tip,
                       data_images=step.value.images)]
     accuracy, change = step.written
@@ -178,34 +189,47 @@ def _rung(step: Step, look: Look, scale: Scale) -> Markup:
 
 
 def curves_chart(curves: Sequence[Curve], across: Scale, up: Scale, label: str, alt: str, *,
-                 bands: bool = False) -> Markup:
+                 bands: bool = False, aslant: bool = False) -> Markup:
     """A line a curve, its intervals as bars or as bands; lines stand a little apart where they would hide each other.
+
+    Args:
+        curves: the lines.
+        across: horizontal axis.
+        up: vertical axis.
+        label: of the horizontal axis.
+        alt: what the chart shows.
+        bands: whether intervals are areas.
+        aslant: whether ticks of the horizontal axis are long names.
     """
-    dodge = 0 if bands else min(DODGE, INSET / len(curves))
+    dodge = 0 if bands else min(DODGE, INSET / max(len(curves), 1))
     shifts = ((np.arange(len(curves)) - (len(curves) - 1) / 2) * dodge).tolist()
     inset = Scale(lambda value: INSET + (1 - 2 * INSET) * across.place(value), across.ticks)
-    drawn = [_curve(curve, inset, up, shift, bands) for curve, shift in zip(curves, shifts)]
+    bars = None if bands else "faint " if len(curves) >= CROWD else ""
+    drawn = [_curve(curve, inset, up, shift, bars) for curve, shift in zip(curves, shifts)]
     return legend_of([(curve.name, curve.look, curve.dashed) for curve in curves]) + _plot(
-        joined(drawn), inset, up, label, alt)
+        joined(drawn), inset, up, label, alt, aslant)
 
 
-def _curve(curve: Curve, across: Scale, up: Scale, shift: float, bands: bool) -> Markup:
+def _curve(curve: Curve, across: Scale, up: Scale, shift: float, bars: str | None) -> Markup:
+    """Intervals as bars of a kind, or as a band for None."""
     x = [across.place(value) + shift for value, _ in curve.points]
     ends = [value.estimate for _, value in curve.points]
-    y = [1 - up.place(100 * end.value) for end in ends]
+    y = [1 - up.place(end.value) for end in ends]
     kind = f"{_colour(curve.look)}{' dashed' if curve.dashed else ''}"
     parts = [drawing.line(*a, *b, f"curve {kind}") for a, b in zip(zip(x, y), list(zip(x, y))[1:])]
-    if bands and len(x) > 1:
-        parts.insert(0, drawing.band(x, [1 - up.place(100 * e.high) for e in ends],
-                                     [1 - up.place(100 * e.low) for e in ends], f"band {_colour(curve.look)}"))
+    if bars is None and len(x) > 1:
+        parts.insert(0, drawing.band(x, [1 - up.place(e.high) for e in ends],
+                                     [1 - up.place(e.low) for e in ends], f"band {_colour(curve.look)}"))
     else:
-        parts += [drawing.whisker_up(end, place, up, _colour(curve.look)) for end, place in zip(ends, x)]
-    parts += [_valued(value, a, b, curve.look, curve.dashed) for (_, value), a, b in zip(curve.points, x, y)]
+        parts += [drawing.whisker_up(end, place, up, f"{bars or ''}{_colour(curve.look)}")
+                  for end, place in zip(ends, x)]
+    parts += [_valued(value, a, b, curve.look, curve.dashed, curve.bare)
+              for (_, value), a, b in zip(curve.points, x, y)]
     return element("g", joined(parts), **curve.look.switched)
 
 
-def _valued(value: Value, x: float, y: float, look: Look, hollow: bool = False) -> Markup:
-    kind = f"{_colour(look)}{' hollow' if value.hollow or hollow else ''}"
+def _valued(value: Value, x: float, y: float, look: Look, hollow: bool = False, bare: bool = False) -> Markup:
+    kind = f"{_colour(look)}{' hollow' if value.hollow or hollow else ''}{' bare' if bare else ''}"
     return drawing.mark(x, y, look.marker, kind, data_tip=value.tip, data_images=value.images)
 
 
@@ -250,31 +274,34 @@ def _below(place: float, text: str, kind: str) -> Markup:
 
 
 def heat_chart(down: Sequence[str], across: Sequence[str], cells: Mapping[tuple[int, int], Value],
-               labels: tuple[str, str], limits: tuple[float, float], alt: str) -> Markup:
-    """A table whose cells are shaded by accuracy: rows `down`, columns `across`, in their order.
+               labels: tuple[str, str], limits: tuple[float, float], alt: str,
+               written: Callable[[float], str] = short_percent) -> Markup:
+    """A table whose cells are shaded by their number: rows `down`, columns `across`, in their order.
 
     Args:
         down: names of rows, the first one on top.
         across: names of columns.
         cells: (row, column) -> number; those that were not run are missing.
         labels: what rows and columns are.
-        limits: accuracies of the lightest and the darkest shade, fractions.
+        limits: numbers of the lightest and the darkest shade.
         alt: what the map shows.
+        written: how a cell says its number.
     """
     head = element("tr", element("th", f"{labels[0]} \u2193  {labels[1]} \u2192", scope="col") + joined(
         [element("th", name, scope="col") for name in across]))
     body = [element("tr", element("th", name, scope="row") + joined(
-        [_shaded(cells.get((i, j)), limits) for j in range(len(across))])) for i, name in enumerate(down)]
+        [_shaded(cells.get((i, j)), limits, written) for j in range(len(across))])) for i, name in enumerate(down)]
     table = element("table", element("thead", head) + element("tbody", joined(body)), class_="heat", aria_label=alt)
     return element("div", table, class_="scroll", tabindex=0, role="region", aria_label=alt)
 
 
-def _shaded(value: Value | None, limits: tuple[float, float]) -> Markup:
+def _shaded(value: Value | None, limits: tuple[float, float], written: Callable[[float], str]) -> Markup:
     if value is None:
         return element("td", "\u2013")
     share = (value.estimate.value - limits[0]) / ((limits[1] - limits[0]) or 1)
-    half = 50 * (value.estimate.high - value.estimate.low)
-    inner = Markup("{}<small>&plusmn;{}</small>").format(f"{100 * value.estimate.value:.1f}", f"{half:.1f}")
+    half = (value.estimate.high - value.estimate.low) / 2
+    inner = escape(written(value.estimate.value)) + (
+        element("small", f"\u00b1{written(half)}") if half else drawing.EMPTY)
     return element("td", inner, style=f"--shade:{100 * share:.0f}%", class_="dark" if share > 0.5 else "light",
                    data_tip=value.tip, data_images=value.images)
 

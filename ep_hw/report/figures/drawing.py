@@ -67,14 +67,14 @@ def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], kind: 
 
 
 def whisker_across(estimate: Estimate, y: float, scale: Scale, kind: str) -> Markup:
-    """An interval in percent along the horizontal axis."""
-    low, high = (scale.place(100 * end) for end in (estimate.low, estimate.high))
+    """An interval along the horizontal axis."""
+    low, high = (scale.place(end) for end in (estimate.low, estimate.high))
     return line(max(low, 0), y, min(high, 1), y, f"whisker {kind}")
 
 
 def whisker_up(estimate: Estimate, x: float, scale: Scale, kind: str) -> Markup:
-    """An interval in percent along the vertical axis, which rises upwards."""
-    low, high = (1 - scale.place(100 * end) for end in (estimate.low, estimate.high))
+    """An interval along the vertical axis, which rises upwards."""
+    low, high = (1 - scale.place(end) for end in (estimate.low, estimate.high))
     return line(x, min(low, 1), x, max(high, 0), f"whisker {kind}")
 
 

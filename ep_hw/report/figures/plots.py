@@ -1,7 +1,6 @@
-"""The report's figures: data in, matplotlib Figure out. No pyplot, no global state.
+"""The report's figures as files: data in, matplotlib Figure out. No pyplot, no global state.
 
-Text and axes are drawn in INK and open markers are filled with PAPER: placeholders that the page replaces with its
-own colours, so that a figure follows a light or dark page. Colours are Okabe and Ito's, safe for colour-blind readers.
+Colours are Okabe and Ito's, safe for colour-blind readers. Pages draw their own charts (`figures.charts`).
 """
 
 import re

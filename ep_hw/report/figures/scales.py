@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log
+from math import ceil, floor, log, log10
 
 from matplotlib.ticker import MaxNLocator
 
@@ -10,6 +10,8 @@ DECADE = 10.0   # budgets that span more than this factor lie on a logarithmic a
 NEAR = 0.07     # distance of ticks below which the next one is left out
 WIDE = 0.16     # the same of axes that may be narrow
 CLEAN_END = 0.1   # share of a logarithmic axis that leads from 0 to its smallest value
+POINT = 0.01      # of accuracies, which are written in percent
+FEW = 2.5         # decades below which a logarithmic axis has ticks between its powers of ten
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,35 @@ class Scale:
         return shown
 
 
-def linear(low: float, high: float, count: int = 5) -> Scale:
-    """From low to high, with about so many round ticks."""
-    span = (high - low) or 1.0
-    round_ones = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    ticks = tuple((float(tick), f"{tick:.6g}") for tick in round_ones if low - 1e-9 <= tick <= high + 1e-9)
+def linear(low: float, high: float, unit: float = 1.0, count: int = 5) -> Scale:
+    """From low to high, with about so many round ticks, which are written in a unit."""
+    span, (first, last) = (high - low) or 1.0, (low / unit, high / unit)
+    round_ones = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(first, last)
+    ticks = tuple((float(tick) * unit, f"{tick:.6g}".replace("-", "\u2212")) for tick in round_ones
+                  if first - 1e-9 <= tick <= last + 1e-9)
     return Scale(lambda value: (value - low) / span, ticks, WIDE)
 
 
-PERCENT = linear(0, 100)
+PERCENT = linear(0, 1, POINT)
 
 
-def fitting(values: Sequence[float], least: float = 4.0) -> Scale:
-    """Percentages that were met, with room on both sides, within 0 to 100."""
+def fitting(values: Sequence[float], within: tuple[float, float] = (0.0, 1.0), unit: float = POINT) -> Scale:
+    """What was met, with room on both sides: at least four units, and half of one on either side."""
     low, high = min(values), max(values)
-    room = max(0.06 * (high - low), (least - (high - low)) / 2, 0.5)
-    return linear(max(0.0, low - room), min(100.0, high + room))
+    room = max(0.06 * (high - low), 2 * unit - (high - low) / 2, unit / 2)
+    return linear(max(within[0], low - room), min(within[1], high + room), unit)
+
+
+def decades(values: Sequence[float], unit: float = 1.0) -> Scale:
+    """Positive numbers on a logarithmic axis that fits them; ticks are powers of ten, those of a few decades 1, 2, 5.
+    """
+    low, high = (log10(end / unit) for end in (min(values), max(values)))
+    room = max(0.04 * (high - low), 0.05)
+    low, high = low - room, high + room
+    steps = (1, 2, 5) if high - low < FEW else (1,)
+    met = [step * 10.0**power for power in range(floor(low), ceil(high) + 1) for step in steps]
+    ticks = tuple((tick * unit, f"{tick:g}") for tick in met if low <= log10(tick) <= high)
+    return Scale(lambda value: (log10(value / unit) - low) / (high - low), ticks)
 
 
 def strengths(values: Sequence[float]) -> Scale:

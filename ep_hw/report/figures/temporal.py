@@ -1,4 +1,4 @@
-"""The figure of attack time against prediction time."""
+"""Attack time against prediction time: the figure, and the charts of a page."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from ep_hw.analysis.points import Estimate, estimate
 from ep_hw.evaluation.temporal import TemporalPoint, worst_over_times
+from ep_hw.report.drawings import looks_of
+from ep_hw.report.figures.charts import Curve, Look, Value, curves_chart, heat_chart
 from ep_hw.report.figures.plots import INK, RC
+from ep_hw.report.figures.scales import PERCENT, ordered
+from ep_hw.report.frame import Drawn
+from ep_hw.report.wording import interval, percent
 
 
 def temporal_figure(points: Sequence[TemporalPoint]) -> Figure:
@@ -50,3 +56,39 @@ def _curves(axes: Axes, points: Sequence[TemporalPoint]):
     axes.set_title("accuracy against free-phase steps", loc="left", fontsize=10, weight="bold")
     axes.grid()
     axes.legend(frameon=False, fontsize=8, ncols=2)
+
+
+def temporal_charts(points: Sequence[TemporalPoint]) -> list[Drawn]:
+    """Accuracy against prediction step, a line an attack time; and the grid of both times."""
+    machine, steps = points[0].machine, list(map(str, points[0].steps))
+    attacked = [point for point in points if point.attack_time]
+    names = [f"T = {point.attack_time}" for point in attacked]
+    looks = list(looks_of(names, "time").values())[1:]
+    curves = [Curve("clean", Look(0, 0), _values(points[0], "clean")),
+              *(Curve(name, look, _values(point, name)) for name, look, point in zip(names, looks, attacked))]
+    if not attacked:
+        return [_against_steps(machine, curves, steps)]
+    worst = [estimate([value], len(points[0].correct)) for value in worst_over_times(points)]
+    curves.append(Curve("worst over T", Look(0, 1), [
+        (n, Value(one, f"worst over T, step {step}: {percent(one.value)} {interval(one)}"))
+        for n, (step, one) in enumerate(zip(steps, worst))], dashed=True))
+    cells = {(i, j): value for i, (point, name) in enumerate(zip(attacked, names))
+             for j, (_, value) in enumerate(_values(point, name))}
+    times = [str(point.attack_time) for point in attacked]
+    grid = heat_chart(times, steps, cells, ("T", "steps"), (0, 1), "; ".join(value.tip for value in cells.values()))
+    return [_against_steps(machine, curves, steps),
+            Drawn(f"{machine}: accuracy under pgd_l2 at {points[0].eps:g}, attack time T by steps, percent", grid)]
+
+
+def _values(point: TemporalPoint, name: str) -> list[tuple[float, Value]]:
+    """(place, accuracy) at every prediction step."""
+    rows, images = point.rows(), len(point.correct)
+    accuracies = [Estimate(row["accuracy"], row["ci_low"], row["ci_high"]) for row in rows]
+    return [(n, Value(one, f"{name}, step {row['steps']}: {percent(one.value)} {interval(one)}, {images} images"))
+            for n, (row, one) in enumerate(zip(rows, accuracies))]
+
+
+def _against_steps(machine: str, curves: Sequence[Curve], steps: Sequence[str]) -> Drawn:
+    alt = "; ".join(curve.points[-1][1].tip for curve in curves)
+    return Drawn(f"{machine}: accuracy against time steps before the prediction, percent",
+                 curves_chart(curves, ordered(steps), PERCENT, "time steps before the prediction", alt))

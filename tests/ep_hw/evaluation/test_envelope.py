@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -144,6 +145,10 @@ def test_the_page_answers_beside_what_is_printed(finished):
     assert "84.31" in page
     for row in rows_of(folder):
         assert float(row["envelope"]) >= float(row["success"])
+    drawn = [float(share) for share in re.findall(r'data-tip="[^"]*, all efforts, [^"]*: ([0-9.]+) % \[', page)]
+    most = {row["attack"]: int(row["effort"]) for row in sorted(rows_of(folder), key=lambda row: int(row["effort"]))}
+    assert sorted(drawn) == sorted(round(100 * float(row["envelope"]), 1) for row in rows_of(folder)
+                                   if int(row["effort"]) == most[row["attack"]])
 
 
 def test_a_protocol_brings_the_first_bp_network_and_those_trained_with_noise():

@@ -140,6 +140,7 @@ def test_the_commands_leave_table_and_plot(ep_hw, tmp_path, command, rows):
     assert len(list(csv.DictReader((tmp_path / f"out/{name}.csv").open()))) == rows
     assert json.loads((tmp_path / f"out/{name}.json").read_text())["model"] == "digits"
     assert all((tmp_path / f"out/{name}.{kind}").stat().st_size for kind in ("png", "svg"))
+    assert "data-tip" in (tmp_path / "out/report.html").read_text()
 
 
 @pytest.mark.parametrize(("command", "words"), [

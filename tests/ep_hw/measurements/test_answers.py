@@ -10,6 +10,7 @@ from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.temporal import TemporalPoint
 from ep_hw.learning.in_situ.comparison import tuning_told
 from ep_hw.measurements import answers
+from ep_hw.measurements.charts import transfer_charts
 from ep_hw.measurements.landscape import Slice
 from ep_hw.measurements.uncertainty import Uncertainty
 
@@ -79,8 +80,9 @@ def test_what_carries_over_best_stands_beside_the_white_box():
     assert said.question == "Whom does pgd_l2 at 0.5 fool?"
     assert "made on a carry over best: they leave b 30.0 %" in said.answer
     assert "those made on b itself leave 20.0 %" in said.answer
-    assert answers.transfer_map(rows).drawn.count("data-tip") == 4
-    assert "made on a, shown to b: 30.0 %" in answers.transfer_map(rows).drawn
+    (drawn,) = transfer_charts(rows)
+    assert drawn.drawn.count("data-tip") == 4
+    assert "made on a, shown to b: 30.0 %" in drawn.drawn
     assert "nothing else met them" in answers.transfer_told(rows[:1]).answer
 
 

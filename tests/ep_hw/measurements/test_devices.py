@@ -54,3 +54,4 @@ def test_the_command_lists_devices_and_writes_table_and_pictures(tmp_path, monke
     assert {row["device"] for row in rows} == {"reram_wan", "sonos"}
     assert (tmp_path / "devices.png").read_bytes()[:4] == b"\x89PNG"
     assert b"<svg" in (tmp_path / "devices.svg").read_bytes()
+    assert b"data-tip" in (tmp_path / "report.html").read_bytes()

@@ -43,6 +43,7 @@ def read_rows(folder, name):
     with Image.open(folder / f"{name}.png") as picture:
         assert picture.getcolors(10**6) is None or len(picture.getcolors(10**6)) > 10, "an empty picture"
     assert (folder / f"{name}.svg").read_text().startswith("<?xml")
+    assert "data-tip" in (folder / "report.html").read_text(), "a page without a number to point at"
     return rows
 
 

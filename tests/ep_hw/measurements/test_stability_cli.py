@@ -20,6 +20,7 @@ def test_a_measurement_leaves_its_table_and_plot_and_repeats_to_the_byte(ep_hw, 
     assert contents[0] == contents[1]
     written = {f"{name}.{kind}" for kind in ("csv", "json", "png", "svg")}
     assert set(contents[0]) == {"question.json", "report.html", *written}
+    assert b"data-tip" in contents[0]["report.html"]
     assert len(list(csv.DictReader(contents[0][f"{name}.csv"].decode().splitlines()))) == rows
     assert len(json.loads(contents[0][f"{name}.json"])["rows"]) == rows
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from browser import browser, found
-from matplotlib.figure import Figure
 from PIL import Image
 from records import MASKED, WATERFALLS, realistic_record, realistic_summary
 
 from ep_hw.analysis.points import Estimate
-from ep_hw.report import Exhibit
+from ep_hw.measurements.charts import slice_charts
+from ep_hw.measurements.landscape import STEPS, Slice
 from ep_hw.report import page as page_module
-from ep_hw.report.drawings import inlined, looks_of
+from ep_hw.report.drawings import looks_of
 from ep_hw.report.figures.charts import Curve, Value, curves_chart, heat_chart
 from ep_hw.report.figures.scales import PERCENT, ordered
 from ep_hw.report.frame import Drawn
@@ -65,15 +65,14 @@ def pages(tmp_path_factory):
 def story(machine):
     """A map, curves with bands, a figure and a table, as a study or a measurement shows them."""
     values = [Value(Estimate(share, share - 0.1, share + 0.1), f"said {share}") for share in (0.3, 0.5, 0.7)]
-    figure = Figure(figsize=(9.6, 3.8))
-    figure.subplots().plot([0, 1], [0, 1])
+    loss = Slice(machine, "bptt@10", np.linspace(-1, 1, STEPS), np.ones((STEPS, STEPS)), 0.9, 50)
     curves = [Curve(name, look, list(enumerate(values))) for name, look in looks_of([machine, "loihi"]).items()]
     steps = ordered(["1h", "1d", "1y"])
     return Story(title="What does age do?", answer=f"Less than {machine} can tell.", facts=[("machines", machine)],
                  pictures=[Drawn(machine, heat_chart(["64", "256"], ["4", "6", "8"], {(1, n): value for n, value in
                                                      enumerate(values)}, ("tile", "bits"), (0, 1), "a map"))] * 3,
                  sections=[("Along age", [Drawn(machine, curves_chart(curves, steps, PERCENT, "age", "a", bands=True)),
-                                          inlined(Exhibit("figure", "A figure", "", "rises", figure))])],
+                                          *slice_charts([loss])])],
                  tables=[Table("numbers", ("machine", "what it is"), tuple((machine, "word " * 40) for _ in range(9)))])
 
 

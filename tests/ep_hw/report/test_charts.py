@@ -112,12 +112,12 @@ def test_a_waterfall_fills_what_is_lost_and_leaves_open_what_is_gained():
     def step(value, before):
         return Step("cause", "machine", Value(Estimate(value, value - 0.05, value + 0.05), "said"), before, ("1", "2"))
 
-    scale = fitting([70, 100])
+    scale = fitting([0.7, 1])
     chart = Drawn(waterfall_chart([step(0.9, None), step(0.8, 0.9), step(0.85, 0.8)], LOOK, scale, "alt"))
     (lost,), (gained,) = chart.of("rect", "lost"), chart.of("rect", "gained")
-    assert place(lost["x"]) == pytest.approx(scale.place(80), abs=1e-4)
-    assert place(lost["width"]) == pytest.approx(scale.place(90) - scale.place(80), abs=1e-4)
-    assert place(gained["width"]) == pytest.approx(scale.place(85) - scale.place(80), abs=1e-4)
+    assert place(lost["x"]) == pytest.approx(scale.place(0.8), abs=1e-4)
+    assert place(lost["width"]) == pytest.approx(scale.place(0.9) - scale.place(0.8), abs=1e-4)
+    assert place(gained["width"]) == pytest.approx(scale.place(0.85) - scale.place(0.8), abs=1e-4)
 
 
 def test_bars_stand_on_the_axis_and_maps_keep_the_order_of_both():

@@ -1,6 +1,7 @@
 """Studies over networks: the worth of a group against others, by hand and end to end on tiny untrained networks."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,9 @@ def test_a_study_over_networks_leaves_a_report_that_answers(tiny, tmp_path):
     assert f'<p class="answer">{said(verdicts)}</p>' in page
     assert page.index("Group against group") < page.index('id="s0-found"'), "what was asked comes first"
     assert (tmp_path / "figures/feedback.png").stat().st_size > 5000
+    charts = page.partition("by rising feedback gain")[2]
+    told = re.findall(r'data-tip="(\w+) on (\w+), clean: [0-9.]+ % \[', charts)[:6]
+    assert told == [(group, machine) for machine in ("reference", "loihi") for group in ("none", "half", "whole")]
 
 
 def test_bad_studies_over_networks_are_refused(tiny, tmp_path):

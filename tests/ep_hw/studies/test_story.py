@@ -4,11 +4,12 @@ import re
 
 import pytest
 
-from ep_hw.analysis.points import pool
+from ep_hw.analysis.points import Estimate, pool
 from ep_hw.analysis.statistics import wilson
 from ep_hw.report.story import told
 from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.figures import curves_figure
+from ep_hw.studies.order import Interaction
 from ep_hw.studies.outcome import study_table
 from ep_hw.studies.story import answer, effects, story_of
 from ep_hw.studies.study import Study
@@ -65,7 +66,7 @@ def test_each_option_is_judged_with_the_others_alike():
 
 def test_bands_do_not_close_where_chips_agree():
     study, rows, points = swept(by_bits, adc_bits=(4, 6, 8))
-    page = told(story_of(study, rows, points, [], study_table(study, rows), "ep-hw study"))
+    page = told(story_of(study, rows, points, {}, study_table(study, rows), "ep-hw study"))
     areas = re.findall(r'<polygon points="([^"]*)"', page)
     assert len(areas) == 2
     for area in areas:
@@ -77,9 +78,20 @@ def test_bands_do_not_close_where_chips_agree():
     assert all(float(y.max() - y.min()) > 1 for y in heights)
 
 
+def test_causes_stand_in_both_orders_with_their_difference_behind():
+    study, rows, points = swept(by_bits, adc_bits=(4, 6, 8))
+    cause = Interaction("read noise", Estimate(-0.2, -0.3, -0.1), Estimate(-0.05, -0.1, 0.0),
+                        Estimate(-0.15, -0.2, -0.1))
+    page = told(story_of(study, rows, points, {("crossbar:pcm", FOG): [cause]}, study_table(study, rows), ""))
+    assert re.findall(r'data-tip="(read noise[^"]*)"', page) == [
+        "read noise, added after those above: \u221220.0 points [\u221230.0, \u221210.0]",
+        "read noise, added after those below: \u22125.0 points [\u221210.0, 0.0]"]
+    assert '<div class="written">\u221215.0</div>' in page
+
+
 def test_two_options_are_a_map_with_both_in_order():
     study, rows, points = swept(lambda asked, threat: 50 + int(asked["adc_bits"]), adc_bits=(8, 4), tile=(256, 64))
-    page = told(story_of(study, rows, points, [], study_table(study, rows), ""))
+    page = told(story_of(study, rows, points, {}, study_table(study, rows), ""))
     heads = re.findall(r"<th scope=\"(?:col|row)\">([^<]*)</th>", page.partition('class="heat"')[2])[:5]
     assert heads == ["tile \u2193  adc bits \u2192", "4", "8", "256", "64"]
     assert "Made by" not in page
