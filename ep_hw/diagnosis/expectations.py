@@ -36,6 +36,7 @@ CELLS: dict[str, Callable[[CrossbarProgram, CrossbarMachine, CrossbarMachine], l
 READS: dict[str, Callable[[CrossbarProgram, CrossbarMachine, CrossbarMachine, Scene], list[Finding]]] = {
     "read": reads.read,
     "converters": reads.converters,
+    "curves": reads.curves,
 }
 
 

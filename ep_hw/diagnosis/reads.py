@@ -3,8 +3,11 @@
     read         frozen cells are those of the rung below; fresh noise has the power of other chips          (1)
     converters   ranges are those that calibration asks for; hardly any code is clipped; a drive is off
                  by at most half a step of the DAC on every row and of the ADC of every line                 (2)
+    curves       frozen cells are those of the rung below; a drive of half the read voltage senses what a sinh
+                 leaves of half of what the whole one does                                                   (3)
 """
 
+import math
 from dataclasses import replace
 from functools import reduce
 
@@ -21,9 +24,11 @@ from mapping.graph import Window
 from simulators.crossbar.array import Array
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.periphery import Converter
+from simulators.crossbar.programming import READ_V
 from simulators.crossbar.projection import CrossbarProjection, Periphery
 
 _CLIPPED = 0.01    # of all codes: calibration leaves 0.1 % beyond the range before its margin
+_SINH = 1e-4       # of float32's sums
 _CLOSE = 1.1       # factor by which a range may be off and still serve
 
 
@@ -59,6 +64,23 @@ def converters(program: CrossbarProgram, machine: CrossbarMachine, below: Crossb
                      for layer, honest in zip(program.layers, wanted)
                      for way, span, held in zip(("forward", "backward"), honest.spans or (), layer.spans or ())]
     return findings + _clipped(program, machine, scene) + _half_steps(program, machine, scene)
+
+
+def curves(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMachine, scene: Scene) -> list[Finding]:
+    """Currents follow the device's sinh, `ep_hw.diagnosis.reads` (3)."""
+    findings, device = same_cells(program, machine, below), program.target.device
+    assert device.sinh_v is not None, "the rung is there"
+    share = math.sinh(READ_V / 2 / device.sinh_v) / math.sinh(READ_V / device.sinh_v)
+    for (layer, array), coupling in zip(layers_of(program, machine), scene.layers):
+        assert layer.spans is not None, "curves come with converters"
+        quiet, shape = replace(array, fresh_us=None), (1, *coupling.window.pre)
+        whole, half = (quiet.read_forward(0, part * torch.full(shape, layer.spans[0].dac).to(array.conductance_us),
+                                          coupling.window) for part in (1.0, 0.5))
+        ratio = float(half.norm() / (share * whole.norm()))
+        findings.append(judged(program.target.shown, layer.name, "current at half the read voltage, ratio less 1",
+                               abs(ratio - 1), _SINH,
+                               f"its currents at half the read voltage are {ratio:.3g} times those of its sinh"))
+    return findings
 
 
 def _range(rung: str, layer: CrossbarLayer, way: str, wanted: Span, held: Span) -> Finding:

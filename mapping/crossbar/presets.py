@@ -118,6 +118,7 @@ class Preset(Stated):
         causes: the errors that the source measured, of CAUSES; of `Measured` constants those that are given.
         levels: conductances that a device can be given, None for any.
         stuck_on, stuck_off: shares of devices at the largest and at the smallest conductance, for good.
+        sinh_v: volts over which currents grow as a sinh, see `simulators.crossbar.curves`; None where in proportion.
         read: what reads take, or the (low, high) of it; None where nobody knows.
     """
 
@@ -133,6 +134,7 @@ class Preset(Stated):
     levels: Annotated[int, Field(ge=2, le=65536)] | None = None
     stuck_on: Share = 0.0
     stuck_off: Share = 0.0
+    sinh_v: Annotated[float, Field(ge=0.02, le=100)] | None = None
     read: TileRead | tuple[TileRead, TileRead] | None = None
 
     @model_validator(mode="after")
@@ -151,8 +153,8 @@ class Preset(Stated):
 
 _ALLOWED = ("title, source and model as texts, g_max_us above 0 uS, g_min_us from 0 uS to below it, age_domain_s as "
             f"the first and last age from 0 s on, causes of {', '.join(CAUSES)}, constants as a table of numbers up "
-            f"to {LARGEST:g}, levels from 2, stuck_on and stuck_off up to 0.5, read with energy_j and "
-            "time_s, or low and high of it; a name in small letters, digits and _")
+            f"to {LARGEST:g}, levels from 2, stuck_on and stuck_off up to 0.5, sinh_v from 0.02 to 100 V, read with "
+            "energy_j and time_s, or low and high of it; a name in small letters, digits and _")
 _CONSTANTS = ("programming, as coefficients [c_0, c_1] or {g_us, sigma_us} of two points or more in uS; drift, "
               "{exponent, spread, t0_s}; read_noise, a share from 0 to 1")
 

@@ -390,6 +390,8 @@ def _notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
     if converters.two_phase:
         signed = "the image, and a nudge's errors, are" if relaxes else "the image is"
         notes.append(f"{signed} driven in two phases")
+    if target.includes("curves") and target.has("curves"):
+        notes.append(f"currents of devices grow as sinh(V / {device.sinh_v:g} V)")
     if target.includes("wires"):
         bits = f", of bit lines {array.bit_ohm:g} ohm" if array.bit_ohm else ""
         notes.append(f"wires of {array.wire_ohm:g} ohm a cell{bits}, feedback at the {array.terminals} terminals")

@@ -7,7 +7,7 @@ from mapping.registry import Rungs, from_reference
 
 _CAUSES = {"mapped": "mapping to tiles", "levels": "conductance levels", "stuck": "stuck cells",
            "programmed": "programming noise", "aged": "drift and slow noise", "read": "read noise, fixed steps",
-           "converters": "DAC and ADC", "wires": "resistance of the wires"}
+           "converters": "DAC and ADC", "curves": "currents not in proportion", "wires": "resistance of the wires"}
 
 
 def crossbar_rungs(target: CrossbarTarget) -> Rungs:

@@ -25,7 +25,7 @@ from mapping.options import (
 )
 from mapping.targets import Target
 
-CROSSBAR_RUNGS = ("levels", "stuck", "programmed", "aged", "read", "converters", "wires")
+CROSSBAR_RUNGS = ("levels", "stuck", "programmed", "aged", "read", "converters", "curves", "wires")
 ENCODINGS = ("pair", "offset", "slices")
 DEFAULT_AGE_S = 3600.0
 DEFAULT_WIRE_OHM = 0.35
@@ -88,6 +88,8 @@ class DeviceOptions(Options):
     stuck_off: float = option(0.0, number, "devices stuck at the smallest conductance", "0 to 0.5 of all", 0.0, 0.5)
     temperature: float | None = option(None, number, "of the devices, whose thermal noise joins every read; auto: the "
                                        "noise that their source measured, alone", "1 to 500 K", 1.0, 500.0)
+    sinh_v: float | None = option(None, number, "volts over which their current grows as a sinh; auto: in proportion "
+                                  "to the voltage, or as their source says", "0.02 to 100 V", 0.02, 100.0)
 
     def largest_us(self, preset: Preset) -> float:
         """Largest conductance that a weight may be stored as."""
@@ -96,7 +98,8 @@ class DeviceOptions(Options):
     @property
     def asked(self) -> dict[str, bool]:
         """Causes of error that are there if options ask for them -> whether they do."""
-        return {"levels": self.levels is not None, "stuck": bool(self.stuck_on or self.stuck_off)}
+        return {"levels": self.levels is not None, "stuck": bool(self.stuck_on or self.stuck_off),
+                "curves": self.sinh_v is not None}
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ class CrossbarTarget(Target):
         "age", "levels", "encoding", "slices", "scaling", "on_off", "stuck_on", "stuck_off", "tile", "arrays",
         "drift_compensation", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "terminals", "signed_drive",
         "input_read", "relaxation_time", "dt", "readout_steps", "winners_held", "without", "steps", "tuned", "bit_ohm",
-        "adc_rounding", "temperature")
+        "adc_rounding", "temperature", "sinh_v")
     relaxing: ClassVar[tuple[str, ...]] = ("dt", "readout_steps", "winners_held", "steps")
     devices: ClassVar[type[DeviceOptions]] = DeviceOptions
     peripheries: ClassVar[type[ConverterOptions]] = ConverterOptions
@@ -231,7 +234,7 @@ class CrossbarTarget(Target):
     def named(cls, name: str) -> "CrossbarTarget":
         usual = _by_name(name)
         device = cls.devices(age=usual["age"], levels=usual["levels"], stuck_on=usual["stuck_on"],
-                             stuck_off=usual["stuck_off"])
+                             stuck_off=usual["stuck_off"], sinh_v=usual["sinh_v"])
         return cls(name, device, ArrayOptions(wire_ohm=usual["wire_ohm"]), cls.peripheries(),
                    DynamicsOptions())
 
@@ -241,6 +244,7 @@ class CrossbarTarget(Target):
             raise bad_option(self.name, self.options["tile"], self.array.tile)
         _check_domain(self)
         _check_encoding(self)
+        _check_curves(self)
 
     def usual(self, option: str) -> object:
         by_name = _by_name(self.name)
@@ -274,7 +278,7 @@ class CrossbarTarget(Target):
         """The last cause of error that is switched on; "mapped" for the ideal crossbar."""
         if self.preset.name == "ideal":
             return "mapped"
-        last = "converters" if self.array.wire_ohm is None else "wires"
+        last = "wires" if self.has("wires") else "curves" if self.has("curves") else "converters"
         return self.name.split("/")[1] if "/" in self.name else last
 
     @cached_property
@@ -365,6 +369,7 @@ class _ByName(TypedDict):
     levels: int | None
     stuck_on: float
     stuck_off: float
+    sinh_v: float | None
     wire_ohm: float | None
 
 
@@ -372,12 +377,13 @@ def _by_name(name: str) -> _ByName:
     preset = _preset_of(name)
     first, last = preset.age_domain_s
     return {"age": min(max(DEFAULT_AGE_S, first), last), "levels": preset.levels, "stuck_on": preset.stuck_on,
-            "stuck_off": preset.stuck_off, "wire_ohm": DEFAULT_WIRE_OHM if name.endswith("/wires") else None}
+            "stuck_off": preset.stuck_off, "sinh_v": preset.sinh_v,
+            "wire_ohm": DEFAULT_WIRE_OHM if name.endswith("/wires") else None}
 
 
 def rungs_of_preset(preset: Preset) -> tuple[str, ...]:
     """Rungs of a device's ladder: those of the circuit, and of the device those that its source measured."""
-    circuit = ("levels", "stuck", "converters", "wires")
+    circuit = ("levels", "stuck", "converters", "curves", "wires")
     return tuple(r for r in CROSSBAR_RUNGS if preset.name != "ideal" and (r in circuit or r in preset.causes))
 
 
@@ -387,7 +393,8 @@ RUNG_MEANINGS = {
     "programmed": "... and programming noise, drawn once per chip",
     "aged": "... and drift with the slow part of 1/f noise, frozen at the chip's age",
     "read": "... and fresh read noise at every read",
-    "converters": "... and DAC and ADC: the whole machine, unless wires resist",
+    "converters": "... and DAC and ADC: the whole machine, unless wires resist or devices have curves",
+    "curves": "... and currents that are not in proportion to the voltage",
     "wires": "... and the voltage lost along the wires",
 }
 
@@ -411,7 +418,7 @@ def _check_domain(target: CrossbarTarget):
 _Need = tuple[tuple[str, ...], Callable[[CrossbarTarget], bool], str]
 _NEEDS: tuple[_Need, ...] = (
     (("levels", "stuck_on", "stuck_off", "adc_bits", "dac_bits", "adc_margin", "adc_rounding", "wire_ohm",
-      "on_off"),
+      "on_off", "sinh_v"),
      lambda t: t.preset.name != "ideal",
      "on crossbar:generic, whose devices are as ideal unless its options say otherwise"),
     (("drift_compensation",), lambda t: t.has("aged"), "on devices that age, see 'ep-hw devices'"),
@@ -439,3 +446,17 @@ def _check_encoding(target: CrossbarTarget):
     if array.encoding == "offset" and levels == 2:
         raise Refusal("two levels leave no middle for an offset column", where=f"{target.name}, levels", got=2,
                       allowed="3 or more with encoding=offset", remedy="choose more levels, or encoding=pair")
+
+
+def _check_curves(target: CrossbarTarget):
+    """Refuse curves of devices where nothing says what voltage they see."""
+    if not (target.has("curves") and target.includes("curves")):
+        return
+    if not target.includes("converters"):
+        raise Refusal("nothing says what voltage a drive is", where=f"{target.name}, without", got=str(target.without),
+                      allowed="curves with converters, whose range is the read voltage",
+                      remedy="leave curves out too, as in without=converters+curves")
+    if target.array.encoding == "offset":
+        raise Refusal("an offset column would be driven by more than the read voltage",
+                      where=f"{target.name}, encoding", got="offset, on devices with curves",
+                      allowed="pair, slices", remedy="use encoding=pair, or leave curves out by without=curves")

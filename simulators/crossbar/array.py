@@ -14,6 +14,9 @@ column, its noise is the same for all columns of a tile in a forward read; in a 
 minus the sum of the drives. In a forward read x are input channels and the product is a convolution; where a channel
 has more rows than a tile (`mapping.crossbar.program.unrolled`), x are the rows of every place of the kernel. In a
 backward one x are the unpooled states of one position: every position senses all its C_in k_h k_w rows.
+
+Where devices have curves (simulators.crossbar.curves) x is what they make of the drive, in (2) and in its noise;
+through wires, w x is then what tiles sense at their operating points.
 """
 
 from dataclasses import dataclass
@@ -26,8 +29,9 @@ from torch import Tensor
 
 from mapping.crossbar.encoding import Cuts, difference, owners
 from mapping.graph import Window
+from simulators.crossbar.curves import Curve, backward_currents, forward_currents
 from simulators.crossbar.kernels import drawing
-from simulators.crossbar.wires import through_wires
+from simulators.crossbar.wires import through_wires, tile_of
 
 Sensed = tuple[Tensor, Tensor | None]   # what lines sense, and the variance of noise that is still to be added
 Line = tuple[Tensor, Tensor | None, Tensor | None]   # of a conversion: weights, own variance, offset column's variance
@@ -78,6 +82,8 @@ class Array:
         compensation: digital factor on everything sensed, which undoes the mean drift.
         base: significance between slices.
         column_factors: (C_out,) digital factors of its outputs on top, at most 1; None for ones.
+        curves: of its devices, in units of the drives of each direction in which it is read; empty where currents are
+            in proportion to voltages.
     """
 
     cells: Cells
@@ -86,6 +92,7 @@ class Array:
     compensation: float
     base: int = 1
     column_factors: torch.Tensor | None = None
+    curves: tuple[Curve, ...] = ()
 
     @property
     def conductance_us(self) -> torch.Tensor:
@@ -195,7 +202,12 @@ class Array:
             sums = F.conv2d(x, w, None, window.stride, window.padding) if whole else F.conv2d(x, w)
             return sums.contiguous(memory_format=torch.channels_last)
 
-        current = convolve(drive, weight)
+        if self.curves:
+            drive, given = self.curves[0](drive), drive
+        if self.curves and self.cells.wire_ohm:
+            current = self._settled_forward(line, given, window if whole else None)
+        else:
+            current = convolve(drive, weight)
         if own is None:
             return current, None
         with torch.no_grad():
@@ -218,7 +230,12 @@ class Array:
         """`read_backward` before the noise."""
         left, right = self.column_cuts[self.backward_lines[line][1]]
         drive, (weight, own, reference) = drive[:, left:right].permute(0, 2, 3, 1), self._backward[line]
-        current = torch.matmul(drive, weight)
+        if self.curves:
+            drive, given = self.curves[-1](drive), drive
+        if self.curves and self.cells.wire_ohm:
+            current = self._settled_backward(line, given)
+        else:
+            current = torch.matmul(drive, weight)
         if own is None:
             return current, None
         with torch.no_grad():
@@ -226,6 +243,42 @@ class Array:
             if reference is not None:
                 variance += drive.sum(-1, keepdim=True).square() @ reference
         return current, variance
+
+    def _settled_forward(self, line: int, drive: Tensor, window: Window | None) -> Tensor:
+        """What a slice of a row tile senses at its operating point, (B, C_out, H', W'), channels last.
+
+        Args:
+            drive: (B, inputs of the tile, H, W).
+            window: how its kernel meets the map; None where rows are inputs of their own.
+        """
+        s, r = self.forward_lines[line]
+        if window is not None:
+            rows = F.unfold(drive, window.kernel, padding=window.padding, stride=window.stride)
+            drive = rows.unflatten(2, window.unpooled[1:])
+        rows, tiles = drive.movedim(1, -1), range(len(self.column_cuts))
+        currents = [forward_currents(self._tile(s, r, c), rows.flatten(0, -2), self.curves[0], self._wires)
+                    for c in tiles]
+        sums = torch.cat([planes[:, 0] - planes[:, 1] for planes in currents], -1) / self._unit(1)[s].flatten()
+        return sums.to(drive).unflatten(0, rows.shape[:-1]).movedim(-1, 1)
+
+    def _settled_backward(self, line: int, drive: Tensor) -> Tensor:
+        """The same of a slice of a column tile, from what drives its columns, (B, H', W', columns)."""
+        s, c = self.backward_lines[line]
+        currents = [backward_currents(self._tile(s, r, c), drive.flatten(0, -2), self.curves[-1], self._wires,
+                                      self.cells.opposite) for r in range(len(self.row_cuts))]
+        places = self.conductance_us.shape[4:]
+        sums = [(planes[:, 0] - planes[:, 1]).unflatten(-1, (-1, *places)) for planes in currents]
+        rows = torch.cat(sums, 1).permute(0, 2, 3, 1).flatten(1) / self._unit(1)[s].flatten()
+        return rows.to(drive).unflatten(0, drive.shape[:-1])
+
+    def _tile(self, s: int, r: int, c: int) -> Tensor:
+        """(planes, rows, columns) cells of a slice of a tile."""
+        return tile_of(self.conductance_us, self.row_cuts, self.column_cuts, r, c)[s]
+
+    @property
+    def _wires(self) -> tuple[float, float]:
+        assert self.cells.wire_ohm is not None, "only through wires"
+        return self.cells.wire_ohm
 
 
 def _rows(drive: Tensor, window: Window, first: int, last: int) -> Tensor:

@@ -83,9 +83,13 @@ def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = N
         step: h in the shortest tau; the error goes with it.
 
     Raises:
-        Refusal: a noisy machine, or one whose drives from above pass a digital gain or are not there.
+        Refusal: a noisy machine, devices with curves, or drives from above that pass a digital gain or are not there.
     """
     _check_feedback(machine)
+    if machine.arrays[0].curves:
+        raise Refusal("devices with curves have no one time constant", where=machine.name,
+                      got=f"sinh_v={machine.program.target.device.sinh_v:g}", allowed="currents in proportion",
+                      remedy="leave it out, as in without=curves")
     if not machine.deterministic:
         raise Refusal("noise of separate reads has no continuous time", where=machine.name,
                       got="fresh noise at every read", allowed="machines without it",

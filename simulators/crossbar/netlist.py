@@ -9,9 +9,12 @@ voltages, the others at 0 V, and senses the currents into these. With V on the d
 
 where T (rows x columns) is that of `simulators.crossbar.wires`, and of a backward read its transpose. Both reads are
 instances of the subcircuits, so that one operating point answers both. The lines are linear resistors and ideal
-sources alone: any SPICE takes them.
+sources alone: any SPICE takes them. A device with a curve (simulators.crossbar.curves) is a behavioural source,
+
+    i = g V_r sinh(v / v_0) / sinh(V_r / v_0)                                                                (2)
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
@@ -63,7 +66,7 @@ def tile_netlist(program: CrossbarProgram, chip: ProgrammedChip, layer: str, til
 
 
 def subcircuit(name: str, g_us: np.ndarray, wire_ohm: tuple[float, float] | None,
-               opposite: bool = False) -> Iterator[str]:
+               opposite: bool = False, sinh_v: float | None = None) -> Iterator[str]:
     """One plane's cells and wires between its terminals.
 
     Args:
@@ -71,15 +74,16 @@ def subcircuit(name: str, g_us: np.ndarray, wire_ohm: tuple[float, float] | None
         g_us: (rows, columns) microsiemens.
         wire_ohm: of a segment of word lines and of bit lines, None for perfect wires.
         opposite: terminals at the other ends of the lines.
+        sinh_v: v_0 of equation (2), None for resistors.
     """
     height, width = g_us.shape
     yield from folded([f".subckt {name}", *terminals(height, width)])
     if wire_ohm is None:
-        yield from _cells(g_us, "r{0}", "c{1}")
+        yield from _cells(g_us, "r{0}", "c{1}", sinh_v)
     else:
         word, bit = wire_ohm
         row_end, column_end = (width - 1, 0) if opposite else (0, height - 1)
-        yield from _cells(g_us, "w{0}_{1}", "b{0}_{1}")
+        yield from _cells(g_us, "w{0}_{1}", "b{0}_{1}", sinh_v)
         yield from (f"rr{k} r{k} w{k}_{row_end} {word!r}" for k in range(height))
         yield from (f"rc{j} c{j} b{column_end}_{j} {bit!r}" for j in range(width))
         yield from (f"rw{k}_{j} w{k}_{j} w{k}_{j + 1} {word!r}" for k, j in np.ndindex(height, width - 1))
@@ -98,10 +102,15 @@ def folded(words: Sequence[str]) -> Iterator[str]:
         yield " ".join(["+"] * bool(start) + [*words[start:start + _WORDS]])
 
 
-def _cells(g_us: np.ndarray, row: str, column: str) -> Iterator[str]:
-    """A resistor a cell that conducts."""
+def _cells(g_us: np.ndarray, row: str, column: str, sinh_v: float | None) -> Iterator[str]:
+    """A resistor, or the source of equation (2), a cell that conducts."""
     for k, j in np.argwhere(g_us > 0).tolist():
-        yield f"rg{k}_{j} {row.format(k, j)} {column.format(k, j)} {_OHM_US / g_us[k, j].item()!r}"
+        ends, g = (row.format(k, j), column.format(k, j)), g_us[k, j].item()
+        if sinh_v is None:
+            yield f"rg{k}_{j} {ends[0]} {ends[1]} {_OHM_US / g!r}"
+        else:
+            factor = g / _OHM_US * READ_V / math.sinh(READ_V / sinh_v)
+            yield f"bg{k}_{j} {ends[0]} {ends[1]} i={factor!r}*sinh(v({ends[0]},{ends[1]})*{1 / sinh_v!r})"
 
 
 def _planes(array: Array, tile: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -124,7 +133,8 @@ def _reads(read: str, planes: dict[str, np.ndarray], array: Array, drive_v: Sequ
     for plane, g_us in planes.items():
         if subcircuits in (None, read):
             opposite = read == "b" and array.cells.opposite
-            yield from subcircuit(f"{read}_{plane}", g_us, array.cells.wire_ohm, opposite)
+            sinh_v = READ_V / array.curves[0].steepness if array.curves else None
+            yield from subcircuit(f"{read}_{plane}", g_us, array.cells.wire_ohm, opposite, sinh_v)
         nodes = [f"{read}_{t}" if t[0] == driven else f"{read}_{plane}_{t}" for t in terminals(*g_us.shape)]
         yield from folded([f"x{read}_{plane}", *nodes, f"{subcircuits or read}_{plane}"])
         senses = range(g_us.shape[1] if sensed == "c" else g_us.shape[0])

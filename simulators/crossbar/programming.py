@@ -15,6 +15,7 @@ from mapping.crossbar.program import CrossbarLayer
 from mapping.crossbar.target import CrossbarTarget
 from mapping.errors import Refusal
 from simulators.crossbar.array import Array, Cells
+from simulators.crossbar.curves import Curve
 from simulators.crossbar.devices import Device, Frozen, clipped_sigma_us
 
 READ_V = 0.2   # on a device that is read, in volts
@@ -105,7 +106,15 @@ def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us: Tenso
     wires = target.array.wires if target.includes("wires") else None
     cells = Cells(conductance_us, layer.row_cuts, layer.column_cuts, wires, target.array.terminals == "opposite")
     return Array(cells, fresh_us, layer.stored.us_per_weight, compensation, layer.stored.base,
-                 column_factors)
+                 column_factors, _curves(layer, target))
+
+
+def _curves(layer: CrossbarLayer, target: CrossbarTarget) -> tuple[Curve, ...]:
+    """Of a layer's devices, in units of the drives of each direction: the range of a DAC is the read voltage."""
+    if target.device.sinh_v is None or not target.includes("curves"):
+        return ()
+    assert layer.spans is not None, "curves come with converters"
+    return tuple(Curve(READ_V / target.device.sinh_v, span.dac) for span in layer.spans)
 
 
 def drift_compensation(programmed: Array, aged: Array) -> float:

@@ -37,7 +37,7 @@ def explained(graph, images, program, opener=None, chip=0):
     "crossbar:ideal[tile=18]", "crossbar:pcm", "crossbar:pcm[tile=16,age=1y,levels=16]",
     "crossbar:pcm[drift_compensation=off]", "crossbar:pcm[drift_compensation=column]",
     "crossbar:pcm[encoding=slices,levels=4]", "crossbar:pcm[encoding=offset,levels=9,stuck_on=0.02]",
-    "crossbar:pcm[wire_ohm=1,scaling=column]", "crossbar:hermes_2",
+    "crossbar:pcm[wire_ohm=1,scaling=column]", "crossbar:pcm[sinh_v=0.1]", "crossbar:hermes_2",
     "crossbar:reram_cmo[age=1s,stuck_on=0.05,stuck_off=0.1]"])
 def test_an_honest_chip_is_not_accused(graph, images, target):
     explanation = explained(graph, images, mapping.compile(graph, target), chip=1)
@@ -177,6 +177,14 @@ def test_cells_that_change_between_rungs_are_named(graph, images):
     explanation = explained(graph, images, mapping.compile(graph, "crossbar:pcm/read"), opener)
     named = "conv1 of crossbar:pcm/read: its frozen cells are not those of the rung below"
     assert explanation.faults[0].sentence() == named
+
+
+def test_currents_that_are_not_the_devices_are_named(graph, images):
+    opener = altered("/curves", lambda array: replace(array, curves=tuple(
+        curve._replace(steepness=1.5 * curve.steepness) for curve in array.curves)))
+    explanation = explained(graph, images, mapping.compile(graph, "crossbar:pcm/curves[sinh_v=0.1]"), opener)
+    named = "conv1 of crossbar:pcm/curves[sinh_v=0.1]: its currents at half the read voltage are 0.656 times those"
+    assert explanation.faults[0].sentence().startswith(named)
 
 
 def test_a_range_that_saturates_is_named(graph, images):

@@ -82,7 +82,8 @@ def test_what_is_left_out_is_no_error_and_no_rung():
     assert PRESETS["nothing"].causes == ()
     assert mapping.parse("crossbar:reads").rungs == ("read", "converters")
     assert {name for name in mapping.REGISTRY if name.startswith("crossbar:reads")} == {
-        "crossbar:reads", *(f"crossbar:reads/{rung}" for rung in ("levels", "stuck", "read", "converters", "wires"))}
+        "crossbar:reads", *(f"crossbar:reads/{rung}" for rung in ("levels", "stuck", "read", "converters", "curves",
+                                                                   "wires"))}
 
 
 def test_a_chip_of_it_has_these_errors():
