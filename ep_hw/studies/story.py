@@ -1,9 +1,8 @@
 """The page of a study: its question, what the swept options do to accuracy, and the pictures that show it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from ep_hw.analysis.points import Estimate, Points, change
+from ep_hw.analysis.points import Estimate, Points
 from ep_hw.analysis.series import ladders, strongest
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.report import wording
@@ -13,83 +12,14 @@ from ep_hw.report.figures.scales import Scale, fitting, ordered
 from ep_hw.report.frame import Drawn
 from ep_hw.report.story import Story
 from ep_hw.studies.axes import SweptAxis
+from ep_hw.studies.effects import answer, effects, effects_table, setting_of
 from ep_hw.studies.order import Interaction
 from ep_hw.studies.study import Study, called
 from ep_hw.threats.threat import Threat
 from mapping.program import Table
 from mapping.registry import Rungs, parse
 
-Setting = tuple[tuple[str, str], ...]   # options with the texts of their values
 Looks = dict[str, Look]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What an option does to one technology under one threat, from its first value to its last, all else alike.
-
-    Attributes:
-        option: that was swept.
-        ends: its first and its last value, in order.
-        technology: what it is called.
-        threat: that both met.
-        accuracies: at both ends.
-        change: from the first to the last.
-    """
-
-    option: str
-    ends: tuple[str, str]
-    technology: str
-    threat: Threat
-    accuracies: tuple[float, float]
-    change: Estimate
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the sample cannot tell it from none."""
-        return wording.is_open(self.change)
-
-    def __str__(self):
-        first, last = map(wording.percent, self.accuracies)
-        return (f"{self.technology} under {wording.threat_name(self.threat)}, {self.option.replace('_', ' ')} from "
-                f"{self.ends[0]} to {self.ends[1]}: {first} to {last} ({wording.points_of(self.change.value)} points "
-                f"{wording.interval(self.change)})")
-
-
-def effects(study: Study, rows: Sequence[dict], points: Points) -> list[Effect]:
-    """Of every option, technology and threat, at the first setting of the other options that has both ends."""
-    return [effect for option in study.options()
-            for effect in _effects(study, SweptAxis.of(option, rows), rows, points)]
-
-
-def _effects(study: Study, axis: SweptAxis, rows: Sequence[dict], points: Points) -> Iterator[Effect]:
-    others = [name for name in study.options() if name != axis.option]
-    groups: dict[tuple[str, Threat], dict[Setting, list[dict]]] = {}
-    for row in rows:
-        own = groups.setdefault((row["technology"], row["threat"]), {})
-        own.setdefault(_setting(row, others), []).append(row)
-    for (technology, threat), settings in groups.items():
-        swept = next((sorted(own, key=axis.place) for own in settings.values() if len(own) > 1), None)
-        if swept is not None:
-            first, last = (points[row["machine"], threat] for row in (swept[0], swept[-1]))
-            yield Effect(axis.option, (swept[0][axis.option], swept[-1][axis.option]), technology, threat,
-                         (first.accuracy.value, last.accuracy.value), change(first, last))
-
-
-def _setting(row: dict, options: Sequence[str]) -> Setting:
-    return tuple((name, row[name]) for name in options)
-
-
-def answer(found: Sequence[Effect]) -> str:
-    """Where the swept options change most, and how often this sample shows that they do anything."""
-    if not found:
-        return "Nothing was swept: the machines stand side by side."
-    clear = sorted((effect for effect in found if not effect.is_open), key=lambda effect: -abs(effect.change.value))
-    if not clear:
-        widest = max(max(abs(effect.change.low), abs(effect.change.high)) for effect in found)
-        return (f"From its first to its last value no option changes accuracy visibly on this sample, in any "
-                f"of {len(found)} comparisons: all changes are within {100 * widest:.0f} points.")
-    return (f"Accuracy changes visibly in {len(clear)} of {len(found)} comparisons of an option's first with its last "
-            f"value, most for {clear[0]}.")
 
 
 def story_of(study: Study, rows: Sequence[dict], points: Points,
@@ -108,11 +38,13 @@ def story_of(study: Study, rows: Sequence[dict], points: Points,
     looks, axes = looks_of(technologies), [SweptAxis.of(option, rows) for option in options]
     names = [(look.key, name) for name, look in looks.items() if name in technologies and look.key is not None]
     maps = _maps(rows, axes[0], axes[1], looks) if len(options) > 1 else []
-    curves = [] if not options else _by_technology(rows, axes[0], looks) if len(options) == 1 else _by_setting(
+    curves = [] if not options else _by_technology(rows, axes[0], looks) if len(options) == 1 else _bysetting_of(
         rows, axes[0], options[1:], looks)
+    found = effects(study, rows, points)
     pictures = curves if len(options) == 1 else maps if maps else [_side_by_side(rows, looks)]
     return Story(
-        title=study.title, answer=answer(effects(study, rows, points)), pictures=pictures, tables=[table],
+        title=study.title, answer=answer(found), pictures=pictures,
+        tables=[*([effects_table(found)] if found else []), table],
         command=command, facts=_held(study), switches=[("machine", names)] if len(names) > 1 else [],
         sections=[("Where the accuracy goes", waterfalls(study, points, looks)),
                   ("Along the first option", curves if len(options) > 1 else []),
@@ -153,15 +85,15 @@ def _by_technology(rows: Sequence[dict], axis: SweptAxis, looks: Looks) -> list[
     return [_curves(title, lines, axis, rows) for title, lines in groups]
 
 
-def _by_setting(rows: Sequence[dict], axis: SweptAxis, others: Sequence[str], looks: Looks) -> list[Drawn]:
+def _bysetting_of(rows: Sequence[dict], axis: SweptAxis, others: Sequence[str], looks: Looks) -> list[Drawn]:
     """A chart a technology and threat, a line a setting of the other options."""
-    settings = list(dict.fromkeys(_setting(row, others) for row in rows))
+    settings = list(dict.fromkeys(setting_of(row, others) for row in rows))
     shown = looks_of([", ".join(f"{name} {text}" for name, text in one) for one in settings], "setting")
     drawn = []
     for name, look in looks.items():
         for threat in dict.fromkeys(row["threat"] for row in rows if row["technology"] == name):
             own = [row for row in rows if (row["technology"], row["threat"]) == (name, threat)]
-            lines = [(label, shown[label], [r for r in own if _setting(r, others) == one])
+            lines = [(label, shown[label], [r for r in own if setting_of(r, others) == one])
                      for label, one in zip(list(shown)[1:], settings)]
             drawn.append(_curves(f"{name}, {threat.label}", lines, axis, rows, look.key))
     return drawn

@@ -3,15 +3,18 @@
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ep_hw.analysis.points import Estimate, pool
 from ep_hw.analysis.statistics import wilson
 from ep_hw.report.story import told
 from ep_hw.studies.axes import SweptAxis
+from ep_hw.studies.effects import answer, effects, effects_table, widened
 from ep_hw.studies.figures import curves_figure
 from ep_hw.studies.order import Interaction
 from ep_hw.studies.outcome import study_table
-from ep_hw.studies.story import answer, effects, story_of
+from ep_hw.studies.story import story_of
 from ep_hw.studies.study import Study
 from ep_hw.threats.threat import CLEAN, Threat
 
@@ -44,16 +47,57 @@ def by_bits(asked, threat):
     return {"4": 20, "6": 60, "8": 90}[asked["adc_bits"]] if threat == FOG else 95
 
 
-def test_the_sentence_names_the_largest_visible_change_from_the_first_value_to_the_last():
+def test_the_sentence_names_the_best_and_the_worst_value_of_the_largest_visible_change():
     study, rows, points = swept(by_bits, adc_bits=(8, 4, 6))
     clean, fog = effects(study, rows, points)
-    assert (clean.ends, clean.accuracies, clean.is_open) == (("4", "8"), (0.95, 0.95), True)
+    assert (clean.values, clean.is_open, clean.turn) == (("4", "6", "8"), True, None)
+    assert (fog.worst, fog.best, fog.turn) == (0, 2, None)
     assert fog.change.value == pytest.approx(0.7)
     said = answer([clean, fog])
-    assert said.startswith("Accuracy changes visibly in 1 of 2 comparisons")
-    assert "crossbar:pcm under fog at 5, adc bits from 4 to 8: 20.0 % to 90.0 % (+70.0 points [" in said
-    assert "no option changes accuracy visibly" in answer([clean])
+    assert said.startswith("Accuracy depends most on crossbar:pcm under fog at 5, along adc bits: worst 20.0 % at 4, "
+                           "best 90.0 % at 8 (+70.0 points [")
+    assert said.endswith("In 1 of 2 comparisons there is no difference this sample can tell.")
+    assert answer([clean]).count("difference this sample can tell") == 1
     assert "Nothing was swept" in answer([])
+    table = effects_table([clean, fog])
+    assert [row[2] for row in table.rows] == ["fog at 5", "clean"], "what can be told comes first"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, N), min_size=3, max_size=5))
+def test_a_curve_turns_where_it_is_visibly_apart_from_both_ends(right):
+    names = [str(2 + n) for n in range(len(right))]
+    study, rows, points = swept(lambda asked, threat: right[names.index(asked["adc_bits"])],
+                                adc_bits=tuple(map(int, names)))
+    one = effects(study, rows, points)[0]
+    assert one.points[one.worst].accuracy.value == min(right) / N
+    assert one.points[one.best].accuracy.value == max(right) / N
+    if one.turn is None:
+        assert "turns" not in str(one)
+    else:
+        inner, ends = right[one.turn], (right[0], right[-1])
+        assert inner > max(ends) or inner < min(ends)
+        assert f"it turns at {names[one.turn]}" in str(one)
+
+
+def test_a_peak_is_a_turn_and_a_slope_or_a_wiggle_is_none():
+    def turn(*right):
+        study, rows, points = swept(lambda asked, threat: right[int(asked["adc_bits"]) - 2],
+                                    adc_bits=tuple(range(2, 2 + len(right))))
+        return effects(study, rows, points)[0].turn
+
+    assert [turn(20, 90, 30), turn(90, 20, 80), turn(20, 60, 90), turn(50, 55, 50)] == [1, 1, None, None]
+
+
+@settings(max_examples=25)
+@given(st.floats(-0.5, 0.5), st.floats(0.01, 0.3), st.integers(1, 45))
+def test_intervals_grow_with_the_pairs_that_could_have_been_picked(value, half, pairs):
+    one = widened(Estimate(value, value - half, value + half), pairs)
+    again = widened(Estimate(value, value - half, value + half), pairs + 1)
+    assert again.low <= one.low <= value - half + 1e-12
+    assert one.high >= value + half - 1e-12 or one.high == 1
+    if pairs == 1:
+        assert (one.low, one.high) == pytest.approx((value - half, value + half))
 
 
 def test_each_option_is_judged_with_the_others_alike():
