@@ -4,9 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from ep_hw.analysis.points import Estimate
 from ep_hw.analysis.statistics import wilson
 from ep_hw.evaluation.checks import Verdict
+from ep_hw.measurements.charts import slice_charts
+from ep_hw.measurements.landscape import STEPS, Slice
 from ep_hw.report import GalleryItem, RunRecord
+from ep_hw.report.drawings import looks_of
+from ep_hw.report.figures.charts import Curve, Value, curves_chart, heat_chart
+from ep_hw.report.figures.scales import PERCENT, ordered
+from ep_hw.report.frame import Drawn
+from ep_hw.report.story import Story
 from ep_hw.threats.threat import Threat
 from mapping.program import Table
 
@@ -96,3 +104,17 @@ def small_record():
 def bare_record():
     """Clean images on two machines: a record without figures."""
     return replace(small_record(), summary=[row("reference"), row("loihi", to_wrong=2)], gallery=[], mapping=[])
+
+
+def realistic_story(machine):
+    """A map, curves with bands, a figure and a table, as a study or a measurement shows them."""
+    values = [Value(Estimate(share, share - 0.1, share + 0.1), f"said {share}") for share in (0.3, 0.5, 0.7)]
+    loss = Slice(machine, "bptt@10", np.linspace(-1, 1, STEPS), np.ones((STEPS, STEPS)), 0.9, 50)
+    curves = [Curve(name, look, list(enumerate(values))) for name, look in looks_of([machine, "loihi"]).items()]
+    steps = ordered(["1h", "1d", "1y"])
+    return Story(title="What does age do?", answer=f"Less than {machine} can tell.", facts=[("machines", machine)],
+                 pictures=[Drawn(machine, heat_chart(["64", "256"], ["4", "6", "8"], {(1, n): value for n, value in
+                                                     enumerate(values)}, ("tile", "bits"), (0, 1), "a map"))] * 3,
+                 sections=[("Along age", [Drawn(machine, curves_chart(curves, steps, PERCENT, "age", "a", bands=True)),
+                                          *slice_charts([loss])])],
+                 tables=[Table("numbers", ("machine", "what it is"), tuple((machine, "word " * 40) for _ in range(9)))])

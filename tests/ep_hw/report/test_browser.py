@@ -7,19 +7,11 @@ import numpy as np
 import pytest
 from browser import browser, found
 from PIL import Image
-from records import MASKED, WATERFALLS, realistic_record, realistic_summary
+from records import MASKED, WATERFALLS, realistic_record, realistic_story, realistic_summary
 
-from ep_hw.analysis.points import Estimate
-from ep_hw.measurements.charts import slice_charts
-from ep_hw.measurements.landscape import STEPS, Slice
 from ep_hw.report import page as page_module
-from ep_hw.report.drawings import looks_of
-from ep_hw.report.figures.charts import Curve, Value, curves_chart, heat_chart
-from ep_hw.report.figures.scales import PERCENT, ordered
-from ep_hw.report.frame import Drawn
 from ep_hw.report.model_results import results_of
-from ep_hw.report.story import Story, told
-from mapping.program import Table
+from ep_hw.report.story import told
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not found(), reason="no Chromium (set EP_HW_CHROMIUM)")]
 WIDTHS = (420, 1280, 1920)
@@ -58,22 +50,8 @@ def pages(tmp_path_factory):
                 long: [(name.replace("loihi", long), cause) for name, cause in WATERFALLS["loihi"]]})}
     for name, record in made.items():
         (folder / f"{name}.html").write_text(page_module.render(record, results_of(record)))
-    (folder / "story.html").write_text(told(story(long)))
+    (folder / "story.html").write_text(told(realistic_story(long)))
     return folder
-
-
-def story(machine):
-    """A map, curves with bands, a figure and a table, as a study or a measurement shows them."""
-    values = [Value(Estimate(share, share - 0.1, share + 0.1), f"said {share}") for share in (0.3, 0.5, 0.7)]
-    loss = Slice(machine, "bptt@10", np.linspace(-1, 1, STEPS), np.ones((STEPS, STEPS)), 0.9, 50)
-    curves = [Curve(name, look, list(enumerate(values))) for name, look in looks_of([machine, "loihi"]).items()]
-    steps = ordered(["1h", "1d", "1y"])
-    return Story(title="What does age do?", answer=f"Less than {machine} can tell.", facts=[("machines", machine)],
-                 pictures=[Drawn(machine, heat_chart(["64", "256"], ["4", "6", "8"], {(1, n): value for n, value in
-                                                     enumerate(values)}, ("tile", "bits"), (0, 1), "a map"))] * 3,
-                 sections=[("Along age", [Drawn(machine, curves_chart(curves, steps, PERCENT, "age", "a", bands=True)),
-                                          *slice_charts([loss])])],
-                 tables=[Table("numbers", ("machine", "what it is"), tuple((machine, "word " * 40) for _ in range(9)))])
 
 
 @pytest.fixture(scope="module")
