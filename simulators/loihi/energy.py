@@ -1,14 +1,15 @@
 """Energy and latency of a relaxation on Loihi, from the events it takes: published figures, and what none gives.
 
-    E = sum over steps of  e_syn M + e_update N_on + e_idle N_off + e_msg K,  and p_core t for each core         (16)
+    E = sum over steps of  e_syn M + e_update N_on + e_idle N_off + e_spike S + e_msg K,  and p_core t a core     (16)
     t = sum over steps of  t_step + max over cores of (t_syn M + t_update N_on + t_idle N_off)                  (17)
     t >= sum over steps of  max(t_step, max over cores of t_syn M, max over cores of t_update N_on,
                                 K b / (chips B))                                                                (18)
     E = HALA_POINT_J M                                                                                          (19)
 
-M synaptic operations, N_on and N_off neurons of parts that the step updates and does not, K messages (an event is one
-to each neighbouring layer that hears it) of at least b bytes. A part's operations fall on its cores as its synapses do
-(mapping.loihi.placement).
+M synaptic operations, N_on and N_off neurons of parts that the step updates and does not, S events, K messages of at
+least b bytes: an event is one to each core of each neighbouring layer's part that hears it, in the mean over units. A
+part's operations fall on its cores as its synapses do (mapping.loihi.placement). What a feedback core sends on to the
+layer below, one message a unit, is not counted.
 
 (16) and (17) are Loihi 1's: its operations `DESIGNED`, and `MEASURED`. (18) is Loihi 2's: the max-affine lower bound of
 Timcheck et al. 2026, whose terms bind one at a time, neuron operations, synaptic operations, the network and the
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mapping.graph import EPGraph
+from mapping.loihi.parts import parts_of
 from mapping.loihi.placement import Placement, place
 from mapping.loihi.program import LoihiProgram
 from simulators.loihi.events import EventCount
@@ -46,6 +48,7 @@ class OperationEnergies:
     e_syn: float
     e_update: float
     e_idle: float
+    e_spike: float
     e_msg: float
     p_core: float
 
@@ -72,10 +75,10 @@ class PeakTimes:
 
 _LEAK = 104e-3 / 128   # a chip's static power over its cores
 # dense synapses; a neuron is read (51.2 pJ) and, if due, updated (21.6 pJ more); a spike leaves its neuron and its core
-DESIGNED = OperationEnergies(e_syn=23.6e-12, e_update=81e-12, e_idle=52e-12, e_msg=1.7e-12 + _HOPS * 3.5e-12,
-                             p_core=_LEAK)
-MEASURED = OperationEnergies(e_syn=35.5e-12, e_update=72.8e-12, e_idle=51.2e-12,
-                             e_msg=(69.3 + 111) * 1e-12 + _HOPS * 3.6e-12, p_core=_LEAK)
+DESIGNED = OperationEnergies(e_syn=23.6e-12, e_update=81e-12, e_idle=52e-12, e_spike=0.0,
+                             e_msg=1.7e-12 + _HOPS * 3.5e-12, p_core=_LEAK)
+MEASURED = OperationEnergies(e_syn=35.5e-12, e_update=72.8e-12, e_idle=51.2e-12, e_spike=69.3e-12,
+                             e_msg=111e-12 + _HOPS * 3.6e-12, p_core=_LEAK)
 SCALED = OperationEnergies(**{name: value / 4 for name, value in vars(DESIGNED).items()})
 DESIGNED_TIMES = OperationTimes(t_syn=3.5e-9, t_update=8.4e-9, t_idle=5.3e-9, t_step=465e-9)
 MEASURED_TIMES = OperationTimes(t_syn=3.8e-9, t_update=9.7e-9, t_idle=6.0e-9, t_step=1.8e-6)
@@ -105,7 +108,7 @@ class _ChipWork:
 
     Attributes:
         operations: (B, T + 1, P) synaptic operations on each part.
-        messages: (B,).
+        events, messages: (B,).
         bytes_crossing: (B, T + 1), the least that parts without a common core send each other.
         active: (T + 1, P), whether a step updates the part.
         alive: (B, T + 1), whether the image still relaxes.
@@ -115,6 +118,7 @@ class _ChipWork:
     """
 
     operations: np.ndarray
+    events: np.ndarray
     messages: np.ndarray
     bytes_crossing: np.ndarray
     active: np.ndarray
@@ -136,19 +140,22 @@ class _ChipWork:
         backward = count.backward[:, :, [n + 1 for n in fed_back]]
         operations = np.concatenate([count.forward[:, :, :-1], readout, backward], 2)
         listeners = [[(n + 1, "forward")] * (n < depth - 1) + [(n, "feedback")] * (n in fed_back) for n in range(depth)]
-        heard = np.array([1, *map(len, listeners)])
+        heard = np.array([_cores_hearing(program, placement, n, ears) for n, ears in enumerate(
+            [[(0, "forward")], *listeners])])
         apart = np.array([0, *(_apart(placement, graph, n, ears) for n, ears in enumerate(listeners))])
         targets = [*range(depth), None, *(n - 1 for n in fed_back)]   # the layer whose units a part belongs to
         steps = [active_layers(graph.schedule, t - 1, depth) if t else () for t in range(alive.shape[1])]
         active = np.array([[n in layers for n in targets] for layers in steps])
-        return cls(operations, (count.events * heard).sum((1, 2)), count.events @ apart * (program.state_bits / 8),
-                   active, alive, *_spread(placement, parts), placement.chips)
+        return cls(operations, count.events.sum((1, 2)), (count.events * heard).sum((1, 2)),
+                   count.events @ apart * (program.state_bits / 8), active, alive, *_spread(placement, parts),
+                   placement.chips)
 
     def energy_j(self, costs: OperationEnergies, seconds: np.ndarray) -> np.ndarray:
         """(B,), equation (16), of relaxations that take so many seconds, (B,)."""
         on = self.active @ self.neurons.sum(0)
         updates = on * costs.e_update + (self.neurons.sum() - on) * costs.e_idle
-        dynamic = self.operations.sum((1, 2)) * costs.e_syn + self.alive @ updates + self.messages * costs.e_msg
+        sent = self.events * costs.e_spike + self.messages * costs.e_msg
+        dynamic = self.operations.sum((1, 2)) * costs.e_syn + self.alive @ updates + sent
         return dynamic + costs.p_core * len(self.neurons) * seconds
 
     def latency_s(self, times: OperationTimes) -> np.ndarray:
@@ -169,6 +176,18 @@ class _ChipWork:
     def _updated(self) -> np.ndarray:
         """(T + 1, cores) neurons that a step updates."""
         return self.active @ self.neurons.T
+
+
+def _cores_hearing(program: LoihiProgram, placement: Placement, sender: int,
+                   listeners: list[tuple[int, str]]) -> float:
+    """Cores that an event reaches, mean over units and winners; sender 0 is the image, listeners (layer, part)."""
+    couplings, target = program.graph.couplings, program.target
+    units = float(np.prod(couplings[sender - 1].post if sender else couplings[0].pre))
+    own = {(part.layer, part.kind): part.hears / part.neurons for part in parts_of(
+        program.graph, target.weight_bits, target.weights)}   # axons from the feedback part, a neuron
+    return sum((block.need.axons - own[block.layer, part] * block.need.neurons) / units
+               / (couplings[layer].pool**2 if part == "feedback" else 1)   # one place of a window has the winner
+               for layer, part in listeners for block in placement.of(couplings[layer].name, part))
 
 
 def _apart(placement: Placement, graph: EPGraph, n: int, listeners: list[tuple[int, str]]) -> int:

@@ -76,7 +76,8 @@ def test_energy_is_that_of_each_operation(monkeypatch, program, count):
     operations = (count.forward.sum() + count.backward.sum() + count.readout.sum()) / 6
     assert cost_at(monkeypatch, program, count, e_syn=1.0).energy_j == pytest.approx(operations)
     image, first, top = (count.events[:, :, n].sum() for n in range(3))   # each is heard by one neighbour only
-    assert cost_at(monkeypatch, program, count, e_msg=1.0).energy_j == pytest.approx((image + first + top) / 6)
+    for rates in ({"e_msg": 1.0}, {"e_spike": 1.0}):
+        assert cost_at(monkeypatch, program, count, **rates).energy_j == pytest.approx((image + first + top) / 6)
 
 
 def test_every_neuron_is_updated_or_idle_at_every_step(monkeypatch, program, count):
@@ -180,7 +181,7 @@ def test_the_range_holds_the_estimate_and_comes_from_the_published_figures(progr
     cost = mean_cost(program, count)
     for value, (low, high) in ((cost.energy_j, cost.energy_range_j), (cost.latency_s, cost.latency_range_s)):
         assert 0 < low < value < high
-    assert all(getattr(SCALED, f.name) < getattr(DESIGNED, f.name) for f in fields(OperationEnergies))
+    assert all(getattr(SCALED, f.name) <= getattr(DESIGNED, f.name) for f in fields(OperationEnergies))
     assert (DESIGNED.e_syn, DESIGNED.e_update, DESIGNED_TIMES.t_step) == (23.6e-12, 81e-12, 465e-9)
     assert MEASURED.e_syn > DESIGNED.e_syn
     assert "Davies et al. 2018" in cost.source
