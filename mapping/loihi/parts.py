@@ -26,6 +26,7 @@ from mapping.loihi.limits import limit
 
 N = TypeVar("N", int, np.ndarray)
 SHARED, UNROLLED = "shared", "unrolled"
+FORWARD = "forward"   # of a part: the other kind is the feedback
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +145,7 @@ def parts_of(graph: EPGraph, weight_bits: int, weights: str) -> list[Part]:
 def _forward(c: Coupling, neurons: int, hears: int, weight_bits: int, weights: str) -> Part:
     c_out, c_in, *kernel = c.weight.shape
     rows, columns = (forward_axis(size, k, c.window) for size, k in zip(c.pre[1:], kernel))
-    return Part(c.name, "forward", c_out, c_in, rows, columns, kernel[0] * kernel[1], neurons, hears, weight_bits,
+    return Part(c.name, FORWARD, c_out, c_in, rows, columns, kernel[0] * kernel[1], neurons, hears, weight_bits,
                 weights)
 
 

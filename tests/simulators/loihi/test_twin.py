@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 import mapping
 import simulators
+from ep_hw.networks.checkpoint import load
 from ep_hw.networks.network import EPNetwork, NetworkSpec
 from ep_hw.threats.attacks.gradients import Nudged
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph, Population
 from mapping.loihi.integers import LOSSES
+from mapping.loihi.placement import place
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.twin import open_twin
 from simulators.reference import ReferenceMachine
@@ -240,3 +242,28 @@ def test_another_seed_is_another_damaged_chip(graph):
              for n in range(3)]
     assert all((a != b).any() for a, b in combinations(alive, 2))
     assert 0.3 < np.mean(alive) < 0.7
+
+
+def test_a_lost_core_silences_its_neurons_alone():
+    """Of a network on four cores, of which one holds half of the second layer's rows and nothing else."""
+    graph = load("digits").lower()
+    program = mapping.compile(graph, "loihi[weights=unrolled,lost_core=1]")
+    below, above = program.alive
+    assert below.all()
+    on_it = [b for b in place(graph, program.target).blocks if b.core == 1]
+    assert [(b.layer, b.part) for b in on_it] == [("conv2", "forward")]
+    assert (~above).sum() == sum(np.prod([hi - lo for lo, hi in (b.channels, b.rows, b.columns)]) for b in on_it)
+    (first, last), = {b.rows for b in on_it}
+    assert not above[:, first:last].any() and above[:, :first].all()
+    end = open_twin(program).relax(images_for(graph, 3))
+    assert (end.states[1][:, :, first:last] == 0).all() and (end.states[1] > 0).any()
+    both = mapping.compile(graph, "loihi[weights=unrolled,lost_core=1,dead=0.3]").alive
+    assert not (both[1] & ~above).any() and not both[0].all()
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ("lost_core=0", "none of this placement.*weights=unrolled"), ("weights=unrolled,lost_core=3", "allowed 1"),
+    ("weights=unrolled,lost_core=9", "no core of neurons alone")])
+def test_a_core_that_cannot_be_lost_is_refused(options, words):
+    with pytest.raises(Refusal, match=words):
+        mapping.compile(load("digits").lower(), f"loihi[{options}]")
