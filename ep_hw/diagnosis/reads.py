@@ -123,13 +123,20 @@ def _converters(periphery: Periphery) -> list[Converter]:
 def _in_half_steps(projection: CrossbarProjection, state: Tensor, window: Window) -> float:
     quiet, periphery = replace(projection.forward_array, fresh_us=None), projection.forward_periphery
     drives, (dac, *adcs), allowed = periphery.drives(state), _converters(periphery), []
+    phases = 1 + periphery.two_phase
     exact = reduce(torch.add, (quiet.read_forward(line, state, window) for line in range(len(adcs))))
     for line, adc in enumerate(adcs):
         s, r = quiet.forward_lines[line]
         reach = quiet.forward_weight[s][:, slice(*quiet.row_cuts[r])].abs().sum((1, 2, 3))
-        allowed.append(len(drives) * (adc.step / 2 + (reach * dac.step / 2).view(-1, 1, 1)))
+        allowed.append(_roundings(adc) * sum(abs(share) for share, _ in drives) + phases * (
+            reach * dac.step / 2).view(-1, 1, 1))
     error = periphery.sums(drives, lambda line, drive: quiet.sense_forward(line, drive, window)) - exact
     return float((error.abs() / reduce(torch.add, allowed)).max())
+
+
+def _roundings(adc: Converter) -> Tensor:
+    """What an ADC may be off by."""
+    return adc.step if adc.floor else adc.step / 2
 
 
 def _inputs(machine: CrossbarMachine, scene: Scene) -> list[Tensor]:

@@ -217,8 +217,7 @@ def compile_crossbar(graph: EPGraph, target: CrossbarTarget) -> CrossbarProgram:
     _check_steps(graph, target)
     layers = [place(c, target) for c in (*graph.couplings, graph.readout)]
     if converted and activity is not None:
-        spans = calibrate(graph, activity, [placed(layer) for layer in layers], target.converters.adc_margin,
-                          target.converters.two_phase)
+        spans = calibrate(graph, activity, [placed(layer) for layer in layers], target.converters)
         layers = [replace(layer, spans=pair) for layer, pair in zip(layers, spans)]
     return CrossbarProgram(target, graph, tuple(layers))
 
@@ -387,6 +386,9 @@ def _notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
                      "percentile on calibration images")
     if target.includes("converters") and converters.adc_rounding == "floor":
         notes.append("ADCs give the code below")
+    if target.includes("converters") and converters.inputs != "levels":
+        how = "bit by bit, each converted" if converters.inputs == "bits" else "for as long as their code says"
+        notes.append(f"lines are driven at the full voltage, {how}")
     if converters.two_phase:
         signed = "the image, and a nudge's errors, are" if relaxes else "the image is"
         notes.append(f"{signed} driven in two phases")

@@ -8,10 +8,11 @@ and in a backward one, for every row (input channel, kernel place) of r and ever
 
     q = sum over output channels of c of w z,    z = the unpooled state above                         (2)
 
-Where a signed drive takes two phases, they are sums over its positive or its negative part alone. The ADC of a
-direction spans [-R, R] with R = margin x the PERCENTILE of |p| or |q| over the calibration images. The DACs of a layer
-without a ceiling span [0, R] alike, of its states. The margin leaves room for what is not in the images: transients,
-attacks, and programming errors. A feedback gain is digital, after the ADC: q is free of it.
+Where a signed drive takes two phases, they are sums over its positive or its negative part alone; where drives are read
+bit by bit, of each bit at the full drive, and R is that of the bit that needs most. The ADC of a direction spans
+[-R, R] with R = margin x the PERCENTILE of |p| or |q| over the calibration images. The DACs of a layer without a
+ceiling span [0, R] alike, of its states. The margin leaves room for what is not in the images: transients, attacks,
+and programming errors. A feedback gain is digital, after the ADC: q is free of it.
 """
 
 import math
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mapping.crossbar.encoding import Cuts
+from mapping.crossbar.target import ConverterOptions
 from mapping.graph import Activity, Coupling, EPGraph, Window
 from mapping.kernels import convolve, max_pool, patches, rounded_product, unpool
 
@@ -83,49 +85,52 @@ def feeds_back(graph: EPGraph) -> tuple[bool, ...]:
     return (any(above) if above else graph.has_feedback), *above, graph.has_feedback
 
 
-def calibrate(graph: EPGraph, activity: Activity, layers: Sequence[Placed], margin: float,
-              two_phase: bool = False) -> list[tuple[Span, ...]]:
+def calibrate(graph: EPGraph, activity: Activity, layers: Sequence[Placed],
+              converters: ConverterOptions) -> list[tuple[Span, ...]]:
     """Spans of all layers, the readout last: forward, then backward of those that are read so.
 
     Args:
         graph: the network.
         activity: what it does on calibration images.
         layers: couplings from the image on, then the readout.
-        margin: how far an ADC reaches beyond the percentile.
-        two_phase: what has a sign is driven in two phases.
+        converters: how far they reach beyond the percentile, and how lines are driven.
     """
-    driven = _phases if two_phase else np.asarray
+    margin, driven = converters.adc_margin, _phases if converters.two_phase else np.asarray
     image = (activity.images - graph.mean[:, None, None]) / graph.scale[:, None, None]
     states = (image, *activity.states)
     dacs = [image_peak(graph), *(state_peak(p.ceiling, s, margin) for p, s in zip(graph.populations, activity.states))]
     spans: list[tuple[Span, ...]] = []
     for n, (coupling, layer, back) in enumerate(zip((*graph.couplings, graph.readout), layers, feeds_back(graph))):
-        below = states[n] if n else driven(image)
-        span = Span(dacs[n], signed=not n, adc=_forward_reach(layer, below, coupling.window, dacs[n], margin))
+        below, scale = states[n] if n else driven(image), layer.column_scale[:, None, None]
+        adc = _forward_reach(layer, _bits(below, dacs[n], converters.planes(not n)), coupling.window, dacs[n], margin)
+        span = Span(dacs[n], signed=not n, adc=adc)
         if not back:
             spans.append((span,))
         elif coupling is graph.readout:
             errors = driven(_readout_errors(graph, below, layer.weight))
-            spans.append((span, Span(1.0, signed=True, adc=_backward_reach(layer, errors, 1.0, margin))))
+            adc = _backward_reach(layer, _bits(errors * scale, 1.0, converters.planes(True)), 1.0, margin)
+            spans.append((span, Span(1.0, signed=True, adc=adc)))
         else:
-            reach = _backward_reach(layer, _above(coupling, layer, states[n:n + 2]), dacs[n + 1], margin)
+            drive = _above(coupling, layer, states[n:n + 2]) * scale
+            above = _bits(drive, dacs[n + 1], converters.planes(False))
+            reach = _backward_reach(layer, above, dacs[n + 1], margin)
             spans.append((span, Span(dacs[n + 1], signed=False, adc=reach)))
     return spans
 
 
-def input_span(layer: Placed, inputs: np.ndarray, window: Window, margin: float, two_phase: bool = False) -> Span:
+def input_span(layer: Placed, inputs: np.ndarray, window: Window, converters: ConverterOptions) -> Span:
     """Full scales of a forward read by what drives the layer on calibration images, which may have a sign.
 
     Args:
         layer: as its tiles hold it.
         inputs: (N, C, H, W).
         window: how its kernel meets its map.
-        margin: how far converters reach beyond the percentile.
-        two_phase: what has a sign is driven in two phases.
+        converters: how far they reach beyond the percentile, and how lines are driven.
     """
+    margin = converters.adc_margin
     signed, dac = bool((inputs < 0).any()), state_peak(math.inf, np.abs(inputs), margin)
-    below = _phases(inputs) if signed and two_phase else inputs
-    return Span(dac, signed, _forward_reach(layer, below, window, dac, margin))
+    below = _phases(inputs) if signed and converters.two_phase else inputs
+    return Span(dac, signed, _forward_reach(layer, _bits(below, dac, converters.planes(signed)), window, dac, margin))
 
 
 def _above(coupling: Coupling, layer: Placed, states: Sequence[np.ndarray]) -> np.ndarray:
@@ -139,6 +144,14 @@ def _above(coupling: Coupling, layer: Placed, states: Sequence[np.ndarray]) -> n
 def _phases(drive: np.ndarray) -> np.ndarray:
     """(2 N, ...) magnitudes that a signed drive (N, ...) has in its two phases."""
     return np.concatenate([np.maximum(drive, 0), np.maximum(-drive, 0)])
+
+
+def _bits(drive: np.ndarray, dac: float, planes: int) -> list[np.ndarray]:
+    """What drives the lines in each read of a drive: itself, or each bit of its codes at the full drive."""
+    if planes == 1:
+        return [drive]
+    codes = np.minimum(np.round(np.abs(drive) * ((2**planes - 1) / dac)), 2**planes - 1).astype(np.int64)
+    return [(np.sign(drive) * (codes >> b & 1) * dac).astype(np.float32) for b in range(planes)]
 
 
 def image_peak(graph: EPGraph) -> float:
@@ -162,13 +175,13 @@ def _readout_errors(graph: EPGraph, top: np.ndarray, weight: np.ndarray) -> np.n
     return errors.reshape(-1, graph.classes, 1, 1).astype(np.float32)
 
 
-def _forward_reach(layer: Placed, below: np.ndarray, window: Window, dac: float, margin: float) -> np.ndarray:
+def _forward_reach(layer: Placed, below: Sequence[np.ndarray], window: Window, dac: float, margin: float) -> np.ndarray:
     """Ranges of the ADCs of a layer's tiles in forward reads, from what drives its rows."""
     reaches = np.empty(layer.lines, np.float32)
     for s, r, c in np.ndindex(reaches.shape):
         tile = layer.tile(s, r, c)
-        sums = _sums(below, tile, layer.row_cuts[r], window)
-        reaches[s, r, c] = _reach(sums, dac * float(np.abs(tile).reshape(len(tile), -1).sum(1).max()), margin)
+        bound = dac * float(np.abs(tile).reshape(len(tile), -1).sum(1).max())
+        reaches[s, r, c] = max(_reach(_sums(drive, tile, layer.row_cuts[r], window), bound, margin) for drive in below)
     return reaches
 
 
@@ -180,14 +193,15 @@ def _sums(below: np.ndarray, tile: np.ndarray, inputs: tuple[int, int], window: 
     return rounded_product(rows[:, slice(*inputs)], tile[:, :, 0, 0].T)
 
 
-def _backward_reach(layer: Placed, above: np.ndarray, dac: float, margin: float) -> np.ndarray:
-    """The same of backward reads, from what drives its columns."""
-    above, reaches = above * layer.column_scale[:, None, None], np.empty(layer.lines, np.float32)
+def _backward_reach(layer: Placed, above: Sequence[np.ndarray], dac: float, margin: float) -> np.ndarray:
+    """The same of backward reads, from what drives its columns, their digital factors included."""
+    reaches = np.empty(layer.lines, np.float32)
     for s, r, c in np.ndindex(reaches.shape):
         left, right = layer.column_cuts[c]
         flat = layer.tile(s, r, c).reshape(right - left, -1)
-        sums = rounded_product(above[:, left:right].transpose(0, 2, 3, 1), flat)
-        reaches[s, r, c] = _reach(sums, dac * float(np.abs(flat).sum(0).max()), margin)
+        bound = dac * float(np.abs(flat).sum(0).max())
+        reaches[s, r, c] = max(_reach(rounded_product(drive[:, left:right].transpose(0, 2, 3, 1), flat), bound, margin)
+                               for drive in above)
     return reaches
 
 

@@ -175,6 +175,18 @@ class ConverterOptions(Options):
     adc_rounding: str = choice("nearest", "which code an ADC gives: the nearest, or the one below, as where a ramp or "
                                "counter is cut off", ("nearest", "floor"))
 
+    inputs: str = choice("levels", "how lines are driven by a code: one read at its voltage, or bit by bit at the full "
+                         "one, each bit converted, shifted and added, or for as long as the code says",
+                         ("levels", "bits", "pulses"))
+
+    def planes(self, signed: bool) -> int:
+        """Reads of a drive, of one sign where it takes two phases: one, or one a bit of its code's magnitude."""
+        return self.dac_bits - (signed and not self.two_phase) if self.inputs == "bits" else 1
+
+    def reads(self, signed: bool) -> int:
+        """Reads of a drive, which may have a sign."""
+        return self.planes(signed) * (1 + (signed and self.two_phase))
+
     @property
     def two_phase(self) -> bool:
         """Whether the parts of a signed drive are read one after the other."""
@@ -225,7 +237,7 @@ class CrossbarTarget(Target):
         "age", "levels", "encoding", "slices", "scaling", "on_off", "stuck_on", "stuck_off", "tile", "arrays",
         "drift_compensation", "adc_bits", "dac_bits", "adc_margin", "wire_ohm", "terminals", "signed_drive",
         "input_read", "relaxation_time", "dt", "readout_steps", "winners_held", "without", "steps", "tuned", "bit_ohm",
-        "adc_rounding", "temperature", "sinh_v")
+        "adc_rounding", "temperature", "sinh_v", "inputs")
     relaxing: ClassVar[tuple[str, ...]] = ("dt", "readout_steps", "winners_held", "steps")
     devices: ClassVar[type[DeviceOptions]] = DeviceOptions
     peripheries: ClassVar[type[ConverterOptions]] = ConverterOptions
@@ -302,6 +314,7 @@ class CrossbarTarget(Target):
     def has(self, cause: str) -> bool:
         """Whether this device and its options give a cause anything to do."""
         asked = {**self.device.asked, "wires": self.array.wire_ohm is not None}
+        asked["curves"] &= self.converters.inputs != "pulses"   # the voltage is the read voltage, or none
         return cause in rungs_of_preset(self.preset) and asked.get(cause, True)
 
     def includes(self, rung: str) -> bool:
@@ -418,7 +431,7 @@ def _check_domain(target: CrossbarTarget):
 _Need = tuple[tuple[str, ...], Callable[[CrossbarTarget], bool], str]
 _NEEDS: tuple[_Need, ...] = (
     (("levels", "stuck_on", "stuck_off", "adc_bits", "dac_bits", "adc_margin", "adc_rounding", "wire_ohm",
-      "on_off", "sinh_v"),
+      "on_off", "sinh_v", "inputs"),
      lambda t: t.preset.name != "ideal",
      "on crossbar:generic, whose devices are as ideal unless its options say otherwise"),
     (("drift_compensation",), lambda t: t.has("aged"), "on devices that age, see 'ep-hw devices'"),
@@ -427,6 +440,8 @@ _NEEDS: tuple[_Need, ...] = (
     (("input_read",), lambda t: t.has("read") or t.converters.output_errors.are_fresh,
      "on devices with read noise, as crossbar:pcm"),
     (("terminals", "bit_ohm"), lambda t: t.has("wires"), "with wire_ohm"),
+    (("inputs",), lambda t: t.converters.inputs != "pulses" or t.device.sinh_v is not None,
+     "inputs=pulses beside sinh_v; else pulses sense what levels do"),
     (("slices",), lambda t: t.array.encoding == "slices", "with encoding=slices"),
     (("without",), lambda t: set(t.without) <= set(rungs_of_preset(t.preset)) and all(
         t.has(cause) for cause in t.without if cause in CAUSES),
@@ -450,6 +465,11 @@ def _check_encoding(target: CrossbarTarget):
 
 def _check_curves(target: CrossbarTarget):
     """Refuse curves of devices where nothing says what voltage they see."""
+    if target.converters.inputs == "pulses" and target.device.sinh_v and target.includes("wires") and (
+            target.has("wires") and target.includes("curves")):
+        raise Refusal("pulses end one after the other, and nothing solves what devices with curves and wires then do",
+                      where=f"{target.name}, inputs", got="pulses, sinh_v and wire_ohm", allowed="levels, bits",
+                      remedy="use inputs=bits, or leave curves out by without=curves")
     if not (target.has("curves") and target.includes("curves")):
         return
     if not target.includes("converters"):

@@ -48,6 +48,4 @@ def compile_tiles(recorded: Sequence[Recorded], target: CrossbarTarget) -> tuple
 def _converted(one: Recorded, layer: CrossbarLayer, target: CrossbarTarget) -> CrossbarLayer:
     if not target.includes("converters"):
         return layer
-    own = target.converters
-    return replace(layer, spans=(input_span(placed(layer), one.inputs, one.coupling.window, own.adc_margin,
-                                            own.two_phase),))
+    return replace(layer, spans=(input_span(placed(layer), one.inputs, one.coupling.window, target.converters),))

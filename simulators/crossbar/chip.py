@@ -260,7 +260,7 @@ def _converted(span: Span, full_scales: Sequence[Tensor], target: CrossbarTarget
     floor = own.adc_rounding == "floor"
     adcs = tuple(Converter(scale.to(device), own.adc_bits, signed=True, floor=floor) for scale in full_scales)
     noises = tuple(OutputNoise.of(scale.to(device), errors, frozen) for scale in full_scales) if any(errors) else ()
-    return Periphery(dac, adcs, two_phase, noises)
+    return Periphery(dac, adcs, two_phase, noises, own.planes(span.signed))
 
 
 def conversions(layer: str, direction: str, periphery: Periphery) -> list[Saturation]:

@@ -4,8 +4,8 @@
     t = t_read(bits) [ sum over steps of max over read layers of (P_n forward + P_n backward) + 1 ]                  (2)
     A = a_tile(area) tiles, twice where feedback has arrays of its own                                      (3)
 
-P_n are the positions of layer n's convolution, each one read of every tile of the layer, or two of the image's where
-it is driven in two phases; its outputs are the columns
+P_n are the positions of layer n's convolution, each one read of every tile of the layer, two of the image's where it is
+driven in two phases, and one a bit where drives are read bit by bit; its outputs are the columns
 in use of each row tile (forward) or the rows in use of each column tile (backward), for every slice. The tiles of all
 layers work at once, the positions of a layer one after the other, and so do its two directions unless each has its own
 array. e_tile is what a read takes besides its conversions. Converters count to their code, 300 ps each (Khaddam-Aljameh
@@ -94,7 +94,8 @@ class _TileWork:
 
 def _work(program: CrossbarProgram) -> _TileWork:
     readout, separate = program.layers[-1], program.target.array.separate
-    tile_reads, conversions, serial = readout.tiles, _outputs(readout)[0], 1
+    once = program.target.converters.reads(signed=False)
+    tile_reads, conversions, serial = once * readout.tiles, once * _outputs(readout)[0], once
     for t in range(program.steps):
         reads = _reads(program, t)
         for n, directions in reads.items():
@@ -136,12 +137,12 @@ def _reads(program: CrossbarProgram, t: int) -> dict[int, tuple[int, int]]:
 
     Of a feed-forward network it reads the layer that it updates, forward alone.
     """
-    graph, target, phases = program.graph, program.target, 1 + program.target.converters.two_phase
-    positions = [c.unpooled[1] * c.unpooled[2] for c in graph.couplings]
+    graph, target, converters = program.graph, program.target, program.target.converters
+    positions = [c.unpooled[1] * c.unpooled[2] * converters.reads(signed=not n) for n, c in enumerate(graph.couplings)]
     active = active_layers(graph.schedule, t, len(positions))
     if not graph.has_feedback:
-        return {n: (positions[n] * (1 if n else phases), 0) for n in active}
+        return {n: (positions[n], 0) for n in active}
     again = target.is_noisy and target.dynamics.input_read == "every"
     reads = {n + 1: (positions[n + 1], positions[n + 1] * program.feeds_back[n + 1])
              for n in active if n + 1 < len(positions)}
-    return reads | ({0: (phases * positions[0], 0)} if 0 in active and (again or t == 0) else {})
+    return reads | ({0: (positions[0], 0)} if 0 in active and (again or t == 0) else {})

@@ -111,7 +111,7 @@ def array_of(layer: CrossbarLayer, target: CrossbarTarget, conductance_us: Tenso
 
 def _curves(layer: CrossbarLayer, target: CrossbarTarget) -> tuple[Curve, ...]:
     """Of a layer's devices, in units of the drives of each direction: the range of a DAC is the read voltage."""
-    if target.device.sinh_v is None or not target.includes("curves"):
+    if target.device.sinh_v is None or not (target.includes("curves") and target.has("curves")):
         return ()
     assert layer.spans is not None, "curves come with converters"
     return tuple(Curve(READ_V / target.device.sinh_v, span.dac) for span in layer.spans)

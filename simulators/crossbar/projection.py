@@ -49,20 +49,39 @@ class Periphery:
         adcs: one a slice of a row tile (forward) or of a column tile (backward).
         two_phase: the positive and the negative part of a drive are read one after the other and subtracted.
         noises: on what each ADC is given; none if empty.
+        planes: bits of a code's magnitude, which are read one after the other, converted, shifted and added; 1 where
+            a code is read at once.
     """
 
     dac: Convert
     adcs: tuple[Convert, ...]
     two_phase: bool = False
     noises: tuple[OutputNoise, ...] = ()
+    planes: int = 1
 
-    def drives(self, values: Tensor) -> list[tuple[int, torch.Tensor]]:
-        """(sign, what the lines are driven by) of each read that `values` take."""
-        if not self.two_phase:
-            return [(1, self.dac(values))]
-        return [(sign, self.dac((sign * values).clamp(min=0))) for sign in (1, -1)]
+    @property
+    def reads(self) -> int:
+        """How many reads a drive takes."""
+        return self.planes * (1 + self.two_phase)
 
-    def sums(self, drives: Sequence[tuple[int, Tensor]], read: Callable[[int, Tensor], Sensed],
+    def drives(self, values: Tensor) -> list[tuple[float, torch.Tensor]]:
+        """(share with its sign, what the lines are driven by) of each read that `values` take."""
+        phases = [(1.0, self.dac(values))] if not self.two_phase else [
+            (sign, self.dac((sign * values).clamp(min=0))) for sign in (1.0, -1.0)]
+        return [(sign * share, plane) for sign, drive in phases for share, plane in self._bits(drive)]
+
+    def _bits(self, drive: Tensor) -> list[tuple[float, Tensor]]:
+        """(share, drive) of each bit of a converted drive, at full scale or 0; each passes the drive's gradient on."""
+        if self.planes == 1:
+            return [(1.0, drive)]
+        assert isinstance(self.dac, Converter), "bits are a converter's"
+        high, step = self.dac.high, self.dac.step
+        codes = (drive.detach().abs() / step).round().long()
+        full = drive.detach().sign() * (step * high)
+        straight = drive - drive.detach()
+        return [(2**b / high, (codes >> b & 1) * full + straight) for b in range(self.planes)]
+
+    def sums(self, drives: Sequence[tuple[float, Tensor]], read: Callable[[int, Tensor], Sensed],
              generator: torch.Generator | None = None) -> Tensor:
         """What all reads sense, converted and added.
 
@@ -72,15 +91,15 @@ class Periphery:
             generator: of noise.
         """
         total = None
-        for sign, drive in drives:
+        for share, drive in drives:
             for line, adc in enumerate(self.adcs):
                 sensed = read(line, drive)
                 if self.noises:
                     sensed = self.noises[line](with_noise(sensed, generator), generator), None
-                if sign > 0 and isinstance(adc, Converter):
+                if share == 1 and isinstance(adc, Converter):
                     total = adc.add(total, sensed, generator)
                 else:
-                    values = sign * adc(with_noise(sensed, generator))
+                    values = share * adc(with_noise(sensed, generator))
                     total = values if total is None else total + values
         assert total is not None, "an array has lines"
         return total
@@ -131,7 +150,7 @@ class CrossbarProjection(Projection):
         """
         _, h, w = self.window.unpooled
         array, periphery = self.forward_array, self.forward_periphery
-        lines = len(periphery.adcs) * (1 + periphery.two_phase)
+        lines = len(periphery.adcs) * periphery.reads
         if array.adds_noise or len(s_pre) * lines * self.bias.numel() * h * w > KEPT:
             return self
         other = copy(self)
@@ -176,8 +195,8 @@ class CrossbarProjection(Projection):
 
     def _backward_of(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None) -> Tensor:
         periphery, array = self.backward_periphery, self.backward_array
-        drives = [(sign, unpool(drive, winners, self.window.unpooled))
-                  for sign, drive in periphery.drives(s_post * self._scale(array))]
+        drives = [(share, unpool(drive, winners, self.window.unpooled))
+                  for share, drive in periphery.drives(s_post * self._scale(array))]
         rows = periphery.sums(drives, array.sense_backward, generator)
         if array.conductance_us.shape[4:] != self.window.kernel:   # rows are inputs of their own
             rows = rows.unflatten(-1, (-1, *self.window.kernel)).movedim(3, -1).flatten(3)

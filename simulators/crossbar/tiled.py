@@ -201,7 +201,8 @@ class TiledMachine(ModuleMachine):
     def cost(self) -> Cost:
         """See `Machine.cost`: of the tiles, and the multiply-accumulates of all convolutions and dense layers."""
         own = self.program
-        reads = [n * (1 + _takes_two_phases(layer, own.target)) for n, layer in zip(own.positions, own.layers)]
+        reads = [n * own.target.converters.reads(layer.spans is not None and layer.spans[0].signed)
+                 for n, layer in zip(own.positions, own.layers)]
         total = operations(self) + sum(n * c.weight.size for n, c in zip(own.positions, own.couplings))
         return pass_cost(own.layers, reads, float(total), own.target)
 

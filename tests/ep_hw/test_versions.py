@@ -38,7 +38,8 @@ STRENGTHS = {"cw_l2": 0.1, "deepfool_l2": 1.0, "square_linf": 0.1, "autoattack_l
 CROSSBARS = ("crossbar:ideal", "crossbar:pcm[arrays=separate]", "crossbar:pcm[wire_ohm=0.35,tile=32x32]",
              "crossbar:generic[stuck_on=0.05,stuck_off=0.1,levels=16,encoding=slices]",
              *(f"crossbar:{name}" for name in PRESETS if name not in ("ideal", "generic")))
-CURVES = ("crossbar:pcm[sinh_v=0.05]", "crossbar:pcm[sinh_v=0.05,wire_ohm=5,tile=32,without=read,steps=6]")
+OPTIONS = ("crossbar:pcm[sinh_v=0.05]", "crossbar:pcm[sinh_v=0.05,wire_ohm=5,tile=32,without=read,steps=6]",
+           "crossbar:pcm[inputs=bits]")
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,8 @@ def test_a_machine_answers_as_its_version_says(graph, kind):
     check(kind, versions.machines()[kind], relaxed(graph, MACHINES[kind]))
 
 
-def test_devices_with_curves_answer_as_the_version_of_crossbars_says(graph):
-    check("crossbar curves", versions.machines()["crossbar"], relaxed(graph, CURVES))
+def test_options_answer_as_the_version_of_crossbars_says(graph):
+    check("crossbar options", versions.machines()["crossbar"], relaxed(graph, OPTIONS))
 
 
 def test_a_module_answers_as_its_version_says():
@@ -148,7 +149,7 @@ def test_what_is_drawn_does_not_depend_on_the_versions_of_libraries(graph, split
 
 
 def test_every_version_has_an_outcome_and_every_machine_a_version():
-    others = {"verdict", "temporal", "envelope", "crossbar curves"}
+    others = {"verdict", "temporal", "envelope", "crossbar options"}
     kinds = {*versions.machines(), *code_versions(), *others} - {"clean"}   # clean images are as they are
     assert set(stored()) == kinds
     assert {re.split("[:/]", name)[0] for name in mapping.REGISTRY} <= set(versions.machines())

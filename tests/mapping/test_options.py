@@ -82,7 +82,7 @@ def test_write_models_are_read_alike():
 OTHER = {"age": 86400.0, "levels": 4, "encoding": "offset", "scaling": "column", "on_off": 3.0, "stuck_on": 0.2,
          "stuck_off": 0.2, "tile": Tile(18, 18), "arrays": "separate", "drift_compensation": False, "adc_bits": 3,
          "dac_bits": 3, "adc_margin": 0.3, "wire_ohm": 50.0, "terminals": "opposite", "signed_drive": "two_phase",
-         "bit_ohm": 7.0, "sinh_v": 0.1, "temperature": 400.0, "adc_rounding": "floor",
+         "bit_ohm": 7.0, "sinh_v": 0.1, "inputs": "bits", "temperature": 400.0, "adc_rounding": "floor",
          "input_read": "once", "relaxation_time": 0.5, "dt": 0.5, "readout_steps": 3, "winners_held": 1, "steps": 9,
          "g_max_us": 5.0, "additive": 0.1, "proportional": 0.2, "read_noise": 0.3, "slices": 3,
          "output_noise": 0.1, "output_offset": 0.1, "gain_noise": 0.1, "gain_error": 0.1,
