@@ -181,13 +181,17 @@ class CrossbarProgram(Program[CrossbarTarget]):
                 raise ValueError(f"layer {layer.name}: converters of directions in which it is not read")
 
     def on_rung(self, target: Target, graph: EPGraph) -> Program:
-        """See `Program.on_rung`; weights are encoded anew where the rung's devices have no levels."""
+        """See `Program.on_rung`; weights are encoded anew where the rung's devices have no levels, and ranges found
+        anew where its lines are driven otherwise.
+        """
         if not isinstance(target, CrossbarTarget):
             return super().on_rung(target, graph)
         if self.target.device.levels and self.target.includes("levels") and not target.includes("levels"):
             return compile_crossbar(graph, target)
-        converted = target.includes("converters")
-        layers = (layer if converted else replace(layer, spans=None) for layer in self.layers)
+        spans = [layer.spans if target.includes("converters") else None for layer in self.layers]
+        if target.includes("converters") and target.converters.inputs != self.target.converters.inputs:
+            spans = [layer.spans for layer in compile_crossbar(graph, target).layers]
+        layers = (replace(layer, spans=own) for layer, own in zip(self.layers, spans))
         return CrossbarProgram(target, self.graph, tuple(layers))
 
     def report(self) -> Table:

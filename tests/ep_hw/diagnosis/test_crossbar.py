@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from networks import calibrated, random_images, small_network
 import mapping
 import simulators
 from ep_hw.diagnosis import explain
+from ep_hw.evaluation.rungs import ladder
 from mapping.crossbar.program import compile_crossbar
 from simulators.crossbar.chip import CrossbarMachine
 from simulators.crossbar.devices import Device
@@ -38,6 +40,7 @@ def explained(graph, images, program, opener=None, chip=0):
     "crossbar:pcm[drift_compensation=off]", "crossbar:pcm[drift_compensation=column]",
     "crossbar:pcm[encoding=slices,levels=4]", "crossbar:pcm[encoding=offset,levels=9,stuck_on=0.02]",
     "crossbar:pcm[wire_ohm=1,scaling=column]", "crossbar:pcm[sinh_v=0.1]", "crossbar:hermes_2",
+    "crossbar:pcm[temperature=400,adc_rounding=floor,inputs=bits]",
     "crossbar:reram_cmo[age=1s,stuck_on=0.05,stuck_off=0.1]"])
 def test_an_honest_chip_is_not_accused(graph, images, target):
     explanation = explained(graph, images, mapping.compile(graph, target), chip=1)
@@ -185,6 +188,47 @@ def test_currents_that_are_not_the_devices_are_named(graph, images):
     explanation = explained(graph, images, mapping.compile(graph, "crossbar:pcm/curves[sinh_v=0.1]"), opener)
     named = "conv1 of crossbar:pcm/curves[sinh_v=0.1]: its currents at half the read voltage are 0.656 times those"
     assert explanation.faults[0].sentence().startswith(named)
+
+
+def test_an_option_that_adds_to_a_rung_is_a_cause_of_its_own(graph):
+    target = mapping.parse("crossbar:pcm[age=1y,drift_compensation=column,temperature=400,adc_rounding=floor,"
+                           "inputs=bits,sinh_v=0.1,wire_ohm=1,bit_ohm=3]")
+    program = mapping.compile(graph, target)
+    rungs = ladder(program, graph)
+    assert [rung.cause for rung in rungs[2:]] == [
+        "programming noise", "drift and slow noise", "drift compensation of each column", "read noise, fixed steps",
+        "thermal noise of devices", "DAC and ADC", "ADCs that give the code below", "drives read bit by bit",
+        "currents not in proportion", "resistance of the wires", "bit lines of another resistance"]
+    for below, above in pairwise(rungs[3:]):
+        (one, old), (two, new) = ((rung.program.target.name, rung.program.target.values) for rung in (below, above))
+        changed = [option for option in new if new[option] != old[option]]
+        assert one != two or len(changed) == 1
+        assert above.program.digest() != below.program.digest()
+    assert rungs[-1].program.digest() == program.digest()
+    plain = rungs[7].program
+    assert plain.target.converters.inputs == "levels"
+    assert all((a.adc == b.adc).all() for one, two in zip(plain.layers, mapping.compile(graph, plain.target).layers)
+               for a, b in zip(one.spans, two.spans))
+
+
+def test_columns_that_nothing_compensates_are_named(graph, images):
+    name = "crossbar:pcm/aged[drift_compensation=column]"
+    opener = altered(name, lambda array: replace(array, column_factors=None))
+    explanation = explained(graph, images, mapping.compile(graph, name), opener)
+    assert re.match(r"conv1 of crossbar:pcm/aged\[drift_compensation=column\]: its weights have 1\.\d+ times",
+                    explanation.faults[0].sentence())
+
+
+def test_a_bit_that_is_not_read_is_named(graph, images):
+    def opener(program):
+        machine = simulators.open(program)
+        if "inputs=bits" in str(program.target) and program.target.rung == "converters":
+            first = machine.substrate.projections[0]
+            first.forward_periphery = replace(first.forward_periphery, planes=first.forward_periphery.planes - 1)
+        return machine
+
+    explanation = explained(graph, images, mapping.compile(graph, "crossbar:pcm[inputs=bits,dac_bits=5]"), opener)
+    assert explanation.faults[0].sentence().startswith("conv1 of crossbar:pcm[dac_bits=5,inputs=bits]: converted drive")
 
 
 def test_a_range_that_saturates_is_named(graph, images):
