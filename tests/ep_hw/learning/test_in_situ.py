@@ -267,13 +267,14 @@ def test_a_tuned_chip_stands_on_the_rungs_of_the_programmed_one(tmp_path):
 def test_costs_add_up(tmp_path):
     task = small_task(settings=SHORT.model_copy(update={"rate": 3.0}))
     costs_of, course = {}, tune_chip(task, 3, tmp_path / "chip")
-    for writing in ("pcm", "linear"):
-        costs_of[writing] = costs(replace(task, writing=WRITINGS[writing]), course)
+    for writing in ("pcm", "linear", "pcm[pulse_energy_j=4.5e-12]"):
+        costs_of[writing] = costs(replace(task, writing=parse_writing(writing)), course)
     pulses = torch.cat([record.pulses.flatten() for arrays in course.progress.written for record in arrays])
     assert costs_of["pcm"]["pulses"] == pulses.sum() > 0
-    assert costs_of["pcm"]["write_energy_j"] == pytest.approx(pulses.sum().item() * 4.5e-12)
+    told = costs_of["pcm[pulse_energy_j=4.5e-12]"]
+    assert told["write_energy_j"] == pytest.approx(pulses.sum().item() * 4.5e-12)
     assert costs_of["pcm"]["endurance_used"] == pytest.approx(pulses.max().item() / 1e6)
-    assert costs_of["linear"]["write_energy_j"] is None
+    assert costs_of["pcm"]["write_energy_j"] is costs_of["linear"]["write_energy_j"] is None
     steps = SHORT.free_steps + 2 * SHORT.nudged_steps
     assert (costs_of["pcm"]["read_energy_j"], costs_of["pcm"]["image_energy_j"]) == (None, None)
     hermes = replace(task, program=mapping.compile(task.program.graph, "crossbar:hermes_2[steps=20]"))
