@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ep_hw.cli import completion
 from ep_hw.cli.application import app
 from ep_hw.cli.bench import Bench
 from ep_hw.cli.folder import asked, claimed
@@ -23,6 +24,7 @@ from ep_hw.cli.options import (
     Model,
     Out,
     counted,
+    machine,
     measured,
     seeded,
     stepped,
@@ -40,7 +42,8 @@ def transfer(context: typer.Context, model: Model,
              on: Machines = None,
              other: Annotated[list[str] | None, typer.Option(help="another model of the same data, on its reference "
                                                              "(repeatable)")] = None,
-             attack: Annotated[str, typer.Option(help="e.g. pgd_l2@0.5")] = "pgd_l2@0.5",
+             attack: Annotated[str, typer.Option(autocompletion=completion.attacks,
+                                                  help="e.g. pgd_l2@0.5")] = "pgd_l2@0.5",
              gradient: Gradients = None,
              iterations: Annotated[int, counted("PGD iterations")] = 20,
              images: Images = 100,
@@ -81,7 +84,7 @@ def transfer(context: typer.Context, model: Model,
 @app.command(examples=("eot digits --draws 1 --draws 4 --images 16",
                        "eot digits --on crossbar:hermes_2 --eps 1 --out eot"))
 def eot(context: typer.Context,
-        model: Model, on: Annotated[str, typer.Option(help="a machine with read noise")] = "crossbar:pcm",
+        model: Model, on: Annotated[str, machine("a machine with read noise")] = "crossbar:pcm",
         eps: Annotated[float, measured("of the l2 attack", 0, LARGEST_EPS)] = 0.5,
         draws: Annotated[list[int] | None, counted("gradients averaged (repeatable)")] = None,
         time: Annotated[int, stepped("iterations that the gradient goes through")] = 10,

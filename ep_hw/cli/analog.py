@@ -17,11 +17,12 @@ from ep_hw.cli.options import (
     Images,
     Model,
     counted,
+    machine,
     measured,
     seeded,
 )
 
-On = Annotated[list[str] | None, typer.Option(help="machine (repeatable)")]
+On = Annotated[list[str] | None, machine("machine (repeatable)")]
 Seed = Annotated[int, seeded("of the images and of read noise")]
 Out = Annotated[Path | None, typer.Option(help="folder for a CSV and a JSON file [default: they are only printed]")]
 
@@ -87,7 +88,7 @@ def settling(context: typer.Context, model: Model, on: On = None, images: Images
 @app.command(examples=("readout digits --dt 1 --dt 0.5 --reads 10",
                        "readout digits --on crossbar:hermes_2 --average 20 --out readout"))
 def readout(context: typer.Context,
-            model: Model, on: Annotated[str, typer.Option(help="a crossbar with read noise")] = "crossbar:pcm",
+            model: Model, on: Annotated[str, machine("a crossbar with read noise")] = "crossbar:pcm",
             dt: Annotated[list[float] | None, measured("share of the way a state moves in a step (repeatable)",
                                                        0.01, 1)] = None,
             average: Annotated[list[int] | None, counted("last steps averaged (repeatable)")] = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ep_hw.cli import completion
 from ep_hw.cli.application import app
 from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed, place
@@ -26,7 +27,7 @@ from ep_hw.cli.options import (
     placed,
     seeded,
 )
-from ep_hw.cli.printing import print_table, say
+from ep_hw.cli.printing import print_table, remarks_last, say
 from ep_hw.cli.running import run_of
 from ep_hw.evaluation.progress import Progress, progress
 from mapping.errors import Refusal
@@ -72,11 +73,14 @@ def evaluate(
     context: typer.Context,
     model: Model,
     on: Machines = None,
-    attack: Annotated[list[str] | None, typer.Option(help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
-    corruption: Annotated[list[str] | None, typer.Option(help="e.g. jpeg_compression@3 (repeatable)")] = None,
+    attack: Annotated[list[str] | None, typer.Option(autocompletion=completion.attacks,
+                                                          help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
+    corruption: Annotated[list[str] | None, typer.Option(autocompletion=completion.corruptions,
+                                                              help="e.g. jpeg_compression@3 (repeatable)")] = None,
     suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick, cifar-c, lammie; what "
                                               "is named beside it is added, and options override its settings")] = None,
-    explain: Annotated[list[str] | None, typer.Option(help="attack or corruption whose toll is traced to its causes: "
+    explain: Annotated[list[str] | None, typer.Option(autocompletion=completion.threats,
+                                                      help="attack or corruption whose toll is traced to its causes: "
                                                       "every rung on the way meets it too (repeatable)")] = None,
     images: Annotated[int | None, counted("test images, drawn by --seed [default: 200]", high=MOST_IMAGES)] = None,
     chips: Annotated[int | None, counted("chips programmed for machines that have chips [default: 5]",
@@ -123,6 +127,7 @@ def evaluate(
     from ep_hw import workflow
     from ep_hw.evaluation import suites
     from ep_hw.evaluation.naming import called
+    from ep_hw.evaluation.plan import check_some
 
     source, chosen = source_of(data, data_root, download), suites.suite(suite) if suite else suites.BARE
     settings = attack_settings(chosen.settings, context.params)
@@ -143,11 +148,13 @@ def evaluate(
 
     absent: dict[str, str] = {}   # which machines cannot run here; the question is the same
     seconds, queries = _seconds(budget, images) if budget else 0.0, settings.queries
-    first = plan_of(1 if budget else images, queries)
-    others = workflow.beside(model, first, chosen, alone)
-    plans = plans_of(1 if budget else images, queries)
-    question = asked(context, first.images.digest, *workflow.keys(plans))
-    folder = place(context, first.model, question)
+    with remarks_last():
+        first = plan_of(1 if budget else images, queries)
+        others = workflow.beside(model, first, chosen, alone)
+        plans = plans_of(1 if budget else images, queries)
+        question = asked(context, first.images.digest, *workflow.keys(plans))
+        folder = place(context, first.model, question)
+        check_some(workflow.parts_of(first, folder, list(zip(others, plans[1:]))), only or [], again or [])
     absent |= workflow.absent(workflow.parts_of(first, folder, list(zip(others, plans[1:]))))
     out = claimed(context, first.model, question)
     if budget and others and chosen.of_families:

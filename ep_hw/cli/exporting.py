@@ -7,7 +7,7 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.data import source_of
-from ep_hw.cli.options import Data, DataRoot, Download, Model, machines_from, stepped
+from ep_hw.cli.options import Data, DataRoot, Download, Model, machine, stepped
 from ep_hw.cli.printing import print_table, say
 from mapping.errors import Refusal
 from mapping.options import whole
@@ -32,8 +32,7 @@ TAKES: dict[str, tuple[str, ...]] = {   # format -> options that mean something 
 def export(model: Model, out: Annotated[Path, typer.Option(help="file to write, or of torch folder to create")],
            to: Annotated[Format, typer.Option(help="torch: state dict and key map; nir, onnx: network; csv, npz: "
                                                    "devices of a chip; spice: circuit of a tile or network")] = "torch",
-           on: Annotated[str | None, typer.Option(metavar="MACHINE", autocompletion=machines_from,
-                                                  help="crossbar, or folder of its program")] = None,
+           on: Annotated[str | None, machine("crossbar, or folder of its program")] = None,
            chip: Annotated[str | None, typer.Option(help="chip seed, or a file of machine.chip.save [default: 0]"
                                                     )] = None,
            layer: Annotated[str | None, typer.Option(help="whose tile is written [default: the whole network, if it is "

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ep_hw.cli import completion
 from ep_hw.cli.application import app
 from ep_hw.cli.bench import Bench
 from ep_hw.cli.folder import asked, claimed
@@ -17,6 +18,7 @@ from ep_hw.cli.options import (
     Model,
     Out,
     counted,
+    machine,
     measured,
     nudged,
     placed,
@@ -28,7 +30,7 @@ from ep_hw.cli.printing import print_table, save_measurement, track_points
 @app.command(examples=("events digits --threshold 0 --threshold 0.02",
                        'events digits --on "loihi[state_bits=8]" --out events'))
 def events(context: typer.Context,
-           model: Model, on: Annotated[str, typer.Option(help="loihi or lava, with options")] = "loihi",
+           model: Model, on: Annotated[str, machine("loihi or lava, with options")] = "loihi",
            threshold: Annotated[list[float] | None, measured("changes up to it, in units of the state, are not sent "
                                                              "(repeatable)", 0, 0.5)] = None,
            images: Images = 200,
@@ -58,7 +60,7 @@ def events(context: typer.Context,
 @app.command(examples=("gradients digits --on loihi --beta 0.5 --beta 1",
                        "gradients digits --state-bits 8 --out gradients"))
 def gradients(context: typer.Context, model: Model,
-              on: Annotated[list[str] | None, typer.Option(help="machine (repeatable)")] = None,
+              on: Annotated[list[str] | None, machine("machine (repeatable)")] = None,
               beta: Annotated[list[float] | None, nudged("strength of the nudge (repeatable)")] = None,
               state_bits: Annotated[list[int] | None, counted("of Loihi machines (repeatable); those proven safe are "
                                                               "added", 4, 16)] = None,
@@ -90,7 +92,8 @@ def gradients(context: typer.Context, model: Model,
 
 @app.command(examples=("devices", "devices pcm reram_wan --out curves"))
 def devices(context: typer.Context,
-            names: Annotated[list[str] | None, typer.Argument(help="presets; all if none is named")] = None,
+            names: Annotated[list[str] | None, typer.Argument(autocompletion=completion.devices,
+                                                                 help="presets; all if none is named")] = None,
             out: Annotated[Path | None, placed("folder for table and plot of their errors [default: a list is "
                                                      "only printed]")] = None,
             seed: Annotated[int, seeded("of the devices drawn for the plot")] = 0):

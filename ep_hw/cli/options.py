@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from os.path import isdir
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,12 @@ import typer
 from pydantic_core import PydanticCustomError
 from typer.models import OptionInfo
 
+from ep_hw.cli import completion
 from mapping.fields import MOST, MOST_STEPS
 from mapping.files import check_possible
+from mapping.labels import split_label
 from mapping.options import number, whole
-from mapping.registry import REGISTRY
+from mapping.registry import parse
 from simulators.isolated import processors
 
 MOST_IMAGES, MOST_CHIPS, MOST_JOBS, LAST_SEED = 10**6, 1000, 1024, 2**32 - 1
@@ -78,16 +81,22 @@ def _found(device: str) -> str:
     return device
 
 
-def machines_from(start: str) -> list[str]:
-    """Names of machines that begin so, which a shell completes."""
-    return [name for name in REGISTRY if name.startswith(start)]
+def machine(help: str) -> OptionInfo:
+    """An option that takes machines, or folders of compiled programs; an unknown one is refused before any work."""
+    return typer.Option(callback=_known, autocompletion=completion.machines, help=help)
 
 
-Model = Annotated[str, typer.Argument(help="a packaged model (see 'ep-hw models') or a checkpoint "
-                                                            "file")]
-Machines = Annotated[list[str] | None, typer.Option(
-    autocompletion=machines_from, help="machine, or folder of its program; a label before it, as in "
-    "mine=crossbar:pcm, is what it is called (repeatable)")]
+def _known(named: str | list[str] | None) -> str | list[str] | None:
+    for name in [named] if isinstance(named, str) else named or ():
+        if not isdir(split_label(name)[1]):
+            parse(name)
+    return named
+
+
+Model = Annotated[str, typer.Argument(autocompletion=completion.models, help="a packaged model (see 'ep-hw models') or "
+                                      "a checkpoint file")]
+Machines = Annotated[list[str] | None, machine("machine, or folder of its program; a label before it, as in "
+                                               "mine=crossbar:pcm, is what it is called (repeatable)")]
 Images = Annotated[int, counted("test images, drawn by --seed", high=MOST_IMAGES)]
 Chip = Annotated[int, seeded("chip seed, where there are chips")]
 Data = Annotated[str | None, typer.Option(help="data set in place of the model's or recipe's: a name "

@@ -3,7 +3,11 @@
 Everything that a command shows passes here: names show as they are, whatever they mean to rich or to a terminal.
 """
 
+import logging
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -48,6 +52,18 @@ def track_points(points: Iterable[Point], total: int, description: str) -> Itera
         for number, point in enumerate(points, 1):
             show(description, number, total)
             yield point
+
+
+@contextmanager
+def remarks_last() -> Iterator[None]:
+    """What is logged within is said at the end; a refusal comes without it."""
+    kept = MemoryHandler(sys.maxsize, flushLevel=sys.maxsize, target=logging.lastResort, flushOnClose=False)
+    logging.getLogger().addHandler(kept)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(kept)
+    kept.flush()
 
 
 def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure: "Figure",

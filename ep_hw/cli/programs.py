@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ep_hw.cli import completion
 from ep_hw.cli.application import app, own_files
 from ep_hw.cli.data import source_of
 from ep_hw.cli.folder import asked, claimed
@@ -17,7 +18,7 @@ from ep_hw.cli.options import (
     Download,
     Model,
     counted,
-    machines_from,
+    machine,
     measured,
     placed,
     seeded,
@@ -33,8 +34,7 @@ from mapping.targets import Target
 @app.command(examples=("compile digits --on loihi --out prog",
                        'compile digits --on "crossbar:pcm[age=1d,adc_bits=6]" --out prog-pcm'))
 def compile(context: typer.Context, model: Model,
-            on: Annotated[str, typer.Option(autocompletion=machines_from,
-                                            help="machine, see 'ep-hw machines'")],
+            on: Annotated[str, machine("machine, see 'ep-hw machines'")],
             out: Annotated[Path, typer.Option(help="folder to create")], data: Data = None, data_root: DataRoot = None,
             download: Download = False):
     """Compile a model for a machine; print how it is mapped.
@@ -55,8 +55,9 @@ def compile(context: typer.Context, model: Model,
 
 @app.command(examples=("why digits reference crossbar:pcm", "why digits loihi lava --images 4 --out why"))
 def why(context: typer.Context,
-        model: Model, first: Annotated[str, typer.Argument(help="a machine, or the folder of a compiled program")],
-        second: Annotated[str, typer.Argument(help="another one")],
+        model: Model, first: Annotated[str, typer.Argument(autocompletion=completion.machines,
+                                                           help="a machine, or the folder of a compiled program")],
+        second: Annotated[str, typer.Argument(autocompletion=completion.machines, help="another one")],
         images: Annotated[int, counted("test images", high=MOST_IMAGES)] = 20,
         steps: Annotated[int, stepped("time steps to compare")] = 40,
         tolerance: Annotated[float, measured("gaps up to it count as equal", 0, 1)] = 1e-5,

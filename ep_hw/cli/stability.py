@@ -17,6 +17,7 @@ from ep_hw.cli.options import (
     Model,
     Out,
     counted,
+    machine,
     measured,
     seeded,
     stepped,
@@ -60,7 +61,7 @@ def uncertainty(context: typer.Context, model: Model,
 @app.command(examples=("temporal digits --time 5 --time 15 --images 20",
                        "temporal digits --on loihi --eps 1 --out temporal"))
 def temporal(context: typer.Context,
-             model: Model, on: Annotated[str, typer.Option(help="machine or program folder")] = "reference",
+             model: Model, on: Annotated[str, machine("machine or program folder")] = "reference",
              eps: Annotated[float, measured("of the l2 attack", 0, LARGEST_EPS)] = 0.5,
              time: Annotated[list[int] | None, stepped("iterations that the attacker's gradient goes through "
                                                        "(repeatable)")] = None,

@@ -18,6 +18,7 @@ from ep_hw.cli.options import (
     Model,
     Out,
     counted,
+    machine,
     measured,
     nudged,
     seeded,
@@ -33,8 +34,7 @@ if TYPE_CHECKING:   # loads torch
 @app.command(examples=("tune digits --on crossbar:reram_wan --chips 1 --epochs 1",
                        'tune digits --on loihi --world contrast@3 --learn 400 --chips 1'))
 def tune(context: typer.Context, model: Model,
-         on: Annotated[str, typer.Option(help="a crossbar, loihi, lava, or the folder of one compiled")
-                       ] = "crossbar:pcm",
+         on: Annotated[str, machine("a crossbar, loihi, lava, or the folder of one compiled")] = "crossbar:pcm",
          chips: Annotated[int, counted("chips to tune, of seeds 0, 1, ...", high=MOST_CHIPS)] = 5,
          chip: Annotated[list[int] | None, seeded("a chip by its seed, in place of --chips (repeatable)")] = None,
          epochs: Annotated[int, counted("passes over the training images")] = 4,

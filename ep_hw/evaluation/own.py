@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from ep_hw.threats.sources import sources
 from mapping.errors import Refusal
 
 DEVICES, PLUGINS = "EP_HW_DEVICES", "EP_HW_PLUGINS"   # paths of files, separated as those of PATH
@@ -114,6 +113,8 @@ class Belongings:
 
 def belongings() -> Belongings:
     """What this process was brought."""
+    from ep_hw.threats.sources import sources  # loads torch
+
     plugins, devices = ([Path(path) for path in _named(variable)] for variable in (PLUGINS, DEVICES))
     near = {str(other.relative_to(folder)): other.read_bytes() for path in plugins for folder in [path.resolve().parent]
             for other in sources(str(path))[1:] if folder in other.parents}

@@ -332,6 +332,13 @@ def evaluate_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str],
     return sum(not cell.there() for cell in every)
 
 
+def check_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str], again: Sequence[str]):
+    """Refuse a name of `evaluate_some` that means no part."""
+    every = [cell for plan, folder in parts for cell in _cells_in(plan, Path(folder))] if only or again else []
+    chosen(every, only, "--only")
+    chosen(every, again, "--again")
+
+
 def _run_missing(cells: list[Cell], programs: Programs, run: Run, there: Callable[[Cell], bool] = Cell.there) -> int:
     """Run the cells that are not there, those that others take images from before them; how many these were.
 

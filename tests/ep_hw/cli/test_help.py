@@ -1,6 +1,8 @@
 """Help: every command stands in one group, says in one line what it does, where it writes, and shows what to type."""
 
 import shlex
+import subprocess
+import sys
 
 import pytest
 from commands import COMMANDS, check, examples_of
@@ -83,11 +85,38 @@ def test_a_program_is_compiled_by_the_former_name(ep_hw, tmp_path):
 
 @pytest.mark.parametrize(("typed", "offered"), [("ep-hw ev", {"evaluate", "events"}),
                                                 ("ep-hw evaluate digits --on lo", {"loihi", "loihi:states"}),
-                                                ("ep-hw compile digits --o", {"--on", "--out"})])
-def test_a_shell_completes_commands_options_and_machines(ep_hw, monkeypatch, typed, offered):
+                                                ("ep-hw compile digits --o", {"--on", "--out"}),
+                                                ("ep-hw why digits ref", {"reference"}),
+                                                ("ep-hw tune digits-ep-s1", {"digits-ep-s11", "digits-ep-s13"}),
+                                                ("ep-hw evaluate tra", {"trained-by-me.safetensors"}),
+                                                ("ep-hw devices reram", {"reram_wan", "reram_cmo"}),
+                                                ("ep-hw settle digits --on crossbar:p", {"crossbar:pcm"}),
+                                                ("ep-hw evaluate digits --attack pgd", {"pgd_l2@", "pgd_linf@"}),
+                                                ("ep-hw evaluate digits --corruption f", {"fog@", "frost@"}),
+                                                ("ep-hw evaluate digits --corruption fog@", {"fog@1", "fog@5"})])
+def test_a_shell_completes_what_can_be_named(ep_hw, monkeypatch, tmp_path, typed, offered):
+    (tmp_path / "trained-by-me.safetensors").touch()
     for name, value in (("_EP_HW_COMPLETE", "complete_bash"), ("COMP_WORDS", typed),
                         ("COMP_CWORD", str(len(typed.split()) - 1))):
         monkeypatch.setenv(name, value)
     code, out, err = ep_hw()
     assert (code, err) == (0, "")
     assert offered <= set(out.split())
+
+
+def test_what_is_completed_is_what_is_known_and_loads_no_torch():
+    script = ("import ep_hw.threats; from ep_hw.threats.registry import ATTACKS, CORRUPTIONS; "
+              "from ep_hw.cli import completion as c; "
+              "assert (list(c.ATTACKS), list(c.CORRUPTIONS)) == (sorted(ATTACKS), sorted(CORRUPTIONS))")
+    assert subprocess.run([sys.executable, "-c", script], timeout=300).returncode == 0
+    script = ("import sys; from ep_hw.cli import completion as c; assert c.models('digits') and c.threats('p'); "
+              "assert c.machines('l') and c.devices('p') and 'torch' not in sys.modules")
+    assert subprocess.run([sys.executable, "-c", script], timeout=300).returncode == 0
+
+
+def test_an_unknown_machine_is_refused_before_torch_is_loaded():
+    script = ("import sys; sys.argv = 'ep-hw evaluate digits --on spinnaker'.split(); from ep_hw.cli import main\n"
+              "try: main()\nexcept SystemExit as end: print(end.code, 'torch' in sys.modules)")
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert ended.stdout.split() == ["2", "False"]
+    assert "unknown machine" in ended.stderr

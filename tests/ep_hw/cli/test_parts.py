@@ -1,9 +1,13 @@
 """`--only` and `--again`: parts of an evaluation, made alone or once more; the whole is what it is in one run."""
 
 import json
+import logging
 
 import pytest
 from networks import saved, small_network
+
+from ep_hw.cli.printing import remarks_last
+from mapping.errors import Refusal
 
 COMMAND = ("evaluate", "small.safetensors", "--on", "loihi", "--attack", "pgd_l2@0.5", "--corruption", "contrast@3",
            "--images", 6, "--jobs", 1, "--iterations", 2, "--gradient", "bptt@5", "--out", "run")
@@ -60,3 +64,20 @@ def test_a_part_that_there_is_not_is_refused(evaluate, option, name, words):
     code, _, err = evaluate(option, name)
     assert code == 2
     assert words in err
+
+
+def test_remarks_come_last_and_not_before_a_refusal(capsys):
+    log = logging.getLogger("ep_hw.here")
+    with remarks_last():
+        log.warning("a remark")
+        assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "a remark\n"
+
+    def refuse():
+        with remarks_last():
+            log.warning("a remark")
+            raise Refusal("no", where="here", got="that", allowed="this", remedy="do")
+
+    with pytest.raises(Refusal):
+        refuse()
+    assert capsys.readouterr().err == ""
