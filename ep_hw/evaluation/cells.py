@@ -29,7 +29,7 @@ from ep_hw.threats.corruptions.official import HeldSet, OfficialSet
 from ep_hw.threats.threat import TRANSFER, Threat
 from ep_hw.versions import libraries
 from mapping.errors import Refusal
-from simulators.machine import Equilibrium, Machine
+from simulators.machine import Machine
 
 SCHEMA = pa.schema([
     ("key", pa.string()), ("model", pa.string()), ("dataset", pa.string()), ("machine", pa.string()),
@@ -42,6 +42,8 @@ SCHEMA = pa.schema([
 OPTIONAL = ("chip_seed", "fooled_by", "noise_correct")   # columns of which a row may have no value
 
 
+MOST_KNOWN = 256         # batches whose logits are held
+Known = dict[bytes, torch.Tensor]                        # digest of a batch -> logits (N, classes) of one reference
 Column = list | torch.Tensor                             # of a table, a value an image
 Threatened = tuple[torch.Tensor, dict[str, Column]]      # images (N, C, H, W), and what is known of the attack on each
 
@@ -279,12 +281,13 @@ def changed_images(cell: Cell) -> torch.Tensor:
     return _corrupted(cell)
 
 
-def run_cell(cell: Cell, machine: Machine, reference: Machine):
+def run_cell(cell: Cell, machine: Machine, reference: Machine, known: Known | None = None):
     """Compute a cell and write its files. Its source must be done.
 
     Args:
         machine: the machine under test, opened with the cell's chip seed.
         reference: the digital reference.
+        known: what the reference answered in earlier cells; what it answers in this one is added.
     """
     started = time.perf_counter()
     threat, labels, own = cell.configuration.threat, cell.images.labels, machine is reference
@@ -294,14 +297,14 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine):
     before = machine.counts()
     ends = read(machine, images, cell.configuration.votes, cell.generator("verdict"))
     circuit, prediction = _circuit(machine, before), majority(ends)
-    theirs, clean = _reference_answers(cell, reference, images, ends[0] if own else None)
+    theirs, clean = _reference_logits(cell, reference, images, ends[0].logits if own else None, known)
     columns = {
         "image_id": cell.images.ids, "pixels": [pixel_digest(image) for image in cell.images.images], "label": labels,
         "prediction": prediction,
         "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
-        "reference_prediction": theirs.prediction,
-        "reference_correct_clean": clean.prediction == labels,
-        "logit_rms": (ends[0].logits - theirs.logits).double().square().mean(1).sqrt(),
+        "reference_prediction": theirs.argmax(1),
+        "reference_correct_clean": clean.argmax(1) == labels,
+        "logit_rms": (ends[0].logits - theirs).double().square().mean(1).sqrt(),
         "norm": perturbation(cell.images.images, images, threat.norm).double(),
         "steps": ends[0].steps.double(), "converged": ends[0].converged,
         "noise_correct": _noise_correct(cell, machine, images), **detail}
@@ -314,17 +317,32 @@ def pixel_digest(image: torch.Tensor) -> str:
     return hashlib.sha256(image.contiguous().numpy().data).hexdigest()[:16]
 
 
-def _reference_answers(cell: Cell, reference: Machine, images: torch.Tensor,
-                       own: Equilibrium | None) -> Sequence[Equilibrium]:
-    """What the reference answers to the images and to the clean ones, in one relaxation.
+def _reference_logits(cell: Cell, reference: Machine, images: torch.Tensor, own: torch.Tensor | None,
+                      known: Known | None) -> Sequence[torch.Tensor]:
+    """Logits of the reference for the images and for the clean ones, in one relaxation.
 
     Args:
-        own: its answer to the images where it is known.
+        own: those for the images where the reference is the machine under test.
+        known: see `run_cell`.
     """
     clean = cell.images.images
     if images is clean:
-        return 2 * [own or reference.relax(clean)]
-    return reference.relax(torch.cat([images, clean])).parts(2) if own is None else [own, reference.relax(clean)]
+        return 2 * [_logits(reference, clean, known) if own is None else own]
+    if own is None:
+        return _logits(reference, torch.cat([images, clean]), known).chunk(2)
+    return own, _logits(reference, clean, known)
+
+
+def _logits(reference: Machine, images: torch.Tensor, known: Known | None) -> torch.Tensor:
+    """Of a batch; those of a batch that many machines meet are asked for once."""
+    if known is None or not reference.deterministic:
+        return reference.relax(images).logits
+    digest = hashlib.sha256(images.contiguous().numpy()).digest()
+    if digest not in known:
+        if len(known) >= MOST_KNOWN:
+            del known[next(iter(known))]   # the oldest
+        known[digest] = reference.relax(images).logits
+    return known[digest]
 
 
 def _circuit(machine: Machine, before: dict) -> dict:

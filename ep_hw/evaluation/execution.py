@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import simulators
-from ep_hw.evaluation.cells import Cell, run_cell
+from ep_hw.evaluation.cells import Cell, Known, run_cell
 from ep_hw.evaluation.cluster import Cluster, Errand
 from ep_hw.evaluation.progress import Progress
 from ep_hw.evaluation.workers import workers
@@ -63,19 +63,25 @@ def check_present(programs: Iterable[AnyProgram], run: Run):
 
 
 class Machines:
-    """Opens machines when first asked for, keeps one besides the reference, closes them all in the end."""
+    """Opens machines when first asked for, keeps one besides the references, closes them all in the end.
 
-    def __init__(self, programs: Mapping[str, AnyProgram], device: str):
+    Attributes:
+        known: of each model, what its reference answered.
+    """
+
+    def __init__(self, programs: Programs, device: str):
         self.programs, self.device = programs, device
-        self.opened: dict[tuple[str, int | None], Machine] = {}
+        self.opened: dict[tuple[str, str, int | None], Machine] = {}
+        self.known: dict[str, Known] = defaultdict(dict)
 
-    def get(self, name: str, chip: int | None = None) -> Machine:
-        """The machine of that name, programmed with that chip seed."""
-        if (name, chip) not in self.opened:
-            for other in [key for key in self.opened if REFERENCE not in (key[0], name)]:
+    def get(self, model: str, name: str, chip: int | None = None) -> Machine:
+        """The machine of that name with a model, programmed with that chip seed."""
+        if (model, name, chip) not in self.opened:
+            for other in [key for key in self.opened if REFERENCE not in (key[1], name)]:
                 self.opened.pop(other).close()
-            self.opened[name, chip] = simulators.open(self.programs[name], chip_seed=chip or 0, device=self.device)
-        return self.opened[name, chip]
+            self.opened[model, name, chip] = simulators.open(self.programs[model][name], chip_seed=chip or 0,
+                                                             device=self.device)
+        return self.opened[model, name, chip]
 
     def __enter__(self):
         return self
@@ -92,8 +98,8 @@ def runner(programs: Programs, run: Run) -> Iterator[RunCells]:
         yield partial(_run_on_cluster, run.cluster, programs, run.device)
         return
     if run.jobs == 1:
-        with threads(1):
-            yield lambda cells: (cell for task in tasks_of(cells) for cell in run_task(task, programs, run.device))
+        with threads(1), Machines(programs, run.device) as machines:
+            yield lambda cells: (cell for task in tasks_of(cells) for cell in run_task(task, machines))
         return
     with workers(run.jobs) as pool:
         pool.everywhere(partial(_share, programs, run.device))
@@ -117,14 +123,14 @@ def call_all(calls: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
         yield from pool.each(calls)
 
 
-def run_task(cells: list[Cell], programs: Programs, device: str) -> Iterator[Cell]:
-    """Run the cells of one machine of one model, in this process."""
-    with Machines(programs[cells[0].configuration.model], device) as machines:
-        for cell in cells:
-            c = cell.configuration
-            run_cell(cell, machines.get(c.machine, c.chip_seed), machines.get(REFERENCE))
-            release_memory()
-            yield cell
+def run_task(cells: list[Cell], machines: Machines) -> Iterator[Cell]:
+    """Run cells in this process."""
+    for cell in cells:
+        c = cell.configuration
+        run_cell(cell, machines.get(c.model, c.machine, c.chip_seed), machines.get(c.model, REFERENCE),
+                 machines.known[c.model])
+        release_memory()
+        yield cell
 
 
 def release_memory():
@@ -148,15 +154,15 @@ def tasks_of(cells: list[Cell]) -> list[list[Cell]]:
     return [*attacks, *rest.values()]
 
 
-_shared: list[tuple[Programs, str]] = []   # of a worker: what `_share` was given last
+_shared: list[Machines] = []   # of a worker, which dies with them
 
 
 def _share(programs: Programs, device: str):
-    _shared[:] = [(programs, device)]
+    _shared[:] = [Machines(programs, device)]
 
 
 def _run_shared(task: list[Cell]) -> list[Cell]:
-    return list(run_task(task, *_shared[0]))
+    return list(run_task(task, _shared[0]))
 
 
 LARGEST_TASK = 8   # cells of a task on a cluster, which may lose it
@@ -186,5 +192,6 @@ def _run_in(task: list[Cell], device: str, folder: Path, program: AnyProgram, re
     """On a worker of a cluster: run the cells of one machine in a folder."""
     c = task[0].configuration
     programs = {c.model: {REFERENCE: reference or program, c.machine: program}}
-    for _ in run_task([replace(cell, folder=folder) for cell in task], programs, device):
-        pass
+    with Machines(programs, device) as machines:
+        for _ in run_task([replace(cell, folder=folder) for cell in task], machines):
+            pass

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from ep_hw.evaluation.cells import Cell
-from ep_hw.evaluation.execution import run_task
+from ep_hw.evaluation.execution import Machines, run_task
 from ep_hw.evaluation.plan import Plan
 from ep_hw.evaluation.price import SHOWN, Job, Kind, Price, jobs_of
 from ep_hw.evaluation.summary import summarise
@@ -185,5 +185,5 @@ def _run(job: Job, images: int, folder: Path):
     if job.kind.work == SHOWN and c.threat.is_attack:
         c = replace(c, threat=CLEAN, settings=None)
     cell = Cell(c, few, folder, job.what.official)
-    for done in run_task([cell], {job.plan.model: job.plan.programs}, job.plan.run.device):
-        list(summarise([done]))
+    with Machines({job.plan.model: job.plan.programs}, job.plan.run.device) as machines:
+        list(summarise(run_task([cell], machines)))

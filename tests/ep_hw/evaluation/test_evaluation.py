@@ -23,9 +23,9 @@ import simulators
 from ep_hw import workflow
 from ep_hw.analysis.rows import plain
 from ep_hw.analysis.statistics import wilson
-from ep_hw.evaluation.cells import OPTIONAL, SCHEMA, all_rows
+from ep_hw.evaluation.cells import OPTIONAL, SCHEMA, all_rows, run_cell
 from ep_hw.evaluation.checks import verdicts
-from ep_hw.evaluation.execution import Run
+from ep_hw.evaluation.execution import Machines, Run, run_task
 from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
 from ep_hw.evaluation.probes import probe, probe_plan
 from ep_hw.evaluation.rungs import named, rungs_of
@@ -223,6 +223,25 @@ def test_a_cell_of_other_images_in_its_place_is_not_believed(finished, tmp_path,
             getattr(cells[1].stored, name).read_bytes())
     assert not replace(cells[0], folder=tmp_path).done()
     assert "got another cell" in caplog.text
+
+
+def test_the_reference_answers_once_what_many_machines_meet(model, tmp_path, monkeypatch):
+    """And the rows are those of cells that ran alone."""
+    plan = small_plan(model, ["crossbar:pcm"], ["contrast@3", "contrast@5"])
+    cells = [replace(c, folder=tmp_path) for c in cells_of(plan, tmp_path) if c.machine != "reference"]
+    asked = []
+    with Machines({plan.model: plan.programs}, "cpu") as machines:
+        reference = machines.get(plan.model, "reference")
+        relax = reference.relax
+        monkeypatch.setattr(reference, "relax", lambda images: asked.append(images) or relax(images))
+        assert list(run_task(cells, machines)) == cells
+    assert len(asked) == len({c.configuration.threat for c in cells}) < len(cells)
+    for cell in cells:
+        alone, c = replace(cell, folder=tmp_path / "alone"), cell.configuration
+        alone.folder.mkdir(exist_ok=True)
+        run_cell(alone, *(simulators.open(plan.programs[name], chip_seed=c.chip_seed or 0)
+                          for name in (c.machine, "reference")))
+        assert str(alone.read().to_pylist()) == str(cell.read().to_pylist())
 
 
 def test_cells_read_together_have_the_rows_of_each(finished):
