@@ -167,7 +167,7 @@ def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
                for kind in {threat.kind for threat in plan.asked.threats}}
     shown: dict[Case, list[Cell]] = {}
     for cell in own:
-        if cell.threat.is_attack or cell.threat.strength == largest.get(cell.threat.kind):
+        if not cell.threat.is_corruption or cell.threat.strength == largest.get(cell.threat.kind):
             shown.setdefault((cell.machine, cell.threat), []).append(cell)
     bytes_an_image = 3 * int(np.prod(plan.images.image_shape))   # clean, changed, difference
     affordable = GALLERY_BYTES // bytes_an_image
@@ -244,6 +244,8 @@ class Changed:
 
     def of(self, cell: Cell) -> torch.Tensor:
         """(N, C, H, W) of a finished cell."""
+        if cell.threat == CLEAN:
+            return cell.images.images
         if cell.threat.is_attack:
             return changed_images(cell)
         key = cell.threat, cell.images.digest
@@ -269,7 +271,7 @@ def _items_of(cell: Cell, clean: Predictions, changed: Changed) -> list[GalleryI
 
 
 def _stands(item: GalleryItem) -> int:
-    """0 for an image that was broken, 1 for one that stands, 2 for one that was wrong before."""
-    if item.clean_prediction not in (item.label, None):
+    """0 for an image that was broken, 1 for one that stands, 2 for one that was wrong before; clean ones are never."""
+    if item.threat != CLEAN and item.clean_prediction not in (item.label, None):
         return 2
     return int(item.adversarial_prediction == item.label)

@@ -1,6 +1,6 @@
 """The images behind the accuracies: those of one machine and threat on one sheet, which the page shows piece by piece.
 
-A sheet has a column an image and three rows: clean, changed, and their difference.
+A sheet has a column an image and a row a picture of it: clean, and under a threat also changed, and their difference.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from ep_hw.analysis.rows import Case
 from ep_hw.report import wording
 from ep_hw.report.figures.inline import amplified, png
 from ep_hw.report.record import GalleryItem
-from ep_hw.threats.threat import Threat
+from ep_hw.threats.threat import CLEAN, Threat
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Gallery:
         shots: the images.
         sheet: all of them as one data URI.
         ratio: width over height of an image.
+        rows: what each row of the sheet shows.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Gallery:
     shots: tuple[Shot, ...]
     sheet: str
     ratio: str
+    rows: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -66,10 +68,13 @@ def galleries(items: Sequence[GalleryItem]) -> list[Gallery]:
 
 def _gallery(number: int, case: Case, items: Sequence[GalleryItem]) -> Gallery:
     differences, factors = zip(*(amplified(item.clean, item.adversarial) for item in items))
-    sheet = np.concatenate([np.concatenate(row, axis=2) for row in (
-        [item.clean for item in items], [item.adversarial for item in items], differences)], axis=1)
+    rows = {"clean": [item.clean for item in items]}
+    if case[1] != CLEAN:
+        rows |= {"changed": [item.adversarial for item in items], "difference": list(differences)}
+    sheet = np.concatenate([np.concatenate(row, axis=2) for row in rows.values()], axis=1)
     _, height, width = items[0].clean.shape
-    return Gallery(f"images-{number}", *case, tuple(_shots(items, factors)), png(sheet), f"{width}/{height}")
+    return Gallery(f"images-{number}", *case, tuple(_shots(items, factors)), png(sheet), f"{width}/{height}",
+                   tuple(rows))
 
 
 def _shots(items: Sequence[GalleryItem], factors: Sequence[int]) -> Iterator[Shot]:

@@ -74,6 +74,27 @@ def test_a_run_writes_its_summary_and_a_page(finished):
     assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 
+def test_clean_accuracies_have_their_images_behind_them_wrong_ones_first(finished):
+    """Each image alone with its label and prediction; `images` is below what a gallery holds, so all are there."""
+    plan, folder, _ = finished
+    page = (folder / "report.html").read_text()
+    rows = pq.read_table(folder / "results.parquet").to_pylist()
+    for machine in plan.asked.machines:
+        own = [row for row in rows if (row["machine"], row["threat"]) == (machine, "clean")
+               and row["chip_seed"] in (None, 0)]
+        (gallery,) = [figure for figure in page.split('<figure class="gallery"')[1:]
+                      if f'{machine.replace(":", ":<wbr>")}, clean</h3>' in figure]
+        shots = gallery.partition("</figure>")[0].split('<div class="shot">')[1:]
+        assert [shot.count('role="img"') for shot in shots] == [1] * len(own)
+        told = [re.search(r"<p>(\w+), image (\d+)</p>\s*<p>[^<]*predicted\s*<span([^>]*)>(\w+)<", shot).groups()
+                for shot in shots]
+        wrong = [number for label, number, kind, predicted in told if label != predicted]
+        assert wrong == [number for _, number, kind, _ in told if "wrong" in kind] == [
+            one[1] for one in told[:len(wrong)]]
+        assert {int(number): int(predicted) for _, number, _, predicted in told} == {
+            row["image_id"]: row["prediction"] for row in own}
+
+
 @pytest.mark.slow
 def test_the_same_cells_give_the_same_files_elsewhere(finished, tmp_path):
     plan, folder, _ = finished
