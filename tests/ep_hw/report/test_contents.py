@@ -215,7 +215,7 @@ def test_attack_times_are_the_same_whoever_measures_them(finished, tmp_path):
 
 
 def test_costs_are_the_machines_own_with_their_sources(finished):
-    plan, _, summary = finished
+    plan, folder, summary = finished
     taken, (report,) = resources_of(plan)
     costs = cost_table(taken)
     assert [row[0] for row in costs.rows] == ["reference", "loihi", "loihi", "crossbar:pcm"]
@@ -237,6 +237,8 @@ def test_costs_are_the_machines_own_with_their_sources(finished):
     assert table.rows[0][3] == f"{np.mean([r['winner_flips'] for r in clean]):.2%}"
     assert cost_table([]).rows == ()
     assert known_costs(taken) == {"loihi": taken[1].cost}
+    own, neighbour = (f"{1e6 * joules:.2g}" for joules in (taken[1].cost.energy_j, taken[1].cost.neighbour_j))
+    assert f"{own} µJ on loihi ({neighbour} at Hala Point" in (folder / "report.html").read_text()
     assert [row[5] for row in costs.rows] == ["", *(f"{float(f'{6.842e-6 * n:.2g}'):g}" for n in (
         operations, taken[2].cost.operations)), ""]
 
