@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from chains import random_activity, random_chain
+from hypothesis import Phase, given, reject, settings
+from hypothesis import strategies as st
 
 import mapping
 from ep_hw.data import load_data
@@ -60,6 +62,37 @@ def test_lava_learns_the_bits_of_the_twin(make, target, rate):
                 assert (a == b).all()
     changed = [bool((a != b).any()) for a, b in zip(integers(program), integers(twin.program))]
     assert sum(changed[-4:]) >= 3, "the top layer and the readout learned"
+
+
+@settings(max_examples=3, phases=[Phase.generate])   # Lava's processes are made for each
+@given(st.data())
+def test_lava_learns_the_bits_of_the_twin_whatever_the_network_and_the_schedule(data):
+    """Refusals, too: of what was learned and is no longer proven."""
+    graph = unusual_chain(data.draw(st.integers(0, 10**4)), data.draw(st.sampled_from(("full", "mixed"))),
+                          data.draw(st.sampled_from(("synchronous", "alternating"))))
+    bits, dead = data.draw(st.integers(4, 8)), data.draw(st.sampled_from((0, 0.2)))
+    try:
+        program = mapping.compile(graph, f"lava[weight_bits={bits},state_bits=5,dead={dead}]")
+    except Refusal:
+        reject()
+    share, batch = data.draw(st.floats(0.05, 1)), data.draw(st.integers(1, 4))
+    learning = plan(program, data.draw(st.floats(0.03, 10)), batch=batch, beta=share * program.largest_beta,
+                    free_steps=data.draw(st.integers(1, 9)), nudged_steps=data.draw(st.integers(1, 4)))
+    twin = TwinLearner(program, learning)
+    with LavaLearner(program, learning) as lava:
+        for images, labels in batches(graph, 2, batch):
+            cooling, said = data.draw(st.integers(0, 3)), []
+            for learner in (twin, lava):
+                try:
+                    learner.learn(images, labels, cooling=cooling)
+                except Refusal as refusal:
+                    said.append(str(refusal))
+            assert len(said) in (0, 2)
+            assert len(set(said)) <= 1
+            if said:
+                return
+            for a, b in zip(integers(lava.program), integers(twin.program), strict=True):
+                assert (a == b).all()
 
 
 def test_the_sums_are_the_contrasts_of_equilibrium_propagation():
