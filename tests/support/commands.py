@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable, Collection
+from copy import copy
 
 from typer.main import get_command
 
@@ -35,6 +36,13 @@ def examples_of(name: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in COMMANDS[name].epilog.splitlines()]
 
 
+def _unasked(param):
+    """The parameter, without the command line's own look-up of the names in it: `check` knows what was made."""
+    param = copy(param)
+    param.callback = None
+    return param
+
+
 def check(arguments: list[str], made: Collection[str] = ()) -> dict:
     """Parse a command line, and every name in it that stands for nothing that was made; nothing is run.
 
@@ -51,8 +59,10 @@ def check(arguments: list[str], made: Collection[str] = ()) -> dict:
     name, *given = arguments
     assert name in COMMANDS, f"{name} is no command"
     own = [place for place, argument in enumerate(given) if argument in OWN]
-    params = COMMANDS[name].make_context(name, [argument for place, argument in enumerate(given)
-                                                if place not in own and place - 1 not in own]).params
+    command = copy(COMMANDS[name])
+    command.params = [_unasked(param) if param.name in KNOWN else param for param in command.params]
+    params = command.make_context(name, [argument for place, argument in enumerate(given)
+                                         if place not in own and place - 1 not in own]).params
     for kind, known in KNOWN.items():
         for value in [] if own else _each(params.get(kind)):
             if value not in made:
