@@ -204,4 +204,4 @@ def _spread(placement: Placement, parts: list[tuple[str, str]]) -> tuple[np.ndar
         column = parts.index((block.layer, block.part))
         synapses[block.core, column] += block.need.synapses
         neurons[block.core, column] += block.need.neurons
-    return synapses / synapses.sum(0), neurons
+    return synapses / np.maximum(synapses.sum(0), 1), neurons   # a part that sees padding alone has no synapse

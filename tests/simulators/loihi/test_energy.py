@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from chains import random_chain
+from networks import calibrated
 
 import mapping
 import simulators
@@ -205,3 +206,14 @@ def test_a_machine_costs_at_most_full_activity(program, count):
     assert np.isclose(most.operations, full_activity(program, program.graph.steps).operations[0])
     rung = simulators.open(mapping.compile(program.graph, "loihi:states")).cost()
     assert (rung.energy_j, rung.latency_s, rung.operations) == (None, None, most.operations)
+
+
+def test_a_layer_that_sees_padding_alone_has_no_synapse_and_a_cost():
+    """Of a chain whose second layer's only site lies on the padding."""
+    chain = random_chain(3, unusual=True)
+    program = mapping.compile(calibrated(chain), "loihi[weight_bits=4,state_bits=4]")
+    assert {(b.layer, b.part) for b in place(chain, program.target).blocks if not b.need.synapses} == {
+        ("conv2", "forward"), ("conv2", "feedback")}
+    cost = energy.mean_cost(program, full_activity(program, 4))
+    assert cost.energy_j > 0
+    assert cost.latency_s > 0
