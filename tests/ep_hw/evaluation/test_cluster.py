@@ -235,27 +235,59 @@ def test_a_batch_system_lends_workers(tmp_path):
     assert (tmp_path / "b").read_text() == "lent"
 
 
+MANY = """
+title = "many"
+model = "digits-bp-s11"
+machines = ["crossbar:pcm"]
+threats = ["contrast@2", "contrast@3", "contrast@4", "contrast@5"]
+images = 2
+chips = 8
+waterfalls = false
+
+[grid]
+adc_bits = [4, 5, 6, 7, 8]
+dac_bits = [4, 5, 6, 7, 8]
+
+[attack]
+votes = 1
+"""
+
+
 @pytest.mark.slow
 def test_killed_workers_and_a_killed_asker_lose_nothing(tmp_path):
-    """Two workers, one of which is killed; then the asker; asked again, the bytes are those of a quiet run."""
-    command = [sys.executable, "-m", "ep_hw.cli", "evaluate", "digits", "--alone", "--on", "loihi", "--images", "6",
-               "--corruption", "contrast@3", "--corruption", "contrast@5"]
+    """A study of a thousand cells on two workers, of which three are killed; then the asker; asked again, the bytes are
+    those of a quiet run in one process.
+    """
+    (tmp_path / "many.toml").write_text(MANY)
+    command = [sys.executable, "-m", "ep_hw.cli", "study", str(tmp_path / "many.toml")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    cells = tmp_path / "killed" / "cells"
     cut = [*command, "--cluster", "local:2", "--out", str(tmp_path / "killed")]
 
-    def count():
-        return len(list(cells.glob("*.json")))
+    def done(least: int) -> bool:
+        return len(list((tmp_path / "killed" / "cells").glob("*.json"))) >= least
 
-    asker = subprocess.Popen(cut, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert wait_until(lambda: count() > 0, 120)
-    family = descendants(asker.pid)
-    os.kill(family[-1], signal.SIGKILL)
-    asker.kill()
-    asker.communicate(timeout=60)
+    with open(tmp_path / "said", "w") as said:
+        asker = subprocess.Popen(cut, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        killed = []
+        for least in (1, 100, 200):
+            assert wait_until(partial(done, least), 240), (tmp_path / "said").read_text()
+            killed.append(next(pid for pid in reversed(descendants(asker.pid)) if pid not in killed and is_worker(pid)))
+            os.kill(killed[-1], signal.SIGKILL)
+        assert wait_until(partial(done, 300), 240), (tmp_path / "said").read_text()
+        family = descendants(asker.pid)
+        asker.kill()
+        asker.wait(60)
     assert all_end(family, 30)
-    assert subprocess.run(cut, env=environment, capture_output=True, check=False, timeout=240).returncode == 0
-    quiet = subprocess.run([*command, "--jobs", "1", "--out", str(tmp_path / "quiet")], env=environment,
-                           capture_output=True, check=False, timeout=240)
-    assert quiet.returncode == 0, quiet.stderr
-    assert (tmp_path / "killed/results.parquet").read_bytes() == (tmp_path / "quiet/results.parquet").read_bytes()
+    assert not done(1001), "the asker was killed too late"
+    for again in (cut, [*command, "--jobs", "1", "--out", str(tmp_path / "quiet")]):
+        ended = subprocess.run(again, env=environment, capture_output=True, check=False, timeout=480)
+        assert ended.returncode == 0, ended.stderr
+    assert done(1001)
+    for name in ("results.parquet", "study.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes(), name
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process makes calls of a cluster, and does not only look after others' resources."""
+    said = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"spawn_main" in said and b"resource_tracker" not in said
