@@ -197,7 +197,7 @@ def test_a_packaged_cifar_model_is_what_its_header_says(name, cifar_root):
     """Within four standard errors of its whole test's accuracy on the first images."""
     net, test = ep_hw.load(name), load_data("cifar10", "test", DataSource(cifar_root)).take(slice(300))
     made_by = dict(net.provenance["recipe"])
-    assert made_by.pop("seed") == 11
+    assert made_by.pop("seed") in (1, 11)
     assert parse_recipe(made_by) == load_recipe(name)
     assert net.provenance["data"] == {"name": "cifar10", "split_seed": 0, "train": 45000, "test": 10000}
     stated = net.provenance["accuracy"]["test"]
