@@ -20,7 +20,7 @@ from ep_hw.learning.training.recipe import Recipe, load_recipe
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.shapes import ImageSpec
 
-RECIPES = "cifar10-small-gain", "digits"
+RECIPES = "cifar10-small", "digits"
 SHAPES = {"cifar10": (3, 32, 32), "digits": (1, 8, 8)}
 GOAL = 1.3
 CONVOLUTIONS = {torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default}
