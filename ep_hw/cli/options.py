@@ -88,7 +88,7 @@ def machine(help: str) -> OptionInfo:
 
 def _known(named: str | list[str] | None) -> str | list[str] | None:
     for name in [named] if isinstance(named, str) else named or ():
-        if not isdir(split_label(name)[1]):
+        if name and not isdir(split_label(name)[1]):   # an option without a value is refused as one
             parse(name)
     return named
 
