@@ -3,8 +3,6 @@
 Networks go there as arrays of one npz, answers come back so: see benchmarks/kit_side.py.
 """
 
-import os
-import shutil
 import subprocess
 import tempfile
 from importlib.metadata import version
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peers import environment, uv
 from mapping.graph import EPGraph
 
 VERSION, PYTHON, PATIENCE_S = "1.2.0", "3.12", 300
@@ -21,24 +20,18 @@ SIDE = Path(__file__).with_name("kit_side.py")
 def interpreter() -> list[str]:
     """The command that starts its Python."""
     packages = f"aihwkit=={VERSION}", f"torch=={version('torch').partition('+')[0]}"
-    return [os.environ.get("UV") or shutil.which("uv") or "uv", "run", "--quiet", "--no-project", "--python", PYTHON,
+    return [uv(), "run", "--quiet", "--no-project", "--python", PYTHON,
             *(part for package in packages for part in ("--with", package)), "python"]
 
 
 def missing() -> str | None:
     """Why aihwkit cannot be had here, None where it can."""
     try:
-        made = subprocess.run([*interpreter(), "-c", ""], env=environment(), capture_output=True, text=True,
+        made = subprocess.run([*interpreter(), "-c", ""], env=environment(PYTHON), capture_output=True, text=True,
                               timeout=PATIENCE_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return None if made.returncode == 0 else made.stderr.strip().rpartition("\n")[2]
-
-
-def environment() -> dict[str, str]:
-    """One thread; nothing of our own environment; pyenv, where there is one, is asked for its Python."""
-    ours = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    return {**ours, "OMP_NUM_THREADS": "1", "PYENV_VERSION": PYTHON}
 
 
 def packed(graph: EPGraph, images: np.ndarray, ages: tuple[float, ...], chips: int = 1) -> dict[str, np.ndarray]:
@@ -62,7 +55,7 @@ def read_chips(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(given, **arrays)
-        subprocess.run([*interpreter(), SIDE, "chips", given, made], env=environment(), check=True,
+        subprocess.run([*interpreter(), SIDE, "chips", given, made], env=environment(PYTHON), check=True,
                        stdout=subprocess.DEVNULL, timeout=PATIENCE_S)
         return dict(np.load(made))
 
@@ -78,7 +71,7 @@ class Timing:
         with tempfile.TemporaryDirectory() as folder:
             given = Path(folder) / "in.npz"
             np.savez(given, **arrays)
-            self._process = subprocess.Popen([*interpreter(), SIDE, "time", given], env=environment(), text=True,
+            self._process = subprocess.Popen([*interpreter(), SIDE, "time", given], env=environment(PYTHON), text=True,
                                              bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert self._process.stdout.readline() == "ready\n"
 

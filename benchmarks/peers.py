@@ -32,9 +32,20 @@ def bring(module: str, peers: Mapping[str, str]):
     sys.exit(again.returncode)
 
 
+def uv() -> str:
+    """The uv at hand."""
+    return os.environ.get("UV") or shutil.which("uv") or "uv"
+
+
+def environment(python: str) -> dict[str, str]:
+    """For a Python of its own: one thread, nothing of our environment; pyenv, where there is one, is asked for it."""
+    ours = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    return {**ours, "OMP_NUM_THREADS": "1", "PYENV_VERSION": python}
+
+
 def _interpreter(peers: Mapping[str, str]) -> list[str]:
     """The command that starts this Python with all peers."""
-    return [os.environ.get("UV") or shutil.which("uv") or "uv", "run", "--quiet", "--project", str(ROOT),
+    return [uv(), "run", "--quiet", "--project", str(ROOT),
             *(part for wanted in peers.values() for part in ("--with", wanted)), "python"]
 
 

@@ -334,7 +334,7 @@ def evaluate_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str],
 
 def check_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str], again: Sequence[str]):
     """Refuse a name of `evaluate_some` that means no part."""
-    every = [cell for plan, folder in parts for cell in _cells_in(plan, Path(folder))] if only or again else []
+    every = [cell for plan, folder in parts for cell in cells_of(plan, Path(folder))] if only or again else []
     chosen(every, only, "--only")
     chosen(every, again, "--again")
 

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_images, small_network
 from nodal import settled_currents
+from registries import restored
 from spice import currents, needs_ngspice, operating_point
 
 import mapping
+from mapping.crossbar.presets import PRESETS
 from mapping.errors import Refusal
 from simulators.crossbar.curves import Curve, backward_currents, forward_currents
 from simulators.crossbar.netlist import tile_netlist
@@ -157,12 +159,13 @@ def test_ngspice_finds_a_tiles_operating_points(graph, tmp_path, target):
 
 def test_a_device_file_brings_curves_and_a_rung_of_their_own(graph):
     text = '[bent_test]\ntitle = "t"\nsource = "s"\ng_max_us = 20\nage_domain_s = [0, 1]\nsinh_v = 0.1\n'
-    mapping.register_devices(text)
-    target = mapping.parse("crossbar:bent_test")
-    assert (target.rung, target.rungs) == ("curves", ("converters", "curves"))
-    assert mapping.parse("crossbar:bent_test[without=curves]").rungs == ("converters",)
-    assert machine(graph, "crossbar:bent_test").arrays[0].curves
-    assert not machine(graph, "crossbar:bent_test/converters").arrays[0].curves
+    with restored(mapping.REGISTRY, PRESETS):
+        mapping.register_devices(text)
+        target = mapping.parse("crossbar:bent_test")
+        assert (target.rung, target.rungs) == ("curves", ("converters", "curves"))
+        assert mapping.parse("crossbar:bent_test[without=curves]").rungs == ("converters",)
+        assert machine(graph, "crossbar:bent_test").arrays[0].curves
+        assert not machine(graph, "crossbar:bent_test/converters").arrays[0].curves
     with pytest.raises(Refusal, match="sinh_v"):
         mapping.register_devices(text.replace("bent_test", "worse_test").replace("0.1\n", "0.001\n"))
 

@@ -12,6 +12,7 @@ import torch
 from networks import random_images, small_network
 
 import mapping
+from benchmarks.peers import environment, uv
 from mapping.loihi.limits import limit
 from mapping.loihi.placement import place
 from simulators.loihi.energy import MEASURED, _ChipWork
@@ -19,7 +20,7 @@ from simulators.loihi.events import count_events
 from simulators.loihi.twin import open_twin
 
 PEER = Path(__file__).parents[2] / "support" / "sanafe_peer.py"
-PYTHON = ["uv", "run", "--quiet", "--no-project", "--python", "3.12", "--with", "sanafe==2.2.9", "python"]
+PYTHON = [uv(), "run", "--quiet", "--no-project", "--python", "3.12", "--with", "sanafe==2.2.9", "python"]
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +28,17 @@ def sanafe(tmp_path_factory):
     """Runs a network, as `sanafe_peer` reads it; skipped where no SANA-FE can be had."""
     folder = tmp_path_factory.mktemp("sanafe")
     try:
-        subprocess.run([*PYTHON, "-c", "import sanafe"], cwd=folder, check=True, capture_output=True, timeout=300)
-    except (OSError, subprocess.SubprocessError) as problem:
+        made = subprocess.run([*PYTHON, "-c", "import sanafe"], cwd=folder, env=environment("3.12"),
+                              capture_output=True, text=True, timeout=300)
+    except (OSError, subprocess.TimeoutExpired) as problem:
         pytest.skip(f"no SANA-FE on this machine: {problem}")
+    if made.returncode:
+        pytest.skip(f"no SANA-FE on this machine: {made.stderr.strip().rpartition(chr(10))[2]}")
 
     def run(network: dict) -> dict:
         (folder / "network.json").write_text(json.dumps(network))
-        ended = subprocess.run([*PYTHON, PEER, "network.json", "counts.json"], cwd=folder, capture_output=True,
-                               text=True, timeout=300)
+        ended = subprocess.run([*PYTHON, PEER, "network.json", "counts.json"], cwd=folder, env=environment("3.12"),
+                               capture_output=True, text=True, timeout=300)
         assert ended.returncode == 0, ended.stderr
         return json.loads((folder / "counts.json").read_text())
 
