@@ -262,12 +262,13 @@ def claims(own: Sequence[Entry], machine: str = REFERENCE) -> list[Claim]:
     """The paper's claims about models and threats that were run here, on one machine."""
     every, entries = [], {entry.kind: entry for entry in own}
     on = "" if machine == REFERENCE else f" on {machine}"
+    rivals = [name for name in (VIT, BP) if name in entries]
     for (_, attack), labels in paper.STRENGTHS.items():
         threats, measure = [Threat(attack, s) for s in labels.values()], f"Mean over the paper's strengths of {attack}"
         every += [_claim(f"Adversarial training beats {EP} under {attack}{on}", measure, entries, threats,
                          [(name, EP) for name in ADVERSARIAL]),
-                  _claim(f"{EP} beats {VIT} and {BP} under {attack}{on}", measure, entries, threats,
-                         [(EP, VIT), (EP, BP)])]
+                  _claim(f"{EP} beats {' and '.join(rivals)} under {attack}{on}", measure, entries, threats,
+                         [(EP, name) for name in rivals])]
     every += [_claim(f"{EP} is the best under corruptions{on}", "Mean over all 19", entries, _severities(ALL),
                      [(EP, name) for name in KINDS.values() if name != EP]),
               _claim(f"{EP} pays with less than {100 * LOSS:g} points of clean accuracy{on}", "Clean images", entries,
