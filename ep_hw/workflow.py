@@ -46,7 +46,7 @@ from ep_hw.networks.programs import (
 )
 from ep_hw.report import write_report
 from ep_hw.report.answers import Results
-from ep_hw.report.contents import cards_of_member, compared, record_of
+from ep_hw.report.contents import cards_of_member, compared, gallery_beside, record_of
 from ep_hw.report.envelopes import Measured, envelopes
 from ep_hw.report.record import Envelopes
 from ep_hw.threads import threads
@@ -276,6 +276,7 @@ def _answer(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan]], comman
         record.cards.extend(cards_of_member(other, outcome, more))
     members = [(member.kind, other, outcome)
                for (member, _), other, outcome in zip(others, family_shown, outcomes[1:])]
+    record.gallery.extend(gallery_beside(outcomes[0][0], members))
     write_report(out, record, compared(shown, outcomes[0], members) if members else None)
     flags = [flag for verdict in checks for flag in verdict.flags]
     (summary, _), *rest = found

@@ -24,6 +24,7 @@ from ep_hw.report.cards import card
 from ep_hw.report.entry import Entry, Right
 from ep_hw.report.figures.temporal import temporal_charts, temporal_figure
 from ep_hw.report.models import Models, models
+from ep_hw.report.overview import telling_threat
 from ep_hw.report.resources import circuit_table, cost_table, known_costs, resources_of
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.program import Program, Table
@@ -33,9 +34,11 @@ from simulators.registry import on_lava
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "numpy", "scipy", "pyautoattack", "pillow")
 Predictions = dict[tuple[str, int], int]   # machine and image -> its class of the clean one
+Taken = tuple[str, Predictions, list[Cell]]   # of one network, machine and threat; see `GalleryItem.network`
 GALLERY_ITEMS = 12         # of a machine and threat at most
 CHOICE = 4                 # times as many images, at least, that these are chosen from
 GALLERY_BYTES = 800_000  # of all pixels together, so that a page stays below 3 MB
+BESIDE_ITEMS, BESIDE_BYTES = 6, 400_000   # the same of networks beside the one that was asked
 
 
 def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[Cell], checks: list[Verdict], *,
@@ -100,16 +103,14 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Plan, Ou
         members: kind, plan and outcome of each, see `ep_hw.networks.family`.
     """
     networks = {kind: [one for k, _, one in members if k == kind] for kind in KINDS.values()}
-    if networks[EP]:
-        networks[plan.model] = [outcome]
-    else:
-        networks[EP] = [outcome]
+    own = plan.model if networks[EP] else EP
+    networks[own] = [outcome]
     entries = entries_of(networks, plan.asked.machines)
     absent = dict.fromkeys(f"No {kind} on {machine}: {reason}." for kind, other, _ in members
                            for machine, reason in other.asked.refused.items())
-    return models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble,
-                  [*plan.coverage_notes(), *absent,
-                   *feedback_gains([plan, *(other for kind, other, _ in members if kind == EP)])])
+    remarks = [*plan.coverage_notes(), *absent,
+               *feedback_gains([plan, *(other for kind, other, _ in members if kind == EP)])]
+    return replace(models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble, remarks), own=own)
 
 
 def feedback_gains(plans: Sequence[Plan]) -> list[str]:
@@ -161,19 +162,46 @@ def gallery(plan: Plan, cells: list[Cell]) -> list[GalleryItem]:
     """
     on_the_way = {rung for rungs in waterfalls(plan).values() for rung, _ in rungs} - {*plan.asked.machines}
     own = [cell for cell in _first_chips(cells) if cell.machine not in on_the_way]
-    clean = {(cell.machine, row["image_id"]): row["prediction"] for cell in own
-             if cell.threat == CLEAN for row in cell.read().to_pylist()}
     largest = {kind: max(threat.strength for threat in plan.asked.threats if threat.kind == kind)
                for kind in {threat.kind for threat in plan.asked.threats}}
-    shown: dict[Case, list[Cell]] = {}
-    for cell in own:
-        if not cell.threat.is_corruption or cell.threat.strength == largest.get(cell.threat.kind):
-            shown.setdefault((cell.machine, cell.threat), []).append(cell)
-    bytes_an_image = 3 * int(np.prod(plan.images.image_shape))   # clean, changed, difference
-    affordable = GALLERY_BYTES // bytes_an_image
-    count = min(GALLERY_ITEMS, affordable // max(len(shown), 1)) or 1
-    changed = Changed()
-    return [item for some in list(shown.values())[:affordable] for item in _items(some, clean, count, changed)]
+    shown = [cell for cell in own
+             if not cell.threat.is_corruption or cell.threat.strength == largest.get(cell.threat.kind)]
+    return _chosen(_behind("", shown), GALLERY_ITEMS, GALLERY_BYTES)
+
+
+def gallery_beside(own: Sequence[SummaryRow], others: Iterable[tuple[str, Plan, Outcome]]) -> list[GalleryItem]:
+    """Images behind the first picture of a page about several networks: of the first network of each kind.
+
+    Args:
+        own: rows of the page's own network, which decide the threat of that picture.
+        others: kind, plan and outcome of each network beside it.
+    """
+    first: dict[str, list[Cell]] = {}
+    for kind, plan, (_, cells) in others:
+        first.setdefault(kind, [cell for cell in _first_chips(cells) if cell.machine in plan.asked.machines])
+    met = CLEAN, telling_threat(pool(own))
+    return _chosen([one for kind, cells in first.items()
+                    for one in _behind(kind, [cell for cell in cells if cell.threat in met])],
+                   BESIDE_ITEMS, BESIDE_BYTES)
+
+
+def _behind(network: str, cells: Sequence[Cell]) -> list[Taken]:
+    """The cells behind each accuracy of a network."""
+    clean = {(cell.machine, row["image_id"]): row["prediction"] for cell in cells
+             if cell.threat == CLEAN for row in cell.read().to_pylist()}
+    cases: dict[Case, list[Cell]] = {}
+    for cell in cells:
+        cases.setdefault((cell.machine, cell.threat), []).append(cell)
+    return [(network, clean, some) for some in cases.values()]
+
+
+def _chosen(taken: Sequence[Taken], most: int, most_bytes: int) -> list[GalleryItem]:
+    """As many images of each as fit, `most` at most."""
+    bytes_an_image = max((3 * int(np.prod(some[0].images.image_shape)) for *_, some in taken), default=1)
+    affordable = most_bytes // bytes_an_image   # each clean, changed, difference
+    count, changed = min(most, affordable // max(len(taken), 1)) or 1, Changed()
+    return [replace(item, network=network) for network, clean, some in taken[:affordable]
+            for item in _items(some, clean, count, changed)]
 
 
 def temporal_exhibits(plan: Plan, folder: Path) -> list[Exhibit]:

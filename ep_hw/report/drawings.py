@@ -7,7 +7,6 @@ from markupsafe import Markup
 
 from ep_hw.analysis.corruption import CorruptionRow
 from ep_hw.analysis.points import Point
-from ep_hw.analysis.rows import Case
 from ep_hw.analysis.series import Ladder, Line, Panel
 from ep_hw.report import wording
 from ep_hw.report.figures.charts import (
@@ -21,6 +20,7 @@ from ep_hw.report.figures.charts import (
 )
 from ep_hw.report.figures.drawing import COLOUR_COUNT, MARKER_COUNT
 from ep_hw.report.figures.scales import PERCENT, Scale, fitting, strengths
+from ep_hw.report.galleries import Behind
 from ep_hw.report.models import BudgetLine
 from ep_hw.threats.definitions import SEVERITY
 from ep_hw.threats.registry import ATTACKS
@@ -40,18 +40,18 @@ class Drawings:
 
     Attributes:
         looks: of every machine.
-        images: machine and threat -> id of the gallery behind its number.
+        images: id of the gallery behind each number.
     """
 
     looks: Mapping[str, Look]
-    images: Mapping[Case, str]
+    images: Mapping[Behind, str]
 
     def value(self, point: Point) -> Value:
         """A machine under a threat, with what is said of it."""
         chips = f", mean of {len(point.chips)} chips" if point.over_chips else ""
         return Value(point.accuracy, f"{point.machine}, {wording.threat_name(point.threat)}: "
                      f"{wording.percent(point.accuracy.value)} {wording.interval(point.accuracy)}, {point.n} images"
-                     f"{chips}", images=self.images.get((point.machine, point.threat)))
+                     f"{chips}", images=self.images.get(("", point.machine, point.threat)))
 
     def waterfall(self, ladder: Ladder) -> Markup:
         """How the accuracy under one threat gets from the reference to a machine."""

@@ -1,4 +1,4 @@
-"""The images behind the accuracies: those of one machine and threat on one sheet, which the page shows piece by piece.
+"""The images behind the accuracies: those of one network, machine and threat on one sheet, shown piece by piece.
 
 A sheet has a column an image and a row a picture of it: clean, and under a threat also changed, and their difference.
 """
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ep_hw.analysis.rows import Case
 from ep_hw.report import wording
 from ep_hw.report.figures.inline import amplified, png
 from ep_hw.report.record import GalleryItem
 from ep_hw.threats.threat import CLEAN, Threat
+
+Behind = tuple[str, str, Threat]   # a network's kind, empty for the page's own, on a machine under a threat
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Shot:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images of one machine and threat.
+    """Images of one network, machine and threat.
 
     Attributes:
         id: of the page's element.
+        network: its kind, empty for the page's own one.
         machine: the name.
         threat: what was done to the images.
         shots: the images.
@@ -45,6 +47,7 @@ class Gallery:
     """
 
     id: str
+    network: str
     machine: str
     threat: Threat
     shots: tuple[Shot, ...]
@@ -59,17 +62,17 @@ class Gallery:
 
 
 def galleries(items: Sequence[GalleryItem]) -> list[Gallery]:
-    """One a machine and threat, in the order of the images."""
-    cases: dict[Case, list[GalleryItem]] = {}
+    """One a network, machine and threat, in the order of the images."""
+    cases: dict[Behind, list[GalleryItem]] = {}
     for item in items:
-        cases.setdefault((item.machine, item.threat), []).append(item)
+        cases.setdefault((item.network, item.machine, item.threat), []).append(item)
     return [_gallery(n, case, own) for n, (case, own) in enumerate(cases.items())]
 
 
-def _gallery(number: int, case: Case, items: Sequence[GalleryItem]) -> Gallery:
+def _gallery(number: int, case: Behind, items: Sequence[GalleryItem]) -> Gallery:
     differences, factors = zip(*(amplified(item.clean, item.adversarial) for item in items))
     rows = {"clean": [item.clean for item in items]}
-    if case[1] != CLEAN:
+    if case[-1] != CLEAN:
         rows |= {"changed": [item.adversarial for item in items], "difference": list(differences)}
     sheet = np.concatenate([np.concatenate(row, axis=2) for row in rows.values()], axis=1)
     _, height, width = items[0].clean.shape

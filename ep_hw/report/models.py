@@ -118,6 +118,7 @@ class Models:
         said: the answer in one sentence, where the comparison is what was asked.
         entries: what was compared.
         budgets: attack -> kind -> its accuracies by rising budget, of what `exhibits` draw alike.
+        own: kind of the entries that the report's own network is among, as their first.
     """
 
     tables: tuple[PublishedTable, ...]
@@ -129,6 +130,7 @@ class Models:
     said: str = ""
     entries: tuple[Entry, ...] = ()
     budgets: Mapping[str, Mapping[str, BudgetLine]] = field(default_factory=dict)
+    own: str = ""
 
     def content(self) -> dict:
         """For comparison.json: claims with their outcomes, and every row of every table."""

@@ -21,6 +21,7 @@ from mapping.targets import REFERENCE
 FEW = 3   # machines that a sentence names one by one
 ALIKE = "; no different, as far as this sample shows:"
 Shown = Callable[[Point], Value]   # how a number is drawn
+Opens = Callable[[Entry, Threat], str | None]   # id of the gallery behind a number
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ def _made_on(point: Point) -> str:
     return f"attacked by images made on {point.threat.source}" if point.threat.source else ""
 
 
-def models_picture(entries: Sequence[Entry], first: str, threat: Threat, looks: Mapping[str, Look]) -> Markup:
+def models_picture(entries: Sequence[Entry], first: str, threat: Threat, looks: Mapping[str, Look],
+                   opens: Opens) -> Markup:
     """Clean and attacked accuracy of models x machines, model by model.
 
     Args:
@@ -168,21 +170,24 @@ def models_picture(entries: Sequence[Entry], first: str, threat: Threat, looks: 
         first: the kind of network that the question is about.
         threat: that attacked them.
         looks: of machines.
+        opens: id of the gallery behind a number.
     """
     kinds = sorted(dict.fromkeys(entry.kind for entry in entries), key=lambda kind: kind != first)
-    rows = [row for kind in kinds for row in _rows_of([one for one in entries if one.kind == kind], threat, looks)]
+    rows = [row for kind in kinds
+            for row in _rows_of([one for one in entries if one.kind == kind], threat, looks, opens)]
     said = "; ".join(f"{row.name} {row.note}: {row.written}" for row in rows)
     return rows_chart(rows, f"Clean accuracy, and accuracy under {wording.threat_name(threat)}, in percent. {said}.",
                       legend=_legend(threat))
 
 
-def _rows_of(entries: Sequence[Entry], threat: Threat, looks: Mapping[str, Look]) -> list[Row]:
+def _rows_of(entries: Sequence[Entry], threat: Threat, looks: Mapping[str, Look], opens: Opens) -> list[Row]:
     """A row a machine of one kind of network, which the first one names."""
     rows = []
     for n, entry in enumerate(entries):
         met = [(own, mean) for own in dict.fromkeys([CLEAN, threat]) if (mean := entry.mean([own]))]
         values = [Value(mean, f"{entry.name}, {wording.threat_name(own)}: {wording.percent(mean.value)} "
-                        f"{wording.interval(mean)}", hollow=own == CLEAN) for own, mean in met]
+                        f"{wording.interval(mean)}", hollow=own == CLEAN, images=opens(entry, own))
+                  for own, mean in met]
         rows.append(Row(entry.kind if n == 0 else "", values, looks[entry.machine],
                         " \u2192 ".join(wording.short_percent(mean.value) for _, mean in met), f"on {entry.machine}",
                         begins=n == 0))

@@ -18,6 +18,7 @@ from ep_hw.evaluation.checks import Verdict
 from ep_hw.networks.family import EP
 from ep_hw.report import wording
 from ep_hw.report.drawings import Drawings, limits_of, looks_of, models_chart
+from ep_hw.report.entry import Entry
 from ep_hw.report.figures.inline import data_uri
 from ep_hw.report.frame import Drawn, Page, Section, environment, filled, in_frame
 from ep_hw.report.galleries import galleries
@@ -26,7 +27,7 @@ from ep_hw.report.models import Models
 from ep_hw.report.models import describe as describe_lines
 from ep_hw.report.overview import answer, machines_picture, models_picture, quote, telling_threat
 from ep_hw.report.record import RunRecord
-from ep_hw.threats.threat import CLEAN
+from ep_hw.threats.threat import CLEAN, Threat
 from mapping.program import Table
 from mapping.targets import REFERENCE
 from simulators.machine import Cost
@@ -58,6 +59,11 @@ class Context:
         return Drawn(f"{ladder.target}: {wording.threat_name(ladder.threat)}", self.drawings.waterfall(ladder),
                      wording.largest_loss(ladder), self._machine(ladder.target), self.kinds.get(ladder.threat.kind))
 
+    def behind(self, own: str, entry: Entry, threat: Threat) -> str | None:
+        """Id of the gallery of an entry's first network, which for those of the kind `own` is the page's."""
+        network = "" if entry.kind == own else entry.kind
+        return self.drawings.images.get((network, entry.machine, threat))
+
     def _machine(self, name: str) -> int | None:
         look = self.drawings.looks.get(name)
         return look.key if look else None
@@ -77,7 +83,7 @@ def render(run: RunRecord, shown: Sequence[ModelResults], models: Models | None 
 def _page(run: RunRecord, shown: list[ModelResults], models: Models | None) -> Page:
     looks, kinds = looks_of(_machines(shown, models)), _kinds(shown)
     behind = galleries(run.gallery)
-    drawings = Drawings(looks, {(own.machine, own.threat): own.id for own in behind})
+    drawings = Drawings(looks, {(own.network, own.machine, own.threat): own.id for own in behind})
     context = Context(run, drawings, kinds, _macros(run, models, drawings, kinds))
     first = [section for n, study in enumerate(shown) for section in _first(context, study, _suffix(shown, n))]
     rest = [section for n, study in enumerate(shown) for section in _rest(context, study, _suffix(shown, n))]
@@ -101,7 +107,7 @@ def _macros(run: RunRecord, models: Models | None, drawings: Drawings, kinds: Ma
     own.filters |= {"interval": wording.interval, "short": wording.short_percent,
                     "named": partial(class_name, run.class_names),
                     "key": lambda machine: drawings.looks[machine].key if machine in drawings.looks else "",
-                    "kind": lambda kind: kinds.get(kind, ""), "images": lambda case: drawings.images.get(case)}
+                    "kind": lambda kind: kinds.get(kind, ""), "images": lambda case: drawings.images.get(("", *case))}
     summary = plain(run.summary) if len(run.summary) <= MOST_ROWS else []
     return own.get_template("evaluation.html").make_module({
         "run": run, "models": models, "summary": summary, "columns": SUMMARY_COLUMNS, "paper": paper,
@@ -195,7 +201,7 @@ def _claimed(models: Models) -> str:
 def _picture(context: Context, shown: Sequence[ModelResults], models: Models | None) -> Markup:
     if models and len(models.entries) > 1 and shown:
         threat = telling_threat(shown[0].points)
-        return models_picture(models.entries, EP, threat, context.drawings.looks)
+        return models_picture(models.entries, EP, threat, context.drawings.looks, partial(context.behind, models.own))
     return Markup("\n").join(machines_picture(study.model, study.points, context.drawings.looks, context.drawings.value)
                              for study in shown)
 

@@ -33,6 +33,7 @@ class GalleryItem:
         reference_prediction: the reference's class of the adversarial image.
         norm: distance of the two images in the norm of the threat.
         broken_by: which part of the attack broke it; empty where nothing did, or no part has a name.
+        network: kind of the network beside the report's own one that was asked, empty for the own one.
     """
 
     machine: str
@@ -46,6 +47,7 @@ class GalleryItem:
     reference_prediction: int
     norm: float = 0.0
     broken_by: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from ep_hw.networks.checkpoint import load
 from ep_hw.networks.images import images_for
 from ep_hw.networks.programs import check_same_data
 from ep_hw.report import wording
-from ep_hw.report.contents import entries_of, record_of
+from ep_hw.report.contents import entries_of, gallery_beside, record_of
 from ep_hw.report.drawings import looks_of
 from ep_hw.report.entry import Entry
 from ep_hw.report.figures.charts import Curve, Look, Value, curves_chart
@@ -78,9 +78,11 @@ def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Pa
     worths = worths_of(entries, first.asked.threats)
     verdicts = [Verdict.of(ones) for ones in by_pair(worths)]
     record = record_of(first, folder, *outcomes[0], [], command=command, title=study.title)
+    record.gallery.extend(gallery_beside(outcomes[0][0], [
+        (group, plan, outcome) for (group, plan), outcome in zip(shown_plans, outcomes) if group != shown_plans[0][0]]))
     shown = Models((threats_table(entries, entries[0].kind),), (), {study.title: verdicts},
                    _figures(entries, shown_plans, first.asked.threats), (_seeds_note(groups),), "Group against group",
-                   said(verdicts), tuple(entries))
+                   said(verdicts), tuple(entries), own=entries[0].kind)
     write_report(out, record, shown)
     content = {"study": study.model_dump(mode="json"), **shown.content(),
                "worths": [{"sentence": str(worth), **worth.content()} for worth in worths]}

@@ -1,6 +1,7 @@
 """Families: who belongs to one, what is decided from their intervals, and a tiny one evaluated end to end."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -338,6 +339,31 @@ def test_a_family_is_evaluated_into_one_folder_and_goes_on_after_a_stop(tiny, tm
     assert gain.partition("(the")[0] in page
     assert 0 < page.index('id="comparison"') < page.index('id="s0-found"')
     assert all(claim["sentence"] in page for claim in content["claims"] if "'" not in claim["sentence"])
+    every_mark_opens_its_images(page, {EP: "", BP: BP}, whole)
+
+
+def every_mark_opens_its_images(page, kinds, folder):
+    """Every mark of the first picture: those images, of that network, machine and threat, that the network answered so.
+
+    Args:
+        kinds: what the picture calls the network -> what the gallery does.
+        folder: of the run, with the family's.
+    """
+    picture = page.partition('id="answer"')[2].partition('class="cite"')[0]
+    marks = re.findall(r'data-tip="([^":]+?)(?: on (\w+))?, ([^":]+): [^"]*" data-images="([^"]+)"', picture)
+    assert {(kind, machine, threat == "clean") for kind, machine, threat, _ in marks} == {
+        (kind, machine, clean) for kind in kinds for machine in ("", "loihi") for clean in (True, False)}
+    for kind, machine, threat, place in marks:
+        gallery = page.partition(f'id="{place}"')[2].partition("</figure>")[0]
+        on = f"{kinds[kind]} on {machine or 'reference'}" if kinds[kind] else machine or "reference"
+        assert f"<h3>{on}, {threat}</h3>" in gallery
+        own = folder / "family/tiny-bp-s1" if kinds[kind] else folder
+        rows = {row["image_id"]: row["prediction"] for row in pq.read_table(own / "results.parquet").to_pylist()
+                if (row["machine"], str(Threat.named(row["threat"], row["strength"]))) == (
+                    machine or "reference", threat.replace(" at ", "@"))}
+        told = re.findall(r"image (\d+)[^<]*</p>\s*<p>.*?(?:predicted|changed)\s*<span[^>]*>(\w+)<", gallery, re.DOTALL)
+        assert told
+        assert {int(image): int(predicted) for image, predicted in told}.items() <= rows.items()
 
 
 def test_a_budget_is_measured_once_over_the_family(tiny, tmp_path):
