@@ -102,14 +102,14 @@ def eot(context: typer.Context,
     from ep_hw.measurements.answers import eot_told
     from ep_hw.measurements.charts import eot_charts
     from ep_hw.measurements.eot import DRAWS, check_noisy, eot_table, measure_eot
-    from ep_hw.threats.attacks import Unrolled
+    from ep_hw.threats.attacks import Averaged
 
     bench, counts = Bench.of(context), draws or list(DRAWS)
     (program,) = bench.programs([on])
     check_noisy(str(program.target), program.target.is_noisy)
     folder = bench.claim([program])
     with simulators.open(program, chip_seed=chip) as machine:
-        points = measure_eot(machine, bench.split, eps, counts, Unrolled(time), iterations, seed)
+        points = measure_eot(machine, bench.split, eps, counts, Averaged(time), iterations, seed)
         rows = [point.row() for point in track_points(points, len(set(counts)), "averaging")]
     bench.save(folder, ["seed", "chip", "time", "iterations"], rows, eot_table(rows), eot_figure(rows),
                eot_told(rows), eot_charts(rows))

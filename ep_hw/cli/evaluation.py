@@ -89,8 +89,9 @@ def evaluate(
     seed: Annotated[int, seeded("of images, corruptions, attacks and read noise")] = 0,
     out: Out = None,
     gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS[xLAST], adjoint@ITERATIONS, ep@BETA[:margin], "
-                                                       "or apgd@STEPS for Auto-PGD; own for STEPS is the machine's own "
-                                                       "relaxation (repeatable)")] = None,
+                                                       "apgd@STEPS for Auto-PGD, or eot@STEPS through noisy reads; "
+                                                       "own for STEPS is the machine's own relaxation (repeatable)")
+                        ] = None,
     iterations: Annotated[int | None, counted("of PGD; AutoAttack and Carlini-Wagner take five times as many "
                                               "[default: 20]")] = None,
     restarts: Annotated[int | None, counted("of PGD, all but the first from a random start [default: 1]")] = None,
@@ -103,7 +104,8 @@ def evaluate(
                                                       "machines]")] = None,
     label: Annotated[Label | None, typer.Option(help="what attacks flee: the true label or the predicted one "
                                                 "[default: true]")] = None,
-    eot: Annotated[int | None, counted("gradients averaged on noisy machines [default: 4]")] = None,
+    eot: Annotated[int | None, counted("gradients averaged where each meets fresh noise, as of eot@STEPS "
+                                       "[default: 4]")] = None,
     votes: Annotated[int | None, counted("reads whose majority decides on noisy machines [default: 5]")] = None,
     baseline: Annotated[str, typer.Option(help="what the mCE is relative to: a machine of this run, or another "
                                           "model of the same data")] = "reference",

@@ -23,7 +23,7 @@ from pyarrow.compute import list_flatten
 
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.stored import Record, Stored
-from ep_hw.threats.attacks import AttackSettings, Begun, attack, fools, majority, noise_like, perturbation, read
+from ep_hw.threats.attacks import AttackSettings, Begun, attack, decide, fools, majority, noise_like, perturbation, read
 from ep_hw.threats.corruptions import corrupt
 from ep_hw.threats.corruptions.official import HeldSet, OfficialSet
 from ep_hw.threats.threat import TRANSFER, Threat
@@ -414,7 +414,7 @@ def _noise_correct(cell: Cell, machine: Machine, images: torch.Tensor) -> list[b
         return [None] * len(clean)
     generator = cell.generator("noise")
     noisy = noise_like(clean.images, images, threat.norm, generator)
-    return (majority(read(machine, noisy, cell.configuration.votes, generator)) == clean.labels).tolist()
+    return (decide(machine, noisy, cell.configuration.votes, generator)[0] == clean.labels).tolist()
 
 
 def cell_noise(cell: Cell) -> np.random.Generator:

@@ -172,15 +172,18 @@ def _cell_job(plan: Plan, cell: Cell, relaxations: Mapping[str, Price], opens: b
 
 
 def _relaxations(c: Configuration, noisy: bool) -> float:
-    """k of equation (1): a gradient takes about as long as a relaxation; what is joined shows the images of each."""
+    """k of equation (1): a gradient takes about as long as a relaxation, a mean of noisy ones as `eot` of them; what is
+    joined shows the images of each.
+    """
     reads = c.votes if noisy else 1
     if c.settings is None or not c.threat.is_direct or c.joined:
         return reads * (1 + len(c.joined))
     s = c.settings
     if c.threat.is_black_box:
         return s.queries * (s.average if noisy else 1) + 4 * reads
-    steps = s.iterations * s.restarts * (1 + len(s.gradients)) / 2   # all but the first go on in half as many
-    return steps * (s.eot if noisy else 1) + len(s.gradients) * reads + 4 * reads
+    draws = [s.eot if noisy and name.startswith("eot@") else 1 for name in s.gradients]
+    steps = s.iterations * s.restarts * (draws[0] + sum(draws)) / 2   # all but the first go on in half as many
+    return steps + len(s.gradients) * reads + 4 * reads
 
 
 def _time_job(plan: Plan, one: StoredTime, relaxation: Price) -> Job:

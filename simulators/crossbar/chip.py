@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ from simulators.crossbar.periphery import Converter, OutputNoise, Saturation
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from simulators.crossbar.programming import seeded
 from simulators.crossbar.projection import Convert, CrossbarProjection, Periphery
-from simulators.machine import Cost, Equilibrium, InProcessMachine
+from simulators.crossbar.quiet import QuietProjection
+from simulators.machine import Cost, Equilibrium, InProcessMachine, Machine
 from simulators.reference import FloatSubstrate
 from simulators.relaxation import Nudge, Read, Residual, States, Trace
 
@@ -69,6 +71,12 @@ class CrossbarSubstrate(FloatSubstrate):
         other = copy(self)
         other.projections = (self.projections[0].driven_by(image), *self.projections[1:])
         return other
+
+    def quiet(self) -> "CrossbarSubstrate":
+        """The same on average, see `simulators.crossbar.quiet`; its flips are counted apart."""
+        *projections, readout = map(QuietProjection, (*self.projections, self.readout))
+        return CrossbarSubstrate(projections, readout, self.populations, self.mean, self.scale, fresh_input=False,
+                                 dt=self.dt, winners_held=self.winners_held)
 
     def move(self, n: int, state: Tensor, drive: Tensor) -> Tensor:
         wanted = self.activate(n, drive)
@@ -164,6 +172,15 @@ class CrossbarMachine(InProcessMachine):
         clipped, flips = self.saturation(), self.substrate.flips
         return {"saturation": (sum(s.clipped for s in clipped), sum(s.conversions for s in clipped)),
                 "winner_flips": (int(sum(f.flips for f in flips)), sum(f.windows for f in flips))}
+
+    @cached_property
+    def gradient_model(self) -> Machine:
+        """See `Machine.gradient_model`: of a noisy chip what it is on average, where its lines sense products alone."""
+        if self.deterministic or not all(projection.is_linear for projection in self.projections):
+            return self
+        quiet = self.with_substrate(self.substrate.quiet())
+        quiet.deterministic = True
+        return quiet
 
     @property
     def asymmetry(self) -> float | None:

@@ -214,6 +214,16 @@ class CrossbarProjection(Projection):
         return self.forward_array.fresh_us is None and not fresh
 
     @property
+    def sides(self) -> list[tuple[Array, Periphery]]:
+        """Cells and converters of each direction that is read, forward first."""
+        return [(self.forward_array, self.forward_periphery), *([self._backward] if self._backward else [])]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether its lines sense products and read noise alone: devices have no curves, outputs no errors."""
+        return not any(array.curves or periphery.noises for array, periphery in self.sides)
+
+    @property
     def backward_array(self) -> Array:
         """The cells that the backward direction reads."""
         assert self._backward is not None, "a coupling that feeds nothing back"

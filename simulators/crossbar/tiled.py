@@ -31,6 +31,7 @@ from simulators.crossbar.cost import pass_cost
 from simulators.crossbar.periphery import Saturation
 from simulators.crossbar.programmed import ProgrammedChip, program_chip
 from simulators.crossbar.projection import CrossbarProjection
+from simulators.crossbar.quiet import QuietProjection
 from simulators.crossbar.recording import Recording, maps_of
 from simulators.machine import Cost, Machine
 from simulators.module import ModuleMachine, ModuleProgram, operations, random_images
@@ -174,6 +175,17 @@ class TiledMachine(ModuleMachine):
         with torch.no_grad():
             self._answer(images)
         return self._carries_gradients(images.requires_grad_())
+
+    @cached_property
+    def gradient_model(self) -> Machine:
+        """See `simulators.crossbar.chip.CrossbarMachine.gradient_model`."""
+        if self.deterministic or not all(projection.is_linear for projection in self.projections.values()):
+            return self
+        quiet = copy.copy(self)
+        projections = {name: QuietProjection(projection) for name, projection in self.projections.items()}
+        quiet.module = _with_tiles(self.program.module, projections, self._reads).to(self.device).eval()
+        quiet.deterministic = True
+        return quiet
 
     @property
     def unclipped(self) -> Machine:

@@ -10,12 +10,12 @@ A white box adapts to the machine it attacks, a transfer does not.
 """
 
 from ep_hw.threats.attacks.apgd import APGD
-from ep_hw.threats.attacks.attempt import Attempt, Candidate, majority, read
+from ep_hw.threats.attacks.attempt import Attempt, Candidate, decide, majority, read
 from ep_hw.threats.attacks.auto import AutoAttack
 from ep_hw.threats.attacks.begun import Begun
 from ep_hw.threats.attacks.carlini_wagner import CarliniWagner
 from ep_hw.threats.attacks.deepfool import DeepFool
-from ep_hw.threats.attacks.gradients import Adjoint, Gradient, Nudged, Unrolled, parse_gradient
+from ep_hw.threats.attacks.gradients import Adjoint, Averaged, Gradient, Nudged, Unrolled, parse_gradient
 from ep_hw.threats.attacks.norms import noise_like, perturbation
 from ep_hw.threats.attacks.one_pixel import OnePixel
 from ep_hw.threats.attacks.pgd import PGD
@@ -35,6 +35,7 @@ __all__ = [
     "Attacked",
     "Attempt",
     "AutoAttack",
+    "Averaged",
     "Begun",
     "Candidate",
     "CarliniWagner",
@@ -45,6 +46,7 @@ __all__ = [
     "Square",
     "Unrolled",
     "attack",
+    "decide",
     "fools",
     "judge",
     "majority",

@@ -47,12 +47,31 @@ def majority(ends: list[Equilibrium]) -> Tensor:
     return torch.stack([end.prediction for end in ends]).mode(0).values
 
 
+def decide(machine: Machine, images: Tensor, votes: int, generator: Generator) -> tuple[Tensor, list[Equilibrium]]:
+    """(B,) what `majority` of `votes` reads says, and those reads that were made of every image.
+
+    Where more than half of all agree, no more are made: they could change nothing.
+    """
+    first = votes // 2 + 1
+    ends = read(machine, images, first, generator)
+    decided, said = majority(ends), torch.stack([end.prediction for end in ends])
+    split = (said != said[0]).any(0)
+    if split.any():
+        more = read(machine, images[split], votes - first, generator)
+        decided[split] = torch.cat([said[:, split], *(end.prediction[None] for end in more)]).mode(0).values
+    return decided, ends
+
+
 def surely_wrong(machine: Machine, images: Tensor, labels: Tensor, votes: int, generator: Generator) -> Tensor:
     """(B,) whether all of `votes` reads are wrong: what an attack that stops where it succeeds may stop at.
 
     Of many single reads of a noisy machine one is wrong by luck, and nobody else will see it.
     """
-    return torch.stack([end.prediction != labels for end in read(machine, images, votes, generator)]).all(0)
+    wrong = majority(read(machine, images, 1, generator)) != labels
+    if votes > 1 and not machine.deterministic and wrong.any():
+        others = read(machine, images[wrong], votes - 1, generator)
+        wrong[wrong.clone()] = torch.stack([end.prediction != labels[wrong] for end in others]).all(0)
+    return wrong
 
 
 class Attempt(ABC):

@@ -107,9 +107,10 @@ class AutoAttack(Attack):
         unroll = unroll_of(machine, settings)
         others = {"deepfool": DeepFool(self.norm, strength, unroll, votes=settings.votes),
                   "square": Square(self.norm, strength, settings.queries, settings.reads(machine))}
+        reads = 1 if machine.gradient_model.deterministic else settings.eot
         name = settings.ensemble or ("standard" if machine.deterministic else "rand")
-        return [others.get(kind) or LibraryAttack(kind, self.norm, strength, unroll, 5 * settings.iterations,
-                                           settings.draws(machine)) for kind in _possible(name, machine.graph.classes)]
+        return [others.get(kind) or LibraryAttack(kind, self.norm, strength, unroll, 5 * settings.iterations, reads)
+                for kind in _possible(name, machine.graph.classes)]
 
 
 register_attack(AutoAttack("autoattack_l2", "l2"))

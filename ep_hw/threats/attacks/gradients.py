@@ -1,8 +1,9 @@
 """Where an attacker's image gradient comes from.
 
 Unrolled:  backpropagation through T synchronous steps from the zero state, on the machine's differentiable model
-           (straight-through rounding, the chip's frozen errors); or through that model's own relaxation, which
-           is what a machine computes that answers before it has settled.
+           (straight-through rounding; of a noisy chip its frozen errors, and what it is on average); or through that
+           model's own relaxation, which is what a machine computes that answers before it has settled.
+Averaged:  the same through reads with their noise, a mean over draws of it (Athalye et al. 2018).
 Adjoint:   implicit differentiation at the machine's free equilibrium s, by K transposed products with the Jacobian of
            one synchronous step s' = G(s, x) of that model:
 
@@ -121,11 +122,15 @@ class Unrolled(Gradient):
 
     def slope(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
               draws: int = 1) -> Slope:
-        model = machine.gradient_model
-        return _mean(lambda n: self._draw(model, _times(images, n), labels.repeat(n), generator), len(images), draws)
+        model = self._model(machine)
+        return _mean(lambda n: self._draw(model, _times(images, n), labels.repeat(n), generator), len(images),
+                     1 if model.deterministic else draws)
 
     def with_loss(self, loss: str) -> "Unrolled":
         return replace(self, loss=loss)
+
+    def _model(self, machine: Machine) -> Machine:
+        return machine.gradient_model
 
     def _draw(self, model: Machine, images: Tensor, labels: Tensor, generator: Generator | None) -> Slope:
         images, states, steps = images.detach(), None, self.steps
@@ -157,6 +162,17 @@ class AutoPGD(Unrolled):
 
 
 @dataclass(frozen=True)
+class Averaged(Unrolled):
+    """The same gradient through reads of a machine with their noise, where it has any."""
+
+    def _model(self, machine: Machine) -> Machine:
+        return machine.gradient_model if machine.deterministic else machine
+
+    def __str__(self):
+        return f"eot@{self._time}{self._suffix}"
+
+
+@dataclass(frozen=True)
 class Adjoint(Gradient):
     """`attacks.gradients (8)`; each draw of a noisy machine is one step from the same equilibrium.
 
@@ -175,7 +191,8 @@ class Adjoint(Gradient):
               draws: int = 1) -> Slope:
         rest, model = machine.relax(images, self.steps, generator=generator), machine.gradient_model
         gradient = _mean(lambda n: self._draw(model, _times(images, n), labels.repeat(n),
-                                              tuple(_times(s, n) for s in rest.states), generator), len(images), draws)
+                                              tuple(_times(s, n) for s in rest.states), generator), len(images),
+                         1 if model.deterministic else draws)
         return Slope(gradient.gradient, rest.logits)
 
     def with_loss(self, loss: str) -> "Adjoint":
@@ -204,7 +221,7 @@ class Adjoint(Gradient):
 
 @dataclass(frozen=True)
 class Nudged(Gradient):
-    """`attacks.gradients (9)` from one free phase and `draws` times `pairs` nudged pairs, averaged.
+    """`attacks.gradients (9)` from one free phase and `pairs` nudged pairs, averaged, however many `draws` are asked.
 
     Attributes:
         beta: lowered to the strongest nudge that the machine takes.
@@ -224,7 +241,7 @@ class Nudged(Gradient):
         free = machine.relax(images, generator=generator)
         strength = min(self.beta, machine.largest_beta)
         felt = math.prod(coupling.feedback_gain for coupling in machine.graph.couplings[1:])
-        pairs = 1 if machine.deterministic else self.pairs * draws
+        pairs = 1 if machine.deterministic else self.pairs
 
         def pull(n: int, beta: float) -> Tensor:
             """n times the states of the first layer, with the error of all logits at `beta`."""
@@ -276,7 +293,8 @@ def input_feedback(machine: Machine, images: Tensor, z: Tensor) -> Tensor:
 
 def parse_gradient(text: str) -> Gradient:
     """`bptt@10`, `bptt@70x10` (through the last 10 of 70 steps), `bptt@own` (through the machine's own relaxation),
-    `apgd@15`, `apgd@own`, `adjoint@100`, `adjoint@10x20` (a free phase of 20 steps), `ep@0.5`, `ep@0.5x4` (four pairs).
+    `apgd@15`, `apgd@own`, `eot@10` (through noisy reads), `adjoint@100`, `adjoint@10x20` (a free phase of 20 steps),
+    `ep@0.5`, `ep@0.5x4` (four pairs).
 
     Each with `:margin` for the margin loss.
 
@@ -295,7 +313,7 @@ def parse_gradient(text: str) -> Gradient:
     raise Refusal("unknown gradient", where="gradient", got=repr(text), **suggesting(
         written, known, remedy="write it as bptt@10, adjoint@100 or ep@0.5",
         allowed="bptt@STEPS or bptt@STEPSxLAST, adjoint@ITERATIONS or adjoint@ITERATIONSxSTEPS, ep@BETA or "
-                "ep@BETAxPAIRS, with :margin or without; apgd@STEPS; own for STEPS"))
+                "ep@BETAxPAIRS, with :margin or without; apgd@STEPS; eot@STEPS; own for STEPS"))
 
 
 def _count(text: str) -> int:
@@ -329,4 +347,8 @@ def _unrolled(text: str, loss: str) -> Unrolled:
     return Unrolled(_count(steps), loss, _count(last) if x else None)
 
 
-_PARSERS = {"bptt": _unrolled, "apgd": _adaptive, "adjoint": _adjoint, "ep": _nudged}
+def _averaged(text: str, loss: str) -> Averaged:
+    return Averaged(None if text == OWN else _count(text), loss)
+
+
+_PARSERS = {"bptt": _unrolled, "apgd": _adaptive, "eot": _averaged, "adjoint": _adjoint, "ep": _nudged}

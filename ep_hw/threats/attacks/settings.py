@@ -23,7 +23,8 @@ class AttackSettings(Stated):
         iterations: of PGD's first gradient and of Auto-PGD's first; the others go on from there, in half as many.
         queries: the most that a black box asks of one image.
         average: how many of the queries are read for each answer of a noisy machine.
-        eot: gradients that are averaged on noisy machines.
+        eot: gradients that are averaged where each meets fresh noise: those of `eot@STEPS`, and all of machines whose
+            differentiable model is noisy. A gradient that is measured by nudging is one pair, of `ep@BETAxPAIRS` more.
         votes: reads of a noisy machine that decide by majority.
         restarts: starts of PGD, all but the first at random.
         label: attacks flee the true label, or what the machine predicts of the clean image: then images that it gets

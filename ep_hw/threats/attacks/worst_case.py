@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ep_hw.threats.attacks.attempt import majority, read
+from ep_hw.threats.attacks.attempt import decide
 from ep_hw.threats.attacks.begun import STRETCHED, Begun, is_last_resort
 from ep_hw.threats.attacks.norms import perturbation
 from ep_hw.threats.attacks.settings import AttackSettings
@@ -62,7 +62,7 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
     _check_labels(labels, len(images), machine.graph.classes)
     machine = machine.unclipped if threat.is_unclipped else machine
     if settings.label == "predicted":
-        labels = majority(read(machine, images, settings.votes, generator))
+        labels = decide(machine, images, settings.votes, generator)[0]
     worst = _WorstCase(machine, threat, images, labels, settings.votes, generator)
     worst.begin(images, begun)
     further = begun is not None and begun.strength < threat.strength
@@ -91,7 +91,7 @@ def fools(machine: Machine, images: Tensor, clean: Tensor, labels: Tensor, setti
           generator: Generator) -> Tensor:
     """(B,) whether images that were made elsewhere would do as an attack on this machine; arguments as for `attack`."""
     if settings.label == "predicted":
-        labels = majority(read(machine, clean, settings.votes, generator))
+        labels = decide(machine, clean, settings.votes, generator)[0]
     return judge(machine, images, labels, settings.votes, generator)[0]
 
 
@@ -174,7 +174,7 @@ class _WorstCase:
 
 def judge(machine: Machine, images: Tensor, labels: Tensor, votes: int,
           generator: Generator) -> tuple[Tensor, Tensor]:
-    """(B,) whether the machine is wrong by majority over `votes` reads, and (B,) the mean cross-entropy."""
-    ends = read(machine, images, votes, generator)
+    """(B,) whether the machine is wrong by majority over `votes` reads, and (B,) a mean cross-entropy of them."""
+    decided, ends = decide(machine, images, votes, generator)
     loss = torch.stack([F.cross_entropy(end.logits, labels, reduction="none") for end in ends]).mean(0)
-    return majority(ends) != labels, loss
+    return decided != labels, loss

@@ -104,7 +104,8 @@ def price_of(plan, platform, work):
 
 
 @pytest.mark.parametrize(("work", "harder"), [("pgd", {"iterations": 20}), ("pgd", {"restarts": 9}),
-                                              ("pgd", {"eot": 40}), ("square", {"queries": 40}),
+                                              ("pgd", {"eot": 40, "gradients": ("eot@2",)}),
+                                              ("square", {"queries": 40}),
                                               ("square", {"average": 10}), (SHOWN, {"votes": 20})])
 def test_what_an_attack_does_more_often_costs_more(work, harder):
     """Ten times as often takes up to ten times as long; what is averaged or voted on, on noisy machines alone."""

@@ -25,12 +25,14 @@ from ep_hw.threats.attacks import (
     DeepFool,
     Unrolled,
     attack,
+    decide,
     majority,
     parse_gradient,
     perturbation,
     possible_gradients,
     read,
 )
+from ep_hw.threats.attacks.attempt import surely_wrong
 from ep_hw.threats.attacks.auto import AutoAttack, LibraryAttack
 from ep_hw.threats.attacks.carlini_wagner import Adam
 from ep_hw.threats.attacks.deepfool import DeepFoolAttack
@@ -156,6 +158,49 @@ def test_a_vote_beats_a_single_read_of_a_noisy_machine():
     once = (majority(read(machine, images, 1, seeded())) == truth).float().mean()
     often = (majority(read(machine, images, 25, seeded())) == truth).float().mean()
     assert often > once
+
+
+class Scripted(LinearMachine):
+    """Reads whose answers are written down, one row a read; the first pixel of an image says which image it is."""
+
+    def __init__(self, answers):
+        super().__init__(torch.zeros(4, 36), torch.zeros(4), SHAPE, sigma=1.0)
+        self.answers, self.read = answers, torch.zeros(answers.shape[1], dtype=torch.int64)
+
+    def relax(self, images, steps=None, nudge=None, generator=None, **rest):
+        found = []
+        for place in images[:, 0, 0, 0].long().tolist():
+            found.append(self.answers[self.read[place], place])
+            self.read[place] += 1
+        end = super().relax(images, generator=seeded())
+        return replace(end, logits=torch.nn.functional.one_hot(torch.stack(found), 4).float())
+
+
+def numbered_images(count):
+    images = torch.zeros(count, *SHAPE)
+    images[:, 0, 0, 0] = torch.arange(count)
+    return images
+
+
+@given(seed=st.integers(0, 10**6), votes=st.integers(1, 7), classes=st.integers(1, 4))
+def test_a_vote_that_is_decided_ends_early_and_as_all_reads_would(seed, votes, classes):
+    """Nobody reads on where more than half agree, and the class is that of most of all reads."""
+    answers = torch.randint(classes, (votes, 6), generator=seeded(seed))
+    machine = Scripted(answers)
+    decided, ends = decide(machine, numbered_images(6), votes, seeded())
+    first = votes // 2 + 1
+    agree = (answers[:first] == answers[0]).all(0)
+    assert torch.equal(decided, answers.mode(0).values)
+    assert torch.equal(machine.read, torch.where(agree, first, votes))
+    assert torch.equal(torch.stack([end.prediction for end in ends]), answers[:first])
+
+
+@given(seed=st.integers(0, 10**6), votes=st.integers(1, 5))
+def test_beyond_doubt_is_wrong_in_every_read_and_one_right_read_ends_it(seed, votes):
+    answers, labels = torch.randint(2, (votes, 6), generator=seeded(seed)), torch.zeros(6, dtype=torch.int64)
+    machine = Scripted(answers)
+    assert torch.equal(surely_wrong(machine, numbered_images(6), labels, votes, seeded()), (answers == 1).all(0))
+    assert torch.equal(machine.read, torch.where(answers[0] == 1, votes, 1))
 
 
 def test_a_masked_gradient_is_counted():
