@@ -13,10 +13,11 @@ import numpy as np
 
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph
+from mapping.loihi.alive import alive_of
 from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, backward_reach, input_reach, signed_sums
 from mapping.loihi.calibration import Recorded, best_exponent, dequantise, mean_error, record
 from mapping.loihi.integers import natural_exponent, quantise, round_half_up, round_to_power
-from mapping.loihi.placement import neurons_of_core, place
+from mapping.loihi.placement import place
 from mapping.loihi.program import IntegerLayer, LoihiProgram
 from mapping.loihi.scaling import choose_scales, largest_states, rescaled
 from mapping.loihi.target import LoihiTarget
@@ -52,11 +53,11 @@ def compile_loihi(graph: EPGraph, target: LoihiTarget) -> LoihiProgram:
 
     Raises:
         Refusal: layers without ceilings in a network without recorded activity; a unit too large for a core or a
-            program for `target.chips`; state bits, given or none, that no exponents make safe.
+            program for `target.chips`; the loss of a core that there is not; state bits, given or none, that no
+            exponents make safe.
     """
     place(graph, target)
-    if target.lost_core is not None:
-        neurons_of_core(graph, target, target.lost_core)
+    alive_of(graph, target)
     scales = choose_scales(graph)
     program = replace(_compile(rescaled(graph, scales), target), graph=graph, scales=scales)
     return replace(program, largest_beta=program.safe_beta)

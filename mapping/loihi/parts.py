@@ -26,7 +26,7 @@ from mapping.loihi.limits import limit
 
 N = TypeVar("N", int, np.ndarray)
 SHARED, UNROLLED = "shared", "unrolled"
-FORWARD = "forward"   # of a part: the other kind is the feedback
+FORWARD, FEEDBACK = "forward", "feedback"   # kinds of parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,4 +152,4 @@ def _forward(c: Coupling, neurons: int, hears: int, weight_bits: int, weights: s
 def _feedback(c: Coupling, weight_bits: int, weights: str) -> Part:
     c_out, c_in, *kernel = c.weight.shape
     rows, columns = (backward_axis(size, k, c.window) for size, k in zip(c.pre[1:], kernel))
-    return Part(c.name, "feedback", c_in, c_out, rows, columns, kernel[0] * kernel[1], 1, 0, weight_bits, weights)
+    return Part(c.name, FEEDBACK, c_in, c_out, rows, columns, kernel[0] * kernel[1], 1, 0, weight_bits, weights)

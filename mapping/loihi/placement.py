@@ -14,7 +14,7 @@ import numpy as np
 from mapping.errors import Refusal
 from mapping.graph import EPGraph
 from mapping.loihi.limits import limit
-from mapping.loihi.parts import FORWARD, SHARED, Need, Part, SiteAxis, parts_of
+from mapping.loihi.parts import SHARED, Need, Part, SiteAxis, parts_of
 from mapping.loihi.target import LoihiTarget
 
 
@@ -68,20 +68,17 @@ def place(graph: EPGraph, target: LoihiTarget) -> Placement:
     return Placement(tuple(blocks))
 
 
-def neurons_of_core(graph: EPGraph, target: LoihiTarget, core: int) -> tuple[PlacedBlock, ...]:
-    """What is on a core that holds neurons of layers and nothing else.
+def blocks_of_core(graph: EPGraph, target: LoihiTarget, core: int) -> tuple[PlacedBlock, ...]:
+    """What is on a core.
 
     Raises:
-        Refusal: there is no such core, or it also holds sums of the feedback or the readout.
+        Refusal: there is no such core.
     """
-    blocks, layers = place(graph, target).blocks, {coupling.name for coupling in graph.couplings}
-    others = {b.core for b in blocks if b.part != FORWARD or b.layer not in layers}
-    able = sorted({b.core for b in blocks} - others)
-    if core not in able:
-        remedy = "choose one of these" if able else "place the network on more cores, as weights=unrolled does"
-        raise Refusal("no core of neurons alone", where=f"{target.name}, lost_core", got=core,
-                      allowed=", ".join(map(str, able)) or "none of this placement", remedy=remedy)
-    return tuple(b for b in blocks if b.core == core)
+    placement = place(graph, target)
+    if core >= placement.cores:
+        raise Refusal("no such core", where=f"{target.name}, lost_core", got=core,
+                      allowed=f"0 to {placement.cores - 1}", remedy="see 'ep-hw compile' for what is on each")
+    return tuple(block for block in placement.blocks if block.core == core)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from pydantic import Field
 from mapping.errors import Refusal
 from mapping.fields import Name, PerLayer, Stated
 from mapping.graph import Coupling, EPGraph
+from mapping.loihi.alive import Alive, alive_of
 from mapping.loihi.bound import ACCUMULATOR_LIMIT, accumulator_bound, backward_reach, input_reach, signed_sums
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS
-from mapping.loihi.placement import neurons_of_core
 from mapping.loihi.report import integer_table, placement_table
 from mapping.loihi.scaling import drive_scales, largest_states, nudge_scale, rescaled
 from mapping.loihi.target import LoihiTarget
@@ -128,17 +128,15 @@ class LoihiProgram(Program[LoihiTarget]):
         return largest_states((p.ceiling / c for p, c in zip(self.graph.populations, self.scales)), self.state_bits)
 
     @cached_property
-    def alive(self) -> tuple[np.ndarray, ...] | None:
-        """(C, H, W) bool of each layer, False where a neuron is dead; None where none is."""
-        dead, lost = self.target.dead or 0.0, self.target.lost_core
-        if not dead and lost is None:
-            return None
-        alive = tuple(np.random.default_rng([self.target.dead_seed, n]).random(p.shape) >= dead
-                      for n, p in enumerate(self.graph.populations))
-        layers = dict(zip((coupling.name for coupling in self.graph.couplings), alive))
-        for block in () if lost is None else neurons_of_core(self.graph, self.target, lost):
-            layers[block.layer][tuple(map(slice, *zip(block.channels, block.rows, block.columns)))] = False
-        return alive
+    def alive(self) -> Alive | None:
+        """What is not dead; None where all is alive."""
+        return alive_of(self.graph, self.target)
+
+    @property
+    def backward_factors(self) -> tuple[np.ndarray, ...]:
+        """What each coupling's feedback is multiplied by, float32: 2^b of (11), 0 where a sum of it is dead."""
+        factors = np.exp2(np.float32([0, *(layer.backward_shift for layer in self.layers[:-1])]))
+        return tuple(factors if self.alive is None else map(np.multiply, factors, self.alive.sums))
 
     @cached_property
     def units(self) -> tuple[float, ...]:
@@ -250,8 +248,7 @@ class LoihiProgram(Program[LoihiTarget]):
         rescaled(self.graph, self.scales)   # refuses units in which the network is none
         if self.prove() != tuple(layer.bound for layer in (*self.layers, self.readout)) or not self.is_proven:
             raise ValueError("bounds that do not follow from the weights")
-        if self.target.lost_core is not None:
-            neurons_of_core(self.graph, self.target, self.target.lost_core)
+        alive_of(self.graph, self.target)   # refuses the loss of a core that there is not
 
     def prove(self) -> tuple[int, ...]:
         """Bounds of all accumulators, the readout's last, anew from the integers (equation 10)."""

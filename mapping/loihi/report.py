@@ -19,7 +19,7 @@ from mapping.program import Table
 INTEGER_COLUMNS = ("layer", "processes", "weights", "weight bits", "used", "state bits", "weight exponent",
                    "accumulator exponent", "shift", "bound", "allowed")
 PLACEMENT_COLUMNS = ("layer", "part", "block", "neurons", "synapses", "weights", "axons", "memory KiB", "a core KiB",
-                     "allowed", "cores")
+                     "allowed", "cores", "from core")
 NOTES = (
     "Bound: largest magnitude of any partial sum in the layer's accumulator, proven from the weights.",
     "Used weight bits: what the largest weight needs; fewer where exponents gave way to the proof.",
@@ -108,7 +108,8 @@ def _placement_notes(graph: EPGraph) -> tuple[str, str]:
     feedback = "; feedback: sums for the layer below" if any(graph.gains) else ""
     nudge = " The nudge's drive is computed on the host." if graph.has_feedback else ""
     return (f"Forward: units with their pool windows{feedback}. Block: channels x rows x columns of sites on one core; "
-            "synapses in use, weights stored; axons: (source, core) pairs.", LIMITS_NOTE + nudge)
+            "synapses in use, weights stored; axons: (source, core) pairs. A part has cores of successive numbers.",
+            LIMITS_NOTE + nudge)
 
 
 def verdict(placement: Placement) -> str:
@@ -137,7 +138,7 @@ def _row(layer: str, part: str, blocks: tuple[PlacedBlock, ...]) -> tuple:
     totals = (sum(getattr(n, name) for n in needs) for name in ("neurons", "synapses", "weights", "axons"))
     memory = [n.memory_bits / 8192 for n in needs]
     return (layer, part, block, *totals, round(sum(memory), 1), round(max(memory), 1),
-            limit("memory a core") // 1024, len({b.core for b in blocks}))
+            limit("memory a core") // 1024, len({b.core for b in blocks}), first.core)
 
 
 def _other_way(program: IntegerProgram) -> str:

@@ -27,8 +27,8 @@ class LoihiTarget(Target):
     dead: float | None = option(None, number, "share of the neurons that are dead, whose states stay 0; auto: none",
                                 "0 to 0.9", 0.0, 0.9)
     dead_seed: int = option(0, whole, "which neurons are dead", "0 to 1000000", 0, 1_000_000)
-    lost_core: int | None = option(None, whole, "a core whose neurons are dead, as placement numbers them; auto: none",
-                                   "0 to 100000", 0, 100_000)
+    lost_core: int | None = option(None, whole, "a core that is lost with all that lies on it, as placement numbers "
+                                   "them; auto: none", "0 to 100000", 0, 100_000)
 
     def idle(self) -> dict[str, str]:
         integers = self.quantises_weights or self.quantises_states

@@ -26,13 +26,13 @@ class Synapses:
         weight: (C_out, C_in, k_h, k_w), in the type that sums are made in.
         coupling: the network's own, for its window.
         forward_factor: power of two that aligns the forward drive; 1 for floats.
-        backward_factor: the same of the backward drive, with its gain; for floats the gain alone.
+        backward_factor: of the backward drive, `LoihiProgram.backward_factors`; for floats its gain.
     """
 
     weight: np.ndarray
     coupling: Coupling
     forward_factor: int = 1
-    backward_factor: float = 1
+    backward_factor: float | np.ndarray = 1.0
 
     def sum_forward(self, below: np.ndarray) -> np.ndarray:
         """Drive of the population above before pooling, in the dtype of `below`."""
@@ -88,23 +88,24 @@ class FloatActivation:
 
 @dataclass(frozen=True, eq=False)
 class IntegerReadout:
-    """Logits in units of 2^-scale and the integer nudge (9)."""
+    """Logits in units of 2^-scale and the integer nudge (9); `alive` (K,) is 0 where a logit is dead."""
 
     weight: np.ndarray
     bias: np.ndarray
     scale: int
     shift: int
+    alive: np.ndarray
 
     def logits(self, state: np.ndarray) -> np.ndarray:
         flat = self.weight.reshape(len(self.weight), -1).astype(np.int64)
-        return state.reshape(len(state), -1) @ flat.T + self.bias
+        return (state.reshape(len(state), -1) @ flat.T + self.bias) * self.alive
 
     def error(self, logits: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """target - softmax, in 2^-15."""
-        return softmax_error(logits, self.scale, target)
+        """target - softmax, in 2^-15; 0 where a logit is dead."""
+        return softmax_error(logits, self.scale, target) * self.alive
 
     def pull(self, logits: np.ndarray, target: np.ndarray, beta: np.ndarray, loss: str) -> np.ndarray:
-        error = margin_error(logits, target) if loss == "margin" else self.error(logits, target)
+        error = margin_error(logits, target) * self.alive if loss == "margin" else self.error(logits, target)
         return nudge_pull(error, self.weight, int(beta), self.shift)
 
 
@@ -172,15 +173,15 @@ def encode(program: LavaProgram, images: np.ndarray) -> np.ndarray:
 
 
 def _integers(program: LoihiProgram) -> Arithmetic:
-    backward = (0, *(layer.backward_shift for layer in program.layers))
-    synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2**layer.forward_shift, 2**shift)
-                     for layer, coupling, shift in zip(program.layers, program.graph.couplings, backward))
-    alive = program.alive or [None] * len(program.layers)
-    activations = tuple(IntegerActivation(np.zeros(0), layer.shift, top, a if a is None else a.astype(np.int32))
-                        .with_bias(layer.bias) for layer, top, a in zip(program.layers, program.tops, alive))
-    last = program.readout
+    synapses = tuple(Synapses(layer.weight.astype(np.float32), coupling, 2**layer.forward_shift, factor)
+                     for layer, coupling, factor in zip(program.layers, program.graph.couplings,
+                                                        program.backward_factors))
+    alive = [a.astype(np.int32) for a in program.alive.neurons] if program.alive else [None] * len(program.layers)
+    activations = tuple(IntegerActivation(np.zeros(0), layer.shift, top, a).with_bias(layer.bias)
+                        for layer, top, a in zip(program.layers, program.tops, alive))
+    last, logits = program.readout, program.alive.logits if program.alive else np.ones(program.graph.classes, bool)
     return Arithmetic("fixed_pt", np.int32, np.int64, np.int64, synapses, activations,
-                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift), program.units,
+                      IntegerReadout(last.weight, last.bias, last.scale, program.nudge_shift, logits), program.units,
                       program.delta_threshold, last.scale)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from mapping.errors import Refusal
-from mapping.loihi.integers import ERROR_BITS, rescale, softmax_error
+from mapping.loihi.integers import ERROR_BITS, rescale
 from mapping.loihi.plasticity import SIGNS, Learning, learned
 from mapping.loihi.program import LoihiProgram
 from simulators.loihi.lava import LavaMachine
@@ -111,10 +111,8 @@ class TwinLearner(Learner):
             products = conv2d_weight(_trace(below, rule.before), shape, spread, window.stride, window.padding)
             own.weight.add(products.long().numpy(), sign)
             own.bias.add(_trace(above, rule.after).sum((0, 2, 3)).long().numpy(), sign)
-        logits = substrate.logits(states[-1]) * 2.0**self.program.readout.scale
-        wanted = (target * 2**ERROR_BITS).long().numpy()
-        error = softmax_error(logits.long().numpy(), self.program.readout.scale, wanted)
-        readout.see_errors(states[-1].numpy(), error)
+        error = substrate.error(substrate.integer_logits(states[-1]), (target * 2**ERROR_BITS).long())
+        readout.see_errors(states[-1].numpy(), error.numpy())
 
 
 class LavaLearner(Learner):

@@ -40,15 +40,16 @@ class IntegerProjection(FloatProjection):
     Args:
         layer: its integers.
         coupling: the network's own, for padding and pooling.
-        backward_shift: of the layer below, which aligns the backward drive that it gets and applies its gain.
+        backward_factor: see `LoihiProgram.backward_factors`.
         device: "cpu" or "cuda".
     """
 
-    def __init__(self, layer: IntegerLayer, coupling: Coupling, backward_shift: int, device: str):
+    def __init__(self, layer: IntegerLayer, coupling: Coupling, backward_factor: np.ndarray, device: str):
         weight = torch.tensor(layer.weight, device=device, dtype=torch.float32)
         super().__init__(weight, None, coupling.window, 1.0 if coupling.feedback_gain else 0.0)
         self.device = device
-        self.forward_factor, self.backward_factor = 2.0**layer.forward_shift, 2.0**backward_shift
+        self.forward_factor = 2.0**layer.forward_shift
+        self.backward_factor = torch.tensor(backward_factor, device=device)
 
     def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
         with exact_convolutions(self.device):
@@ -67,16 +68,17 @@ class IntegerSubstrate(Substrate):
         def column(array: np.ndarray) -> Tensor:
             return torch.tensor(array, device=device, dtype=torch.float32).view(-1, 1, 1)
 
-        shifts = (0, *(layer.backward_shift for layer in program.layers))
         self.program, self.state_scale = program, float(2**program.state_bits)
-        self.projections = tuple(IntegerProjection(layer, coupling, shift, device) for layer, coupling, shift in
-                          zip(program.layers, program.graph.couplings, shifts))
-        self.readout = IntegerProjection(program.readout, program.graph.readout, 0, device)
+        self.projections = tuple(IntegerProjection(layer, coupling, factor, device) for layer, coupling, factor in
+                                 zip(program.layers, program.graph.couplings, program.backward_factors))
+        self.readout = IntegerProjection(program.readout, program.graph.readout, np.float32(0), device)
         self.biases = tuple(column(layer.bias + layer.half) for layer in program.layers)
         self.readout_bias = column(program.readout.bias).flatten()
         self.mean, self.scale = column(program.graph.mean), column(program.graph.scale)
         self.exponential = torch.tensor(EXPONENTIAL, device=device)
-        self.alive = [torch.tensor(a, device=device, dtype=torch.float32) for a in program.alive or ()]
+        alive = program.alive
+        self.alive = [torch.tensor(a, device=device, dtype=torch.float32) for a in alive.neurons] if alive else []
+        self.dead_logits = torch.tensor(~alive.logits if alive else False, device=device)
 
     def encode(self, images: Tensor) -> Tensor:
         return quantise_image(images, self.mean, self.scale, self.program.input_bits)
@@ -104,24 +106,30 @@ class IntegerSubstrate(Substrate):
         return straight_through(torch.where((state - sent).abs() > delta_threshold, state, sent).detach(), state)
 
     def logits(self, s_top: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self._integer_logits(s_top) * 2.0**-self.program.readout.scale
+        return self.integer_logits(s_top) * 2.0**-self.program.readout.scale
 
     def pull(self, s_top: Tensor, nudge: Nudge, generator: torch.Generator | None = None) -> Tensor:
         target, beta = integer_nudge(self.program, nudge)
-        logits = self._integer_logits(s_top)
-        margin = nudge.loss == "margin"
-        error = nudge.error(logits).long() << ERROR_BITS if margin else self._softmax_error(logits.long(), target)
+        logits = self.integer_logits(s_top)
+        error = self._margin_error(nudge, logits) if nudge.loss == "margin" else self.error(logits, target)
         product = error.double() @ self.readout.weight.flatten(1).double()
         drive = rescale(beta * product.long(), self.program.nudge_shift)
         return drive.view(s_top.shape).to(s_top.dtype)
 
-    def _integer_logits(self, s_top: Tensor) -> Tensor:
-        return self.readout.forward(s_top)[0].flatten(1) + self.readout_bias
-
-    def _softmax_error(self, logits: Tensor, target: Tensor) -> Tensor:
-        gap = rescale(logits.amax(1, keepdim=True) - logits, gap_shift(self.program.readout.scale))
+    def error(self, logits: Tensor, target: Tensor) -> Tensor:
+        """target - softmax in 2^-15, of logits in units of 2^-readout.scale; 0 where a logit is dead."""
+        gap = rescale((logits.amax(1, keepdim=True) - logits).long(), gap_shift(self.program.readout.scale))
         e = self.exponential[gap.clamp(max=len(self.exponential) - 1)]
-        return target - torch.div(e << ERROR_BITS, e.sum(1, keepdim=True), rounding_mode="floor")
+        softmax = torch.div(e << ERROR_BITS, e.sum(1, keepdim=True), rounding_mode="floor")
+        return (target - softmax).masked_fill(self.dead_logits, 0)
+
+    def integer_logits(self, s_top: Tensor) -> Tensor:
+        """Logits in units of 2^-readout.scale, 0 where they are dead."""
+        logits = self.readout.forward(s_top)[0].flatten(1) + self.readout_bias
+        return logits.masked_fill(self.dead_logits, 0)
+
+    def _margin_error(self, nudge: Nudge, logits: Tensor) -> Tensor:
+        return (nudge.error(logits).long() << ERROR_BITS).masked_fill(self.dead_logits, 0)
 
 
 def integer_nudge(program: LoihiProgram, nudge: Nudge) -> tuple[torch.Tensor, int]:

@@ -8,6 +8,8 @@ import math
 from collections import Counter
 from itertools import product
 
+from mapping.loihi.placement import place
+
 ERROR_BITS, GAP_BITS, GAP_LIMIT = 15, 8, 16
 
 
@@ -26,6 +28,7 @@ class Oracle:
         self.states = [zeros(p.shape) for p in program.graph.populations]
         self.sent = self.states
         self._time = 0
+        self._lost = [b for b in place(program.graph, program.target).blocks if b.core == program.target.lost_core]
 
     def step(self):
         """One time step of the program's schedule."""
@@ -41,8 +44,20 @@ class Oracle:
         """Logits of the top states, in units of 2^-scale."""
         layer = self.program.readout
         units = [v for channel in top for row in channel for v in row]
-        return [sum(w * v for w, v in zip(flat(rows), units)) + int(b)
-                for rows, b in zip(layer.weight.tolist(), layer.bias)]
+        return self._of_logits(sum(w * v for w, v in zip(flat(rows), units)) + int(b)
+                               for rows, b in zip(layer.weight.tolist(), layer.bias))
+
+    def _without(self, values, layer, part="forward"):
+        """A map, overwritten by 0 where a part's units lie on the lost core."""
+        for block in self._lost:
+            if (block.layer, block.part) == (layer, part):
+                for c, i, j in product(*(range(*ends) for ends in (block.channels, block.rows, block.columns))):
+                    values[c][i][j] = 0
+        return values
+
+    def _of_logits(self, values):
+        """A value of each logit, 0 where it lies on the lost core."""
+        return flat(self._without([[[value]] for value in values], self.program.graph.readout.name))
 
     def _emit(self, state, known):
         delta_threshold = self.program.delta_threshold
@@ -60,7 +75,7 @@ class Oracle:
             if not graph.couplings[n].feedback_gain:
                 continue
             back = feedback(layers[n], graph.couplings[n], self.sent[n], reads[n][1], layers[n - 1].backward_shift)
-            drives[n - 1] = join(int.__add__, drives[n - 1], back)
+            drives[n - 1] = join(int.__add__, drives[n - 1], self._without(back, graph.couplings[n].name, "feedback"))
         if self._beta:
             drives[-1] = join(int.__add__, drives[-1], self.pull(self.sent[-1]))
         return drives
@@ -94,13 +109,13 @@ class Oracle:
             self.met["low"] += sum(v < 0 for row in rounded for v in row)
             self.met["high"] += sum(v > largest for row in rounded for v in row)
             state.append([[min(max(v, 0), largest) for v in row] for row in rounded])
-        return state
+        return self._without(state, self.program.graph.couplings[n].name)
 
     def pull(self, top):
         """Drive of the nudge, from the top states."""
         logits, weight = self.logits(top), self.program.readout.weight.tolist()
-        error = (margin if self._loss == "margin" else cross_entropy)(logits, self._target,
-                                                                      self.program.readout.scale)
+        error = self._of_logits((margin if self._loss == "margin" else cross_entropy)(
+            logits, self._target, self.program.readout.scale))
         pulls = []
         for c, channel in enumerate(top):
             sums = [[self._beta * sum(e * w[c][i][j] for e, w in zip(error, weight)) for j in range(len(row))]
@@ -148,7 +163,7 @@ def feedback(layer, coupling, above, winners, down):
     """Drive of the layer below: every state above goes back through the kernel, laid on its window's winner."""
     out = zeros(coupling.pre)
     for kernel, values, places in zip(layer.weight.tolist(), above, winners):
-        for value, (i, j) in zip(flat(values), [place for row in places for place in row]):
+        for value, (i, j) in zip(flat(values), [site for row in places for site in row]):
             for plane, taps in zip(out, kernel):
                 for (a, row), b in product(enumerate(taps), range(len(taps[0]))):
                     y, x = i * coupling.stride + a - coupling.padding, j * coupling.stride + b - coupling.padding

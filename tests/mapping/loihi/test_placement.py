@@ -1,12 +1,11 @@
 """Laws of the placement: every unit once, no core or chip over a limit, counts as a walk over all synapses has them."""
 
 from collections import Counter
-from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from chains import FEEDBACK, random_chain
+from cores import limits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import small_network
@@ -15,7 +14,7 @@ import mapping
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.random import PAPER
 from mapping.errors import Refusal
-from mapping.loihi.limits import LIMITS, limit
+from mapping.loihi.limits import limit
 from mapping.loihi.parts import parts_of
 from mapping.loihi.placement import block_shape, place
 from mapping.loihi.report import placement_table
@@ -23,16 +22,6 @@ from mapping.loihi.report import placement_table
 SOME = settings(max_examples=25)
 seeds = st.integers(0, 10**6)
 ways = st.sampled_from(["shared", "unrolled"])
-
-
-@contextmanager
-def limits(**values: int):
-    """Loihi with other limits, so that small networks need several cores and chips."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            name = name.replace("_", " ")
-            patch.setitem(LIMITS, name, replace(LIMITS[name], value=value))
-        yield
 
 
 def walk(coupling, kind):

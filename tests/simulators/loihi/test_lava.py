@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from chains import random_activity, random_chain
+from cores import spread_network
 
 import ep_hw
 import mapping
@@ -68,6 +69,18 @@ def test_lava_equals_the_twin_bit_for_bit(feedback, schedule, target):
         for sign, loss in ((1, "cross_entropy"), (-1, "margin")) if graph.has_feedback else ():
             beta = sign * min(0.25, lava.largest_beta)
             compare(lava, lava.gradient_model, images, nudge=nudge_for(graph, 7, beta, loss), states=ours.states)
+
+
+@pytest.mark.parametrize("options", ["lost_core=2", "lost_core=3,model=structural", "lost_core=3,threshold=0.02",
+                                     "lost_core=4,dead=0.1"])
+def test_lava_loses_a_core_as_the_twin_does(options):
+    graph = spread_network()
+    images = images_for(graph, 2)
+    with LavaMachine(mapping.compile(graph, f"lava[{options}]"), batch=2) as lava:
+        beta = min(0.25, lava.largest_beta)
+        for nudge in (None, nudge_for(graph, 2, beta), nudge_for(graph, 2, -beta, "margin")):
+            ours, theirs = (machine.relax(images, 6, nudge) for machine in (lava, lava.gradient_model))
+            assert all(map(torch.equal, (*ours.states, ours.logits), (*theirs.states, theirs.logits)))
 
 
 @pytest.mark.parametrize(("feedback", "schedule", "target"), [("mixed", "synchronous", "lava:float"),

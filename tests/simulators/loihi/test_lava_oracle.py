@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from chains import FEEDBACK, random_activity, random_chain
+from cores import limits
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
@@ -16,6 +17,7 @@ import mapping
 from mapping.errors import Refusal
 from mapping.loihi.bound import ACCUMULATOR_LIMIT
 from mapping.loihi.integers import BETA_BITS, ERROR_BITS, LOSSES
+from mapping.loihi.placement import place
 from simulators.loihi.arithmetic import arithmetic_of, encode
 from simulators.loihi.clock import CELLS, Clock
 from simulators.loihi.lava import LavaMachine
@@ -86,6 +88,20 @@ def test_twin_equals_plain_integers(drawn, options, nudge):
     program = proven(chain_for(**drawn), replace(mapping.parse("loihi"), **options))
     images, nudge = images_for(program.graph, 2, drawn["seed"]), nudge_for(program, 2, nudge)
     check_against_oracles(open_twin(program), program, images, nudge, oracles_for(program, images, nudge))
+
+
+@settings(max_examples=20)
+@given(drawn=GRAPHS, nudge=NUDGES, way=st.sampled_from(("shared", "unrolled")), neurons=st.integers(25, 300),
+       threshold=st.sampled_from([None, 0.01]), core=st.integers(0, 3))
+def test_a_lost_core_answers_nothing_to_plain_integers_either(drawn, nudge, way, neurons, threshold, core):
+    """From the last core on, that of the readout."""
+    with limits(neurons_a_core=neurons, memory_a_core=20_000):
+        target = replace(mapping.parse(f"loihi[weights={way},weight_bits=6]"), threshold=threshold)
+        whole = proven(chain_for(**drawn), target)
+        cores = place(whole.graph, target).cores
+        program = mapping.compile(whole.graph, replace(target, lost_core=cores - 1 - core % cores))
+        images, nudge = images_for(program.graph, 2, drawn["seed"]), nudge_for(program, 2, nudge)
+        check_against_oracles(open_twin(program), program, images, nudge, oracles_for(program, images, nudge))
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from chains import random_activity, random_chain
+from cores import spread_network
 from hypothesis import Phase, given, reject, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,7 @@ def unusual_chain(seed, feedback, schedule):
 @pytest.mark.parametrize(("make", "target", "rate"), [
     (lambda: load("digits").lower(), "lava[state_bits=9,dead=0.05,dead_seed=3]", 1.0),
     (lambda: unusual_chain(2, "full", "synchronous"), "lava[state_bits=6]", 3.0),
+    (spread_network, "lava[state_bits=6,lost_core=4]", 0.03),
     (lambda: unusual_chain(4, "mixed", "alternating"), "lava[weight_bits=6,state_bits=6]", 3.0)])
 def test_lava_learns_the_bits_of_the_twin(make, target, rate):
     graph = make()
@@ -145,3 +147,13 @@ def test_only_whole_batches_and_whole_connections_learn(graph):
     structural = mapping.compile(graph, "lava[model=structural]")
     with pytest.raises(Refusal, match="these processes cannot learn"):
         LavaLearner(structural, plan(structural))
+
+
+def test_a_lost_core_of_logits_learns_nothing_and_the_others_do():
+    program = mapping.compile(spread_network(), "loihi[state_bits=6,lost_core=4]")
+    learner = TwinLearner(program, plan(program, 0.03))
+    learner.learn(*batches(program.graph, 1, PHASES.batch)[0])
+    for before, after in ((getattr(own.readout, name) for own in (program, learner.program))
+                          for name in ("weight", "bias")):
+        assert (before[:7] == after[:7]).all()
+        assert (before[7:] != after[7:]).any()

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from chains import FEEDBACK, random_activity, random_chain
+from cores import spread_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from ep_hw.threats.attacks.gradients import Nudged
 from mapping.errors import Refusal
 from mapping.graph import Coupling, EPGraph, Population
 from mapping.loihi.integers import LOSSES
-from mapping.loihi.placement import place
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.twin import open_twin
 from simulators.reference import ReferenceMachine
@@ -233,40 +233,54 @@ def test_dead_neurons_stay_silent_and_the_others_hear_nothing_of_them(graph, see
     trace = []
     open_twin(damaged).relax(images, 9, trace=lambda t, states: trace.append(states))
     for states in (*trace, ends[2].states):
-        assert all((s[:, torch.tensor(~alive)] == 0).all() for s, alive in zip(states, damaged.alive))
+        assert all((s[:, torch.tensor(~alive)] == 0).all() for s, alive in zip(states, damaged.alive.neurons))
     assert not torch.equal(ends[0].logits, ends[2].logits)
 
 
 def test_another_seed_is_another_damaged_chip(graph):
-    alive = [np.concatenate([a.ravel() for a in mapping.compile(graph, f"loihi[dead=0.5,dead_seed={n}]").alive])
+    alive = [np.concatenate([a.ravel() for a in mapping.compile(graph, f"loihi[dead=0.5,dead_seed={n}]").alive.neurons])
              for n in range(3)]
     assert all((a != b).any() for a, b in combinations(alive, 2))
     assert 0.3 < np.mean(alive) < 0.7
 
 
-def test_a_lost_core_silences_its_neurons_alone():
-    """Of a network on four cores, of which one holds half of the second layer's rows and nothing else."""
+def test_what_lies_on_a_lost_core_is_dead_and_nothing_else():
+    """Every unit of every part is lost with one core, and with no other."""
+    graph = load("digits").lower()
+    lost = [mapping.compile(graph, f"loihi[weights=unrolled,lost_core={n}]").alive for n in range(4)]
+    for maps in zip(*((*alive.neurons, alive.sums[1], alive.logits) for alive in lost)):
+        assert (sum((~one).astype(int) for one in maps) == 1).all()
+    both = mapping.compile(graph, "loihi[weights=unrolled,lost_core=1,dead=0.3]").alive
+    assert not (both.neurons[1] & ~lost[1].neurons[1]).any()
+    assert not both.neurons[0].all()
+
+
+def test_lost_neurons_stay_silent():
     graph = load("digits").lower()
     program = mapping.compile(graph, "loihi[weights=unrolled,lost_core=1]")
-    below, above = program.alive
-    assert below.all()
-    on_it = [b for b in place(graph, program.target).blocks if b.core == 1]
-    assert [(b.layer, b.part) for b in on_it] == [("conv2", "forward")]
-    assert (~above).sum() == sum(np.prod([hi - lo for lo, hi in (b.channels, b.rows, b.columns)]) for b in on_it)
-    (first, last), = {b.rows for b in on_it}
-    assert not above[:, first:last].any()
-    assert above[:, :first].all()
     end = open_twin(program).relax(images_for(graph, 3))
-    assert (end.states[1][:, :, first:last] == 0).all()
-    assert (end.states[1] > 0).any()
-    both = mapping.compile(graph, "loihi[weights=unrolled,lost_core=1,dead=0.3]").alive
-    assert not (both[1] & ~above).any()
-    assert not both[0].all()
+    assert (end.states[1][:, :, 1] == 0).all()
+    assert (end.states[1][:, :, 0] > 0).any()
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ("lost_core=0", "none of this placement.*weights=unrolled"), ("weights=unrolled,lost_core=3", "allowed: 0, 1"),
-    ("weights=unrolled,lost_core=9", "no core of neurons alone")])
-def test_a_core_that_cannot_be_lost_is_refused(options, words):
-    with pytest.raises(Refusal, match=words):
-        mapping.compile(load("digits").lower(), f"loihi[{options}]")
+def test_a_lost_core_of_feedback_passes_nothing_down_and_one_of_logits_answers_zero():
+    graph = spread_network()
+    images, nudge = images_for(graph, 3), nudge_for(graph, 3, 0.1)
+    whole, feedback, logits = (open_twin(mapping.compile(graph, f"loihi{text}")) for text in (
+        "", "[lost_core=3]", "[lost_core=4]"))
+    trace = []
+    feedback.relax(images, 8, trace=lambda t, states: trace.append(states[0]))
+    assert all(torch.equal(state, trace[0]) for state in trace), "layer 1 hears of the image alone"
+    ends = [machine.relax(images, 8) for machine in (whole, feedback, logits)]
+    assert not torch.equal(ends[0].states[0], ends[1].states[0])
+    assert all(map(torch.equal, ends[0].states, ends[2].states)), "the readout is outside the relaxation"
+    assert (ends[2].logits[:, :7] == 0).all()
+    assert torch.equal(ends[0].logits[:, 7:], ends[2].logits[:, 7:])
+    dead = logits.substrate.pull(ends[2].states[1], nudge)
+    logits.substrate.readout.weight[:7] = 0
+    assert torch.equal(dead, logits.substrate.pull(ends[2].states[1], nudge))
+
+
+def test_a_core_that_there_is_not_is_refused():
+    with pytest.raises(Refusal, match="no such core; got 9; allowed: 0 to 3"):
+        mapping.compile(load("digits").lower(), "loihi[weights=unrolled,lost_core=9]")
