@@ -135,7 +135,7 @@ class LoihiProgram(Program[LoihiTarget]):
     @property
     def backward_factors(self) -> tuple[np.ndarray, ...]:
         """What each coupling's feedback is multiplied by, float32: 2^b of (11), 0 where a sum of it is dead."""
-        factors = np.exp2(np.float32([0, *(layer.backward_shift for layer in self.layers[:-1])]))
+        factors = np.exp2(np.array([0, *(layer.backward_shift for layer in self.layers[:-1])], np.float32))
         return tuple(factors if self.alive is None else map(np.multiply, factors, self.alive.sums))
 
     @cached_property

@@ -71,7 +71,7 @@ class IntegerSubstrate(Substrate):
         self.program, self.state_scale = program, float(2**program.state_bits)
         self.projections = tuple(IntegerProjection(layer, coupling, factor, device) for layer, coupling, factor in
                                  zip(program.layers, program.graph.couplings, program.backward_factors))
-        self.readout = IntegerProjection(program.readout, program.graph.readout, np.float32(0), device)
+        self.readout = IntegerProjection(program.readout, program.graph.readout, np.zeros((), np.float32), device)
         self.biases = tuple(column(layer.bias + layer.half) for layer in program.layers)
         self.readout_bias = column(program.readout.bias).flatten()
         self.mean, self.scale = column(program.graph.mean), column(program.graph.scale)
