@@ -21,7 +21,7 @@ from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.forecast import Forecast, estimate
 from ep_hw.evaluation.plan import Plan
 from ep_hw.evaluation.probes import probe_plan
-from ep_hw.evaluation.suites import QUICK
+from ep_hw.evaluation.suites import QUICK, Request
 from ep_hw.networks.checkpoint import packaged_models
 from ep_hw.networks.family import members, one_of_each
 from ep_hw.studies.execution import plan_study
@@ -62,7 +62,7 @@ def study(name: str, jobs: int) -> Question:
 
 def quick(jobs: int) -> Question:
     """The quick suite of digits with its probes and one member of each kind of its family."""
-    plan = replace_chips(workflow.plan_evaluation("digits", None, [], suite=QUICK, images=QUICK_IMAGES,
+    plan = replace_chips(workflow.plan_evaluation("digits", Request(suite=QUICK, images=QUICK_IMAGES),
                                                   run=Run(jobs=jobs)))
     others = workflow.family_plans(plan, one_of_each(members("digits", packaged_models())))
     plans = [plan, *(other for _, other in others)]

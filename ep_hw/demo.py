@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Limits, Plan
+from ep_hw.evaluation.suites import Request
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat
 from ep_hw.workflow import plan_evaluation
@@ -22,7 +23,7 @@ SETTINGS = AttackSettings(gradients=("bptt@5", "bptt@10", "ep@2:margin"), iterat
 def demo_plan(run: Run | None = None) -> Plan:
     """Reference, Loihi twin and PCM chips attacked and corrupted; real Lava runs the clean and the attacked images."""
     threats = [parse_threat(text) for text in (*ATTACKS, *CORRUPTIONS)]
-    plan = plan_evaluation(MODEL, MACHINES, threats, images=IMAGES, chips=CHIPS, settings=SETTINGS, run=run,
-                           extra_pairs=[(target, parse_threat(text)) for machine, texts in EXTRA.items()
-                                        for target in [parse(machine)] for text in texts])
-    return replace(plan, limits=Limits(probed=PROBED))
+    extra = [(target, parse_threat(text)) for machine, texts in EXTRA.items()
+             for target in [parse(machine)] for text in texts]
+    request = Request(MACHINES, threats, images=IMAGES, chips=CHIPS, settings=SETTINGS, extra_pairs=extra)
+    return replace(plan_evaluation(MODEL, request, run=run), limits=Limits(probed=PROBED))

@@ -30,7 +30,7 @@ from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Pair, Plan, cells_of,
 from ep_hw.evaluation.probes import probe
 from ep_hw.evaluation.progress import progress
 from ep_hw.evaluation.rungs import rungs_of
-from ep_hw.evaluation.suites import BARE, Suite
+from ep_hw.evaluation.suites import BARE, Request, Suite
 from ep_hw.evaluation.suites import suite as suite_of
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import load, packaged_models
@@ -99,9 +99,9 @@ def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequenc
     model = _of_module(model, source.data) if isinstance(model, torch.nn.Module) else model
     chosen = suite_of(suite) if suite else BARE
     named = [called(threat, on) if isinstance(threat, str) else threat for threat in threats]
+    request = Request(on, named, chosen, images, chips, seed, settings)
     with Cluster(cluster) if cluster else nullcontext() as workers:
-        plan = plan_evaluation(model, on, named, suite=chosen, images=images, chips=chips, seed=seed, settings=settings,
-                               data_source=source, run=Run(device=device, jobs=jobs, cluster=workers))
+        plan = plan_evaluation(model, request, data_source=source, run=Run(device=device, jobs=jobs, cluster=workers))
         others = family_plans(plan, beside(model, plan, chosen, alone) if isinstance(model, str) else (), source)
         asked = [len(plan.images), *keys([plan, *(other for _, other in others)])]
         question = Question.of(f"ep_hw.evaluate({plan.model!r}, ...)", asked, plan.images.digest)
@@ -135,10 +135,7 @@ def beside(model: str, plan: Plan, suite: Suite, alone: bool = False) -> tuple[M
     return () if alone else family if suite.of_families else one_of_each(family)
 
 
-def plan_evaluation(model: str | EPNetwork | Baseline, machines: Sequence[str] | None, threats: Sequence[Threat], *,
-                    suite: Suite = BARE, images: int | None = None, chips: int | None = None, seed: int = 0,
-                    settings: AttackSettings | None = None, extra_pairs: Iterable[tuple[Target, Threat]] = (),
-                    explained: Iterable[Threat] = (), baseline: str = REFERENCE,
+def plan_evaluation(model: str | EPNetwork | Baseline, request: Request, *,
                     data_source: DataSource = DEFAULT_SOURCE, run: Run | None = None) -> Plan:
     """Everything an evaluation will do, decided before anything runs.
 
@@ -148,43 +145,33 @@ def plan_evaluation(model: str | EPNetwork | Baseline, machines: Sequence[str] |
 
     Args:
         model: a packaged name, a checkpoint file or a network.
-        machines: names, or folders of compiled programs, or None for those usual for the model; the reference is
-            always among them.
-        threats: besides those of the suite.
-        suite: also says what the others are where they are not given.
-        images: how many test images, drawn by `seed`.
-        chips: how many of each machine that has chips.
-        seed: of images, corruptions, attacks and read noise.
-        settings: of the attacks.
-        extra_pairs: (machine, threat) beyond every machine under every threat.
-        explained: threats besides those of the suite whose toll is traced rung by rung, each rung attacked itself.
-        baseline: what the mCE is relative to: one of the machines, or another model of the same data, which is then
-            corrupted beside them.
+        request: which images, machines and threats.
+        data_source: where the images lie.
         run: where the cells will run.
 
     Raises:
         Refusal: any of these is unknown, or a program was compiled from another network.
     """
-    run = run or Run()
+    suite, run = request.suite, run or Run()
     check_device(run.device)
-    net, test = network_and_images(model, images or suite.images, seed, data_source)
-    tested = named_programs(net, machines or suite.machines or net.machines)
+    net, test = network_and_images(model, request.images or suite.images, request.seed, data_source)
+    tested = named_programs(net, request.machines or suite.machines or net.machines)
     names = shown_names(program.target for program in tested.values())
-    explained = (*suite.explained, *explained)
-    threats = _with_transfers((*suite.threats, *threats, *explained))
+    explained = (*suite.explained, *request.explained)
+    threats = _with_transfers((*suite.threats, *request.threats, *explained))
     _check_possible(threats, tested)
-    against, other = _baseline(baseline, net, tested, names)
-    pairs = [*extra_pairs, *_rung_pairs(tested, threats, explained)]
+    against, other = _baseline(request.baseline, net, tested, names)
+    pairs = [*request.extra_pairs, *_rung_pairs(tested, threats, explained)]
     named = [*((str(target), threat) for target, threat in pairs), *_baseline_pairs(other, threats)]
     targets = [ReferenceTarget(REFERENCE), *(program.target for program in tested.values()), *(t for t, _ in pairs)]
     return Plan(
         model=net.name, provenance=net.provenance, images=test, official=_official(threats, test, data_source), run=run,
         programs={**compile_all(net, with_sources(targets, threats), tested), **other},
         asked=Asked(machines=tuple(dict.fromkeys([REFERENCE, *tested])), threats=threats,
-                    extra_pairs=tuple(dict.fromkeys(named)), chips=chips or suite.chips, seed=seed, baseline=against,
-                    temporal=suite.temporal, labels=suite.labels, names=names,
+                    extra_pairs=tuple(dict.fromkeys(named)), chips=request.chips or suite.chips, seed=request.seed,
+                    baseline=against, temporal=suite.temporal, labels=suite.labels, names=names,
                     envelope=suite.envelope, retrained=_has_noise_trained(net.name)),
-        attacks=Attacks(settings=settings or suite.settings, joined=True))
+        attacks=Attacks(settings=request.settings or suite.settings, joined=True))
 
 
 def _with_transfers(threats: Iterable[Threat]) -> tuple[Threat, ...]:

@@ -286,15 +286,13 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
         return _pass(substrate, images, steps, generator, trace)
     image = substrate.encode(images)
     substrate = substrate if stop else substrate.showing(image)
-    states = substrate.start(images) if states is None else tuple(states)
-    live = _begin(substrate, image, states, reads or _read_all(substrate, image, states, generator), nudge)
-    period, batch = period_of(schedule, len(substrate.projections)), len(images)
-    earlier = latest = live.seen
-    change = images.new_full((batch,), float("inf"))
-    ended = None
-    taken = torch.full((batch,), steps, device=images.device)
+    live = _begin(substrate, image, substrate.start(images) if states is None else tuple(states), reads, nudge,
+                  generator)
+    depth, batch, earlier, latest = len(substrate.projections), len(images), live.seen, live.seen
+    ended, change = None, images.new_full((batch,), float("inf"))
+    period, taken = period_of(schedule, depth), torch.full((batch,), steps, device=images.device)
     for t in range(steps):
-        live = _step(substrate, live, active_layers(schedule, t, len(substrate.projections)), t, generator)
+        live = _step(substrate, live, active_layers(schedule, t, depth), t, generator)
         if trace:
             trace(t + 1, live.states)
         if (t + 1) % period:
@@ -303,16 +301,13 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
             latest = live.seen
             continue
         moved, cycle = _distance(live.seen, latest), partial(_distance, live.seen, earlier)
-        change = change.index_put((live.index,), moved)
-        earlier, latest = latest, live.seen
+        change, earlier, latest = change.index_put((live.index,), moved), latest, live.seen
         if stop is None:
             continue
         done = stop.done(moved, cycle, steps - t - 1, period, live.states[-1])
         if done.any():
-            ended = _scatter(ended, live, done, batch)
-            taken[live.index[done]] = t + 1
-            live = live.select(~done)
-            earlier, latest = (tuple(s[~done] for s in x) for x in (earlier, latest))
+            ended, taken[live.index[done]] = _scatter(ended, live, done, batch), t + 1
+            live, (earlier, latest) = live.select(~done), (tuple(s[~done] for s in x) for x in (earlier, latest))
             if not len(live.index):
                 break
     if ended is None:
@@ -334,14 +329,11 @@ def _pass(substrate: Substrate, images: Tensor, steps: int, generator: torch.Gen
     return Relaxed(tuple(states), left, torch.full_like(left, taken, dtype=torch.int64))
 
 
-def _read_all(substrate: Substrate, image: Tensor, states: States,
-              generator: torch.Generator | None) -> tuple[Read, ...]:
-    return tuple(projection.forward(below, generator)
-                 for projection, below in zip(substrate.projections, (image, *states[:-1])))
-
-
-def _begin(substrate: Substrate, image: Tensor, states: States, reads: tuple[Read, ...],
-           nudge: Nudge | None) -> _Live:
+def _begin(substrate: Substrate, image: Tensor, states: States, reads: tuple[Read, ...] | None, nudge: Nudge | None,
+           generator: torch.Generator | None) -> _Live:
+    """All samples; what is not known of the couplings' reads is read."""
+    reads = reads or tuple(projection.forward(below, generator)
+                           for projection, below in zip(substrate.projections, (image, *states[:-1])))
     sent = tuple(substrate.emit(n, s, s) for n, s in enumerate(states))
     return _Live(torch.arange(len(image), device=image.device), image, states, sent, reads, nudge)
 

@@ -1,39 +1,38 @@
 """Commands about attackers: what carries over between machines, what noise hides, what a gradient is worth."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from ep_hw.cli import completion
 from ep_hw.cli.application import app
-from ep_hw.cli.bench import Bench
+from ep_hw.cli.bench import Bench, ChipOptions, SampleOptions
 from ep_hw.cli.folder import asked, claimed
 from ep_hw.cli.options import (
     LARGEST_EPS,
     MOST_CHIPS,
-    PROCESSORS,
-    Chip,
-    Cluster,
-    Data,
-    DataRoot,
-    Device,
-    Download,
-    Images,
-    Jobs,
     Machines,
     Model,
-    Out,
+    PGDOptions,
     counted,
     machine,
     measured,
-    seeded,
     stepped,
 )
 from ep_hw.cli.printing import save_measurement, track_points
-from ep_hw.cli.running import run_of
+from ep_hw.cli.running import RunOptions
 from ep_hw.evaluation.progress import progress
 
-Gradients = Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA (repeatable)")]
+
+@dataclass(frozen=True, kw_only=True)
+class MadeOptions:
+    """How the images are made that machines hand on."""
+
+    attack: Annotated[str, typer.Option(autocompletion=completion.attacks, help="e.g. pgd_l2@0.5")] = "pgd_l2@0.5"
+    gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS, ep@BETA (repeatable)"
+                                                       )] = None
+    iterations: Annotated[int, counted("PGD iterations")] = 20
 
 
 @app.command(examples=("transfer digits --on reference --on loihi --attack pgd_l2@0.5",
@@ -42,17 +41,9 @@ def transfer(context: typer.Context, model: Model,
              on: Machines = None,
              other: Annotated[list[str] | None, typer.Option(help="another model of the same data, on its reference "
                                                              "(repeatable)")] = None,
-             attack: Annotated[str, typer.Option(autocompletion=completion.attacks,
-                                                  help="e.g. pgd_l2@0.5")] = "pgd_l2@0.5",
-             gradient: Gradients = None,
-             iterations: Annotated[int, counted("PGD iterations")] = 20,
-             images: Images = 100,
              chips: Annotated[int, counted("chips of targets that have chips; sources are the first",
                                            high=MOST_CHIPS)] = 1,
-             seed: Annotated[int, seeded("of images, attacks and read noise")] = 0,
-             out: Out = None,
-             jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
-             data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
+             *, made: MadeOptions, sample: SampleOptions, running: RunOptions):
     """Show what images made on one machine do to the others."""
     from ep_hw.evaluation.naming import shown_plan, shown_rows
     from ep_hw.evaluation.plan import evaluate
@@ -65,18 +56,19 @@ def transfer(context: typer.Context, model: Model,
     from ep_hw.threats.threat import parse_threat
     from ep_hw.workflow import keys
 
-    bench = Bench.of(context)
+    bench, threat = Bench.of(context, model, sample), parse_threat(made.attack)
     programs = programs_of(bench.net, on or ["reference", "loihi", "crossbar:pcm"], other or [])
-    chosen = {"gradients": tuple(dict.fromkeys(str(parse_gradient(g)) for g in gradient))} if gradient else {}
-    settings, threat = AttackSettings(iterations=iterations, **chosen), parse_threat(attack)
-    plan = plan_transfer(bench.net, bench.split, programs, threat, chips=chips, seed=seed, settings=settings,
-                         run=run_of(context, device, jobs, cluster))
+    gradients = tuple(dict.fromkeys(str(parse_gradient(g)) for g in made.gradient or ()))
+    settings = AttackSettings(iterations=made.iterations, **({"gradients": gradients} if gradients else {}))
+    plan = plan_transfer(bench.net, bench.split, programs, threat, chips=chips, seed=sample.seed, settings=settings,
+                         run=running.run(context))
     folder = claimed(context, bench.net.name, asked(context, bench.split.digest, *keys([plan])))
     with progress("transferring") as show:
         summary, _ = evaluate(plan.showing(show), folder)
     rows = transfer_rows(shown_rows(summary, plan.asked.names), shown_plan(plan).asked.machines, threat)
     called = {shown: full for full, shown in plan.asked.names.items()}
-    kept = {"model": bench.net.name, "machines": called, "seed": seed, "settings": settings.model_dump(mode="json")}
+    kept = {"model": bench.net.name, "machines": called, "seed": sample.seed,
+            "settings": settings.model_dump(mode="json")}
     save_measurement(folder, "transfer", kept, rows, transfer_table(rows), transfer_figure(rows),
                      transfer_told(rows), transfer_charts(rows))
 
@@ -85,14 +77,9 @@ def transfer(context: typer.Context, model: Model,
                        "eot digits --on crossbar:hermes_2 --eps 1 --out eot"))
 def eot(context: typer.Context,
         model: Model, on: Annotated[str, machine("a machine with read noise")] = "crossbar:pcm",
-        eps: Annotated[float, measured("of the l2 attack", 0, LARGEST_EPS)] = 0.5,
         draws: Annotated[list[int] | None, counted("gradients averaged (repeatable)")] = None,
         time: Annotated[int, stepped("iterations that the gradient goes through")] = 10,
-        iterations: Annotated[int, counted("PGD iterations")] = 20,
-        images: Images = 64, chip: Chip = 0,
-        seed: Annotated[int, seeded("of the images and of read noise")] = 0,
-        out: Out = None,
-        data: Data = None, data_root: DataRoot = None, download: Download = False):
+        *, pgd: PGDOptions, sample: ChipOptions = ChipOptions(images=64)):
     """Show how many noisy gradients an attacker must average.
 
     Their direction, and the accuracy that they leave.
@@ -104,12 +91,12 @@ def eot(context: typer.Context,
     from ep_hw.measurements.eot import DRAWS, check_noisy, eot_table, measure_eot
     from ep_hw.threats.attacks import Averaged
 
-    bench, counts = Bench.of(context), draws or list(DRAWS)
+    bench, counts = Bench.of(context, model, sample), draws or list(DRAWS)
     (program,) = bench.programs([on])
     check_noisy(str(program.target), program.target.is_noisy)
     folder = bench.claim([program])
-    with simulators.open(program, chip_seed=chip) as machine:
-        points = measure_eot(machine, bench.split, eps, counts, Averaged(time), iterations, seed)
+    with simulators.open(program, chip_seed=sample.chip) as machine:
+        points = measure_eot(machine, bench.split, pgd.eps, counts, Averaged(time), pgd.iterations, sample.seed)
         rows = [point.row() for point in track_points(points, len(set(counts)), "averaging")]
     bench.save(folder, ["seed", "chip", "time", "iterations"], rows, eot_table(rows), eot_figure(rows),
                eot_told(rows), eot_charts(rows))
@@ -121,10 +108,7 @@ def slice_(context: typer.Context, model: Model,
            on: Machines = None,
            gradient: Annotated[str, typer.Option(help="bptt@STEPS, adjoint@ITERATIONS or ep@BETA")] = "bptt@10",
            reach: Annotated[float, measured("l2 distance on either side", 0.001, LARGEST_EPS)] = 1.0,
-           images: Images = 50, chip: Chip = 0,
-           seed: Annotated[int, seeded("of images, direction and read noise")] = 0,
-           out: Out = None,
-           data: Data = None, data_root: DataRoot = None, download: Download = False):
+           sample: ChipOptions = ChipOptions(images=50)):
     """Show the loss around images, along a gradient and at random."""
     from ep_hw.measurements.adversary_figures import slice_figure
     from ep_hw.measurements.answers import slice_told
@@ -132,10 +116,11 @@ def slice_(context: typer.Context, model: Model,
     from ep_hw.measurements.landscape import measure_slice, slice_table
     from ep_hw.threats.attacks import parse_gradient
 
-    bench, chosen = Bench.of(context), parse_gradient(gradient)
+    bench, chosen = Bench.of(context, model, sample), parse_gradient(gradient)
     programs = bench.programs(on or ["reference", "loihi"])
     folder = bench.claim(programs)
-    slices = bench.each(programs, "slicing", lambda machine: measure_slice(machine, bench.split, chosen, reach, seed))
+    slices = bench.each(programs, "slicing",
+                        lambda machine: measure_slice(machine, bench.split, chosen, reach, sample.seed))
     rows = [row for one in slices for row in one.rows()]
     bench.save(folder, ["seed", "chip"], rows, slice_table(slices), slice_figure(slices), slice_told(slices),
                slice_charts(slices))

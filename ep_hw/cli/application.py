@@ -4,6 +4,7 @@ import inspect
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -138,18 +139,36 @@ class _Application(typer.Typer):
 
 
 def _taking(function: Callable, **options: Any) -> Callable:
-    """A function with options that only their callbacks see."""
+    """A function whose groups of options, which are dataclasses, are given one by one; with more `options` that only
+    their callbacks see.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    groups = {name: param for name, param in signature.parameters.items() if is_dataclass(param.annotation)}
+
     @wraps(function)
     def same(**named: Any) -> Any:
         own.check_devices()
-        return function(**{name: value for name, value in named.items() if name not in options})
+        taken = {name: param.annotation(**{field.name: named.pop(field.name) for field in fields(param.annotation)})
+                 for name, param in groups.items()}
+        return function(**taken, **{name: value for name, value in named.items() if name not in options})
 
-    signature = inspect.signature(function, eval_str=True)
-    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-             for name, annotation in options.items()]
-    same.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]  # as inspect allows
-    same.__annotations__ = {**function.__annotations__, **options}
+    added = [_keyword(name, annotation, None) for name, annotation in options.items()]
+    single = [one for name, param in signature.parameters.items()
+              for one in (_grouped(param) if name in groups else [_keyword(name, param.annotation, param.default)])]
+    same.__signature__ = signature.replace(parameters=[*single, *added])  # type: ignore[attr-defined]  # as inspect allows
+    same.__annotations__ = {param.name: param.annotation for param in (*single, *added)}
     return same
+
+
+def _grouped(group: inspect.Parameter) -> list[inspect.Parameter]:
+    """The options of a group; their defaults are those of its default, where a command gives it one."""
+    members = inspect.signature(group.annotation, eval_str=True).parameters.values()
+    return [_keyword(member.name, member.annotation, getattr(group.default, member.name, member.default))
+            for member in members]
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 app = _Application(cls=_Group, rich_markup_mode=None, pretty_exceptions_enable=False,

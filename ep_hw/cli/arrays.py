@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.data import source_of
-from ep_hw.cli.options import Data, DataRoot, Download, placed, seeded
+from ep_hw.cli.data import DataOptions
+from ep_hw.cli.options import placed, seeded
 from ep_hw.cli.printing import say
 
 
@@ -19,7 +19,7 @@ def images(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of an
            chip: Annotated[int | None, seeded("chip seed [default: the first, where there are chips]")] = None,
            to: Annotated[Literal["npz", "npy"], typer.Option(help="all arrays in one file, or a file each")] = "npz",
            out: Annotated[Path | None, placed("folder to create [default: one in RUN/images]")] = None,
-           data: Data = None, data_root: DataRoot = None, download: Download = False):
+           *, data: DataOptions):
     """Write the images that a machine of a run met.
 
     Clean ones, changed ones and differences as PNG, and as NumPy arrays (clean, changed, labels, ids, predictions).
@@ -30,7 +30,7 @@ def images(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of an
     from mapping.files import slug, write_folder
 
     results, _ = read_results(run)
-    wanted, source = called_threat(results, threat), source_of(data, data_root, download)
+    wanted, source = called_threat(results, threat), data.source()
     taken = pictures(run, results, evaluated_data(results, source), on, wanted, chip, source)
     named = f"{on} {threat}{'' if chip is None else f' chip {chip}'}"
     folder = out or run / "images" / slug(named)

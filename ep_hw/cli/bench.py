@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ep_hw.cli.data import source_of
+from ep_hw.cli.data import DataOptions
 from ep_hw.cli.folder import asked, claimed, labels
+from ep_hw.cli.options import Chip, Images, Out, seeded
 from ep_hw.cli.printing import print_table, save_measurement, say, track_points
 from mapping.program import Program, Table
 
@@ -27,6 +28,22 @@ Found = TypeVar("Found")
 Rows = list[dict[str, Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(DataOptions):
+    """The images that machines are shown, and where what is found goes."""
+
+    images: Images = 100
+    seed: Annotated[int, seeded("of images and of all noise")] = 0
+    out: Out = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChipOptions(SampleOptions):
+    """The same for a machine that may be a chip."""
+
+    chip: Chip = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """A network, and the images that its machines are shown.
@@ -42,18 +59,16 @@ class Bench:
     split: "Split"
 
     @classmethod
-    def of(cls, context: typer.Context) -> "Bench":
-        """By the parameters `model`, `images`, `seed`, `data`, `data_root` and `download` of a command.
+    def of(cls, context: typer.Context, model: str, sample: SampleOptions) -> "Bench":
+        """What a command measures.
 
         Raises:
             Refusal: two machines have one label.
         """
         from ep_hw.networks.programs import network_and_images
 
-        given = context.params
         labels(context)
-        source = source_of(given["data"], given["data_root"], given["download"])
-        return cls(context, *network_and_images(given["model"], given["images"], given["seed"], source))
+        return cls(context, *network_and_images(model, sample.images, sample.seed, sample.source()))
 
     def graph(self) -> "EPGraph":
         """The network as it is lowered.

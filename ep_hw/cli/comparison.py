@@ -9,6 +9,7 @@ import typer
 from ep_hw.cli.application import app
 from ep_hw.cli.options import seeded
 from ep_hw.cli.printing import print_table, say
+from mapping.program import Table
 
 
 @app.command(examples=("compare run-1 run-2", "compare run-1 run-2 --out compared.json"))
@@ -23,14 +24,20 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
 
     Means over runs (of several seeds); two runs are also compared image by image, on those that both saw.
     """
+    numbers, tables = _compared(runs, baseline, on, seed)
+    for table in tables:
+        print_table(table)
+    if out is not None:
+        _write(out, numbers, tables, runs)
+
+
+def _compared(runs: list[str], baseline: str | None, on: str, seed: int) -> tuple[dict, list[Table]]:
+    """The numbers, and their tables."""
     from ep_hw.analysis import comparison as compared
-    from ep_hw.report.compared import story_of
-    from ep_hw.report.story import told
-    from ep_hw.workflow import command_line
-    from mapping.files import write_atomically
 
     finished = [compared.FinishedRun.of(folder) for folder in runs]
-    numbers, tables = {}, []
+    numbers: dict = {}
+    tables: list[Table] = []
     if len(finished) == 2:
         first, second = finished
         numbers["paired"] = compared.paired(first, second, seed)
@@ -42,11 +49,18 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="fo
         against = compared.FinishedRun.of(baseline)
         numbers["corruptions"] = compared.corruption_means(finished, against, on)
         tables.append(compared.corruption_table(numbers["corruptions"], against, on))
-    for table in tables:
-        print_table(table)
-    if out is not None:
-        write_atomically(out, json.dumps(numbers, indent=1).encode() + b"\n")
-        page = out.with_suffix(".html")
-        write_atomically(page, told(story_of(numbers, tables, runs, command_line())).encode())
-        say(out)
-        say(page)
+    return numbers, tables
+
+
+def _write(out: Path, numbers: dict, tables: list[Table], runs: list[str]) -> None:
+    """The numbers and their page."""
+    from ep_hw.report.compared import story_of
+    from ep_hw.report.story import told
+    from ep_hw.workflow import command_line
+    from mapping.files import write_atomically
+
+    write_atomically(out, json.dumps(numbers, indent=1).encode() + b"\n")
+    page = out.with_suffix(".html")
+    write_atomically(page, told(story_of(numbers, tables, runs, command_line())).encode())
+    say(out)
+    say(page)

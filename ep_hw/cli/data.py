@@ -1,29 +1,52 @@
 """`ep-hw data`: what is in a data set; and where other commands find their images."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.options import DataRoot, Download
 from ep_hw.cli.printing import print_table, say
 from mapping.program import Table
 
 if TYPE_CHECKING:   # loads torch
     from ep_hw.data.source import BaseDataset, DataSource
     from ep_hw.data.stored import StoredDataset
+    from ep_hw.networks.baselines import Baseline
+    from ep_hw.networks.network import EPNetwork
+
+DataRoot = Annotated[str | None, typer.Option(help="folder that holds cifar-10-batches-py, MNIST ... "
+                                              "(or EP_HW_DATA)")]
+Download = Annotated[bool, typer.Option("--download", help="fetch a missing data set from where it was published")]
 
 
-def source_of(data: str | None, root: str | None, download: bool = False) -> "DataSource":
-    """Where a command finds its images; what is in a data set of the user's own is said."""
-    from ep_hw.data.registry import data_set
-    from ep_hw.data.source import DataSource
-    from ep_hw.data.stored import StoredDataset
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where a command finds its images."""
 
-    known = data_set(data) if data else None
-    if isinstance(known, StoredDataset):
-        say(known.sentence())
-    return DataSource(root, download, known)
+    data: Annotated[str | None, typer.Option(help="data set in place of the model's or recipe's: a name "
+                                             "('ep-hw data'), an .npz, or a folder of class folders of PNG or JPEG"
+                                             )] = None
+    data_root: DataRoot = None
+    download: Download = False
+
+    def source(self) -> "DataSource":
+        """What the options say; what is in a data set of the user's own is said."""
+        from ep_hw.data.registry import data_set
+        from ep_hw.data.source import DataSource
+        from ep_hw.data.stored import StoredDataset
+
+        known = data_set(self.data) if self.data else None
+        if isinstance(known, StoredDataset):
+            say(known.sentence())
+        return DataSource(self.data_root, self.download, known)
+
+    def calibrated(self, model: str) -> "EPNetwork | Baseline":
+        """A model with the activity that converters are sized by: on data that are named, else on its own."""
+        from ep_hw import load
+
+        source, net = self.source(), load(model)
+        return net.calibrated_on(source) if source.data else net.calibrated(source)
 
 
 @app.command(name="data", examples=("data", "data digits"))

@@ -1,24 +1,21 @@
 """`ep-hw evaluate` and `ep-hw demo`: attack and corrupt a model on machines."""
 
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ep_hw.cli import completion
 from ep_hw.cli.application import app
-from ep_hw.cli.data import source_of
+from ep_hw.cli.data import DataOptions
 from ep_hw.cli.folder import asked, claimed, place
 from ep_hw.cli.options import (
     MOST_CHIPS,
     MOST_IMAGES,
     PROCESSORS,
-    Cluster,
-    Data,
-    DataRoot,
-    Device,
-    Download,
     Jobs,
     Machines,
     Model,
@@ -28,15 +25,18 @@ from ep_hw.cli.options import (
     seeded,
 )
 from ep_hw.cli.printing import print_table, remarks_last, say
-from ep_hw.cli.running import run_of
+from ep_hw.cli.running import RunOptions
 from ep_hw.evaluation.progress import Progress, progress
 from mapping.errors import Refusal
 from mapping.program import Table
 
 if TYPE_CHECKING:   # these load torch
     from ep_hw.analysis.rows import Case, SummaryRow
+    from ep_hw.data.source import DataSource
+    from ep_hw.evaluation.execution import Run
     from ep_hw.evaluation.folders import Question
     from ep_hw.evaluation.plan import Plan
+    from ep_hw.evaluation.suites import Request
     from ep_hw.networks.family import Member
     from ep_hw.threats.attacks import AttackSettings
     from ep_hw.threats.threat import Threat
@@ -67,108 +67,168 @@ def demo(out: Annotated[Path, placed("folder to write into; the same command goe
     _evaluate(plan, out, None, others=others)
 
 
-@app.command(examples=("evaluate digits --on loihi --on crossbar:pcm --attack pgd_l2@0.5",
-                       'evaluate digits --on "old=crossbar:pcm[age=1y]" --corruption fog@3'))
-def evaluate(
-    context: typer.Context,
-    model: Model,
-    on: Machines = None,
-    attack: Annotated[list[str] | None, typer.Option(autocompletion=completion.attacks,
-                                                          help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None,
-    corruption: Annotated[list[str] | None, typer.Option(autocompletion=completion.corruptions,
-                                                              help="e.g. jpeg_compression@3 (repeatable)")] = None,
-    suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick, cifar-c, lammie; what "
-                                              "is named beside it is added, and options override its settings")] = None,
-    explain: Annotated[list[str] | None, typer.Option(autocompletion=completion.threats,
-                                                      help="attack or corruption whose toll is traced to its causes: "
-                                                      "every rung on the way meets it too (repeatable)")] = None,
-    images: Annotated[int | None, counted("test images, drawn by --seed [default: 200]", high=MOST_IMAGES)] = None,
-    chips: Annotated[int | None, counted("chips programmed for machines that have chips [default: 5]",
-                                         high=MOST_CHIPS)] = None,
-    each_chip: Annotated[bool, typer.Option("--each-chip", help="print a line a chip, not their mean")] = False,
-    seed: Annotated[int, seeded("of images, corruptions, attacks and read noise")] = 0,
-    out: Out = None,
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions:
+    """How attacks are made, where the suite does not say it or says otherwise."""
+
     gradient: Annotated[list[str] | None, typer.Option(help="bptt@STEPS[xLAST], adjoint@ITERATIONS, ep@BETA[:margin], "
                                                        "apgd@STEPS for Auto-PGD, or eot@STEPS through noisy reads; "
                                                        "own for STEPS is the machine's own relaxation (repeatable)")
-                        ] = None,
+                        ] = None
     iterations: Annotated[int | None, counted("of PGD; AutoAttack and Carlini-Wagner take five times as many "
-                                              "[default: 20]")] = None,
-    restarts: Annotated[int | None, counted("of PGD, all but the first from a random start [default: 1]")] = None,
-    queries: Annotated[int | None, counted("most queries of a square attack, an image [default: 1000]")] = None,
+                                              "[default: 20]")] = None
+    restarts: Annotated[int | None, counted("of PGD, all but the first from a random start [default: 1]")] = None
+    queries: Annotated[int | None, counted("most queries of a square attack, an image [default: 1000]")] = None
     average: Annotated[int | None, counted("queries read for one answer of a noisy machine to a square attack "
-                                           "[default: 1]")] = None,
+                                           "[default: 1]")] = None
     searches: Annotated[int | None, counted("values of c that Carlini-Wagner tries; 1 keeps the one in cw_l2@C "
-                                            "[default: 1]")] = None,
+                                            "[default: 1]")] = None
     ensemble: Annotated[Ensemble | None, typer.Option(help="members of AutoAttack [default: standard; rand on noisy "
-                                                      "machines]")] = None,
+                                                      "machines]")] = None
     label: Annotated[Label | None, typer.Option(help="what attacks flee: the true label or the predicted one "
-                                                "[default: true]")] = None,
+                                                "[default: true]")] = None
     eot: Annotated[int | None, counted("gradients averaged where each meets fresh noise, as of eot@STEPS "
-                                       "[default: 4]")] = None,
-    votes: Annotated[int | None, counted("reads whose majority decides on noisy machines [default: 5]")] = None,
+                                       "[default: 4]")] = None
+    votes: Annotated[int | None, counted("reads whose majority decides on noisy machines [default: 5]")] = None
+
+    def settings(self, suite: "AttackSettings") -> "AttackSettings":
+        """Those of a suite with what the options say otherwise."""
+        from ep_hw.threats.attacks import parse_gradient
+
+        gradients = tuple(dict.fromkeys(str(parse_gradient(text)) for text in self.gradient or ()))
+        said = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "gradient"}
+        return suite.model_copy(update={name: value for name, value in (said | {"gradients": gradients or None}).items()
+                                        if value is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedOptions:
+    """What a model is asked."""
+
+    on: Machines = None
+    attack: Annotated[list[str] | None, typer.Option(autocompletion=completion.attacks,
+                                                     help="e.g. pgd_l2@0.5, cw_l2@C (repeatable)")] = None
+    corruption: Annotated[list[str] | None, typer.Option(autocompletion=completion.corruptions,
+                                                         help="e.g. jpeg_compression@3 (repeatable)")] = None
+    suite: Annotated[str | None, typer.Option(help="threats and settings by name: paper, quick, cifar-c, lammie; what "
+                                              "is named beside it is added, and options override its settings")] = None
+    explain: Annotated[list[str] | None, typer.Option(autocompletion=completion.threats,
+                                                      help="attack or corruption whose toll is traced to its causes: "
+                                                      "every rung on the way meets it too (repeatable)")] = None
+    images: Annotated[int | None, counted("test images, drawn by --seed [default: 200]", high=MOST_IMAGES)] = None
+    chips: Annotated[int | None, counted("chips programmed for machines that have chips [default: 5]",
+                                         high=MOST_CHIPS)] = None
+    seed: Annotated[int, seeded("of images, corruptions, attacks and read noise")] = 0
     baseline: Annotated[str, typer.Option(help="what the mCE is relative to: a machine of this run, or another "
-                                          "model of the same data")] = "reference",
+                                          "model of the same data")] = "reference"
+
+    def request(self, attacks: AttackOptions) -> "Request":
+        """What the options say.
+
+        Raises:
+            Refusal: an unknown suite, gradient or threat, or one of the other kind.
+        """
+        from ep_hw.evaluation import suites
+        from ep_hw.evaluation.naming import called
+
+        suite = suites.suite(self.suite) if self.suite else suites.BARE
+        threats = [_expect(called(text, self.on), "is_attack", "--attack") for text in self.attack or ()]
+        threats += [_expect(called(text, self.on), "is_corruption", "--corruption") for text in self.corruption or ()]
+        return suites.Request(self.on, threats, suite, self.images, self.chips, self.seed,
+                              attacks.settings(suite.settings), [called(text, self.on) for text in self.explain or ()],
+                              self.baseline)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtentOptions:
+    """How much of the answer is made, how it is shown and where it goes."""
+
+    out: Out = None
     budget: Annotated[str | None, typer.Option(help="time to spend, as 30m or 2h: chooses --images (64 or more) and "
                                                "--queries from cells measured first; of a family, fewer images for "
-                                               "attacks that take long")] = None,
+                                               "attacks that take long")] = None
     only: Annotated[list[str] | None, typer.Option(metavar="MACHINE:THREAT", help="make this part alone, without the "
-                                                   "report; * for all machines or threats (repeatable)")] = None,
+                                                   "report; * for all machines or threats (repeatable)")] = None
     again: Annotated[list[str] | None, typer.Option(metavar="MACHINE:THREAT", help="compute this part once more "
-                                                    "(repeatable)")] = None,
+                                                    "(repeatable)")] = None
     alone: Annotated[bool, typer.Option("--alone", help="without the baselines that were trained beside a packaged "
-                                        "model")] = False,
-    jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
-    data_root: DataRoot = None, download: Download = False, device: Device = "cpu",
-):
+                                        "model")] = False
+    each_chip: Annotated[bool, typer.Option("--each-chip", help="print a line a chip, not their mean")] = False
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A model and those beside it, and what they are asked.
+
+    Attributes:
+        model: as it was named.
+        request: what all of them are asked.
+        source: where the images lie.
+        run: where the cells run.
+        others: the networks beside the model.
+        absent: machines that cannot run here, and why; the question is the same.
+    """
+
+    model: str
+    request: "Request"
+    source: "DataSource"
+    run: "Run"
+    others: "tuple[Member, ...]" = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def queries(self) -> int:
+        """Of square attacks, as asked."""
+        return (self.request.settings or self.request.suite.settings).queries
+
+    def plan(self, images: int | None = None, queries: int | None = None) -> "Plan":
+        """The model's own, with other numbers where they are given."""
+        from ep_hw import workflow
+
+        settings = self.request.settings or self.request.suite.settings
+        request = replace(self.request, images=images or self.request.images,
+                          settings=settings.model_copy(update={"queries": queries or self.queries}))
+        return workflow.plan_evaluation(self.model, request, data_source=self.source, run=self.run).without(self.absent)
+
+    def beside(self, plan: "Plan") -> "list[tuple[Member, Plan]]":
+        """The others' plans, as the model's is."""
+        from ep_hw import workflow
+
+        return workflow.family_plans(plan, self.others, self.source)
+
+    def plans(self, images: int, queries: int) -> "list[Plan]":
+        """Of all networks."""
+        plan = self.plan(images, queries)
+        return [plan, *(other for _, other in self.beside(plan))]
+
+
+@app.command(examples=("evaluate digits --on loihi --on crossbar:pcm --attack pgd_l2@0.5",
+                       'evaluate digits --on "old=crossbar:pcm[age=1y]" --corruption fog@3'))
+def evaluate(context: typer.Context, model: Model, wanted: WantedOptions, attacks: AttackOptions, extent: ExtentOptions,
+             running: RunOptions, data: DataOptions):
     """Attack and corrupt a model on machines, image by image.
 
     Every machine is compared with the reference on the same images, attacks are probed for whether they can be
     believed, and a report is written.
     """
     from ep_hw import workflow
-    from ep_hw.evaluation import suites
-    from ep_hw.evaluation.naming import called
     from ep_hw.evaluation.plan import check_some
 
-    source, chosen = source_of(data, data_root, download), suites.suite(suite) if suite else suites.BARE
-    settings = attack_settings(chosen.settings, context.params)
-    threats = [_expect(called(t, on), "is_attack", "--attack") for t in attack or []]
-    threats += [_expect(called(t, on), "is_corruption", "--corruption") for t in corruption or []]
-    where = run_of(context, device, jobs, cluster)
-
-    def plan_of(count: int | None, queries: int) -> "Plan":
-        plan = workflow.plan_evaluation(model, on, threats, suite=chosen, images=count, chips=chips, seed=seed,
-                                        settings=settings.model_copy(update={"queries": queries}),
-                                        explained=[called(t, on) for t in explain or []], baseline=baseline,
-                                        data_source=source, run=where)
-        return plan.without(absent)
-
-    def plans_of(count: int | None, queries: int) -> "list[Plan]":
-        plan = plan_of(count, queries)
-        return [plan, *(other for _, other in workflow.family_plans(plan, others, source))]
-
-    absent: dict[str, str] = {}   # which machines cannot run here; the question is the same
-    seconds, queries = _seconds(budget, images) if budget else 0.0, settings.queries
+    seconds = _seconds(extent.budget, wanted.images) if extent.budget else None
+    every = _Asked(model, wanted.request(attacks), data.source(), running.run(context))
     with remarks_last():
-        first = plan_of(1 if budget else images, queries)
-        others = workflow.beside(model, first, chosen, alone)
-        plans = plans_of(1 if budget else images, queries)
-        question = asked(context, first.images.digest, *workflow.keys(plans))
-        folder = place(context, first.model, question)
-        check_some(workflow.parts_of(first, folder, list(zip(others, plans[1:]))), only or [], again or [])
-    absent |= workflow.absent(workflow.parts_of(first, folder, list(zip(others, plans[1:]))))
+        first = every.plan(1 if seconds else None)
+        every = replace(every, others=workflow.beside(model, first, every.request.suite, extent.alone))
+        beside = every.beside(first)
+        question = asked(context, first.images.digest, *workflow.keys([first, *(other for _, other in beside)]))
+        parts = workflow.parts_of(first, place(context, first.model, question), beside)
+        check_some(parts, extent.only or [], extent.again or [])
+    every = replace(every, absent=workflow.absent(parts))
     out = claimed(context, first.model, question)
-    if budget and others and chosen.of_families:
-        chosen = suites.tables_only(chosen)
-        plan = _family_within(seconds, plans_of, queries, out)
-    elif budget:
-        plan = plan_of(*_within(seconds, plans_of, queries, out))
-    else:
-        plan = first.without(absent)
-    beside = workflow.family_plans(plan, others, source)
-    if not _made_some(plan, out, beside, only or [], again or []):
-        _evaluate(plan, out, question, each_chip, beside)
+    plan = _within(seconds, every, out) if seconds else first.without(every.absent)
+    beside = every.beside(plan)
+    if not _made_some(plan, out, beside, extent.only or [], extent.again or []):
+        _evaluate(plan, out, question, extent.each_chip, beside)
 
 
 def _made_some(plan: "Plan", out: Path, others: "Sequence[tuple[Member, Plan]]", only: list[str],
@@ -184,46 +244,29 @@ def _made_some(plan: "Plan", out: Path, others: "Sequence[tuple[Member, Plan]]",
     return missing is not None
 
 
-def attack_settings(settings: "AttackSettings", given: Mapping[str, Any]) -> "AttackSettings":
-    """The settings with what options of the command line say otherwise.
-
-    Args:
-        settings: of the suite.
-        given: parameters of the command; those of the names that the settings have, and `gradient`.
-    """
-    from ep_hw.threats.attacks import parse_gradient
-
-    gradients = tuple(dict.fromkeys(str(parse_gradient(text)) for text in given["gradient"] or ()))
-    named = {name: given.get(name) for name in type(settings).model_fields} | {"gradients": gradients or None}
-    return settings.model_copy(update={name: value for name, value in named.items() if value is not None})
-
-
-def _within(seconds: float, plans_of: "PlansOf", queries: int, out: Path) -> tuple[int, int]:
-    """Images and queries that a budget of `seconds` allows for all networks together."""
-    from ep_hw.evaluation.budget import choose
-
-    with progress("measuring a trial") as show:
-        choice = choose(_shown(plans_of, show), queries, _available(plans_of), seconds, out)
-    say(choice.sentence())
-    return choice.images, choice.queries
-
-
-def _family_within(seconds: float, plans_of: "PlansOf", queries: int, out: Path) -> "Plan":
-    """The plan of a family's EP network that a budget allows; those of the others follow from it."""
+def _within(seconds: float, every: _Asked, out: Path) -> "Plan":
+    """The model's plan that a budget of `seconds` for all networks allows; those of the others follow from it."""
     from ep_hw.evaluation.allocation import allocate
+    from ep_hw.evaluation.budget import choose
+    from ep_hw.evaluation.suites import tables_only
 
+    suite = every.request.suite
+    if every.others and suite.of_families:
+        every = replace(every, request=replace(every.request, suite=tables_only(suite)))
+        with progress("measuring a trial") as show:
+            allocation = allocate(_shown(every.plans, show), every.queries, _available(every), seconds, out)
+        plan = every.plan(allocation.images, allocation.queries)
+        say(allocation.sentence(plan))
+        return allocation.of(plan)
     with progress("measuring a trial") as show:
-        allocation = allocate(_shown(plans_of, show), queries, _available(plans_of), seconds, out)
-    plan = plans_of(allocation.images, allocation.queries)[0]
-    say(allocation.sentence(plan))
-    return allocation.of(plan)
+        choice = choose(_shown(every.plans, show), every.queries, _available(every), seconds, out)
+    say(choice.sentence())
+    return every.plan(choice.images, choice.queries)
 
 
-def _available(plans_of: "PlansOf") -> int:
+def _available(every: _Asked) -> int:
     """Images in the data set."""
-    import sys
-
-    return len(plans_of(sys.maxsize, 1)[0].images)
+    return len(every.plan(sys.maxsize, 1).images)
 
 
 def _shown(plans_of: "PlansOf", show: Progress) -> "PlansOf":
@@ -263,8 +306,6 @@ def _expect(threat: "Threat", kind: str, option: str) -> "Threat":
 
 def _evaluate(plan: "Plan", out: Path, question: "Question | None", each_chip: bool = False,
               others: "Sequence[tuple[Member, Plan]]" = ()) -> None:
-    from dataclasses import replace
-
     from ep_hw.evaluation.naming import shown_plan, shown_rows
     from ep_hw.workflow import command_line, run, title_of
 
@@ -314,8 +355,6 @@ def _chip_table(plan: "Plan", summary: Sequence["SummaryRow"]) -> Table:
 
 def as_asked(plan: "Plan", cases: Collection["Case"]) -> list["Case"]:
     """Cases by machine and then by threat, both in the order of the plan; an attack before its transferred forms."""
-    from dataclasses import replace
-
     from ep_hw.threats.threat import CLEAN
 
     machines = list(dict.fromkeys([*plan.asked.machines, *(machine for machine, _ in cases)]))

@@ -1,13 +1,14 @@
 """The command that writes models, their programmed devices and their circuits for other programs to read."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.data import source_of
-from ep_hw.cli.options import Data, DataRoot, Download, Model, machine, stepped
+from ep_hw.cli.data import DataOptions
+from ep_hw.cli.options import Model, machine, stepped
 from ep_hw.cli.printing import print_table, say
 from mapping.errors import Refusal
 from mapping.options import whole
@@ -27,20 +28,25 @@ TAKES: dict[str, tuple[str, ...]] = {   # format -> options that mean something 
     "csv": ("on", "chip"), "npz": ("on", "chip"), "spice": ("on", "chip", "layer", "tile")}
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartOptions:
+    """What of a model, or of which chip, is written; each format takes some, see `TAKES`."""
+
+    on: Annotated[str | None, machine("crossbar, or folder of its program")] = None
+    chip: Annotated[str | None, typer.Option(help="chip seed, or a file of machine.chip.save [default: 0]")] = None
+    layer: Annotated[str | None, typer.Option(help="whose tile is written [default: the whole network, if it is "
+                                              "small and has no pools]")] = None
+    tile: Annotated[str | None, typer.Option(metavar="R,C", help="row and column of the tile in its layer "
+                                             "[default: 0,0]")] = None
+    steps: Annotated[int | None, stepped("time steps that onnx unrolls [default: the model's most]")] = None
+
+
 @app.command(examples=("export digits --out pt",
                        "export digits --on crossbar:pcm --chip 3 --to csv --out chip-3.csv"))
 def export(model: Model, out: Annotated[Path, typer.Option(help="file to write, or of torch folder to create")],
            to: Annotated[Format, typer.Option(help="torch: state dict and key map; nir, onnx: network; csv, npz: "
                                                    "devices of a chip; spice: circuit of a tile or network")] = "torch",
-           on: Annotated[str | None, machine("crossbar, or folder of its program")] = None,
-           chip: Annotated[str | None, typer.Option(help="chip seed, or a file of machine.chip.save [default: 0]"
-                                                    )] = None,
-           layer: Annotated[str | None, typer.Option(help="whose tile is written [default: the whole network, if it is "
-                                                          "small and has no pools]")] = None,
-           tile: Annotated[str | None, typer.Option(metavar="R,C", help="row and column of the tile in its layer "
-                                                    "[default: 0,0]")] = None,
-           steps: Annotated[int | None, stepped("time steps that onnx unrolls [default: the model's most]")] = None,
-           data: Data = None, data_root: DataRoot = None, download: Download = False):
+           *, part: PartOptions, data: DataOptions):
     """Write a model, a chip's devices or a circuit for others.
 
     As a plain state dict of torch with the key map that brings it back; as a graph of NIR or a model of ONNX; the
@@ -48,17 +54,15 @@ def export(model: Model, out: Annotated[Path, typer.Option(help="file to write, 
     """
     from ep_hw import load
 
-    _check_options(to, {"on": on, "chip": chip, "layer": layer, "tile": tile, "steps": steps})
-    net = load(model)
+    _check_options(to, asdict(part))
     if to in ("torch", "nir", "onnx"):
-        for path in _network(net, out, to, steps):
+        for path in _network(load(model), out, to, part.steps):
             say(path)
         return
-    source = source_of(data, data_root, download)
-    net = net.calibrated_on(source) if source.data else net.calibrated(source)
-    program, opened = _programmed(net, on or "", chip or "0")
+    net = data.calibrated(model)
+    program, opened = _programmed(net, part.on or "", part.chip or "0")
     if to == "spice":
-        _write(out, _netlist(net, program, opened, layer, tile).encode())
+        _write(out, _netlist(net, program, opened, part.layer, part.tile).encode())
     else:
         _write_devices(out, to, program, opened)
     say(out)

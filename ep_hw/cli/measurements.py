@@ -7,23 +7,9 @@ import typer
 
 from ep_hw.cli import completion
 from ep_hw.cli.application import app
-from ep_hw.cli.bench import Bench
+from ep_hw.cli.bench import Bench, ChipOptions, SampleOptions
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import (
-    Chip,
-    Data,
-    DataRoot,
-    Download,
-    Images,
-    Model,
-    Out,
-    counted,
-    machine,
-    measured,
-    nudged,
-    placed,
-    seeded,
-)
+from ep_hw.cli.options import Model, counted, machine, measured, nudged, placed, seeded
 from ep_hw.cli.printing import print_table, save_measurement, track_points
 
 
@@ -33,10 +19,7 @@ def events(context: typer.Context,
            model: Model, on: Annotated[str, machine("loihi or lava, with options")] = "loihi",
            threshold: Annotated[list[float] | None, measured("changes up to it, in units of the state, are not sent "
                                                              "(repeatable)", 0, 0.5)] = None,
-           images: Images = 200,
-           seed: Annotated[int, seeded("of the images")] = 0,
-           out: Out = None,
-           data: Data = None, data_root: DataRoot = None, download: Download = False):
+           sample: SampleOptions = SampleOptions(images=200)):
     """Show accuracy against events and energy on Loihi.
 
     Synaptic operations too, for several thresholds below which changes are not sent.
@@ -47,7 +30,7 @@ def events(context: typer.Context,
     from ep_hw.measurements.figures import events_figure
     from mapping.program import FloatProgram
 
-    bench, targets = Bench.of(context), event_targets(on, threshold or THRESHOLDS)
+    bench, targets = Bench.of(context, model, sample), event_targets(on, threshold or THRESHOLDS)
     graph = bench.graph()
     folder = bench.claim([FloatProgram(targets[0], graph)])
     layers = [population.name for population in graph.populations]
@@ -65,11 +48,7 @@ def gradients(context: typer.Context, model: Model,
               state_bits: Annotated[list[int] | None, counted("of Loihi machines (repeatable); those proven safe are "
                                                               "added", 4, 16)] = None,
               pairs: Annotated[int, counted("nudged pairs averaged on noisy machines")] = 1,
-              images: Images = 100,
-              chip: Chip = 0,
-              seed: Annotated[int, seeded("of the images and of read noise")] = 0,
-              out: Out = None,
-              data: Data = None, data_root: DataRoot = None, download: Download = False):
+              *, sample: ChipOptions):
     """Show what image gradients measured by nudging are worth.
 
     How often they are zero, and how well they are aimed.
@@ -80,11 +59,12 @@ def gradients(context: typer.Context, model: Model,
     from ep_hw.measurements.gradients import BETAS, check_betas, gradient_programs, gradient_table, measure_gradients
 
     betas = check_betas(beta or BETAS)
-    bench = Bench.of(context)
+    bench = Bench.of(context, model, sample)
     programs = gradient_programs(bench.graph(), on or ["reference", "loihi"], state_bits or [])
     folder = bench.claim(programs)
     points = (point for program in programs
-              for point in measure_gradients(program, bench.split, betas, pairs=pairs, chip=chip, seed=seed))
+              for point in measure_gradients(program, bench.split, betas, pairs=pairs, chip=sample.chip,
+                                         seed=sample.seed))
     rows = [point.row() for point in track_points(points, 2 * len(programs) * len(betas), "measuring gradients")]
     bench.save(folder, ["seed", "chip", "pairs"], rows, gradient_table(rows), gradients_figure(rows),
                gradients_told(rows), gradients_charts(rows))

@@ -1,14 +1,15 @@
 """Commands about networks themselves: train them, list them, bring them in and out."""
 
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.data import source_of
-from ep_hw.cli.options import Data, DataRoot, Device, Download, counted, measured, seeded
+from ep_hw.cli.data import DataOptions
+from ep_hw.cli.options import Device, counted, measured, seeded
 from ep_hw.cli.printing import print_table, say
 from mapping.errors import Refusal
 from mapping.names import suggesting
@@ -23,17 +24,27 @@ Readout = Literal["outside", "inside"]
 Pool = Literal["max", "average"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeyOptions:
+    """What is said of a checkpoint of other code beside its map."""
+
+    loss: Annotated[Loss | None, typer.Option(help="what it was trained on, where --map does not say")] = None
+    readout: Annotated[Readout | None, typer.Option(help="inside the energy, fed back, or outside it")] = None
+    pool: Annotated[Pool | None, typer.Option(help="kind of all pools")] = None
+    stride: Annotated[int | None, counted("of every convolution")] = None
+    slope: Annotated[float | None, measured("A of the activation clamp(A x, 0, 1)", 1e-6, 1_000_000)] = None
+
+
 @app.command(examples=("train digits --out mine.safetensors", "train digits-bp --seed 3 --out bp.safetensors"))
 def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOML file")], out: Out,
-          seed: Annotated[int, seeded("of weights, order and noise")] = 1, data: Data = None,
-          data_root: DataRoot = None,
-          download: Download = False, device: Device = "cpu"):
+          seed: Annotated[int, seeded("of weights, order and noise")] = 1, device: Device = "cpu", *,
+          data: DataOptions):
     """Train a network by a recipe; a killed run goes on where it was."""
     from ep_hw.learning.training import load_recipe
     from ep_hw.learning.training import train as fit
 
     chosen = load_recipe(recipe)
-    net = fit(chosen, seed, out, name=out.stem, data_source=source_of(data, data_root, download), device=device,
+    net = fit(chosen, seed, out, name=out.stem, data_source=data.source(), device=device,
               log=lambda epoch: say(
                   f"epoch {epoch.number:3d}/{epoch.of}  accuracy {epoch.accuracy:.4f}  residual {epoch.residual:.1e}  "
                   f"steps {epoch.steps:5.1f}  rate x{epoch.rate:.3f}  {epoch.seconds:.1f} s"))
@@ -89,12 +100,7 @@ def _recipe_name(recipe: dict, packaged: dict) -> str:
 def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that holds a state dict")], out: Out,
              keys: Annotated[str, typer.Option("--map", help="advep, advep-cifar100, laborieux, scellier, or a TOML "
                                                     "file of the same fields")],
-             loss: Annotated[Loss | None, typer.Option(help="what it was trained on, where --map does not say")] = None,
-             readout: Annotated[Readout | None, typer.Option(help="inside the energy, fed back, or outside it")] = None,
-             pool: Annotated[Pool | None, typer.Option(help="kind of all pools")] = None,
-             stride: Annotated[int | None, counted("of every convolution")] = None,
-             slope: Annotated[float | None, measured("A of the activation clamp(A x, 0, 1)", 1e-6, 1_000_000)] = None,
-             data: Data = None, data_root: DataRoot = None, download: Download = False):
+             *, said: KeyOptions, data: DataOptions):
     """Turn an EP checkpoint of other code into a model.
 
     It is checked by a forward pass in that code's own terms, and by its accuracy where the data are there. What neither
@@ -103,9 +109,8 @@ def bring_in(file: Annotated[Path, typer.Argument(help="a PyTorch file that hold
     from ep_hw.analysis.statistics import wilson
     from ep_hw.networks.exchange import KeyMap, import_checkpoint, trial
 
-    source = source_of(data, data_root, download)
-    net, difference = import_checkpoint(file, keys, out, data_source=source, loss=loss, readout=readout, pool=pool,
-                                        stride=stride, slope=slope)
+    source = data.source()
+    net, difference = import_checkpoint(file, keys, out, data_source=source, **asdict(said))
     assumed = KeyMap.model_validate(net.provenance["recipe"]["keys"]).sentence()
     say(f"{out}: {net.spec.size}; differs by {difference:.1e} at most from {assumed}")
     if (right := trial(net, source)) is None:

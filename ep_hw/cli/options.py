@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from os.path import isdir
 from pathlib import Path
 from typing import Annotated
@@ -99,15 +100,18 @@ Machines = Annotated[list[str] | None, machine("machine, or folder of its progra
                                                "mine=crossbar:pcm, is what it is called (repeatable)")]
 Images = Annotated[int, counted("test images, drawn by --seed", high=MOST_IMAGES)]
 Chip = Annotated[int, seeded("chip seed, where there are chips")]
-Data = Annotated[str | None, typer.Option(help="data set in place of the model's or recipe's: a name "
-                                          "('ep-hw data'), an .npz, or a folder of class folders of PNG or JPEG")]
-DataRoot = Annotated[str | None, typer.Option(help="folder that holds cifar-10-batches-py, MNIST ... "
-                                              "(or EP_HW_DATA)")]
-Download = Annotated[bool, typer.Option("--download", help="fetch a missing data set from where it was published")]
-Device = Annotated[str, typer.Option(callback=_found, help="cpu or cuda")]
 Out = Annotated[Path | None, placed("folder to write into; the same command goes on there [default: a new "
                                     "ep-hw-COMMAND-MODEL-TIME]")]
+Device = Annotated[str, typer.Option(callback=_found, help="cpu or cuda")]
 Jobs = Annotated[int, counted("worker processes; any number gives the same bytes", high=MOST_JOBS)]
-Cluster = Annotated[str | None, typer.Option(help="Dask workers in place of --jobs: local:4, tcp://HOST:PORT, or "
+Workers = Annotated[str | None, typer.Option(help="Dask workers in place of --jobs: local:4, tcp://HOST:PORT, or "
                                              "a TOML file of a batch system")]
 PROCESSORS = min(processors(), MOST_JOBS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGDOptions:
+    """The l2 attack that a measurement is about."""
+
+    eps: Annotated[float, measured("of the l2 attack", 0, LARGEST_EPS)] = 0.5
+    iterations: Annotated[int, counted("PGD iterations")] = 20

@@ -1,6 +1,6 @@
 """Commands about models, the machines they are compiled for, and the programs that come of it."""
 
-from dataclasses import MISSING
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -8,22 +8,10 @@ import typer
 
 from ep_hw.cli import completion
 from ep_hw.cli.application import app, own_files
-from ep_hw.cli.data import source_of
+from ep_hw.cli.bench import ChipOptions
+from ep_hw.cli.data import DataOptions
 from ep_hw.cli.folder import asked, claimed
-from ep_hw.cli.options import (
-    MOST_IMAGES,
-    Chip,
-    Data,
-    DataRoot,
-    Download,
-    Model,
-    counted,
-    machine,
-    measured,
-    placed,
-    seeded,
-    stepped,
-)
+from ep_hw.cli.options import Model, machine, measured, placed, stepped
 from ep_hw.cli.printing import print_table, say
 from mapping.crossbar.target import RUNG_MEANINGS
 from mapping.program import Table
@@ -31,22 +19,26 @@ from mapping.registry import REGISTRY, parse
 from mapping.targets import Target
 
 
+@dataclass(frozen=True, kw_only=True)
+class WhyOptions(ChipOptions):
+    """The images that both machines are shown, and where what is found goes."""
+
+    out: Annotated[Path | None, placed("folder for why.json and a plot of the gap [default: they are only printed]"
+                                       )] = None
+
+
 @app.command(examples=("compile digits --on loihi --out prog",
                        'compile digits --on "crossbar:pcm[age=1d,adc_bits=6]" --out prog-pcm'))
 def compile(context: typer.Context, model: Model,
             on: Annotated[str, machine("machine, see 'ep-hw machines'")],
-            out: Annotated[Path, typer.Option(help="folder to create")], data: Data = None, data_root: DataRoot = None,
-            download: Download = False):
+            out: Annotated[Path, typer.Option(help="folder to create")], *, data: DataOptions):
     """Compile a model for a machine; print how it is mapped.
 
     The program is kept: whatever takes a machine takes the folder in its place.
     """
     import mapping
-    from ep_hw import load
 
-    source, net = source_of(data, data_root, download), load(model)
-    net = net.calibrated_on(source) if source.data else net.calibrated(source)
-    program = mapping.compile(net.lower(), on)
+    program = mapping.compile(data.calibrated(model).lower(), on)
     program.save(out)
     for table in program.tables():
         print_table(table)
@@ -58,14 +50,9 @@ def why(context: typer.Context,
         model: Model, first: Annotated[str, typer.Argument(autocompletion=completion.machines,
                                                            help="a machine, or the folder of a compiled program")],
         second: Annotated[str, typer.Argument(autocompletion=completion.machines, help="another one")],
-        images: Annotated[int, counted("test images", high=MOST_IMAGES)] = 20,
         steps: Annotated[int, stepped("time steps to compare")] = 40,
         tolerance: Annotated[float, measured("gaps up to it count as equal", 0, 1)] = 1e-5,
-        chip: Chip = 0,
-        seed: Annotated[int, seeded("of the read noise")] = 0,
-        out: Annotated[Path | None, placed("folder for why.json and a plot of the gap [default: they are only "
-                                                 "printed]")] = None,
-        data: Data = None, data_root: DataRoot = None, download: Download = False):
+        sample: WhyOptions = WhyOptions(images=20)):
     """Name where two machines diverge first, and what causes it.
 
     The first time step and layer, which rung explains the gap, and any fault by its name.
@@ -76,14 +63,15 @@ def why(context: typer.Context,
     from ep_hw.networks.images import images_for
     from ep_hw.networks.programs import program_like
 
-    source = source_of(data, data_root, download)
+    source, out = sample.source(), sample.out
     net = load(model).calibrated(source)
     graph = net.lower()
     programs = program_like(first, graph), program_like(second, graph)
-    shown = images_for(net, "test", source, Choose(images))
+    shown = images_for(net, "test", source, Choose(sample.images))
     if out is not None:
         claimed(context, net.name, asked(context, shown.digest, *(program.digest() for program in programs)))
-    explanation = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=chip, seed=seed)
+    explanation = explain(graph, *programs, shown.images, steps=steps, tolerance=tolerance, chip=sample.chip,
+                          seed=sample.seed)
     say(explanation.sentence())
     for table in explanation.tables():
         print_table(table)

@@ -1,9 +1,11 @@
 """Where a command's cells run."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
+from ep_hw.cli.options import PROCESSORS, Device, Jobs, Workers
 from ep_hw.cli.printing import say
 
 if TYPE_CHECKING:   # these load torch
@@ -11,15 +13,23 @@ if TYPE_CHECKING:   # these load torch
     from ep_hw.evaluation.execution import Run
 
 
-def run_of(context: typer.Context, device: str, jobs: int, cluster: str | None) -> "Run":
-    """What the options --device, --jobs and --cluster say.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where a command's cells run."""
 
-    Raises:
-        Refusal: see `ep_hw.evaluation.cluster.Cluster`.
-    """
-    from ep_hw.evaluation.execution import Run
+    jobs: Jobs = PROCESSORS
+    cluster: Workers = None
+    device: Device = "cpu"
 
-    return Run(device=device, jobs=jobs, cluster=cluster_of(context, cluster))
+    def run(self, context: typer.Context) -> "Run":
+        """What the options say.
+
+        Raises:
+            Refusal: see `ep_hw.evaluation.cluster.Cluster`.
+        """
+        from ep_hw.evaluation.execution import Run
+
+        return Run(device=self.device, jobs=self.jobs, cluster=cluster_of(context, self.cluster))
 
 
 def cluster_of(context: typer.Context, cluster: str | None) -> "Cluster | None":

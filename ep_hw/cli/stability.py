@@ -5,23 +5,8 @@ from typing import Annotated
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.bench import Bench
-from ep_hw.cli.options import (
-    LARGEST_EPS,
-    Chip,
-    Data,
-    DataRoot,
-    Download,
-    Images,
-    Machines,
-    Model,
-    Out,
-    counted,
-    machine,
-    measured,
-    seeded,
-    stepped,
-)
+from ep_hw.cli.bench import Bench, ChipOptions
+from ep_hw.cli.options import LARGEST_EPS, Machines, Model, PGDOptions, counted, machine, measured, stepped
 from ep_hw.cli.printing import track_points
 
 
@@ -32,10 +17,7 @@ def uncertainty(context: typer.Context, model: Model,
                 size: Annotated[list[float] | None, measured("l2 size of a perturbation (repeatable)",
                                                              1e-6, LARGEST_EPS)] = None,
                 draws: Annotated[int, counted("random directions an image and size")] = 5,
-                images: Images = 100, chip: Chip = 0,
-                seed: Annotated[int, seeded("of the images and of the directions")] = 0,
-                out: Out = None,
-                data: Data = None, data_root: DataRoot = None, download: Download = False):
+                *, sample: ChipOptions):
     """Show how often random perturbations change a prediction.
 
     How that grows with their size, and its exponent.
@@ -46,13 +28,13 @@ def uncertainty(context: typer.Context, model: Model,
     from ep_hw.measurements.uncertainty import SIZES, check_quiet, check_sizes, measure_uncertainty, uncertainty_table
 
     sizes = check_sizes(size or SIZES)
-    bench = Bench.of(context)
+    bench = Bench.of(context, model, sample)
     programs = bench.programs(on or ["reference", "loihi"])
     for program in programs:
         check_quiet(str(program.target), program.target.is_noisy)
     folder = bench.claim(programs)
     changes = bench.each(programs, "perturbing",
-                         lambda machine: measure_uncertainty(machine, bench.split, sizes, draws, seed))
+                         lambda machine: measure_uncertainty(machine, bench.split, sizes, draws, sample.seed))
     rows = [row for one in changes for row in one.rows()]
     bench.save(folder, ["seed", "chip"], rows, uncertainty_table(changes), uncertainty_figure(changes),
                uncertainty_told(changes), uncertainty_charts(changes))
@@ -62,15 +44,10 @@ def uncertainty(context: typer.Context, model: Model,
                        "temporal digits --on loihi --eps 1 --out temporal"))
 def temporal(context: typer.Context,
              model: Model, on: Annotated[str, machine("machine or program folder")] = "reference",
-             eps: Annotated[float, measured("of the l2 attack", 0, LARGEST_EPS)] = 0.5,
              time: Annotated[list[int] | None, stepped("iterations that the attacker's gradient goes through "
                                                        "(repeatable)")] = None,
              step: Annotated[list[int] | None, stepped("time step at which the machine predicts (repeatable)")] = None,
-             iterations: Annotated[int, counted("PGD iterations")] = 20,
-             images: Images = 100, chip: Chip = 0,
-             seed: Annotated[int, seeded("of the images and of read noise")] = 0,
-             out: Out = None,
-             data: Data = None, data_root: DataRoot = None, download: Download = False):
+             *, pgd: PGDOptions, sample: ChipOptions):
     """Show accuracy against the attacker's time and the machine's.
 
     How long each of them relaxes.
@@ -86,12 +63,13 @@ def temporal(context: typer.Context,
     from ep_hw.measurements.answers import temporal_told
     from ep_hw.report.figures.temporal import temporal_charts, temporal_figure
 
-    bench, times = Bench.of(context), time or ATTACK_TIMES
+    bench, times = Bench.of(context, model, sample), time or ATTACK_TIMES
     (program,) = bench.programs([on])
     check_relaxes(program.graph)
     folder = bench.claim([program])
-    with simulators.open(program, chip_seed=chip) as machine:
-        measured_times = measure_times(machine, bench.split, eps, times, step or PREDICTION_STEPS, iterations, seed)
+    with simulators.open(program, chip_seed=sample.chip) as machine:
+        measured_times = measure_times(machine, bench.split, pgd.eps, times, step or PREDICTION_STEPS, pgd.iterations,
+                                       sample.seed)
         points = list(track_points(measured_times, 1 + len(set(times)), "attacking"))
     rows = [row for point in points for row in point.rows()]
     bench.save(folder, ["seed", "chip", "iterations"], rows, temporal_table(points), temporal_figure(points),

@@ -1,33 +1,34 @@
 """`ep-hw study`: sweep options of machines and compare their accuracy under threats."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ep_hw.cli.application import app
-from ep_hw.cli.data import source_of
+from ep_hw.cli.data import DataOptions
 from ep_hw.cli.folder import asked, claimed, place
-from ep_hw.cli.options import (
-    MOST_CHIPS,
-    MOST_IMAGES,
-    PROCESSORS,
-    Cluster,
-    Data,
-    DataRoot,
-    Device,
-    Download,
-    Jobs,
-    Out,
-    counted,
-)
+from ep_hw.cli.options import MOST_CHIPS, MOST_IMAGES, Out, counted
 from ep_hw.cli.printing import print_table, say
-from ep_hw.cli.running import run_of
-from ep_hw.evaluation.progress import progress
+from ep_hw.cli.running import RunOptions
+from ep_hw.evaluation.progress import Progress, progress
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:   # these load torch
+    from ep_hw.data.source import DataSource
+    from ep_hw.evaluation.execution import Run
     from ep_hw.evaluation.plan import Plan
-    from ep_hw.studies.study import NetworkStudy
+    from ep_hw.studies.study import NetworkStudy, Study
+
+    Plans = list[tuple[str, Plan]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberOptions:
+    """Numbers in place of a study's own."""
+
+    images: Annotated[int | None, counted("test images, in place of the study's", high=MOST_IMAGES)] = None
+    chips: Annotated[int | None, counted("chips, in place of the study's", high=MOST_CHIPS)] = None
 
 
 @app.command(examples=("study age --dry-run", "study converters --images 50 --chips 2 --out converters"))
@@ -36,70 +37,75 @@ def study(context: typer.Context,
                                                                   "wires) or a TOML file")],
           dry_run: Annotated[bool, typer.Option("--dry-run", help="only count the cells and estimate their time from a "
                                                 "few that are measured small")] = False,
-          images: Annotated[int | None, counted("test images, in place of the study's", high=MOST_IMAGES)] = None,
-          chips: Annotated[int | None, counted("chips, in place of the study's", high=MOST_CHIPS)] = None,
-          out: Out = None,
-          jobs: Jobs = PROCESSORS, cluster: Cluster = None, data: Data = None,
-          data_root: DataRoot = None, download: Download = False, device: Device = "cpu"):
+          numbers: NumberOptions = NumberOptions(),
+          out: Out = None, *, running: RunOptions, data: DataOptions):
     """Sweep options of machines, crossed with threats.
 
     By grid or list, with waterfalls in both orders of the causes.
     """
+    from ep_hw.studies.study import load_study, with_numbers
+    from ep_hw.workflow import keys
+
+    wanted = with_numbers(load_study(name), images=numbers.images, chips=numbers.chips)
+    plans = _plans(wanted, running.run(context), data.source())
+    question = asked(context, plans[0][1].images.digest, wanted.model_dump(mode="json", by_alias=True),
+                     *keys([plan for _, plan in plans]))
+    if dry_run:
+        with progress("measuring") as show:
+            say(_foreseen(wanted, _showing(plans, show), place(context, Path(name).stem, question)))
+        return
+    folder = claimed(context, Path(name).stem, question)
+    _make(wanted, plans, folder)
+    say(f"{folder}: report.html, study.json, and its figures as PNG and SVG")
+
+
+def _plans(wanted: "Study | NetworkStudy", where: "Run", source: "DataSource") -> "Plans":
+    """The plans of a study, each with its group of networks; one of no group, where it sweeps machines."""
+    from ep_hw.studies.execution import plan_study
+    from ep_hw.studies.networks import plan_networks
+    from ep_hw.studies.study import NetworkStudy
+
+    if isinstance(wanted, NetworkStudy):
+        return plan_networks(wanted, run=where, data_source=source)
+    return [("", plan_study(wanted, run=where, data_source=source))]
+
+
+def _showing(plans: "Plans", show: Progress) -> "Plans":
+    return [(group, plan.showing(show)) for group, plan in plans]
+
+
+def _foreseen(wanted: "Study | NetworkStudy", plans: "Plans", folder: Path) -> str:
+    """What a study will take."""
     from ep_hw.evaluation.budget import not_measured
     from ep_hw.evaluation.forecast import estimate
     from ep_hw.evaluation.plan import cells_of
-    from ep_hw.studies.execution import plan_study
-    from ep_hw.studies.networks import plan_networks
-    from ep_hw.studies.outcome import figure_count, run_study, study_table
-    from ep_hw.studies.study import NetworkStudy, load_study, with_numbers
-    from ep_hw.workflow import command_line, keys
+    from ep_hw.studies.outcome import figure_count
+    from ep_hw.studies.study import Study
 
-    wanted, source = with_numbers(load_study(name), images=images, chips=chips), source_of(data, data_root, download)
-    where = run_of(context, device, jobs, cluster)
-    if isinstance(wanted, NetworkStudy):
-        plans = plan_networks(wanted, run=where, data_source=source)
-        _study_networks(context, name, wanted, plans, dry_run)
-        return
-    plan = plan_study(wanted, run=where, data_source=source)
-    question = asked(context, plan.images.digest, wanted.model_dump(mode="json", by_alias=True), *keys([plan]))
-    if dry_run:
-        folder = place(context, Path(name).stem, question)
-        with progress("measuring") as show:
-            known = estimate([plan.showing(show)], folder, figures=figure_count(wanted))
-        say(f"{wanted.title}: {len(cells_of(plan, folder))} cells of up to {min(plan.limits.shard, len(plan.images))} "
-            f"images, {len(known.jobs)} still to compute; about {duration_of(known.seconds)} on {jobs} workers "
+    asked = [plan for _, plan in plans]
+    known = estimate(asked, folder, figures=figure_count(wanted) if isinstance(wanted, Study) else 0)
+    largest = min(asked[0].limits.shard, len(asked[0].images))
+    return (f"{wanted.title}: {sum(len(cells_of(plan, folder)) for plan in asked)} cells of up to {largest} images, "
+            f"{len(known.jobs)} still to compute; about {duration_of(known.seconds)} on {known.workers} workers "
             f"({known.basis()}).{not_measured(known.unmeasured())}")
-        return
-    out = claimed(context, Path(name).stem, question)
-    with progress("studying") as show:
-        rows = run_study(wanted, plan.showing(show), out, command_line())
-    print_table(study_table(wanted, rows))
-    say(f"{out}: report.html, study.csv, study.json, and its figures as PNG and SVG")
 
 
-def _study_networks(context: typer.Context, name: str, wanted: "NetworkStudy", plans: "list[tuple[str, Plan]]",
-                    dry_run: bool):
-    """A study over networks, or what it will take."""
-    from ep_hw import workflow
-    from ep_hw.evaluation.forecast import estimate
+def _make(wanted: "Study | NetworkStudy", plans: "Plans", out: Path) -> None:
+    """Compute and write a study, and print its answer."""
     from ep_hw.studies.networks import run_networks
+    from ep_hw.studies.outcome import run_study, study_table
+    from ep_hw.studies.study import NetworkStudy
+    from ep_hw.workflow import command_line
 
-    question = asked(context, plans[0][1].images.digest, wanted.model_dump(mode="json"),
-                     *workflow.keys([plan for _, plan in plans]))
-    if dry_run:
-        folder = place(context, Path(name).stem, question)
-        with progress("measuring") as show:
-            known = estimate([plan.showing(show) for _, plan in plans], folder)
-        say(f"{wanted.title}: {len(known.jobs)} cells to compute; about {duration_of(known.seconds)} "
-            f"({known.basis()}).")
+    if isinstance(wanted, NetworkStudy):
+        with progress("studying") as show:
+            verdicts = run_networks(wanted, _showing(plans, show), out, command_line())
+        for verdict in verdicts:
+            say(verdict)
         return
-    out = claimed(context, Path(name).stem, question)
     with progress("studying") as show:
-        verdicts = run_networks(wanted, [(group, plan.showing(show)) for group, plan in plans], out,
-                                workflow.command_line())
-    for verdict in verdicts:
-        say(str(verdict))
-    say(f"{out}: report.html, study.json, and its figures as PNG and SVG")
+        rows = run_study(wanted, _showing(plans, show)[0][1], out, command_line())
+    print_table(study_table(wanted, rows))
 
 
 def duration_of(seconds: float) -> str:

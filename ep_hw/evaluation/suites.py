@@ -3,7 +3,7 @@
     ep-hw evaluate MODEL --suite paper
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ep_hw.analysis import paper
@@ -13,6 +13,7 @@ from ep_hw.threats.corruptions import ALL
 from ep_hw.threats.threat import OFFICIAL, Threat
 from mapping.errors import Refusal
 from mapping.names import suggesting
+from mapping.targets import REFERENCE, Target
 
 FEW_CHIPS = 3   # the fewest whose spread says something of other chips
 
@@ -136,6 +137,37 @@ LAMMIE = Suite(
          Grid("one_pixel", (1, 3), (20, 40))), repeats=10, drops=(0.05, 0.1)))
 BARE = Suite("clean images, and the threats that are named", (), AttackSettings(), images=200, chips=5)
 SUITES = {"paper": PAPER, "quick": QUICK, "cifar-c": CIFAR_C, "lammie": LAMMIE}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an evaluation is asked; what is left open its suite says.
+
+    Attributes:
+        machines: names, or folders of compiled programs; those usual for the model if None and the suite names none.
+            The reference is always among them.
+        threats: besides those of the suite.
+        suite: threats and settings by name.
+        images: how many test images, drawn by `seed`.
+        chips: how many of each machine that has chips.
+        seed: of images, corruptions, attacks and read noise.
+        settings: of the attacks.
+        explained: threats besides those of the suite whose toll is traced rung by rung, each rung attacked itself.
+        baseline: what the mCE is relative to: one of the machines, or another model of the same data, which is then
+            corrupted beside them.
+        extra_pairs: (machine, threat) beyond every machine under every threat.
+    """
+
+    machines: Sequence[str] | None = None
+    threats: Sequence[Threat] = ()
+    suite: Suite = BARE
+    images: int | None = None
+    chips: int | None = None
+    seed: int = 0
+    settings: AttackSettings | None = None
+    explained: Sequence[Threat] = ()
+    baseline: str = REFERENCE
+    extra_pairs: Sequence[tuple[Target, Threat]] = ()
 
 
 def suite(name: str) -> Suite:

@@ -125,11 +125,13 @@ def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, sc
     else:
         contrasts = [phi_gradient(substrate, image, end.states, nudge, generator)
                      for nudge in nudges * pairs for end in ends(nudge)]
+    return _difference(contrasts, -1 / (2 * beta * len(images) * pairs), _nudge_felt(substrate)), free
+
+
+def _difference(contrasts: Sequence[Gradient], scale: float, felt: Sequence[float]) -> Gradient:
+    """Contrasts under positive nudges less those under negative ones, which take turns; see `_nudge_felt`."""
     plus, minus = (map(_sum, zip(*contrasts[sign::2])) for sign in (0, 1))
-    scale = -1 / (2 * beta * len(images) * pairs)
-    gradient = [((wp - wm) * (scale / felt), (bp - bm) * (scale / felt))
-                for (wp, bp), (wm, bm), felt in zip(plus, minus, _nudge_felt(substrate))]
-    return gradient, free
+    return [((wp - wm) * (scale / f), (bp - bm) * (scale / f)) for (wp, bp), (wm, bm), f in zip(plus, minus, felt)]
 
 
 def _times(batch: Tensor, copies: int) -> Tensor:

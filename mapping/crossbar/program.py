@@ -370,7 +370,8 @@ _FORWARD = "nothing is read backward"
 
 
 def _notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
-    device, array, converters, dynamics = target.device, target.array, target.converters, target.dynamics
+    """Tiles, devices and noise in sentences."""
+    device, array, dynamics = target.device, target.array, target.dynamics
     levels = f"{device.levels} levels" if target.includes("levels") and device.levels else "any conductance"
     notes = [f"tiles of {array.tile.rows} x {array.tile.columns} unit cells, {_CELLS[array.encoding]}; "
              f"{_ARRAYS[array.arrays] if relaxes else _FORWARD}",
@@ -384,6 +385,12 @@ def _notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
         again = relaxes and dynamics.input_read == "every"
         notes.append(f"fresh read noise over a relaxation of {dynamics.relaxation_time:g} s; the image is read "
                      f"{'at every step' if again else 'once'}")
+    return [*notes, *_drive_notes(target, relaxes)]
+
+
+def _drive_notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
+    """Converters, and how lines are driven, in sentences."""
+    converters, notes = target.converters, []
     if target.includes("converters"):
         notes.append(f"DAC {converters.dac_bits} bit, ADC {converters.adc_bits} bit, one ADC range a tile and "
                      f"direction in units of weight x state: {converters.adc_margin:g} times the {PERCENTILE:g} "
@@ -397,8 +404,5 @@ def _notes(target: CrossbarTarget, relaxes: bool) -> list[str]:
         signed = "the image, and a nudge's errors, are" if relaxes else "the image is"
         notes.append(f"{signed} driven in two phases")
     if target.includes("curves") and target.has("curves"):
-        notes.append(f"currents of devices grow as sinh(V / {device.sinh_v:g} V)")
-    if target.includes("wires"):
-        bits = f", of bit lines {array.bit_ohm:g} ohm" if array.bit_ohm else ""
-        notes.append(f"wires of {array.wire_ohm:g} ohm a cell{bits}, feedback at the {array.terminals} terminals")
+        notes.append(f"currents of devices grow as sinh(V / {target.device.sinh_v:g} V)")
     return notes

@@ -201,13 +201,9 @@ def plan_learning(program: LoihiProgram, *, rates: Sequence[float], phases: Phas
     Raises:
         Refusal: a network that has no feedback, or sends changes of states; a nudge that is not proven safe.
     """
-    graph = program.graph
-    if not graph.has_feedback or program.delta_threshold is not None:
-        raise Refusal("this program cannot learn by equilibrium propagation", where=str(program.target),
-                      got="no feedback" if not graph.has_feedback else "a threshold on changes of states",
-                      allowed="a network with feedback that sends whole states",
-                      remedy="choose loihi or lava as they are")
+    _check_learns(program)
     program.integer_beta(phases.beta)
+    graph = program.graph
     batch, depth, unit = phases.batch, len(graph.couplings), 2.0**-program.state_bits
     gains = program.scaled.gains
     felt = [prod(gains[n + 1:depth]) for n in range(depth)]
@@ -224,13 +220,26 @@ def plan_learning(program: LoihiProgram, *, rates: Sequence[float], phases: Phas
         layers.append(Plasticity(before, after, Step.of(share * 2.0**layer.exponent * below * above),
                                  Step.of(share * 2.0**layer.scale * above),
                                  sites * _trace(top, before) * max(_trace(program.tops[n], after), 1)))
-    before, share = 0, rates[-1] * 2.0**-ERROR_BITS / (2 * batch)
+    return Learning((*layers, _readout_plasticity(program, rates[-1], batch)), phases, seed)
+
+
+def _check_learns(program: LoihiProgram):
+    """Refuse a network without feedback, or one that sends changes of states."""
+    if not program.graph.has_feedback or program.delta_threshold is not None:
+        raise Refusal("this program cannot learn by equilibrium propagation", where=str(program.target),
+                      got="no feedback" if not program.graph.has_feedback else "a threshold on changes of states",
+                      allowed="a network with feedback that sends whole states",
+                      remedy="choose loihi or lava as they are")
+
+
+def _readout_plasticity(program: LoihiProgram, rate: float, batch: int) -> Plasticity:
+    """Of the readout, whose sums are of errors and of traces of the top layer's states."""
+    readout, unit = program.readout, 2.0**-program.state_bits
+    before, share = 0, rate * 2.0**-ERROR_BITS / (2 * batch)
     while (bound := 2 * batch * 2**ERROR_BITS * _trace(program.tops[-1], before)) >= SUM_LIMIT:
         before += 1
-    readout = program.readout
-    layers.append(Plasticity(before, 0, Step.of(share * 2.0**readout.exponent * 2.0**before * unit),
-                             Step.of(share * 2.0**readout.scale), bound))
-    return Learning(tuple(layers), phases, seed)
+    return Plasticity(before, 0, Step.of(share * 2.0**readout.exponent * 2.0**before * unit),
+                      Step.of(share * 2.0**readout.scale), bound)
 
 
 def _trace(top: int, shift: int) -> int:

@@ -85,15 +85,7 @@ def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = N
     Raises:
         Refusal: a noisy machine, devices with curves, or drives from above that pass a digital gain or are not there.
     """
-    _check_feedback(machine)
-    if machine.arrays[0].curves:
-        raise Refusal("devices with curves have no one time constant", where=machine.name,
-                      got=f"sinh_v={machine.program.target.device.sinh_v:g}", allowed="currents in proportion",
-                      remedy="leave it out, as in without=curves")
-    if not machine.deterministic:
-        raise Refusal("noise of separate reads has no continuous time", where=machine.name,
-                      got="fresh noise at every read", allowed="machines without it",
-                      remedy="leave it out, as in crossbar:pcm[without=read]")
+    _check_circuit(machine)
     circuit, substrate = circuit or Circuit(), machine.substrate
     shown, (nodes_us, image_us) = images.to(substrate.mean), conductances_us(machine)
     tau = [circuit.capacitance_f / (g_us * _US) for g_us in nodes_us]
@@ -116,13 +108,23 @@ def settle(machine: CrossbarMachine, images: Tensor, circuit: Circuit | None = N
                    seconds, energy, ~live, (fastest, slowest))
 
 
-def _check_feedback(machine: CrossbarMachine):
-    """Refuse what is no circuit of equation (1), whose neurons are all driven from above through devices alone."""
+def _check_circuit(machine: CrossbarMachine):
+    """Refuse what is no circuit of equation (1): neurons driven from above through devices alone, each read at all
+    times by a current in proportion to its voltage.
+    """
     gains = {coupling.feedback_gain for coupling in machine.graph.couplings[1:]} or {1.0}
     if not machine.has_feedback or gains != {1.0}:
         raise Refusal("a digital gain of the feedback has no continuous time", where=machine.name,
                       got=f"feedback gains {', '.join(f'{gain:g}' for gain in sorted(gains))}", allowed="1",
                       remedy="settle a network whose feedback gains are all 1")
+    if machine.arrays[0].curves:
+        raise Refusal("devices with curves have no one time constant", where=machine.name,
+                      got=f"sinh_v={machine.program.target.device.sinh_v:g}", allowed="currents in proportion",
+                      remedy="leave it out, as in without=curves")
+    if not machine.deterministic:
+        raise Refusal("noise of separate reads has no continuous time", where=machine.name,
+                      got="fresh noise at every read", allowed="machines without it",
+                      remedy="leave it out, as in crossbar:pcm[without=read]")
 
 
 def _pull(machine: CrossbarMachine, images: Tensor, states: States) -> States:

@@ -62,8 +62,12 @@ def program_array(layer: CrossbarLayer, target: CrossbarTarget, model: Device, c
     now = array_of(layer, target, noisy.clamp(*model.limits_us).to(device), fresh_us)
     if not target.array.drift_compensation:
         return now
-    then = array_of(layer, target, programmed.to(device))
-    if target.array.drift_compensation == "column":
+    return _compensated(array_of(layer, target, programmed.to(device)), now, target.array.drift_compensation)
+
+
+def _compensated(then: Array, now: Array, how: str | bool) -> Array:
+    """An aged array with what undoes its drift since it was programmed, by column or as a whole."""
+    if how == "column":
         return column_compensated(then, now)
     return replace(now, compensation=drift_compensation(then, now))
 

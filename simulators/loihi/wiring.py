@@ -59,18 +59,25 @@ def wire(graph: EPGraph, arithmetic: Arithmetic, shared: SharedArrays, plastic: 
     readout = Readout(name="readout", readout=arithmetic.readout, shape=populations[-1].up.shape,
                       board=shared["logits"], target=shared["target"], beta=shared["beta"], clock=clock, events=events,
                       plastic=learns[-1])
-    senders: tuple[Image | Neurons, ...] = image, *populations
-    for below, coupling, above, gain in zip(senders, couplings, populations, graph.gains):
+    wired = Wired(image, couplings, populations, readout)
+    _connect(wired, graph)
+    return wired
+
+
+def _connect(wired: Wired, graph: EPGraph) -> None:
+    """States go up and down; what a coupling makes of them goes to the drives at its ends."""
+    senders: tuple[Image | Neurons, ...] = wired.image, *wired.populations
+    for below, coupling, above, gain in zip(senders, wired.couplings, wired.populations, graph.gains):
         below.up.connect(coupling.below_in)
         coupling.above_out.connect(above.drive)
         if isinstance(coupling, Connection):
             above.down.connect(coupling.above_in)
             if gain and isinstance(below, Neurons):
                 coupling.below_out.connect(below.drive)
-    populations[-1].up.connect(readout.state)
+    top = wired.populations[-1]
+    top.up.connect(wired.readout.state)
     if graph.has_feedback:
-        readout.pull.connect(populations[-1].drive)
-    return Wired(image, couplings, populations, readout)
+        wired.readout.pull.connect(top.drive)
 
 
 def _connection(feeds_back: bool, plastic: Plastic | None, **settings) -> ForwardConnection:

@@ -11,6 +11,7 @@ from networks import saved, small_network
 import ep_hw
 import mapping
 import simulators
+from ep_hw.evaluation.suites import Request
 from ep_hw.threats import parse_threat
 from ep_hw.workflow import plan_evaluation
 from mapping.names import LINE, in_a_line
@@ -72,7 +73,7 @@ def test_networks_modules_and_plans_show_their_names(tmp_path):
         assert "<table>" in program._repr_html_()
         with simulators.open(program) as machine:
             line(machine, target)
-    plan = plan_evaluation(str(saved(small_network(), tmp_path)), ["loihi"], [parse_threat("fog@3")], images=5)
+    plan = plan_evaluation(str(saved(small_network(), tmp_path)), Request(["loihi"], [parse_threat("fog@3")], images=5))
     line(plan, "of small on reference, loihi under clean, fog@3: 5 images, up to 5 chips")
 
 

@@ -76,6 +76,11 @@ class LoihiTuning:
     settings: TuningSettings
     seed: int
 
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """Images to learn from, to watch, and of the comparison."""
+        return self.train, self.watch, self.test
+
     def title(self) -> str:
         where = f" in a world of {self.world}" if self.world else ""
         return f"{self.net.name} on {self.program.target.shown}{where}, {len(self.train)} images"

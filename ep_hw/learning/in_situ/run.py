@@ -47,6 +47,32 @@ from simulators.crossbar.writing import check_writable_cells
 WATCHED = 120   # validation images that each epoch's line is about
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What chips learn, and what they are compared with.
+
+    Attributes:
+        images: how many test images, chosen at random by `seed`; all if None.
+        learn: how many training images, chosen alike; all if None.
+        world: a corruption that all images go through; None where none does.
+        write: a write model of crossbars; the device's own if None.
+        beside: a noise-aware network of the same data to compare with; the packaged one, where there is one, if None.
+        seed: of everything random.
+    """
+
+    images: int | None = None
+    learn: int | None = None
+    world: str | None = None
+    write: str | None = None
+    beside: str | None = None
+    seed: int = 0
+
+    @property
+    def choices(self) -> tuple[Choose, Choose, Choose]:
+        """Which images of each split."""
+        return Choose(self.learn, self.seed if self.learn else None), Choose(WATCHED), Choose(self.images, self.seed)
+
+
 @dataclass(frozen=True, eq=False)
 class Tuning:
     """A tuning as one command does it.
@@ -65,15 +91,18 @@ class Tuning:
     test: Split | HeldSplit
     noise_aware: tuple[str, CrossbarProgram] | None
 
+    @property
+    def splits(self) -> tuple[Split | HeldSplit, ...]:
+        """Images to learn from, to watch, and of the comparison."""
+        return self.task.train, self.task.watch, self.test
+
     def title(self) -> str:
         how = "only digital biases learn" if self.task.settings.biases_only else f"written as {self.task.writing}"
         return f"{self.net.name} on {self.task.program.target.shown}, {how}"
 
 
-def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: TuningSettings, *, write: str | None = None,
-                noise_aware: str | None = None, images: int | None = None, learn: int | None = None,
-                world: str | None = None, seed: int = 0, data_source: DataSource = DEFAULT_SOURCE
-                ) -> Tuning | LoihiTuning:
+def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: TuningSettings, lesson: Lesson = Lesson(),
+                data_source: DataSource = DEFAULT_SOURCE) -> Tuning | LoihiTuning:
     """Decide everything before anything runs.
 
     Args:
@@ -81,12 +110,7 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
         machine: a crossbar's or Loihi's name, or the folder of one compiled.
         chips: seeds of the chips.
         settings: of the tuning.
-        write: a write model; the device's own if None.
-        noise_aware: a noise-aware network of the same data; the packaged one, where there is one, if None.
-        images: how many test images, chosen at random by `seed`; all if None.
-        learn: how many training images, chosen alike; all if None.
-        world: a corruption that all images go through; None where none does.
-        seed: of everything random.
+        lesson: which images are learned, and what beside.
         data_source: where the data lie.
 
     Raises:
@@ -94,22 +118,30 @@ def plan_tuning(model: str, machine: str, chips: Sequence[int], settings: Tuning
     """
     net = _ep_network(model, data_source)
     program = program_of(machine, net.lower())
-    choices = (Choose(learn, seed if learn else None), Choose(WATCHED), Choose(images, seed))
-    if isinstance(program, LoihiProgram) and write is None and noise_aware is None:
-        train, watch, test = (_in_world(images_for(net, name, data_source, choose), world, seed)
-                              for name, choose in zip(SPLITS, choices))
-        return plan_on_loihi(net, program, chips, settings, splits=(train, watch, test), world=world or "", seed=seed)
+    if isinstance(program, LoihiProgram) and lesson.write is None and lesson.beside is None:
+        return plan_on_loihi(net, program, chips, settings, splits=_splits(net, lesson, data_source),
+                             world=lesson.world or "", seed=lesson.seed)
     if not isinstance(program, CrossbarProgram) or isinstance(program, TunedProgram):
         raise Refusal("only programmed chips can be tuned, and Loihi without --write and --beside", where="--on",
                       got=machine, allowed="crossbar:PRESET, loihi, lava",
                       remedy="choose a machine of 'ep-hw machines'")
-    writing = parse_writing(write) if write else writing_of(program.target.preset.name)
+    writing = parse_writing(lesson.write) if lesson.write else writing_of(program.target.preset.name)
     check_writable_cells(program.target, writing)
-    held, watched, shown = (held_for(net, name, data_source, choose) if world is None else
-                            _in_world(images_for(net, name, data_source, choose), world, seed)
-                            for name, choose in zip(SPLITS, choices))
-    task = Task(program, held, watched.take(slice(WATCHED)), settings, writing, seed)
-    return Tuning(net, task, tuple(dict.fromkeys(chips)), shown, _noise_aware(net, program, noise_aware, data_source))
+    train, watch, test = _held(net, lesson, data_source) if lesson.world is None else _splits(net, lesson, data_source)
+    task = Task(program, train, watch.take(slice(WATCHED)), settings, writing, lesson.seed)
+    return Tuning(net, task, tuple(dict.fromkeys(chips)), test, _noise_aware(net, program, lesson.beside, data_source))
+
+
+def _held(net: EPNetwork, lesson: Lesson, data_source: DataSource) -> list[HeldSplit]:
+    """Images to learn from, to watch, and of the comparison, as they are stored."""
+    return [held_for(net, name, data_source, choose) for name, choose in zip(SPLITS, lesson.choices)]
+
+
+def _splits(net: EPNetwork, lesson: Lesson, data_source: DataSource) -> tuple[Split, Split, Split]:
+    """The same as the lesson's world shows them."""
+    train, watch, test = (_in_world(images_for(net, name, data_source, choose), lesson.world, lesson.seed)
+                          for name, choose in zip(SPLITS, lesson.choices))
+    return train, watch, test
 
 
 def _in_world(split: Split, world: str | None, seed: int) -> Split:

@@ -20,6 +20,7 @@ from ep_hw.evaluation.budget import (
 )
 from ep_hw.evaluation.forecast import estimate
 from ep_hw.evaluation.price import Price
+from ep_hw.evaluation.suites import Request
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat
 from ep_hw.workflow import plan_evaluation
@@ -55,8 +56,8 @@ def plans_of(tmp_path_factory):
     path = saved(small_network(5), tmp_path_factory.mktemp("model"))
     threats = [parse_threat("pgd_l2@0.5"), parse_threat("square_l2@0.5")]
     quick = AttackSettings(gradients=("bptt@5",), iterations=2)
-    return lambda images, queries: [plan_evaluation(str(path), ["reference"], threats, images=images,
-                                                    settings=quick.model_copy(update={"queries": queries}))]
+    return lambda images, queries: [plan_evaluation(str(path), Request(
+        ["reference"], threats, images=images, settings=quick.model_copy(update={"queries": queries})))]
 
 
 def test_a_budget_is_measured_once_and_printed_with_what_it_can_show(plans_of, tmp_path):

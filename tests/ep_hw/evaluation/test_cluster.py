@@ -18,7 +18,8 @@ from ep_hw.evaluation.cluster import BatchSystem, Cluster, Errand, equip
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.own import Belongings
 from ep_hw.evaluation.plan import evaluate
-from ep_hw.learning.in_situ.run import plan_tuning, run_tuning
+from ep_hw.evaluation.suites import Request
+from ep_hw.learning.in_situ.run import Lesson, plan_tuning, run_tuning
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat
@@ -78,7 +79,7 @@ def test_workers_are_asked_for_lava_before_any_cell(address, tmp_path, caplog):
         try:
             with pytest.raises(Refusal, match=rf"machine lava, worker {first}: no interpreter .*got EP_HW_LAVA_PYTHON"):
                 workers.check(interpreter.lava_python)
-            plan = workflow.plan_evaluation("digits", ["lava", "loihi"], [], images=2, run=Run(cluster=workers))
+            plan = workflow.plan_evaluation("digits", Request(["lava", "loihi"], images=2), run=Run(cluster=workers))
             gone = workflow.absent([(plan, tmp_path)])
             assert set(gone) == {"lava"}
             assert f"lava left out: machine lava, worker {first}" in caplog.text
@@ -145,8 +146,8 @@ def test_a_task_that_kills_its_workers_is_told(tmp_path):
 
 @pytest.mark.slow
 def test_an_evaluation_gives_the_bytes_of_one_process(workers, tmp_path):
-    plans = {name: workflow.plan_evaluation("digits", ["loihi", "crossbar:ideal"], THREATS, images=3, chips=2, run=run,
-                                            settings=AttackSettings(iterations=1))
+    request = Request(["loihi", "crossbar:ideal"], THREATS, images=3, chips=2, settings=AttackSettings(iterations=1))
+    plans = {name: workflow.plan_evaluation("digits", request, run=run)
              for name, run in (("cluster", Run(cluster=workers)), ("alone", Run()))}
     for name, plan in plans.items():
         with threads.threads(1):
@@ -159,7 +160,7 @@ def test_an_evaluation_gives_the_bytes_of_one_process(workers, tmp_path):
 def test_chips_are_tuned_to_the_bytes_of_one_process(workers, tmp_path):
     model = str(saved(small_network(3, gain=1.5), tmp_path))
     settings = TuningSettings(epochs=1, batch=600, free_steps=4, nudged_steps=2)
-    tuning = plan_tuning(model, "crossbar:reram_wan[steps=5]", [0, 1], settings, images=4)
+    tuning = plan_tuning(model, "crossbar:reram_wan[steps=5]", [0, 1], settings, Lesson(images=4))
     for name, cluster in (("cluster", workers), ("alone", None)):
         (tmp_path / name / "chips").mkdir(parents=True)
         run_tuning(tuning, tmp_path / name, lambda chip, course: None, cluster)

@@ -16,7 +16,7 @@ import simulators
 from ep_hw import workflow
 from ep_hw.evaluation.envelope import FOLDER, attacks_of, by_image, outcomes_of, running_largest
 from ep_hw.evaluation.matched_noise import LEAST, MOST, SOURCES, TOLERANCE, matched, noises_of
-from ep_hw.evaluation.suites import Envelope, Grid, Suite
+from ep_hw.evaluation.suites import Envelope, Grid, Request, Suite
 from ep_hw.networks.family import BP, EP, NOISE_TRAINED, Member, protocol_members
 from ep_hw.threats.attacks import AttackSettings, perturbation
 from ep_hw.threats.threat import CLEAN
@@ -35,7 +35,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(model, tmp_path_factory):
-    plan, folder = workflow.plan_evaluation(model, None, [], suite=TINY), tmp_path_factory.mktemp("run")
+    plan, folder = workflow.plan_evaluation(model, Request(suite=TINY)), tmp_path_factory.mktemp("run")
     found = workflow.run(plan, folder, command="ep-hw evaluate", title="test")
     assert found.envelopes.rows["envelope"]
     return plan, folder

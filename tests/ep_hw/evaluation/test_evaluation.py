@@ -29,6 +29,7 @@ from ep_hw.evaluation.execution import Machines, Run, run_task
 from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
 from ep_hw.evaluation.probes import probe, probe_plan
 from ep_hw.evaluation.rungs import named, rungs_of
+from ep_hw.evaluation.suites import Request
 from ep_hw.networks import programs
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.programs import reference_of
@@ -51,9 +52,9 @@ def model(tmp_path_factory):
     return str(saved(small_network(5, steps=20), tmp_path_factory.mktemp("model")))
 
 
-def small_plan(model, machines=("loihi", "crossbar:pcm"), threats=("pgd_l2@0.5", "contrast@3"), **changes):
-    settings = {"images": 12, "chips": 2, "settings": FAST, **changes}
-    plan = workflow.plan_evaluation(model, machines, [parse_threat(t) for t in threats], **settings)
+def small_plan(model, machines=("loihi", "crossbar:pcm"), threats=("pgd_l2@0.5", "contrast@3"), run=None, **changes):
+    asked = {"images": 12, "chips": 2, "settings": FAST, **changes}
+    plan = workflow.plan_evaluation(model, Request(machines, [parse_threat(t) for t in threats], **asked), run=run)
     return replace(plan, limits=Limits(probed=2))
 
 
@@ -458,7 +459,7 @@ def test_attacks_draw_alike_at_every_strength_of_machines_without_noise(model, t
 def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_path):
     threats = [parse_threat("contrast@3"), parse_threat("square_l2@0.5")]
     ask = {"images": 4, "settings": FAST}
-    plan = workflow.plan_evaluation("digits", ["reference"], threats, baseline="digits-bp-s11", **ask)
+    plan = workflow.plan_evaluation("digits", Request(["reference"], threats, baseline="digits-bp-s11", **ask))
     rows = {(r["machine"], r["threat"].name): r for r in evaluate(plan, tmp_path)[0]}
     assert set(rows) == {("reference", "clean"), ("reference", "contrast"), ("reference", "square_l2"),
                          ("digits-bp-s11", "clean"), ("digits-bp-s11", "contrast")}
@@ -467,14 +468,15 @@ def test_the_baseline_of_the_mce_is_a_machine_of_the_run_or_another_model(tmp_pa
         right = machine.relax(plan.images.images).prediction == plan.images.labels
     assert rows["digits-bp-s11", "clean"]["accuracy"] == float(right.float().mean())
     assert (plan.asked.machines, plan.asked.baseline) == (("reference",), "digits-bp-s11")
-    same = workflow.plan_evaluation("digits", ["loihi"], threats, baseline="loihi[weight_bits=8]", **ask)
+    same = workflow.plan_evaluation("digits", Request(["loihi"], threats, baseline="loihi[weight_bits=8]", **ask))
     assert (same.asked.baseline, "digits-bp-s11" in same.programs) == ("loihi", False)
     with pytest.raises(Refusal, match="allowed: reference, loihi;"):
-        workflow.plan_evaluation("digits", ["loihi"], threats, baseline="crossbar:pcm", **ask)
+        workflow.plan_evaluation("digits", Request(["loihi"], threats, baseline="crossbar:pcm", **ask))
 
 
 def test_a_torch_module_meets_what_the_machines_meet(model, tmp_path):
-    plan = workflow.plan_evaluation(model, ["reference"], [parse_threat("contrast@3")], images=6, settings=FAST)
+    contrast = [parse_threat("contrast@3")]
+    plan = workflow.plan_evaluation(model, Request(["reference"], contrast, images=6, settings=FAST))
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(plan.images.images[0].numel(), 10))
     summary, _ = evaluate(workflow.with_module(plan, "mine", module), tmp_path)
     rows = {(r["machine"], r["threat"].name): r for r in summary}
@@ -488,7 +490,7 @@ def test_a_torch_module_meets_what_the_machines_meet(model, tmp_path):
 
 def test_a_module_on_tiles_meets_what_the_machines_meet_on_chips_of_its_own(model, tmp_path):
     contrast = [parse_threat("contrast@3")]
-    plan = workflow.plan_evaluation(model, ["reference"], contrast, images=6, chips=2, settings=FAST)
+    plan = workflow.plan_evaluation(model, Request(["reference"], contrast, images=6, chips=2, settings=FAST))
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(plan.images.images[0].numel(), 10))
     tiles = put_on_tiles(record(module, plan.images.images, 10), "crossbar:pcm")
     summary = workflow.run(workflow.with_module(plan, "mine", tiles), tmp_path, command="", title="").summary
@@ -502,7 +504,8 @@ def test_a_module_on_tiles_meets_what_the_machines_meet_on_chips_of_its_own(mode
 
 
 def test_modules_without_parameters_have_a_report_and_tables_of_their_own(model, tmp_path):
-    plan = workflow.plan_evaluation(model, ["reference"], [parse_threat("square_linf@0.1")], images=4, settings=FAST)
+    square = [parse_threat("square_linf@0.1")]
+    plan = workflow.plan_evaluation(model, Request(["reference"], square, images=4, settings=FAST))
     pixels = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.AdaptiveAvgPool1d(10))
     dense = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10)) for _ in range(2)]
     for name, module in (("pixels", pixels), ("first", dense[0]), ("second", dense[1])):
@@ -518,9 +521,9 @@ def test_modules_without_parameters_have_a_report_and_tables_of_their_own(model,
 def test_a_module_that_cannot_meet_the_plan_is_refused_before_any_work(model):
     ask = {"images": 4, "settings": FAST}
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10), Detach())
-    black = workflow.plan_evaluation(model, ["reference"], [parse_threat("square_l2@0.1")], **ask)
+    black = workflow.plan_evaluation(model, Request(["reference"], [parse_threat("square_l2@0.1")], **ask))
     assert "mine" in workflow.with_module(black, "mine", module).asked.machines
-    white = workflow.plan_evaluation(model, ["reference"], [parse_threat("pgd_l2@0.1")], **ask)
+    white = workflow.plan_evaluation(model, Request(["reference"], [parse_threat("pgd_l2@0.1")], **ask))
     with pytest.raises(Refusal, match=r"mine: the module carries no gradient.*pgd_l2@0.1"):
         workflow.with_module(white, "mine", module)
     with pytest.raises(Refusal, match=r"mine: the module gives no logits"):
@@ -534,7 +537,7 @@ class Detach(torch.nn.Module):
 
 def test_every_rung_meets_the_threats_that_are_to_be_explained(model):
     threat, other = parse_threat("pgd_l2@0.5"), parse_threat("contrast@3")
-    plan = workflow.plan_evaluation(model, ["loihi"], [other], explained=[threat], images=4, settings=FAST)
+    plan = workflow.plan_evaluation(model, Request(["loihi"], [other], explained=[threat], images=4, settings=FAST))
     rungs = [name for name, _ in named(rungs_of(plan.programs["loihi"].target))]
     assert len(rungs) == 3
     assert [(name, threat) in plan.pairs() for name in rungs] == [True] * 3

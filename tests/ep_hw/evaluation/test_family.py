@@ -26,6 +26,7 @@ from ep_hw.evaluation.budget import LEAST_QUERIES, TRIAL_QUERIES
 from ep_hw.evaluation.execution import silent
 from ep_hw.evaluation.plan import Limits, cells_of
 from ep_hw.evaluation.price import Price
+from ep_hw.evaluation.suites import Request
 from ep_hw.networks.baselines import Baseline, CNNSpec
 from ep_hw.networks.checkpoint import packaged_models
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
@@ -279,8 +280,9 @@ def tiny(tmp_path_factory):
 
 def family_plan(folder, images=6):
     threats = [*(parse_threat(f"pgd_l2@{s!r}") for s in PGD.values()), parse_threat("contrast@3")]
-    plan = workflow.plan_evaluation(str(folder / "tiny.safetensors"), ["loihi"], threats, images=images,
-                                    settings=AttackSettings(gradients=("bptt@3",), iterations=1))
+    settings = AttackSettings(gradients=("bptt@3",), iterations=1)
+    plan = workflow.plan_evaluation(str(folder / "tiny.safetensors"), Request(["loihi"], threats, images=images,
+                                                                              settings=settings))
     plan = replace(plan, limits=Limits(probed=0))
     found = members("tiny", [path.stem for path in folder.glob("*.safetensors")])
     assert found == (Member("tiny-bp-s1", BP),)

@@ -12,6 +12,7 @@ from ep_hw import workflow
 from ep_hw.analysis.comparison import FinishedRun
 from ep_hw.evaluation.naming import called
 from ep_hw.evaluation.plan import cells_of
+from ep_hw.evaluation.suites import Request
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat
 from mapping import Refusal
@@ -70,7 +71,8 @@ def test_a_label_is_no_part_of_what_is_computed(found, model):
     """Cells of another label, and of none, are those that lie there."""
     for label in ("mine=", "yours=", ""):
         threats = [called(f"transfer:{label[:-1] or FULL}:pgd_l2@0.5", [label + FULL]), parse_threat("pgd_l2@0.5")]
-        plan = workflow.plan_evaluation(model, [label + FULL, OTHER], threats, images=6, chips=1, settings=FAST)
+        request = Request([label + FULL, OTHER], threats, images=6, chips=1, settings=FAST)
+        plan = workflow.plan_evaluation(model, request)
         assert all(cell.done() for cell in cells_of(plan, found.folder))
 
 
@@ -103,6 +105,6 @@ def test_runs_are_compared_by_full_names_and_shown_by_labels(ep_hw, found, tmp_p
 
 
 def test_rungs_on_the_way_keep_their_names(model):
-    plan = workflow.plan_evaluation(model, [f"mine={FULL}"], [], images=2, chips=1)
+    plan = workflow.plan_evaluation(model, Request([f"mine={FULL}"], images=2, chips=1))
     names = {(cell.configuration.machine, cell.machine) for cell in cells_of(plan, Path())}
     assert {one for one in names if one[0] != one[1]} == {(FULL, "mine")}

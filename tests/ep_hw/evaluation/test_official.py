@@ -12,6 +12,7 @@ from networks import saved, small_network
 import simulators
 from ep_hw.data import DataSource, load_data
 from ep_hw.evaluation.plan import cells_of, evaluate
+from ep_hw.evaluation.suites import Request
 from ep_hw.threats.corruptions.official import OfficialSet
 from ep_hw.threats.threat import parse_threat
 from ep_hw.workflow import plan_evaluation
@@ -59,8 +60,8 @@ def test_images_are_found_by_severity_and_id(root, severity):
 
 
 def test_an_evaluation_shows_the_published_images_to_every_machine(root, model, tmp_path):
-    plan = plan_evaluation(model, ["loihi"], [parse_threat("official:fog@2"), parse_threat("official:frost@5")],
-                           images=8, data_source=DataSource(root))
+    threats = [parse_threat("official:fog@2"), parse_threat("official:frost@5")]
+    plan = plan_evaluation(model, Request(["loihi"], threats, images=8), data_source=DataSource(root))
     summary, _ = evaluate(plan, tmp_path)
     rows = {(row["machine"], str(row["threat"])): row["accuracy"] for row in summary}
     for name, severity in (("fog", 2), ("frost", 5)):
@@ -71,8 +72,8 @@ def test_an_evaluation_shows_the_published_images_to_every_machine(root, model, 
 
 
 def test_other_published_images_are_another_cell(root, model, tmp_path):
-    plan = plan_evaluation(model, ["reference"], [parse_threat("official:fog@2")], images=8,
-                           data_source=DataSource(root))
+    fog = [parse_threat("official:fog@2")]
+    plan = plan_evaluation(model, Request(["reference"], fog, images=8), data_source=DataSource(root))
     before = {cell.stem for cell in cells_of(plan, tmp_path)}
     path = root / "CIFAR-10-C" / "fog.npy"
     kept = np.load(path)
@@ -90,7 +91,7 @@ def test_other_published_images_are_another_cell(root, model, tmp_path):
     ("official:pgd_l2@1", "unknown threat")])
 def test_what_is_not_there_is_refused_before_any_work(root, model, text, words):
     with pytest.raises(Refusal, match=words):
-        plan_evaluation(model, ["reference"], [parse_threat(text)], images=4, data_source=DataSource(root))
+        plan_evaluation(model, Request(["reference"], [parse_threat(text)], images=4), data_source=DataSource(root))
 
 
 def zipped(array) -> bytes:

@@ -1,5 +1,7 @@
 """Pixels that leave [0, 1]: only by name, only on machines that are no hardware; and machines without feedback."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 from linear import LinearMachine
@@ -9,7 +11,7 @@ from typer.main import get_command
 import mapping
 import simulators
 from ep_hw.cli.commands import app
-from ep_hw.cli.evaluation import attack_settings
+from ep_hw.cli.evaluation import AttackOptions
 from ep_hw.threats.attacks import AttackSettings, attack, perturbation
 from ep_hw.threats.threat import Threat
 from mapping import Refusal
@@ -85,17 +87,20 @@ def test_gradients_that_need_feedback_are_refused_by_name_where_there_is_none():
         Threat("pgd_l2").attack.attempts(feedforward(), 1.0, AttackSettings(gradients=("ep@1", "adjoint@10")))
 
 
+def said(command):
+    given = get_command(app).commands["evaluate"].make_context("evaluate", command.split()).params
+    return AttackOptions(**{field.name: given[field.name] for field in fields(AttackOptions)})
+
+
 def test_options_of_the_command_line_are_settings_of_the_attack():
     command = ("digits --attack cw_l2@0.1 --restarts 3 --label predicted --searches 5 --ensemble paper --eot 7 "
                "--votes 9 --iterations 11 --queries 13 --average 3 --gradient ep@0.50 --gradient ep@0.5")
-    given = get_command(app).commands["evaluate"].make_context("evaluate", command.split()).params
     kept, wanted = AttackSettings(iterations=4, gradients=("bptt@5",)), AttackSettings(
         gradients=("ep@0.5",), restarts=3, label="predicted", searches=5, ensemble="paper", eot=7, votes=9,
         iterations=11, queries=13, average=3)
-    assert attack_settings(kept, given) == wanted
+    assert said(command).settings(kept) == wanted
     assert not [name for name in AttackSettings.model_fields if getattr(wanted, name) == getattr(kept, name)]
-    bare = get_command(app).commands["evaluate"].make_context("evaluate", ["digits"]).params
-    assert attack_settings(kept, bare) == kept
+    assert said("digits").settings(kept) == kept
 
 
 def test_frost_without_photographs_is_refused_before_any_work(refused, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ep_hw.learning.in_situ.on_loihi import learn, off_chip, run_on_loihi
-from ep_hw.learning.in_situ.run import plan_tuning
+from ep_hw.learning.in_situ.run import Lesson, plan_tuning
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.networks.accuracy import accuracy
 from mapping.errors import Refusal
@@ -16,7 +16,7 @@ SETTINGS = TuningSettings(epochs=2, batch=20, beta=0.5)
 
 
 def plan(machine="loihi[dead=0.2]", settings=SETTINGS, chips=(0,), learn=60, **asked):
-    return plan_tuning("digits", machine, chips, settings, learn=learn, images=40, **asked)
+    return plan_tuning("digits", machine, chips, settings, Lesson(learn=learn, images=40, **asked))
 
 
 def integers(program):

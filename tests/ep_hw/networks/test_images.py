@@ -13,6 +13,7 @@ import mapping
 from ep_hw import workflow
 from ep_hw.data import Dataset, DataSource, Split, load_data
 from ep_hw.evaluation.plan import cells_of
+from ep_hw.evaluation.suites import Request
 from ep_hw.learning.in_situ.run import plan_tuning
 from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.learning.training import load_recipe, parse_recipe, train
@@ -135,7 +136,7 @@ def test_a_channel_without_content_is_refused(archive):
 
 
 def keys(source):
-    plan = workflow.plan_evaluation("net.safetensors", ["loihi"], [], images=4, data_source=source)
+    plan = workflow.plan_evaluation("net.safetensors", Request(["loihi"], images=4), data_source=source)
     return [cell.configuration.key for cell in cells_of(plan, source.root)]
 
 

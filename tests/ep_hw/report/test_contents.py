@@ -23,7 +23,7 @@ from ep_hw.evaluation.checks import Verdict
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Limits
 from ep_hw.evaluation.stored_times import stored_times
-from ep_hw.evaluation.suites import Suite, Temporal
+from ep_hw.evaluation.suites import Request, Suite, Temporal
 from ep_hw.evaluation.temporal import measure_times
 from ep_hw.report import cards
 from ep_hw.report.resources import circuit_table, cost_table, known_costs, resources_of
@@ -47,7 +47,7 @@ def model(tmp_path_factory):
 
 
 def plan_of(model):
-    return replace(workflow.plan_evaluation(model, None, [], suite=TINY), limits=Limits(probed=0))
+    return replace(workflow.plan_evaluation(model, Request(suite=TINY)), limits=Limits(probed=0))
 
 
 def run(plan, folder):
@@ -245,7 +245,7 @@ def test_costs_are_the_machines_own_with_their_sources(finished):
 
 def test_the_terminal_lists_machines_and_threats_as_they_were_asked_for(model):
     asked = list(map(parse_threat, ("square_l2@1", "pgd_l2@0.5")))
-    plan = workflow.plan_evaluation(model, ["loihi", "loihi:weights"], asked, images=4)
+    plan = workflow.plan_evaluation(model, Request(["loihi", "loihi:weights"], asked, images=4))
     cases = [(machine, parse_threat(threat)) for machine, threat in (
         ("reference", "pgd_l2@0.5"), ("loihi:weights", "pgd_l2@0.5"), ("loihi", "transfer:reference:pgd_l2@0.5"),
         ("loihi", "pgd_l2@0.5"), ("loihi", "fog@3"), ("loihi", "square_l2@1"), ("lava", "clean"), ("loihi", "clean"))]

@@ -25,7 +25,7 @@ from ep_hw.evaluation.kept import Kept
 from ep_hw.evaluation.plan import Plan, cells_of, evaluate
 from ep_hw.evaluation.stored_attacks import Place, StoredAttack
 from ep_hw.evaluation.stored_times import StoredTime
-from ep_hw.evaluation.suites import Temporal
+from ep_hw.evaluation.suites import Request, Temporal
 from ep_hw.evaluation.summary import summarise
 from ep_hw.threats.threat import CLEAN, parse_threat
 from mapping.errors import Refusal
@@ -75,7 +75,7 @@ class Evaluated:
     @cached_property
     def made(self):
         with TemporaryDirectory() as folder:
-            plan = workflow.plan_evaluation("digits", ["reference"], [parse_threat("square_l2@0.3")], images=6)
+            plan = workflow.plan_evaluation("digits", Request(["reference"], [parse_threat("square_l2@0.3")], images=6))
             plan = replace(plan, attacks=replace(plan.attacks, settings=plan.attacks.settings.model_copy(
                 update={"queries": 3})))
             evaluate(plan, Path(folder))
