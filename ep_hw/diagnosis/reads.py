@@ -70,7 +70,8 @@ def curves(program: CrossbarProgram, machine: CrossbarMachine, below: CrossbarMa
     """Currents follow the device's sinh, `ep_hw.diagnosis.reads` (3)."""
     findings, device = same_cells(program, machine, below), program.target.device
     assert device.sinh_v is not None, "the rung is there"
-    share = math.sinh(READ_V / 2 / device.sinh_v) / math.sinh(READ_V / device.sinh_v)
+    pulses = program.target.converters.inputs == "pulses"   # a line that is driven half as long
+    share = 0.5 if pulses else math.sinh(READ_V / 2 / device.sinh_v) / math.sinh(READ_V / device.sinh_v)
     for (layer, array), coupling in zip(layers_of(program, machine), scene.layers):
         assert layer.spans is not None, "curves come with converters"
         quiet, shape = replace(array, fresh_us=None), (1, *coupling.window.pre)

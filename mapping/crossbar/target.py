@@ -314,7 +314,7 @@ class CrossbarTarget(Target):
     def has(self, cause: str) -> bool:
         """Whether this device and its options give a cause anything to do."""
         asked = {**self.device.asked, "wires": self.array.wire_ohm is not None}
-        asked["curves"] &= self.converters.inputs != "pulses"   # the voltage is the read voltage, or none
+        asked["curves"] &= self.converters.inputs != "pulses" or self.array.wire_ohm is not None   # which leave less
         return cause in rungs_of_preset(self.preset) and asked.get(cause, True)
 
     def includes(self, rung: str) -> bool:
@@ -465,11 +465,6 @@ def _check_encoding(target: CrossbarTarget):
 
 def _check_curves(target: CrossbarTarget):
     """Refuse curves of devices where nothing says what voltage they see."""
-    if target.converters.inputs == "pulses" and target.device.sinh_v and target.includes("wires") and (
-            target.has("wires") and target.includes("curves")):
-        raise Refusal("pulses end one after the other, and nothing solves what devices with curves and wires then do",
-                      where=f"{target.name}, inputs", got="pulses, sinh_v and wire_ohm", allowed="levels, bits",
-                      remedy="use inputs=bits, or leave curves out by without=curves")
     if not (target.has("curves") and target.includes("curves")):
         return
     if not target.includes("converters"):

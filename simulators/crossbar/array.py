@@ -16,7 +16,7 @@ has more rows than a tile (`mapping.crossbar.program.unrolled`), x are the rows 
 backward one x are the unpooled states of one position: every position senses all its C_in k_h k_w rows.
 
 Where devices have curves (simulators.crossbar.curves) x is what they make of the drive, in (2) and in its noise;
-through wires, w x is then what tiles sense at their operating points.
+through wires, w x is then what tiles sense at their operating points, or of pulses at one after the other.
 """
 
 from dataclasses import dataclass
@@ -203,7 +203,7 @@ class Array:
             return sums.contiguous(memory_format=torch.channels_last)
 
         if self.curves:
-            drive, given = self.curves[0](drive), drive
+            drive, given = self.curves[0].of_a_read(drive), drive
         if self.curves and self.cells.wire_ohm:
             current = self._settled_forward(line, given, window if whole else None)
         else:
@@ -231,7 +231,7 @@ class Array:
         left, right = self.column_cuts[self.backward_lines[line][1]]
         drive, (weight, own, reference) = drive[:, left:right].permute(0, 2, 3, 1), self._backward[line]
         if self.curves:
-            drive, given = self.curves[-1](drive), drive
+            drive, given = self.curves[-1].of_a_read(drive), drive
         if self.curves and self.cells.wire_ohm:
             current = self._settled_backward(line, given)
         else:

@@ -21,6 +21,14 @@ with y_j the gradient by I_j, A at the solution and S' y the map that has y_j in
 
     gradient by x_k = sum_j (D^1/2 A^-1 D^1/2 S' y)_kj                                                       (4)
 
+Where drives are pulses, x_k says how long line k is at V_r (or -V_r), of the longest pulse. All begin together, and a
+line that has ended is grounded. Between two ends nothing changes, wires being charged far faster than a pulse lasts, so
+that an integrating ADC takes in
+
+    Q = sum_r |x_(r)| (I(S_r) - I(S_{r-1})),    |x_(1)| >= |x_(2)| >= ...                                    (5)
+
+with S_r the r lines of the longest pulses and I(S) what is sensed while these are driven. It is piecewise linear in x.
+
 Source: sinh laws of filamentary and tunnelling devices, Yang et al., Nat. Nanotechnol. 3, 429 (2008).
 """
 
@@ -44,14 +52,20 @@ class Curve(NamedTuple):
     Attributes:
         steepness: a.
         full: drive that is the read voltage.
+        pulses: drives are lengths of pulses of the read voltage, `full` of the longest.
     """
 
     steepness: float
     full: float
+    pulses: bool = False
 
     def __call__(self, drive: Tensor) -> Tensor:
         """full phi(drive / full)."""
         return (drive * (self.steepness / self.full)).sinh() * (self.full / math.sinh(self.steepness))
+
+    def of_a_read(self, drive: Tensor) -> Tensor:
+        """What a device makes of a read's drive where wires are perfect: of a pulse, its length."""
+        return drive if self.pulses else self(drive)
 
     def slope(self, drive: Tensor) -> Tensor:
         """Its derivative."""
@@ -72,8 +86,26 @@ def forward_currents(g_us: Tensor, drives: Tensor, curve: Curve, wire_ohm: tuple
     Returns:
         (N, planes, columns) float64, microsiemens x drive.
     """
+    if curve.pulses:
+        few = max(1, AT_ONCE // drives.shape[1]**2)
+        return torch.cat([_pulsed(g_us, part, curve, wire_ohm) for part in drives.double().split(few)])
     few = max(1, AT_ONCE // g_us.numel())
     return torch.cat([_Sensed.apply(part, g_us.double(), curve, wire_ohm) for part in drives.double().split(few)])
+
+
+def _pulsed(g_us: Tensor, drives: Tensor, curve: Curve, wire_ohm: tuple[float, float]) -> Tensor:
+    """Equation (5), arguments as for `forward_currents`; lines that are never driven matter to the gradient alone."""
+    sign = torch.where(drives < 0, -1.0, 1.0).double()
+    lengths, order = (drives * sign / curve.full).sort(descending=True)
+    rows = drives.shape[1]
+    used = torch.ones_like(lengths, dtype=torch.bool) if drives.requires_grad else lengths > 0
+    voltages = curve.full * sign.gather(1, order)[:, None] * torch.ones(rows, rows).to(drives).tril()
+    lines = torch.zeros_like(voltages).scatter(2, order[:, None].expand(-1, rows, -1), voltages)
+    sensed = drives.new_zeros(*lengths.shape, g_us.shape[0], g_us.shape[2])
+    if used.any():
+        sensed[used] = forward_currents(g_us, lines[used], curve._replace(pulses=False), wire_ohm)
+    added = torch.diff(sensed, dim=1, prepend=torch.zeros_like(sensed[:, :1]))
+    return torch.einsum("nr,nrpj->npj", lengths, added.detach())
 
 
 def backward_currents(g_us: Tensor, drives: Tensor, curve: Curve, wire_ohm: tuple[float, float],

@@ -118,7 +118,8 @@ def _curves(layer: CrossbarLayer, target: CrossbarTarget) -> tuple[Curve, ...]:
     if target.device.sinh_v is None or not (target.includes("curves") and target.has("curves")):
         return ()
     assert layer.spans is not None, "curves come with converters"
-    return tuple(Curve(READ_V / target.device.sinh_v, span.dac) for span in layer.spans)
+    steepness, pulses = READ_V / target.device.sinh_v, target.converters.inputs == "pulses"
+    return tuple(Curve(steepness, span.dac, pulses) for span in layer.spans)
 
 
 def drift_compensation(programmed: Array, aged: Array) -> float:

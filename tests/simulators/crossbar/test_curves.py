@@ -78,6 +78,45 @@ def test_all_but_perfect_wires_sense_the_curve_of_the_drives(seed, rows, columns
     assert off(found, expected, full * float(g_us.max())) < 1e-8
 
 
+@settings(max_examples=5)
+@given(*TILE, st.floats(0.1, 10), st.booleans())
+def test_pulses_gather_what_kirchhoffs_nodes_let_through_span_by_span(seed, rows, columns, word, bit, a, backward):
+    """Of codes 0 to 3 of both signs: three spans of time, in each of which a code drives its line or not."""
+    g_us, drives = cells(seed, 2, rows, columns)
+    codes = (3 * drives[:1]).round()
+    read, exchanged, ohm = forward_currents, g_us.numpy(), (word, bit)
+    if backward:   # the same grid with its lines exchanged, driven and sensed at the ends as ever
+        read, exchanged, ohm = backward_currents, g_us.mT.flip(-1, -2).numpy(), (bit, word)
+        codes = (3 * cells(seed + 1, 2, columns, rows)[1][:1]).round()
+    found = read(g_us, codes, Curve(a, 3.0, pulses=True), (word, bit))
+    driven = codes.numpy()[0, ::-1 if backward else 1]
+    for p in range(2):
+        spans = [settled_currents(exchanged[p], ohm[0], np.sign(driven) * (np.abs(driven) > t), a, bit_ohm=ohm[1])
+                 for t in range(3)]
+        expected = sum(spans)[::-1 if backward else 1]
+        assert off(found[0, p], expected, 3 * float(g_us.max()) * max(rows, columns)) < 1e-9
+
+
+@settings(max_examples=20)
+@given(*TILE)
+def test_pulses_of_straight_devices_sense_what_t_does(seed, rows, columns, word, bit):
+    g_us, drives = cells(seed, 2, rows, columns)
+    expected = torch.einsum("nk,pkj->npj", drives, transfer(g_us, word, bit))
+    found = forward_currents(g_us, drives, Curve(1e-5, 1.0, pulses=True), (word, bit))
+    assert off(found, expected, float(g_us.max())) < 1e-8
+
+
+def test_the_gradient_of_pulses_is_that_of_what_they_gather():
+    g_us, drives = cells(3, 2, 5, 4)
+    drives.requires_grad_()
+    curve = Curve(4.0, 1.0, pulses=True)
+    assert torch.autograd.gradcheck(lambda x: forward_currents(g_us, x, curve, (50.0, 20.0)), drives, eps=1e-5,
+                                    rtol=1e-4, atol=1e-3)
+    rest = torch.zeros(1, 5, dtype=torch.float64, requires_grad=True)
+    forward_currents(g_us, rest, curve, (50.0, 20.0)).sum().backward()
+    assert (rest.grad > 0).all(), "a line that rests would add its current"
+
+
 def test_the_gradient_is_that_of_the_operating_point():
     g_us, drives = cells(3, 2, 5, 4)
     drives.requires_grad_()
@@ -135,6 +174,17 @@ def test_a_machine_with_curves_and_wires_relaxes_and_carries_gradients(graph):
     assert images.grad.abs().max() > 0
     straight = machine(graph, "crossbar:pcm[wire_ohm=5,without=read,steps=4]").relax(images.detach())
     assert not torch.allclose(end.logits.detach(), straight.logits, atol=1e-3)
+
+
+def test_a_machine_of_pulses_sees_its_curves_through_wires_alone(graph):
+    images = random_images(1)
+    ends = {more: machine(graph, f"crossbar:pcm[without=read,tile=18,steps=3,{more}]").relax(images).logits
+            for more in ("wire_ohm=100", "wire_ohm=100,sinh_v=0.1", "wire_ohm=100,sinh_v=0.1,inputs=pulses",
+                         "wire_ohm=100,sinh_v=100,inputs=pulses")}
+    straight, bent, pulsed, all_but_straight = ends.values()
+    assert torch.allclose(straight, all_but_straight, atol=0.01)
+    assert (straight - pulsed).abs().max() > 0.02
+    assert (bent - pulsed).abs().max() > 0.02
 
 
 @needs_ngspice
