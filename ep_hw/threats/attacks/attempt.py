@@ -79,14 +79,15 @@ class Attempt(ABC):
 
     Attributes:
         uses_gradients: of the machine's model; else it is a black box.
-        opens: it is made on images too that fell to a smaller strength: what it makes of them other machines may meet.
+        opening: what is made of images that fell to a smaller strength, from where that led, since other machines may
+            meet it; None leaves them as they are.
     """
 
     uses_gradients: ClassVar[bool] = True
 
     @property
-    def opens(self) -> bool:
-        return False
+    def opening(self) -> "Attempt | None":
+        return None
 
     @abstractmethod
     def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ep_hw.threats.attacks.attempt import decide
+from ep_hw.threats.attacks.attempt import Attempt, decide
 from ep_hw.threats.attacks.begun import STRETCHED, Begun, is_last_resort
 from ep_hw.threats.attacks.norms import perturbation
 from ep_hw.threats.attacks.settings import AttackSettings
@@ -68,15 +68,13 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
     further = begun is not None and begun.strength < threat.strength
     zeros, tried, queries = (images.new_zeros(len(images)) for _ in range(3))
     for attempt in threat.attack.attempts(machine, threat.strength, settings):
-        index = worst.attacked() if further and attempt.opens else worst.standing()
-        if not len(index):
-            break
-        candidate = attempt.resume(machine, images[index], labels[index], generator, worst.images[index])
-        _check_candidate(threat, str(attempt), images[index], candidate.images)
-        queries[index] += candidate.queries
-        zeros[index] += candidate.zeros
-        tried[index] += attempt.uses_gradients
-        worst.consider(str(attempt), index, candidate.images)
+        for one, index in worst.meeting(attempt, further):
+            candidate = one.resume(machine, images[index], labels[index], generator, worst.images[index])
+            _check_candidate(threat, str(one), images[index], candidate.images)
+            queries[index] += candidate.queries
+            zeros[index] += candidate.zeros
+            tried[index] += one.uses_gradients
+            worst.consider(str(one), index, candidate.images)
     if transferred is not None and len(index := worst.standing()):
         worst.consider(TRANSFERRED, index, transferred[index])
     zeros = zeros / tried
@@ -144,6 +142,14 @@ class _WorstCase:
     def standing(self) -> Tensor:
         """Places of the images that nothing has broken yet."""
         return (~self.wrong).nonzero().flatten()
+
+    def meeting(self, attempt: Attempt, further: bool) -> list[tuple[Attempt, Tensor]]:
+        """Who meets what of an attempt: images that stand all of it, and, `further` on, those that fell its opening."""
+        parts = [(attempt, self.standing())]
+        if further and attempt.opening is not None:
+            there = self.attacked()
+            parts.append((attempt.opening, there[self.wrong[there]]))
+        return [(one, index) for one, index in parts if len(index)]
 
     def attacked(self) -> Tensor:
         """Places of the images that were not misclassified as they are."""

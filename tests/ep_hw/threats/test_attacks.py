@@ -425,6 +425,22 @@ def test_what_fell_stays_broken_at_every_larger_strength(kind, seed, first, fact
     assert torch.equal(after.queries[fell], before.queries[fell])
 
 
+def test_what_fell_meets_a_few_steps_more_that_lead_as_far_as_all_of_them():
+    """Another machine meets images as strong as if the attack had begun at the larger ball."""
+    plain = linear(1)
+    machine, images = Counting(plain.weight, plain.bias, SHAPE), middle_images(6)
+    labels = plain.relax(images).prediction
+    images = images.lerp(DeepFool("l2", 9.0, 5).run(plain, images, labels, seeded()).images, 0.9)   # far from the box
+    far = 1.5 * float(least_perturbations(plain, images, "l2").amax())
+    _, start = begun(plain, Threat("pgd_l2", far), images, labels)
+    after = attack(machine, Threat("pgd_l2", 1.5 * far), images, labels, SETTINGS, seeded(), None, start)
+    assert machine.shown == 6 * (SETTINGS.iterations // 4 + 2), "steps, and a look at their start and end"
+    anew = attack(plain, Threat("pgd_l2", 1.5 * far), images, labels, SETTINGS, seeded())
+    led, whole = (loss_of(plain.relax(end.images).logits, labels, "margin") for end in (after, anew))
+    assert (led > 0.97 * whole).all()
+    assert after.broken_by == start.broken_by
+
+
 def test_what_fell_to_a_last_resort_is_attacked_again_from_the_image_itself():
     """So gradients get no credit for images of another machine, and it still counts as broken in the end."""
     machine, images = linear(1), middle_images(6)
