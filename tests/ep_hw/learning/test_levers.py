@@ -25,7 +25,7 @@ def test_the_page_has_a_line_for_every_lever_and_family():
 
 
 def test_a_network_at_rest_is_as_accurate_as_its_checkpoint_says():
-    net = ep_hw.load("digits-norm-s11")
+    net = ep_hw.load("digits-ep-s11")
     row = measured(net, "test", 2)
     assert row.right == pytest.approx(net.provenance["accuracy"]["test"])
     assert row.steps < 40

@@ -213,7 +213,7 @@ def test_packaged_ep_networks_reach_their_goal_and_all_weights_are_small():
     headers = {name: ep_hw.load(name).provenance for name in packaged_models()}
     seeds = [h["accuracy"]["test"] for name, h in headers.items() if name.startswith("digits-ep-s")]
     assert len(seeds) == 5
-    assert sum(seeds) / 5 >= 0.97
+    assert sum(seeds) / 5 >= 0.985
     assert headers["cifar10-small"]["accuracy"]["test"] >= 0.74
     assert sum(path.stat().st_size for path in packaged_models().values()) < 20e6
 

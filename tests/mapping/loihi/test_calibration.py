@@ -81,7 +81,7 @@ def test_the_nearest_power_of_two(x):
 
 
 def test_calibration_wins_back_what_few_weight_bits_lose():
-    test = load_data("digits", "test").take(slice(0, 60))
+    test = load_data("digits", "test").take(slice(0, 120))
     graph = ep_hw.load("digits").lower()
     reference = simulators.open(mapping.compile(graph, "reference")).relax(test.images).prediction
     agreement = {}
