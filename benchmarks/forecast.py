@@ -1,4 +1,4 @@
-"""How well what an evaluation will take is foreseen: the packaged studies and the quick suite, predicted and then run.
+"""How well what an evaluation will take is foreseen: packaged studies, the quick suite, devices with curves; then run.
 
     python -m benchmarks.forecast [JOBS [NAME ...]]
 
@@ -27,9 +27,10 @@ from ep_hw.networks.family import members, one_of_each
 from ep_hw.studies.execution import plan_study
 from ep_hw.studies.outcome import figure_count, run_study
 from ep_hw.studies.study import load_study, with_numbers
+from ep_hw.threats.threat import parse_threat
 
 STUDIES = {"wires": 10, "age": 10, "converters": 10}   # images; of one chip
-QUICK_IMAGES = 16
+QUICK_IMAGES, CURVES_IMAGES = 16, 16
 HEADER = f"{'':12} {'jobs':>4} {'predicted':>9} {'real':>7} {'ratio':>6} {'measuring':>9} {'cores':>11} {'alike':>6}"
 Question = tuple[Callable[[], Forecast], Callable[[Path], object]]   # how to predict it, and how to run it
 
@@ -71,6 +72,14 @@ def quick(jobs: int) -> Question:
             lambda out: workflow.run(plan, out, command="quick", title="quick", others=others))
 
 
+def curves(jobs: int) -> Question:
+    """Digits on devices with curves behind wires, whose reads are solved, beside straight ones."""
+    machines = [f"crossbar:pcm[without=read,steps=2,tile=32,wire_ohm=1{more}]" for more in ("", ",sinh_v=0.1")]
+    request = Request(machines=machines, threats=[parse_threat("contrast@3")], images=CURVES_IMAGES, chips=1)
+    plan = workflow.plan_evaluation("digits", request, run=Run(jobs=jobs))
+    return lambda: estimate([plan]), lambda out: workflow.run(plan, out, command="curves", title="curves")
+
+
 def replace_chips(plan: Plan) -> Plan:
     """The same on one chip."""
     return replace(plan, asked=replace(plan.asked, chips=1))
@@ -78,7 +87,7 @@ def replace_chips(plan: Plan) -> Plan:
 
 def row(name: str, jobs: int) -> str:
     """Predict and run."""
-    predict, run = quick(jobs) if name == "quick" else study(name, jobs)
+    predict, run = OTHERS[name](jobs) if name in OTHERS else study(name, jobs)
     begun = Clock.now()
     known = predict()
     measuring = begun.since()
@@ -92,10 +101,13 @@ def row(name: str, jobs: int) -> str:
             f"{measuring.wall / known.seconds:9.1%} {cores[0]:5.2f} {cores[1]:5.2f} {ratio * cores[0] / cores[1]:6.2f}")
 
 
+OTHERS = {"quick": quick, "curves": curves}
+
+
 def main():
     jobs, *names = sys.argv[1:] or ["2"]
     print(HEADER)
-    for name in names or [*STUDIES, "quick"]:
+    for name in names or [*STUDIES, *OTHERS]:
         print(row(name, int(jobs)), flush=True)
 
 

@@ -58,6 +58,8 @@ RATES = {
     "noisy crossbar": Rate(0.05, 3e-4, 6e-11),
     "noisy crossbar with wires": Rate(0.3, 3e-4, 6e-11),
     "crossbar with wires": Rate(0.3, 1.5e-4, 3e-11),
+    "crossbar with curves": Rate(0.05, 2e-3, 2e-7),
+    "crossbar with curves, driven by pulses": Rate(0.05, 2e-3, 5e-6),
 }
 
 
@@ -141,6 +143,8 @@ def _times(plan: Plan, folder: Path) -> list[tuple[str, StoredTime]]:
 def _platform(program: AnyProgram) -> str:
     """What decides the rate of a machine, see `RATES`."""
     target = program.target
+    if isinstance(target, CrossbarTarget) and target.settles:
+        return f"crossbar with curves{', driven by pulses' * (target.converters.inputs == 'pulses')}"
     if isinstance(target, CrossbarTarget):
         wires = " with wires" if target.array.wire_ohm is not None else ""
         return f"{'noisy ' if target.is_noisy else ''}crossbar{wires}"

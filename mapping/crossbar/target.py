@@ -317,6 +317,11 @@ class CrossbarTarget(Target):
         asked["curves"] &= self.converters.inputs != "pulses" or self.array.wire_ohm is not None   # which leave less
         return cause in rungs_of_preset(self.preset) and asked.get(cause, True)
 
+    @property
+    def settles(self) -> bool:
+        """Whether each read is solved at an operating point of its own: of devices with curves behind wires."""
+        return all(self.has(cause) and self.includes(cause) for cause in ("curves", "wires"))
+
     def includes(self, rung: str) -> bool:
         """Whether the error `rung` is part of this machine: each rung adds one cause to those before it."""
         order = ("mapped", *CROSSBAR_RUNGS)

@@ -147,6 +147,18 @@ def test_adversarial_success_is_priced_by_effort_and_reads_and_once_measured_cos
     assert not {SUCCESS, NOISE} & {job.kind.work for job in jobs_of(plan, tmp_path)}
 
 
+def test_reads_that_are_solved_are_no_kind_of_products():
+    """Their price does not follow from that of others: a rung without wires, or drives as pulses, is another kind."""
+    machines = [str(parse(f"crossbar:pcm[without=read,tile=32,{more}]")) for more in (
+        "wire_ohm=1", "sinh_v=0.1", "sinh_v=0.1,wire_ohm=1", "sinh_v=0.1,wire_ohm=1,inputs=pulses")]
+    jobs = jobs_of(plan_of(1, machines, ("contrast@1",)))
+    price = {job.what.configuration.machine: (job.kind.platform, job.price.each) for job in jobs if job.opens}
+    kinds, each = zip(*(price[name] for name in machines))
+    assert kinds == ("crossbar with wires", "crossbar", *(
+        f"crossbar with curves{more}" for more in ("", ", driven by pulses")))
+    assert 1000 * each[0] < each[2] < each[3]
+
+
 def test_an_estimate_runs_small_cells_of_every_sort_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     heard = []
