@@ -3,7 +3,7 @@
 import inspect
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import typer
 from typer._click.core import Command, Context, Parameter
 from typer._click.formatting import HelpFormatter
+from typer._click.shell_completion import add_completion_class
 from typer.core import TyperCommand, TyperGroup
 
+from ep_hw.cli import completion
 from ep_hw.evaluation import own
 from mapping.errors import Refusal
 
@@ -40,6 +42,12 @@ class _Group(TyperGroup):
     def list_commands(self, ctx: Context) -> list[str]:
         """See `TyperGroup.list_commands`."""
         return [name for names in GROUPS.values() for name in names]
+
+    def _main_shell_completion(self, ctx_args: MutableMapping[str, Any], prog_name: str,
+                               complete_var: str | None = None) -> None:
+        """See `TyperGroup._main_shell_completion`."""
+        add_completion_class(completion.WholeWords, completion.WholeWords.name)
+        super()._main_shell_completion(ctx_args, prog_name, complete_var)
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         """See `TyperGroup.format_commands`."""
@@ -98,7 +106,10 @@ class _Command(TyperCommand):
 def _bringing(bring: Callable[[list[Path]], None]) -> Callable:
     """What becomes of files that a command names: they are brought, and the command's context knows them."""
     def callback(context: typer.Context, option: typer.CallbackParam, paths: list[Path] | None):
-        bring(paths or [])
+        if context.resilient_parsing:   # a shell asks how a line may go on
+            completion.quietly(bring, paths or [])
+        else:
+            bring(paths or [])
         context.meta[option.opts[0]] = paths or []
 
     return callback

@@ -52,10 +52,13 @@ def gradients_told(rows: Sequence[Row]) -> Told:
     for row in rows:
         if row["machine"] not in best or row["cosine"] > best[row["machine"]]["cosine"]:
             best[row["machine"]] = row
-    said = "; ".join(f"{row['cosine']:.2f} [{row['cosine_low']:.2f}, {row['cosine_high']:.2f}] on {machine} at beta "
-                     f"{row['beta_used']:g}" for machine, row in sorted(best.items(), key=lambda m: -m[1]["cosine"]))
+    ranked = sorted(best.values(), key=lambda row: -row["cosine"])
+    shown = ranked if len(ranked) < 3 else [ranked[0], ranked[-1]]
+    said = " and ".join(f"{row['cosine']:.2f} [{row['cosine_low']:.2f}, {row['cosine_high']:.2f}] on {row['machine']} "
+                        f"at beta {row['beta_used']:g}" for row in shown)
+    rest = f", and between these on {len(ranked) - 2} more" if len(ranked) > 2 else ""
     return Told("What is a gradient worth that is measured by nudging?",
-                f"At its best, its median cosine to the adjoint of the same machine is {said}.")
+                f"At its best, its median cosine to the adjoint of the same machine is {said}{rest}.")
 
 
 def temporal_told(points: Sequence[TemporalPoint]) -> Told:
@@ -76,7 +79,7 @@ def uncertainty_told(curves: Sequence[Uncertainty]) -> Told:
     known = [f"{c.alpha:.2f} [{c.low:.2f}, {c.high:.2f}] on {c.machine}" for c in curves if c.alpha is not None]
     few = [c.machine for c in curves if c.alpha is None]
     fitted = [f"The exponent is {', '.join(known)}; 1 is a smooth boundary between classes, less a fractal one."]
-    unknown = [f"Too few predictions change on {', '.join(few)} to fit one."]
+    unknown = [f"Too few predictions change on {', '.join(few)} to fit an exponent."]
     return Told("How does the chance of a changed prediction grow with a perturbation?",
                 " ".join([*(fitted if known else []), *(unknown if few else [])]))
 

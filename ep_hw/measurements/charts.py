@@ -175,7 +175,7 @@ def _loss_map(one: Slice, limits: tuple[float, float]) -> Drawn:
     cells = {(last - i, j): _plain(float(loss), f"{one.machine}, {names[i]} along {one.gradient} and {names[j]} at "
                                    f"random: cross-entropy {loss:.3g}") for (i, j), loss in np.ndenumerate(one.loss)}
     drawn = heat_chart(names[::-1], names, cells, (one.gradient, "random"), limits, (
-        f"Loss on {one.machine}, from {one.loss.min():.3g} to {one.loss.max():.3g}"), "{:.2g}".format)
+        f"Loss on {one.machine}, from {one.loss.min():.3g} to {one.loss.max():.3g}"), "{:.2f}".format)
     return Drawn(f"{one.machine}: cross-entropy, l2 distances", drawn)
 
 

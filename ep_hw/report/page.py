@@ -219,7 +219,10 @@ def _facts(run: RunRecord, shown: Sequence[ModelResults]) -> list[tuple[str, str
     images = " or ".join(map(str, sorted({n for study in shown for n in study.images})))
     chips = max((study.chips for study in shown), default=0)
     facts: list[tuple[str, str | Markup]] = [("trust checks", _trust(run.checks))] if run.checks else []
-    facts.append(("based on", f"{images} images a cell{f', {chips} chips' if chips else ''}; 95 % intervals"))
+    counted = f", {chips} chip{'s' if chips > 1 else ''}" if chips else ""
+    facts.append(("based on", f"{images} images a cell{counted}; 95 % intervals"))
+    if run.gallery:
+        facts.append(("to look at", "a click on a mark shows its images"))
     if run.costs:
         facts.append(("an image costs", Markup("{}; published figures, <a href=\"#mapping\">with sources</a>").format(
             ", ".join(starmap(_energy, run.costs.items())))))

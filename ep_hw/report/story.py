@@ -15,6 +15,7 @@ from mapping.files import slug, write_atomically
 from mapping.program import Table
 
 FILE = "report.html"
+LONG = 40   # rows of a table that a reader unfolds
 
 
 class Told(NamedTuple):
@@ -57,9 +58,13 @@ class Story:
 def told(story: Story) -> str:
     """The page as text."""
     parts: Any = environment().get_template("parts.html").module
+    short = [table for table in story.tables if len(table.rows) <= LONG]
+    long = [table for table in story.tables if len(table.rows) > LONG]
     sections = [*(Section(slug(title), title, parts.figures(drawn), folded=n > 0)
                   for n, (title, drawn) in enumerate((title, list(drawn)) for title, drawn in story.sections if drawn)),
-                Section("numbers", "The numbers", _tables(parts, story.tables), folded=False),
+                Section("numbers", "The numbers", _tables(parts, short), folded=False),
+                *(Section(f"all-{slug(table.title)}", f"All {len(table.rows)} rows: {table.title}",
+                          Markup(parts.plain(table))) for table in long),
                 Section("provenance", "Provenance", parts.made_by(story.command, ()))]
     return in_frame(Page(title=story.title, answer=story.answer, picture=_picture(parts, story.pictures),
                          facts=story.facts, switches=story.switches, sections=filled(sections)))

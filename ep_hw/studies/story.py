@@ -57,9 +57,14 @@ def _held(study: Study) -> list[tuple[str, str]]:
                       for name in study.options())
     return [("swept", swept or "nothing"), ("network", study.model), ("machines", ", ".join(study.machines)),
             ("threats", ", ".join(["clean", *study.threats])),
-            ("based on", f"{study.images} images, {study.chips} chips of machines that have chips, seed {study.seed}"),
-            ("noisy machines", f"majority over {study.attack.votes} reads"),
+            ("based on", f"{_counted(study.images, 'image')}, {_counted(study.chips, 'chip')} of machines that have "
+                         f"chips, seed {study.seed}"),
+            ("noisy machines", f"majority of {_counted(study.attack.votes, 'read')}"),
             ("intervals", "95 %, the wider over images and over chips")]
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"
 
 
 def _value(row: dict) -> Value:

@@ -10,12 +10,14 @@ from ep_hw.analysis.points import Estimate
 from ep_hw.report.figures import drawing
 from ep_hw.report.figures.drawing import at, attributes, element, joined
 from ep_hw.report.figures.scales import PERCENT, Scale
+from ep_hw.report.frame import breakable
 from ep_hw.report.wording import short_percent
 
 PLOT_HEIGHT = 230   # pixels of a chart with two axes
 DODGE = 0.011       # of the width, between lines that would hide each other
 INSET = 0.04        # of the width, on either side of curves
 CROWD = 5           # curves from which their intervals are drawn faintly
+DARK = 0.6          # share of the darkest shade from which paper is easier to read on it than ink
 
 
 @dataclass(frozen=True)
@@ -287,11 +289,13 @@ def heat_chart(down: Sequence[str], across: Sequence[str], cells: Mapping[tuple[
         alt: what the map shows.
         written: how a cell says its number.
     """
-    head = element("tr", element("th", f"{labels[0]} \u2193  {labels[1]} \u2192", scope="col") + joined(
-        [element("th", name, scope="col") for name in across]))
-    body = [element("tr", element("th", name, scope="row") + joined(
+    title = element("caption", f"{labels[0]} \u2193  {labels[1]} \u2192")
+    head = element("tr", element("td", "") + joined(
+        [element("th", breakable({}, name), scope="col") for name in across]))
+    body = [element("tr", element("th", breakable({}, name), scope="row") + joined(
         [_shaded(cells.get((i, j)), limits, written) for j in range(len(across))])) for i, name in enumerate(down)]
-    table = element("table", element("thead", head) + element("tbody", joined(body)), class_="heat", aria_label=alt)
+    table = element("table", title + element("thead", head) + element("tbody", joined(body)), class_="heat",
+                    aria_label=alt)
     return element("div", table, class_="scroll", tabindex=0, role="region", aria_label=alt)
 
 
@@ -302,7 +306,7 @@ def _shaded(value: Value | None, limits: tuple[float, float], written: Callable[
     half = (value.estimate.high - value.estimate.low) / 2
     inner = escape(written(value.estimate.value)) + (
         element("small", f"\u00b1{written(half)}") if half else drawing.EMPTY)
-    return element("td", inner, style=f"--shade:{100 * share:.0f}%", class_="dark" if share > 0.5 else "light",
+    return element("td", inner, style=f"--shade:{100 * share:.0f}%", class_="dark" if share > DARK else "light",
                    data_tip=value.tip, data_images=value.images)
 
 

@@ -43,9 +43,11 @@ def test_gradients_are_ranked_by_their_best():
         return {"machine": machine, "cosine": cosine, "cosine_low": cosine - 0.1, "cosine_high": cosine + 0.1,
                 "beta_used": beta}
 
-    said = answers.gradients_told([measured("loihi", 0.2, 0.1), measured("loihi", 0.5, 1.0),
-                                   measured("a-b", 0.9, 0.5)]).answer
-    assert said.endswith("is 0.90 [0.80, 1.00] on a-b at beta 0.5; 0.50 [0.40, 0.60] on loihi at beta 1.")
+    rows = [measured("loihi", 0.2, 0.1), measured("loihi", 0.5, 1.0), measured("a-b", 0.9, 0.5)]
+    said = "is 0.90 [0.80, 1.00] on a-b at beta 0.5 and 0.50 [0.40, 0.60] on loihi at beta 1"
+    assert answers.gradients_told(rows).answer.endswith(f"{said}.")
+    more = [measured(name, 0.7, 1.0) for name in ("c", "d", "e")]
+    assert answers.gradients_told([*rows, *more]).answer.endswith(f"{said}, and between these on 3 more.")
 
 
 def test_the_worst_attack_time_and_what_withstands_all():
@@ -67,7 +69,7 @@ def test_exponents_are_said_where_they_could_be_fitted():
 
     said = answers.uncertainty_told([curve("reference", 0.8), curve("loihi", None)]).answer
     assert "0.80 [0.70, 0.90] on reference; 1 is a smooth boundary" in said
-    assert said.endswith("Too few predictions change on loihi to fit one.")
+    assert said.endswith("Too few predictions change on loihi to fit an exponent.")
     assert "exponent is" not in answers.uncertainty_told([curve("loihi", None)]).answer
 
 

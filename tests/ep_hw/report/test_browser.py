@@ -24,6 +24,8 @@ HIDDEN = """[...document.querySelectorAll(
   '.name, .written, h1, h2, h3, dd, dt, figcaption, .legend li, label, .answer')]
   .filter(one => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display != 'inline' && one.clientWidth)
   .map(one => one.className + ' ' + one.textContent.slice(0, 60))"""
+SCROLLED_MAPS = """[...document.querySelectorAll('.scroll > .heat')].filter(
+  one => one.offsetWidth > one.parentElement.clientWidth).length"""
 OVERLAPPING = """(() => {
   const found = [];
   document.querySelectorAll('.strip, .first, .contents ul, .facts, .legend, .plot').forEach(parent => {
@@ -76,6 +78,7 @@ def test_nothing_fails_is_clipped_or_overlaps(tab, pages, name, width):
     assert tab.run(CLIPPED) == []
     assert tab.run(HIDDEN) == []
     assert tab.run(OVERLAPPING) == []
+    assert tab.run(SCROLLED_MAPS) == 0
     assert tab.errors == []
 
 
@@ -88,6 +91,9 @@ def test_a_planted_fault_is_seen(tab, pages):
     tab.run("setTimeout(() => planted(), 0)")
     tab.run("new Promise(done => setTimeout(done, 20))")
     assert tab.errors
+    tab.open(pages / "story.html", 420)
+    tab.run("document.querySelectorAll('.heat td').forEach(one => one.style.minWidth = '9rem')")
+    assert tab.run(SCROLLED_MAPS)
 
 
 def test_a_pointer_reads_the_numbers_and_a_click_shows_the_images(tab, pages):
