@@ -1,17 +1,19 @@
 """The site and the README are true: their commands stand, their links lead somewhere, nothing public is left out."""
 
 import re
+import shutil
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
-from commands import check, lines_of
+from commands import COMMANDS, ELSEWHERE, PARSED, check, examples_of, lines_of, reason_not_to_run, smaller
 
 import ep_hw
 import mapping
 import simulators
 from ep_hw.cli.application import GROUPS
 from ep_hw.evaluation.checks import CHECKS
+from ep_hw.networks.checkpoint import packaged_models
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,6 +34,29 @@ def test_every_command_of_a_page_stands(page):
             params = check(arguments, made)
             made += [str(params["out"])] if params.get("out") else ["ep-hw-demo"]
             made += [f"{params['out']}/{params['model']}.{end}" for end in ("pt", "toml") if arguments[0] == "export"]
+
+
+@pytest.mark.shown
+@pytest.mark.parametrize("page", [page for page in PAGES if lines_of(page.read_text()) and page.name not in ELSEWHERE],
+                         ids=lambda page: page.name)
+def test_the_commands_of_a_page_run(ep_hw, tmp_path, page):
+    """One after the other in one folder with the page's files, at the sizes of `commands.SMALL`."""
+    for name, text in re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", page.read_text(), re.DOTALL):
+        (tmp_path / name).write_text(text)
+    shutil.copy(packaged_models()["digits"], tmp_path / "mine.safetensors")   # as if it were trained
+    for arguments in lines_of(page.read_text()):
+        if not arguments[0].startswith("-") and not reason_not_to_run(arguments):
+            code, out, err = ep_hw(*smaller(arguments))
+            assert code == 0, f"{arguments}: {err}"
+            assert out
+
+
+def test_what_is_not_run_is_shown_somewhere():
+    """No reason outlives its command."""
+    lines = [*(line for page in PAGES for line in lines_of(page.read_text())),
+             *(line for name in COMMANDS for line in examples_of(name))]
+    assert all(any(" ".join(line).startswith(start) for line in lines) for start in PARSED)
+    assert {*ELSEWHERE} <= {*COMMANDS, *(page.name for page in PAGES)}
 
 
 def test_the_check_sees_a_command_that_does_not_stand():

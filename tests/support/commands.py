@@ -1,4 +1,10 @@
-"""Command lines out of helps and pages: what each would be called with, and whether the names in it are known."""
+"""Command lines out of helps and pages: whether the names in them are known, and what they do at a small size.
+
+Those in `ELSEWHERE` are run by other tests, and those in `PARSED` by none. All others run as they stand but for
+`SMALL`: some in every run of the tests, the rest by
+
+    uv run pytest -m shown
+"""
 
 import re
 import shlex
@@ -21,6 +27,16 @@ from mapping.labels import split_label
 
 COMMANDS = get_command(app).commands
 OWN = ("--devices", "--plugin")   # bring names that are known only where their files are
+SMALL = {"images": 4, "chips": 1, "iterations": 2, "queries": 10, "eot": 1, "votes": 1, "draws": 2, "sweeps": 25,
+         "reads": 4, "learn": 4, "batch": 2, "epochs": 1, "jobs": 1, "cluster": "local:1"}
+# options that only say how much, or where
+ELSEWHERE = {   # a command or a page -> the test that runs it
+    "demo": "tests/ep_hw/cli/test_cli.py, on fewer images; .ci/smoke.py", "data.md": "tests/test_data_doc.py",
+    "devices.md": "tests/test_devices_doc.py"}
+PARSED = {   # how a command begins -> why nothing runs it
+    "train digits": "a recipe takes minutes; docs/data.md trains a smaller one",
+    "evaluate digits --suite lammie": "takes ten minutes; tests/ep_hw/evaluation/test_envelope.py has smaller grids",
+    "train mnist": "takes a data set of the reader's", "study age --cluster": "takes a cluster of the reader's"}
 _PROMPT = re.compile(r"^(?:pip install uv && )?(?:uv run )?ep-hw ")
 
 
@@ -34,6 +50,24 @@ def lines_of(page: str) -> list[list[str]]:
 def examples_of(name: str) -> list[list[str]]:
     """The examples in a command's help, as lists of arguments."""
     return [shlex.split(line)[1:] for line in COMMANDS[name].epilog.splitlines()]
+
+
+def smaller(arguments: list[str]) -> list[str]:
+    """A command line with the sizes of `SMALL` in place of its own."""
+    name, *given = arguments
+    lowered = [param for param in COMMANDS[name].params if param.name in SMALL and not param.multiple]
+    for param in lowered:
+        while param.opts[0] in given:
+            place = given.index(param.opts[0])
+            del given[place:place + 2]
+    return [name, *given, *(f"{param.opts[0]}={SMALL[param.name]}" for param in lowered
+                            if param.name != "cluster" or "--cluster" in arguments)]
+
+
+def reason_not_to_run(arguments: list[str]) -> str | None:
+    """Why a command is not run by the tests of helps and pages; None where it is."""
+    line = " ".join(arguments)
+    return ELSEWHERE.get(arguments[0]) or next((why for start, why in PARSED.items() if line.startswith(start)), None)
 
 
 def _unasked(param):
