@@ -1,5 +1,6 @@
 """Ladder of writing: one pulse in plain Python, many at once in closed form, whole updates, devices that stay."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -153,6 +154,19 @@ def test_no_pulse_leaves_the_range_or_moves_a_device_the_wrong_way():
         moved = pulsed(g, torch.full((400,), 3 * direction), quiet, 1.0, 10.0, draws())
         assert torch.all(direction * (moved - g) >= -1e-5)
         assert torch.all((moved <= g.clamp(min=10) + 1e-5) & (moved >= g.clamp(max=1) - 1e-5))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75, 0.9])
+def test_pulses_of_pcm_fill_a_device_less_than_twice_as_slowly_as_the_published_fit(share):
+    """Of steps 0.01 (1 + 27.235 exp(-2.5 w)), w from 0 to 2: aihwkit's PCMPresetDevice."""
+    w, theirs, x, ours = 0.0, 0, 0.0, 0
+    while w < 2 * share:
+        w, theirs = w + 0.01 * (1 + 27.235 * math.exp(-2.5 * w)), theirs + 1
+    while x < share:
+        x, ours = one_pulse(x, True, WRITINGS["pcm"]), ours + 1
+    assert 1 <= ours / theirs < 2
+    said = f"{theirs} pulses from the bottom to three quarters of the range there, {ours} here"
+    assert share != 0.75 or said in WRITINGS["pcm"].source
 
 
 @pytest.mark.parametrize(("target", "name", "words"), [
