@@ -21,6 +21,7 @@ INTEGERS: dict[str, Callable[[LoihiProgram, Machine, Scene], list[Finding]]] = {
     "loihi:weights": integers.integer_weights,
     "loihi:states": integers.rounded_states,
     "loihi": integers.integer_states,
+    "dead": integers.dead_units,
     "held back": integers.delta_threshold,
 }
 WEIGHTS: dict[str, Callable[[CrossbarProgram, CrossbarMachine, Scene], list[Finding]]] = {
@@ -80,4 +81,6 @@ def kind_of(program: Program) -> str:
         return "tuned" if program.target.tuned else program.target.rung
     if isinstance(target, LoihiTarget) and target.name == "loihi" and target.threshold is not None:
         return "held back"
+    if isinstance(target, LoihiTarget) and target.name == "loihi" and (target.dead or target.lost_core is not None):
+        return "dead"
     return target.name

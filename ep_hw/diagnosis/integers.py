@@ -5,6 +5,7 @@
     states    all shifts follow from the exponents, `mapping.loihi.program` (10) to (12); a step is the
               exact one within half a unit of the state and what rounding the image does to the first drive   (2)
     Lava      exactly what the twin computes                                                                  (3)
+    dead      neurons and logits answer 0                                                                     (4)
 """
 
 from collections.abc import Sequence
@@ -76,6 +77,17 @@ def rounded_states(program: LoihiProgram, machine: Machine, scene: Scene) -> lis
     graph = program.graph
     return _and_a_step(different_network(program.target.shown, graph, scene), program, machine, scene, graph,
                        _rounding(program, graph))
+
+
+def dead_units(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:
+    """Dead neurons and logits answer 0, `ep_hw.diagnosis.integers` (4)."""
+    assert program.alive is not None, "something is dead"
+    end, rung, findings = machine.relax(scene.images, scene.graph.period), program.target.shown, []
+    names = (*_populations(program)[:len(end.states)], "readout")
+    for name, values, alive in zip(names, (*end.states, end.logits), (*program.alive.neurons, program.alive.logits)):
+        answers = float((values.detach().cpu().numpy() * ~alive).max())
+        findings.append(judged(rung, name, "answer of what is dead", abs(answers), 0, "its dead units answer"))
+    return findings
 
 
 def delta_threshold(program: LoihiProgram, machine: Machine, scene: Scene) -> list[Finding]:

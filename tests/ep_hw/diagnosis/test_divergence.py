@@ -77,8 +77,11 @@ def test_a_path_goes_down_to_the_last_common_rung_and_up_again(first, second, na
 
 
 def test_every_ladder_starts_at_the_reference_and_ends_at_its_target():
-    for name, entry in mapping.REGISTRY.items():
-        names = [machine for machine, _ in named(rungs_of(entry.target))]
+    damaged = ("loihi[dead=0.2,dead_seed=3]", "lava[threshold=0.1,dead=0.2,lost_core=1]", "loihi[weights=unrolled]")
+    targets = {**{name: entry.target for name, entry in mapping.REGISTRY.items()},
+               **{str(target): target for target in map(mapping.parse, damaged)}}
+    for name, target in targets.items():
+        names = [machine for machine, _ in named(rungs_of(target))]
         assert (names[0], names[-1]) == ("reference", name)
         assert len(set(names)) == len(names)
 

@@ -47,7 +47,8 @@ def in_place_of_lava(other):
 
 
 HONEST = ("loihi:weights", "loihi:states", "loihi", "loihi[weight_bits=1]", "loihi[weight_bits=3]",
-          "loihi[state_bits=5]", "loihi[threshold=0.1]", "loihi[threshold=0]", "loihi[steps=9]")
+          "loihi[state_bits=5]", "loihi[threshold=0.1]", "loihi[threshold=0]", "loihi[steps=9]",
+          "loihi[dead=0.3,threshold=0.1]", "loihi[dead=0.3,lost_core=0]")
 
 
 @pytest.mark.parametrize("target", HONEST)

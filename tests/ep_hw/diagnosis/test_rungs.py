@@ -65,6 +65,17 @@ def test_a_population_that_holds_back_too_much_is_named(graph):
     assert explanation.faults[0].rung == "loihi[threshold=0.05]"
 
 
+def test_dead_neurons_that_answer_are_named(graph):
+    def opener(program):
+        machine = simulators.open(program)
+        if program.target.name == "loihi":
+            machine.substrate.alive = []
+        return machine
+
+    explanation = explained(graph, "loihi[dead=0.3]", opener)
+    assert "its dead units answer" in explanation.faults[0].sentence()
+
+
 def test_wires_that_add_current_are_named(graph):
     """No resistance makes a weight larger: what is sensed behind these wires is three times what there is."""
     def opener(program):
