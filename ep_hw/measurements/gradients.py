@@ -105,7 +105,7 @@ def measure_gradients(program: Program, split: Split, betas: Iterable[float], *,
         for loss in LOSSES:
             adjoint = _gradients(Adjoint(ITERATIONS, loss), machine, split, generator, ADJOINT_DRAWS)
             for beta in betas:
-                measured = _gradients(Nudged(beta, loss, pairs), machine, split, generator)
+                measured = _gradients(Nudged(beta, loss, pairs, free=None), machine, split, generator)
                 yield GradientPoint(program.target.shown, _state_bits(program), loss, beta,
                                     min(beta, machine.largest_beta), F.cosine_similarity(measured, adjoint),
                                     (measured == 0).float().mean(1))

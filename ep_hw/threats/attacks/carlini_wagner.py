@@ -145,7 +145,7 @@ class Adam:
 class CarliniWagnerAttack(Attack):
     """The attack with every gradient that it does not leave to Auto-PGD, in five times the iterations of PGD."""
 
-    code, version, strength = "cw", 1, PRICE
+    code, version, strength = "cw", 2, PRICE
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)

@@ -228,17 +228,19 @@ class Nudged(Gradient):
         loss: see `Gradient`.
         pairs: of a noisy machine; those of a deterministic one are all the same, so it is asked for one.
         steps: time steps of a nudged phase.
+        free: of the free phase, where the gradient is as good long before all is at rest; None for the machine's own.
     """
 
     beta: float
     loss: str = "cross_entropy"
     pairs: int = 1
     steps: int = 20
+    free: int | None = 20
 
     def slope(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
               draws: int = 1) -> Slope:
         target = F.one_hot(labels, machine.graph.classes).to(images.dtype)
-        free = machine.relax(images, generator=generator)
+        free = machine.relax(images, self.free, generator=generator)
         strength = min(self.beta, machine.largest_beta)
         felt = math.prod(coupling.feedback_gain for coupling in machine.graph.couplings[1:])
         pairs = 1 if machine.deterministic else self.pairs

@@ -93,9 +93,9 @@ def test_nudged_image_gradient_is_backpropagation_as_beta_vanishes(feedback_gain
     loss = F.cross_entropy(machine.relax(images).logits, LABELS, reduction="sum")
     exact = torch.autograd.grad(loss, images)[0]
     images = images.detach()
-    measured = Nudged(1e-3, steps=400)(machine, images, LABELS, None)
+    measured = Nudged(1e-3, steps=400, free=None)(machine, images, LABELS, None)
     assert relative(measured, exact) < 1e-3
-    worse = Nudged(1.0, steps=400)(machine, images, LABELS, None)
+    worse = Nudged(1.0, steps=400, free=None)(machine, images, LABELS, None)
     assert relative(worse, exact) > relative(measured, exact)
 
 
