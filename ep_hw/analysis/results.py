@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from io import BytesIO
+from os.path import isfile
 from pathlib import Path
 from typing import Annotated
 
@@ -77,7 +78,7 @@ def read_results(folder: Path) -> tuple[pa.Table, list[ReadRow]]:
     Raises:
         Refusal: there is none, it is not finished, or its files were altered.
     """
-    if not all((folder / name).is_file() for name in (RESULTS, SUMMARY, SUMS)):
+    if not all(isfile(folder / name) for name in (RESULTS, SUMMARY, SUMS)):
         raise Refusal("not a finished evaluation", where="RUN", got=str(folder),
                       allowed=f"a folder with {RESULTS}, {SUMMARY} and {SUMS}", remedy="see 'ep-hw evaluate --out'")
     with refusing("an evaluation cannot be read", where=folder, allowed="the files as they were written",

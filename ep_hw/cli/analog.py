@@ -8,10 +8,10 @@ import typer
 
 from ep_hw.cli.application import app
 from ep_hw.cli.bench import Bench, ChipOptions, SampleOptions
-from ep_hw.cli.options import MOST_CHIPS, MOST_STEPS, Model, counted, machine, measured
+from ep_hw.cli.options import MOST_CHIPS, MOST_STEPS, Model, counted, machine, measured, placed
 
 On = Annotated[list[str] | None, machine("machine (repeatable)")]
-Rows = Annotated[Path | None, typer.Option(help="folder for a CSV and a JSON file [default: they are only printed]")]
+Rows = Annotated[Path | None, placed("folder for a CSV and a JSON file [default: they are only printed]")]
 
 
 @dataclass(frozen=True, kw_only=True)

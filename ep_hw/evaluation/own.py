@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from os.path import isfile
 from pathlib import Path
 
 from mapping.errors import Refusal
@@ -143,8 +144,8 @@ def _import(path: Path):
     """Import a file by its own name, so that worker processes find what it defines where it was pickled from; it may
     import what lies beside it, then or later: modules are found there after all other places.
     """
-    if path.suffix != ".py" or not path.stem.isidentifier() or not path.is_file():
-        raise Refusal("no plug-in", where=str(path), got="no such file" if not path.is_file() else path.name,
+    if path.suffix != ".py" or not path.stem.isidentifier() or not isfile(path):
+        raise Refusal("no plug-in", where=str(path), got="no such file" if not isfile(path) else path.name,
                       allowed="a Python file, as own_attack.py", remedy="check the path")
     if _is_elsewhere(path):
         raise Refusal("a plug-in of the name of another module", where=str(path), got=path.stem,

@@ -1,7 +1,6 @@
 """The door of the command line: every number and every name of every command, made absurd."""
 
 import contextlib
-import inspect
 import io
 import json
 import re
@@ -9,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from functools import cached_property
 from importlib import import_module
+
+from typer.main import get_command
 
 from ep_hw import cli
 from ep_hw.cli.application import app
@@ -21,17 +22,14 @@ ABSURD = {"number": ("-1", "1e400", "nan", "-inf", str(10**18), str(2**64), "9" 
                    "crossbar:pcm[age=1e400]", "=loihi", "../x=loihi",
                    "loihi[state_bits=8,state_bits=9]", "clean@3", "pgd_l2@nan", "-"),
           "place": ("/dev/null/new", "/proc/new", "x" * 300, "\x1b[31mred\udc80/../" + "x" * 300)}
-KINDS = {"on": "name", "attack": "name", "corruption": "name", "suite": "name", "explain": "name", "gradient": "name",
-         "baseline": "name", "budget": "name", "device": "name", "keys": "name", "write": "name",
-         "other": "name", "only": "name", "again": "name", "machine": "name", "threat": "name",
-         "layer": "name", "tile": "name", "out": "place"}
+UNREAD = ("data_root",)   # of data that are packaged nothing is read
 IMPORTED_LATE = ("ep_hw.cli.commands", "ep_hw.demo", "ep_hw.measurements", "ep_hw.studies.execution",   # by commands
                  "ep_hw.learning.in_situ.run", "ep_hw.diagnosis", "ep_hw.workflow")
 ARGUMENTS = {"model": "digits", "recipe": "digits", "name": "age", "file": "nothing.pt", "first": "reference",
              "second": "loihi", "runs": "nothing", "names": "pcm", "run": "nothing"}
 NEEDED = {"compile": ["--on=loihi", "--out=new"], "train": ["--out=new"],
           "export": ["--out=new", "--to=spice", "--on=crossbar:ideal", "--layer=conv1"],
-          "import": ["--out=new", "--keys=laborieux"], "transfer": ["--on=reference", "--on=loihi"],
+          "import": ["--out=new", "--map=laborieux"], "transfer": ["--on=reference", "--on=loihi"],
           "images": ["--on=reference", "--threat=pgd_l2@0.5"]}
 
 
@@ -47,8 +45,7 @@ class Command(Door):
     @cached_property
     def places(self) -> list[tuple[list[str], str]]:
         """(command line with "{}" where a value goes, what it should be)."""
-        commands = app.registered_commands
-        return [place for c in commands for place in _places(c.name or c.callback.__name__, c.callback)]
+        return [place for name, command in get_command(app).commands.items() for place in _places(name, command)]
 
     def make(self):
         for name in IMPORTED_LATE:
@@ -81,18 +78,23 @@ class Command(Door):
         raise AssertionError(f"exit {code}: {said!r:.200}")
 
 
-def _places(name: str, callback) -> Iterator[tuple[list[str], str]]:
+def _places(name: str, command) -> Iterator[tuple[list[str], str]]:
     """The values of one command."""
-    parameters = inspect.signature(callback).parameters.values()
-    arguments = {p.name: ARGUMENTS[p.name] for p in parameters if "Argument" in str(p.annotation)}
-    for parameter in parameters:
-        option = f"--{parameter.name.replace('_', '-')}="
+    arguments = {param.name: ARGUMENTS[param.name] for param in command.params if param.param_type_name == "argument"}
+    for param in command.params:
+        option = f"{param.opts[0]}="
         options = [part for part in NEEDED.get(name, []) if not part.startswith(option)]
-        if parameter.name in arguments:
-            yield [name, *options, "--", *{**arguments, parameter.name: "{}"}.values()], "name"
-        elif kind := KINDS.get(parameter.name) or (_NUMBER.search(str(parameter.annotation)) and "number"):
-            yield [name, *options, option + "{}", "--", *arguments.values()], kind
+        if param.name in arguments:
+            yield [name, *options, "--", *{**arguments, param.name: "{}"}.values()], "name"
+        elif not param.is_flag and param.name not in UNREAD:
+            yield [name, *options, option + "{}", "--", *arguments.values()], _kind(param)
 
 
-_NUMBER = re.compile(r"^[^(]*\b(int|float)\b")
+def _kind(param) -> str:
+    """Of the values of an option."""
+    if param.name == "out":
+        return "place"
+    return "number" if param.type_descriptor.annotation in (int, float, list[int], list[float]) else "name"
+
+
 DOORS = (Command(),)
