@@ -4,7 +4,8 @@
 
 A QUESTION is `pcm` (PGD and JPEG on the digits network and two PCM chips), `cifar10` (PGD of four strengths on one
 network, on the reference and on Loihi) or `paper` (the paper's suite on the digits family); all by default. The
-earlier commit is checked out into a temporary folder and runs there in the environment that it asks for. Seconds are
+earlier commit and this one are checked out into temporary folders and run there in the environments that they ask for,
+both on the packaged networks of the earlier one. Seconds are
 those of processors, all workers included, since other programs may take their share of the clock. Accuracies under
 attack are compared image by image (exact McNemar): none may be higher than before by more than chance. With fewer
 images all of it is smaller.
@@ -12,10 +13,11 @@ images all of it is smaller.
 
 import argparse
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,8 +29,7 @@ from ep_hw.analysis.statistics import LEVEL, mcnemar
 ROOT = Path(__file__).parents[1]
 BEFORE = "6485633"   # the last commit whose attacks ran to their end, whatever they had found
 GOAL = 0.2           # of the seconds before
-RENAMED = {"cifar10-small": "cifar10-small-gain1"}   # packaged networks: their name there, and here
-THERE = {here: there for there, here in RENAMED.items()}
+MODELS = Path("ep_hw", "networks", "models")   # of a commit
 CIFAR_STRENGTHS = 0.0788029, 0.308503, 0.486219, 1.0
 Case = tuple[str, int, str]   # machine, chip (-1 for none) and threat
 Right = dict[Case, list[bool]]   # image by image
@@ -63,7 +64,7 @@ class Answer:
 
 
 @contextmanager
-def tree_of(commit: str, python: str | None) -> Iterator[Path]:
+def tree_of(commit: str, python: str | None = None) -> Iterator[Path]:
     """The files of a commit, in a folder that goes away, with the environment that it asks for."""
     with TemporaryDirectory() as scratch:
         tree = Path(scratch) / "tree"
@@ -94,7 +95,7 @@ def right_in(folder: Path) -> Right:
     """Which images every results table below a folder has right, under attacks."""
     def case(row: Mapping) -> Case:
         chip = -1 if row["chip_seed"] is None else row["chip_seed"]
-        return f"{THERE.get(row['model'], row['model'])} {row['machine']}", chip, f"{row['threat']}@{row['strength']:g}"
+        return f"{row['model']} {row['machine']}", chip, f"{row['threat']}@{row['strength']:g}"
 
     rows = [row for path in sorted(folder.rglob("results.parquet")) if "probes" not in path.parts
             for row in pq.read_table(path).to_pylist() if row["noise_correct"] is not None]
@@ -127,13 +128,14 @@ def main():
     parser.add_argument("--images", type=int, help="fewer than in the questions")
     asked = parser.parse_args()
     print(f"{'CPU seconds':12} {'images':>6} {'before':>9} {'after':>9} {'ratio':>7}  accuracy under attack")
-    with tree_of(asked.before, asked.python) as tree, TemporaryDirectory() as out:
+    with tree_of(asked.before, asked.python) as then, tree_of("HEAD") as now, TemporaryDirectory() as out:
+        shutil.rmtree(now / MODELS)
+        shutil.copytree(then / MODELS, now / MODELS)
         for name in asked.questions or QUESTIONS:
             question = QUESTIONS[name]
             images = min(asked.images or question.images, question.images)
-            now = replace(question, arguments=tuple(RENAMED.get(part, part) for part in question.arguments))
-            before, after = (ask(one, images, where, Path(out) / name / side)
-                             for side, one, where in (("before", question, tree), ("after", now, ROOT)))
+            before, after = (ask(question, images, tree, Path(out) / name / side)
+                             for side, tree in (("before", then), ("after", now)))
             ratio, higher = after.seconds / before.seconds, raised(before.right, after.right)
             print(f"{name:12} {images:6} {before.seconds:9.1f} {after.seconds:9.1f} {ratio:7.3f}  "
                   f"{mean(before.right):.3f}, now {mean(after.right):.3f}; {'met' if ratio <= GOAL else 'MISSED'}; "
