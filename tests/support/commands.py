@@ -36,6 +36,8 @@ ELSEWHERE = {   # a command or a page -> the test that runs it
 PARSED = {   # how a command begins -> why nothing runs it
     "train digits": "a recipe takes minutes; docs/data.md trains a smaller one",
     "evaluate digits --suite lammie": "takes ten minutes; tests/ep_hw/evaluation/test_envelope.py has smaller grids",
+    "study feedback": "25 networks; tests/ep_hw/studies/test_networks.py has three small ones",
+    "study wires": "operating points of 60 chips take many minutes; tests/ep_hw/studies has smaller ones",
     "train mnist": "takes a data set of the reader's", "study age --cluster": "takes a cluster of the reader's"}
 _PROMPT = re.compile(r"^(?:pip install uv && )?(?:uv run )?ep-hw ")
 
