@@ -228,14 +228,14 @@ class Nudged(Gradient):
         loss: see `Gradient`.
         pairs: of a noisy machine; those of a deterministic one are all the same, so it is asked for one.
         steps: time steps of a nudged phase.
-        free: of the free phase, where the gradient is as good long before all is at rest; None for the machine's own.
+        free: of the free phase, where the gradient is as good before all is at rest; None for the machine's own.
     """
 
     beta: float
     loss: str = "cross_entropy"
     pairs: int = 1
     steps: int = 20
-    free: int | None = 20
+    free: int | None = 30
 
     def slope(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None,
               draws: int = 1) -> Slope:

@@ -4,21 +4,12 @@ import os
 
 import pytest
 import typer
+from lab import LAB
 from registries import restored
 
 import mapping
 from ep_hw.cli.commands import app
 from mapping.crossbar.presets import PRESETS
-
-LAB = """
-[lab]
-title = "HfOx ReRAM of our lab"
-source = "measured here"
-g_min_us = 2.0
-g_max_us = 60.0
-age_domain_s = [0.0, 1e7]
-constants = {read_noise = 0.01}
-"""
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from commands import COMMANDS, check, examples_of, reason_not_to_run, smaller
+from lab import LAB
 from registries import restored
 from typer import TyperException
 
@@ -103,15 +104,6 @@ def test_a_program_is_compiled_by_the_former_name(ep_hw, tmp_path):
     assert str(load_program(tmp_path / "prog").target) == "loihi"
 
 
-LAB = """
-[lab]
-title = "of our lab"
-source = "measured here"
-g_min_us = 2.0
-g_max_us = 60.0
-age_domain_s = [0.0, 1e7]
-constants = {read_noise = 0.01}
-"""
 OWN = """
 from ep_hw import register_module
 from ep_hw.threats import attack

@@ -142,13 +142,13 @@ def test_averaged_pairs_quieten_a_noisy_machine_and_leave_a_deterministic_one_al
 
 @pytest.mark.parametrize("name", ["reference", "loihi", "crossbar:pcm"])
 def test_a_short_free_phase_aims_a_measured_gradient_as_well_as_one_that_comes_to_rest(name):
-    """The trained network rests after 50 to 200 steps; what the nudge moves is there after 20, and not after two."""
+    """The last images rest after 60 to 200 steps; what the nudge moves is there after 30, and not after two."""
     test = load_data("digits", "test").take(slice(20))
     machine = simulators.open(mapping.compile(ep_hw.load("digits").lower(), name))
     truth = Adjoint(60, "margin")(machine, test.images, test.labels, torch.Generator().manual_seed(0))
     short, rested, none = (cosine(Nudged(0.5, "margin", steps=steps, free=free)(
         machine, test.images, test.labels, torch.Generator().manual_seed(1)), truth).median()
-                           for steps, free in ((20, 20), (20, None), (2, 2)))
+                           for steps, free in ((20, 30), (20, None), (2, 2)))
     assert short > rested - 0.05
     assert none < short - 0.05
 

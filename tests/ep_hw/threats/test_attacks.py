@@ -326,7 +326,7 @@ def test_carlini_wagner_moves_black_and_white_pixels():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("eps", "images", "bound"), [(0.5, 140, 0.68), (1.0, 40, 0.03), (5.0, 20, 0.0)])
+@pytest.mark.parametrize(("eps", "images", "bound"), [(0.5, 140, 0.67), (1.0, 40, 0.03), (5.0, 20, 0.0)])
 def test_the_packaged_network_stands_no_longer_than_was_measured(eps, images, bound):
     """Five times the iterations and three starts left 62 % at 0.5, where 67 are allowed, and nothing at 1 and 5."""
     split = load_data("digits", "test").take(slice(images))
