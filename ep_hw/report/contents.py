@@ -110,7 +110,13 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Plan, Ou
                            for machine, reason in other.asked.refused.items())
     remarks = [*plan.coverage_notes(), *absent,
                *feedback_gains([plan, *(other for kind, other, _ in members if kind == EP)])]
-    return replace(models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble, remarks), own=own)
+    return replace(models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble, remarks), own=own,
+                   seconds=seconds_of([outcome, *(one for _, _, one in members)]))
+
+
+def seconds_of(outcomes: Iterable[Outcome]) -> float:
+    """What all cells of some networks took."""
+    return sum(row["seconds"] for rows, _ in outcomes for row in rows)
 
 
 def feedback_gains(plans: Sequence[Plan]) -> list[str]:

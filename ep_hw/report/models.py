@@ -119,6 +119,7 @@ class Models:
         entries: what was compared.
         budgets: attack -> kind -> its accuracies by rising budget, of what `exhibits` draw alike.
         own: kind of the entries that the report's own network is among, as their first.
+        seconds: that all cells of all networks took.
     """
 
     tables: tuple[PublishedTable, ...]
@@ -131,6 +132,7 @@ class Models:
     entries: tuple[Entry, ...] = ()
     budgets: Mapping[str, Mapping[str, BudgetLine]] = field(default_factory=dict)
     own: str = ""
+    seconds: float = 0.0
 
     def content(self) -> dict:
         """For comparison.json: claims with their outcomes, and every row of every table."""

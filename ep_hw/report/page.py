@@ -97,7 +97,7 @@ def _page(run: RunRecord, shown: list[ModelResults], models: Models | None) -> P
                 Section("cells", f"Every cell: {len(run.summary)} rows", parts.every_cell()),
                 Section("provenance", "Provenance", parts.provenance())]
     return Page(title=run.title, subtitle=_subtitle(shown, models), answer=_answer(run, shown, models),
-                alarm=parts.alarm(), picture=_picture(context, shown, models), facts=_facts(run, shown),
+                alarm=parts.alarm(), picture=_picture(context, shown, models), facts=_facts(run, shown, models),
                 quote=_quote(run, shown, models), switches=_switches(looks, kinds), sections=filled(sections))
 
 
@@ -215,7 +215,7 @@ def _quote(run: RunRecord, shown: Sequence[ModelResults], models: Models | None)
                           run.versions.get("ep-hw", version("ep-hw"))) for study in shown)
 
 
-def _facts(run: RunRecord, shown: Sequence[ModelResults]) -> list[tuple[str, str | Markup]]:
+def _facts(run: RunRecord, shown: Sequence[ModelResults], models: Models | None) -> list[tuple[str, str | Markup]]:
     images = " or ".join(map(str, sorted({n for study in shown for n in study.images})))
     chips = max((study.chips for study in shown), default=0)
     facts: list[tuple[str, str | Markup]] = [("trust checks", _trust(run.checks))] if run.checks else []
@@ -226,7 +226,8 @@ def _facts(run: RunRecord, shown: Sequence[ModelResults]) -> list[tuple[str, str
     if run.costs:
         facts.append(("an image costs", Markup("{}; published figures, <a href=\"#mapping\">with sources</a>").format(
             ", ".join(starmap(_energy, run.costs.items())))))
-    return [*facts, ("computed in", _time(sum(row["seconds"] for row in run.summary)))]
+    seconds = models.seconds if models else sum(row["seconds"] for row in run.summary)
+    return [*facts, ("computed in", _time(seconds))]
 
 
 def _energy(machine: str, cost: Cost) -> str:

@@ -13,7 +13,7 @@ from ep_hw.networks.checkpoint import load
 from ep_hw.networks.images import images_for
 from ep_hw.networks.programs import check_same_data
 from ep_hw.report import wording
-from ep_hw.report.contents import entries_of, gallery_beside, record_of
+from ep_hw.report.contents import entries_of, gallery_beside, record_of, seconds_of
 from ep_hw.report.drawings import looks_of
 from ep_hw.report.entry import Entry
 from ep_hw.report.figures.charts import Curve, Look, Value, curves_chart
@@ -32,6 +32,8 @@ from mapping.labels import shown_names
 from mapping.program import Program
 from mapping.registry import parse
 from mapping.targets import REFERENCE, ReferenceTarget
+
+Threats = tuple[str, ...]   # by their names
 
 
 def plan_networks(study: NetworkStudy, *, run: Run | None = None,
@@ -82,7 +84,7 @@ def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Pa
         (group, plan, outcome) for (group, plan), outcome in zip(shown_plans, outcomes) if group != shown_plans[0][0]]))
     shown = Models((threats_table(entries, entries[0].kind),), (), {study.title: verdicts},
                    _figures(entries, shown_plans, first.asked.threats), (_seeds_note(groups),), "Group against group",
-                   said(verdicts), tuple(entries), own=entries[0].kind)
+                   said(verdicts), tuple(entries), own=entries[0].kind, seconds=seconds_of(outcomes))
     write_report(out, record, shown)
     content = {"study": study.model_dump(mode="json"), **shown.content(),
                "worths": [{"sentence": str(worth), **worth.content()} for worth in worths]}
@@ -91,14 +93,25 @@ def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Pa
 
 
 def said(verdicts: Sequence[Verdict]) -> str:
-    """What all verdicts come to: the first that sets groups apart, or that none does."""
-    clear = [verdict for verdict in verdicts if verdict.more or verdict.less]
-    if not clear:
-        others = ", ".join(dict.fromkeys(verdict.other for verdict in verdicts))
-        machines = ", ".join(dict.fromkeys(verdict.machine for verdict in verdicts))
-        return f"This sample tells {verdicts[0].first} and {others} apart in robustness nowhere, on {machines}."
-    rest = len(verdicts) - len(clear)
-    return f"{clear[0]}{f' {rest} of {len(verdicts)} comparisons stay open.' if rest else ''}"
+    """What all verdicts come to: machines and groups of which the same is true share a sentence, differences first."""
+    machines: dict[tuple[str, Threats, Threats], list[str]] = {}
+    for one in verdicts:
+        machines.setdefault((one.other, one.more, one.less), []).append(one.machine)
+    others: dict[tuple[tuple[str, ...], Threats, Threats], list[str]] = {}
+    for (other, more, less), where in machines.items():
+        others.setdefault((tuple(where), more, less), []).append(other)
+    every = tuple(dict.fromkeys(one.machine for one in verdicts))
+    alike = sorted(others.items(), key=lambda item: not (item[0][1] or item[0][2]))
+    return " ".join(f"On {'every machine' if where == every else ' and '.join(where)} "
+                    f"{_told(verdicts[0].first, ' and '.join(groups), more, less)}."
+                    for (where, more, less), groups in alike)
+
+
+def _told(first: str, others: str, more: Threats, less: Threats) -> str:
+    """What is true of the first group beside others."""
+    found = [f"{how} robust than {others} under {', '.join(threats)}"
+             for how, threats in (("more", more), ("less", less)) if threats]
+    return f"{first} is {' and '.join(found)}" if found else f"nothing tells {first} apart from {others} in robustness"
 
 
 def _seeds_note(groups: dict[str, list[Outcome]]) -> str:

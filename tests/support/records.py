@@ -11,7 +11,7 @@ from ep_hw.measurements.charts import slice_charts
 from ep_hw.measurements.landscape import STEPS, Slice
 from ep_hw.report import GalleryItem, RunRecord
 from ep_hw.report.drawings import looks_of
-from ep_hw.report.figures.charts import Curve, Value, curves_chart, heat_chart
+from ep_hw.report.figures.charts import Curve, Value, bars_chart, curves_chart, heat_chart
 from ep_hw.report.figures.scales import PERCENT, ordered
 from ep_hw.report.frame import Drawn
 from ep_hw.report.story import Story
@@ -104,6 +104,13 @@ def small_record():
 def bare_record():
     """Clean images on two machines: a record without figures."""
     return replace(small_record(), summary=[row("reference"), row("loihi", to_wrong=2)], gallery=[], mapping=[])
+
+
+def named_bars():
+    """A bar a group, with names too long to stand side by side."""
+    values = [Value(Estimate(share, share - 0.1, share + 0.1), f"said {share}") for share in (0.3, 0.4, 0.5, 0.6, 0.7)]
+    return bars_chart([f"gain {value.estimate.value}, by hand" for value in values],
+                      [("clean", look, values) for look in looks_of(["clean"]).values()], "bars")
 
 
 def realistic_story(machine):

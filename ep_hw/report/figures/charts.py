@@ -271,7 +271,7 @@ def _plot(drawn: Markup, across: Scale, up: Scale, label: str, alt: str, aslant:
 def _below(place: float, text: str, kind: str) -> Markup:
     if "aslant" not in kind:
         return drawing.text(place, 1, text, kind, dy=17)
-    nested = element("text", text, class_=kind, transform="rotate(-35)")
+    nested = element("text", text, class_=kind, transform="translate(4 14) rotate(-35)")
     return element("svg", nested, x=at(place), y="100%", class_="nested", height=12, width=12)
 
 

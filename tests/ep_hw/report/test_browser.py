@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from browser import browser, found
 from PIL import Image
-from records import MASKED, WATERFALLS, realistic_record, realistic_story, realistic_summary
+from records import MASKED, WATERFALLS, named_bars, realistic_record, realistic_story, realistic_summary
 
 from ep_hw.report import page as page_module
+from ep_hw.report.frame import Drawn
 from ep_hw.report.model_results import results_of
 from ep_hw.report.story import told
 
@@ -26,6 +27,10 @@ HIDDEN = """[...document.querySelectorAll(
   .map(one => one.className + ' ' + one.textContent.slice(0, 60))"""
 SCROLLED_MAPS = """[...document.querySelectorAll('.scroll > .heat')].filter(
   one => one.offsetWidth > one.parentElement.clientWidth).length"""
+STRAY = """[...document.querySelectorAll('.tick.aslant')].filter(one => {
+  const box = one.getBoundingClientRect(), drawn = one.closest('.plot').getBoundingClientRect();
+  return box.top < drawn.bottom - 1 || box.bottom > one.closest('.chart').getBoundingClientRect().bottom + 1;
+}).map(one => one.textContent)"""
 OVERLAPPING = """(() => {
   const found = [];
   document.querySelectorAll('.strip, .first, .contents ul, .facts, .legend, .plot').forEach(parent => {
@@ -52,7 +57,8 @@ def pages(tmp_path_factory):
                 long: [(name.replace("loihi", long), cause) for name, cause in WATERFALLS["loihi"]]})}
     for name, record in made.items():
         (folder / f"{name}.html").write_text(page_module.render(record, results_of(record)))
-    (folder / "story.html").write_text(told(realistic_story(long)))
+    story = realistic_story(long)
+    (folder / "story.html").write_text(told(replace(story, pictures=[*story.pictures, Drawn("bars", named_bars())])))
     return folder
 
 
@@ -78,6 +84,7 @@ def test_nothing_fails_is_clipped_or_overlaps(tab, pages, name, width):
     assert tab.run(CLIPPED) == []
     assert tab.run(HIDDEN) == []
     assert tab.run(OVERLAPPING) == []
+    assert tab.run(STRAY) == []
     assert tab.run(SCROLLED_MAPS) == 0
     assert tab.errors == []
 
@@ -94,6 +101,8 @@ def test_a_planted_fault_is_seen(tab, pages):
     tab.open(pages / "story.html", 420)
     tab.run("document.querySelectorAll('.heat td').forEach(one => one.style.minWidth = '9rem')")
     assert tab.run(SCROLLED_MAPS)
+    tab.run("document.querySelectorAll('.tick.aslant').forEach(one => one.style.transformBox = 'border-box')")
+    assert tab.run(STRAY)
 
 
 def test_a_pointer_reads_the_numbers_and_a_click_shows_the_images(tab, pages):

@@ -89,6 +89,10 @@ def test_a_study_over_networks_leaves_a_report_that_answers(tiny, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert all(str(verdict) in page for verdict in verdicts)
     assert f'<p class="answer">{said(verdicts)}</p>' in page
+    taken = [sum(row["seconds"] for row in json.loads(file.read_text()))
+             for file in tmp_path.glob("networks/*/summary.json")]
+    assert len(taken) == 3
+    assert f"{sum(taken):.3g} s of one core" in page
     assert page.index("Group against group") < page.index('id="s0-found"'), "what was asked comes first"
     assert (tmp_path / "figures/feedback.png").stat().st_size > 5000
     charts = page.partition("by rising feedback gain")[2]
@@ -107,8 +111,17 @@ def test_bad_studies_over_networks_are_refused(tiny, tmp_path):
     assert "networks" in str(result.exception or result.output)
 
 
-def test_the_sentence_names_what_sets_groups_apart_or_says_that_nothing_does():
-    alike = [Verdict(machine, "whole", "half", (), (), ("pgd_l2 at 0.5",)) for machine in ("reference", "loihi")]
-    assert said(alike) == "This sample tells whole and half apart in robustness nowhere, on reference, loihi."
-    apart = Verdict("loihi", "whole", "none", ("pgd_l2 at 0.5",), (), ())
-    assert said([*alike, apart]) == f"{apart} 2 of 3 comparisons stay open."
+def test_the_answer_says_once_what_is_true_of_several_machines_and_groups():
+    def verdicts(machine, *, whole=(), none=()):
+        return [Verdict(machine, "whole", other, more, less, ("square at 1",)) for other, (more, less) in (
+            ("half", (whole, ())), ("third", (whole, ())), ("none", ((), none)))]
+
+    assert said([*verdicts("reference"), *verdicts("loihi")]) == (
+        "On every machine nothing tells whole apart from half and third and none in robustness.")
+    assert said([*verdicts("reference"), *verdicts("loihi", whole=("fog at 1", "pgd at 2"), none=("fog at 1",))]) == (
+        "On loihi whole is more robust than half and third under fog at 1, pgd at 2. "
+        "On loihi whole is less robust than none under fog at 1. "
+        "On reference nothing tells whole apart from half and third and none in robustness.")
+    both = Verdict("reference", "whole", "none", ("fog at 1",), ("pgd at 2",), ())
+    assert said([both]) == ("On every machine whole is more robust than none under fog at 1 and less robust than none "
+                            "under pgd at 2.")
