@@ -64,9 +64,10 @@ class Allocation:
         """For users."""
         attacked = min([n for machine, _, n in self.image_limits if machine == REFERENCE], default=self.images)
         shown, least = (100 * smallest_detectable(n) for n in (self.images, attacked))
+        chips = ["Fewer --chips would leave time for more."] if self.skipped and plan.asked.chips > 1 else []
         return " ".join([f"{self.images} images, {self.queries} queries: "
                          f"{said(self.seconds, self.budget_s, self.unmeasured)}",
-                         *self.of(plan).coverage_notes(),
+                         *self.of(plan).coverage_notes(), *chips,
                          f"The smallest difference they could show between two networks is {shown:.1f} points on clean "
                          f"and corrupted images, {least:.1f} under the dearest attack."])
 

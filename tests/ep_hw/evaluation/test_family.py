@@ -386,5 +386,8 @@ def test_a_budget_is_measured_once_over_the_family(tiny, tmp_path):
     assert not any(m == "loihi" and t.is_attack and not t.source for m, t in plan.pairs())
     assert "pgd_l2 met the first 6 (reference) of 12 images" in again.sentence(plan)
     assert "pgd_l2 was not run on loihi" in again.sentence(plan)
+    several = replace(plan, asked=replace(plan.asked, chips=3))
+    assert ["--chips" in one.sentence(several) for one in (again, chosen)] == [True, False]
+    assert "--chips" not in again.sentence(replace(plan, asked=replace(plan.asked, chips=1)))
     assert f"{100 * smallest_detectable(6):.1f} under the dearest attack" in again.sentence(plan)
     assert {sum(map(len, plan.shards(m, t))) for m, t in plan.pairs() if t.is_attack} == {6}
