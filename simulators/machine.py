@@ -15,10 +15,11 @@ from mapping.errors import Refusal
 from mapping.graph import SCHEDULES, SEQUENTIAL, EPGraph
 from mapping.names import in_a_line
 from mapping.program import Table
-from simulators.relaxation import Nudge, Relaxed, Residual, States, Stop, Substrate, Trace, relax
+from simulators.relaxation import Decided, Nudge, Relaxed, Residual, States, Stop, Substrate, Trace, relax
 
 _ROUNDING = 1e-6   # of the largest state, by which states may leave their range
 M = TypeVar("M", bound="Machine")
+DECIDED = 50.0   # last changes that a margin outweighs where a class is decided: at rest one in a hundred is another
 BOX, ANY = (0.0, 1.0), (float("-inf"), float("inf"))   # values that a machine takes as pixels
 
 
@@ -164,6 +165,11 @@ class Machine(ABC):
         return self
 
     @property
+    def deciding(self) -> "Machine":
+        """This machine for who looks for wrong answers: it may stop once a class is decided, before it is at rest."""
+        return self
+
+    @property
     def unclipped(self) -> "Machine":
         """This machine for images whose pixels may leave [0, 1].
 
@@ -220,6 +226,14 @@ class InProcessMachine(Machine):
             logits = substrate.logits(end.states[-1], generator)
         return self._equilibrium(end, logits, asked)
 
+    @property
+    def deciding(self) -> Machine:
+        if self.stop is None or isinstance(self.stop, Decided) or not self.has_feedback:
+            return self
+        hasty = copy(self)
+        hasty.stop = Decided(self._tolerance, self.substrate.logits, DECIDED / self.substrate.state_scale)
+        return hasty
+
     def with_substrate(self, substrate: Substrate) -> "InProcessMachine":
         """The same machine on other arithmetic."""
         other = copy(self)
@@ -231,9 +245,13 @@ class InProcessMachine(Machine):
 
     def _equilibrium(self, end: Relaxed, logits: Tensor, asked: torch.device) -> Equilibrium:
         residual = (end.change / self.substrate.state_scale).to(asked)
-        tolerance = self.stop.tolerance if isinstance(self.stop, Residual) else 0.0
-        return Equilibrium(self._real(end.states, asked), logits.to(asked), residual, residual <= tolerance,
+        return Equilibrium(self._real(end.states, asked), logits.to(asked), residual, residual <= self._tolerance,
                            end.steps.to(asked))
+
+    @property
+    def _tolerance(self) -> float:
+        """Of the change of a state over the last sweep."""
+        return self.stop.tolerance if isinstance(self.stop, Residual) else 0.0
 
 
 def check_images(images: torch.Tensor, shape: tuple[int, int, int], pixels: tuple[float, float] = BOX):

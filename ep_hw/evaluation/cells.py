@@ -29,7 +29,7 @@ from ep_hw.threats.corruptions.official import HeldSet, OfficialSet
 from ep_hw.threats.threat import TRANSFER, Threat
 from ep_hw.versions import libraries
 from mapping.errors import Refusal
-from simulators.machine import Machine
+from simulators.machine import Equilibrium, Machine
 
 SCHEMA = pa.schema([
     ("key", pa.string()), ("model", pa.string()), ("dataset", pa.string()), ("machine", pa.string()),
@@ -45,7 +45,8 @@ OPTIONAL = ("chip_seed", "fooled_by", "noise_correct")   # columns of which a ro
 MOST_KNOWN = 256         # batches whose logits are held
 Known = dict[bytes, torch.Tensor]                        # digest of a batch -> logits (N, classes) of one reference
 Column = list | torch.Tensor                             # of a table, a value an image
-Threatened = tuple[torch.Tensor, dict[str, Column]]      # images (N, C, H, W), and what is known of the attack on each
+# images (N, C, H, W), what is known of the attack on each, and a deterministic machine's answer, where it is known
+Threatened = tuple[torch.Tensor, dict[str, Column], Equilibrium | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,9 +294,10 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine, known: Known | No
     threat, labels, own = cell.configuration.threat, cell.images.labels, machine is reference
     if threat.is_unclipped:
         machine, reference = machine.unclipped, reference.unclipped
-    images, detail = _threatened(cell, machine)
+    images, detail, answer = _threatened(cell, machine)
     before = machine.counts()
-    ends = read(machine, images, cell.configuration.votes, cell.generator("verdict"))
+    ends = [answer] if answer is not None and not before else read(machine, images, cell.configuration.votes,
+                                                                   cell.generator("verdict"))
     circuit, prediction = _circuit(machine, before), majority(ends)
     theirs, clean = _reference_logits(cell, reference, images, ends[0].logits if own else None, known)
     columns = {
@@ -357,9 +359,9 @@ def _threatened(cell: Cell, machine: Machine) -> Threatened:
     blank: dict[str, Column] = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
              "queries": torch.zeros(len(clean)), "fooled_by": [None] * len(clean)}
     if threat.is_corruption:
-        return _corrupted(cell), blank
+        return _corrupted(cell), blank, None
     if threat.source is not None:
-        return cell.source.adversarial(), blank
+        return cell.source.adversarial(), blank, None
     if cell.configuration.joined:
         return _joined(cell, machine)
     if cell.configuration.settings is not None:
@@ -367,8 +369,8 @@ def _threatened(cell: Cell, machine: Machine) -> Threatened:
         outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
                          cell.attack_generator(machine), taken, _begun(cell))
         return outcome.images, blank | {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
-                                        "queries": outcome.queries}
-    return clean.images, blank
+                                        "queries": outcome.queries}, outcome.answer
+    return clean.images, blank, None
 
 
 def _corrupted(cell: Cell) -> torch.Tensor:
@@ -404,7 +406,7 @@ def _joined(cell: Cell, machine: Machine) -> Threatened:
         if not broken_by[n] and fooled_by[n]:
             images[n], broken_by[n] = made[1 + fooled.index(True)][n], TRANSFER + fooled_by[n][0]
     return images, {"broken_by": broken_by, "fooled_by": fooled_by,
-                    **{name: torch.tensor(rows[name]) for name in ("zero_gradient", "queries")}}
+                    **{name: torch.tensor(rows[name]) for name in ("zero_gradient", "queries")}}, None
 
 
 def _noise_correct(cell: Cell, machine: Machine, images: torch.Tensor) -> list[bool | None]:
@@ -414,7 +416,7 @@ def _noise_correct(cell: Cell, machine: Machine, images: torch.Tensor) -> list[b
         return [None] * len(clean)
     generator = cell.generator("noise")
     noisy = noise_like(clean.images, images, threat.norm, generator)
-    return (decide(machine, noisy, cell.configuration.votes, generator)[0] == clean.labels).tolist()
+    return (decide(machine.deciding, noisy, cell.configuration.votes, generator)[0] == clean.labels).tolist()
 
 
 def cell_noise(cell: Cell) -> np.random.Generator:

@@ -67,6 +67,7 @@ def surely_wrong(machine: Machine, images: Tensor, labels: Tensor, votes: int, g
 
     Of many single reads of a noisy machine one is wrong by luck, and nobody else will see it.
     """
+    machine = machine.deciding
     wrong = majority(read(machine, images, 1, generator)) != labels
     if votes > 1 and not machine.deterministic and wrong.any():
         others = read(machine, images[wrong], votes - 1, generator)

@@ -15,7 +15,7 @@ class BlackBox:
     """
 
     def __init__(self, machine: Machine, labels: Tensor, average: int, generator: Generator):
-        self.machine, self.labels, self.average, self.generator = machine, labels, average, generator
+        self.machine, self.labels, self.average, self.generator = machine.deciding, labels, average, generator
         self.spent = torch.zeros_like(labels)
         self.round = average if machine.deterministic else 3 * average
 

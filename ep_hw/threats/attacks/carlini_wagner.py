@@ -87,7 +87,7 @@ class CarliniWagner(Attempt):
             bent = torch.tanh(w)
             x = ((1 + bent / (1 - _EDGE)) / 2).clamp(0, 1)
             distance = (x - images).flatten(1).norm(dim=1)
-            lacking, won = self._judge(machine, x, labels, noise, distance < norms, generator)
+            lacking, won = self._judge(machine.deciding, x, labels, noise, distance < norms, generator)
             cost = distance.square() + price * lacking
             worth = worth if done else cost
             winner[won], norms[won] = x[won], distance[won]
@@ -145,7 +145,7 @@ class Adam:
 class CarliniWagnerAttack(Attack):
     """The attack with every gradient that it does not leave to Auto-PGD, in five times the iterations of PGD."""
 
-    code, version, strength = "cw", 2, PRICE
+    code, version, strength = "cw", 3, PRICE
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)

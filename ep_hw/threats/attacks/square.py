@@ -94,7 +94,7 @@ class Square(Attempt):
 class SquareAttack(Attack):
     """The search with the settings' queries."""
 
-    code, version, access = "square", 1, "black box"
+    code, version, access = "square", 2, "black box"
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         return [Square(self.norm, strength, settings.queries, settings.reads(machine))]

@@ -15,7 +15,7 @@ from ep_hw.threats.definitions import PRICE
 from ep_hw.threats.threat import TRANSFER, Threat
 from mapping.errors import Refusal
 from mapping.targets import REFERENCE
-from simulators.machine import Machine
+from simulators.machine import Equilibrium, Machine
 
 ROUNDING = 1e-5   # of float32 sums of many pixels, relative and absolute
 TRANSFERRED = f"{TRANSFER}{REFERENCE}"   # the name of an attempt that was made on the reference
@@ -32,12 +32,14 @@ class Attacked:
         zero_gradient: (B,) fraction of gradients that were zero, over those of the white-box attempts on the image;
             NaN where there were none.
         queries: (B,) images shown to the machine by black-box attempts, mean over the batch.
+        answer: of a deterministic machine to `images`, all in a batch; None of a noisy one, which has many.
     """
 
     images: Tensor
     broken_by: list[str]
     zero_gradient: Tensor
     queries: Tensor
+    answer: Equilibrium | None
 
 
 def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, settings: AttackSettings,
@@ -82,7 +84,8 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
         worst.fall_back(begun)
         zeros, queries = (torch.where(own > 0, own, before.to(own)) for own, before in (
             (zeros, begun.zero_gradient), (queries, begun.queries)))
-    return Attacked(worst.images, worst.broken_by, zeros, queries)
+    answer = worst.settle(begun)
+    return Attacked(worst.images, worst.broken_by, zeros, queries, answer)
 
 
 def fools(machine: Machine, images: Tensor, clean: Tensor, labels: Tensor, settings: AttackSettings,
@@ -120,13 +123,16 @@ def _check_candidate(threat: Threat, attempt: str, images: Tensor, made: Tensor)
 
 
 class _WorstCase:
-    """For each image the first that fools the machine, else the one of largest loss; see `Attacked`."""
+    """For each image the first that fools the machine, else the one of largest loss; see `Attacked`.
+
+    While it is looked for, images that fell before are believed to fool on: `settle` asks them.
+    """
 
     def __init__(self, machine: Machine, threat: Threat, images: Tensor, labels: Tensor, votes: int,
                  generator: Generator):
         self.machine, self.threat, self.labels, self.votes, self.generator = machine, threat, labels, votes, generator
         self.images, self.loss = images.clone(), images.new_full((len(images),), -torch.inf)
-        self.wrong, self.broken_by = self.loss > 0, [""] * len(images)
+        self.wrong, self.broken_by, self.made_by = self.loss > 0, [""] * len(images), ["clean"] * len(images)
 
     def begin(self, images: Tensor, begun: Begun | None):
         """Count what is misclassified as it is, or, where the attack has begun, all that fell before."""
@@ -135,9 +141,12 @@ class _WorstCase:
             return
         self.images, self.wrong = begun.led(self.threat, images), begun.fell(self.threat)
         self.broken_by = [by if fell else "" for by, fell in zip(begun.broken_by, self.wrong.tolist())]
-        if begun.stretches(self.threat) and len(index := self.attacked()):
+        if begun.stretches(self.threat):
             further = self.threat.strength / begun.strength * (self.images - images)
-            self.consider(STRETCHED, index, (images + further).clamp(0, 1)[index])
+            stretched, there = (images + further).clamp(0, 1), self._fallen()
+            self.images[there] = stretched[there]
+            if len(index := self.standing()):
+                self.consider(STRETCHED, index, stretched[index])
 
     def standing(self) -> Tensor:
         """Places of the images that nothing has broken yet."""
@@ -147,23 +156,49 @@ class _WorstCase:
         """Who meets what of an attempt: images that stand all of it, and, `further` on, those that fell its opening."""
         parts = [(attempt, self.standing())]
         if further and attempt.opening is not None:
-            there = self.attacked()
-            parts.append((attempt.opening, there[self.wrong[there]]))
+            parts.append((attempt.opening, self._fallen()))
         return [(one, index) for one, index in parts if len(index)]
 
-    def attacked(self) -> Tensor:
-        """Places of the images that were not misclassified as they are."""
-        return torch.tensor([n for n, by in enumerate(self.broken_by) if by != "clean"], dtype=torch.int64,
+    def _fallen(self) -> Tensor:
+        """Places of the images that fell, but for those that were misclassified as they are."""
+        return torch.tensor([n for n, by in enumerate(self.broken_by) if by not in ("", "clean")], dtype=torch.int64,
                             device=self.images.device)
 
     def consider(self, name: str, index: Tensor, images: Tensor):
         """Judge candidates for the images at `index` and keep those that are worse, of last resorts those that fool."""
-        broken, loss = judge(self.machine, images, self.labels[index], self.votes, self.generator)
         fallen = self.wrong[index]
+        machine = self.machine.deciding if fallen.all() else self.machine
+        broken, loss = judge(machine, images, self.labels[index], self.votes, self.generator)
         larger = (loss > self.loss[index]) & (not is_last_resort(name, self.threat))
         better = broken & ~fallen | (broken == fallen) & larger
         self.images[index[better]], self.loss[index[better]] = images[better], loss[better]
+        for place in index[better].tolist():
+            self.made_by[place] = name
         self._break(name, torch.zeros_like(self.wrong).index_put((index,), broken & ~fallen))
+
+    def settle(self, begun: Begun | None) -> Equilibrium | None:
+        """What fell before and fools no more, as it is now, is again what fell; see `Attacked.answer`.
+
+        At rest a machine may be wrong where it was right while it decided: then that image has fallen too.
+        """
+        answer = self.machine.relax(self.images) if self.machine.deterministic else None
+        if answer is not None:
+            late = (answer.prediction != self.labels) & ~self.wrong
+            self.broken_by = [made if fell and not by else by
+                              for made, fell, by in zip(self.made_by, late.tolist(), self.broken_by)]
+        if begun is None or not len(again := self._moved(begun)):
+            return answer
+        fools_on = answer.prediction[again] != self.labels[again] if answer is not None else judge(
+            self.machine, self.images[again], self.labels[again], self.votes, self.generator)[0]
+        if fools_on.all():
+            return answer
+        self.images[again[~fools_on]] = begun.images[again[~fools_on]]
+        return self.settle(None)
+
+    def _moved(self, begun: Begun) -> Tensor:
+        """Places of the images that fell before and are others now."""
+        moved = (self.images != begun.images).flatten(1).any(1)
+        return (begun.fell(self.threat) & moved).nonzero().flatten()
 
     def fall_back(self, begun: Begun):
         """What nothing else broke falls to what broke it before."""
@@ -180,7 +215,14 @@ class _WorstCase:
 
 def judge(machine: Machine, images: Tensor, labels: Tensor, votes: int,
           generator: Generator) -> tuple[Tensor, Tensor]:
-    """(B,) whether the machine is wrong by majority over `votes` reads, and (B,) a mean cross-entropy of them."""
-    decided, ends = decide(machine, images, votes, generator)
+    """(B,) whether the machine is wrong by majority over `votes` reads, and (B,) a mean cross-entropy of them.
+
+    A machine that decides before it is at rest gives the loss, and what it calls wrong must be wrong at rest.
+    """
+    hasty = machine.deciding
+    decided, ends = decide(hasty, images, votes, generator)
+    wrong = decided != labels
     loss = torch.stack([F.cross_entropy(end.logits, labels, reduction="none") for end in ends]).mean(0)
-    return decided != labels, loss
+    if hasty is not machine and wrong.any():
+        wrong[wrong.clone()] = decide(machine, images[wrong], votes, generator)[0] != labels[wrong]
+    return wrong, loss

@@ -47,6 +47,7 @@ from simulators.reference import ReferenceMachine
 SHAPE = (1, 6, 6)
 ODD = AttackSettings(gradients=("bptt@4", "apgd@5", "ep@0.5"), iterations=3, queries=30)
 SETTINGS = AttackSettings(gradients=("bptt@5",), iterations=20, queries=300)
+QUICK = AttackSettings(gradients=("bptt@5:margin", "apgd@5"), iterations=8)
 
 
 def linear(seed=0, classes=2, sigma=0.0):
@@ -423,6 +424,43 @@ def test_what_fell_stays_broken_at_every_larger_strength(kind, seed, first, fact
     assert [by for by, own in zip(after.broken_by, fell) if own and by == ""] == []
     assert kind == "cw_l2" or (perturbation(images, after.images, strong.norm) <= strong.strength + 1e-5).all()
     assert torch.equal(after.queries[fell], before.queries[fell])
+
+
+@pytest.mark.parametrize("target", ["reference", "loihi"])
+def test_who_has_fallen_is_wrong_at_rest_however_hastily_it_was_looked_for(target, monkeypatch):
+    """Attacks see answers that are not at rest, here of the first sweeps; what they report is the machine at rest."""
+    monkeypatch.setattr("simulators.machine.DECIDED", 0.02)
+    split = load_data("digits", "test").take(slice(24))
+    machine, start = simulators.open(mapping.compile(load("digits").lower(), target)), None
+    assert (machine.deciding.relax(split.images).steps < machine.relax(split.images).steps).any()
+    for eps in (0.3, 0.6, 1.2):
+        threat = Threat("pgd_l2", eps)
+        found = attack(machine, threat, split.images, split.labels, QUICK, seeded(), None, start)
+        right = machine.relax(found.images).prediction == split.labels
+        assert [by == "" for by in found.broken_by] == right.tolist()
+        assert torch.equal(found.answer.prediction == split.labels, right)
+        assert start is None or not right[start.fell(threat)].any(), "what fell before"
+        start = Begun(eps, found.images, found.broken_by, found.zero_gradient, found.queries)
+
+
+class Banded(LinearMachine):
+    """Wrong, of class 1, where the first pixel lies between 0.4 and 0.6, and right on either side."""
+
+    def relax(self, images, *args, **settings):
+        wrong = ((images[:, 0, 0, 0] - 0.5).abs() < 0.1).long()
+        return replace(super().relax(images, *args, **settings), logits=torch.nn.functional.one_hot(wrong, 2).float())
+
+
+def test_what_no_longer_fools_after_it_was_stretched_is_again_what_fell():
+    machine, images = Banded(torch.zeros(2, 36), torch.zeros(2), SHAPE), middle_images(2)
+    images[:, 0, 0, 0] = torch.tensor([0.25, 0.3])
+    fallen = images.clone()
+    fallen[:, 0, 0, 0] += 0.2
+    start = Begun(0.2, fallen, ["square", "square"], torch.zeros(2), torch.zeros(2))
+    after = attack(machine, Threat("square_l2", 0.4), images, torch.zeros(2).long(), SETTINGS, seeded(), None, start)
+    assert torch.allclose(after.images[:, 0, 0, 0], torch.tensor([0.45, 0.5]), atol=1e-6)
+    assert after.broken_by == ["square", "square"]
+    assert torch.equal(after.answer.prediction, torch.ones(2).long())
 
 
 def test_what_fell_meets_a_few_steps_more_that_lead_as_far_as_all_of_them():
