@@ -5,6 +5,7 @@ its clean accuracy. The rule looks at no other machine. Without attacks it is sa
 that costs the reference most.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from ep_hw.report.figures.charts import Look, Row, Value, legend_of, rows_chart
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.targets import REFERENCE
 
-FEW = 3   # machines that a sentence names one by one
+FEW = 3   # machines or numbers that a sentence names one by one
 ALIKE = "; no different, as far as this sample shows:"
 Shown = Callable[[Point], Value]   # how a number is drawn
 Opens = Callable[[Entry, Threat], str | None]   # id of the gallery behind a number
@@ -47,13 +48,20 @@ class Gap:
 
 
 def telling_threat(points: Points) -> Threat:
-    """The threat that the first screen is about."""
+    """The threat that the first screen is about: of those that the most machines met, the one that tells most."""
     met = [threat for threat in threats(points) if (REFERENCE, threat) in points and threat != CLEAN]
     half = clean_accuracy(points) / 2
     white, direct = ([t for t in met if t.is_white_box], [t for t in met if t.is_direct])
-    if attacks := white or direct:
+    if attacks := _widest(white or direct, points):
         return min(attacks, key=lambda t: (abs(points[REFERENCE, t].accuracy.value - half), -t.strength))
-    return min(met, key=lambda t: points[REFERENCE, t].accuracy.value, default=CLEAN)
+    return min(_widest(met, points), key=lambda t: points[REFERENCE, t].accuracy.value, default=CLEAN)
+
+
+def _widest(met: Sequence[Threat], points: Points) -> list[Threat]:
+    """Those that no other was met by more machines than."""
+    counted = Counter(threat for _, threat in points)
+    most = max((counted[threat] for threat in met), default=0)
+    return [threat for threat in met if counted[threat] == most]
 
 
 def gaps(points: Points, threat: Threat) -> list[Gap]:

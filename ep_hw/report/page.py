@@ -25,7 +25,7 @@ from ep_hw.report.galleries import galleries
 from ep_hw.report.model_results import ModelResults, describe, describe_bars
 from ep_hw.report.models import Models
 from ep_hw.report.models import describe as describe_lines
-from ep_hw.report.overview import answer, machines_picture, models_picture, quote, telling_threat
+from ep_hw.report.overview import FEW, answer, machines_picture, models_picture, quote, telling_threat
 from ep_hw.report.record import RunRecord
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping.program import Table
@@ -216,7 +216,8 @@ def _quote(run: RunRecord, shown: Sequence[ModelResults], models: Models | None)
 
 
 def _facts(run: RunRecord, shown: Sequence[ModelResults], models: Models | None) -> list[tuple[str, str | Markup]]:
-    images = " or ".join(map(str, sorted({n for study in shown for n in study.images})))
+    counts = sorted({n for study in shown for n in study.images})
+    images = " or ".join(map(str, counts)) if len(counts) <= FEW else f"{counts[0]} to {counts[-1]}"
     chips = max((study.chips for study in shown), default=0)
     facts: list[tuple[str, str | Markup]] = [("trust checks", _trust(run.checks))] if run.checks else []
     counted = f", {chips} chip{'s' if chips > 1 else ''}" if chips else ""

@@ -40,6 +40,14 @@ def test_it_is_about_the_attack_that_halves_the_reference():
     assert telling_threat(pool(rows[:1])) == CLEAN
 
 
+def test_it_is_about_what_the_most_machines_met():
+    rows = [row(machine, 190) for machine in ("reference", "loihi", "crossbar:pcm")]
+    rows += [row(machine, 95, "cw_l2", 0.1) for machine in ("reference", "loihi")]
+    assert telling_threat(pool(rows)) == Threat("cw_l2", 0.1)
+    rows += [row(machine, 30, "pgd_l2", 0.5) for machine in ("reference", "loihi", "crossbar:pcm")]
+    assert telling_threat(pool(rows)) == Threat("pgd_l2", 0.5)
+
+
 @few
 @given(st.integers(0, 200), st.integers(0, 200))
 def test_a_machine_is_set_apart_only_where_the_interval_excludes_none(first, second):

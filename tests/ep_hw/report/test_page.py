@@ -100,6 +100,13 @@ def page(html):
     return Page(html)
 
 
+@pytest.mark.parametrize(("numbers", "said"), [([200], "200"), ([9, 200], "9 or 200"), ([9, 31, 13, 12], "9 to 31")])
+def test_it_says_on_how_many_images_it_is_based(numbers, said):
+    rows = realistic_summary()
+    counted = [{**row, "n": numbers[n % len(numbers)]} for n, row in enumerate(rows)]
+    assert f"<dd>{said} images a cell" in render(replace(realistic_record(), summary=counted))
+
+
 def test_the_page_is_one_file_with_its_figures_and_tables_beside_it_and_its_bytes_repeat(tmp_path):
     folder = tmp_path / "new"
     write_report(folder, replace(small_record(), cards=[("digits-loihi", {"model": "digits"})]))
