@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -148,8 +148,18 @@ def write_atomically(path: str | Path, blob: bytes):
     Raises:
         Refusal: it cannot be written; what was there is as it was.
     """
+    with replacing(path) as file:
+        file.write(blob)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A new file, empty, for what is too large to be held; see `write_atomically`. It takes its place once all is
+    written, and not at all where writing ends in an error.
+    """
     with _writing("cannot write", path, "choose another place"), _scratch(Path(path)) as scratch:
-        write_new(scratch, blob)
+        with _opened(scratch) as file:
+            yield file
         os.replace(scratch, path)
 
 
@@ -171,8 +181,15 @@ def write_folder(folder: str | Path, blobs: Mapping[str, bytes]):
 
 def write_new(path: Path, blob: bytes):
     """Write a file that does not exist yet, down to the disk; never through a link. Raises OSError."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NEW, 0o666), "wb") as file:
+    with _opened(path) as file:
         file.write(blob)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """See `write_new`."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NEW, 0o666), "wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
 
@@ -195,7 +212,9 @@ def _scratch(path: Path) -> Iterator[Path]:
 def _writing(what: str, place: str | Path, remedy: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:   # ValueError: a path that holds NUL
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and "\0" not in str(place):   # which no path may hold
+            raise
         raise Refusal(what, where=str(place), got=reason(error), allowed="a writable folder",
                       remedy=remedy) from None
 

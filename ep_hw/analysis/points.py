@@ -74,10 +74,10 @@ def pool(summary: Sequence[SummaryRow]) -> Points:
     Raises:
         ValueError: two rows describe the same chip under the same threat.
     """
-    cells: dict[Case, list[SummaryRow]] = defaultdict(list)
-    for row in summary:
-        cells[row["machine"], row["threat"]].append(row)
-    return {case: _pool(case, rows) for case, rows in cells.items()}
+    places: dict[Case, list[int]] = defaultdict(list)
+    for n, row in enumerate(summary):
+        places[row["machine"], row["threat"]].append(n)
+    return {case: _pool(case, [summary[n] for n in own]) for case, own in places.items()}
 
 
 def _pool(case: Case, rows: list[SummaryRow]) -> Point:

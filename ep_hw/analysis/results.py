@@ -6,19 +6,19 @@ SHA256SUMS, written last, says that they are whole and belong together ('sha256s
 import hashlib
 import json
 from collections.abc import Iterable
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from os.path import isfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 
-from ep_hw.analysis.rows import SummaryRow, plain
+from ep_hw.analysis.rows import Summary, SummaryRow, plain
 from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
-from mapping.files import parse_json, read_bytes, refusing, write_atomically
+from mapping.files import parse_json, read_bytes, refusing, replacing, write_atomically
 
 RESULTS, SUMMARY, SUMS = "results.parquet", "summary.json", "SHA256SUMS"
 LARGEST = 2**32   # bytes of either
@@ -44,8 +44,25 @@ class ReadRow(BaseModel):
         return Threat.named(self.threat, self.strength)
 
 
+class Summed(RawIOBase):
+    """A file that is written through, and the sha256 of what went into it."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.sha256 = file, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def write(self, content: Any) -> int:
+        self.sha256.update(content)
+        return self.file.write(content)
+
+
 def write_results(folder: Path, schema: pa.Schema, batches: Iterable[tuple[pa.Table, list[SummaryRow]]]
-                  ) -> list[SummaryRow]:
+                  ) -> Summary:
     """Write all three files, each whole or not at all; the summary.
 
     Args:
@@ -56,19 +73,18 @@ def write_results(folder: Path, schema: pa.Schema, batches: Iterable[tuple[pa.Ta
     Raises:
         Refusal: one of them cannot be written.
     """
-    results, listed, summary = BytesIO(), BytesIO(), []
-    with pq.ParquetWriter(results, schema) as writer:
-        for table, rows in batches:
-            writer.write_table(table)
-            listed.writelines(b"%b\n%b" % (b"," if listed.tell() else b"[", json.dumps(row).encode())
-                              for row in plain(rows))
-            summary += rows
-    listed.write(b"\n]\n")
-    sums = {}
-    for name, blob in ((RESULTS, results.getvalue()), (SUMMARY, listed.getvalue())):
-        write_atomically(folder / name, blob)
-        sums[name] = hashlib.sha256(blob).hexdigest()
-    write_atomically(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
+    summary = Summary()
+    with replacing(folder / RESULTS) as results, replacing(folder / SUMMARY) as listed:
+        sums = {RESULTS: Summed(results), SUMMARY: Summed(listed)}
+        with pq.ParquetWriter(sums[RESULTS], schema) as writer:
+            for table, rows in batches:
+                writer.write_table(table)
+                for row in plain(rows):
+                    sums[SUMMARY].write(b"%b\n%b" % (b"," if listed.tell() else b"[", json.dumps(row).encode()))
+                summary.extend(rows)
+        sums[SUMMARY].write(b"\n]\n")
+    lines = (f"{file.sha256.hexdigest()}  {name}\n" for name, file in sums.items())
+    write_atomically(folder / SUMS, "".join(lines).encode())
     return summary
 
 

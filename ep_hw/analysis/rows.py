@@ -1,7 +1,8 @@
 """Rows of a summary: one machine and chip under one threat, its images pooled."""
 
-from collections.abc import Iterable, Mapping
-from typing import TypedDict
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict, cast, get_type_hints, overload
 
 from ep_hw.threats.threat import Threat
 
@@ -69,6 +70,48 @@ class SummaryRow(TypedDict):
     asymmetry: float | None
     seconds: float
     key: str
+
+
+Column = list[Any] | array
+_KINDS = get_type_hints(SummaryRow)
+_CODES = {float: "d", int: "q"}   # of arrays; all other kinds are held as they are
+
+
+class Summary(Sequence[SummaryRow]):
+    """Rows of a summary in order, held by columns, which takes a quarter of the memory of dicts."""
+
+    def __init__(self, rows: Iterable[SummaryRow] = ()):
+        self._columns: dict[str, Column] = {}
+        self._count = 0
+        self.extend(rows)
+
+    def extend(self, rows: Iterable[SummaryRow]):
+        """Add rows behind the others, with the same keys."""
+        for row in rows:
+            self._count += 1
+            for name, value in row.items():
+                if name not in self._columns:
+                    self._columns[name] = _empty(name)
+                self._columns[name].append(value)
+
+    @overload
+    def __getitem__(self, place: int) -> SummaryRow: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Summary": ...
+
+    def __getitem__(self, place: int | slice) -> "SummaryRow | Summary":
+        if isinstance(place, slice):
+            return Summary(self[n] for n in range(*place.indices(len(self))))
+        return cast(SummaryRow, {name: column[place] for name, column in self._columns.items()})
+
+    def __len__(self):
+        return self._count
+
+
+def _empty(name: str) -> Column:
+    code = _CODES.get(_KINDS[name])
+    return array(code) if code else []
 
 
 Plain = dict[str, object]   # a row as it is written: texts, numbers, lists of them

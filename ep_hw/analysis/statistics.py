@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.95
 POWER = 0.8
@@ -46,8 +46,12 @@ def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
     Raises:
         ValueError: n < 1, or `correct` outside 0 to n.
     """
-    interval = stats.binomtest(correct, n).proportion_ci(level, method="wilson")
-    return Interval(float(interval.low), float(interval.high))
+    if not 0 <= correct <= n or n < 1:
+        raise ValueError(f"k = {correct} correct of n = {n} images")
+    p, z = correct / n, _z(level)
+    width = 2 * (n + z**2)
+    center, half = (2 * n * p + z**2) / width, z / width * math.sqrt(4 * n * p * (1 - p) + z**2)
+    return Interval(0.0 if correct == 0 else center - half, 1.0 if correct == n else center + half)
 
 
 def student(values: ArrayLike, level: float = LEVEL) -> Interval:
@@ -63,7 +67,7 @@ def student(values: ArrayLike, level: float = LEVEL) -> Interval:
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"a Student interval needs a list of at least two values, got shape {values.shape}")
     mean = float(values.mean())
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    half = special.stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(len(values))
     return Interval(float(mean - half), float(mean + half))
 
 
@@ -80,7 +84,7 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval
     if not error:
         return Interval(difference, difference)
     freedom = sum(errors)**2 / sum(e**2 / (len(values) - 1) for e, values in zip(errors, (first, second)))
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
     return Interval(difference - half, difference + half)
 
 
@@ -90,6 +94,8 @@ def median_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     Args:
         values: (n,), n >= 1, one number an image. Fewer than six span no such interval: it is then their whole range.
     """
+    from scipy import stats  # takes long to load, and most commands need none of it
+
     values = np.sort(np.asarray(values, dtype=float))
     k = max(int(stats.binom.ppf((1 - level) / 2, len(values), 0.5)), 1)
     return Interval(float(values[k - 1]), float(values[-k]))
@@ -105,6 +111,8 @@ def mcnemar(first_only: int, second_only: int) -> float:
     Returns:
         p in (0, 1]; 1 where the two never disagree.
     """
+    from scipy import stats  # see `median_interval`
+
     discordant = first_only + second_only
     return float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0
 
@@ -183,10 +191,10 @@ def smallest_detectable(n: int, discordance: float | None = None, level: float =
     Returns:
         delta in (0, 1].
     """
-    z = _z(level) + float(stats.norm.ppf(power))
+    z = _z(level) + float(special.ndtri(power))
     best = z * z / n
     return min(1.0, z * math.sqrt(max(discordance or 0.0, best) / n))
 
 
 def _z(level: float) -> float:
-    return float(stats.norm.ppf((1 + level) / 2))
+    return float(special.ndtri((1 + level) / 2))

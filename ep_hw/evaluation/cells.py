@@ -42,6 +42,7 @@ SCHEMA = pa.schema([
 OPTIONAL = ("chip_seed", "fooled_by", "noise_correct")   # columns of which a row may have no value
 
 
+TABLES = 128             # of cells, which take twenty times the memory of their rows
 MOST_KNOWN = 256         # batches whose logits are held
 Known = dict[bytes, torch.Tensor]                        # digest of a batch -> logits (N, classes) of one reference
 Column = list | torch.Tensor                             # of a table, a value an image
@@ -249,11 +250,19 @@ class Cell:
 
 
 def all_rows(cells: Sequence[Cell]) -> tuple[list[Record], pa.Table]:
-    """What `Cell.rows` gives, of one cell or more: records, and one table of all rows; which is looked at as a whole.
+    """What `Cell.rows` gives, of one cell or more: records, and one table of all rows; tables of no more cells than
+    `TABLES` are open at once.
 
     Raises:
         Refusal: of the first cell whose rows are not its own, whole.
     """
+    parts = [_rows_together(cells[n:n + TABLES]) for n in range(0, len(cells), TABLES)]
+    return [record for records, _ in parts for record in records], pa.concat_tables(
+        [table for _, table in parts]).combine_chunks()
+
+
+def _rows_together(cells: Sequence[Cell]) -> tuple[list[Record], pa.Table]:
+    """See `all_rows`; they are looked at as a whole."""
     records, tables = zip(*(cell.stored.open() for cell in cells))
     with suppress(pa.ArrowInvalid):
         table = pa.concat_tables(tables)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from ep_hw.analysis.results import write_results
-from ep_hw.analysis.rows import SummaryRow
+from ep_hw.analysis.rows import Summary, SummaryRow
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.cells import Cell, Configuration
 from ep_hw.evaluation.execution import Programs, Run, check_present, runner
@@ -260,7 +260,8 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
     published = [t for t in dict.fromkeys(threat for _, threat in plan.pairs()) if t.is_official]
     digests |= {t: plan.official.digest(t.corruption, int(t.strength), plan.images)
                 for t in published if plan.official is not None}
-    cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, folder / "cells", plan.official,
+    place = folder / "cells"
+    cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, place, plan.official,
                   names=plan.asked.names)
              for name, threat in plan.pairs() for chip in chips_of(plan, name)
              for shard in plan.shards(name, threat))
@@ -275,7 +276,7 @@ def chips_of(plan: Plan, name: str) -> Sequence[int | None]:
     return plan.programs[name].chip_seeds(plan.asked.chips)
 
 
-Outcome = tuple[list[SummaryRow], list[Cell]]   # rows of the summary, as in summary.json, and the cells
+Outcome = tuple[Sequence[SummaryRow], list[Cell]]   # rows of the summary, as in summary.json, and the cells
 
 
 def evaluate(plan: Plan, folder: str | Path) -> Outcome:
@@ -384,5 +385,5 @@ def _alone(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Dig
                          begun=begun and _alone(begun[0], name, begun[1], chip, digests))
 
 
-def _collect(cells: list[Cell], folder: Path) -> list[SummaryRow]:
+def _collect(cells: list[Cell], folder: Path) -> Summary:
     return write_results(folder, RESULTS_SCHEMA, summarise(cells))

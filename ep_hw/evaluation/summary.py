@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import islice
+from itertools import groupby, islice
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow as pa
 from ep_hw.analysis.rows import Case, SummaryRow
 from ep_hw.analysis.statistics import Interval, paired_bootstrap, wilson
 from ep_hw.evaluation.cells import SCHEMA, Cell, all_rows
+from ep_hw.evaluation.execution import release_memory
 from ep_hw.evaluation.stored import Record
 from ep_hw.threats.attacks import TRANSFERRED
 from ep_hw.threats.attacks.begun import BLACK_BOX
@@ -29,18 +30,19 @@ def summarise(cells: Iterable[Cell]) -> Iterator[Batch]:
     """The rows of cells, and a row of the summary a configuration, its shards pooled, in running order.
 
     No more rows are held at once than `BATCH`, and those of one configuration.
+
+    Args:
+        cells: in running order, so that the shards of a configuration follow each other.
     """
-    shards: dict[str, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        shards[cell.configuration.key].append(cell)
     batch: list[list[Cell]] = []
     held = 0
-    for own in shards.values():
-        batch.append(own)
-        held += sum(len(cell.images) for cell in own)
+    for _, own in groupby(cells, key=lambda cell: cell.configuration.key):
+        batch.append(list(own))
+        held += sum(len(cell.images) for cell in batch[-1])
         if held >= BATCH:
             yield _batch(batch)
             batch, held = [], 0
+            release_memory()
     if batch:
         yield _batch(batch)
 

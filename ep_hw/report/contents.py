@@ -41,7 +41,7 @@ GALLERY_BYTES = 800_000  # of all pixels together, so that a page stays below 3 
 BESIDE_ITEMS, BESIDE_BYTES = 6, 400_000   # the same of networks beside the one that was asked
 
 
-def record_of(plan: Plan, folder: Path, summary: list[SummaryRow], cells: list[Cell], checks: list[Verdict], *,
+def record_of(plan: Plan, folder: Path, summary: Sequence[SummaryRow], cells: list[Cell], checks: list[Verdict], *,
               command: str, title: str) -> RunRecord:
     """The record of an evaluation, with what is measured besides its cells.
 
@@ -80,7 +80,7 @@ def _called(plan: Plan) -> list[Table]:
     return [Table("Names of the machines", ("called", "machine"), rows)] if rows else []
 
 
-def cards(plan: Plan, summary: list[SummaryRow], worst: Sequence[WorstCase],
+def cards(plan: Plan, summary: Sequence[SummaryRow], worst: Sequence[WorstCase],
           checks: list[Verdict]) -> list[tuple[str, dict]]:
     """(file name, content) of the card of each machine of a plan."""
     return [(f"{plan.model}-{name}", card(plan, name, summary, worst, checks, versions(plan)))
@@ -233,7 +233,7 @@ def versions(plan: Plan) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}, **lava}
 
 
-def notes(plan: Plan, summary: list[SummaryRow]) -> list[str]:
+def notes(plan: Plan, summary: Sequence[SummaryRow]) -> list[str]:
     """Remarks a reader of the numbers needs."""
     votes = f"Noisy machines are judged by majority over {plan.attacks.settings.votes} reads."
     worst = f"White-box results are the worst case for each image over {', '.join(plan.attacks.settings.gradients)}."

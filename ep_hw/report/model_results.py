@@ -156,7 +156,7 @@ def results_of(run: RunRecord) -> list[ModelResults]:
     return [_results(*name, rows, run) for name, rows in groups.items()]
 
 
-def _results(model: str, dataset: str, summary: list[SummaryRow], run: RunRecord) -> ModelResults:
+def _results(model: str, dataset: str, summary: Sequence[SummaryRow], run: RunRecord) -> ModelResults:
     everything = pool(summary)
     falls = ladders(everything, run.waterfalls)
     points = without_rungs(everything, falls)

@@ -123,7 +123,7 @@ class RunRecord:
 
     title: str
     command: str
-    summary: list[SummaryRow]
+    summary: Sequence[SummaryRow]
     gallery: list[GalleryItem]
     mapping: list[Table]
     waterfalls: dict[str, list[tuple[str, str]]]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
 
-from scipy import stats
+from scipy import special
 
 from ep_hw.analysis.points import Estimate, Point, Points, change
 from ep_hw.analysis.statistics import LEVEL
@@ -97,7 +97,7 @@ class Effect:
 def widened(estimate: Estimate, pairs: int) -> Estimate:
     """A difference with an interval that holds for so many picked pairs at once, see the module."""
     tail = (1 - LEVEL) / 2
-    factor = float(stats.norm.isf(tail / pairs) / stats.norm.isf(tail))
+    factor = float(special.ndtri(tail / pairs) / special.ndtri(tail))
     low, high = (estimate.value + factor * (end - estimate.value) for end in (estimate.low, estimate.high))
     return Estimate(estimate.value, max(-1.0, low), min(1.0, high))
 

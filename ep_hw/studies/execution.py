@@ -61,13 +61,13 @@ def rows_of(study: Study, points: Points, summary: Sequence[SummaryRow]) -> list
     fewer than two chips). `saturation`, `winner_flips` and `asymmetry` are means over chips of the summary's.
     """
     rows, options, met = [], study.options(), defaultdict(list)
-    for row in summary:
-        met[row["machine"], row["threat"]].append(row)
+    for n, row in enumerate(summary):
+        met[row["machine"], row["threat"]].append(n)
     for place in swept_machines(study):
         machine = str(place.target)
         swept = {name: place.options.get(name, place.target.spelled().get(name)) for name in options}
         rows += [{"technology": place.technology, **swept, "machine": machine,
-                  **_row(points[machine, threat], met[machine, threat])}
+                  **_row(points[machine, threat], [summary[n] for n in met[machine, threat]])}
                  for threat in (CLEAN, *study.threats_named())]
     return rows
 

@@ -36,9 +36,7 @@ def run_study(study: Study, plan: Plan, out: Path, command: str = "") -> list[di
     Args:
         command: that asked for it, as the page says it.
     """
-    summary, cells = evaluate(plan, out)
-    points = pool(summary)
-    rows, caused = rows_of(study, points, summary), interactions_of(study, points, cells)
+    rows, points, caused = _found(study, plan, out)
     content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": plain(rows),
                "orders": [_order(*one) for one in caused]}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
@@ -48,6 +46,13 @@ def run_study(study: Study, plan: Plan, out: Path, command: str = "") -> list[di
         write_figure(out, name, figure)
     write_story(out, story_of(study, rows, points, _by_case(caused), study_table(study, rows), command))
     return rows
+
+
+def _found(study: Study, plan: Plan, out: Path) -> tuple[list[dict], Points, list[Caused]]:
+    """Rows, points and causes. Cells and their summary, which may be many, are let go."""
+    summary, cells = evaluate(plan, out)
+    points = pool(summary)
+    return rows_of(study, points, summary), points, interactions_of(study, points, cells)
 
 
 def figures_of(study: Study, rows: Sequence[dict], points: Points, caused: Sequence[Caused]) -> dict[str, Figure]:

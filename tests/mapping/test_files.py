@@ -20,6 +20,7 @@ from mapping.files import (
     parse_toml,
     read_bytes,
     refusing,
+    replacing,
     sign,
     slug,
     slugs,
@@ -138,6 +139,19 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path):
     with pytest.raises(Refusal, match="cannot write into the output folder"):
         check_writable("/proc/none")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["folder", "inside"]
+
+
+def test_a_file_written_part_by_part_takes_its_place_once_all_is_in_it(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match="invalid literal"), replacing(path) as file:   # not said to be the path's
+        file.write(b"%d" % int("half"))
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"old", ["file"])
+    with replacing(path) as file:
+        file.write(b"ne")
+        assert path.read_bytes() == b"old"
+        file.write(b"w")
+    assert path.read_bytes() == b"new"
 
 
 def test_what_was_signed_is_believed_and_nothing_else():

@@ -23,7 +23,7 @@ import simulators
 from ep_hw import workflow
 from ep_hw.analysis.rows import plain
 from ep_hw.analysis.statistics import wilson
-from ep_hw.evaluation.cells import OPTIONAL, SCHEMA, all_rows, run_cell
+from ep_hw.evaluation.cells import OPTIONAL, SCHEMA, TABLES, all_rows, run_cell
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.execution import Machines, Run, run_task
 from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
@@ -245,7 +245,9 @@ def test_the_reference_answers_once_what_many_machines_meet(model, tmp_path, mon
         assert str(alone.read().to_pylist()) == str(cell.read().to_pylist())
 
 
-def test_cells_read_together_have_the_rows_of_each(finished):
+@pytest.mark.parametrize("tables", [2, TABLES])
+def test_cells_read_together_have_the_rows_of_each(finished, monkeypatch, tables):
+    monkeypatch.setattr("ep_hw.evaluation.cells.TABLES", tables)
     plan, folder, _ = finished
     cells = cells_of(plan, folder)
     records, table = all_rows(cells)
