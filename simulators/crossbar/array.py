@@ -166,7 +166,7 @@ class Array:
     def _forward(self) -> list[Line]:
         def kernel(weight: Tensor, s: int, r: int) -> Tensor:
             first, last = self.row_cuts[r]
-            return weight[s, :, first:last].contiguous(memory_format=torch.channels_last)
+            return _channels_last(weight[s, :, first:last])
 
         own, reference = self._variance(self.cells.forward_us)
         return [(kernel(self.forward_weight, s, r), None if own is None else kernel(own, s, r),
@@ -279,6 +279,11 @@ class Array:
     def _wires(self) -> tuple[float, float]:
         assert self.cells.wire_ohm is not None, "only through wires"
         return self.cells.wire_ohm
+
+
+def _channels_last(kernels: Tensor) -> Tensor:
+    """(C_out, C_in, k_h, k_w), channels last by its strides, also where there is one input: oneDNN goes by them."""
+    return kernels.movedim(1, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 1)
 
 
 def _rows(drive: Tensor, window: Window, first: int, last: int) -> Tensor:

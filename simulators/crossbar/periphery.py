@@ -70,7 +70,11 @@ class Converter:
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         self.conversions += values.numel()
-        return _Convert.apply(values, None, self, None)
+        if (torch.is_grad_enabled() and values.requires_grad) or not _fits(values, None, self, None):
+            return _Convert.apply(values, None, self, None)
+        out = torch.empty_like(values)
+        _converted(values, None, self, None, out)
+        return out
 
     def add(self, total: Tensor | None, sensed: Sensed, generator: Generator | None = None) -> Tensor:
         """What is sensed with its noise, converted and added to what others gave, None at first.

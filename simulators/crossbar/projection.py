@@ -111,9 +111,9 @@ def _copied(sensed: Sensed) -> Sensed:
     return current.clone(), None if variance is None else variance.clone()
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def _joined(parts: Sequence[Tensor]) -> Tensor:
     """Maps of all images; of one part itself."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])
 
 
 def _images(sensed: int) -> int:
@@ -158,11 +158,12 @@ class CrossbarProjection(Projection):
         return other
 
     def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
-        return pool(self._sums(s_pre, generator), self.window.pool)
+        values, winners = zip(*(pool(part, self.window.pool) for part in self._parts(s_pre, generator)))
+        return _joined(values), None if winners[0] is None else _joined(winners)
 
     def forward_at(self, s_pre: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Read:
         """Like `forward`, with the winners of the pool windows given."""
-        sums = self._sums(s_pre, generator)
+        sums = _joined([*self._parts(s_pre, generator)])
         return (sums if winners is None else sums.flatten(2).gather(2, winners.flatten(2)).view_as(winners)), winners
 
     @property
@@ -171,9 +172,10 @@ class CrossbarProjection(Projection):
         _, h, w = self.window.unpooled
         return _images(len(self.forward_periphery.adcs) * self.bias.numel() * h * w)
 
-    def _sums(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _parts(self, s_pre: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
+        """Drives (B, C_out, H', W') before the pool, a few images after the other."""
         known = iter(self._kept or ())
-        return _joined([self._sums_of(part, known, generator) for part in s_pre.split(self._at_once)])
+        return (self._sums_of(part, known, generator) for part in s_pre.split(self._at_once))
 
     def _sums_of(self, s_pre: Tensor, known: Iterator[Sensed], generator: torch.Generator | None) -> Tensor:
         def sense(line: int, drive: Tensor) -> Sensed:

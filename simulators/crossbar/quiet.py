@@ -6,6 +6,8 @@ Gradients pass straight through noise and converters: one of this model points w
 a tenth of the price of four. What it leaves out are clipped codes, and what noise does to a maximum and to a clamp.
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,5 +34,5 @@ class QuietProjection(CrossbarProjection):
         z = unpool(s_post, winners, own.unpooled)
         return F.conv_transpose2d(z, self._down, None, own.stride, own.padding, own.uncovered)
 
-    def _sums(self, s_pre: Tensor, generator: torch.Generator | None) -> Tensor:
-        return F.conv2d(s_pre, self._up, self.bias.flatten(), self.window.stride, self.window.padding)
+    def _parts(self, s_pre: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
+        yield F.conv2d(s_pre, self._up, self.bias.flatten(), self.window.stride, self.window.padding)
