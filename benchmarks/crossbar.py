@@ -49,10 +49,10 @@ def convolutions(repeats: int) -> list[Row]:
         lambda: noisy_outputs(lambda: output_noise.backward(above, None)),
         lambda: device_noise.backward(above, None, generator))
     plain, outputs_up, devices_up, plain_down, outputs_down, devices_down = times
-    return [Row("forward, DAC, ADC and output noise / conv2d", outputs_up, plain, 1.3),
-            Row("forward, DAC, ADC and read noise of devices / conv2d", devices_up, plain, 2.3),
-            Row("feedback, converted before overlap-add / conv_transpose2d", outputs_down, plain_down, 2.5),
-            Row("feedback, and read noise of devices / conv_transpose2d", devices_down, plain_down, 3.5)]
+    return [Row("forward, DAC, ADC and output noise / conv2d", outputs_up, plain, 1.7),
+            Row("forward, DAC, ADC and read noise of devices / conv2d", devices_up, plain, 3.2),
+            Row("feedback, converted before overlap-add / conv_transpose2d", outputs_down, plain_down, 1.8),
+            Row("feedback, and read noise of devices / conv_transpose2d", devices_down, plain_down, 3.4)]
 
 
 def _maps(channels: int, generator) -> torch.Tensor:

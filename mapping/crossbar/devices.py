@@ -16,8 +16,8 @@ from mapping.errors import Refusal
 from mapping.files import read_bytes, refusing
 from mapping.registry import register_machine
 
-VERSION = 2                 # of the code that decides what crossbars answer
-GENERIC = ("generic", 1)    # kind and version of those whose errors are options: a user's g_max_us scales them
+VERSION = 3                 # of the code that decides what crossbars answer
+GENERIC = ("generic", 2)    # kind and version of those whose errors are options: a user's g_max_us scales them
 
 
 def register_devices(devices: Path | str):

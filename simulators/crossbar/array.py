@@ -175,7 +175,7 @@ class Array:
     @cached_property
     def _backward(self) -> list[Line]:
         def matrix(weight: Tensor, s: int, which: slice) -> Tensor:
-            return weight[s, which].permute(0, 2, 3, 1).flatten(1).contiguous()
+            return _channels_last(weight[s, which].permute(2, 3, 1, 0).flatten(0, 2)[..., None, None])
 
         lines: list[Line] = []
         own, reference = self._variance(self.cells.backward_us)
@@ -229,19 +229,20 @@ class Array:
     def sense_backward(self, line: int, drive: Tensor) -> Sensed:
         """`read_backward` before the noise."""
         left, right = self.column_cuts[self.backward_lines[line][1]]
-        drive, (weight, own, reference) = drive[:, left:right].permute(0, 2, 3, 1), self._backward[line]
+        drive, (weight, own, reference) = drive[:, left:right], self._backward[line]
+        drive = drive.contiguous(memory_format=torch.channels_last)
         if self.curves:
             drive, given = self.curves[-1].of_a_read(drive), drive
         if self.curves and self.cells.wire_ohm:
-            current = self._settled_backward(line, given)
+            current = self._settled_backward(line, given.permute(0, 2, 3, 1))
         else:
-            current = torch.matmul(drive, weight)
+            current = _at_each_position(drive, weight)
         if own is None:
             return current, None
         with torch.no_grad():
-            variance = torch.matmul(drive.square(), own)
+            variance = _at_each_position(drive.square(), own)
             if reference is not None:
-                variance += drive.sum(-1, keepdim=True).square() @ reference
+                variance += _at_each_position(drive.sum(1, keepdim=True).square(), reference)
         return current, variance
 
     def _settled_forward(self, line: int, drive: Tensor, window: Window | None) -> Tensor:
@@ -284,6 +285,11 @@ class Array:
 def _channels_last(kernels: Tensor) -> Tensor:
     """(C_out, C_in, k_h, k_w), channels last by its strides, also where there is one input: oneDNN goes by them."""
     return kernels.movedim(1, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 1)
+
+
+def _at_each_position(drive: Tensor, kernels: Tensor) -> Tensor:
+    """(B, H, W, rows), dense, of drives (B, columns, H, W): a convolution of one place, faster than a product."""
+    return F.conv2d(drive, kernels).permute(0, 2, 3, 1).contiguous()
 
 
 def _rows(drive: Tensor, window: Window, first: int, last: int) -> Tensor:

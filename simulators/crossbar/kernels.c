@@ -189,6 +189,35 @@ static inline __attribute__((always_inline)) int64_t stretch(
     return clipped;
 }
 
+/* Where values are added to a map: at `place` k of the window of `position` p, `channels` at a time, image by image. */
+typedef struct {
+    const int64_t *place, *position;
+    int64_t channels, places, positions, image;
+} windows;
+
+/* A place in a map: channel, place in the window, position, and where its image begins. */
+typedef struct {
+    int64_t channel, place, position, image;
+} spot;
+
+static spot spot_of(const windows *w, int64_t at) {
+    int64_t group = at / w->channels, position = group / w->places;
+    spot s = {at % w->channels, group % w->places, position % w->positions, position / w->positions * w->image};
+    return s;
+}
+
+/* Go on by n values, which end with the last channel at most. */
+static inline void go_on(const windows *w, spot *s, int64_t n) {
+    s->channel += n;
+    if (s->channel < w->channels) return;
+    s->channel = 0;
+    if (++s->place < w->places) return;
+    s->place = 0;
+    if (++s->position < w->positions) return;
+    s->position = 0;
+    s->image += w->image;
+}
+
 /* What `convert` is given; where there is nothing of a kind, its pointer is 0. */
 typedef struct {
     const float *current, *variance, *inverse, *step, *before;
@@ -196,18 +225,26 @@ typedef struct {
     uint8_t *outside;
     int64_t period;
     codes range;
+    const windows *overlap;
 } values;
 
 /* All stretches of a piece of n values that begins at place `at`. */
 static int64_t piece(const values *v, const float *normal, int64_t at, int64_t n) {
     int64_t clipped = 0;
+    const windows *w = v->overlap;
+    spot there = w ? spot_of(w, at) : (spot){0};
     for (int64_t done = 0, now; done < n; done += now) {
         int64_t here = at + done, column = here % v->period;
         now = v->period - column < n - done ? v->period - column : n - done;
+        if (w && w->channels - there.channel < now) now = w->channels - there.channel;
         const float *c = v->current + here, *i = v->inverse + column, *s = v->step + column;
         const float *b = v->before ? v->before + here : 0, *a = normal ? v->variance + here : 0;
         const float *x = normal ? normal + done : 0;
         float *o = v->out + here;
+        if (w) {
+            b = o = v->out + there.image + w->position[there.position] + w->place[there.place] + there.channel;
+            go_on(w, &there, now);
+        }
         if (v->outside && x) clipped += stretch(c, a, x, i, s, &v->range, 0, o, v->outside + here, now);
         else if (v->outside) clipped += stretch(c, 0, 0, i, s, &v->range, 0, o, v->outside + here, now);
         else if (b && x) clipped += stretch(c, a, x, i, s, &v->range, b, o, 0, now);
@@ -219,11 +256,13 @@ static int64_t piece(const values *v, const float *normal, int64_t at, int64_t n
 }
 
 /* Conversion of n values, with noise where there is a state. They are added to those `before` where nobody asks which
-   were `outside`; `out` may be `current` or `before`. How many were clipped. */
+   were `outside`; `out` may be `current` or `before`. With an overlap, `out` is a map that they are added to. How many
+   were clipped. */
 int64_t convert(char *state, const float *current, const float *variance, const float *inverse, const float *step,
-                int64_t period, float low, float high, const float *before, uint8_t *outside, float *out, int64_t n) {
+                int64_t period, float low, float high, const float *before, uint8_t *outside, float *out, int64_t n,
+                const windows *overlap) {
     values v = {current, variance, inverse, step, before, out, outside, period,
-                {low, high, (high + low) / 2, (high - low) / 2}};
+                {low, high, (high + low) / 2, (high - low) / 2}, overlap};
     if (!state) return piece(&v, 0, 0, n);
     float normal[BLOCK + GROUP];
     twister own;

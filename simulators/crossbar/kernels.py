@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -34,6 +35,28 @@ _POINTER, _COUNT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 Steps = tuple[Tensor, Tensor, int]   # see `repeated`
 
 
+class _Given(ctypes.Structure):
+    """`windows` of `SOURCE`."""
+
+    _fields_: ClassVar = [("place", _POINTER), ("position", _POINTER),
+                          *((name, _COUNT) for name in ("channels", "places", "positions", "image"))]
+
+
+class Windows:
+    """Where the values of windows that overlap lie in a map (B, H, W, C).
+
+    Args:
+        place: int64, of each place of a window, what lies between it and the window's first, in values of the map.
+        position: int64, of each window of an image, where in the image it begins.
+        channels: C.
+        image: values of an image.
+    """
+
+    def __init__(self, place: Tensor, position: Tensor, channels: int, image: int):
+        self._held = place, position
+        self.given = _Given(place.data_ptr(), position.data_ptr(), channels, len(place), len(position), image)
+
+
 class Kernels:
     """The compiled functions.
 
@@ -44,7 +67,7 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL):
         self._normals, self._convert = library.normals, library.convert
         self._normals.argtypes, self._normals.restype = [_POINTER, _POINTER, _COUNT], None
-        self._convert.argtypes = [*[_POINTER] * 5, _COUNT, _FLOAT, _FLOAT, *[_POINTER] * 3, _COUNT]
+        self._convert.argtypes = [*[_POINTER] * 5, _COUNT, _FLOAT, _FLOAT, *[_POINTER] * 3, _COUNT, _POINTER]
         self._convert.restype = _COUNT
 
     def normals(self, out: Tensor, generator: Generator) -> Tensor:
@@ -55,7 +78,8 @@ class Kernels:
         return out
 
     def convert(self, current: Tensor, noise: tuple[Tensor, Generator] | None, steps: Steps, codes: tuple[int, int],
-                out: Tensor, *, before: Tensor | None = None, outside: Tensor | None = None) -> int:
+                out: Tensor, *, before: Tensor | None = None, outside: Tensor | None = None,
+                overlap: "Windows | None" = None) -> int:
         """Equation (1): how many codes were clipped.
 
         Args:
@@ -66,12 +90,14 @@ class Kernels:
             out: filled with the values, alike; may be `current` or `before`.
             before: alike, what the values are added to.
             outside: bool, alike, filled with which were clipped; without `before`.
+            overlap: where `out` is a map that values are added to, in their order; without the two before.
         """
         variance, generator = noise or (None, None)
         state = None if generator is None else generator.get_state()
         inverse, step, period = steps
         clipped = self._convert(*map(_place, (state, current, variance, inverse, step)), period, *codes,
-                                *map(_place, (before, outside, out)), current.numel())
+                                *map(_place, (before, outside, out)), current.numel(),
+                                None if overlap is None else ctypes.byref(overlap.given))
         if generator is not None and state is not None:
             generator.set_state(state)
         return clipped

@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 
 from mapping.crossbar.target import OutputErrors
 from simulators.crossbar.array import Sensed, drawn_by, noise_of, with_noise
-from simulators.crossbar.kernels import Steps, drawing, kernels, repeated
+from simulators.crossbar.kernels import Steps, Windows, drawing, kernels, repeated
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,22 @@ class Converter:
             return out
         values = _Convert.apply(current, variance, self, generator)
         return values if total is None else total + values
+
+    def overlap(self, sensed: Sensed, windows: Windows, out: Tensor, generator: Generator | None = None) -> bool:
+        """What is sensed with its noise, converted and added to a map of zeros; whether that could be done so.
+
+        Args:
+            sensed: rows of each position, lines last.
+            windows: where they lie in the map.
+            out: the map, see `Windows`.
+            generator: of noise.
+        """
+        current, variance = sensed
+        if (torch.is_grad_enabled() and current.requires_grad) or not _fits(current, variance, self, generator):
+            return False
+        self.conversions += current.numel()
+        _converted(current, variance, self, generator, out, overlap=windows)
+        return True
 
     @cached_property
     def steps(self) -> Steps:
@@ -165,12 +181,13 @@ def _fits(current: Tensor, variance: Tensor | None, converter: Converter, genera
 
 
 def _converted(current: Tensor, variance: Tensor | None, converter: Converter, generator: Generator | None,
-               out: Tensor, before: Tensor | None = None, outside: Tensor | None = None) -> int:
+               out: Tensor, before: Tensor | None = None, outside: Tensor | None = None,
+               overlap: Windows | None = None) -> int:
     """Values of codes by the kernels, see `Kernels.convert`: how many were clipped."""
     own, noise = kernels(), None if variance is None else (variance, drawn_by(generator))
     assert own is not None, "`_fits` found kernels"
     clipped = own.convert(current, noise, converter.steps, (converter.low, converter.high), out, before=before,
-                          outside=outside)
+                          outside=outside, overlap=overlap)
     if clipped:
         converter.clipped += clipped
     return clipped

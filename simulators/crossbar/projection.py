@@ -1,43 +1,29 @@
 """A coupling on tiles: its array or arrays with the converters of both directions, and the digital sums.
 
 Slices and tiles are converted one by one and added digitally. Backward every position senses all its rows, each row is
-converted, and only then are rows that overlap added. A few images go all the way before the next few, so that what lies
-between two conversions, many times a map, stays in the processor's cache.
+converted, and only then are rows that overlap added. Large batches are read in parts, which bound the memory of what
+lies between two conversions, many times a map.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import product, repeat
+from itertools import repeat
 
 import torch
 from torch import Tensor
 
 from mapping.graph import Window
 from simulators.crossbar.array import Array, Sensed, with_noise
+from simulators.crossbar.overlap import inside, overlap_add, padded_map, windows
 from simulators.crossbar.periphery import Converter, OutputNoise
 from simulators.reference import pool, unpool
 from simulators.relaxation import Projection, Read
 
 Convert = Callable[[Tensor], Tensor]
-SENSED_AT_ONCE = 2**19   # values that all lines sense for as many images as are read together
+SENSED_AT_ONCE = 2**20   # values that a line senses of as many images as are read together, at most
 KEPT = 2**23   # values that a relaxation keeps of what lines sense of its images
-
-
-def overlap_add(rows: Tensor, window: Window) -> Tensor:
-    """Row outputs (B, H', W', k_h k_w C) to the map below (B, C, H, W), each added where its kernel place lies.
-
-    One slice a kernel place: five times faster on a CPU than F.fold, which wants another memory order.
-    """
-    b, h, w, lines = rows.shape
-    (k_h, k_w), padding, stride = window.kernel, window.padding, window.stride
-    rows = rows.view(b, h, w, k_h, k_w, lines // (k_h * k_w))
-    height, width = (length + 2 * padding for length in window.pre[1:])
-    out = rows.new_zeros(b, height, width, rows.shape[-1])
-    for y, x in product(range(k_h), range(k_w)):
-        out[:, y:y + stride * h:stride, x:x + stride * w:stride] += rows[:, :, :, y, x]
-    return out[:, padding:height - padding, padding:width - padding].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +102,10 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat([*parts])
 
 
-def _images(sensed: int) -> int:
-    """How many images are read together where so many values are sensed of each."""
-    return max(1, SENSED_AT_ONCE // sensed)
+def _images(batch: int, sensed: int) -> int:
+    """How many images of a batch are read together where a line senses so many values of each: equal parts of it."""
+    parts = -(-batch * sensed // SENSED_AT_ONCE)
+    return max(1, -(-batch // max(1, parts)))
 
 
 class CrossbarProjection(Projection):
@@ -166,16 +153,11 @@ class CrossbarProjection(Projection):
         sums = _joined([*self._parts(s_pre, generator)])
         return (sums if winners is None else sums.flatten(2).gather(2, winners.flatten(2)).view_as(winners)), winners
 
-    @property
-    def _at_once(self) -> int:
-        """How many images are read forward together."""
-        _, h, w = self.window.unpooled
-        return _images(len(self.forward_periphery.adcs) * self.bias.numel() * h * w)
-
     def _parts(self, s_pre: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
         """Drives (B, C_out, H', W') before the pool, a few images after the other."""
-        known = iter(self._kept or ())
-        return (self._sums_of(part, known, generator) for part in s_pre.split(self._at_once))
+        known, (_, h, w) = iter(self._kept or ()), self.window.unpooled
+        few = _images(len(s_pre), self.bias.numel() * h * w)
+        return (self._sums_of(part, known, generator) for part in s_pre.split(few))
 
     def _sums_of(self, s_pre: Tensor, known: Iterator[Sensed], generator: torch.Generator | None) -> Tensor:
         def sense(line: int, drive: Tensor) -> Sensed:
@@ -191,7 +173,7 @@ class CrossbarProjection(Projection):
 
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         (_, h, w), inputs = self.window.unpooled, math.prod(self.backward_array.conductance_us.shape[3:])
-        few = _images(len(self.backward_periphery.adcs) * h * w * inputs)
+        few = _images(len(s_post), h * w * inputs)
         places = repeat(None) if winners is None else winners.split(few)
         return _joined([self._backward_of(s, own, generator) for s, own in zip(s_post.split(few), places)])
 
@@ -199,10 +181,23 @@ class CrossbarProjection(Projection):
         periphery, array = self.backward_periphery, self.backward_array
         drives = [(share, unpool(drive, winners, self.window.unpooled))
                   for share, drive in periphery.drives(s_post * self._scale(array))]
-        rows = periphery.sums(drives, array.sense_backward, generator)
         if array.conductance_us.shape[4:] != self.window.kernel:   # rows are inputs of their own
+            rows = periphery.sums(drives, array.sense_backward, generator)
             rows = rows.unflatten(-1, (-1, *self.window.kernel)).movedim(3, -1).flatten(3)
-        return overlap_add(rows, self.window) * array.compensation
+            return overlap_add(rows, self.window) * array.compensation
+        return self._overlapped(drives, generator) * array.compensation
+
+    def _overlapped(self, drives: list[tuple[float, Tensor]], generator: torch.Generator | None) -> Tensor:
+        """Rows converted and overlapped, in one pass over memory where a single line is read once."""
+        periphery, array = self.backward_periphery, self.backward_array
+        (_, drive), adc = drives[0], periphery.adcs[0]
+        if len(drives) * len(periphery.adcs) > 1 or periphery.noises or not isinstance(adc, Converter):
+            return overlap_add(periphery.sums(drives, array.sense_backward, generator), self.window)
+        sensed = array.sense_backward(0, drive)
+        out = padded_map(sensed[0], self.window)
+        if adc.overlap(sensed, windows(self.window), out, generator):
+            return inside(out, self.window)
+        return overlap_add(adc.add(None, sensed, generator), self.window)
 
     @property
     def is_read_backward(self) -> bool:

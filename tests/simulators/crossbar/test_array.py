@@ -14,8 +14,9 @@ from mapping.crossbar.program import cut
 from mapping.graph import Window
 from mapping.registry import parse
 from simulators.crossbar.array import Array, Cells
+from simulators.crossbar.overlap import overlap_add
 from simulators.crossbar.periphery import Converter
-from simulators.crossbar.projection import CrossbarProjection, Periphery, overlap_add
+from simulators.crossbar.projection import CrossbarProjection, Periphery
 from simulators.crossbar.wires import transfer
 from simulators.reference import FloatProjection, pool
 

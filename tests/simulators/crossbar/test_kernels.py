@@ -3,18 +3,21 @@
 The oracle is torch's own operations, written out here, with torch's own normals.
 """
 
+import math
 from contextlib import contextmanager
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import random_images, small_network
 
 import mapping
 import simulators
+from mapping.graph import Window
 from simulators.crossbar import kernels as compiled
 from simulators.crossbar.array import normal_like
+from simulators.crossbar.overlap import inside, overlap_add, padded_map, windows
 from simulators.crossbar.periphery import Converter
 
 needs_compiler = pytest.mark.skipif(compiled.kernels() is None, reason="no compiler, or another processor")
@@ -88,6 +91,39 @@ def test_a_conversion_is_that_of_torch(shape, bits, signed, each, noisy, added, 
     before = total.clone() if added else None
     assert torch.equal(converter.add(before, (sensed.clone(), variance), again), wanted + total if added else wanted)
     assert int(converter.clipped) == 2 * int(outside.sum())
+
+
+geometry = st.tuples(st.integers(1, 3), st.sampled_from((1, 3, 8, 70)), st.integers(1, 3), st.integers(1, 3),
+                     st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(0, 1))
+
+
+@needs_compiler
+@given(geometry=geometry, noisy=st.booleans(), each=st.booleans(), seed=st.integers(0, 2**30))
+@settings(max_examples=60, deadline=None)
+def test_rows_converted_and_overlapped_are_those_of_torch(geometry, noisy, each, seed):
+    """The map, clipped codes and the generator: convert all rows, then add them where they overlap."""
+    window = window_of(*geometry[1:])
+    rows = torch.randn(geometry[0], *window.unpooled[1:], math.prod(window.kernel) * window.pre[0],
+                       generator=torch.Generator().manual_seed(seed))
+    scale = 1 + torch.rand(rows.shape[-1:] if each else (), generator=torch.Generator().manual_seed(seed))
+    converter, variance = Converter(scale, 5, signed=True), rows.roll(1, -1) if noisy else None
+    ours, theirs = generators(seed, seed % 700)
+    noise = normal_like(rows, theirs) * variance.clamp(min=0).sqrt() if noisy else 0.0
+    wanted, outside = converted(rows + noise, converter)
+    assume(not noisy or rows.numel() >= compiled.GROUP)
+    out = padded_map(rows, window)
+    assert converter.overlap((rows, variance), windows(window), out, ours)
+    assert torch.equal(inside(out, window), overlap_add(wanted, window))
+    assert (int(converter.clipped), converter.conversions) == (int(outside.sum()), rows.numel())
+    assert torch.equal(ours.get_state(), theirs.get_state())
+
+
+def window_of(channels: int, k_h: int, k_w: int, h: int, w: int, stride: int, padding: int) -> Window:
+    """Of a map just as large as h x w positions need, with padding taken off."""
+    sides = (stride * (n - 1) + k for n, k in ((h, k_h), (w, k_w)))
+    below = tuple(side - 2 * padding for side in sides)
+    assume(min(below) > 0)
+    return Window((k_h, k_w), padding, stride, 1, (channels, *below), (1, h, w))
 
 
 @needs_compiler
