@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from copy import copy
+from functools import reduce
 
 import numpy as np
 import torch
@@ -48,6 +49,16 @@ class FloatProjection(Projection):
 def pool(a: Tensor, side: int) -> Read:
     """Max-pool `a` by `side`: values and the flat index of each window's winner (the first of equals)."""
     return F.max_pool2d(a, side, return_indices=True) if side > 1 else (a, None)
+
+
+def pooled(a: Tensor, side: int) -> Tensor:
+    """`pool` without the winners: where nothing is differentiated in two passes, which take less than half as long."""
+    if a.requires_grad or side == 1:
+        return pool(a, side)[0]
+    for dim in (3, 2):
+        whole = a.shape[dim] // side * side
+        a = reduce(torch.maximum, a.narrow(dim, 0, whole).unflatten(dim, (-1, side)).unbind(dim + 1))
+    return a
 
 
 def unpool(s: Tensor, winners: Tensor | None, unpooled: tuple[int, int, int]) -> Tensor:

@@ -107,6 +107,10 @@ class Projection(ABC):
     def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
         """Drive of the layer above and the winners of its pool windows: (u (B, C, H, W), winners or None)."""
 
+    def drive(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The drive of `forward` alone, where nothing is fed back and nobody asks for winners."""
+        return self.forward(s_pre, generator)[0]
+
     @abstractmethod
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         """Drive of the layer below, (B, C_pre, H_pre, W_pre), from states above and the current winners."""
@@ -320,8 +324,8 @@ def _pass(substrate: Substrate, images: Tensor, steps: int, generator: torch.Gen
     """One pass from the image to the top, in which each coupling is read once."""
     seen, states = substrate.encode(images), list(substrate.start(images))
     for t, projection in enumerate(substrate.projections[:steps]):
-        states[t] = substrate.activate(t, projection.forward(seen, generator)[0])
-        seen = substrate.emit(t, states[t], torch.zeros_like(states[t]))
+        begun, states[t] = states[t], substrate.activate(t, projection.drive(seen, generator))
+        seen = substrate.emit(t, states[t], begun)
         if trace:
             trace(t + 1, tuple(states))
     taken = min(steps, len(states))

@@ -18,7 +18,7 @@ from mapping.graph import Window
 from simulators.crossbar.array import Array, Sensed, with_noise
 from simulators.crossbar.overlap import inside, overlap_add, padded_map, windows
 from simulators.crossbar.periphery import Converter, OutputNoise
-from simulators.reference import pool, unpool
+from simulators.reference import pool, pooled, unpool
 from simulators.relaxation import Projection, Read
 
 Convert = Callable[[Tensor], Tensor]
@@ -145,16 +145,19 @@ class CrossbarProjection(Projection):
         return other
 
     def forward(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Read:
-        values, winners = zip(*(pool(part, self.window.pool) for part in self._parts(s_pre, generator)))
+        values, winners = zip(*(pool(self._scaled(part), self.window.pool) for part in self._parts(s_pre, generator)))
         return _joined(values), None if winners[0] is None else _joined(winners)
+
+    def drive(self, s_pre: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return _joined([self._scaled(pooled(part, self.window.pool)) for part in self._parts(s_pre, generator)])
 
     def forward_at(self, s_pre: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Read:
         """Like `forward`, with the winners of the pool windows given."""
-        sums = _joined([*self._parts(s_pre, generator)])
+        sums = _joined([*map(self._scaled, self._parts(s_pre, generator))])
         return (sums if winners is None else sums.flatten(2).gather(2, winners.flatten(2)).view_as(winners)), winners
 
     def _parts(self, s_pre: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
-        """Drives (B, C_out, H', W') before the pool, a few images after the other."""
+        """Sums (B, C_out, H', W') over lines, a few images after the other."""
         known, (_, h, w) = iter(self._kept or ()), self.window.unpooled
         few = _images(len(s_pre), self.bias.numel() * h * w)
         return (self._sums_of(part, known, generator) for part in s_pre.split(few))
@@ -168,8 +171,12 @@ class CrossbarProjection(Projection):
                 self._kept.append(sensed)
             return _copied(sensed)
 
-        total = self.forward_periphery.sums(self.forward_periphery.drives(s_pre), sense, generator)
-        return torch.addcmul(self.bias, total, self._scale(self.forward_array), value=self.forward_array.compensation)
+        return self.forward_periphery.sums(self.forward_periphery.drives(s_pre), sense, generator)
+
+    def _scaled(self, sums: Tensor) -> Tensor:
+        """Drives of the layer above; no factor is negative, so that maxima may be taken before or after."""
+        array = self.forward_array
+        return torch.addcmul(self.bias, sums, self._scale(array), value=array.compensation)
 
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         (_, h, w), inputs = self.window.unpooled, math.prod(self.backward_array.conductance_us.shape[3:])

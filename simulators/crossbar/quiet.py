@@ -36,3 +36,6 @@ class QuietProjection(CrossbarProjection):
 
     def _parts(self, s_pre: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
         yield F.conv2d(s_pre, self._up, self.bias.flatten(), self.window.stride, self.window.padding)
+
+    def _scaled(self, sums: Tensor) -> Tensor:
+        return sums   # by its weights and bias

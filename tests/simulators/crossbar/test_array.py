@@ -116,6 +116,21 @@ def test_one_device_that_changes_changes_both_directions_alike():
     assert (down[1] - down[0]).item() == pytest.approx(5.0 / array.us_per_weight)
 
 
+@SOME
+@given(seed=st.integers(0, 10**6), side=st.integers(4, 9), of_pool=st.integers(1, 3), noise=st.sampled_from((0.0, 0.2)))
+def test_a_drive_is_that_of_a_forward_read_to_the_bit(seed, side, of_pool, noise):
+    """Also where pools leave rows over, and with the gradient of the read."""
+    generator = torch.Generator().manual_seed(seed)
+    array, _ = random_array(generator, 3, 4, 3, noise=noise)
+    projection = random_projection(array, 1, side, of_pool, bias=torch.randn(3, generator=generator).double())
+    x = torch.rand(2, 4, side, side, generator=generator, dtype=torch.float64)
+    for differentiated in (False, True):
+        x.requires_grad_(differentiated)
+        drive, read = (way(x, torch.Generator().manual_seed(1)) for way in (projection.drive, projection.forward))
+        assert torch.equal(drive, read[0])
+    assert torch.equal(*(torch.autograd.grad(found.square().sum(), x)[0] for found in (drive, read[0])))
+
+
 def test_overlap_add_equals_fold():
     rows = torch.randn(2, 3, 4, 3 * 3 * 5, generator=torch.Generator().manual_seed(1))
     blocks = rows.view(2, 12, 9, 5).permute(0, 3, 2, 1).reshape(2, 45, 12)
