@@ -123,7 +123,7 @@ class Ascent(Attempt, Generic[W]):
             way = self._climb(machine, self._begin(live, images[live], labels[live], begin), generator, tally)
             moved = self._end(way)
             tally.keep(way.index, moved, way.images.new_zeros(len(moved)) if self.restarts == 1 else loss_of(
-                machine.deciding.relax(moved, generator=generator).logits, way.labels, self.gradient.loss))
+                machine.relax(moved, generator=generator).logits, way.labels, self.gradient.loss))
         return Candidate.of(tally.images, tally.flat / tally.steps)
 
     def _climb(self, machine: Machine, way: W, generator: Generator, tally: _Tally) -> W:
