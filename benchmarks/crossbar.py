@@ -5,7 +5,7 @@
 Peers take turns, so that whatever else the machine does meets all of them; a ratio is one of medians of CPU seconds, on
 one thread. The convolution has 64 channels to 128, 3 x 3, on 16 x 16 maps, 32 images at once, on tiles of 256 x 256.
 `benchmarks.analog` compares whole networks with aihwkit's. The process keeps the memory that it frees, as training does
-(ep_hw.learning.training.loop). Measured on a busy EPYC on 30 November 2026: forward 1.6 and 3.0 times a convolution,
+and evaluations do. Measured on a busy EPYC on 30 November 2026: forward 1.6 and 3.0 times a convolution,
 feedback 1.9 and 3.9; in a process that asks the system for new pages 1.6 to 2.3, 3.1 to 3.9, 1.9 to 2.2 and 3.9 to 4.4.
 """
 
@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import splu
 
 from benchmarks.turns import HEADER, Row, cpu_seconds
-from ep_hw.learning.training.loop import keep_freed_memory
 from mapping.crossbar.encoding import store
 from mapping.crossbar.program import cut
 from mapping.graph import Window
@@ -27,6 +26,7 @@ from simulators.crossbar.array import Array, Cells, normal_like
 from simulators.crossbar.periphery import Converter
 from simulators.crossbar.projection import CrossbarProjection, Periphery
 from simulators.crossbar.wires import transfer
+from simulators.heap import keep_freed
 
 BATCH, CHANNELS, OUTPUTS, SIDE, KERNEL = 32, 64, 128, 16, 3
 WIRE_OHM = 1.0
@@ -102,7 +102,7 @@ def nodal(g_us: np.ndarray, wire_ohm: float) -> np.ndarray:
 def main():
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     torch.set_num_threads(1)
-    keep_freed_memory()
+    keep_freed()
     print(HEADER)
     for row in (*convolutions(repeats), *wires(max(1, repeats // 3))):
         print(row)

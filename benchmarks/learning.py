@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.turns import HEADER, Row, cpu_seconds
 from ep_hw.learning.training.contrast import Contrast
-from ep_hw.learning.training.loop import keep_freed_memory
 from ep_hw.learning.training.recipe import Recipe, load_recipe
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.shapes import ImageSpec
+from simulators.heap import keep_freed
 
 RECIPES = "cifar10-small", "digits"
 SHAPES = {"cifar10": (3, 32, 32), "digits": (1, 8, 8)}
@@ -61,7 +61,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=9)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    keep_freed()
     print(HEADER)
     for name in asked.recipes:
         recipe = load_recipe(name)

@@ -5,10 +5,9 @@ costs.
 Cells depend on nothing but their configuration, so any number of workers gives the same bytes.
 """
 
-import ctypes
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from ep_hw.evaluation.progress import Progress
 from ep_hw.evaluation.workers import workers
 from ep_hw.threads import threads
 from mapping.targets import REFERENCE
+from simulators.heap import give_back, keep_freed
 from simulators.loihi.interpreter import lava_python
 from simulators.machine import Machine
 from simulators.module import AnyProgram
@@ -125,20 +125,13 @@ def call_all(calls: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
 
 def run_task(cells: list[Cell], machines: Machines) -> Iterator[Cell]:
     """Run cells in this process."""
+    keep_freed()
     for cell in cells:
         c = cell.configuration
         run_cell(cell, machines.get(c.model, c.machine, c.chip_seed), machines.get(c.model, REFERENCE),
                  machines.known[c.model])
-        release_memory()
+        give_back()
         yield cell
-
-
-def release_memory():
-    """Give what is free back to the system, where the C library can: batches that shrink leave holes, and the memory of
-    a large network would grow from cell to cell.
-    """
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def tasks_of(cells: list[Cell]) -> list[list[Cell]]:

@@ -11,11 +11,11 @@ import pyarrow as pa
 from ep_hw.analysis.rows import Case, SummaryRow
 from ep_hw.analysis.statistics import Interval, paired_bootstrap, wilson
 from ep_hw.evaluation.cells import SCHEMA, Cell, all_rows
-from ep_hw.evaluation.execution import release_memory
 from ep_hw.evaluation.stored import Record
 from ep_hw.threats.attacks import TRANSFERRED
 from ep_hw.threats.attacks.begun import BLACK_BOX
 from ep_hw.threats.threat import TRANSFER
+from simulators.heap import give_back
 
 BATCH = 2**14      # rows that are held at once, and a row group of results.parquet
 RESAMPLES = 2000   # of the paired bootstrap of a row
@@ -42,7 +42,7 @@ def summarise(cells: Iterable[Cell]) -> Iterator[Batch]:
         if held >= BATCH:
             yield _batch(batch)
             batch, held = [], 0
-            release_memory()
+            give_back()
     if batch:
         yield _batch(batch)
 

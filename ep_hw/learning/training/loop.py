@@ -4,13 +4,11 @@ Every epoch has its own random generator, whose state is kept with the rest, so 
 one give the same bytes.
 """
 
-import ctypes
 import hashlib
 import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,11 +34,11 @@ from mapping.errors import Refusal
 from mapping.fields import Sha256, Stated, check_named
 from mapping.files import check_new, check_writable, refusing, write_atomically
 from mapping.sealed import describe, open_sealed, seal
+from simulators.heap import keep_freed
 from simulators.registry import check_device
 
 WATCHED = 500   # held-out images that each epoch's line is about
 SAVE_EVERY_S = 120.0
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3   # of mallopt, in glibc's malloc.h
 FORM = "ep-hw unfinished training 2"
 Done = Annotated[int, Field(ge=0, le=2**32)]
 
@@ -95,22 +93,12 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, data_sour
     check_named(name, out)
     check_writable(Path(out).parent)
     check_new(out)
-    keep_freed_memory()
+    keep_freed()
     with threads(recipe.threads):
         known = _data_of(recipe, data_source)
         recipe = recipe.on(known)
         _train(recipe, seed, out, name, known, *_splits(recipe, known, data_source), device, log)
     return load(out)
-
-
-def keep_freed_memory():
-    """Keep what is freed for what comes next, where the C library can: every step of a batch asks for the same maps,
-    and new pages from the system would take a tenth of its time.
-    """
-    with suppress(AttributeError, OSError, TypeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(MMAP_THRESHOLD, 2**30)
-        library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _data_of(recipe: AnyRecipe, data_source: DataSource) -> BaseDataset:

@@ -1,6 +1,5 @@
 """Training resumes to the same bytes; checkpoints are whole, checked and never unpickled."""
 
-import ctypes
 import json
 import os
 import signal
@@ -272,21 +271,3 @@ def test_absurd_recipes_are_refused_before_any_work(tmp_path, was, written):
 
 def load_recipe_text() -> str:
     return recipes()["digits"].read_text()
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="no glibc")
-@pytest.mark.parametrize("kept", [False, True])
-def test_a_map_of_the_size_of_the_last_needs_no_new_pages_from_the_system(kept):
-    megabytes, rounds = 16, 20   # after one that does not count
-    faults = subprocess.run([sys.executable, "-c", f"""
-import resource
-from ep_hw.learning.training.loop import keep_freed_memory
-if {kept}: keep_freed_memory()
-import torch
-faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for number in range({rounds} + 1):
-    one = torch.ones(2**18, {megabytes}); two = one + 1; del one, two
-    first = faults() if number == 0 else first
-print(faults() - first)"""], check=True, capture_output=True, text=True, timeout=120).stdout
-    pages = rounds * megabytes * 2**20 // os.sysconf("SC_PAGE_SIZE")
-    assert (int(faults) < pages / 4) == kept
