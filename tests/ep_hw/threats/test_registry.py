@@ -158,7 +158,7 @@ def test_a_name_that_is_taken_or_cannot_be_read_back_is_refused(name):
 
 def test_one_code_has_one_version():
     class Other(SquareAttack):
-        version = 2
+        version = SquareAttack.version + 1
 
     with pytest.raises(Refusal, match="two versions of the same code"):
         registry.register_attack(Other("other_l2", "l2"))
