@@ -26,7 +26,7 @@ from simulators.crossbar.array import Array, Cells, normal_like
 from simulators.crossbar.periphery import Converter
 from simulators.crossbar.projection import CrossbarProjection, Periphery
 from simulators.crossbar.wires import transfer
-from simulators.heap import keep_freed
+from simulators.heap import kept
 
 BATCH, CHANNELS, OUTPUTS, SIDE, KERNEL = 32, 64, 128, 16, 3
 WIRE_OHM = 1.0
@@ -99,10 +99,10 @@ def nodal(g_us: np.ndarray, wire_ohm: float) -> np.ndarray:
     return wire * solved[2 * m * n - n:].T
 
 
+@kept()
 def main():
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     torch.set_num_threads(1)
-    keep_freed()
     print(HEADER)
     for row in (*convolutions(repeats), *wires(max(1, repeats // 3))):
         print(row)

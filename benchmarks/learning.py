@@ -19,7 +19,7 @@ from ep_hw.learning.training.contrast import Contrast
 from ep_hw.learning.training.recipe import Recipe, load_recipe
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.shapes import ImageSpec
-from simulators.heap import keep_freed
+from simulators.heap import kept
 
 RECIPES = "cifar10-small", "digits"
 SHAPES = {"cifar10": (3, 32, 32), "digits": (1, 8, 8)}
@@ -55,13 +55,13 @@ def batch_of(recipe: Recipe) -> Callable[[], object]:
     return partial(Contrast(recipe, net.substrate()), images, torch.arange(recipe.batch) % 10)
 
 
+@kept()
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", metavar="RECIPE", nargs="*", default=RECIPES)
     parser.add_argument("--repeats", type=int, default=9)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed()
     print(HEADER)
     for name in asked.recipes:
         recipe = load_recipe(name)

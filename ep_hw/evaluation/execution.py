@@ -20,7 +20,7 @@ from ep_hw.evaluation.progress import Progress
 from ep_hw.evaluation.workers import workers
 from ep_hw.threads import threads
 from mapping.targets import REFERENCE
-from simulators.heap import give_back, keep_freed
+from simulators.heap import kept
 from simulators.loihi.interpreter import lava_python
 from simulators.machine import Machine
 from simulators.module import AnyProgram
@@ -125,12 +125,11 @@ def call_all(calls: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
 
 def run_task(cells: list[Cell], machines: Machines) -> Iterator[Cell]:
     """Run cells in this process."""
-    keep_freed()
     for cell in cells:
         c = cell.configuration
-        run_cell(cell, machines.get(c.model, c.machine, c.chip_seed), machines.get(c.model, REFERENCE),
-                 machines.known[c.model])
-        give_back()
+        with kept():
+            run_cell(cell, machines.get(c.model, c.machine, c.chip_seed), machines.get(c.model, REFERENCE),
+                     machines.known[c.model])
         yield cell
 
 

@@ -26,6 +26,7 @@ from ep_hw.threats.threat import Threat
 from mapping.files import slug, write_atomically
 from mapping.program import Table
 from mapping.registry import parse
+from simulators.heap import give_back
 
 Caused = tuple[str, Threat, Interaction]
 
@@ -37,6 +38,7 @@ def run_study(study: Study, plan: Plan, out: Path, command: str = "") -> list[di
         command: that asked for it, as the page says it.
     """
     rows, points, caused = _found(study, plan, out)
+    give_back()
     content = {"study": study.model_dump(mode="json", by_alias=True), "notes": notes_of(study), "rows": plain(rows),
                "orders": [_order(*one) for one in caused]}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simulators.heap import give_back
+from simulators.heap import give_back, kept
 
 BLOCK, BLOCKS = 100_000, 1000   # smaller than what the C library asks the system for, and gives back, one by one
 
@@ -38,13 +38,24 @@ def test_a_map_of_the_size_of_the_last_needs_no_new_pages_from_the_system(kept):
     megabytes, first, rounds = 48, 5, 10   # more than the 32 that glibc learns to keep by itself; rounds that count
     faults = subprocess.run([sys.executable, "-c", f"""
 import resource
-from simulators.heap import keep_freed
-if {kept}: keep_freed()
+from contextlib import nullcontext
 import torch
+from simulators.heap import kept
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for number in range({first + rounds}):
-    before = faults() if number == {first} else 0 if number < {first} else before
-    one = torch.ones(2**18, {megabytes}); two = one + 1; del one, two
-print(faults() - before)"""], check=True, capture_output=True, text=True, timeout=120).stdout
+with kept() if {kept} else nullcontext():
+    for number in range({first + rounds}):
+        before = faults() if number == {first} else 0 if number < {first} else before
+        one = torch.ones(2**18, {megabytes}); two = one + 1; del one, two
+    print(faults() - before)"""], check=True, capture_output=True, text=True, timeout=120).stdout
     pages = 2 * rounds * megabytes * 2**20 // os.sysconf("SC_PAGE_SIZE")
     assert (int(faults) < pages / 4) == kept
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="no glibc")
+def test_what_was_kept_goes_back_in_the_end():
+    with kept():
+        held = [bytearray(BLOCK) for _ in range(BLOCKS)]
+        before = resident()
+        held.clear()
+        assert before - resident() < BLOCK * BLOCKS / 2
+    assert before - resident() > BLOCK * BLOCKS * 0.8

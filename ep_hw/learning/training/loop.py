@@ -34,7 +34,7 @@ from mapping.errors import Refusal
 from mapping.fields import Sha256, Stated, check_named
 from mapping.files import check_new, check_writable, refusing, write_atomically
 from mapping.sealed import describe, open_sealed, seal
-from simulators.heap import keep_freed
+from simulators.heap import kept
 from simulators.registry import check_device
 
 WATCHED = 500   # held-out images that each epoch's line is about
@@ -93,8 +93,7 @@ def train(recipe: AnyRecipe, seed: int, out: str | Path, *, name: str, data_sour
     check_named(name, out)
     check_writable(Path(out).parent)
     check_new(out)
-    keep_freed()
-    with threads(recipe.threads):
+    with kept(), threads(recipe.threads):
         known = _data_of(recipe, data_source)
         recipe = recipe.on(known)
         _train(recipe, seed, out, name, known, *_splits(recipe, known, data_source), device, log)
