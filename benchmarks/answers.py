@@ -8,7 +8,7 @@ earlier commit and this one are checked out into temporary folders and run there
 both on the packaged networks of the earlier one. Seconds are
 those of processors, all workers included, since other programs may take their share of the clock. Accuracies under
 attack are compared image by image (exact McNemar): none may be higher than before by more than chance. With fewer
-images all of it is smaller.
+images all of it is smaller. `paper` needs the photographs of frost: set EP_HW_FROST to their folder.
 """
 
 import argparse
