@@ -14,7 +14,8 @@ LEARNT = 2**25                            # bytes of the largest piece that glib
 @contextmanager
 def kept() -> Iterator[None]:
     """Keep freed memory within: a relaxation asks for the same maps at every step, and new pages from the system would
-    take a tenth of its time. Also a decorator. In the end all of it is given back.
+    take a tenth of its time. Also a decorator. In the end it is given back; glibc cannot return the free end of its
+    heap after other code of the process has moved that end, and keeps that part for what comes next.
     """
     _set(2**30, 2**31 - 1)
     try:
