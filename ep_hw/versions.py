@@ -25,7 +25,7 @@ from simulators.crossbar.models import model_of
 from simulators.module import AnyProgram, ModuleProgram
 from simulators.registry import opener_of
 
-VERDICT = 6      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other cells
+VERDICT = 7      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other cells
 MODULE = 1       # of machines that are modules; that of others is registered with them
 TRAINING, TUNING = 1, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step

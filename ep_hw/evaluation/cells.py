@@ -23,7 +23,18 @@ from pyarrow.compute import list_flatten
 
 from ep_hw.data.splits import Split
 from ep_hw.evaluation.stored import Record, Stored
-from ep_hw.threats.attacks import AttackSettings, Begun, attack, decide, fools, majority, noise_like, perturbation, read
+from ep_hw.threats.attacks import (
+    AttackSettings,
+    Begun,
+    attack,
+    decide,
+    differing,
+    fools,
+    majority,
+    noise_like,
+    perturbation,
+    read,
+)
 from ep_hw.threats.corruptions import corrupt
 from ep_hw.threats.corruptions.official import HeldSet, OfficialSet
 from ep_hw.threats.threat import TRANSFER, Threat
@@ -39,6 +50,8 @@ SCHEMA = pa.schema([
     ("broken_by", pa.string()), ("fooled_by", pa.list_(pa.string())), ("read_accuracy", pa.float64()),
     ("noise_correct", pa.bool_()), ("zero_gradient", pa.float64()), ("queries", pa.float64()), ("steps", pa.float64()),
     ("converged", pa.bool_())])
+JUDGED = ("prediction", "read_accuracy", "reference_prediction", "reference_correct_clean", "logit_rms", "norm",
+          "steps", "converged", "noise_correct")   # columns of what machines say of the images as they are in the end
 OPTIONAL = ("chip_seed", "fooled_by", "noise_correct")   # columns of which a row may have no value
 
 
@@ -46,6 +59,7 @@ TABLES = 128             # of cells, which take twenty times the memory of their
 MOST_KNOWN = 256         # batches whose logits are held
 Known = dict[bytes, torch.Tensor]                        # digest of a batch -> logits (N, classes) of one reference
 Column = list | torch.Tensor                             # of a table, a value an image
+Judged = tuple[Mapping[str, Column], dict]               # the columns `JUDGED`, and what the machine's circuit met
 # images (N, C, H, W), what is known of the attack on each, and a deterministic machine's answer, where it is known
 Threatened = tuple[torch.Tensor, dict[str, Column], Equilibrium | None]
 
@@ -186,6 +200,14 @@ class Cell:
         """The cells that a white box is put together from, its own attack first."""
         return [Cell(one, self.images, self.folder, shown=False, names=self.names) for one in self.configuration.joined]
 
+    @property
+    def same(self) -> "Cell | None":
+        """The cell of the same threat on the same machine that this one goes on from, where there is one."""
+        begun = self.configuration.begun
+        if self.configuration.joined:
+            return self.joined[0]
+        return self.begun if begun is not None and begun.threat == self.configuration.threat else None
+
     def portable(self) -> "Cell":
         """The same cell, with the published images in it that it would read from a disk."""
         if self.official is None or not self.configuration.threat.is_official:
@@ -300,27 +322,57 @@ def run_cell(cell: Cell, machine: Machine, reference: Machine, known: Known | No
         known: what the reference answered in earlier cells; what it answers in this one is added.
     """
     started = time.perf_counter()
-    threat, labels, own = cell.configuration.threat, cell.images.labels, machine is reference
+    threat, own = cell.configuration.threat, machine is reference
     if threat.is_unclipped:
         machine, reference = machine.unclipped, reference.unclipped
-    images, detail, answer = _threatened(cell, machine)
-    before = machine.counts()
-    ends = [answer] if answer is not None and not before else read(machine, images, cell.configuration.votes,
-                                                                   cell.generator("verdict"))
-    circuit, prediction = _circuit(machine, before), majority(ends)
-    theirs, clean = _reference_logits(cell, reference, images, ends[0].logits if own else None, known)
-    columns = {
-        "image_id": cell.images.ids, "pixels": [pixel_digest(image) for image in cell.images.images], "label": labels,
-        "prediction": prediction,
-        "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
-        "reference_prediction": theirs.argmax(1),
-        "reference_correct_clean": clean.argmax(1) == labels,
-        "logit_rms": (ends[0].logits - theirs).double().square().mean(1).sqrt(),
-        "norm": perturbation(cell.images.images, images, threat.norm).double(),
-        "steps": ends[0].steps.double(), "converged": ends[0].converged,
-        "noise_correct": _noise_correct(cell, machine, images), **detail}
+    images, detail, answer = _threatened(cell, machine, own)
+    judged, circuit = _judged(cell, machine, None if own else reference, images, answer, known)
+    columns = {"image_id": cell.images.ids, "pixels": [pixel_digest(image) for image in cell.images.images],
+               "label": cell.images.labels, **judged, **detail}
     made = images.numpy() if threat.is_direct else None
     cell.stored.write(_table(cell, columns), made, time.perf_counter() - started, circuit)
+
+
+def _judged(cell: Cell, machine: Machine, reference: Machine | None, images: torch.Tensor,
+            answer: Equilibrium | None, known: Known | None) -> Judged:
+    """What machines say of the images as they are in the end, and what the circuit met.
+
+    A machine without noise is not asked what `Cell.same` says of the same images.
+
+    Args:
+        reference: None where it is the machine under test.
+        answer: of the machine to the images that are asked, where it is known.
+        known: see `run_cell`.
+    """
+    same = cell.same if machine.deterministic and not machine.counts() else None
+    if same is None:
+        return _asked(cell, machine, reference, images, answer, known)
+    told = same.read().select(JUDGED).to_pydict()
+    new = differing(images, same.adversarial()).nonzero().flatten()
+    if len(new):
+        part = replace(cell, images=cell.images.take(new))
+        for name, values in _asked(part, machine, reference, images[new], answer, known)[0].items():
+            for place, value in zip(new.tolist(), _listed(values)):
+                told[name][place] = value
+    return told, _circuit(machine, {})
+
+
+def _asked(cell: Cell, machine: Machine, reference: Machine | None, images: torch.Tensor,
+           answer: Equilibrium | None, known: Known | None) -> Judged:
+    """See `_judged`; of all images."""
+    labels, before = cell.images.labels, machine.counts()
+    ends = [answer] if answer is not None and not before else read(machine, images, cell.configuration.votes,
+                                                                   cell.generator("verdict"))
+    circuit = _circuit(machine, before)
+    theirs, clean = _reference_logits(cell, reference or machine, images, None if reference else ends[0].logits, known)
+    return {"prediction": majority(ends),
+            "read_accuracy": torch.stack([(end.prediction == labels).double() for end in ends]).mean(0),
+            "reference_prediction": theirs.argmax(1),
+            "reference_correct_clean": clean.argmax(1) == labels,
+            "logit_rms": (ends[0].logits - theirs).double().square().mean(1).sqrt(),
+            "norm": perturbation(cell.images.images, images, cell.configuration.threat.norm).double(),
+            "steps": ends[0].steps.double(), "converged": ends[0].converged,
+            "noise_correct": _noise_correct(cell, machine, images)}, circuit
 
 
 def pixel_digest(image: torch.Tensor) -> str:
@@ -330,29 +382,26 @@ def pixel_digest(image: torch.Tensor) -> str:
 
 def _reference_logits(cell: Cell, reference: Machine, images: torch.Tensor, own: torch.Tensor | None,
                       known: Known | None) -> Sequence[torch.Tensor]:
-    """Logits of the reference for the images and for the clean ones, in one relaxation.
+    """Logits of the reference for the images and for the clean ones.
 
     Args:
         own: those for the images where the reference is the machine under test.
         known: see `run_cell`.
     """
-    clean = cell.images.images
-    if images is clean:
-        return 2 * [_logits(reference, clean, known) if own is None else own]
-    if own is None:
-        return _logits(reference, torch.cat([images, clean]), known).chunk(2)
-    return own, _logits(reference, clean, known)
+    clean, theirs = cell.images.images, _logits(reference, images, known, own)
+    return theirs, theirs if images is clean else _logits(reference, clean, known)
 
 
-def _logits(reference: Machine, images: torch.Tensor, known: Known | None) -> torch.Tensor:
-    """Of a batch; those of a batch that many machines meet are asked for once."""
+def _logits(reference: Machine, images: torch.Tensor, known: Known | None,
+            own: torch.Tensor | None = None) -> torch.Tensor:
+    """Of a batch, `own` where they are given; those of a batch that many cells meet are asked for once."""
     if known is None or not reference.deterministic:
-        return reference.relax(images).logits
+        return reference.relax(images).logits if own is None else own
     digest = hashlib.sha256(images.contiguous().numpy()).digest()
     if digest not in known:
         if len(known) >= MOST_KNOWN:
             del known[next(iter(known))]   # the oldest
-        known[digest] = reference.relax(images).logits
+        known[digest] = reference.relax(images).logits if own is None else own
     return known[digest]
 
 
@@ -362,7 +411,7 @@ def _circuit(machine: Machine, before: dict) -> dict:
     return met if machine.asymmetry is None else {**met, "asymmetry": machine.asymmetry}
 
 
-def _threatened(cell: Cell, machine: Machine) -> Threatened:
+def _threatened(cell: Cell, machine: Machine, is_reference: bool) -> Threatened:
     """The images as the threat leaves them, and what is known of each attack."""
     threat, clean = cell.configuration.threat, cell.images
     blank: dict[str, Column] = {"broken_by": [""] * len(clean), "zero_gradient": torch.zeros(len(clean)),
@@ -372,7 +421,7 @@ def _threatened(cell: Cell, machine: Machine) -> Threatened:
     if threat.source is not None:
         return cell.source.adversarial(), blank, None
     if cell.configuration.joined:
-        return _joined(cell, machine)
+        return _joined(cell, machine, is_reference)
     if cell.configuration.settings is not None:
         taken = cell.source.adversarial() if cell.configuration.source else None
         outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
@@ -401,13 +450,20 @@ def _begun(cell: Cell) -> Begun | None:
                  torch.tensor(rows["queries"]))
 
 
-def _joined(cell: Cell, machine: Machine) -> Threatened:
-    """A white box's own images; where these left one standing, that of the first other machine that fools this one."""
+def _joined(cell: Cell, machine: Machine, is_reference: bool) -> Threatened:
+    """A white box's own images; where these left one standing, that of the first other machine that fools this one.
+
+    What fools the reference stands in the rows of the others, unless it is attacked at what it predicts itself.
+    """
     (own, *others), clean = cell.joined, cell.images
     settings, generator = cell.configuration.settings or AttackSettings(), cell.attack_generator(machine)
     rows = own.read().to_pydict()
     made = [own.adversarial(), *(other.adversarial() for other in others)]
-    fooling = [fools(machine, images, clean.images, clean.labels, settings, generator).tolist() for images in made[1:]]
+    if is_reference and machine.deterministic and settings.label == "true":
+        fooling = [_fooling_reference(other) for other in others]
+    else:
+        fooling = [fools(machine, images, clean.images, clean.labels, settings, generator).tolist()
+                   for images in made[1:]]
     names = [other.configuration.machine for other in others]
     images, broken_by, fooled_by = made[0].clone(), list(rows["broken_by"]), []
     for n, fooled in enumerate(zip(*fooling)):
@@ -416,6 +472,12 @@ def _joined(cell: Cell, machine: Machine) -> Threatened:
             images[n], broken_by[n] = made[1 + fooled.index(True)][n], TRANSFER + fooled_by[n][0]
     return images, {"broken_by": broken_by, "fooled_by": fooled_by,
                     **{name: torch.tensor(rows[name]) for name in ("zero_gradient", "queries")}}, None
+
+
+def _fooling_reference(cell: Cell) -> list[bool]:
+    """Which images of a finished cell the reference gets wrong."""
+    rows = cell.read().select(["reference_prediction", "label"]).to_pydict()
+    return [said != label for said, label in zip(rows["reference_prediction"], rows["label"])]
 
 
 def _noise_correct(cell: Cell, machine: Machine, images: torch.Tensor) -> list[bool | None]:
@@ -448,6 +510,9 @@ def _table(cell: Cell, columns: dict) -> pa.Table:
     c, n = cell.configuration, len(cell.images)
     fixed = {"key": c.key, "model": c.model, "dataset": c.dataset, "machine": c.machine, "threat": c.threat.name,
              "strength": float(c.threat.strength), "chip_seed": c.chip_seed}
-    data = {k: [v] * n for k, v in fixed.items()} | {
-        k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in columns.items()}
+    data = {k: [v] * n for k, v in fixed.items()} | {k: _listed(v) for k, v in columns.items()}
     return pa.table(data, schema=SCHEMA)
+
+
+def _listed(values: Column) -> list:
+    return values.tolist() if isinstance(values, torch.Tensor) else values

@@ -88,9 +88,9 @@ def _announced(plans: Sequence[Plan]) -> str:
 
 
 def _bring_begun(plan: Plan, folder: Path):
-    """Bring the attacks that probes go on from."""
+    """Bring the attacks that probes go on from, and what else the evaluation knows of the same images."""
     for cell in cells_of(plan, folder):
-        if not cell.shown and not cell.done():
+        if not cell.done():
             cell.stored.bring(folder.parent / cell.folder.name)
 
 

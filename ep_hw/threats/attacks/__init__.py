@@ -16,7 +16,7 @@ from ep_hw.threats.attacks.begun import Begun
 from ep_hw.threats.attacks.carlini_wagner import CarliniWagner
 from ep_hw.threats.attacks.deepfool import DeepFool
 from ep_hw.threats.attacks.gradients import Adjoint, Averaged, Gradient, Nudged, Unrolled, parse_gradient
-from ep_hw.threats.attacks.norms import noise_like, perturbation
+from ep_hw.threats.attacks.norms import differing, noise_like, perturbation
 from ep_hw.threats.attacks.one_pixel import OnePixel
 from ep_hw.threats.attacks.pgd import PGD
 from ep_hw.threats.attacks.settings import DEFAULT_UNROLL, AttackSettings, possible_gradients
@@ -47,6 +47,7 @@ __all__ = [
     "Unrolled",
     "attack",
     "decide",
+    "differing",
     "fools",
     "judge",
     "majority",

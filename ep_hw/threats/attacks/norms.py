@@ -32,6 +32,11 @@ def perturbation(images: Tensor, adversarial: Tensor, norm: str) -> Tensor:
     return size(adversarial - images, norm).flatten()
 
 
+def differing(images: Tensor, others: Tensor) -> Tensor:
+    """(B,) which images differ in any pixel."""
+    return (images != others).flatten(1).any(1)
+
+
 def noise_like(images: Tensor, adversarial: Tensor, norm: str, generator: torch.Generator) -> Tensor:
     """Images moved in random directions as far as an attack moved them, in [0, 1]: what no attack may be weaker than.
 

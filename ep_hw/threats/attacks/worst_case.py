@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, decide
 from ep_hw.threats.attacks.begun import STRETCHED, Begun, is_last_resort
-from ep_hw.threats.attacks.norms import perturbation
+from ep_hw.threats.attacks.norms import differing, perturbation
 from ep_hw.threats.attacks.settings import AttackSettings
 from ep_hw.threats.definitions import PRICE
 from ep_hw.threats.threat import TRANSFER, Threat
@@ -32,7 +32,8 @@ class Attacked:
         zero_gradient: (B,) fraction of gradients that were zero, over those of the white-box attempts on the image;
             NaN where there were none.
         queries: (B,) images shown to the machine by black-box attempts, mean over the batch.
-        answer: of a deterministic machine to `images`, all in a batch; None of a noisy one, which has many.
+        answer: of a deterministic machine to `images`, all in a batch but for those that the same attack left as they
+            are before; None of a noisy one, which has many.
     """
 
     images: Tensor
@@ -181,24 +182,32 @@ class _WorstCase:
 
         At rest a machine may be wrong where it was right while it decided: then that image has fallen too.
         """
-        answer = self.machine.relax(self.images) if self.machine.deterministic else None
+        asked = self._asked(begun)
+        answer = self.machine.relax(self.images[asked]) if self.machine.deterministic else None
+        said = self.labels.clone()
         if answer is not None:
-            late = (answer.prediction != self.labels) & ~self.wrong
+            said[asked] = answer.prediction
+            late = (said != self.labels) & ~self.wrong
             self.broken_by = [made if fell and not by else by
                               for made, fell, by in zip(self.made_by, late.tolist(), self.broken_by)]
         if begun is None or not len(again := self._moved(begun)):
             return answer
-        fools_on = answer.prediction[again] != self.labels[again] if answer is not None else judge(
+        fools_on = said[again] != self.labels[again] if answer is not None else judge(
             self.machine, self.images[again], self.labels[again], self.votes, self.generator)[0]
         if fools_on.all():
             return answer
         self.images[again[~fools_on]] = begun.images[again[~fools_on]]
-        return self.settle(None)
+        return self.settle(begun) if answer is not None else None
+
+    def _asked(self, begun: Begun | None) -> Tensor:
+        """(B,) which images are asked at rest: none that was so as the same attack left it before."""
+        if begun is None or begun.strength != self.threat.strength:
+            return torch.ones_like(self.wrong)
+        return differing(self.images, begun.images)
 
     def _moved(self, begun: Begun) -> Tensor:
         """Places of the images that fell before and are others now."""
-        moved = (self.images != begun.images).flatten(1).any(1)
-        return (begun.fell(self.threat) & moved).nonzero().flatten()
+        return (begun.fell(self.threat) & differing(self.images, begun.images)).nonzero().flatten()
 
     def fall_back(self, begun: Begun):
         """What nothing else broke falls to what broke it before."""

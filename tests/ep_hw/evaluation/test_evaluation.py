@@ -29,11 +29,12 @@ from ep_hw.evaluation.execution import Machines, Run, run_task
 from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
 from ep_hw.evaluation.probes import probe, probe_plan
 from ep_hw.evaluation.rungs import named, rungs_of
+from ep_hw.evaluation.selection import with_needs
 from ep_hw.evaluation.suites import Request
 from ep_hw.networks import programs
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.programs import reference_of
-from ep_hw.threats.attacks import AttackSettings
+from ep_hw.threats.attacks import AttackSettings, differing, perturbation
 from ep_hw.threats.attacks.pgd import PGDAttack
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from ep_hw.threats.threat import Threat, parse_threat
@@ -41,6 +42,7 @@ from mapping import Refusal, compile, load_program
 from mapping.registry import REGISTRY
 from simulators.crossbar.recording import record
 from simulators.crossbar.tiled import put_on_tiles
+from simulators.machine import InProcessMachine
 
 FAST = AttackSettings(gradients=("bptt@5", "ep@0.5"), iterations=3, queries=20, eot=1, votes=3)
 FIELDS = {"model", "dataset", "machine", "threat", "strength", "chip_seed", "n", "accuracy", "ci_low", "ci_high",
@@ -374,6 +376,43 @@ def test_a_white_box_takes_over_what_the_same_attack_made_on_the_other_machines(
     assert {r["key"] for r in summary} == {c.configuration.key for c in cells if c.shown}
 
 
+def make_nothing(cell, machine):
+    """Store a white box on the reference as one that changes no image."""
+    end, nothing = machine.relax(cell.images.images), [0.0] * len(cell.images)
+    right, said = (end.prediction == cell.images.labels).tolist(), end.prediction.tolist()
+    told = cell.read().to_pydict() | {
+        "prediction": said, "reference_prediction": said, "steps": end.steps.double().tolist(), "norm": nothing,
+        "logit_rms": nothing, "read_accuracy": list(map(float, right)), "reference_correct_clean": right,
+        "broken_by": ["" if one else "clean" for one in right]}
+    cell.stored.write(pa.table(told, schema=SCHEMA), cell.images.images.numpy(), 0.0, {})
+
+
+def test_what_the_own_attack_made_of_a_machine_without_noise_is_judged_once(tmp_path, monkeypatch):
+    """Rows of a joined white box are what the machine says; asked is what others broke, as their own rows say."""
+    plan = small_plan("digits", ["loihi"], ["pgd_l2@2"], images=4)
+    cell = next(c for c in cells_of(plan, tmp_path) if c.configuration.joined and c.machine == "reference")
+    with Machines({plan.model: plan.programs}, "cpu") as machines:
+        assert list(run_task(sorted(with_needs([cell]), key=lambda c: c.configuration.depth), machines))
+    machine, asked, relax = simulators.open(plan.programs["reference"]), [], InProcessMachine.relax
+    monkeypatch.setattr(InProcessMachine, "relax", lambda self, images, *args, **kwargs: (
+        asked.append(len(images)) or relax(self, images, *args, **kwargs)))
+    for weak in (False, True):
+        if weak:
+            make_nothing(cell.joined[0], machine)
+        asked.clear()
+        run_cell(cell, machine, machine)
+        images, rows, labels = cell.adversarial(), cell.read().to_pydict(), cell.images.labels
+        changed = differing(images, cell.joined[0].adversarial())
+        assert weak == changed.any()
+        assert set(asked) == {int(changed.sum())} - {0}
+        fooled = torch.stack([machine.relax(part.adversarial()).prediction != labels for part in cell.joined])
+        assert torch.equal(changed, fooled[1:].any(0) & ~fooled[0])
+        end = machine.relax(images)
+        assert rows["prediction"] == rows["reference_prediction"] == end.prediction.tolist()
+        assert (rows["steps"], rows["converged"]) == (end.steps.tolist(), end.converged.tolist())
+        assert rows["norm"] == pytest.approx(perturbation(cell.images.images, images, "l2").tolist())
+
+
 def wrong(cell):
     rows = cell.read().to_pydict()
     return [p != label for p, label in zip(rows["prediction"], rows["label"])]
@@ -403,6 +442,8 @@ def test_larger_strengths_go_on_from_smaller_ones_and_probes_from_where_attacks_
     assert {c.begun.stem for c in probed} <= {c.stem for c in cells_of(plan, tmp_path)}
     for cell in probed:
         assert all(after or not before for before, after in zip(wrong(cell.begun), wrong(cell)))
+        with simulators.open(plan.programs[cell.configuration.machine]) as machine:
+            assert cell.read()["prediction"].to_pylist() == machine.relax(cell.adversarial()).prediction.tolist()
 
 
 class Newer(PGDAttack):

@@ -26,6 +26,7 @@ from ep_hw.threats.attacks import (
     Unrolled,
     attack,
     decide,
+    differing,
     majority,
     parse_gradient,
     perturbation,
@@ -441,6 +442,21 @@ def test_who_has_fallen_is_wrong_at_rest_however_hastily_it_was_looked_for(targe
         assert torch.equal(found.answer.prediction == split.labels, right)
         assert start is None or not right[start.fell(threat)].any(), "what fell before"
         start = Begun(eps, found.images, found.broken_by, found.zero_gradient, found.queries)
+
+
+@given(seed=st.integers(0, 10**6), missed=st.integers(1, 6))
+@settings(max_examples=10)
+def test_an_attack_that_is_tried_harder_asks_at_rest_only_what_it_changed(seed, missed):
+    machine, images, threat = linear(seed, 10), random_images(6, SHAPE, seed), Threat("pgd_l2", 1.5)
+    labels = machine.relax(images).prediction
+    found, start = begun(machine, threat, images, labels)
+    start = replace(start, images=torch.cat([images[:missed], found.images[missed:]]),
+                    broken_by=[""] * missed + found.broken_by[missed:])
+    after = attack(machine, threat, images, labels, SETTINGS, seeded(), None, start)
+    moved = differing(after.images, start.images)
+    assert moved[:missed].all()
+    assert torch.equal(after.answer.prediction, machine.relax(after.images[moved]).prediction)
+    assert [by == "" for by in after.broken_by] == (machine.relax(after.images).prediction == labels).tolist()
 
 
 class Banded(LinearMachine):
