@@ -170,6 +170,11 @@ class Machine(ABC):
         return self
 
     @property
+    def answering(self) -> "Machine":
+        """This machine for who wants logits after a number of steps: states below the top may lag behind theirs."""
+        return self
+
+    @property
     def unclipped(self) -> "Machine":
         """This machine for images whose pixels may leave [0, 1].
 
@@ -201,9 +206,10 @@ class InProcessMachine(Machine):
 
     Attributes:
         pixels: least and largest value of a pixel that is not refused.
+        top_only: see `answering`.
     """
 
-    pixels = BOX
+    pixels, top_only = BOX, False
 
     def __init__(self, graph: EPGraph, name: str, substrate: Substrate, *, steps: int, stop: Stop | None = None):
         self.graph, self.name, self.substrate, self.steps, self.stop = graph, name, substrate, steps, stop
@@ -214,7 +220,7 @@ class InProcessMachine(Machine):
         """See `Machine.relax`; images of any float type and device are answered on the images' device."""
         check_images(images, self.graph.image_shape, self.pixels)
         check_phase(self.graph, len(images), steps, nudge, states, schedule)
-        substrate, asked = self.substrate, images.device
+        substrate, asked, hears_all = self.substrate, images.device, steps is None or trace is not None
         differentiating = torch.is_grad_enabled() and images.requires_grad
         stop = self.stop if steps is None and trace is None and not differentiating else None
         with torch.set_grad_enabled(differentiating):
@@ -222,7 +228,8 @@ class InProcessMachine(Machine):
             end = relax(substrate, images, schedule=schedule or self.graph.schedule, steps=steps or self.steps,
                         stop=stop, states=states and tuple(s.to(images) for s in substrate.hold(states)),
                         nudge=nudge and nudge.to(images), generator=generator,
-                        trace=trace and (lambda t, states: trace(t, self._real(states, asked))))
+                        trace=trace and (lambda t, states: trace(t, self._real(states, asked))),
+                        top_only=self.top_only and not hears_all)
             logits = substrate.logits(end.states[-1], generator)
         return self._equilibrium(end, logits, asked)
 
@@ -233,6 +240,14 @@ class InProcessMachine(Machine):
         hasty = copy(self)
         hasty.stop = Decided(self._tolerance, self.substrate.logits, DECIDED / self.substrate.state_scale)
         return hasty
+
+    @property
+    def answering(self) -> Machine:
+        if not self.deterministic:
+            return self
+        brief = copy(self)
+        brief.top_only = True
+        return brief
 
     def with_substrate(self, substrate: Substrate) -> "InProcessMachine":
         """The same machine on other arithmetic."""

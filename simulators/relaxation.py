@@ -268,15 +268,19 @@ class _Live:
                      tuple((pick(u), pick(w)) for u, w in self.reads), self.nudge and self.nudge.select(keep))
 
 
-def active_layers(schedule: str, t: int, depth: int) -> range:
-    """Layers (counted from 0) that step t = 0, 1, ... updates."""
+def active_layers(schedule: str, t: int, depth: int, until: int | None = None) -> range:
+    """Layers (counted from 0) that step t = 0, 1, ... updates; with `until`, those that the top one hears of by then.
+
+    What a layer does takes a step to the layer above.
+    """
     period = period_of(schedule, depth)
-    return range(t % period, depth, period)
+    active = range(t % period, depth, period)
+    return active if until is None else active[sum(n < depth + t - until for n in active):]
 
 
 def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, stop: Stop | None = None,
           states: States | None = None, nudge: Nudge | None = None, generator: torch.Generator | None = None,
-          trace: Trace | None = None, reads: tuple[Read, ...] | None = None) -> Relaxed:
+          trace: Trace | None = None, reads: tuple[Read, ...] | None = None, top_only: bool = False) -> Relaxed:
     """Relax a batch, dropping each sample from it once `stop` calls it done.
 
     Args:
@@ -285,6 +289,7 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
         stop: `Residual`, `Decided`, `Repeat`, or None to take every step (needed under autograd and with a trace).
         states: start, in the substrate's format; `substrate.start` if None.
         reads: the couplings' forward reads at the start, of these images and states, where they are known.
+        top_only: the last updates of layers that the top layer no longer hears of are left out; without a `stop`.
     """
     if schedule == SEQUENTIAL:
         return _pass(substrate, images, steps, generator, trace)
@@ -296,7 +301,7 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
     ended, change = None, images.new_full((batch,), float("inf"))
     period, taken = period_of(schedule, depth), torch.full((batch,), steps, device=images.device)
     for t in range(steps):
-        live = _step(substrate, live, active_layers(schedule, t, depth), t, generator)
+        live = _step(substrate, live, active_layers(schedule, t, depth, steps if top_only else None), t, generator)
         if trace:
             trace(t + 1, live.states)
         if (t + 1) % period:

@@ -184,3 +184,36 @@ def test_decided_answers_are_those_at_rest_in_half_the_steps():
     assert decided.steps.float().mean() < 0.5 * rest.steps.float().mean()
     assert not decided.converged.all()
     assert rest.converged.all()
+
+
+class Updates(FloatSubstrate):
+    """Counts the updates of layers."""
+
+    made = 0
+
+    def activate(self, n, drive):
+        self.made += 1
+        return super().activate(n, drive)
+
+
+@given(seed=st.integers(0, 10**6), steps=st.integers(1, 8), schedule=st.sampled_from(SCHEDULES),
+       feedback_gain=st.sampled_from([1.0, 0.125]), begun=st.booleans())
+@settings(max_examples=12)
+def test_logits_alone_take_fewer_updates_and_have_the_same_bits_and_gradients(seed, steps, schedule, feedback_gain,
+                                                                              begun):
+    graph = small_network(seed, channels=(3, 4, 5), paddings=(1, 1, 1), pools=(2, 1, 1),
+                          feedback_gain=feedback_gain).lower()
+    images, found = random_images(2, seed=seed), []
+    whole = ReferenceMachine(graph).with_substrate(Updates.of(graph))
+    states = whole.relax(images, 2, schedule=schedule).states if begun else None
+    for machine in (whole, whole.answering):
+        machine.substrate.made, shown = 0, images.clone().requires_grad_()
+        with torch.enable_grad():
+            logits = machine.relax(shown, steps, schedule=schedule, states=states).logits
+        gradient = torch.autograd.grad(logits.square().sum(), shown)[0] if logits.requires_grad else torch.zeros(1)
+        found.append((logits, gradient, machine.substrate.made))
+    (logits, gradient, all_updates), (same, same_gradient, fewer) = found
+    assert torch.equal(logits, same)
+    assert torch.equal(gradient, same_gradient)
+    assert schedule == "alternating" or all_updates - fewer == sum(min(n, steps) for n in (1, 2))
+    assert fewer <= all_updates

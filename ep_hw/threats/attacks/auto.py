@@ -87,7 +87,7 @@ class _Model:
     def __call__(self, images: Tensor) -> Tensor:
         if images.requires_grad:
             images.register_hook(self._look)
-        return unrolled(self.machine, images, self.unroll, self.generator).logits
+        return unrolled(self.machine.answering, images, self.unroll, self.generator).logits
 
     def _look(self, gradient: Tensor):
         self.gradients += len(gradient)

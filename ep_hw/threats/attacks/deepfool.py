@@ -58,7 +58,7 @@ class DeepFool(Attempt):
         """(B, K) gaps z_k - z_y and (B, K, C, H, W) their gradients; the row of y itself is zero."""
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            logits = unrolled(model, x, self.unroll, generator).logits
+            logits = unrolled(model.answering, x, self.unroll, generator).logits
             gaps = logits - logits.gather(1, labels[:, None])
             slopes = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0] for gap in gaps.T]
         return gaps.detach(), torch.stack(slopes, 1)

@@ -139,7 +139,7 @@ class Unrolled(Gradient):
             states = unrolled(model, images, first, generator).states if first else None
         images.requires_grad_()
         with torch.enable_grad():
-            end = unrolled(model, images, steps, generator, states)
+            end = unrolled(model.answering, images, steps, generator, states)
             loss = loss_of(end.logits, labels, self.loss).sum()
             reached = loss.requires_grad   # not where `last` is less than the layers that an image must pass
             gradient = torch.autograd.grad(loss, images)[0] if reached else torch.zeros_like(images)
