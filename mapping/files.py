@@ -82,9 +82,11 @@ def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
     Raises:
         OSError: it cannot be read, is no regular file, or is larger.
     """
-    if check_regular(path).st_size <= limit:
+    if (size := check_regular(path).st_size) <= limit:
         with open(path, "rb") as file:
-            content = file.read(limit + 1)   # more than its size where it grows, or lies in /proc
+            content = file.read(size + 1)   # a read takes memory for all that it may give
+            if len(content) > size:         # as it grows, or lies in /proc
+                content += file.read(limit + 1 - len(content))
         if len(content) <= limit:
             return content
     raise OSError(f"more than {limit} bytes")

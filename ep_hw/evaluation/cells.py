@@ -136,7 +136,7 @@ class Configuration:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Cell:
     """A configuration on one shard of images, and its files.
 
@@ -218,7 +218,7 @@ class Cell:
 
     def there(self) -> bool:
         """Whether it was done, whatever became of its files since."""
-        return self.stored.record_path.exists()
+        return self.stored.there()
 
     def done(self) -> bool:
         """Whether its files are there and whole; says so where they are damaged."""

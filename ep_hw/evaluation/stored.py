@@ -5,6 +5,7 @@ and nothing is parsed that it does not vouch for.
 """
 
 import hashlib
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,16 +42,20 @@ class Stored:
 
     @property
     def table_path(self) -> Path:
-        return self.folder / f"{self.stem}.arrow"
+        return Path(self._file("arrow"))
 
     @property
     def images_path(self) -> Path:
         """Adversarial images, float32 (N, C, H, W)."""
-        return self.folder / f"{self.stem}.npy"
+        return Path(self._file("npy"))
 
     @property
     def record_path(self) -> Path:
-        return self.folder / f"{self.stem}.json"
+        return Path(self._file("json"))
+
+    def there(self) -> bool:
+        """Whether the record is."""
+        return os.path.exists(self._file("json"))
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -83,8 +88,8 @@ class Stored:
         Raises:
             Refusal: there is none, or it was altered.
         """
-        with self._reading(self.record_path):
-            return Record.model_validate(parse_signed(read_bytes(self.record_path)))
+        with self._reading(path := self._file("json")):
+            return Record.model_validate(parse_signed(read_bytes(path)))
 
     def open(self) -> tuple[Record, pa.Table]:
         """The record, and the rows, whose values were not looked at yet: `pyarrow.Table.validate` does that.
@@ -93,8 +98,8 @@ class Stored:
             Refusal: they are not those of the record.
         """
         record = self.record()
-        content = self._vouched(self.table_path, record.table)
-        with self._reading(self.table_path):
+        content = self._vouched(path := self._file("arrow"), record.table)
+        with self._reading(path):
             return record, pa.ipc.open_file(pa.BufferReader(content)).read_all()
 
     def read(self) -> tuple[Record, pa.Table]:
@@ -113,14 +118,18 @@ class Stored:
                 raise ValueError(f"images of {images.dtype}")
             return np.array(images)
 
-    def _vouched(self, path: Path, checksum: str | None) -> bytes:
+    def _file(self, kind: str) -> str:
+        """A path as a text: the parts of a `Path` that is used are interned, and so held for good."""
+        return f"{self.folder}/{self.stem}.{kind}"
+
+    def _vouched(self, path: str | Path, checksum: str | None) -> bytes:
         with self._reading(path):
             content = read_bytes(path, LARGEST)
             if hashlib.sha256(content).hexdigest() != checksum:
                 raise ValueError("its checksum is not the record's")
         return content
 
-    def _reading(self, path: Path) -> AbstractContextManager[None]:
+    def _reading(self, path: str | Path) -> AbstractContextManager[None]:
         return refusing("a stored cell is damaged", where=path, allowed="a file as it was written",
                         remedy="run the same command again")
 

@@ -83,14 +83,24 @@ def test_only_regular_files_within_the_limit_are_read(tmp_path):
             read_bytes(wrong, limit)
 
 
+def test_what_says_that_it_is_empty_is_read_within_the_limit():
+    status = read_bytes("/proc/self/status")
+    assert status.startswith(b"Name:")
+    assert status.endswith(b"\n")
+    with pytest.raises(OSError, match="more than 100 bytes"):
+        read_bytes("/proc/self/status", 100)
+
+
 def test_what_is_too_large_is_not_read_at_all(tmp_path):
-    hole = tmp_path / "hole"
+    hole, small = tmp_path / "hole", tmp_path / "small"
     hole.touch()
+    small.write_bytes(b"x")
     os.truncate(hole, 2**41)
     tracemalloc.start()
     try:
         with pytest.raises(OSError, match="more than 268435456 bytes"):
             read_bytes(hole, 2**28)
+        assert read_bytes(small, 2**32) == b"x"
         with pytest.raises(ValueError, match="more than 32768 values"):
             read_as(dict[str, PerChannel[Count]], {"channels": [0] * 40_000})
         with pytest.raises(ValueError, match=r"channels\.0"):
