@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from pyarrow.csv import WriteOptions, write_csv
 from ep_hw.report.figures.lettering import literal, settled
 from mapping.files import write_atomically
 
+DPI = 200                 # of pictures, pixels an inch
+MOST_PIXELS = 4_000_000   # of a picture, which is drawn in four bytes a pixel
 _SVG_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -44,8 +47,9 @@ def write_rows(out: Path, name: str, settings: dict, rows: list[dict]) -> list[P
 
 
 def write_figure(out: Path, name: str, figure: Figure) -> list[Path]:
-    """Write NAME.png and NAME.svg; the same figure gives the same bytes."""
-    return _write(out, name, {"png": _picture(figure, "png", dpi=200, metadata={"Software": None}),
+    """Write NAME.png, of at most `MOST_PIXELS`, and NAME.svg; the same figure gives the same bytes."""
+    fitting = math.sqrt(MOST_PIXELS / math.prod(figure.get_size_inches()))
+    return _write(out, name, {"png": _picture(figure, "png", dpi=min(DPI, fitting), metadata={"Software": None}),
                               "svg": _picture(figure, "svg", metadata=_SVG_METADATA)})
 
 

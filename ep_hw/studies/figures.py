@@ -17,11 +17,13 @@ from ep_hw.studies.order import Interaction
 from ep_hw.threats.threat import Threat
 
 Look = dict[tuple, tuple]   # setting of the other options -> its label, colour and marker
+Panels = dict[tuple[str, Threat], Axes]   # by technology and threat
+ACROSS = 5     # threats side by side
 _WIDE = 40.0   # an option whose values span more than this factor is drawn on a logarithmic axis
 
 
 def curves_figure(rows: Sequence[dict], axis: SweptAxis, others: Sequence[str]) -> Figure:
-    """Accuracy along one option: a column of panels a threat, a panel a technology, a line a setting of the others.
+    """Accuracy along one option: panels as `_panels` lays them out, a line a setting of the others.
 
     Lines are means over chips; bands are their 95 % intervals over images and chips, which equal chips do not close,
     and dots the worst and the best chip.
@@ -29,51 +31,46 @@ def curves_figure(rows: Sequence[dict], axis: SweptAxis, others: Sequence[str]) 
     technologies, threats = _distinct(rows, "technology"), _distinct(rows, "threat")
     look = _look(rows, others)
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(1.6 + 3.6 * len(threats), 0.8 + 1.7 * len(technologies)), layout="constrained")
-        panels = figure.subplots(len(technologies), len(threats), squeeze=False, sharex=True, sharey=True)
-        for technology, line in zip(technologies, panels):
-            for threat, axes in zip(threats, line):
-                own = [r for r in rows if r["technology"] == technology and r["threat"] == threat]
-                _lines(axes, own, axis, look)
-                axes.grid()
-            line[0].set_ylabel(f"{_short(technology, technologies)}\naccuracy, %")
-        for threat, axes in zip(threats, panels[0]):
-            axes.set_title(threat.label, loc="left", fontsize=10, weight="bold")
-        for axes in panels[-1]:
-            axes.set_xlabel(axis.label)
-            axes.tick_params(axis="x", rotation=45 if axis.is_time else 0)
-        panels[0][0].set_ylim(*_limits(rows))
-        _scale(panels[0][0], axis)
+        figure, panels = _panels(technologies, threats, (1.6, 0.8), (3.6, 1.7), shared=True)
+        for (technology, threat), axes in panels.items():
+            own = [r for r in rows if r["technology"] == technology and r["threat"] == threat]
+            _lines(axes, own, axis, look)
+            axes.grid()
+            if technology == technologies[0]:
+                axes.set_title(threat.label, loc="left", fontsize=10, weight="bold")
+            if technology == technologies[-1]:
+                axes.set_xlabel(axis.label)
+                axes.tick_params(axis="x", rotation=45 if axis.is_time else 0, labelbottom=True)
+            if threat in threats[::ACROSS]:
+                axes.set_ylabel(f"{_short(technology, technologies)}\naccuracy, %")
+        axes.set_ylim(*_limits(rows))
+        _scale(axes, axis)
         _caption(figure, "bands: 95 %, the wider over images and over chips; dots: the worst and the best chip")
         if others:
-            lines = {line.get_label(): line for axes in panels.flat for line in axes.get_lines()}
+            lines = {line.get_label(): line for axes in panels.values() for line in axes.get_lines()}
             names = [style[0] for style in look.values() if style[0] in lines]
             figure.legend([lines[name] for name in names], names, loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 
 def heat_figure(rows: Sequence[dict], across: SweptAxis, up: SweptAxis) -> Figure:
-    """Accuracy over two options, a panel a technology and threat: mean over chips in percent, and the half width of
+    """Accuracy over two options, panels as `_panels` lays them out: mean over chips in percent, and the half width of
     its 95 % interval over images and chips; means over the settings of the other options, where there are any.
     """
     technologies, threats = _distinct(rows, "technology"), _distinct(rows, "threat")
     size = 0.62 * len(across.values) + 0.9, 0.42 * len(up.values) + 0.7
     low, high = (end(100 * r["accuracy"] for r in rows) for end in (min, max))
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(1.0 + size[0] * len(threats), 0.4 + size[1] * len(technologies)),
-                        layout="constrained")
-        panels = figure.subplots(len(technologies), len(threats), squeeze=False)
-        for technology, line in zip(technologies, panels):
-            for threat, axes in zip(threats, line):
-                own = [r for r in rows if r["technology"] == technology and r["threat"] == threat]
-                picture = _map(axes, own, across, up, (low, high))
-                axes.set_title(f"{_short(technology, technologies)}\n{threat.label}", loc="left", fontsize=8,
-                               weight="bold")
-        for axes in panels[-1]:
-            axes.set_xlabel(across.label)
-        for line in panels:
-            line[0].set_ylabel(up.label)
-        figure.colorbar(picture, ax=panels, label="accuracy, %", shrink=0.8, aspect=30)
+        figure, panels = _panels(technologies, threats, (1.0, 0.4), size)
+        for (technology, threat), axes in panels.items():
+            own = [r for r in rows if r["technology"] == technology and r["threat"] == threat]
+            picture = _map(axes, own, across, up, (low, high))
+            axes.set_title(f"{_short(technology, technologies)}\n{threat.label}", loc="left", fontsize=8, weight="bold")
+            if technology == technologies[-1]:
+                axes.set_xlabel(across.label)
+            if threat in threats[::ACROSS]:
+                axes.set_ylabel(up.label)
+        figure.colorbar(picture, ax=list(panels.values()), label="accuracy, %", shrink=0.8, aspect=30)
         _caption(figure, "±: half of the 95 % interval, the wider over images and over chips")
     return figure
 
@@ -142,6 +139,27 @@ def networks_figure(entries: Sequence[Entry], gains: dict[str, float], threats: 
 def by_gain(entries: Sequence[Entry], gains: dict[str, float]) -> list[str]:
     """Groups in the order of their feedback gains; those of one gain as they come."""
     return sorted(dict.fromkeys(entry.kind for entry in entries), key=lambda kind: gains[kind])
+
+
+def _panels(technologies: Sequence[str], threats: Sequence[Threat], margin: tuple[float, float],
+            size: tuple[float, float], shared: bool = False) -> tuple[Figure, Panels]:
+    """A figure of a column of panels a threat, a panel a technology; threats beyond `ACROSS` go on below.
+
+    Args:
+        technologies, threats: in order.
+        margin: inches of the figure beyond its panels, across and up.
+        size: inches of a panel.
+        shared: whether all panels have the same axes.
+    """
+    count = len(technologies)
+    columns, lines = min(len(threats), ACROSS), count * math.ceil(len(threats) / ACROSS)
+    figure = Figure(figsize=(margin[0] + size[0] * columns, margin[1] + size[1] * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=shared, sharey=shared)
+    panels = {(technology, threat): grid[n // ACROSS * count + line][n % ACROSS]
+              for line, technology in enumerate(technologies) for n, threat in enumerate(threats)}
+    for axes in [axes for axes in grid.flat if axes not in panels.values()]:
+        axes.remove()
+    return figure, panels
 
 
 def _caption(figure: Figure, text: str):

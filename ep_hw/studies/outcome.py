@@ -1,7 +1,7 @@
 """What a study leaves: report.html, study.csv and study.json, and its figures as PNG and SVG."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -29,6 +29,7 @@ from mapping.registry import parse
 from simulators.heap import give_back
 
 Caused = tuple[str, Threat, Interaction]
+Named = tuple[str, Figure]   # a figure by the name of its file
 
 
 def run_study(study: Study, plan: Plan, out: Path, command: str = "") -> list[dict]:
@@ -43,8 +44,7 @@ def run_study(study: Study, plan: Plan, out: Path, command: str = "") -> list[di
                "orders": [_order(*one) for one in caused]}
     write_atomically(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
     write_atomically(out / "study.csv", csv_of(plain(rows)))
-    figures = figures_of(study, rows, points, caused)
-    for name, figure in figures.items():
+    for name, figure in figures_of(study, rows, points, caused):
         write_figure(out, name, figure)
     write_story(out, story_of(study, rows, points, _by_case(caused), study_table(study, rows), command))
     return rows
@@ -57,17 +57,16 @@ def _found(study: Study, plan: Plan, out: Path) -> tuple[list[dict], Points, lis
     return rows_of(study, points, summary), points, interactions_of(study, points, cells)
 
 
-def figures_of(study: Study, rows: Sequence[dict], points: Points, caused: Sequence[Caused]) -> dict[str, Figure]:
-    """Every figure by the name of its file; `caused` as `interactions_of` gives it."""
-    options, figures = study.options(), {}
-    if options:
+def figures_of(study: Study, rows: Sequence[dict], points: Points, caused: Sequence[Caused]) -> Iterator[Named]:
+    """Every figure, made when its turn comes; `caused` as `interactions_of` gives it."""
+    if options := study.options():
         axes = [SweptAxis.of(option, rows) for option in options]
-        figures["curves"] = curves_figure(rows, axes[0], options[1:])
+        yield "curves", curves_figure(rows, axes[0], options[1:])
         if len(options) > 1:
-            figures["heat"] = heat_figure(rows, axes[0], axes[1])
+            yield "heat", heat_figure(rows, axes[0], axes[1])
     if study.waterfalls:
-        figures |= _waterfalls(study, points) | _interactions(caused)
-    return figures
+        yield from _waterfalls(study, points)
+        yield from _interactions(caused)
 
 
 def figure_count(study: Study) -> int:
@@ -75,22 +74,22 @@ def figure_count(study: Study) -> int:
     return 2 + 3 * len(study.machines) * (1 + len(study.threats)) * study.waterfalls
 
 
-def _waterfalls(study: Study, points: Points) -> dict[str, Figure]:
-    figures, look = {}, styles([called(machine) for machine in study.machines])
+def _waterfalls(study: Study, points: Points) -> Iterator[Named]:
+    look = styles([called(machine) for machine in study.machines])
     for machine in study.machines:
         technology, target = called(machine), parse(machine)
         for order, rungs in (("", rungs_of(target)), ("-reversed", reversed_rungs_of(target))):
             for ladder in strongest(ladders(points, {technology: named(rungs)})) if len(rungs) > 1 else ():
                 name = f"waterfall-{slug(technology)}-{slug(ladder.threat.name)}{order}"
-                figures[name] = waterfall_figure(ladder, look[technology])
-                figures[name].suptitle(f"{technology}, {ladder.threat.label}", fontsize=10,
-                                       weight="bold")
-    return figures
+                figure = waterfall_figure(ladder, look[technology])
+                figure.suptitle(f"{technology}, {ladder.threat.label}", fontsize=10, weight="bold")
+                yield name, figure
 
 
-def _interactions(caused: Sequence[Caused]) -> dict[str, Figure]:
-    return {f"interaction-{slug(technology)}-{slug(threat.label)}": interaction_figure(
-        f"{technology}, {threat.label}", ones) for (technology, threat), ones in _by_case(caused).items()}
+def _interactions(caused: Sequence[Caused]) -> Iterator[Named]:
+    for (technology, threat), ones in _by_case(caused).items():
+        yield (f"interaction-{slug(technology)}-{slug(threat.label)}",
+               interaction_figure(f"{technology}, {threat.label}", ones))
 
 
 def _by_case(caused: Sequence[Caused]) -> dict[tuple[str, Threat], list[Interaction]]:

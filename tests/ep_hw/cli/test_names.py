@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.text import Text
 from networks import saved, small_network
 from rich.console import Console
@@ -17,7 +18,7 @@ from ep_hw import cli
 from ep_hw.cli import printing
 from ep_hw.evaluation.progress import bar
 from ep_hw.networks.checkpoint import load
-from ep_hw.report.exports import csv_of, write_figure
+from ep_hw.report.exports import DPI, MOST_PIXELS, csv_of, write_figure
 from ep_hw.report.figures.lettering import literal
 from mapping import Refusal
 from mapping.fields import check_named
@@ -64,6 +65,15 @@ def test_figures_show_names_as_they_are(tmp_path, name):
     texts = {text.get_text(): text.get_parse_math() for text in figure.findobj(Text)}
     assert not any(math for text, math in texts.items() if name in text)
     assert any(math for text, math in texts.items() if "mathdefault" in text)
+
+
+def test_a_picture_has_a_bounded_number_of_pixels(tmp_path):
+    for size, high in (((2, 1), DPI), ((100, 40), None)):
+        png, svg = write_figure(tmp_path, "figure", Figure(figsize=size))
+        picture = imread(png)
+        assert picture.shape[0] * picture.shape[1] <= MOST_PIXELS
+        assert high is None or picture.shape[:2] == (high, 2 * high)
+        assert f'width="{72 * size[0]}pt"' in svg.read_text()
 
 
 def test_what_a_formula_would_break_is_drawn_where_nothing_is_done_about_it_is_not(tmp_path):

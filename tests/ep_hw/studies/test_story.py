@@ -11,7 +11,7 @@ from ep_hw.analysis.statistics import wilson
 from ep_hw.report.story import told
 from ep_hw.studies.axes import SweptAxis
 from ep_hw.studies.effects import answer, effects, effects_table, widened
-from ep_hw.studies.figures import curves_figure
+from ep_hw.studies.figures import curves_figure, heat_figure
 from ep_hw.studies.order import Interaction
 from ep_hw.studies.outcome import study_table
 from ep_hw.studies.story import story_of
@@ -120,6 +120,22 @@ def test_bands_do_not_close_where_chips_agree():
     heights = [path.vertices[:, 1] for axes in figure.axes for band in axes.collections for path in band.get_paths()]
     assert len(heights) == 2
     assert all(float(y.max() - y.min()) > 1 for y in heights)
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 2))
+def test_panels_of_many_threats_go_on_below_in_order(threats, technologies):
+    study, rows, _ = swept(lambda asked, threat: 50, adc_bits=(4, 8), tile=(64, 256))
+    met = [Threat("fog", 1.0 + n) for n in range(threats)]
+    rows = [{**row, "technology": f"crossbar:{n}", "threat": threat} for row in rows if row["threat"] == FOG
+            for threat in met for n in range(technologies)]
+    axes = [SweptAxis.of(option, rows) for option in study.options()]
+    for figure in (curves_figure(rows, axes[0], ["tile"]), heat_figure(rows, *axes)):
+        panels = [(place.num1, axes) for axes in figure.axes if (place := axes.get_subplotspec())]
+        assert len({place for place, _ in panels}) == len(panels) == threats * technologies
+        assert figure.get_figwidth() < 25
+        titles = [axes.get_title(loc="left") for _, axes in sorted(panels, key=lambda panel: panel[0])]
+        assert list(dict.fromkeys(one.split("\n")[-1] for one in titles if one)) == [one.label for one in met]
 
 
 def test_causes_stand_in_both_orders_with_their_difference_behind():
