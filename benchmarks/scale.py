@@ -78,12 +78,12 @@ def measure(cells: int) -> str:
     with TemporaryDirectory() as folder, patch.object(os, "fsync"):   # the disk's own pace is left out
         out = Path(folder)
         planning, plan = seconds(lambda: plan_study(asked))
-        dry, _ = seconds(lambda: estimate([plan], out / "dry"))
+        dry = seconds(lambda: estimate([plan], out / "dry"))[0]
         storing = get_context("fork").Process(target=store_all, args=(plan, out))   # whose memory is not ours
         storing.start()
         storing.join()
         count = len(list((out / "cells").glob("*.json")))
-        collecting, _ = seconds(lambda: run_study(asked, plan, out))
+        collecting = seconds(lambda: run_study(asked, plan, out))[0]
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return f"{count:8} {planning:6.1f}s {dry:7.1f}s {collecting:18.1f}s {most / 1e6:6.0f} MB"
 
