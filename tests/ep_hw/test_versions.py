@@ -49,7 +49,7 @@ def graph():
 
 @pytest.fixture(scope="module")
 def split(graph):
-    images = random_images(3)
+    images = random_images(3, seed=1)   # from others DeepFool goes long ways, which end elsewhere on other processors
     return Split("digits", images, reference(graph).relax(images).prediction, torch.arange(3))
 
 
