@@ -171,7 +171,7 @@ class Machine(ABC):
 
     @property
     def answering(self) -> "Machine":
-        """This machine for who wants logits after a number of steps: states below the top may lag behind theirs."""
+        """This machine for one who wants logits after a number of steps; states below the top may lag behind theirs."""
         return self
 
     @property
