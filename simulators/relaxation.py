@@ -297,26 +297,25 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
     substrate = substrate if stop else substrate.showing(image)
     live = _begin(substrate, image, substrate.start(images) if states is None else tuple(states), reads, nudge,
                   generator)
-    depth, batch, earlier, latest = len(substrate.projections), len(images), live.seen, live.seen
+    depth, batch, latest = len(substrate.projections), len(images), live.seen
     ended, change = None, images.new_full((batch,), float("inf"))
     period, taken = period_of(schedule, depth), torch.full((batch,), steps, device=images.device)
     for t in range(steps):
+        if t % period == 0:
+            earlier, latest = latest, live.seen
         live = _step(substrate, live, active_layers(schedule, t, depth, steps if top_only else None), t, generator)
         if trace:
             trace(t + 1, live.states)
-        if (t + 1) % period:
+        if (t + 1) % period or (stop is None and t + period < steps):
             continue
-        if stop is None and t + period < steps:
-            latest = live.seen
-            continue
-        moved, cycle = _distance(live.seen, latest), partial(_distance, live.seen, earlier)
-        change, earlier, latest = change.index_put((live.index,), moved), latest, live.seen
+        moved = _distance(live.seen, latest)
+        change = change.index_put((live.index,), moved)
         if stop is None:
             continue
-        done = stop.done(moved, cycle, steps - t - 1, period, live.states[-1])
+        done = stop.done(moved, partial(_distance, live.seen, earlier), steps - t - 1, period, live.states[-1])
         if done.any():
             ended, taken[live.index[done]] = _scatter(ended, live, done, batch), t + 1
-            live, (earlier, latest) = live.select(~done), (tuple(s[~done] for s in x) for x in (earlier, latest))
+            live, latest = live.select(~done), tuple(s[~done] for s in latest)
             if not len(live.index):
                 break
     if ended is None:

@@ -1,5 +1,7 @@
 """Laws of the relaxation: what the equations say, whatever the loop does."""
 
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from ep_hw.data import load_data
 from mapping import Refusal
 from mapping.loihi.integers import LOSSES
 from simulators.reference import FloatSubstrate, ReferenceMachine, energy
-from simulators.relaxation import Decided, Nudge, relax
+from simulators.relaxation import Decided, Nudge, Residual, relax
 
 SCHEDULES = ("synchronous", "alternating")
 
@@ -120,6 +122,21 @@ def test_a_sample_stops_at_the_first_sweep_whose_residual_is_within_tolerance():
     steps = int(end.steps[0])
     assert change(steps) <= machine.graph.tolerance < change(steps - 2)
     assert end.residual[0] == change(steps)
+
+
+@pytest.mark.parametrize("schedule", ["synchronous", "alternating"])
+def test_states_of_samples_that_ended_are_held_no_longer(schedule):
+    """A batch of large maps would lie in memory twice or thrice where it shrinks."""
+    machine, earlier, rows = small_network(3, schedule=schedule).machine(), [], []
+
+    def trace(t, states):
+        rows.append(len(states[0]))
+        held = [len(s) for s in (ref() for ref in earlier) if s is not None]
+        assert max(held, default=0) <= rows[-1]
+        earlier.extend(weakref.ref(s) for s in states)
+
+    relax(machine.substrate, random_images(12), schedule=schedule, steps=200, stop=Residual(1e-3), trace=trace)
+    assert rows[0] == 12 > rows[-1]
 
 
 def test_what_does_not_converge_says_so():
