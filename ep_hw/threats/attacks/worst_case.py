@@ -33,7 +33,7 @@ class Attacked:
             NaN where there were none.
         queries: (B,) images shown to the machine by black-box attempts, mean over the batch.
         answer: of a deterministic machine to `images`, all in a batch but for those that the same attack left as they
-            are before; None of a noisy one, which has many.
+            are before; None where that is all, and of a noisy one, which has many.
     """
 
     images: Tensor
@@ -183,6 +183,8 @@ class _WorstCase:
         At rest a machine may be wrong where it was right while it decided: then that image has fallen too.
         """
         asked = self._asked(begun)
+        if not asked.any():
+            return None
         answer = self.machine.relax(self.images[asked]) if self.machine.deterministic else None
         said = self.labels.clone()
         if answer is not None:
