@@ -34,6 +34,8 @@ SECONDS = 30               # until a scheduler must have answered
 AHEAD = 4                  # tasks that are sent out a worker, so that none waits for the asker
 FEWEST_AHEAD = 32          # where there are hardly any workers, so that an adaptive cluster sees what is coming
 DEATHS = 5                 # workers that a task may lose before it is what kills them
+AGAIN_S = 2                # between two looks for workers of this machine that ended and are to start again
+ALONE_S = 600              # that work waits for a worker of this machine, when none is left
 RETRIES = 2                # after errors that are no refusal
 ALLOWED = "local:4, tcp://HOST:PORT, or a TOML file of a batch system as in docs/cluster.md"
 
@@ -218,13 +220,25 @@ def _opener(where: str) -> Callable[[], AbstractContextManager]:
                   remedy="choose one of these, or use --jobs")
 
 
-def _local(count: int) -> AbstractContextManager:
+@contextmanager
+def _local(count: int) -> Iterator[Any]:
+    """As many workers at all times: Dask itself gives up one that ends while it starts, or that does not start again
+    within `distributed.deploy.lost-worker-timeout`, as on a busy machine.
+    """
     import dask
     from distributed import LocalCluster
+    from tornado.ioloop import PeriodicCallback
 
-    dask.config.set({"distributed.scheduler.allowed-failures": DEATHS})
-    return LocalCluster(n_workers=count, threads_per_worker=1, scheduler_port=0, dashboard_address=":0",
-                        memory_limit=None, silence_logs=logging.CRITICAL)
+    with (dask.config.set({"distributed.scheduler.allowed-failures": DEATHS,
+                           "distributed.scheduler.no-workers-timeout": f"{ALONE_S}s"}),
+          LocalCluster(n_workers=count, threads_per_worker=1, scheduler_port=0, dashboard_address=":0",
+                       memory_limit=None, silence_logs=logging.CRITICAL) as cluster):
+        again = PeriodicCallback(partial(cluster.scale, count), 1000 * AGAIN_S)
+        cluster.loop.add_callback(again.start)
+        try:
+            yield cluster
+        finally:
+            cluster.loop.add_callback(again.stop)
 
 
 def _batch_system(path: Path) -> BatchSystem:
@@ -240,10 +254,10 @@ def _lent(asked: BatchSystem, where: str) -> Iterator[Any]:
     import dask_jobqueue
     from dask_jobqueue.local import LocalCluster
 
-    dask.config.set({"distributed.scheduler.allowed-failures": DEATHS})
     kind = LocalCluster if asked.system == "Local" else getattr(dask_jobqueue, f"{asked.system}Cluster")
     try:
-        cluster = kind(**asked.options)
+        with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
+            cluster = kind(**asked.options)
     except (TypeError, ValueError) as error:
         raise Refusal("options that the batch system does not take", where=where, got=str(error),
                       allowed=f"those of dask_jobqueue.{kind.__name__}", remedy="correct the file") from None
@@ -261,7 +275,8 @@ def _connected(cluster: Any, where: str) -> Iterator["Client"]:
     """
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(cluster, timeout=SECONDS)
     except (OSError, ValueError) as error:
@@ -282,13 +297,16 @@ def _telling_losses() -> Iterator[None]:
     """What Dask raises where workers or the scheduler are lost, in a line."""
     from distributed.client import FutureCancelledError
     from distributed.comm import CommClosedError
-    from distributed.scheduler import KilledWorker
+    from distributed.scheduler import KilledWorker, NoWorkerError
 
     try:
         yield
     except KilledWorker:
         raise MachineError("a task lost its worker again and again (out of memory?); run the same command again to go "
                            "on, with fewer --images or larger workers") from None
+    except NoWorkerError:
+        raise MachineError(f"no worker is left and none came in {ALONE_S} s; run the same command again to go on, with "
+                           "fewer workers, or with --jobs") from None
     except (CommClosedError, FutureCancelledError, TimeoutError):
         raise MachineError("the cluster is gone; run the same command again to go on") from None
 

@@ -28,6 +28,7 @@ from mapping.errors import MachineError, Refusal
 from mapping.files import parse_toml
 from simulators.loihi import interpreter
 
+dask = pytest.importorskip("dask", reason="needs ep-hw[cluster]")
 distributed = pytest.importorskip("distributed", reason="needs ep-hw[cluster]")
 THREATS = [parse_threat(name) for name in ("pgd_l2@0.5", "contrast@3")]
 
@@ -138,9 +139,26 @@ def die(folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.fixture
+def given_up():
+    """Dask gives up a worker as soon as it ends, as it does on a busy machine."""
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "0s"}):
+        yield
+
+
 @pytest.mark.slow
-def test_a_task_that_kills_its_workers_is_told(tmp_path):
+def test_a_task_that_kills_its_workers_is_told(given_up, tmp_path, monkeypatch):
+    """Each of them starts again, also where Dask has given it up."""
+    monkeypatch.setattr(module, "DEATHS", 2)
     with Cluster("local:1") as own, pytest.raises(MachineError, match="lost its worker again and again"):
+        list(own.each([errand(tmp_path, die)]))
+
+
+@pytest.mark.slow
+def test_work_that_no_worker_is_left_for_is_told(given_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "AGAIN_S", 10_000)   # none starts again
+    monkeypatch.setattr(module, "ALONE_S", 1)
+    with Cluster("local:1") as own, pytest.raises(MachineError, match="no worker is left and none came in 1 s"):
         list(own.each([errand(tmp_path, die)]))
 
 
