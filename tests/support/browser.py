@@ -4,6 +4,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -94,6 +95,7 @@ class Browser:
 
     def _read(self):
         while b"\0" not in self._rest:
+            assert select.select([self._in], [], [], PATIENCE)[0], "the browser does not answer"
             more = os.read(self._in, 2**16)
             assert more, "the browser has ended"
             self._rest += more
