@@ -382,6 +382,25 @@ def test_images_leave_an_ascent_once_they_are_broken_beyond_doubt(climb, sigma):
         assert torch.allclose(ends[0][~broken[0]], ends[1][~broken[0]], atol=1e-6)
 
 
+@pytest.mark.parametrize("eps", [1.0, 1.5])
+def test_an_unbounded_attack_ends_with_the_first_step_that_fools(eps):
+    """Of each image: the steps that a closed form counts, the gradient where the last one led, and one look there."""
+    plain, images = linear(1), random_images(12, SHAPE)
+    machine, labels = Counting(plain.weight, plain.bias, SHAPE), plain.relax(images).prediction
+    up, step = (machine.weight[1] - machine.weight[0]).sign().view(SHAPE), 2.5 * eps / 99
+    climb, = attempts(machine, Threat("pgd_linf", eps), SETTINGS.model_copy(update={"iterations": 99}))
+    needed = set()
+    for image, label in zip(images.split(1), labels.split(1)):
+        way = ((image + n * step * (1 - 2 * label) * up).clamp(0, 1) for n in range(99))
+        steps = next(n for n, moved in enumerate(way) if plain.relax(moved).prediction != label)
+        machine.shown = 0
+        made = climb.run(machine, image, label, seeded()).images
+        assert machine.shown == steps + 2
+        assert plain.relax(made).prediction != label
+        needed.add(steps)
+    assert len(needed) > 4
+
+
 def test_auto_pgd_climbs_a_hill_that_plain_steps_overshoot():
     """The point of a ball that a linear loss is largest at is reached, and no step ever loses it."""
     machine, images = linear(2), middle_images(6)
