@@ -98,7 +98,7 @@ def _verdicts(cells: Sequence[Cell], chosen: Plan, rows: Sequence[SummaryRow], p
     before, after = (_accuracies(group, chosen.images.ids.tolist()) for group in (cells, probes))
     of_rows = [verdict for row in rows for name, comparisons in (
                    ("an attack without any bound leaves nothing standing", _unbounded(row)),
-                   ("more iterations and restarts change little", _harder(row, before, after)))
+                   ("more iterations and restarts change little", harder(row, before, after)))
                for verdict in judged(row["machine"], row["chip_seed"], name, comparisons)]
     return of_rows + [verdict for name in chosen.asked.machines if (threat := telling(before, name))
                       for verdict in _slice(chosen, name, threat)]
@@ -138,7 +138,14 @@ def _unbounded(row: SummaryRow) -> Iterator[Comparison]:
         yield row["n"], finding if adaptive(row) > slack(row) else None
 
 
-def _harder(row: SummaryRow, before: Mapping[Case, float], after: Mapping[Case, float]) -> Iterator[Comparison]:
+def harder(row: SummaryRow, before: Mapping[Case, float], after: Mapping[Case, float]) -> Iterator[Comparison]:
+    """A PGD that was tried harder must break, within what the sample could show, what it broke at first.
+
+    Args:
+        row: of the harder attempt.
+        before: accuracies of the evaluation on the same images.
+        after: accuracies of the probes.
+    """
     case = row["machine"], row["threat"]
     if case in before and _ascends(row["threat"]) and row["threat"] != UNBOUNDED:
         gained = after[case] - before[case]

@@ -12,7 +12,7 @@ from ep_hw.analysis.statistics import wilson
 from ep_hw.data import Split
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.plan import Asked, Attacks, Limits, Plan, cells_of, evaluate
-from ep_hw.evaluation.probes import probe, probe_plan, telling
+from ep_hw.evaluation.probes import harder, probe, probe_plan, telling
 from ep_hw.threats.attacks import AttackSettings, attack, majority, noise_like, perturbation, read
 from ep_hw.threats.threat import Threat, parse_threat
 from mapping.targets import ReferenceTarget
@@ -79,8 +79,9 @@ def test_probes_are_announced_and_called_so(tmp_path):
     plan = plan.showing(lambda what, *counted: heard.append((str(what), *counted)))
     _, cells = evaluate(plan, tmp_path)
     asked = len(heard)
-    probe([(plan, tmp_path, cells)])
+    made, = probe([(plan, tmp_path, cells)])
     (announced, *none), *probes = heard[asked:]
+    assert len({verdict.check for verdict in made}) == 3
     assert announced.startswith("now probes")
     assert "pgd_linf@1" in announced
     assert none == [0, 0]
@@ -254,6 +255,32 @@ def test_the_middle_strength_of_each_attack_is_tried_harder():
         chosen = probe_plan(plan_of(both, threats, Limits(skipped=frozenset({("loihi", kind)}))))
         assert {cell.configuration.machine for cell in cells_of(chosen, Path()) if
                 cell.configuration.threat.is_attack} == machines
+
+
+TRIED = "pgd_l2@0.5", "pgd_linf@1", "square_l2@1", "transfer:reference:pgd_l2@0.5"
+
+
+def tried_harder(text, n, first, then):
+    """What the check says where `first` of n images stood, and `then` of them after more iterations."""
+    (low, high), threat = wilson(then, n), parse_threat(text)
+    row = {"machine": "loihi", "chip_seed": None, "threat": threat, "n": n, "ci_low": low, "ci_high": high}
+    before = {("loihi", parse_threat(name)): first / n for name in TRIED}
+    return list(harder(row, before, {("loihi", threat): then / n}))
+
+
+@pytest.mark.parametrize(("n", "first", "then", "said"), [
+    (64, 32, 10, "lower the accuracy under pgd_l2@0.5 from 0.500 to 0.156"), (64, 10, 32, "raise the accuracy"),
+    (64, 32, 25, None), (64, 25, 32, None), (400, 200, 150, "lower"), (8, 4, 2, None), (64, 32, 32, None)])
+def test_an_attack_that_more_effort_changes_beyond_chance_is_not_trusted(n, first, then, said):
+    (images, finding), = tried_harder("pgd_l2@0.5", n, first, then)
+    assert images == n
+    assert (said is None) == (finding is None)
+    assert said is None or said in finding
+
+
+@pytest.mark.parametrize("threat", ["pgd_linf@1", "square_l2@1", "transfer:reference:pgd_l2@0.5", "pgd_l2@1"])
+def test_more_effort_is_compared_of_ascents_that_were_tried_before(threat):
+    assert tried_harder(threat, 64, 64, 0) == []
 
 
 def test_a_slice_goes_as_far_as_the_attack_that_breaks_half_of_what_was_right():
