@@ -34,7 +34,15 @@ from ep_hw.evaluation.suites import BARE, Request, Suite
 from ep_hw.evaluation.suites import suite as suite_of
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import load, packaged_models
-from ep_hw.networks.family import FOLDER, KINDS, Member, members, noise_trained, one_of_each, protocol_members
+from ep_hw.networks.family import (
+    FOLDER,
+    Member,
+    kind_of,
+    members,
+    noise_trained,
+    one_of_each,
+    protocol_members,
+)
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.own import network_of_module
 from ep_hw.networks.programs import (
@@ -130,7 +138,7 @@ def beside(model: str, plan: Plan, suite: Suite, alone: bool = False) -> tuple[M
     """
     names = list(packaged_models())
     if suite.envelope:
-        return protocol_members(model, kind_of(plan), names, alone)
+        return protocol_members(model, kind_of(plan.provenance), names, alone)
     family = members(model, names)
     return () if alone else family if suite.of_families else one_of_each(family)
 
@@ -309,7 +317,7 @@ def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan
     """
     if plan.asked.envelope is None:
         return None
-    networks = [(kind_of(plan), plan), *((member.kind, other) for member, other in others)]
+    networks = [(kind_of(plan.provenance), plan), *((member.kind, other) for member, other in others)]
     asked = [(kind, own.model, attacks_of(own, out), noises_of(own, out)) for kind, own in networks]
     measure_missing([one for _, _, attacks, noises in asked
                      for one in (*noises, *(one for _, tries in attacks for one in tries))], plan.run)
@@ -327,12 +335,6 @@ def _called(outcomes: Mapping[Platform, list[Met]], names: Mapping[str, str]) ->
 def title_of(plan: Plan) -> str:
     """The title of a plan's report."""
     return f"{plan.model} on {', '.join(shown_plan(plan).asked.machines)}"
-
-
-def kind_of(plan: Plan) -> str:
-    """What the paper calls networks of a plan's model's kind."""
-    kind = str(plan.provenance["recipe"].get("kind", "ep"))
-    return KINDS.get(kind, kind)
 
 
 def _checked(parts: Sequence[tuple[Plan, Path]], outcomes: Sequence[Outcome]) -> list[list[Verdict]]:

@@ -4,8 +4,9 @@
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 FOLDER = "family"   # in the folder of an evaluation: the other members, each in a folder of its own
 EP, BP = "EP-CNN", "BP-CNN"
@@ -13,6 +14,12 @@ ADVERSARIAL = ("Adv-CNN(0.5)", "Adv-CNN(1.0)")
 VIT = "ViT"
 NOISE_TRAINED = ", noise-trained"   # after the kind of a network that was trained again with noisy weights
 KINDS = {"bp": BP, "adv05": ADVERSARIAL[0], "adv10": ADVERSARIAL[1], "vit": VIT, "ep": EP}   # in the paper's words
+
+
+def kind_of(provenance: Mapping[str, Any]) -> str:
+    """What the paper calls networks of a kind, by a checkpoint's header; the recipe's kind where it has no name."""
+    kind = str(provenance["recipe"].get("kind", "ep"))
+    return KINDS.get(kind, kind)
 
 
 @dataclass(frozen=True)

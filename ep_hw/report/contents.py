@@ -18,7 +18,7 @@ from ep_hw.evaluation.plan import Outcome, Plan, relaxes
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.evaluation.summary import outcomes_of
-from ep_hw.networks.family import EP, KINDS
+from ep_hw.networks.family import EP, KINDS, kind_of
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.cards import card
 from ep_hw.report.entry import Entry, Right
@@ -95,7 +95,7 @@ def cards_of_member(plan: Plan, outcome: Outcome, checks: list[Verdict]) -> list
 def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Plan, Outcome]]) -> Models:
     """A plan's model and the other members of its family: machine by machine, kind by kind over their seeds.
 
-    Where the family has no EP networks of other seeds, the model itself stands for them.
+    Where the family has no EP networks of other seeds, a model that is one stands for them.
 
     Args:
         plan: of the model.
@@ -103,7 +103,7 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Plan, Ou
         members: kind, plan and outcome of each, see `ep_hw.networks.family`.
     """
     networks = {kind: [one for k, _, one in members if k == kind] for kind in KINDS.values()}
-    own = plan.model if networks[EP] else EP
+    own = plan.model if networks[EP] or kind_of(plan.provenance) != EP else EP
     networks[own] = [outcome]
     entries = entries_of(networks, plan.asked.machines)
     absent = dict.fromkeys(f"No {kind} on {machine}: {reason}." for kind, other, _ in members
@@ -120,15 +120,18 @@ def seconds_of(outcomes: Iterable[Outcome]) -> float:
 
 
 def feedback_gains(plans: Sequence[Plan]) -> list[str]:
-    """What the feedback of EP networks was multiplied by, in a sentence; nothing where the networks are no EP networks.
+    """What feedback was multiplied by, in a sentence on all EP networks, and one on each other network that has a gain.
 
     Args:
         plans: of the networks.
     """
-    specs = [plan.provenance.get("spec", {}) for plan in plans]
-    gains = sorted({float(spec["feedback_gain"]) for spec in specs if "feedback_gain" in spec})
-    return [f"Feedback gain (gamma) of the EP networks: {', '.join(f'{gain:g}' for gain in gains)} (the paper's: 1)."
-            ] if gains else []
+    gains: dict[str, set[float]] = {}
+    for plan in plans:
+        if (gain := plan.provenance.get("spec", {}).get("feedback_gain")) is not None:
+            whose = "the EP networks" if kind_of(plan.provenance) == EP else plan.model
+            gains.setdefault(whose, set()).add(gain)
+    return [f"Feedback gain (gamma) of {whose}: {', '.join(f'{gain:g}' for gain in sorted(own))} (the paper's: 1)."
+            for whose, own in gains.items()]
 
 
 def entries_of(networks: Mapping[str, Sequence[Outcome]], machines: Iterable[str]) -> list[Entry]:
@@ -244,8 +247,10 @@ def notes(plan: Plan, summary: Sequence[SummaryRow]) -> list[str]:
     moving = sorted(name for name in noisy if relaxes(plan.programs[name]))
     fixed = f"Read noise never settles: {', '.join(moving)} run a fixed number of steps."
     own = f"Images: {len(plan.images)} of the test split of {plan.images.data}, whose sha256 is {plan.images.sha256}."
-    return [*([own] if plan.images.sha256 else []), worst, votes, *([stuck] if late else []),
-            *([fixed] if moving else []), *plan.coverage_notes(),
+    hybrid = f"{plan.model} is a hybrid: equilibrium propagation trained on weights that it had not learnt."
+    is_hybrid = plan.provenance.get("recipe", {}).get("kind") == "hybrid"
+    return [*([hybrid] if is_hybrid else []), *([own] if plan.images.sha256 else []), worst, votes,
+            *([stuck] if late else []), *([fixed] if moving else []), *plan.coverage_notes(),
             *(f"Without {name}: {reason}." for name, reason in plan.asked.refused.items())]
 
 

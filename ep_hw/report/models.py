@@ -148,12 +148,13 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
     """The comparison of a family.
 
     Args:
-        name: of the EP network.
+        name: of the network that the question is about.
         dataset: that all were evaluated on.
         entries: on the reference those named as the paper's models, then others.
         ensemble: which AutoAttack was run.
         notes: remarks of the evaluation.
     """
+    asked = EP if any(entry.kind == EP for entry in entries) else name
     every = [_table(dataset, entries, ensemble, *key, labels) for key, labels in paper.STRENGTHS.items()]
     every.append(_corruptions(entries))
     budgets, remarks = _budgets(entries), (*notes, *_flawless(entries), _seeds(entries))
@@ -161,19 +162,19 @@ def models(name: str, dataset: str, entries: Sequence[Entry], ensemble: str | No
     by_machine = {machine: [entry for entry in entries if entry.machine == machine]
                   for machine in dict.fromkeys(entry.machine for entry in entries)}
     costs = [toll for machine, after in by_machine.items() if machine != REFERENCE
-                  for toll in tolls(by_machine[REFERENCE], after, _measures(entries))]
+                  for toll in tolls(by_machine[REFERENCE], after, _measures(entries, asked))]
     answers = {TOLLS: stated(costs)} if costs else {}
     if not any(map(_is_whole, every)):
-        return Models((threats_table(entries),), (), answers, exhibits, remarks, entries=tuple(entries),
+        return Models((threats_table(entries, asked),), (), answers, exhibits, remarks, entries=tuple(entries),
                       budgets=budgets)
     tables = tuple(table for table in every if any(not row.printed for row in table.rows))
     claimed = tuple(claim for machine, own in by_machine.items() for claim in claims(own, machine))
     return Models(tables, claimed, answers, exhibits, remarks, entries=tuple(entries), budgets=budgets)
 
 
-def _measures(entries: Sequence[Entry]) -> dict[str, list[Threat]]:
+def _measures(entries: Sequence[Entry], kind: str) -> dict[str, list[Threat]]:
     """What tolls are measured under: clean images, each attack over its strengths, and the corruptions."""
-    ep = next(entry for entry in entries if entry.kind == EP)
+    ep = next(entry for entry in entries if entry.kind == kind)
     met = [threat for machine, threat in ep.networks[0] if machine == ep.machine and threat.source is None]
     attacks: dict[str, list[Threat]] = {}
     for threat in met:
@@ -203,7 +204,7 @@ def _table(dataset: str, entries: Sequence[Entry], ensemble: str | None, name: s
                           tuple(rows))
 
 
-def threats_table(entries: Sequence[Entry], kind: str = EP) -> PublishedTable:
+def threats_table(entries: Sequence[Entry], kind: str) -> PublishedTable:
     """Everything that was run; for evaluations that fill no table of the paper.
 
     Args:

@@ -9,8 +9,11 @@ from ep_hw.data.splits import Choose
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.naming import shown_plan, shown_rows
 from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Plan, compile_all, evaluate_all, with_sources
+from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import load
+from ep_hw.networks.family import kind_of
 from ep_hw.networks.images import images_for
+from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import check_same_data
 from ep_hw.report import wording
 from ep_hw.report.contents import entries_of, gallery_beside, record_of, seconds_of
@@ -46,6 +49,7 @@ def plan_networks(study: NetworkStudy, *, run: Run | None = None,
     """
     nets = [(group, load(name).calibrated(data_source)) for group, names in study.networks.items() for name in names]
     first = nets[0][1]
+    _check_kinds(nets)
     for _, net in nets:
         check_same_data(net, first.data)
     if len({net.name for _, net in nets}) < len(nets):
@@ -58,6 +62,16 @@ def plan_networks(study: NetworkStudy, *, run: Run | None = None,
     return [(group, Plan(model=net.name, provenance=net.provenance, images=images, asked=asked,
                          programs=compile_all(net, with_sources([ReferenceTarget(REFERENCE), *targets], threats)),
                          attacks=Attacks(settings=study.attack), run=run or Run())) for group, net in nets]
+
+
+def _check_kinds(nets: Sequence[tuple[str, EPNetwork | Baseline]]):
+    """Refuse a group whose networks were not trained by one rule: their mean would be of no kind."""
+    for group in dict.fromkeys(group for group, _ in nets):
+        kinds = {kind_of(net.provenance) for own, net in nets if own == group}
+        if len(kinds) > 1:
+            raise Refusal("a group pools networks of several kinds", where=f"networks, {group}",
+                          got=", ".join(sorted(kinds)), allowed="one kind a group",
+                          remedy="make each kind a group of its own")
 
 
 def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Path, command: str) -> list[Verdict]:

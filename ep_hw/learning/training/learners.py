@@ -258,7 +258,7 @@ def learner_of(recipe: BaseRecipe, spec: ImageSpec, seed: int, device: str) -> L
 
 @learner_of.register
 def _(recipe: Recipe, spec: NetworkSpec, seed: int, device: str) -> EPLearner:
-    net = _begun_at(recipe.start, spec) if recipe.start else EPNetwork.initialise(spec, seed)
+    net = _begun_at(recipe, spec) if recipe.start else EPNetwork.initialise(spec, seed)
     return EPLearner(recipe, _scaled(net, recipe.gain), device)
 
 
@@ -274,18 +274,28 @@ def _scaled(net: EPNetwork, gain: float | tuple[float, ...]) -> EPNetwork:
     return net
 
 
-def _begun_at(start: str, spec: NetworkSpec) -> EPNetwork:
-    """An EP-CNN of this spec with the weights of the network named.
+def _begun_at(recipe: Recipe, spec: NetworkSpec) -> EPNetwork:
+    """An EP-CNN of this spec with the weights of the network that its recipe starts from.
 
     Raises:
-        Refusal: no such network, or one of other shapes.
+        Refusal: no such network, one of other shapes, or, unless the recipe is a hybrid, one of another rule.
     """
-    begun = load(start)
+    begun, start = load(recipe.start), recipe.start
     shapes = [tuple(w.shape) for w in begun.weights] if isinstance(begun, EPNetwork) else type(begun).__name__
     if not isinstance(begun, EPNetwork) or shapes != layer_shapes(spec):
         raise Refusal("training cannot start at this network", where="start", got=f"{start}, {shapes}",
                       allowed=f"an EP-CNN of layers {layer_shapes(spec)}", remedy="name one of the recipe's own shape")
+    if recipe.kind == "ep" and (rule := _other_rule(begun.provenance["recipe"])):
+        raise Refusal("these weights were not learnt by equilibrium propagation", where="start", got=f"{start}, {rule}",
+                      allowed="a network of a recipe of kind ep, or an untrained one",
+                      remedy='write kind = "hybrid" in the recipe')
     return EPNetwork(spec, begun.weights, begun.biases)
+
+
+def _other_rule(recipe: dict[str, Any]) -> str:
+    """By what else than the EP rule weights were learnt, as a checkpoint's recipe says; empty where by nothing else."""
+    kind = recipe.get("kind", "ep")
+    return "imported" if "imported" in recipe else "" if kind == "ep" else f"of kind {kind}"
 
 
 @learner_of.register

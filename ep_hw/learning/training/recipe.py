@@ -1,12 +1,13 @@
 """Recipes: how a network is trained, as typed TOML. `kind` says by which rule; a file without one means "ep".
 
-| kind  | network                        | rule                                                      |
-| ----- | ------------------------------ | --------------------------------------------------------- |
-| `ep`  | EP-CNN                         | equilibrium propagation, symmetric nudges                 |
-| `ff`  | its layers without feedback    | backpropagation of labels, or of a teacher's answers      |
-| `bp`  | CNN with batch norm            | backpropagation                                           |
-| `adv` | the same                       | backpropagation on images perturbed by l2 PGD             |
-| `vit` | vision transformer             | backpropagation                                           |
+| kind     | network                     | rule                                                      |
+| -------- | --------------------------- | --------------------------------------------------------- |
+| `ep`     | EP-CNN                      | equilibrium propagation, symmetric nudges                 |
+| `hybrid` | its layers                  | the same, from weights that were backpropagated           |
+| `ff`     | its layers without feedback | backpropagation of labels, or of a teacher's answers      |
+| `bp`     | CNN with batch norm         | backpropagation                                           |
+| `adv`    | the same                    | backpropagation on images perturbed by l2 PGD             |
+| `vit`    | vision transformer          | backpropagation                                           |
 """
 
 import hashlib
@@ -151,7 +152,7 @@ class Recipe(Chain, BaseRecipe):
     """Equilibrium propagation.
 
     Attributes:
-        kind: of the recipe.
+        kind: "ep", or "hybrid" where training begins at weights that were not learnt by the EP rule.
         schedule: of all phases, and of the network.
         steps: the network's longest free phase, in time steps (an alternating sweep is two).
         tolerance: residual at which an image's free phase ends, once the network is trained.
@@ -167,12 +168,13 @@ class Recipe(Chain, BaseRecipe):
         average: the network that is kept is an average of the weights after each update, of which that share stays at
             the next (ep_hw.learning.training.average); 0 to keep the last weights.
         gain: multiplies the initial weights below the readout, one number for all or one a layer.
-        start: name or file of the network whose weights (times `gain`) training begins at; random ones if empty.
+        start: name or file of the network whose weights (times `gain`) training begins at; random ones if empty. Of
+            the kind "ep" it is an EP network too, or untrained.
         feedback_norm: after each batch, every layer that feeds back is brought towards an operator norm of at most
             that (ep_hw.learning.training.feedback); 0 for no limit.
     """
 
-    kind: Literal["ep"] = "ep"
+    kind: Literal["ep", "hybrid"] = "ep"
     schedule: Literal["synchronous", "alternating"] = "alternating"
     steps: Steps = 200
     tolerance: Positive = 1e-3
@@ -196,6 +198,12 @@ class Recipe(Chain, BaseRecipe):
             raise ValueError("one rate a layer is needed, and one for the readout")
         if isinstance(self.gain, tuple) and len(self.gain) != len(self.channels):
             raise ValueError("one gain a layer is needed, or one for all")
+        return self
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> "Recipe":
+        if self.kind == "hybrid" and not self.start:
+            raise ValueError("a hybrid needs a start; from random weights the kind is ep")
         return self
 
     def fingerprint(self, seed: int) -> str:
@@ -287,11 +295,12 @@ def _with_model(fingerprint: str, model: str) -> str:
     return hashlib.sha256((fingerprint + provenance_of(model)[1]).encode()).hexdigest() if model else fingerprint
 
 
-KINDS: dict[str, type[BaseRecipe]] = {"ep": Recipe, "ff": FeedforwardRecipe, "bp": BackpropRecipe,
-                                      "adv": AdversarialRecipe, "vit": TransformerRecipe}
+KINDS: dict[str, type[BaseRecipe]] = {"ep": Recipe, "hybrid": Recipe, "ff": FeedforwardRecipe,
+                                      "bp": BackpropRecipe, "adv": AdversarialRecipe, "vit": TransformerRecipe}
 AnyRecipe = Annotated[
-    Annotated[Recipe, Tag("ep")] | Annotated[FeedforwardRecipe, Tag("ff")] | Annotated[BackpropRecipe, Tag("bp")]
-    | Annotated[AdversarialRecipe, Tag("adv")] | Annotated[TransformerRecipe, Tag("vit")],
+    Annotated[Recipe, Tag("ep")] | Annotated[Recipe, Tag("hybrid")] | Annotated[FeedforwardRecipe, Tag("ff")]
+    | Annotated[BackpropRecipe, Tag("bp")] | Annotated[AdversarialRecipe, Tag("adv")]
+    | Annotated[TransformerRecipe, Tag("vit")],
     Discriminator(lambda content: str(content.get("kind", "ep")))]
 
 

@@ -28,8 +28,8 @@ from ep_hw.evaluation.plan import Limits, cells_of
 from ep_hw.evaluation.price import Price
 from ep_hw.evaluation.suites import Request
 from ep_hw.networks.baselines import Baseline, CNNSpec
-from ep_hw.networks.checkpoint import packaged_models
-from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, members
+from ep_hw.networks.checkpoint import packaged_models, provenance_of
+from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, kind_of, members
 from ep_hw.report.entry import Entry, lead
 from ep_hw.report.models import TOLLS, Claim, Contest, claims, models
 from ep_hw.report.tolls import Open, Toll, stated, tolls
@@ -70,6 +70,13 @@ def test_members_are_found_by_name_kind_by_kind():
     names = ["x", "x-bp", "x-vit-s1", "x-noise-s1", "x-ep-s1-old", "xy-bp", "y.x-bp"]
     assert members("x", names) == (Member("x-bp", BP), Member("x-vit-s1", VIT))
     assert members("x.", ["xy-bp"]) == ()
+
+
+def test_no_packaged_network_counts_as_an_ep_network_that_its_recipe_does_not_make_one():
+    names = packaged_models()
+    counted = {member.model for name in names for member in members(name, names) if member.kind == EP}
+    assert len(counted) == 6
+    assert {kind_of({"recipe": provenance_of(name)[0].recipe}) for name in counted} == {EP}
 
 
 @pytest.mark.parametrize(("ends", "outcome"), [

@@ -10,9 +10,10 @@ from networks import random_images, saved, small_network
 from recipe import SMALL
 
 import ep_hw
-from ep_hw.learning.training import train
+from ep_hw.learning.training import load_recipe, parse_recipe, train
 from ep_hw.learning.training.feedback import FeedbackLimit
 from ep_hw.learning.training.learners import learner_of
+from ep_hw.networks.family import EP, kind_of
 from mapping import Refusal
 from simulators.relaxation import relax
 
@@ -91,3 +92,34 @@ def test_a_start_of_another_shape_is_refused(start, words):
     recipe = TINY.model_copy(update={"start": start})
     with pytest.raises(Refusal, match=words):
         learner_of(recipe, small_network().spec, 1, "cpu")
+
+
+@pytest.mark.parametrize("start", ["digits-gain0-s11", "digits-twin-s11"])
+def test_only_a_hybrid_begins_at_backpropagated_weights(start):
+    recipe, theirs = load_recipe("digits").model_copy(update={"start": start, "feedback_norm": 0.0}), ep_hw.load(start)
+    spec = theirs.spec.model_copy(update={"feedback_gain": 1.0})
+    with pytest.raises(Refusal, match=r'not learnt by equilibrium propagation.*of kind ff.*kind = "hybrid"'):
+        learner_of(recipe, spec, 1, "cpu")
+    net = learner_of(recipe.model_copy(update={"kind": "hybrid"}), spec, 1, "cpu").net
+    assert all(torch.equal(a, b) for a, b in zip(net.weights, theirs.weights))
+
+
+def test_what_a_hybrid_recipe_trained_is_named_so_and_is_no_start_of_an_ep_network(tmp_path):
+    start = saved(small_network(4), tmp_path, "start", recipe={"kind": "ff"})
+    made = {**TINY.model_dump(mode="json"), "kind": "hybrid", "start": str(start), "epochs": 1}
+    out = tmp_path / "mixed.safetensors"
+    net = train(parse_recipe(made), 1, out, name="mixed")
+    assert net.provenance["recipe"]["kind"] == kind_of(net.provenance) == "hybrid" != EP
+    with pytest.raises(Refusal, match="of kind hybrid"):
+        learner_of(TINY.model_copy(update={"start": str(out)}), net.spec, 1, "cpu")
+
+
+def test_of_an_imported_start_nobody_knows_the_rule(tmp_path):
+    start = saved(small_network(4), tmp_path, "start", recipe={"imported": "net.pt"})
+    with pytest.raises(Refusal, match="imported"):
+        learner_of(TINY.model_copy(update={"start": str(start)}), small_network().spec, 1, "cpu")
+
+
+def test_a_hybrid_of_random_weights_would_be_an_ep_network():
+    with pytest.raises(ValueError, match="a hybrid needs a start"):
+        parse_recipe({**TINY.model_dump(mode="json"), "kind": "hybrid"})

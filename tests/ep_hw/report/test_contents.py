@@ -21,11 +21,13 @@ from ep_hw.cli.evaluation import as_asked
 from ep_hw.evaluation import suites
 from ep_hw.evaluation.checks import Verdict
 from ep_hw.evaluation.execution import Run
-from ep_hw.evaluation.plan import Limits
+from ep_hw.evaluation.plan import Limits, cells_of
 from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.evaluation.suites import Request, Suite, Temporal
 from ep_hw.evaluation.temporal import measure_times
+from ep_hw.networks.family import BP, EP
 from ep_hw.report import cards
+from ep_hw.report.contents import compared, notes
 from ep_hw.report.resources import circuit_table, cost_table, known_costs, resources_of
 from ep_hw.report.wording import interval, short_percent
 from ep_hw.threats.attacks import AttackSettings
@@ -157,6 +159,20 @@ def test_cards_say_what_was_run_and_what_came_of_it(finished):
         assert worst["accuracy"] <= min(own.values())
         assert card["corruption_means"]["mean of the 15"] is None
     assert written["small-crossbar-pcm"]["seeds"]["chips"] == [0, 1]
+
+
+def test_a_hybrid_is_named_so_and_never_stands_for_the_ep_networks(finished):
+    plan, folder, summary = finished
+    mixed = replace(plan, model="mixed", provenance={**plan.provenance, "recipe": {"kind": "hybrid"}})
+    outcome = (summary, list(cells_of(plan, folder)))
+    shown = compared(mixed, outcome, [(BP, plan, outcome)])
+    assert {entry.kind for entry in shown.entries} == {BP, "mixed"}
+    assert shown.own == "mixed"
+    assert "Feedback gain (gamma) of mixed: 1 (the paper's: 1)." in shown.notes
+    assert "EP" not in json.dumps(shown.content())
+    assert notes(mixed, summary)[0].startswith("mixed is a hybrid")
+    assert not any("hybrid" in note for note in notes(plan, summary))
+    assert compared(plan, outcome, [(BP, plan, outcome)]).own == EP
 
 
 def standing(images, machine):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from networks import small_network
+from networks import saved, small_network
 from typer.testing import CliRunner
 
 from ep_hw.analysis.points import pool
@@ -125,3 +125,10 @@ def test_the_answer_says_once_what_is_true_of_several_machines_and_groups():
     both = Verdict("reference", "whole", "none", ("fog at 1",), ("pgd at 2",), ())
     assert said([both]) == ("On every machine whole is more robust than none under fog at 1 and less robust than none "
                             "under pgd at 2.")
+
+
+def test_a_group_of_a_study_has_networks_of_one_kind(tiny, tmp_path):
+    mixed = saved(small_network(6), tmp_path, "mixed", recipe={"kind": "hybrid"})
+    groups = {"EP": (str(tiny / "whole.safetensors"), str(mixed)), "none": (str(tiny / "none.safetensors"),)}
+    with pytest.raises(Refusal, match=r"networks, EP.*EP-CNN, hybrid.*one kind a group"):
+        plan_networks(study_of(tiny, networks=groups))
