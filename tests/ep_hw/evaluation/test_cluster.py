@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -111,6 +113,46 @@ def test_a_call_works_in_a_folder_of_its_own_and_only_what_is_asked_for_comes_ba
     assert len(done) == len(places) == 40
     assert not any(Path(place).exists() or place.startswith(str(tmp_path)) for place in places)
     assert not list(tmp_path.rglob("c"))
+
+
+class Part:
+    """Tells a file whenever it is unpickled, and where."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def __setstate__(self, state):
+        self.__dict__ = state
+        with self.told.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+def take_part(folder, part):
+    time.sleep(0.05)   # both workers get some
+    (folder / "b").write_text(f"{os.getpid()}")
+
+
+def test_a_part_travels_once_to_each_worker(workers, tmp_path):
+    folders = [tmp_path / str(n) for n in range(20)]
+    for folder in folders:
+        folder.mkdir()
+    part = {"counted part": Part(tmp_path / "told")}
+    assert len(list(workers.each(errand(folder, take_part, parts=part) for folder in folders))) == 20
+    worked, told = {(folder / "b").read_text() for folder in folders}, (tmp_path / "told").read_text().split()
+    assert sorted(told) == sorted({*told, *worked})
+    assert len(told) <= 2
+
+
+@pytest.mark.parametrize(("drawn", "page"), [(None, "none without bokeh"), ("there", r"http://.*/status")])
+def test_a_line_says_what_is_connected_to(address, tmp_path, monkeypatch, drawn, page):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: drawn if name == "bokeh" else name)
+    heard = []
+    with Cluster(address, heard.append) as workers:
+        assert heard == [], "before there is work"
+        for _ in range(2):
+            list(workers.each([errand(tmp_path, write_place)]))
+    line, = heard
+    assert re.fullmatch(f"cluster: 2 workers; dashboard: {page}", line)
 
 
 def refuse(tried, folder):
@@ -252,6 +294,49 @@ def test_a_batch_system_lends_workers(tmp_path):
     with Cluster(str(tmp_path / "own.toml")) as lent:
         list(lent.each([errand(tmp_path, write)]))
     assert (tmp_path / "b").read_text() == "lent"
+
+
+FEW = """
+title = "few"
+model = "digits-bp-s11"
+machines = ["crossbar:pcm"]
+threats = ["contrast@3", "contrast@4", "contrast@5"]
+images = 2
+chips = 3
+waterfalls = false
+
+[grid]
+adc_bits = [4, 5, 6, 7]
+
+[attack]
+votes = 1
+"""
+
+
+def tasks_left(dask_scheduler):
+    return [key for key in dask_scheduler.tasks if str(key).startswith("ep-hw-")]
+
+
+@pytest.mark.slow
+def test_ctrl_c_takes_every_task_back_and_the_same_command_goes_on(ep_hw, address, tmp_path):
+    """As a terminal sends it, with cells done and cells to do; in the end the bytes are those of a quiet run."""
+    (tmp_path / "few.toml").write_text(FEW)
+    out = tmp_path / "cut"
+    command = [sys.executable, "-m", "ep_hw.cli", "study", "few.toml", "--cluster", address, "--out", out]
+    asker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert wait_until(lambda: list((out / "cells").glob("*.json")), 120)
+    os.killpg(asker.pid, signal.SIGINT)
+    _, said = asker.communicate(timeout=60)
+    lines = [line for line in said.splitlines() if not line.startswith("calibration: ")]
+    assert (asker.returncode, len(lines)) == (130, 1), said
+    assert lines[0].startswith("ep-hw: interrupted; what was finished is kept")
+    assert 0 < len(list((out / "cells").glob("*.json"))) < 48
+    with distributed.Client(address) as client:
+        assert wait_until(lambda: not client.run_on_scheduler(tasks_left), 1)
+    for again in (["--cluster", address, "--out", out], ["--jobs", 1, "--out", "quiet"]):
+        assert ep_hw("study", "few.toml", *again)[0] == 0
+    for name in ("results.parquet", "study.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes(), name
 
 
 MANY = """
