@@ -89,7 +89,7 @@ def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, sc
     Args:
         substrate: that learns.
         images: (B, C, H, W) in [0, 1].
-        labels: (B,).
+        labels: (B,) classes, or (B, K) a distribution over them for each image.
         schedule: of all phases.
         free_steps: time steps of the free phase.
         nudged_steps: time steps of each nudged phase.
@@ -104,7 +104,7 @@ def ep_gradient(substrate: FloatSubstrate, images: Tensor, labels: Tensor, *, sc
         (weight, bias) gradient pairs, readout last, and the free equilibrium.
     """
     image = substrate.encode(images)
-    target = F.one_hot(labels, substrate.readout.window.unpooled[0]).to(image.dtype)
+    target = (labels if labels.ndim == 2 else F.one_hot(labels, substrate.readout.window.unpooled[0])).to(image.dtype)
     with phases():
         free = relax(substrate, images, schedule=schedule, steps=free_steps, stop=stop, generator=generator)
 

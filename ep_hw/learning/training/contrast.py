@@ -28,7 +28,7 @@ class Contrast:
         self._captured: dict[torch.Size, Captured] = {}
 
     def __call__(self, images: Tensor, labels: Tensor) -> Gradient:
-        """(weight, bias) gradient pairs, readout last, of (B, C, H, W) images and (B,) labels."""
+        """(weight, bias) gradient pairs, readout last, of (B, C, H, W) images and their labels, see `ep_gradient`."""
         images, labels = images.to(self.device), labels.to(self.device)
         if self.device.type == "cuda" and self.recipe.free_tolerance is None:
             return self._replay(images, labels)

@@ -121,10 +121,13 @@ class EPLearner(Learner[EPNetwork]):
         self._average = Average(net, recipe.average) if recipe.average else None
         self._recipe, self._contrast = recipe, Contrast(recipe, net.substrate())
         self._limit = FeedbackLimit(net, recipe.feedback_norm) if recipe.feedback_norm else None
+        self._teacher = _teacher(recipe.teacher, net.spec, device)
 
     def step(self, images: Tensor, labels: Tensor, generator: Generator):
+        images = images.to(self.net.weights[0].device)
+        target = _answers(self._teacher, images) if self._teacher else labels
         with as_on_hardware(self.net.weights, self._recipe, generator):
-            gradient = self._contrast(images, labels)
+            gradient = self._contrast(images, target)
         for weight, bias, (weight_gradient, bias_gradient) in zip(self.net.weights, self.net.biases, gradient):
             weight.grad, bias.grad = weight_gradient, bias_gradient
         self.optimiser.step()
@@ -169,12 +172,12 @@ class FeedforwardLearner(Learner[EPNetwork]):
         self.rates, self._recipe, self._substrate = (recipe.rate,), recipe, net.substrate()
         learnt = [p.requires_grad_() for p in (*net.weights, *net.biases)]
         self.optimiser = torch.optim.AdamW(learnt, lr=recipe.rate, weight_decay=recipe.weight_decay)
-        self._teacher = _taught_by(recipe.teacher, net.spec).machine(device) if recipe.teacher else None
+        self._teacher = _teacher(recipe.teacher, net.spec, device)
 
     def step(self, images: Tensor, labels: Tensor, generator: Generator):
         images, target = images.to(self._substrate.mean.device), labels.to(self._substrate.mean.device)
         if self._teacher:
-            target = self._teacher.relax(images).logits.softmax(1)
+            target = _answers(self._teacher, images)
         self.optimiser.zero_grad()
         with as_on_hardware(self.net.weights, self._recipe, generator):
             end = relax(self._substrate, images, schedule=SEQUENTIAL, steps=len(self._substrate.projections))
@@ -229,18 +232,25 @@ class AdversarialLearner(BackpropLearner):
         super().step(attacked.images, labels, generator)
 
 
-def _taught_by(name: str, spec: NetworkSpec) -> EPNetwork | Baseline:
-    """The teacher of a network of this spec.
+def _teacher(name: str, spec: NetworkSpec, device: str) -> Machine | None:
+    """The teacher of a network of this spec; None where none is named.
 
     Raises:
         Refusal: no such network, or one for other images or classes.
     """
+    if not name:
+        return None
     teacher = load(name)
     theirs, own = ((one.image_shape, one.classes) for one in (teacher.spec, spec))
     if theirs != own:
         raise Refusal("the teacher was trained for other images or classes", where="teacher", got=f"{name}, {theirs}",
                       allowed=own, remedy="name a network of the same data")
-    return teacher
+    return teacher.machine(device)
+
+
+def _answers(teacher: Machine, images: Tensor) -> Tensor:
+    """(B, K) the teacher's distribution over the classes of each image."""
+    return teacher.relax(images).logits.softmax(1)
 
 
 @singledispatch

@@ -16,7 +16,7 @@ import math
 from abc import abstractmethod
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import (
@@ -80,6 +80,8 @@ class BaseRecipe(Stated):
         threads: of torch, on which the last bits depend.
     """
 
+    _newer: ClassVar[dict[str, Any]] = _NEWER
+
     data: DataName | None = None
     batch: Count
     epochs: Count
@@ -140,7 +142,8 @@ class BaseRecipe(Stated):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The recipe as a dictionary, without newer fields that change nothing: its fingerprint is that of older runs.
         """
-        return {key: value for key, value in handler(self).items() if key not in _NEWER or value != _NEWER[key]}
+        return {key: value for key, value in handler(self).items()
+                if key not in self._newer or value != self._newer[key]}
 
     def fingerprint(self, seed: int) -> str:
         """sha256 of everything that decides the outcome of a run."""
@@ -150,6 +153,9 @@ class BaseRecipe(Stated):
 
 class Recipe(Chain, BaseRecipe):
     """Equilibrium propagation.
+
+    With a teacher the nudges pull towards its softmax on the same images in place of the labels. Source: Hinton et al.
+    2015 (distillation).
 
     Attributes:
         kind: "ep", or "hybrid" where training begins at weights that were not learnt by the EP rule.
@@ -170,9 +176,13 @@ class Recipe(Chain, BaseRecipe):
         gain: multiplies the initial weights below the readout, one number for all or one a layer.
         start: name or file of the network whose weights (times `gain`) training begins at; random ones if empty. Of
             the kind "ep" it is an EP network too, or untrained.
+        teacher: name or file of the network whose answers are learnt, by whatever rule it was trained; the labels if
+            empty.
         feedback_norm: after each batch, every layer that feeds back is brought towards an operator norm of at most
             that (ep_hw.learning.training.feedback); 0 for no limit.
     """
+
+    _newer: ClassVar[dict[str, Any]] = _NEWER | {"teacher": ""}
 
     kind: Literal["ep", "hybrid"] = "ep"
     schedule: Literal["synchronous", "alternating"] = "alternating"
@@ -190,6 +200,7 @@ class Recipe(Chain, BaseRecipe):
     average: Share = 0.0
     gain: Positive | PerLayer[Positive] = 1.0
     start: str = Field("", max_length=1000)
+    teacher: str = Field("", max_length=1000)
     feedback_norm: float = Field(0.0, ge=0, le=1e6)
 
     @model_validator(mode="after")
@@ -207,7 +218,7 @@ class Recipe(Chain, BaseRecipe):
         return self
 
     def fingerprint(self, seed: int) -> str:
-        return _with_model(super().fingerprint(seed), self.start)
+        return _with_model(_with_model(super().fingerprint(seed), self.start), self.teacher)
 
     def network(self, images: ImageSpec) -> NetworkSpec:
         return NetworkSpec(**dict(images), channels=self.channels, paddings=self.paddings, pools=self.pools,

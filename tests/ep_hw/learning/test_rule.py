@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import random_images, small_network
+from networks import random_images, seeded, small_network
 
 from ep_hw.learning.rule import ep_gradient, phi_gradient
 from ep_hw.threats.attacks import Nudged, Unrolled
@@ -24,13 +24,13 @@ def relative(a, b):
     return float((a - b).norm() / b.norm())
 
 
-def backpropagated(net, images):
+def backpropagated(net, images, target=LABELS):
     """(weight, bias) gradients of the mean loss through a long relaxation, by autograd."""
     for p in (*net.weights, *net.biases):
         p.requires_grad_()
     substrate = net.substrate()
     end = relax(substrate, images, schedule="alternating", steps=400)
-    F.cross_entropy(substrate.logits(end.states[-1]), LABELS).backward()
+    F.cross_entropy(substrate.logits(end.states[-1]), target).backward()
     return [(w.grad, b.grad) for w, b in zip(net.weights, net.biases)]
 
 
@@ -45,6 +45,23 @@ def test_ep_gradient_is_backpropagation_at_the_fixed_point_as_beta_vanishes(chan
     gradient, _ = ep_gradient(net.substrate(), images, LABELS, schedule="alternating", free_steps=400,
                               nudged_steps=400, beta=1e-3)
     assert largest_error(gradient, backpropagated(net, images)) < 2e-5
+
+
+def test_towards_a_distribution_the_gradient_is_backpropagation_too():
+    """As above, with soft targets of full support: every class pulls."""
+    net, images = double_network(), random_images(6, dtype=torch.float64)
+    target = torch.randn(6, 10, generator=seeded(3), dtype=torch.float64).softmax(1)
+    gradient, _ = ep_gradient(net.substrate(), images, target, schedule="alternating", free_steps=400,
+                              nudged_steps=400, beta=1e-3)
+    assert largest_error(gradient, backpropagated(net, images, target)) < 2e-5
+    assert largest_error(gradient, backpropagated(double_network(), images)) > 0.1
+
+
+def test_labels_as_one_hot_rows_give_the_gradient_of_the_labels_bit_for_bit():
+    substrate, images = small_network(2, gain=2.0).substrate(), random_images(6)
+    (labels, _), (rows, _) = (ep_gradient(substrate, images, target, schedule="alternating", free_steps=8,
+                                          nudged_steps=4, beta=0.5) for target in (LABELS, F.one_hot(LABELS, 10)))
+    assert all(torch.equal(a, b) for one, other in zip(labels, rows) for a, b in zip(one, other))
 
 
 @pytest.mark.parametrize("loose", [False, True], ids=["exact", "read again"])

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from networks import saved, small_network
 from recipe import SMALL
 from safetensors.numpy import load_file, save
 
@@ -52,7 +55,8 @@ def test_a_resumed_run_gives_the_same_bytes_as_an_uninterrupted_one(tmp_path):
 
 @pytest.mark.parametrize(("steps", "changes"), [(7, {}), (25, {}), (25, {"gain": 4.0, "feedback_norm": 2.0}),
                                               (25, {"optimiser": "adamw", "rates": (0.004,) * 3, "warm_up": 30,
-                                                    "average": 0.9, "feedback_gain": 0.2})])
+                                                    "average": 0.9, "feedback_gain": 0.2}),
+                                              (25, {"teacher": "digits-bp-s11", "strides": (2, 1), "pools": (1, 2)})])
 def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkeypatch, steps, changes):
     recipe = TINY.model_copy(update=changes)
     train(recipe, 1, tmp_path / "whole.safetensors", name="tiny")
@@ -73,6 +77,37 @@ def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkey
     batches = -(-len(load_data("digits", "train")) // recipe.batch)
     assert len(taken) == recipe.epochs * batches
     assert (tmp_path / "cut.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_teacher_s_answers_take_the_place_of_the_labels():
+    """A teacher that is sure of the labels teaches what they do, to the bit; the packaged one teaches otherwise."""
+    split = load_data("digits", "train").take(slice(64))
+    plain, taught = (learner_of(TINY.model_copy(update={"teacher": name}), TINY.spec(split), 0, "cpu")
+                     for name in ("", "digits-bp-s11"))
+    other = learner_of(TINY.model_copy(update={"teacher": "digits-bp-s11"}), TINY.spec(split), 0, "cpu")
+    taught._teacher = SimpleNamespace(relax=lambda images: SimpleNamespace(
+        logits=1000.0 * F.one_hot(split.labels, 10)))
+    for learner in (plain, taught, other):
+        learner.step(split.images, split.labels, torch.Generator())
+    assert all(torch.equal(a, b) for a, b in zip(plain.net.weights, taught.net.weights))
+    assert not torch.equal(plain.net.weights[0], other.net.weights[0])
+
+
+def test_a_run_is_another_with_another_teacher(tmp_path):
+    teacher = saved(small_network(4), tmp_path, "teacher")
+    taught = TINY.model_copy(update={"teacher": str(teacher)})
+    before = taught.fingerprint(1)
+    assert before != TINY.fingerprint(1)
+    assert before != TINY.model_copy(update={"start": str(teacher)}).fingerprint(1)
+    teacher.unlink()
+    saved(small_network(5), tmp_path, "teacher")
+    assert taught.fingerprint(1) != before
+
+
+def test_a_teacher_of_other_images_teaches_no_ep_network():
+    recipe = TINY.model_copy(update={"teacher": "cifar10-small"})
+    with pytest.raises(Refusal, match="teacher was trained for other images"):
+        learner_of(recipe, TINY.spec(load_data("digits", "train")), 1, "cpu")
 
 
 def test_an_average_is_the_weighted_sum_of_all_updates():
