@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import environment, uv
+from benchmarks.peers import environment, failure, uv
 from mapping.graph import EPGraph
 
 VERSION, PYTHON, PATIENCE_S = "1.2.0", "3.12", 300
@@ -25,13 +25,10 @@ def interpreter() -> list[str]:
 
 
 def missing() -> str | None:
-    """Why aihwkit cannot be had here, None where it can."""
-    try:
-        made = subprocess.run([*interpreter(), "-c", ""], env=environment(PYTHON), capture_output=True, text=True,
-                              timeout=PATIENCE_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return None if made.returncode == 0 else made.stderr.strip().rpartition("\n")[2]
+    """Why aihwkit cannot be had here, and what to install; None where it can."""
+    reason = failure([*interpreter(), "-c", ""], PATIENCE_S, environment(PYTHON))
+    return reason and (f"{reason}; it needs uv, which brings aihwkit=={VERSION} and Python {PYTHON} where it reaches a "
+                       "package index")
 
 
 def packed(graph: EPGraph, images: np.ndarray, ages: tuple[float, ...], chips: int = 1) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ def bring(module: str, peers: Mapping[str, str]):
     lacking = [wanted for name, wanted in peers.items() if find_spec(name) is None]
     if not lacking:
         return
-    reason = "uv did not bring them" if BROUGHT in os.environ else _missing(peers)
+    reason = "uv did not bring them" if BROUGHT in os.environ else failure([*_interpreter(peers), "-c", ""], PATIENCE_S)
     if reason:
         sys.exit(f"benchmarks need packages of others: {reason}; install {' '.join(lacking)} beside ep-hw, or run it "
                  "where uv reaches a package index")
@@ -43,16 +43,16 @@ def environment(python: str) -> dict[str, str]:
     return {**ours, "OMP_NUM_THREADS": "1", "PYENV_VERSION": python}
 
 
+def failure(command: list[str], patience_s: float, environment: Mapping[str, str] | None = None) -> str | None:
+    """Why a command of uv's fails, None where it does not."""
+    try:
+        made = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=patience_s)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return None if made.returncode == 0 else made.stderr.strip().rpartition("\n")[2] or "uv failed"
+
+
 def _interpreter(peers: Mapping[str, str]) -> list[str]:
     """The command that starts this Python with all peers."""
     return [uv(), "run", "--quiet", "--project", str(ROOT),
             *(part for wanted in peers.values() for part in ("--with", wanted)), "python"]
-
-
-def _missing(peers: Mapping[str, str]) -> str | None:
-    """Why they cannot be had here, None where they can."""
-    try:
-        made = subprocess.run([*_interpreter(peers), "-c", ""], capture_output=True, text=True, timeout=PATIENCE_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return None if made.returncode == 0 else made.stderr.strip().rpartition("\n")[2] or "uv failed"
