@@ -332,7 +332,7 @@ def test_ctrl_c_takes_every_task_back_and_the_same_command_goes_on(ep_hw, addres
     assert lines[0].startswith("ep-hw: interrupted; what was finished is kept")
     assert 0 < len(list((out / "cells").glob("*.json"))) < 48
     with distributed.Client(address) as client:
-        assert wait_until(lambda: not client.run_on_scheduler(tasks_left), 1)
+        assert wait_until(lambda: not client.run_on_scheduler(tasks_left), 30)
     for again in (["--cluster", address, "--out", out], ["--jobs", 1, "--out", "quiet"]):
         assert ep_hw("study", "few.toml", *again)[0] == 0
     for name in ("results.parquet", "study.csv"):
