@@ -17,6 +17,7 @@ from simulators.reference import FloatSubstrate
 from simulators.relaxation import Residual
 
 WARM_UP = 3   # passes before a capture, in which cuDNN chooses its algorithms
+Key = tuple[torch.Size, int]   # of a graph: the shape of its images, and the steps of its free phase
 Captured = tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor], Gradient]   # a graph, its images and labels, its result
 
 
@@ -25,43 +26,47 @@ class Contrast:
 
     def __init__(self, recipe: Recipe, substrate: FloatSubstrate):
         self.recipe, self.substrate, self.device = recipe, substrate, substrate.mean.device
-        self._captured: dict[torch.Size, Captured] = {}
+        self._captured: dict[Key, Captured] = {}
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Gradient:
+    def __call__(self, images: Tensor, labels: Tensor, epoch: int = 0) -> Gradient:
         """(weight, bias) gradient pairs, readout last, of (B, C, H, W) images and their labels, see `ep_gradient`."""
-        images, labels = images.to(self.device), labels.to(self.device)
+        images, labels, steps = images.to(self.device), labels.to(self.device), self.recipe.free_steps_at(epoch)
         if self.device.type == "cuda" and self.recipe.free_tolerance is None:
-            return self._replay(images, labels)
-        return self._gradient(images, labels)
+            return self._replay(images, labels, steps)
+        return self._gradient(images, labels, steps)
 
-    def _gradient(self, images: Tensor, labels: Tensor) -> Gradient:
+    def _gradient(self, images: Tensor, labels: Tensor, free_steps: int) -> Gradient:
         recipe = self.recipe
         exact = recipe.precision == "float32" and self.device.type == "cpu"
         stop = None if recipe.free_tolerance is None else Residual(recipe.free_tolerance)
-        return ep_gradient(self.substrate, images, labels, schedule=recipe.schedule, free_steps=recipe.free_steps,
+        return ep_gradient(self.substrate, images, labels, schedule=recipe.schedule, free_steps=free_steps,
                            nudged_steps=recipe.nudged_steps, beta=recipe.beta, stop=stop,
                            phases=partial(rounded, recipe.precision, self.device.type), exact=exact)[0]
 
-    def _replay(self, images: Tensor, labels: Tensor) -> Gradient:
-        """Every step of a batch launched at once: a sweep's kernels are too short to be launched one by one."""
-        if images.shape not in self._captured:
-            self._captured[images.shape] = self._capture(images.clone(), labels.clone())
-        graph, inputs, gradient = self._captured[images.shape]
+    def _replay(self, images: Tensor, labels: Tensor, free_steps: int) -> Gradient:
+        """Every step of a batch launched at once: a sweep's kernels are too short to be launched one by one.
+
+        Graphs of another number of steps are let go.
+        """
+        if (key := (images.shape, free_steps)) not in self._captured:
+            self._captured = {known: own for known, own in self._captured.items() if known[1] == free_steps}
+            self._captured[key] = self._capture(images.clone(), labels.clone(), free_steps)
+        graph, inputs, gradient = self._captured[key]
         for held, new in zip(inputs, (images, labels)):
             held.copy_(new)
         graph.replay()
         return gradient
 
-    def _capture(self, images: Tensor, labels: Tensor) -> Captured:
+    def _capture(self, images: Tensor, labels: Tensor, free_steps: int) -> Captured:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):
-                self._gradient(images, labels)
+                self._gradient(images, labels, free_steps)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            gradient = self._gradient(images, labels)
+            gradient = self._gradient(images, labels, free_steps)
         return graph, (images, labels), gradient
 
 

@@ -48,11 +48,13 @@ class Learner(ABC, Generic[Net]):
         net: the network; its tensors are updated in place.
         optimiser: torch's.
         rates: initial learning rate of each of its groups.
+        epoch: which one, counted from 0, its batches belong to; the loop sets it.
     """
 
     net: Net
     optimiser: torch.optim.Optimizer
     rates: tuple[float, ...]
+    epoch: int = 0
 
     @abstractmethod
     def step(self, images: Tensor, labels: Tensor, generator: Generator):
@@ -127,7 +129,7 @@ class EPLearner(Learner[EPNetwork]):
         images = images.to(self.net.weights[0].device)
         target = _answers(self._teacher, images) if self._teacher else labels
         with as_on_hardware(self.net.weights, self._recipe, generator):
-            gradient = self._contrast(images, target)
+            gradient = self._contrast(images, target, self.epoch)
         for weight, bias, (weight_gradient, bias_gradient) in zip(self.net.weights, self.net.biases, gradient):
             weight.grad, bias.grad = weight_gradient, bias_gradient
         self.optimiser.step()

@@ -157,6 +157,7 @@ def _splits(recipe: AnyRecipe, known: BaseDataset, data_source: DataSource) -> t
 
 def _train_epoch(learner: Learner[Any], recipe: AnyRecipe, split: HeldSplit, seed: int, at: "_Place", part: "_Part"):
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + at.epoch)
+    learner.epoch = at.epoch
     if recipe.restart and (at.epoch, at.batches) == (recipe.decay_epochs, 0):
         learner.optimiser.state.clear()
     batches = torch.randperm(len(split), generator=generator).split(recipe.batch)

@@ -163,6 +163,7 @@ class Recipe(Chain, BaseRecipe):
         steps: the network's longest free phase, in time steps (an alternating sweep is two).
         tolerance: residual at which an image's free phase ends, once the network is trained.
         free_steps: time steps of a batch's free phase.
+        last_free_steps: the same in the last epoch; between, steps grow (or shrink) linearly. `free_steps` if None.
         nudged_steps: time steps of each nudged phase.
         free_tolerance: residual at which a batch's free phase ends earlier.
         precision: of the phases' convolutions; weights, states and contrasts are float32.
@@ -182,13 +183,14 @@ class Recipe(Chain, BaseRecipe):
             that (ep_hw.learning.training.feedback); 0 for no limit.
     """
 
-    _newer: ClassVar[dict[str, Any]] = _NEWER | {"teacher": ""}
+    _newer: ClassVar[dict[str, Any]] = _NEWER | {"teacher": "", "last_free_steps": None}
 
     kind: Literal["ep", "hybrid"] = "ep"
     schedule: Literal["synchronous", "alternating"] = "alternating"
     steps: Steps = 200
     tolerance: Positive = 1e-3
     free_steps: Steps
+    last_free_steps: Steps | None = None
     nudged_steps: Steps
     free_tolerance: Positive | None = None
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
@@ -216,6 +218,11 @@ class Recipe(Chain, BaseRecipe):
         if self.kind == "hybrid" and not self.start:
             raise ValueError("a hybrid needs a start; from random weights the kind is ep")
         return self
+
+    def free_steps_at(self, epoch: int) -> int:
+        """Time steps of a batch's free phase in an epoch, counted from 0."""
+        more = (self.last_free_steps or self.free_steps) - self.free_steps
+        return self.free_steps + round(more * epoch / max(1, self.epochs - 1))
 
     def fingerprint(self, seed: int) -> str:
         return _with_model(_with_model(super().fingerprint(seed), self.start), self.teacher)

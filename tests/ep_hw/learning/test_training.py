@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from networks import saved, small_network
 from recipe import SMALL
 from safetensors.numpy import load_file, save
 
 import ep_hw
 from ep_hw.data import DataSource, load_data
-from ep_hw.learning.training import augment, load_recipe, loop, parse_recipe, recipes, train
+from ep_hw.learning.rule import ep_gradient
+from ep_hw.learning.training import augment, contrast, load_recipe, loop, parse_recipe, recipes, train
 from ep_hw.learning.training.average import Average
 from ep_hw.learning.training.learners import EPLearner, learner_of
 from ep_hw.networks.accuracy import accuracy
@@ -56,6 +59,7 @@ def test_a_resumed_run_gives_the_same_bytes_as_an_uninterrupted_one(tmp_path):
 @pytest.mark.parametrize(("steps", "changes"), [(7, {}), (25, {}), (25, {"gain": 4.0, "feedback_norm": 2.0}),
                                               (25, {"optimiser": "adamw", "rates": (0.004,) * 3, "warm_up": 30,
                                                     "average": 0.9, "feedback_gain": 0.2}),
+                                              (25, {"last_free_steps": 17}),
                                               (25, {"teacher": "digits-bp-s11", "strides": (2, 1), "pools": (1, 2)})])
 def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkeypatch, steps, changes):
     recipe = TINY.model_copy(update=changes)
@@ -136,6 +140,28 @@ def test_rates_rise_over_the_batches_of_a_warm_up_and_fall_after_it(tmp_path, mo
     train(recipe, 1, tmp_path / "warm.safetensors", name="tiny")
     assert used[:10] == pytest.approx([0.025 * (k + 1) for k in range(10)])
     assert used[10] == 0.25 > used[-1]
+
+
+def test_free_phases_take_the_steps_of_their_epoch(tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(contrast, "ep_gradient", lambda *batch, free_steps, **others: (
+        used.append(free_steps), ep_gradient(*batch, free_steps=free_steps, **others))[1])
+    recipe = TINY.model_copy(update={"free_steps": 4, "last_free_steps": 10, "nudged_steps": 2, "batch": 700})
+    train(recipe, 1, tmp_path / "longer.safetensors", name="tiny")
+    assert used == [4, 4, 7, 7, 10, 10]
+
+
+@given(st.integers(1, 200), st.none() | st.integers(1, 200), st.integers(1, 100))
+def test_steps_go_evenly_from_the_first_epoch_s_to_the_last_one_s(first, last, epochs):
+    recipe = TINY.model_copy(update={"free_steps": first, "last_free_steps": last, "epochs": epochs})
+    steps = [recipe.free_steps_at(epoch) for epoch in range(epochs)]
+    assert steps[0] == first
+    if last is None or epochs == 1:
+        assert set(steps) == {first}
+    else:
+        assert steps[-1] == last
+        even = (last - first) / (epochs - 1)
+        assert all(abs(taken - (first + even * epoch)) <= 0.5 for epoch, taken in enumerate(steps))
 
 
 def test_a_warm_restart_begins_from_the_weights_alone(tmp_path):
