@@ -43,6 +43,7 @@ from ep_hw.networks.family import (
     one_of_each,
     protocol_members,
 )
+from ep_hw.networks.gains import stated_gain
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.own import network_of_module
 from ep_hw.networks.programs import (
@@ -318,12 +319,12 @@ def measure_envelopes(plan: Plan, out: Path, others: Sequence[tuple[Member, Plan
     if plan.asked.envelope is None:
         return None
     networks = [(kind_of(plan.provenance), plan), *((member.kind, other) for member, other in others)]
-    asked = [(kind, own.model, attacks_of(own, out), noises_of(own, out)) for kind, own in networks]
+    asked = [(kind, own, attacks_of(own, out), noises_of(own, out)) for kind, own in networks]
     measure_missing([one for _, _, attacks, noises in asked
                      for one in (*noises, *(one for _, tries in attacks for one in tries))], plan.run)
-    return envelopes([Measured(kind, model, _called(outcomes_of(attacks), plan.asked.names),
-                               [noise.read() for noise in noises])
-                      for kind, model, attacks, noises in asked])
+    return envelopes([Measured(kind, own.model, _called(outcomes_of(attacks), plan.asked.names),
+                               [noise.read() for noise in noises], stated_gain(own.provenance))
+                      for kind, own, attacks, noises in asked])
 
 
 def _called(outcomes: Mapping[Platform, list[Met]], names: Mapping[str, str]) -> dict[Platform, list[Met]]:

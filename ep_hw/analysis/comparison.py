@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from ep_hw.analysis.corruption_error import mce, mean_corruption_error
-from ep_hw.analysis.results import NEEDED, ReadRow, read_results
+from ep_hw.analysis.results import NEEDED, ReadRow, read_card, read_results
 from ep_hw.analysis.rows import Case, Plain, spelled
 from ep_hw.analysis.statistics import mcnemar, paired_bootstrap, student
+from ep_hw.networks.gains import gains_said, stated_gain
+from ep_hw.networks.seeds import recipe_of
 from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
@@ -44,6 +46,16 @@ class FinishedRun:
     @property
     def model(self) -> str:
         return self.summary[0].model
+
+    @cached_property
+    def provenance(self) -> dict:
+        """What its card says of the network; {} without a card.
+
+        Raises:
+            Refusal: see `read_card`.
+        """
+        card = read_card(self.folder, self.model)
+        return card.provenance if card else {}
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -137,6 +149,17 @@ def corruption_means(runs: Sequence[FinishedRun], baseline: FinishedRun, machine
             for run in runs for name in dict.fromkeys(row.machine for row in run.summary) if "/" not in name]
 
 
+def networks_of(runs: Sequence[FinishedRun]) -> list[dict]:
+    """A row a run: its network, and that one's feedback gain where it is an EP network and the run has its card."""
+    return [{"run": str(run.folder), "model": run.model, "feedback_gain": stated_gain(run.provenance)}
+            for run in runs]
+
+
+def feedback_gains(networks: Sequence[dict]) -> tuple[str, ...]:
+    """The feedback gains of `networks_of` in a sentence."""
+    return gains_said({f"{row['run']} ({row['model']})": row["feedback_gain"] for row in networks})
+
+
 def _has_all(run: FinishedRun, machine: str) -> bool:
     return {threat.name for m, threat in run.accuracy if m == machine} >= set(ALL)
 
@@ -150,12 +173,15 @@ def _named(case: Case, runs: Sequence[FinishedRun]) -> Plain:
             "threat_label": threat.on(names).label}
 
 
-def over_runs_table(rows: Sequence[dict]) -> Table:
-    """A line a case."""
+def over_runs_table(rows: Sequence[dict], runs: Sequence[FinishedRun]) -> Table:
+    """A line a case; runs of networks that were not trained alike are no seeds, which is said."""
+    recipes = [recipe for run in runs if (recipe := recipe_of(run.provenance))]
+    several = any(recipe != recipes[0] for recipe in recipes)
+    notes = ("the networks are of several recipes: these are not means over seeds",) if several else ()
     lines = tuple((*_case(row), f"{row['mean']:.3f}", f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
                    f"{row['lowest']:.3f}", f"{row['highest']:.3f}") for row in rows)
     return Table(f"accuracy over {rows[0]['runs']} runs",
-                 ("machine", "threat", "mean", "95 % (Student)", "lowest", "highest"), lines)
+                 ("machine", "threat", "mean", "95 % (Student)", "lowest", "highest"), lines, notes)
 
 
 def paired_table(rows: Sequence[dict], first: FinishedRun, second: FinishedRun) -> Table:

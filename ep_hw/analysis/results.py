@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from io import BytesIO, RawIOBase
-from os.path import isfile
+from os.path import isfile, lexists
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -16,9 +16,12 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 
 from ep_hw.analysis.rows import Summary, SummaryRow, plain
+from ep_hw.networks.family import FOLDER
 from ep_hw.threats.threat import Threat
 from mapping.errors import Refusal
-from mapping.files import parse_json, read_bytes, refusing, replacing, write_atomically
+from mapping.fields import DEEPEST, FeedbackGain
+from mapping.files import parse_json, read_bytes, refusing, replacing, slug, write_atomically
+from mapping.targets import REFERENCE
 
 RESULTS, SUMMARY, SUMS = "results.parquet", "summary.json", "SHA256SUMS"
 LARGEST = 2**32   # bytes of either
@@ -42,6 +45,30 @@ class ReadRow(BaseModel):
     def met(self) -> Threat:
         """The threat, which need not be registered here."""
         return Threat.named(self.threat, self.strength)
+
+
+class ReadSpec(BaseModel):
+    """What a comparison needs of a network's spec."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    feedback_gain: FeedbackGain | Annotated[list[FeedbackGain], Field(max_length=DEEPEST)] | None = None
+
+
+class ReadCard(BaseModel):
+    """What a comparison needs of a card: how a run's network was made."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    architecture: ReadSpec | None = None
+    recipe: dict | None = None
+    trained_on: dict | None = None
+
+    @property
+    def provenance(self) -> dict:
+        """As the network itself says it."""
+        spec = self.architecture.model_dump() if self.architecture else {}
+        return {"spec": spec, "recipe": self.recipe or {}, "data": self.trained_on}
 
 
 class Summed(RawIOBase):
@@ -107,6 +134,24 @@ def read_results(folder: Path) -> tuple[pa.Table, list[ReadRow]]:
                               for name, kind in NEEDED.items()):
             raise ValueError("columns or rows are missing")
     return table, summary
+
+
+def read_card(folder: Path, model: str) -> ReadCard | None:
+    """The card of a run's network on the reference; of a member of a family it lies with those of the family.
+
+    Returns:
+        None where there is no card.
+
+    Raises:
+        Refusal: it is no card.
+    """
+    places = [folder, *([folder.parent.parent] if folder.parent.name == FOLDER else [])]
+    files = (place / "cards" / f"{slug(f'{model}-{REFERENCE}')}.json" for place in places)
+    if not (file := next(filter(lexists, files), None)):
+        return None
+    with refusing("a card cannot be read", where=file, allowed="the file as it was written",
+                  remedy="run the command of its folder again"):
+        return ReadCard.model_validate(parse_json(read_bytes(file)))
 
 
 _ROWS = TypeAdapter(Annotated[list[ReadRow], FailFast()])

@@ -51,6 +51,7 @@ def transfer(context: typer.Context, model: Model,
     from ep_hw.measurements.answers import transfer_told
     from ep_hw.measurements.charts import transfer_charts
     from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
+    from ep_hw.networks.checkpoint import load
     from ep_hw.networks.programs import programs_of
     from ep_hw.threats.attacks import AttackSettings, parse_gradient
     from ep_hw.threats.threat import parse_threat
@@ -69,8 +70,9 @@ def transfer(context: typer.Context, model: Model,
     called = {shown: full for full, shown in plan.asked.names.items()}
     kept = {"model": bench.net.name, "machines": called, "seed": sample.seed,
             "settings": settings.model_dump(mode="json")}
-    save_measurement(folder, "transfer", kept, rows, transfer_table(rows), transfer_figure(rows),
-                     transfer_told(rows), transfer_charts(rows))
+    table = transfer_table(rows, [bench.net, *map(load, other or [])])
+    save_measurement(folder, "transfer", kept, rows, table, transfer_figure(rows), transfer_told(rows),
+                     transfer_charts(rows))
 
 
 @app.command(examples=("eot digits --draws 1 --draws 4 --images 16",

@@ -1,6 +1,7 @@
 """`ep-hw compare`: finished evaluations side by side."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,8 @@ def _compared(runs: list[str], baseline: str | None, on: str, seed: int) -> tupl
     from ep_hw.analysis import comparison as compared
 
     finished = [compared.FinishedRun.of(folder) for folder in runs]
-    numbers: dict = {}
+    against = [compared.FinishedRun.of(baseline)] if baseline is not None else []
+    numbers: dict = {"networks": compared.networks_of([*finished, *against])}
     tables: list[Table] = []
     if len(finished) == 2:
         first, second = finished
@@ -44,12 +46,12 @@ def _compared(runs: list[str], baseline: str | None, on: str, seed: int) -> tupl
         tables.append(compared.paired_table(numbers["paired"], first, second))
     if baseline is None or len(finished) > 1:
         numbers["over_runs"] = compared.over_runs(finished)
-        tables.append(compared.over_runs_table(numbers["over_runs"]))
-    if baseline is not None:
-        against = compared.FinishedRun.of(baseline)
-        numbers["corruptions"] = compared.corruption_means(finished, against, on)
-        tables.append(compared.corruption_table(numbers["corruptions"], against, on))
-    return numbers, tables
+        tables.append(compared.over_runs_table(numbers["over_runs"], finished))
+    for other in against:
+        numbers["corruptions"] = compared.corruption_means(finished, other, on)
+        tables.append(compared.corruption_table(numbers["corruptions"], other, on))
+    last = tables.pop()
+    return numbers, [*tables, replace(last, notes=(*last.notes, *compared.feedback_gains(numbers["networks"])))]
 
 
 def _write(out: Path, numbers: dict, tables: list[Table], runs: list[str]) -> None:

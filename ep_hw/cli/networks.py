@@ -11,6 +11,7 @@ from ep_hw.cli.application import app
 from ep_hw.cli.data import DataOptions
 from ep_hw.cli.options import Device, counted, measured, seeded
 from ep_hw.cli.printing import print_table, say
+from ep_hw.networks.gains import gain_text, stated_gain
 from mapping.errors import Refusal
 from mapping.names import suggesting
 from mapping.program import Table
@@ -55,14 +56,15 @@ def train(recipe: Annotated[str, typer.Argument(help="a packaged recipe or a TOM
 def models(name: Annotated[str, typer.Argument(metavar="NAME", help="how names begin; all models if none")] = ""):
     """List the packaged models.
 
-    Kind, data, recipe, accuracy and sha256; random weights have no accuracy to show.
+    Kind, feedback gain (of EP networks), data, recipe, accuracy and sha256; random weights have no accuracy to show.
     """
     from ep_hw.learning.training import load_recipe, recipes
     from ep_hw.networks.checkpoint import model_names, provenance_of
 
     packaged = {name: load_recipe(name) for name in recipes()}
     rows = tuple(_row(*provenance_of(known), packaged) for known in _beginning(model_names(), name))
-    print_table(Table("models", ("name", "kind", "data", "size", "recipe", "seed", "test accuracy", "sha256"), rows))
+    columns = ("name", "kind", "gain", "data", "size", "recipe", "seed", "test accuracy", "sha256")
+    print_table(Table("models", columns, rows))
 
 
 def _beginning(names: Iterable[str], start: str) -> list[str]:
@@ -81,8 +83,8 @@ def _beginning(names: Iterable[str], start: str) -> list[str]:
 def _row(header: "Header", sha256: str, packaged: dict) -> tuple:
     recipe, accuracy = dict(header.recipe), header.accuracy
     seed, shown = recipe.pop("seed", ""), f"{accuracy['test']:.4f}" if accuracy else "not measured"
-    return (header.name, recipe.get("kind", "ep"), header.data.name, header.spec.size, _recipe_name(recipe, packaged),
-            seed, shown, sha256[:12])
+    return (header.name, recipe.get("kind", "ep"), gain_text(stated_gain(header.model_dump())), header.data.name,
+            header.spec.size, _recipe_name(recipe, packaged), seed, shown, sha256[:12])
 
 
 def _recipe_name(recipe: dict, packaged: dict) -> str:

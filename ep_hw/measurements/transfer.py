@@ -12,6 +12,7 @@ from ep_hw.data.splits import Split
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.plan import Asked, Attacks, Plan
 from ep_hw.networks.baselines import Baseline
+from ep_hw.networks.gains import gains_said, stated_gain
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import reference_of
 from ep_hw.threats.attacks import AttackSettings
@@ -62,12 +63,18 @@ def transfer_rows(summary: Sequence[SummaryRow], names: Sequence[str], threat: T
     return rows
 
 
-def transfer_table(rows: Sequence[dict]) -> Table:
-    """Sources down, targets across."""
+def transfer_table(rows: Sequence[dict], networks: Sequence[EPNetwork | Baseline] = ()) -> Table:
+    """Sources down, targets across.
+
+    Args:
+        rows: of `transfer_rows`.
+        networks: that are compared, whose feedback gains are said below.
+    """
     names = list(dict.fromkeys(row["source"] for row in rows))
     accuracy = {(row["source"], row["target"]): row["accuracy"] for row in rows}
     lines = tuple((source, *(f"{accuracy[source, target]:.3f}" for target in names)) for source in names)
     first = rows[0]
     note = (f"{first['images']} images; rows: the machine that the images were made on; columns: the machine that is "
             "shown them. The diagonal is the white box.")
-    return Table(f"accuracy under {first['threat']}@{first['strength']:g}", ("made on", *names), lines, (note,))
+    return Table(f"accuracy under {first['threat']}@{first['strength']:g}", ("made on", *names), lines, (
+        note, *gains_said({net.name: stated_gain(net.provenance) for net in networks})))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from markupsafe import Markup
 
 from ep_hw.analysis.points import Estimate
+from ep_hw.networks.gains import gain_text
 from ep_hw.report.drawings import looks_of
 from ep_hw.report.figures.charts import Row, Value, rows_chart
 from ep_hw.report.figures.scales import Scale, fitting
@@ -13,7 +14,7 @@ from ep_hw.report.story import Story
 from ep_hw.report.wording import interval, is_open, percent, points_of
 from mapping.program import Table
 
-Numbers = Mapping[str, Sequence[dict]]   # rows of "paired", "over_runs" and "corruptions", those that were asked for
+Numbers = Mapping[str, Sequence[dict]]   # rows of "networks" and, where asked, "paired", "over_runs" and "corruptions"
 
 
 def story_of(numbers: Numbers, tables: Sequence[Table], runs: Sequence[str], command: str) -> Story:
@@ -28,7 +29,13 @@ def story_of(numbers: Numbers, tables: Sequence[Table], runs: Sequence[str], com
     paired, over = numbers.get("paired", ()), numbers.get("over_runs", ())
     pictures = [*([_differences(paired)] if paired else []), *([_means(over)] if over else [])]
     return Story(title=f"{' and '.join(runs)}, side by side", answer=answer(numbers), pictures=pictures, tables=tables,
-                 facts=[("runs", ", ".join(runs)), ("intervals", "95 %")], command=command)
+                 facts=[("runs", ", ".join(runs)), *_gains(numbers), ("intervals", "95 %")], command=command)
+
+
+def _gains(numbers: Numbers) -> list[tuple[str, str]]:
+    """The feedback gain of each network, where one has any."""
+    gains = [gain_text(row["feedback_gain"]) for row in numbers.get("networks", ())]
+    return [("feedback gains", ", ".join(gain or "none" for gain in gains))] if any(gains) else []
 
 
 def answer(numbers: Numbers) -> str:

@@ -19,6 +19,7 @@ from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.evaluation.summary import outcomes_of
 from ep_hw.networks.family import EP, KINDS, kind_of
+from ep_hw.networks.gains import gains_said, stated_gain
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.cards import card
 from ep_hw.report.entry import Entry, Right
@@ -108,8 +109,7 @@ def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Plan, Ou
     entries = entries_of(networks, plan.asked.machines)
     absent = dict.fromkeys(f"No {kind} on {machine}: {reason}." for kind, other, _ in members
                            for machine, reason in other.asked.refused.items())
-    remarks = [*plan.coverage_notes(), *absent,
-               *feedback_gains([plan, *(other for kind, other, _ in members if kind == EP)])]
+    remarks = [*plan.coverage_notes(), *absent, *feedback_gains([plan, *(other for _, other, _ in members)])]
     return replace(models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble, remarks), own=own,
                    seconds=seconds_of([outcome, *(one for _, _, one in members)]))
 
@@ -119,19 +119,9 @@ def seconds_of(outcomes: Iterable[Outcome]) -> float:
     return sum(row["seconds"] for rows, _ in outcomes for row in rows)
 
 
-def feedback_gains(plans: Sequence[Plan]) -> list[str]:
-    """What feedback was multiplied by, in a sentence on all EP networks, and one on each other network that has a gain.
-
-    Args:
-        plans: of the networks.
-    """
-    gains: dict[str, set[float]] = {}
-    for plan in plans:
-        if (gain := plan.provenance.get("spec", {}).get("feedback_gain")) is not None:
-            whose = "the EP networks" if kind_of(plan.provenance) == EP else plan.model
-            gains.setdefault(whose, set()).add(gain)
-    return [f"Feedback gain (gamma) of {whose}: {', '.join(f'{gain:g}' for gain in sorted(own))} (the paper's: 1)."
-            for whose, own in gains.items()]
+def feedback_gains(plans: Iterable[Plan]) -> tuple[str, ...]:
+    """The feedback gains of the networks of some plans in a sentence."""
+    return gains_said({plan.model: stated_gain(plan.provenance) for plan in plans})
 
 
 def entries_of(networks: Mapping[str, Sequence[Outcome]], machines: Iterable[str]) -> list[Entry]:

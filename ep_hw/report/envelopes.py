@@ -16,6 +16,7 @@ from ep_hw.analysis.points import Estimate, estimate
 from ep_hw.evaluation.envelope import Met, Platform, running_largest
 from ep_hw.evaluation.matched_noise import Matched
 from ep_hw.networks.family import NOISE_TRAINED
+from ep_hw.networks.gains import Gain, gains_said
 from ep_hw.report.drawings import looks_of
 from ep_hw.report.entry import lead
 from ep_hw.report.figures.charts import Curve, Look, Value, curves_chart
@@ -41,12 +42,14 @@ class Measured:
         model: the network's name.
         outcomes: platform -> what it made of every attack.
         noises: what sources of noise came to, no noise first; empty where none were compared.
+        gain: of its feedback, None where it is no EP network.
     """
 
     kind: str
     model: str
     outcomes: Mapping[Platform, Sequence[Met]]
     noises: Sequence[Matched] = ()
+    gain: Gain | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +98,10 @@ def envelopes(measured: Sequence[Measured]) -> Envelopes:
     networks = _platforms(measured)
     noises = {one.kind.removesuffix(NOISE_TRAINED): one.noises for one in measured if one.noises}
     platforms = [sentence for kind, ones in networks.items() for sentence in _answers(kind, ones)]
+    gains = gains_said({one.model: one.gain for one in measured})
     return Envelopes(
         answers=(*platforms, *noise_answers(noises)),
-        tables=(_table(networks), *([noise_table(noises)] if noises else [])), exhibits=(_exhibit(networks),),
+        tables=(_table(networks, gains), *([noise_table(noises)] if noises else [])), exhibits=(_exhibit(networks),),
         rows={"envelope": [row for kind, ones in networks.items() for one in ones for row in _rows(kind, one)],
               "envelope-noise": noise_rows(noises)})
 
@@ -133,7 +137,7 @@ def _holding_the_chip(kind: str, platforms: Sequence[Success]) -> list[str]:
             for machine, itself, model in holders]
 
 
-def _table(networks: Mapping[str, Sequence[Success]]) -> Table:
+def _table(networks: Mapping[str, Sequence[Success]], gains: Sequence[str]) -> Table:
     """A row a platform and network: clean accuracy and success of attacks, beside what is printed."""
     every = [(one.label, kind, one) for kind, ones in networks.items() for one in ones]
     labels = list(dict.fromkeys(label for label, _, _ in every))
@@ -144,7 +148,7 @@ def _table(networks: Mapping[str, Sequence[Success]]) -> Table:
              "turns wrong, mean over efforts and strengths; the mean is over attacks.",
              f"Printed: {lammie.SOURCE}, a ResNet9 on CIFAR-10, "
              f"{100 * lammie.DROP['model']:.2f} and {100 * lammie.DROP['chip']:.2f} points below its float network. "
-             f"Its successes are curves without numbers; its text says: {'; '.join(lammie.FINDINGS.values())}.")
+             f"Its successes are curves without numbers; its text says: {'; '.join(lammie.FINDINGS.values())}.", *gains)
     columns = ("platform", "network", "clean", *attacks, "mean", "printed: clean")
     return Table("Adversarial success by platform", columns, rows, notes)
 

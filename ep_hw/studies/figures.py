@@ -1,7 +1,7 @@
 """Figures of a study: accuracy along one option, over two, and what each cause takes in two orders."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -104,41 +104,35 @@ def interaction_figure(technology: str, causes: Sequence[Interaction]) -> Figure
     return figure
 
 
-def networks_figure(entries: Sequence[Entry], gains: dict[str, float], threats: Sequence[Threat]) -> Figure:
-    """Accuracy of groups of networks in the order of their feedback gains: a panel a machine, a line a threat.
+def networks_figure(entries: Sequence[Entry], groups: Mapping[str, str], threats: Sequence[Threat]) -> Figure:
+    """Accuracy of groups of networks in their order: a panel a machine, a line a threat.
 
     Args:
         entries: one a group and machine.
-        gains: of each group.
+        groups: in their order -> what the axis calls them.
         threats: to draw.
     """
     machines = list(dict.fromkeys(entry.machine for entry in entries))
-    order = by_gain(entries, gains)
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(1.2 + 2.6 * len(machines), 3.6), layout="constrained")
         panels = figure.subplots(1, len(machines), squeeze=False, sharey=True)[0]
         for machine, axes in zip(machines, panels):
             for n, threat in enumerate(threats):
                 own = {entry.kind: entry.mean([threat]) for entry in entries if entry.machine == machine}
-                line = [(place, mean) for place, kind in enumerate(order) if (mean := own.get(kind))]
+                line = [(place, mean) for place, kind in enumerate(groups) if (mean := own.get(kind))]
                 x, y = [place for place, _ in line], [100 * mean.value for _, mean in line]
                 bars = [[100 * abs(mean.value - end) for (_, mean), end in zip(line, ends)]
                         for ends in ([m.low for _, m in line], [m.high for _, m in line])]
                 axes.errorbar(np.add(x, 0.05 * (n - len(threats) / 2)), y, bars, color=COLOURS[n % len(COLOURS)],
                               marker=MARKERS[n % len(MARKERS)], markersize=4, lw=1, elinewidth=0.7,
                               label=threat_name(threat))
-            axes.set_xticks(range(len(order)), order, rotation=30, ha="right")
+            axes.set_xticks(range(len(groups)), [*groups.values()], rotation=30, ha="right")
             title(axes, machine, 2.4)
             axes.grid(axis="y")
         panels[0].set_ylabel("accuracy, %")
         panels[0].set_ylim(-1.5, 101.5)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
-
-
-def by_gain(entries: Sequence[Entry], gains: dict[str, float]) -> list[str]:
-    """Groups in the order of their feedback gains; those of one gain as they come."""
-    return sorted(dict.fromkeys(entry.kind for entry in entries), key=lambda kind: gains[kind])
 
 
 def _panels(technologies: Sequence[str], threats: Sequence[Threat], margin: tuple[float, float],

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from ep_hw.data.source import DEFAULT_SOURCE, DataSource
 from ep_hw.data.splits import Choose
@@ -12,11 +13,13 @@ from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Plan, compile_all, ev
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import load
 from ep_hw.networks.family import kind_of
+from ep_hw.networks.gains import gain_text, stated_gain
 from ep_hw.networks.images import images_for
 from ep_hw.networks.network import EPNetwork
 from ep_hw.networks.programs import check_same_data
+from ep_hw.networks.seeds import named_networks
 from ep_hw.report import wording
-from ep_hw.report.contents import entries_of, gallery_beside, record_of, seconds_of
+from ep_hw.report.contents import entries_of, feedback_gains, gallery_beside, record_of, seconds_of
 from ep_hw.report.drawings import looks_of
 from ep_hw.report.entry import Entry
 from ep_hw.report.figures.charts import Curve, Look, Value, curves_chart
@@ -25,7 +28,7 @@ from ep_hw.report.files import write_report
 from ep_hw.report.frame import Drawn
 from ep_hw.report.models import Models, threats_table
 from ep_hw.report.record import Exhibit
-from ep_hw.studies.figures import by_gain, networks_figure
+from ep_hw.studies.figures import networks_figure
 from ep_hw.studies.study import NetworkStudy
 from ep_hw.studies.worth import Verdict, by_pair, worths_of
 from ep_hw.threats.threat import CLEAN, Threat, parse_threat
@@ -47,7 +50,8 @@ def plan_networks(study: NetworkStudy, *, run: Run | None = None,
         Refusal: an unknown model, machine or threat, networks of different data, a network that a machine cannot hold,
             or missing data.
     """
-    nets = [(group, load(name).calibrated(data_source)) for group, names in study.networks.items() for name in names]
+    nets = [(group, load(one).calibrated(data_source)) for group, names in study.networks.items() for name in names
+            for one in named_networks(name)]
     first = nets[0][1]
     _check_kinds(nets)
     for _, net in nets:
@@ -97,7 +101,8 @@ def run_networks(study: NetworkStudy, plans: Sequence[tuple[str, Plan]], out: Pa
     record.gallery.extend(gallery_beside(outcomes[0][0], [
         (group, plan, outcome) for (group, plan), outcome in zip(shown_plans, outcomes) if group != shown_plans[0][0]]))
     shown = Models((threats_table(entries, entries[0].kind),), (), {study.title: verdicts},
-                   _figures(entries, shown_plans, first.asked.threats), (_seeds_note(groups),), "Group against group",
+                   _figures(entries, shown_plans, first.asked.threats),
+                   (_seeds_note(groups), *feedback_gains(plan for _, plan in shown_plans)), "Group against group",
                    said(verdicts), tuple(entries), own=entries[0].kind, seconds=seconds_of(outcomes))
     write_report(out, record, shown)
     content = {"study": study.model_dump(mode="json"), **shown.content(),
@@ -136,21 +141,31 @@ def _seeds_note(groups: dict[str, list[Outcome]]) -> str:
 def _figures(entries: Sequence[Entry], plans: Sequence[tuple[str, Plan]],
              threats: Sequence[Threat]) -> tuple[Exhibit, ...]:
     """Accuracy against the feedback gain, a panel a machine; groups of one gain stand side by side."""
-    gains = {group: gain_of(plan) for group, plan in plans}
+    groups = by_gain(plans)
     return (Exhibit("feedback", "Accuracy against the feedback gain", "Bars: 95 %, the wider over seeds and images.",
-                    _alt(entries, threats), networks_figure(entries, gains, (CLEAN, *threats)),
-                    networks_charts(entries, gains, (CLEAN, *threats))),)
+                    _alt(entries, threats), networks_figure(entries, groups, (CLEAN, *threats)),
+                    networks_charts(entries, groups, (CLEAN, *threats))),)
 
 
-def networks_charts(entries: Sequence[Entry], gains: dict[str, float], threats: Sequence[Threat]) -> list[Drawn]:
-    """A chart a machine, a line a threat, groups in the order of their feedback gains."""
-    order, looks = by_gain(entries, gains), looks_of([wording.threat_name(threat) for threat in threats], "threat")
-    return [_against_gain(machine, [entry for entry in entries if entry.machine == machine], order, threats, looks)
+def by_gain(plans: Sequence[tuple[str, Plan]]) -> dict[str, str]:
+    """Groups in the order of their feedback gains, those of one gain as they come -> what the axis calls them."""
+    gains: dict[str, list[str]] = {}
+    for group, plan in sorted(plans, key=lambda one: gain_of(one[1])):
+        gains.setdefault(group, []).append(gain_text(stated_gain(plan.provenance)))
+    return {group: f"{group}, gamma {' and '.join(dict.fromkeys(texts))}" if all(texts) else group
+            for group, texts in gains.items()}
+
+
+def networks_charts(entries: Sequence[Entry], groups: Mapping[str, str], threats: Sequence[Threat]) -> list[Drawn]:
+    """A chart a machine, a line a threat, groups in their order."""
+    looks = looks_of([wording.threat_name(threat) for threat in threats], "threat")
+    return [_against_gain(machine, [entry for entry in entries if entry.machine == machine], groups, threats, looks)
             for machine in dict.fromkeys(entry.machine for entry in entries)]
 
 
-def _against_gain(machine: str, entries: Sequence[Entry], order: Sequence[str], threats: Sequence[Threat],
+def _against_gain(machine: str, entries: Sequence[Entry], groups: Mapping[str, str], threats: Sequence[Threat],
                   looks: Mapping[str, Look]) -> Drawn:
+    order = list(groups)
     lines = [(wording.threat_name(threat), [(order.index(entry.kind), entry.kind, mean) for entry in entries
                                             if (mean := entry.mean([threat]))]) for threat in threats]
     curves = [Curve(name, looks[name], [(n, Value(mean, f"{kind} on {machine}, {name}: {wording.percent(mean.value)} "
@@ -159,14 +174,14 @@ def _against_gain(machine: str, entries: Sequence[Entry], order: Sequence[str], 
     alt = "; ".join(f"{name}: " + ", ".join(f"{kind} {wording.percent(mean.value)}" for _, kind, mean in sorted(line))
                     for name, line in lines)
     return Drawn(f"{machine}: accuracy by rising feedback gain, percent", curves_chart(
-        curves, ordered(order), PERCENT, "", alt, aslant=True))
+        curves, ordered(list(groups.values())), PERCENT, "", alt, aslant=True))
 
 
 def gain_of(plan: Plan) -> float:
-    """The feedback gain of a network: of its second coupling, 0 where there is none or it is no EP network."""
+    """The feedback gain of a network: a mean over couplings, 0 where none feeds back or it is no EP network."""
     reference = plan.programs[REFERENCE]
     couplings = reference.graph.couplings[1:] if isinstance(reference, Program) else ()
-    return couplings[0].feedback_gain if couplings else 0.0
+    return fmean(coupling.feedback_gain for coupling in couplings) if couplings else 0.0
 
 
 def _alt(entries: Sequence[Entry], threats: Sequence[Threat]) -> str:

@@ -101,7 +101,8 @@ class NetworkStudy(Stated):
         images: test images, drawn by `seed`.
         chips: of machines that have chips.
         seed: of images, corruptions, attacks and read noise.
-        networks: group -> names or files of its networks, of seeds that were trained alike.
+        networks: group -> names or files of its networks, of seeds that were trained alike; "seeds:NAME" is every
+            packaged network of NAME's recipe.
         attack: settings of the attacks.
     """
 

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ep_hw.analysis.comparison import FinishedRun, over_runs, paired
+from ep_hw.analysis.comparison import FinishedRun, feedback_gains, networks_of, over_runs, over_runs_table, paired
 from ep_hw.analysis.corruption_error import corruption_error, mce, mean_corruption_error
 from ep_hw.analysis.results import write_results
 from ep_hw.analysis.rows import spelled
+from ep_hw.networks.gains import gain_text, gains_said
 from ep_hw.threats.corruptions import ALL, MAIN
 from ep_hw.threats.threat import CLEAN, Threat
 from mapping import Refusal
@@ -34,6 +35,14 @@ def write_run(folder, correct, ids=None, model="small", pixels="a"):
     table = pa.Table.from_pylist(rows)
     write_results(folder, table.schema, [(table, summary)])
     return folder
+
+
+def carded(folder, place=None, model="small", **said):
+    """The run in `folder`, whose card in `place` says this of its network."""
+    place = (place or folder) / "cards"
+    place.mkdir()
+    (place / f"{model}-reference.json").write_text(json.dumps({"model": model, **said}))
+    return FinishedRun.of(folder)
 
 
 def draws(seed, n=40):
@@ -121,6 +130,46 @@ def test_corruption_errors_are_means_over_severities():
     assert mce(rows, "reference", rows, "reference") == pytest.approx(1)
 
 
+@given(gains=st.lists(st.none() | st.floats(0, 1000) | st.lists(st.floats(0, 1000), min_size=1, max_size=4),
+                      min_size=1, max_size=5))
+def test_every_gain_is_said_beside_its_network(gains):
+    """Networks of one gain share a place; those without are not named."""
+    said = gains_said({f"n{n}": gain for n, gain in enumerate(gains)})
+    shown = {f"n{n}": gain_text(gain) for n, gain in enumerate(gains) if gain is not None}
+    assert len(said) == bool(shown)
+    told = [part.split(" of ") for sentence in said for part in sentence.partition(": ")[2].rstrip(".").split("; ")]
+    assert {name: text for text, names in told for name in names.split(", ")} == shown
+    assert len({text for text, _ in told}) == len(told)
+
+
+def test_runs_know_how_their_networks_were_made_by_their_cards(tmp_path):
+    made = {"recipe": {"data": "digits", "epochs": 3, "seed": 1}, "trained_on": {"name": "digits"}}
+    plain = FinishedRun.of(write_run(tmp_path / "plain", draws(0)))
+    uniform = carded(write_run(tmp_path / "uniform", draws(0)), architecture={"feedback_gain": 0.3, "steps": 9}, **made)
+    (tmp_path / "run/family").mkdir(parents=True)
+    layered = carded(write_run(tmp_path / "run/family/small", draws(0)), tmp_path / "run",
+                     architecture={"feedback_gain": [1, 0.5]})
+    cnn = carded(write_run(tmp_path / "cnn", draws(0)), architecture={"architecture": "cnn"})
+    networks = networks_of([plain, uniform, layered, cnn])
+    assert [row["feedback_gain"] for row in networks] == [None, 0.3, [1.0, 0.5], None]
+    assert feedback_gains(networks) == (f"Feedback gain (gamma, 1 in the paper): 0.3 of {uniform.folder} (small); "
+                                        f"(1, 0.5) of {layered.folder} (small).",)
+    again = carded(write_run(tmp_path / "again", draws(1)), **{**made, "recipe": {**made["recipe"], "seed": 2}})
+    longer = carded(write_run(tmp_path / "longer", draws(1)), **{**made, "recipe": {**made["recipe"], "epochs": 4}})
+    for other, notes in ((again, 0), (longer, 1), (plain, 0)):
+        runs = [uniform, other]
+        assert len(over_runs_table(over_runs(runs), runs).notes) == notes
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"architecture": {"feedback_gain": -1}}', '{"recipe": []}',
+                                     '{"architecture": {"feedback_gain": [1, "x"]}}'])
+def test_a_card_that_is_none_is_refused(tmp_path, content):
+    run = carded(write_run(tmp_path / "run", draws(0)))
+    (tmp_path / "run/cards/small-reference.json").write_text(content)
+    with pytest.raises(Refusal, match="a card cannot be read"):
+        networks_of([run])
+
+
 def test_an_incomplete_set_is_refused_by_name():
     rows = corrupted(dict.fromkeys(ALL, 0.2))
     short = {case: rows[case] for case in rows if case[1] not in (Threat("fog", 2.0), Threat("fog", 5.0))}
@@ -132,15 +181,19 @@ def test_an_incomplete_set_is_refused_by_name():
 
 def test_the_command_prints_both_tables_and_keeps_the_numbers(ep_hw, refused, tmp_path):
     for n in range(2):
-        write_run(tmp_path / f"s{n}", draws(n))
+        carded(write_run(tmp_path / f"s{n}", draws(n)), architecture={"feedback_gain": 0.3})
     code, out, err = ep_hw("compare", "s0", "s1", "--out", "numbers.json")
     assert code == 0, err
     assert "McNemar p" in out
     assert "accuracy over 2 runs" in out
+    assert "Feedback gain (gamma, 1 in the paper): 0.3 of s0 (small), s1 (small)." in out
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert [row["images"] for row in numbers["paired"]] == [40, 40]
     assert [row["runs"] for row in numbers["over_runs"]] == [2, 2]
     page = (tmp_path / "numbers.html").read_text()
     assert "s0 and s1, side by side" in page
     assert page.count("<table") == 2
+    assert page.count("0.3 of s0") == 1
+    assert ">0.3, 0.3<" in page
+    assert [row["feedback_gain"] for row in numbers["networks"]] == [0.3, 0.3]
     assert "no gaussian_noise@1" in refused("compare", "s0", "--baseline", "s1")

@@ -80,7 +80,10 @@ def test_machines_and_models_are_listed(ep_hw):
     assert all(f"crossbar:PRESET/{rung}" in out for rung in CROSSBAR_RUNGS)
     code, out, _ = ep_hw("models")
     assert code == 0
-    assert "digits" in out
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line.startswith("│")]
+    gains = {row[0]: row[2] for row in rows}
+    assert {name: gains[name] for name in ("digits", "digits-gain03-s11", "digits-twin-s11", "digits-bp-s11")} == {
+        "digits": "1", "digits-gain03-s11": "0.3", "digits-twin-s11": "0", "digits-bp-s11": ""}
 
 
 def test_the_version_and_help_of_every_command_are_a_flag_away(ep_hw):

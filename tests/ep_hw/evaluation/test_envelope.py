@@ -208,7 +208,8 @@ def test_every_source_costs_what_was_asked_or_says_that_it_cannot(noises):
 
 
 def test_noise_stands_in_words_in_a_table_and_in_rows(noises):
-    _, _, shown = noises
+    plan, _, shown = noises
+    assert shown.tables[0].notes[-1] == f"Feedback gain (gamma, 1 in the paper): 1 of {plan.model}."
     table = shown.tables[1]
     assert [row[0] for row in table.rows] == ["none", *(f"\u221220 points: {name}" for name in SOURCES.values())]
     assert any("of clean accuracy: pgd_linf succeeds least under" in sentence for sentence in shown.answers)

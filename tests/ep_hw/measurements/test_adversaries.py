@@ -18,6 +18,7 @@ from ep_hw.measurements.adversary_figures import transfer_figure
 from ep_hw.measurements.eot import measure_eot
 from ep_hw.measurements.landscape import STEPS, measure_slice
 from ep_hw.measurements.transfer import plan_transfer, transfer_rows, transfer_table
+from ep_hw.networks.checkpoint import load
 from ep_hw.threats.attacks import AttackSettings, Unrolled
 from ep_hw.threats.threat import parse_threat
 from mapping import Refusal
@@ -70,7 +71,8 @@ def test_images_are_made_once(transferred):
 
 def test_table_and_heat_map_hold_every_number(transferred):
     rows = transfer_rows(transferred[2], NAMES, THREAT)
-    table = transfer_table(rows)
+    table = transfer_table(rows, list(map(load, ("digits-gain03-s11", "digits-bp-s11"))))
+    assert table.notes[1:] == ("Feedback gain (gamma, 1 in the paper): 0.3 of digits-gain03-s11.",)
     assert [cell for line in table.rows for cell in line[1:]] == [f"{row['accuracy']:.3f}" for row in rows]
     shown = [text.get_text() for text in transfer_figure(rows).axes[0].texts]
     assert shown == [f"{100 * row['accuracy']:.0f}" for row in rows]

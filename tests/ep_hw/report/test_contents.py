@@ -168,7 +168,7 @@ def test_a_hybrid_is_named_so_and_never_stands_for_the_ep_networks(finished):
     shown = compared(mixed, outcome, [(BP, plan, outcome)])
     assert {entry.kind for entry in shown.entries} == {BP, "mixed"}
     assert shown.own == "mixed"
-    assert "Feedback gain (gamma) of mixed: 1 (the paper's: 1)." in shown.notes
+    assert "Feedback gain (gamma, 1 in the paper): 1 of mixed, small." in shown.notes
     assert "EP" not in json.dumps(shown.content())
     assert notes(mixed, summary)[0].startswith("mixed is a hybrid")
     assert not any("hybrid" in note for note in notes(plan, summary))

@@ -97,6 +97,8 @@ def test_a_study_over_networks_leaves_a_report_that_answers(tiny, tmp_path):
     assert (tmp_path / "figures/feedback.png").stat().st_size > 5000
     charts = page.partition("by rising feedback gain")[2]
     told = re.findall(r'data-tip="(\w+) on (\w+), clean: [0-9.]+ % \[', charts)[:6]
+    assert all(f"{group}, gamma {gain}<" in charts for group, gain in (("none", 0), ("half", 0.5), ("whole", 1)))
+    assert "Feedback gain (gamma, 1 in the paper): 1 of whole; 0.5 of half; 0 of none." in content["notes"]
     assert told == [(group, machine) for machine in ("reference", "loihi") for group in ("none", "half", "whole")]
 
 

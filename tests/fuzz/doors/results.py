@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from ep_hw import workflow
 from ep_hw.analysis.comparison import FinishedRun, over_runs, paired
-from ep_hw.analysis.results import RESULTS, SUMMARY, SUMS
+from ep_hw.analysis.results import RESULTS, SUMMARY, SUMS, read_card
 from ep_hw.evaluation import budget
 from ep_hw.evaluation.allocation import Allocation
 from ep_hw.evaluation.budget import kept_choice
@@ -218,6 +218,22 @@ class Compared(Door):
         return over_runs(runs), paired(*runs)
 
 
+class Card(Door):
+    """What a run says of its network; what is legal after an edit is another network."""
+
+    name = "card"
+    edits = (replaced, *(in_one_file(edit, strict=False) for edit in BYTE_EDITS),
+             *[in_one_file(edited_json, strict=False)] * 9)
+
+    def make(self):
+        content = {"model": "digits", "architecture": {"feedback_gain": 0.5}, "recipe": {"data": "digits", "seed": 1},
+                   "trained_on": {"name": "digits"}}
+        return [{"cards/digits-reference.json": json.dumps(content).encode()}]
+
+    def open(self, folder):
+        return read_card(folder, "digits")
+
+
 def _sum(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
 
@@ -225,4 +241,4 @@ def _sum(blob: bytes) -> str:
 DOORS = (Cells(), Measured("attack time", a_time), Measured("adversarial success", an_attack),
          Choice("choice", budget.Choice, images=100, queries=200, seconds=12.5, detectable=0.1),
          Choice("allocation", Allocation, images=64, queries=100, image_limits=[["loihi", "pgd_l2", 9]],
-                skipped=[["lava", "cw_l2"]], seconds=50.5), Claimed(), Compared())
+                skipped=[["lava", "cw_l2"]], seconds=50.5), Claimed(), Compared(), Card())
