@@ -12,6 +12,7 @@ FOLDER = "family"   # in the folder of an evaluation: the other members, each in
 EP, BP = "EP-CNN", "BP-CNN"
 ADVERSARIAL = ("Adv-CNN(0.5)", "Adv-CNN(1.0)")
 VIT = "ViT"
+SEEDS = 5   # of each kind in the paper
 NOISE_TRAINED = ", noise-trained"   # after the kind of a network that was trained again with noisy weights
 KINDS = {"bp": BP, "adv05": ADVERSARIAL[0], "adv10": ADVERSARIAL[1], "vit": VIT, "ep": EP}   # in the paper's words
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from ep_hw.evaluation.plan import Outcome, Plan, relaxes
 from ep_hw.evaluation.rungs import named, rungs_of
 from ep_hw.evaluation.stored_times import stored_times
 from ep_hw.evaluation.summary import outcomes_of
-from ep_hw.networks.family import EP, KINDS, kind_of
+from ep_hw.networks.family import EP, KINDS, SEEDS, kind_of
 from ep_hw.networks.gains import gains_said, stated_gain
+from ep_hw.networks.seeds import same_recipe
 from ep_hw.report import Exhibit, GalleryItem, RunRecord
 from ep_hw.report.cards import card
 from ep_hw.report.entry import Entry, Right
@@ -34,6 +36,7 @@ from simulators.module import ModuleProgram
 from simulators.registry import on_lava
 
 REPORTED_PACKAGES = ("ep-hw", "torch", "numpy", "scipy", "pyautoattack", "pillow")
+T = TypeVar("T")
 Predictions = dict[tuple[str, int], int]   # machine and image -> its class of the clean one
 Taken = tuple[str, Predictions, list[Cell]]   # of one network, machine and threat; see `GalleryItem.network`
 GALLERY_ITEMS = 12         # of a machine and threat at most
@@ -96,22 +99,41 @@ def cards_of_member(plan: Plan, outcome: Outcome, checks: list[Verdict]) -> list
 def compared(plan: Plan, outcome: Outcome, members: Sequence[tuple[str, Plan, Outcome]]) -> Models:
     """A plan's model and the other members of its family: machine by machine, kind by kind over their seeds.
 
-    Where the family has no EP networks of other seeds, a model that is one stands for them.
-
     Args:
         plan: of the model.
         outcome: its summary and cells.
         members: kind, plan and outcome of each, see `ep_hw.networks.family`.
     """
-    networks = {kind: [one for k, _, one in members if k == kind] for kind in KINDS.values()}
-    own = plan.model if networks[EP] or kind_of(plan.provenance) != EP else EP
-    networks[own] = [outcome]
+    own, networks = seeds_pooled(plan, outcome, members)
     entries = entries_of(networks, plan.asked.machines)
     absent = dict.fromkeys(f"No {kind} on {machine}: {reason}." for kind, other, _ in members
                            for machine, reason in other.asked.refused.items())
     remarks = [*plan.coverage_notes(), *absent, *feedback_gains([plan, *(other for _, other, _ in members)])]
     return replace(models(plan.model, plan.images.data, entries, plan.attacks.settings.ensemble, remarks), own=own,
                    seconds=seconds_of([outcome, *(one for _, _, one in members)]))
+
+
+def seeds_pooled(plan: Plan, outcome: T, members: Sequence[tuple[str, Plan, T]]) -> tuple[str, dict[str, list[T]]]:
+    """The networks of a family: seeds of one recipe by their kind, those of another recipe by their own names.
+
+    An EP network is the first seed of its family, or stands beside the others where they are as many as the paper's.
+
+    Args:
+        plan: of the family's model.
+        outcome: of the model.
+        members: kind, plan and outcome of each, see `ep_hw.networks.family`.
+
+    Returns:
+        What the model is called, and the outcomes of each name.
+    """
+    first = {kind_of(plan.provenance): plan}
+    networks: dict[str, list[T]] = {kind: [] for kind in KINDS.values()}
+    for kind, other, one in (member for member in members if member[0] in KINDS.values()):
+        alike = other is first.setdefault(kind, other) or same_recipe(first[kind].provenance, other.provenance)
+        networks.setdefault(kind if alike else other.model, []).append(one)
+    own = EP if kind_of(plan.provenance) == EP and len(networks[EP]) < SEEDS else plan.model
+    networks[own] = [outcome, *networks.get(own, [])]
+    return own, networks
 
 
 def seconds_of(outcomes: Iterable[Outcome]) -> float:

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -30,6 +31,8 @@ from ep_hw.evaluation.suites import Request
 from ep_hw.networks.baselines import Baseline, CNNSpec
 from ep_hw.networks.checkpoint import packaged_models, provenance_of
 from ep_hw.networks.family import ADVERSARIAL, BP, EP, KINDS, VIT, Member, kind_of, members
+from ep_hw.networks.seeds import named_networks, same_recipe
+from ep_hw.report.contents import seeds_pooled
 from ep_hw.report.entry import Entry, lead
 from ep_hw.report.models import TOLLS, Claim, Contest, claims, models
 from ep_hw.report.tolls import Open, Toll, stated, tolls
@@ -75,8 +78,59 @@ def test_members_are_found_by_name_kind_by_kind():
 def test_no_packaged_network_counts_as_an_ep_network_that_its_recipe_does_not_make_one():
     names = packaged_models()
     counted = {member.model for name in names for member in members(name, names) if member.kind == EP}
-    assert len(counted) == 6
+    assert counted >= {"digits-ep-s11", "cifar10-small-ep-s2"}
     assert {kind_of({"recipe": provenance_of(name)[0].recipe}) for name in counted} == {EP}
+
+
+def made(name, kind="ep", **recipe):
+    """A network that says how it was made; all that pooling asks of its plan."""
+    return SimpleNamespace(model=name, provenance={"recipe": {"kind": kind, "data": "digits", **recipe}, "data": {}})
+
+
+@given(recipes=st.lists(st.tuples(st.sampled_from([*KINDS.items()]), st.integers(0, 2)), max_size=16))
+def test_seeds_of_one_recipe_are_pooled_and_no_other_network_joins_them(recipes):
+    own = made("net", epochs=0, seed=0)
+    family = [(kind, made(f"net-{code}-s{n}", code, epochs=epochs, seed=n)) for n, ((code, kind), epochs)
+              in enumerate(recipes, 1)]
+    called, networks = seeds_pooled(own, own, [(kind, one, one) for kind, one in family])
+    assert sorted(one.model for ones in networks.values() for one in ones) == sorted(
+        one.model for one in (own, *(one for _, one in family)))
+    for name, ones in networks.items():
+        assert all(same_recipe(ones[0].provenance, one.provenance) for one in ones)
+        assert name in (*KINDS.values(), "net") or [one.model for one in ones] == [name]
+    assert networks[called][0] is own
+    seeds = sum((kind, one.provenance["recipe"]["epochs"]) == (EP, 0) for kind, one in family)
+    assert called == (EP if seeds < 5 else "net")
+    assert len(networks[EP]) == seeds + (called == EP)
+
+
+def test_the_packaged_families_pool_what_their_checkpoints_say():
+    """The paper's five seeds of digits as they are; all that there are of cifar10-small, itself the first."""
+    pooled = {}
+    for model in ("digits", "cifar10-small"):
+        plans = {name: SimpleNamespace(model=name, provenance=provenance_of(name)[0].model_dump(mode="json"))
+                 for name in packaged_models()}
+        found = [(m.kind, plans[m.model], m.model) for m in members(model, packaged_models())]
+        pooled[model] = seeds_pooled(plans[model], model, found)
+    assert pooled["digits"] == ("digits", {"digits": ["digits"], **{
+        kind: [f"digits-{code}-s{seed}" for seed in (11, 13, 17, 19, 31)] for code, kind in KINDS.items()}})
+    called, networks = pooled["cifar10-small"]
+    assert called == EP
+    assert networks[EP][:2] == ["cifar10-small", "cifar10-small-ep-s2"]
+    assert set(networks[EP]) == set(named_networks("seeds:cifar10-small"))
+    assert all(len(ones) == 1 for kind, ones in networks.items() if kind != EP)
+
+
+@given(right=st.tuples(*[st.integers(0, N)] * 2))
+def test_two_seeds_have_student_s_interval_of_one_degree_of_freedom(right):
+    """Or that of the images, where it is wider."""
+    first, second = (count / N for count in right)
+    mean = entry(EP, [[first], [second]]).mean([Threat("clean", 0.0)])
+    half = np.tan(0.475 * np.pi) * abs(first - second) / 2   # Student's t of one degree of freedom is Cauchy's
+    images = wilson(round(mean.value * N), N)
+    assert mean.value == pytest.approx((first + second) / 2)
+    assert mean.low == pytest.approx(max(0, min(images.low, mean.value - half)), abs=1e-9)
+    assert mean.high == pytest.approx(min(1, max(images.high, mean.value + half)), abs=1e-9)
 
 
 @pytest.mark.parametrize(("ends", "outcome"), [
