@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar, overload
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo
 
 from mapping.files import refusing
 from mapping.names import nearest
@@ -28,6 +28,20 @@ class Stated(BaseModel):
     """Something that a user or a file states: no unknown field, no number that is not finite, not to be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def one_if_equal(gains: float | tuple[float, ...], info: ValidationInfo) -> float | tuple[float, ...]:
+    """Feedback gains, one a layer, as a single number where they are equal; the first layer's feeds nothing back.
+
+    Raises:
+        ValueError: more or fewer than the network has layers.
+    """
+    if not isinstance(gains, tuple):
+        return gains
+    if len(gains) != len(info.data.get("channels", gains)):
+        raise ValueError("one feedback gain a layer is needed, or one for all")
+    different = set(gains[1:] or gains)
+    return gains if len(different) > 1 else different.pop()
 
 
 @overload
@@ -108,6 +122,7 @@ Positive = Annotated[float, Field(ge=1e-12, le=1e6)]
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PerLayer = Annotated[tuple[T, ...], Field(min_length=1, max_length=DEEPEST)]
+FeedbackGains = Annotated[FeedbackGain | PerLayer[FeedbackGain], AfterValidator(one_if_equal)]
 PerChannel = Annotated[tuple[T, ...], Field(min_length=1, max_length=2**16)]
 ImageShape = tuple[Count, Count, Count]
 

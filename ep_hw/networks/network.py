@@ -16,7 +16,7 @@ from ep_hw.networks.images import training_images
 from ep_hw.networks.shapes import ConvolutionalSpec
 from ep_hw.threads import threads
 from mapping.errors import Refusal
-from mapping.fields import FeedbackGain, PerLayer, Positive, Steps
+from mapping.fields import FeedbackGains, PerLayer, Positive, Steps
 from mapping.graph import SEQUENTIAL, Activity, Coupling, EPGraph, Population
 from mapping.names import in_a_line
 from mapping.program import Program
@@ -31,7 +31,8 @@ class NetworkSpec(ConvolutionalSpec):
     Attributes:
         slope: of the activation clamp(slope x, 0, ceiling).
         ceilings: of the activations, one a layer, null for none; 1 if None.
-        feedback_gain: gamma of every coupling (`mapping.graph` (2)): 1 the paper's network, 0 a feed-forward one.
+        feedback_gain: gamma of every coupling (`mapping.graph` (2)), or one a layer, of which the first counts for
+            nothing: it feeds no layer below. 1 the paper's network, 0 a feed-forward one.
         schedule: which layers a time step updates.
         steps: the longest free phase, in time steps (an alternating sweep is two).
         tolerance: residual at which an image's free phase ends.
@@ -39,7 +40,7 @@ class NetworkSpec(ConvolutionalSpec):
 
     slope: Positive = 0.5
     ceilings: PerLayer[Positive | None] | None = None
-    feedback_gain: FeedbackGain = 1.0
+    feedback_gain: FeedbackGains = 1.0
     schedule: Literal["synchronous", "alternating"] = "alternating"
     steps: Steps = 200
     tolerance: Positive = 1e-3
@@ -49,6 +50,19 @@ class NetworkSpec(ConvolutionalSpec):
         if self.ceilings is not None and len(self.ceilings) != len(self.channels):
             raise ValueError("one ceiling a layer is needed, or none at all")
         return self
+
+    @model_validator(mode="after")
+    def _feedback_gains(self) -> "NetworkSpec":
+        fed = self.feedback_gains[1:]
+        if any(fed) and not all(fed):
+            raise ValueError("either all feedback gains are 0 or none is")
+        return self
+
+    @property
+    def feedback_gains(self) -> tuple[float, ...]:
+        """One for each layer."""
+        gain = self.feedback_gain
+        return gain if isinstance(gain, tuple) else (gain,) * len(self.channels)
 
     def layout(self) -> Layout:
         layers = list(enumerate(layer_shapes(self)))
@@ -188,8 +202,8 @@ class EPNetwork:
         arrays = [(_numpy(w), _numpy(b)) for w, b in zip(self.weights, self.biases)]
         strides, ceilings = spec.strides or repeat(1), spec.ceilings or (1.0,) * len(geometry)
         couplings = tuple(
-            Coupling(f"conv{n + 1}", w, b, spec.paddings[n], spec.pools[n], geometry[n][0], stride, spec.feedback_gain)
-            for n, ((w, b), stride) in enumerate(zip(arrays[:-1], strides)))
+            Coupling(f"conv{n + 1}", w, b, spec.paddings[n], spec.pools[n], geometry[n][0], stride, gain)
+            for n, ((w, b), stride, gain) in enumerate(zip(arrays[:-1], strides, spec.feedback_gains)))
         populations = tuple(
             Population(f"layer{n + 1}", post, spec.slope, math.inf if ceiling is None else ceiling)
             for n, ((*_, post), ceiling) in enumerate(zip(geometry, ceilings)))

@@ -1,5 +1,6 @@
 """Laws of the relaxation: what the equations say, whatever the loop does."""
 
+import math
 import weakref
 
 import pytest
@@ -52,7 +53,9 @@ def test_one_synchronous_step_is_autograd_of_phi(changes, nudged):
 
 
 @pytest.mark.parametrize("changes", [{}, {"feedback_gain": 0.3}, {"feedback_gain": 3.0, "strides": (2, 1)},
-                                     {"pools": (1, 1), "strides": (1, 2), "ceilings": (0.4, None)}], ids=str)
+                                     {"pools": (1, 1), "strides": (1, 2), "ceilings": (0.4, None)},
+                                     {"channels": (4, 5, 6), "paddings": (1, 1, 1), "pools": (2, 1, 2),
+                                      "feedback_gain": (7.0, 0.5, 2.0)}], ids=str)
 def test_one_synchronous_step_goes_down_the_weighted_energy(changes):
     """s_n <- clamp(s_n - slope_n / c_n dE/ds_n, 0, ceiling_n), c_n the product of the gains below: to 1e-12."""
     substrate, images = substrate64(**changes), random_images(3, dtype=torch.float64)
@@ -62,7 +65,8 @@ def test_one_synchronous_step_goes_down_the_weighted_energy(changes):
     with torch.no_grad():
         got = relax(substrate, images, schedule="synchronous", steps=1, states=states).states
         for n, (new, old, slope) in enumerate(zip(got, states, downhill)):
-            share, own = changes.get("feedback_gain", 1.0) ** n, substrate.populations[n]
+            gains, own = [c.feedback_gain for c in substrate.projections[1:n + 1]], substrate.populations[n]
+            share = math.prod(gains)
             expected = (old - own.slope / share * slope).clamp(0, own.ceiling)
             assert (new - expected).abs().max() < 1e-12
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
@@ -39,7 +40,7 @@ from ep_hw.networks.checkpoint import provenance_of
 from ep_hw.networks.network import NetworkSpec
 from ep_hw.networks.shapes import Chain, ImageSpec, Transformer
 from mapping.errors import Refusal
-from mapping.fields import Count, Fraction, PerLayer, Positive, Stated, Steps, read_as
+from mapping.fields import Count, Fraction, PerLayer, Positive, Stated, Steps, one_if_equal, read_as
 from mapping.files import parse_toml, read_bytes, reason, refusing
 from mapping.names import suggesting
 
@@ -168,7 +169,8 @@ class Recipe(Chain, BaseRecipe):
         free_tolerance: residual at which a batch's free phase ends earlier.
         precision: of the phases' convolutions; weights, states and contrasts are float32.
         beta: strength of the nudges.
-        feedback_gain: gamma of the network, see `NetworkSpec`; at 0 there is nothing to learn by.
+        feedback_gain: gamma of the network, one number for all layers or one a layer, see `NetworkSpec`; at 0 there is
+            nothing to learn by.
         rates: the first learning rate of each layer, the readout last.
         optimiser: "sgd" with `momentum`, or "adamw".
         momentum: of SGD's updates.
@@ -195,7 +197,7 @@ class Recipe(Chain, BaseRecipe):
     free_tolerance: Positive | None = None
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     beta: Rate
-    feedback_gain: float = Field(1.0, gt=0, le=1000)
+    feedback_gain: Annotated[Rate | PerLayer[Rate], AfterValidator(one_if_equal)] = 1.0
     rates: PerLayer[Annotated[float, Field(ge=0, le=1000)]]
     optimiser: Literal["sgd", "adamw"] = "sgd"
     momentum: Share = 0.9

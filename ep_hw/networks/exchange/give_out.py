@@ -10,6 +10,7 @@ import torch
 from ep_hw.networks.baselines import Baseline
 from ep_hw.networks.checkpoint import save_checkpoint
 from ep_hw.networks.exchange.keys import KeyMap
+from ep_hw.networks.gains import gain_text
 from ep_hw.networks.images import data_named
 from ep_hw.networks.network import EPNetwork
 from mapping.files import check_new, check_writable, refusing, write_atomically
@@ -57,8 +58,8 @@ def _keys_of(net: EPNetwork | Baseline) -> bytes | None:
     if net.spec.feedback_gain == 1 and net.spec.ceilings is None:
         return _toml(key_map(net)).encode()
     logging.getLogger(__name__).warning(
-        "%s: only its .safetensors is the whole network; key maps know no feedback gain of %g and no ceilings, and the "
-        "state dict alone would come back with gains and ceilings of 1", net.name, net.spec.feedback_gain)
+        "%s: only its .safetensors is the whole network; key maps know no feedback gain of %s and no ceilings, and the "
+        "state dict alone would come back with gains and ceilings of 1", net.name, gain_text(net.spec.feedback_gain))
     return None
 
 

@@ -13,6 +13,7 @@ from simulators.reference import FloatSubstrate, ReferenceMachine
 from simulators.relaxation import Nudge, relax
 
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9])
+UNEQUAL = {"channels": (4, 6, 5), "paddings": (1, 1, 1), "pools": (2, 2, 1), "feedback_gain": (1.0, 0.3, 0.6)}
 
 
 def double_network(**changes):
@@ -38,7 +39,8 @@ def largest_error(gradient, exact):
     return max(relative(a, b) for pair, truth in zip(gradient, exact) for a, b in zip(pair, truth))
 
 
-@pytest.mark.parametrize("changes", [{}, {"feedback_gain": 0.3}, {"feedback_gain": 0.1, "strides": (2, 1)}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"feedback_gain": 0.3}, {"feedback_gain": 0.1, "strides": (2, 1)},
+                                     UNEQUAL, UNEQUAL | {"feedback_gain": (1.0, 2.0, 0.2)}], ids=str)
 def test_ep_gradient_is_backpropagation_at_the_fixed_point_as_beta_vanishes(changes):
     """Symmetric rule, beta = 0.001, float64, converged: relative error 2e-5 as in the theory (O(beta^2))."""
     net, images = double_network(**changes), random_images(6, dtype=torch.float64)
@@ -101,10 +103,10 @@ def test_one_nudge_alone_is_off_by_the_first_order_of_beta():
     assert errors[1] == pytest.approx(errors[0] / 10, rel=0.2)
 
 
-@pytest.mark.parametrize("feedback_gain", [1.0, 0.3])
-def test_nudged_image_gradient_is_backpropagation_as_beta_vanishes(feedback_gain):
+@pytest.mark.parametrize("changes", [{}, {"feedback_gain": 0.3}, UNEQUAL], ids=str)
+def test_nudged_image_gradient_is_backpropagation_as_beta_vanishes(changes):
     """Equation (9) at the fixed point that the machine's own schedule finds: they are not unique."""
-    graph = small_network(2, gain=2.0, feedback_gain=feedback_gain).lower()
+    graph = small_network(2, gain=2.0, **changes).lower()
     machine = ReferenceMachine(replace(graph, tolerance=1e-300), dtype=torch.float64, steps=600)   # it never stops
     images = random_images(6, dtype=torch.float64).requires_grad_()
     loss = F.cross_entropy(machine.relax(images).logits, LABELS, reduction="sum")

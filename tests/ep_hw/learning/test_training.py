@@ -60,6 +60,8 @@ def test_a_resumed_run_gives_the_same_bytes_as_an_uninterrupted_one(tmp_path):
                                               (25, {"optimiser": "adamw", "rates": (0.004,) * 3, "warm_up": 30,
                                                     "average": 0.9, "feedback_gain": 0.2}),
                                               (25, {"last_free_steps": 17}),
+                                              (25, {"channels": (4, 6, 5), "paddings": (1, 1, 1), "pools": (2, 2, 1),
+                                                    "rates": (0.1,) * 4, "feedback_gain": (1.0, 0.3, 0.6)}),
                                               (25, {"teacher": "digits-bp-s11", "strides": (2, 1), "pools": (1, 2)})])
 def test_a_run_stopped_within_an_epoch_goes_on_at_its_last_save(tmp_path, monkeypatch, steps, changes):
     recipe = TINY.model_copy(update=changes)
@@ -106,6 +108,16 @@ def test_a_run_is_another_with_another_teacher(tmp_path):
     teacher.unlink()
     saved(small_network(5), tmp_path, "teacher")
     assert taught.fingerprint(1) != before
+
+
+def test_equal_feedback_gains_are_one_number_and_others_another_run():
+    said = {**TINY.model_dump(mode="json", exclude_none=True), "channels": [4, 6, 5], "paddings": [1, 1, 1],
+            "pools": [2, 2, 1], "rates": [0.1] * 4}
+    one, equal, other = (parse_recipe({**said, "feedback_gain": gain}) for gain in (0.3, [0.3] * 3, [0.3, 0.3, 0.6]))
+    assert one == equal
+    assert one.fingerprint(1) == equal.fingerprint(1) != other.fingerprint(1)
+    assert other.spec(load_data("digits", "train")).feedback_gain == (0.3, 0.3, 0.6)
+    assert parse_recipe(other.model_dump(mode="json")) == other
 
 
 def test_a_teacher_of_other_images_teaches_no_ep_network():
@@ -312,6 +324,7 @@ def test_bad_recipes_are_refused(tmp_path):
 @pytest.mark.parametrize(("was", "written"), [
     *[("epochs = 40", f"epochs = {text}") for text in ("0", "1e400", "1000000000000", "40.0", "true", '"40"')],
     *[("beta = 0.5", f"beta = {text}") for text in ("inf", "nan", "1e30", "-1", "'0.5'")],
+    *[("beta = 0.5", f"beta = 0.5\nfeedback_gain = {text}") for text in ("0", "[0.3, 0]", "[0.3]", "[]", "'1'")],
     *[("[0.25, 0.15, 0.1]", text) for text in ("[0.25, inf, 0.1]", "[0.25, -1, 0.1]", "0.25")],
     *[("[10.0, 0.1, 0.5]", text) for text in ("[nan, 0.1, 0.5]", "[1e9, 0.1, 0.5]", "[10.0, 1.0, 0.5]", "[10.0]")],
     *[("channels = [32, 64]", f"channels = {text}") for text in ("[1000000000000, 64]", "[60000, 60000]", "[]")],

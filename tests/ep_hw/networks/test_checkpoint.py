@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import DIGITS, small_network
+from networks import DIGITS, saved, small_network
 from safetensors.numpy import load_file, save
 
 import ep_hw
@@ -56,6 +56,27 @@ def test_a_checkpoint_comes_back_bit_for_bit(whole):
     assert again.provenance == {**header, "sha256": sha256} == {**about.model_dump(mode="json"), "sha256": sha256}
 
 
+THREE = {"channels": (3, 4, 5), "paddings": (1, 1, 1), "pools": (2, 2, 1)}
+
+
+def test_a_feedback_gain_a_layer_comes_back_and_equal_ones_are_one_number(tmp_path):
+    net = small_network(**THREE, feedback_gain=(1.0, 0.3, 0.1))
+    again = ep_hw.load(saved(net, tmp_path))
+    assert again.spec.feedback_gain == (1.0, 0.3, 0.1)
+    assert again.lower().gains == (0, 0.3, 0.1, 0)
+    assert again.provenance["spec"]["feedback_gain"] == [1.0, 0.3, 0.1]
+    assert all(torch.equal(a, b) for a, b in zip(net.machine().relax(net.calibration).states,
+                                                 again.machine().relax(net.calibration).states))
+    for equal in ((0.3, 0.3, 0.3), (1.0, 0.3, 0.3)):   # what the first layer would feed back is fed to nobody
+        assert small_network(**THREE, feedback_gain=equal).spec == small_network(**THREE, feedback_gain=0.3).spec
+
+
+def test_feedback_that_is_cut_between_layers_is_refused():
+    with pytest.raises(ValueError, match="either all feedback gains are 0 or none is"):
+        small_network(**THREE, feedback_gain=(1.0, 0.3, 0.0))
+    assert not small_network(**THREE, feedback_gain=(0.3, 0.0, 0.0)).lower().has_feedback
+
+
 @settings(max_examples=100)
 @given(data=st.data())
 def test_a_changed_byte_is_refused_or_changes_nothing(whole, tmp_path_factory, data):
@@ -81,7 +102,9 @@ FORGED = [({"slope": float(2**40)}, "spec.ep.slope"), ({"slope": "0.5"}, "spec.e
           ({"channels": [4] * 10_000, "paddings": [1] * 10_000, "pools": [1] * 10_000}, "spec.ep.channels"),
           ({"channels": [4] * 30_000, "paddings": [1] * 30_000, "pools": [1] * 30_000}, "more than 32768 values"),
           ({"channels": [8, 6]}, "tensor has the wrong shape or type"), ({"architecture": ["ep"]}, "spec"),
-          ({"architecture": "cnn"}, "spec.cnn")]
+          ({"architecture": "cnn"}, "spec.cnn"), ({"feedback_gain": [0.3]}, "one feedback gain a layer"),
+          ({"feedback_gain": [0.3, -0.3]}, "spec.ep.feedback_gain"), ({"feedback_gain": []}, "spec.ep.feedback_gain"),
+          ({"feedback_gain": [1] * 10_000}, "spec.ep.feedback_gain")]
 
 
 @pytest.mark.parametrize(("changes", "words"), FORGED, ids=lambda value: str(value)[:40])

@@ -321,6 +321,13 @@ def test_what_no_key_map_describes_is_exported_without_one_and_said(exported, tm
     assert ep_hw.load(files[0]).spec == net.spec
 
 
+def test_a_gain_a_layer_is_said_where_no_key_map_has_it(tmp_path, caplog):
+    net = small_network(channels=(3, 4, 5), paddings=(1, 1, 1), pools=(2, 2, 1), feedback_gain=(1.0, 0.3, 0.25))
+    files = export_checkpoint(ep_hw.load(saved(net, tmp_path)), tmp_path / "new")
+    assert "no feedback gain of (1, 0.3, 0.25)" in caplog.text
+    assert ep_hw.load(files[0]).spec == net.spec
+
+
 def test_baselines_are_exported_as_their_own_state_dict(tmp_path):
     from ep_hw.networks.baselines import Baseline, CNNSpec
     spec = CNNSpec(image_shape=(1, 8, 8), classes=10, mean=(0.3,), scale=(1.1,), channels=(4,), paddings=(1,),
