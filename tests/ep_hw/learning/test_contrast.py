@@ -1,5 +1,7 @@
 """The EP gradient at other precisions and with early stopping: near the plain one, and float32 where it must be."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from networks import random_images, small_network
@@ -76,6 +78,17 @@ def test_switches_of_precision_are_put_back_even_after_an_error(precision):
     assert within == [precision == "tf32", precision == "tf32", precision == "bfloat16"]
     assert [b.allow_tf32 for b in backends] == before
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_a_graph_is_captured_once_a_shape_and_let_go_once_phases_have_other_steps(monkeypatch):
+    """Without CUDA: a graph that does nothing takes each one's place."""
+    contrast, made = Contrast(PLAIN, small_network().substrate()), []
+    monkeypatch.setattr(contrast, "_capture", lambda images, labels, steps: (
+        made.append((len(images), steps)), (SimpleNamespace(replay=lambda: None), (images, labels), []))[1])
+    for size, steps in ((12, 8), (4, 8), (12, 8), (12, 9), (12, 9)):
+        contrast._replay(random_images(size), LABELS[:size], steps)
+    assert made == [(12, 8), (4, 8), (12, 9)]
+    assert [steps for _, steps in contrast._captured] == [9]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
