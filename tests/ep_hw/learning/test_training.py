@@ -27,6 +27,7 @@ from ep_hw.learning.training.average import Average
 from ep_hw.learning.training.learners import EPLearner, learner_of
 from ep_hw.networks.accuracy import accuracy
 from ep_hw.networks.checkpoint import packaged_models
+from ep_hw.networks.seeds import named_networks
 from mapping import Refusal
 from mapping.sealed import open_sealed, seal
 
@@ -278,6 +279,28 @@ def test_a_packaged_cifar_model_is_what_its_header_says(name, cifar_root):
     assert abs(accuracy(net.machine(), test) - stated) < 4 * (stated * (1 - stated) / len(test)) ** 0.5
 
 
+@pytest.mark.parametrize("name", named_networks("seeds:cifar10-small"))
+def test_every_seed_of_the_small_cifar_network_is_at_rest(name, cifar_root):
+    """So that attacks and machines that take every step need few of them."""
+    residual, agreeing = _rest(name, cifar_root)
+    assert residual < 1e-3
+    assert agreeing >= 49
+
+
+def test_a_network_that_answers_before_it_is_at_rest_would_be_seen(cifar_root):
+    residual, agreeing = _rest("cifar10-small-start", cifar_root)
+    assert residual > 1e-3
+    assert agreeing < 49
+
+
+def _rest(name: str, root: Path) -> tuple[float, int]:
+    """Of 50 images: mean residual after 40 synchronous steps, and how many are answered after 250 as by its own."""
+    machine = ep_hw.load(name).machine()
+    images = load_data("cifar10", "test", DataSource(root)).take(slice(50)).images
+    early, late = (machine.relax(images, steps=steps, schedule="synchronous") for steps in (40, 250))
+    return float(early.residual.mean()), int((late.prediction == machine.relax(images).prediction).sum())
+
+
 def _model(name: str) -> str:
     """Which of the digits recipes: "bp-noise" of digits-bp-noise-s11."""
     return "ep" if name == "digits" else name.removeprefix("digits-").rpartition("-")[0]
@@ -288,7 +311,7 @@ def test_packaged_ep_networks_reach_their_goal_and_all_weights_are_small():
     seeds = [h["accuracy"]["test"] for name, h in headers.items() if name.startswith("digits-ep-s")]
     assert len(seeds) == 5
     assert sum(seeds) / 5 >= 0.985
-    assert all(headers[name]["accuracy"]["test"] >= 0.82 for name in ("cifar10-small", "cifar10-small-ep-s2"))
+    assert all(headers[name]["accuracy"]["test"] >= 0.82 for name in named_networks("seeds:cifar10-small"))
     assert sum(path.stat().st_size for path in packaged_models().values()) < 20e6
 
 
