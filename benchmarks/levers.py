@@ -35,6 +35,7 @@ LEVERS: dict[str, dict[str, Any]] = {   # what a recipe has in place of its own
     "average = 0.99": {"average": 0.99},
     "optimiser = adamw": {"optimiser": "adamw", "rates": [0.004, 0.004, 0.004], "weight_decay": 0.01},
     "feedback_gain = 0.3": {"feedback_gain": 0.3},
+    "free_steps from 10 to 30": {"free_steps": 10, "last_free_steps": 30},
 }
 FAMILIES = "digits-ep", "digits-gain03", "digits-gain01"
 SEEDS = 11, 13, 17, 19, 31   # of the packaged networks
