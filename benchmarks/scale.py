@@ -1,18 +1,24 @@
 """How the cost of a study grows with its cells: planning, a dry run, collecting and reporting, with nothing to compute.
 
-    python -m benchmarks.scale [CELLS ...]
+    python -m benchmarks.scale [CELLS ...] [--figure FILE.svg]
 
 A study of one crossbar with 5 values of two options, 19 corruptions and clean images, and as many chips as give the
 number of cells; another process stores every cell before the clock starts, with four rows that a generator made. Each
-size runs in a process of its own: seconds of processor, and the most memory that it ever had.
+size runs in a process of its own: seconds of processor, and the most memory that it ever had. Dry runs are those of the
+command, `ep-hw study FILE --dry-run`, by the clock and by the processor, start included: with no cell stored, where it
+measures a few, and with all of them.
 """
 
+import argparse
+import json
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,26 +28,57 @@ import numpy as np
 import pyarrow as pa
 
 from ep_hw.evaluation.cells import SCHEMA, Cell
-from ep_hw.evaluation.forecast import estimate
 from ep_hw.evaluation.plan import Plan, cells_of
 from ep_hw.studies.execution import plan_study
 from ep_hw.studies.outcome import run_study
-from ep_hw.studies.study import Study
+from ep_hw.studies.study import load_study
 from ep_hw.threats.registry import CORRUPTIONS
 
 SIZES = 10_000, 30_000, 100_000
 IMAGES = 4
-GOAL_S, GOAL_DRY_S, GOAL_BYTES = 60, 10, 1e9
-VALUES = {"adc_bits": [4, 5, 6, 7, 8], "dac_bits": [4, 5, 6, 7, 8]}
-HEADER = f"{'cells':>8} {'plan':>7} {'dry run':>8} {'collect and report':>19} {'memory':>9}"
+GOAL_S, GOAL_DRY_S, GOAL_GB = 60, 10, 1
+VALUES = [4, 5, 6, 7, 8]   # of the bits of either converter
+LINES = {"collect_s": "collect and report", "fresh_s": "dry run, no cell stored", "stored_s": "dry run, all stored",
+         "plan_s": "plan"}
+HEADER = (f"{'':8} {'':>8} {'dry run':>18} {'dry run, stored':>18} {'collect':>9}\n"
+          f"{'cells':>8} {'plan':>8} {'clock':>9}{'CPU':>9} {'clock':>9}{'CPU':>9} {'+ report':>9} {'memory':>9}")
 
 
-def study(cells: int) -> Study:
-    """With about so many cells."""
+@dataclass(frozen=True)
+class Cost:
+    """What a study took: CPU seconds, but for those by the clock, and GB."""
+
+    cells: int
+    plan_s: float
+    fresh_clock_s: float
+    fresh_s: float
+    stored_clock_s: float
+    stored_s: float
+    collect_s: float
+    memory_gb: float
+
+    def __str__(self):
+        cells, *seconds, memory = astuple(self)
+        times = "{:7.1f}s {:8.1f}s{:8.1f}s {:8.1f}s{:8.1f}s {:8.1f}s".format(*seconds)
+        return f"{cells:8} {times} {memory:6.2f} GB"
+
+    def verdicts(self) -> Iterable[str]:
+        """Each goal, and whether it was met."""
+        for what, value, goal, unit in (
+                ("planned, collected and reported", self.plan_s + self.collect_s, GOAL_S, "s of processor"),
+                ("a dry run, by the clock", self.fresh_clock_s, GOAL_DRY_S, "s"),
+                ("a dry run of stored cells, by the clock", self.stored_clock_s, GOAL_DRY_S, "s"),
+                ("memory", self.memory_gb, GOAL_GB, "GB")):
+            yield f"{what}: {value:.2g} of {goal} {unit}, {'met' if value <= goal else 'MISSED'}"
+
+
+def write_study(cells: int, path: Path):
+    """A study file with about so many cells."""
     threats = [f"{name}@3" for name in CORRUPTIONS]
-    each = len(VALUES["adc_bits"]) * len(VALUES["dac_bits"]) * (1 + len(threats))
-    return Study(title="scale", machines=("crossbar:pcm",), grid=VALUES, threats=threats, images=IMAGES,
-                 chips=max(1, round(cells / each)), waterfalls=False)
+    stated = {"title": "scale", "machines": ["crossbar:pcm"], "threats": threats, "images": IMAGES,
+              "chips": max(1, round(cells / len(VALUES)**2 / (1 + len(threats)))), "waterfalls": False,
+              "grid.adc_bits": VALUES, "grid.dac_bits": VALUES}
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in stated.items()))
 
 
 def store(cell: Cell, rng: np.random.Generator):
@@ -72,33 +109,82 @@ def seconds(work: Callable[[], object]) -> tuple[float, object]:
     return time.process_time() - begun, made
 
 
-def measure(cells: int) -> str:
+def dry_run(path: Path, out: Path) -> tuple[float, float, int]:
+    """Of the command: seconds by the clock, of the processor, and bytes of memory."""
+    begun = time.perf_counter()
+    command = subprocess.Popen([sys.executable, "-m", "ep_hw.cli", "study", path, "--dry-run", "--out", out],
+                               stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(command.pid, 0)
+    assert status == 0
+    return time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+def measure(cells: int) -> Cost:
     """A row of the table."""
-    asked = study(cells)
     with TemporaryDirectory() as folder, patch.object(os, "fsync"):   # the disk's own pace is left out
-        out = Path(folder)
+        path, out = Path(folder, "scale.toml"), Path(folder, "out")
+        write_study(cells, path)
+        asked = load_study(path)
         planning, plan = seconds(lambda: plan_study(asked))
-        dry = seconds(lambda: estimate([plan], out / "dry"))[0]
+        *fresh, fresh_bytes = dry_run(path, out)
+        out.mkdir()
         storing = get_context("fork").Process(target=store_all, args=(plan, out))   # whose memory is not ours
         storing.start()
         storing.join()
         count = len(list((out / "cells").glob("*.json")))
+        *stored, stored_bytes = dry_run(path, out)
         collecting = seconds(lambda: run_study(asked, plan, out))[0]
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return f"{count:8} {planning:6.1f}s {dry:7.1f}s {collecting:18.1f}s {most / 1e6:6.0f} MB"
+    most = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, fresh_bytes, stored_bytes)
+    return Cost(count, planning, *fresh, *stored, collecting, most / 1e9)
+
+
+def draw(costs: Sequence[Cost], path: str):
+    """Seconds and memory over cells, beside their goals."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from ep_hw.report.figures.plots import COLOURS, INK, MARKERS, RC, legend
+
+    cells = [cost.cells for cost in costs]
+    with matplotlib.rc_context({**RC, "svg.hashsalt": "scale"}):
+        figure = Figure(figsize=(8.4, 3.6), layout="constrained")
+        times, memory = figure.subplots(1, 2)
+        for n, (name, label) in enumerate(LINES.items()):
+            times.plot(cells, [getattr(cost, name) for cost in costs], color=COLOURS[n], marker=MARKERS[n], label=label)
+        memory.plot(cells, [cost.memory_gb for cost in costs], color=INK, marker="o")
+        _frame(times, cells, "seconds of processor", (GOAL_DRY_S, GOAL_S), (0.3, 200))
+        _frame(memory, cells, "memory, GB", (GOAL_GB,), (0.1, 3))
+        legend(figure, *times.get_legend_handles_labels())
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _frame(axes, cells: Sequence[int], title: str, goals: Sequence[float], limits: tuple[float, float]):
+    """Logarithmic axes with plain numbers, and a dotted line a goal."""
+    for goal in goals:
+        axes.axhline(goal, color="0.3", lw=0.8, ls=":")
+        axes.annotate(f"goal {goal}", (0, goal), (4, 3), axes.get_yaxis_transform(), "offset points", fontsize=8)
+    axes.set(xscale="log", yscale="log", xlabel="cells", ylim=limits)
+    axes.set_xticks(cells, [f"{count:,}" for count in cells])
+    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_title(title, loc="left", fontsize=10, weight="bold")
+    axes.grid(visible=True)
 
 
 def main():
-    asked = [int(text) for text in sys.argv[1:]] or list(SIZES)
-    if len(asked) == 1:
-        print(measure(asked[0]))
-        return
-    print(HEADER)
-    for cells in asked:
-        print(subprocess.run([sys.executable, "-m", "benchmarks.scale", str(cells)], check=True, text=True,
-                             stdout=subprocess.PIPE).stdout, end="", flush=True)
-    print(f"goals: {asked[-1]} cells planned, collected and reported in {GOAL_S} s and {GOAL_BYTES / 1e9:g} GB, a dry "
-          f"run in {GOAL_DRY_S} s")
+    parser = argparse.ArgumentParser(prog="benchmarks.scale")
+    parser.add_argument("cells", nargs="*", type=int, default=SIZES)
+    parser.add_argument("--figure", metavar="FILE.svg", help="draw seconds and memory over cells")
+    options = parser.parse_args()
+    print(HEADER, flush=True)
+    costs = []
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
+        for cost in processes.map(measure, options.cells):
+            costs.append(cost)
+            print(cost, flush=True)
+    print(f"goals, at {costs[-1].cells} cells:", *costs[-1].verdicts(), sep="\n")
+    if options.figure:
+        draw(costs, options.figure)
 
 
 if __name__ == "__main__":
