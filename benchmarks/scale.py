@@ -69,7 +69,7 @@ class Cost:
                 ("a dry run, by the clock", self.fresh_clock_s, GOAL_DRY_S, "s"),
                 ("a dry run of stored cells, by the clock", self.stored_clock_s, GOAL_DRY_S, "s"),
                 ("memory", self.memory_gb, GOAL_GB, "GB")):
-            yield f"{what}: {value:.2g} of {goal} {unit}, {'met' if value <= goal else 'MISSED'}"
+            yield f"{what}: {value:.3g} of {goal} {unit}, {'met' if value <= goal else 'MISSED'}"
 
 
 def write_study(cells: int, path: Path):
