@@ -129,20 +129,32 @@ def _of_module() -> list[str]:
 
 
 def _run(*command: object, folder: str | None = None) -> str:
-    """What a command prints. It knows nothing of our environment; pyenv, where there is one, is asked for its Python.
+    """What a command prints. It knows nothing of our environment; pyenv, where there is one, finds its Python too.
 
     Raises:
         OSError, subprocess.SubprocessError: it cannot be run, fails or takes too long.
     """
     ours = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    return subprocess.run(list(map(str, command)), cwd=folder, env={**ours, "PYENV_VERSION": PYTHON}, check=True,
+    return subprocess.run(list(map(str, command)), cwd=folder, env={**ours, "PYENV_VERSION": _pyenv()}, check=True,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S).stdout
+
+
+@cache
+def _pyenv() -> str:
+    """Versions whose commands pyenv's shims find: Lava's Python, then those of here, one of which may have uv."""
+    here = ""
+    with suppress(OSError, subprocess.SubprocessError):
+        here = subprocess.run(["pyenv", "version-name"], check=True, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=PATIENCE_S).stdout.strip()
+    return ":".join(filter(None, (PYTHON, here)))
 
 
 @contextmanager
 def _refusing(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
+    except Refusal:
+        raise
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         said = " ".join((getattr(error, "stderr", None) or reason(error)).split())[-LONGEST_REASON:]
         raise _none(f"{what}: {said}", remedy) from None

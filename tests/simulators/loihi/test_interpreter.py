@@ -87,10 +87,25 @@ def test_what_uv_says_is_said_and_nothing_is_left(without_lava):
     assert not made_in(without_lava)
 
 
+def test_a_uv_of_another_of_pyenvs_versions_is_found(without_lava, monkeypatch):
+    """As `pip install uv` leaves it: a shim that finds uv where its own version is among those that are asked for."""
+    (without_lava / "pyenv").write_text("#!/bin/sh\necho 3.12.1\n")
+    (without_lava / "pyenv").chmod(0o755)
+    only = 'test "$PYENV_VERSION" = 3.10:3.12.1 || exit 127\n'
+    (without_lava / "uv").write_text(UV.format(folder=without_lava).replace("\n", f"\n{only}", 1))
+    monkeypatch.delenv("UV")
+    monkeypatch.setenv("PATH", f"{without_lava}:/usr/bin:/bin")
+    interpreter._pyenv.cache_clear()
+    try:
+        assert lava_python().startswith(str(without_lava))
+    finally:
+        interpreter._pyenv.cache_clear()
+
+
 def test_without_uv_it_is_refused_with_a_remedy(without_lava, monkeypatch):
     monkeypatch.setenv("UV", str(without_lava / "none"))
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(Refusal, match=r"no uv; allowed: Python 3.10 with lava, .* remedy: pip install uv"):
+    with pytest.raises(Refusal, match=r"got Python [0-9.]+, no EP_HW_LAVA_PYTHON, no uv; .* remedy: pip install uv"):
         lava_python()
     assert interpreter.lava_version() == ""
 
