@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+MEASURED = "scale.svg"   # by `benchmarks.scale --figure`
 PICTURES = {   # name on the site -> figure of the demo
     "corruption": "digits-severity-5", "waterfall": "digits-waterfall-crossbar-pcm-clean", "attack": "digits-pgd_l2"}
 PLACE = Path(__file__).with_name("pictures")

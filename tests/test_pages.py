@@ -108,12 +108,12 @@ def test_the_page_of_commands_shows_all_in_their_groups():
     assert {title: tuple(names) for title, names in groups.items()} == GROUPS
 
 
-def test_every_picture_is_one_that_the_script_makes():
+def test_every_picture_is_one_that_a_script_makes():
     spec = spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
     spec.loader.exec_module(script := module_from_spec(spec))
     there = {path.name for path in script.PLACE.iterdir()}
     shown = {name for page in PAGES for name in re.findall(r"pictures/([\w.]+)\)", page.read_text())}
-    assert there == shown == {script.SCREEN, *(f"{name}.svg" for name in script.PICTURES)}
+    assert there == shown == {script.SCREEN, script.MEASURED, *(f"{name}.svg" for name in script.PICTURES)}
 
 
 @pytest.mark.parametrize("package", [ep_hw, mapping, simulators], ids=lambda package: package.__name__)
