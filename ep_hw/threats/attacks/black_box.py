@@ -5,6 +5,8 @@ from torch import Generator, Tensor
 
 from simulators.machine import Machine
 
+AHEAD = 8192   # pixels of a batch: 128 images of digits, 8 of which take nearly as long; no 3 of CIFAR
+
 
 class BlackBox:
     """Margins that a machine shows, and how often it was asked of each image.
@@ -21,13 +23,21 @@ class BlackBox:
 
     def ask(self, x: Tensor, index: Tensor) -> Tensor:
         """(N,) margins z_y - max_{j != y} z_j of images `x` that stand for the samples `index`."""
+        self.spent[index] += self.average
+        return self.look(x, index)
+
+    def look(self, x: Tensor, index: Tensor) -> Tensor:
+        """The same of samples that may stand in `index` more than once; the reads are not counted."""
         if not len(index):
             return x.new_empty(0)
-        self.spent[index] += self.average
         reads = (self.machine.relax(x, generator=self.generator).logits for _ in range(self.average))
         logits = sum(reads, start=torch.zeros(())) / self.average
         own = self.labels[index, None]
         return (logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)).to(x)
+
+    def ahead(self, images: Tensor, pixels: int = AHEAD) -> int:
+        """How many questions about each image make a batch, at least one: so many where nothing is noisy."""
+        return max(pixels // max(images.numel(), 1), 1) if self.machine.deterministic else 1
 
     def ask_again(self, best: Tensor, margin: Tensor, index: Tensor):
         """New margins of the incumbents of samples `index`, where noise would make them differ."""

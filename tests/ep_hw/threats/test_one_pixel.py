@@ -8,6 +8,7 @@ from linear import LinearMachine
 from networks import random_images
 
 from ep_hw.threats.attacks import OnePixel, noise_like, perturbation
+from ep_hw.threats.attacks.black_box import BlackBox
 from ep_hw.threats.attacks.one_pixel import painted
 from ep_hw.threats.threat import parse_threat
 from mapping import Refusal
@@ -75,3 +76,18 @@ def test_threats_count_whole_pixels():
     for text in ("one_pixel@0.5", "one_pixel@0", "one_pixel@2000"):
         with pytest.raises(Refusal, match="pixels changed"):
             parse_threat(text)
+
+
+def test_a_machine_without_noise_meets_all_candidates_at_once_and_answers_the_same(monkeypatch):
+    weight, images = torch.randn(3, 60, generator=seeded()).double(), random_images(6, SHAPE).double()
+    machine, shown, relax = LinearMachine(weight, torch.zeros(3), SHAPE, 0.0), [], LinearMachine.relax
+    machine.relax = lambda x, *args, **kwargs: shown.append(len(x)) or relax(machine, x, *args, **kwargs)
+    labels = relax(machine, images).prediction
+    found = OnePixel(2, 100).run(machine, images, labels, seeded())
+    many, shown[:] = list(shown), []
+    monkeypatch.setattr(BlackBox, "ahead", lambda *args: 1)
+    one_by_one = OnePixel(2, 100).run(machine, images, labels, seeded())
+    assert torch.equal(found.images, one_by_one.images)
+    assert torch.equal(found.queries, one_by_one.queries)
+    assert sum(many) == sum(shown) == found.queries.sum()
+    assert len(shown) == 10 * len(many)

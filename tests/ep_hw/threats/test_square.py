@@ -8,8 +8,17 @@ from linear import LinearMachine
 from networks import random_images, seeded
 from pyautoattack.square import SquareAttack
 
-from ep_hw.threats.attacks.black_box import BlackBox
-from ep_hw.threats.attacks.square import Square, exchange, piles, recolour, tiles, window
+from ep_hw.threats.attacks.black_box import AHEAD, BlackBox
+from ep_hw.threats.attacks.square import (
+    Square,
+    exchange,
+    exchanging,
+    piles,
+    recolour,
+    recolouring,
+    tiles,
+    window,
+)
 
 SHAPE = (2, 9, 7)
 
@@ -29,7 +38,7 @@ def test_every_read_is_a_query_and_no_image_has_more_than_asked(sigma, average):
     machine, images, shown, relax = linear(sigma), 0.4 + 0.2 * random_images(12, SHAPE), [], LinearMachine.relax
     labels = linear().relax(images).prediction
     machine.relax = lambda x, *args, **kwargs: shown.append(len(x)) or relax(machine, x, *args, **kwargs)
-    found = Square("l2", 0.01, 48, average).run(machine, images, labels, seeded())
+    found = Square("l2", 0.01, 48, average, ahead=0).run(machine, images, labels, seeded())
     assert found.queries.sum() == sum(shown)
     assert found.queries.max() <= 48
     assert found.queries.max() > 48 - 3 * average, "too small to break: asked to the end"
@@ -43,6 +52,30 @@ def test_averaging_divides_the_noise_of_an_answer_by_its_root(average):
         device = BlackBox(linear(sigma=0.5, classes=2), labels, n, seeded())
         spread.append(float(device.ask(images, torch.arange(4000)).std()))
     assert spread[0] / spread[1] == pytest.approx(average**0.5, rel=0.06)
+
+
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l2", "linf"]), ahead=st.sampled_from([8, 16, 100]),
+       queries=st.integers(1, 90), average=st.integers(1, 2), strength=st.sampled_from([1.0, 4.0]))
+@settings(max_examples=30)
+def test_asking_ahead_finds_draws_and_counts_what_asking_one_by_one_does(seed, norm, ahead, queries, average, strength):
+    """Images that fall early, late and never, or all of them; the generator goes on from the same place."""
+    weight, images = torch.randn(3, 126, generator=seeded(seed)).double(), random_images(7, SHAPE, seed).double()
+    machine, eps = LinearMachine(weight, torch.zeros(3), SHAPE, 0.0), strength * {"l2": 0.4, "linf": 0.05}[norm]
+    labels, generators = machine.relax(images).prediction, (seeded(seed), seeded(seed))
+    one, other = (Square(norm, eps, queries, average, n * images.numel()).run(machine, images, labels, generator)
+                  for n, generator in zip((0, ahead), generators))
+    assert torch.equal(one.images, other.images)
+    assert torch.equal(one.queries, other.queries)
+    assert torch.equal(*(generator.get_state() for generator in generators))
+
+
+def test_a_machine_without_noise_is_asked_about_many_challengers_at_once():
+    machine, images, shown, relax = linear(), 0.4 + 0.2 * random_images(4, SHAPE), [], LinearMachine.relax
+    machine.relax = lambda x, *args, **kwargs: shown.append(len(x)) or relax(machine, x, *args, **kwargs)
+    found = Square("linf", 1e-4, 400).run(machine, images, linear().relax(images).prediction, seeded())
+    assert found.queries.tolist() == [400] * 4
+    assert len(shown) < 400 / 3
+    assert max(shown) <= AHEAD // 126
 
 
 class Scripted(LinearMachine):
@@ -89,12 +122,10 @@ def test_windows_shrink_as_published():
 
 @pytest.mark.parametrize("side", [3, 4, 5, 8])
 def test_a_pattern_is_two_opposite_piles_of_norm_one(side):
-    for seed in range(4):
-        pattern = piles(side, seeded(seed), torch.zeros(1))
-        assert pattern.norm().item() == pytest.approx(1)
-        upright = pattern if pattern[0].sign().unique().numel() == 1 else pattern.T
-        assert (upright[:side // 2] > 0).all()
-        assert (upright[side // 2:] < 0).all()
+    pattern = piles(side, torch.zeros(1))
+    assert pattern.norm().item() == pytest.approx(1)
+    assert (pattern[:side // 2] > 0).all()
+    assert (pattern[side // 2:] < 0).all()
 
 
 @given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l2", "linf"]))
@@ -117,13 +148,13 @@ def test_moves_keep_the_norm_and_touch_nothing_outside_their_windows(seed, side)
     images = random_images(5, SHAPE, seed).double()
     delta = tiles(images, 0.7, seeded(seed))
     assert torch.allclose(norms(delta), torch.full((5,), 0.7, dtype=torch.float64))
-    moved = exchange(delta, 0.7, side, seeded(seed + 1))
+    moved = exchange(delta, 0.7, side, exchanging(images, side, seeded(seed + 1)))
     assert torch.allclose(norms(moved), torch.full((5,), 0.7, dtype=torch.float64))
     assert torch.allclose(norms(moved, (2, 3)), norms(delta, (2, 3))), "windows trade within a channel"
     odd = min(max(side | 1, 3), 6)
     changed = ((moved - delta).abs() > 1e-9).any(1)
     assert changed.flatten(1).sum(1).max() <= 2 * odd**2
-    recoloured = recolour(delta, 0.3, side, seeded(seed))
+    recoloured = recolour(delta, 0.3, side, recolouring(images, side, seeded(seed)))
     inside = recoloured != delta
     assert inside.any(1).flatten(1).sum(1).max() <= side**2
     assert (recoloured[inside].abs() == 0.3).all()
