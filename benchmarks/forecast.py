@@ -25,8 +25,8 @@ from ep_hw.evaluation.suites import QUICK, Request
 from ep_hw.networks.checkpoint import packaged_models
 from ep_hw.networks.family import members, one_of_each
 from ep_hw.studies.execution import plan_study
-from ep_hw.studies.outcome import figure_count, run_study
-from ep_hw.studies.study import load_study, with_numbers
+from ep_hw.studies.outcome import run_study
+from ep_hw.studies.study import figure_count, load_study, with_numbers
 from ep_hw.threats.threat import parse_threat
 
 STUDIES = {"wires": 10, "age": 10, "converters": 10}   # images; of one chip

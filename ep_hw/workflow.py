@@ -4,8 +4,6 @@
 """
 
 import logging
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,6 +16,7 @@ import simulators
 from ep_hw.data.registry import data_set
 from ep_hw.data.source import DEFAULT_SOURCE, BaseDataset, DataSource
 from ep_hw.data.splits import Split
+from ep_hw.evaluation.cells import missing
 from ep_hw.evaluation.checks import Verdict, verdicts
 from ep_hw.evaluation.cluster import Cluster
 from ep_hw.evaluation.envelope import Met, Platform, attacks_of, outcomes_of
@@ -26,7 +25,18 @@ from ep_hw.evaluation.folders import Question, claimed, folder_for
 from ep_hw.evaluation.kept import measure_missing
 from ep_hw.evaluation.matched_noise import noises_of
 from ep_hw.evaluation.naming import called, shown_plan, shown_rows, shown_verdicts
-from ep_hw.evaluation.plan import Asked, Attacks, Outcome, Pair, Plan, cells_of, compile_all, evaluate_all, with_sources
+from ep_hw.evaluation.plan import (
+    Asked,
+    Attacks,
+    Outcome,
+    Pair,
+    Plan,
+    cells_of,
+    compile_all,
+    evaluate_all,
+    keys,
+    with_sources,
+)
 from ep_hw.evaluation.probes import probe
 from ep_hw.evaluation.progress import progress
 from ep_hw.evaluation.rungs import rungs_of
@@ -114,7 +124,7 @@ def evaluate(model: str | EPNetwork | Baseline | torch.nn.Module, *, on: Sequenc
         others = family_plans(plan, beside(model, plan, chosen, alone) if isinstance(model, str) else (), source)
         asked = [len(plan.images), *keys([plan, *(other for _, other in others)])]
         question = Question.of(f"ep_hw.evaluate({plan.model!r}, ...)", asked, plan.images.digest)
-        folder = out or folder_for("evaluate", plan.model, question, datetime.now())
+        folder = out or folder_for("evaluate", plan.model, lambda: question, datetime.now())
         with progress("evaluating") as show:
             return run(plan.showing(show), folder, command=question.command, title=title_of(plan), others=others,
                        question=question)
@@ -300,7 +310,7 @@ def absent(parts: Sequence[tuple[Plan, Path]]) -> dict[str, str]:
     lava = {name for plan, _ in parts for name, program in plan.programs.items() if on_lava(program)}
     try:
         check_present((plan.programs[cell.configuration.machine] for plan, folder in parts if lava
-                       for cell in cells_of(plan, folder) if cell.configuration.machine in lava and not cell.there()),
+                       for cell in missing(cells_of(plan, folder)) if cell.configuration.machine in lava),
                       parts[0][0].run)
     except Refusal as absence:
         asked = parts[0][0].asked
@@ -345,11 +355,6 @@ def _checked(parts: Sequence[tuple[Plan, Path]], outcomes: Sequence[Outcome]) ->
             for (plan, _), (rows, _), more in zip(parts, outcomes, probed)]
 
 
-def keys(plans: Iterable[Plan]) -> list[str]:
-    """The keys of all configurations of some plans: whatever decides an answer, but for the images, is in them."""
-    return list(dict.fromkeys(cell.configuration.key for plan in plans for cell in cells_of(plan, Path())))
-
-
 def family_plans(plan: Plan, members: Iterable[Member],
                  data_source: DataSource = DEFAULT_SOURCE) -> list[tuple[Member, Plan]]:
     """The same evaluation of each member of a family: same machines, images, threats and settings.
@@ -380,11 +385,6 @@ def _member_plan(plan: Plan, net: EPNetwork | Baseline) -> Plan:
 
 def _has_noise_trained(model: str) -> bool:
     return noise_trained(model, packaged_models()) is not None
-
-
-def command_line() -> str:
-    """The command that is running, as a user would type it again; bytes that are no text are written out."""
-    return shlex.join(["ep-hw", *sys.argv[1:]]).encode(errors="backslashreplace").decode()
 
 
 def _baseline(name: str, net: EPNetwork | Baseline, tested: dict[str, AnyProgram],

@@ -46,7 +46,7 @@ def transfer(context: typer.Context, model: Model,
              *, made: MadeOptions, sample: SampleOptions, running: RunOptions):
     """Show what images made on one machine do to the others."""
     from ep_hw.evaluation.naming import shown_plan, shown_rows
-    from ep_hw.evaluation.plan import evaluate
+    from ep_hw.evaluation.plan import evaluate, keys
     from ep_hw.measurements.adversary_figures import transfer_figure
     from ep_hw.measurements.answers import transfer_told
     from ep_hw.measurements.charts import transfer_charts
@@ -55,7 +55,6 @@ def transfer(context: typer.Context, model: Model,
     from ep_hw.networks.programs import programs_of
     from ep_hw.threats.attacks import AttackSettings, parse_gradient
     from ep_hw.threats.threat import parse_threat
-    from ep_hw.workflow import keys
 
     bench, threat = Bench.of(context, model, sample), parse_threat(made.attack)
     programs = programs_of(bench.net, on or ["reference", "loihi", "crossbar:pcm"], other or [])

@@ -56,9 +56,9 @@ def _compared(runs: list[str], baseline: str | None, on: str, seed: int) -> tupl
 
 def _write(out: Path, numbers: dict, tables: list[Table], runs: list[str]) -> None:
     """The numbers and their page."""
+    from ep_hw.evaluation.folders import command_line
     from ep_hw.report.compared import story_of
     from ep_hw.report.story import told
-    from ep_hw.workflow import command_line
     from mapping.files import write_atomically
 
     write_atomically(out, json.dumps(numbers, indent=1).encode() + b"\n")

@@ -221,7 +221,7 @@ def evaluate(context: typer.Context, model: Model, wanted: WantedOptions, attack
         every = replace(every, others=workflow.beside(model, first, every.request.suite, extent.alone))
         beside = every.beside(first)
         question = asked(context, first.images.digest, *workflow.keys([first, *(other for _, other in beside)]))
-        parts = workflow.parts_of(first, place(context, first.model, question), beside)
+        parts = workflow.parts_of(first, place(context, first.model, lambda: question), beside)
         check_some(parts, extent.only or [], extent.again or [])
     every = replace(every, absent=workflow.absent(parts))
     out = claimed(context, first.model, question)
@@ -306,8 +306,9 @@ def _expect(threat: "Threat", kind: str, option: str) -> "Threat":
 
 def _evaluate(plan: "Plan", out: Path, question: "Question | None", each_chip: bool = False,
               others: "Sequence[tuple[Member, Plan]]" = ()) -> None:
+    from ep_hw.evaluation.folders import command_line
     from ep_hw.evaluation.naming import shown_plan, shown_rows
-    from ep_hw.workflow import command_line, run, title_of
+    from ep_hw.workflow import run, title_of
 
     with progress("evaluating") as show:
         found = run(plan.showing(show), out, command=command_line(), title=title_of(plan), others=others,

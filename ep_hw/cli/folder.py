@@ -1,6 +1,6 @@
 """Where a command writes: the folder that belongs to what it was asked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +24,7 @@ def asked(context: typer.Context, images: str, *digests: object) -> "Question":
         images: digest of the images that the answer is about.
         digests: of networks, or plain values that decide the answer.
     """
-    from ep_hw.evaluation.folders import Question
-    from ep_hw.workflow import command_line
+    from ep_hw.evaluation.folders import Question, command_line
 
     known = labels(context)
     given = {name: _without(known, value) for name, value in context.params.items() if name not in PLACES}
@@ -54,7 +53,7 @@ def _without(labels: Mapping[str, str], value: object) -> object:
     return value
 
 
-def place(context: typer.Context, name: str, question: "Question") -> Path:
+def place(context: typer.Context, name: str, question: "Callable[[], Question]") -> Path:
     """The folder named by --out, or else by the command, by `name` (of the model or study) and the time."""
     from ep_hw.evaluation.folders import folder_for
 
@@ -69,6 +68,6 @@ def claimed(context: typer.Context, name: str, question: "Question") -> Path:
     """
     from ep_hw.evaluation import folders
 
-    folder = place(context, name, question)
+    folder = place(context, name, lambda: question)
     context.with_resource(folders.claimed(folder, question))
     return folder

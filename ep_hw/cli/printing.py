@@ -69,8 +69,8 @@ def remarks_last() -> Iterator[None]:
 def save_measurement(out: Path, name: str, settings: dict, rows: list[dict], table: Table, figure: "Figure",
                      told: "Told", pictures: "Sequence[Drawn]") -> None:
     """Print a measurement and write its files and its page into the folder `out`."""
+    from ep_hw.evaluation.folders import command_line
     from ep_hw.report.story import write_told
-    from ep_hw.workflow import command_line
 
     print_table(table)
     for path in write_told(out, name, settings, rows, table, figure, told, command_line(), pictures):

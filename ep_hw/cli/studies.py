@@ -17,6 +17,7 @@ from ep_hw.evaluation.progress import Progress, progress
 if TYPE_CHECKING:   # these load torch
     from ep_hw.data.source import DataSource
     from ep_hw.evaluation.execution import Run
+    from ep_hw.evaluation.folders import Question
     from ep_hw.evaluation.plan import Plan
     from ep_hw.studies.study import NetworkStudy, Study
 
@@ -43,18 +44,21 @@ def study(context: typer.Context,
 
     By grid or list, with waterfalls in both orders of the causes.
     """
+    from ep_hw.evaluation.plan import keys
     from ep_hw.studies.study import load_study, with_numbers
-    from ep_hw.workflow import keys
 
     wanted = with_numbers(load_study(name), images=numbers.images, chips=numbers.chips)
     plans = _plans(wanted, running.run(context), data.source())
-    question = asked(context, plans[0][1].images.digest, wanted.model_dump(mode="json", by_alias=True),
+
+    def question() -> "Question":
+        return asked(context, plans[0][1].images.digest, wanted.model_dump(mode="json", by_alias=True),
                      *keys([plan for _, plan in plans]))
+
     if dry_run:
         with progress("measuring") as show:
             say(_foreseen(wanted, _showing(plans, show), place(context, Path(name).stem, question)))
         return
-    folder = claimed(context, Path(name).stem, question)
+    folder = claimed(context, Path(name).stem, question())
     _make(wanted, plans, folder)
     say(f"{folder}: report.html, study.json, and its figures as PNG and SVG")
 
@@ -62,10 +66,11 @@ def study(context: typer.Context,
 def _plans(wanted: "Study | NetworkStudy", where: "Run", source: "DataSource") -> "Plans":
     """The plans of a study, each with its group of networks; one of no group, where it sweeps machines."""
     from ep_hw.studies.execution import plan_study
-    from ep_hw.studies.networks import plan_networks
     from ep_hw.studies.study import NetworkStudy
 
     if isinstance(wanted, NetworkStudy):
+        from ep_hw.studies.networks import plan_networks  # and with it, all that draws
+
         return plan_networks(wanted, run=where, data_source=source)
     return [("", plan_study(wanted, run=where, data_source=source))]
 
@@ -78,24 +83,22 @@ def _foreseen(wanted: "Study | NetworkStudy", plans: "Plans", folder: Path) -> s
     """What a study will take."""
     from ep_hw.evaluation.budget import not_measured
     from ep_hw.evaluation.forecast import estimate
-    from ep_hw.evaluation.plan import cells_of
-    from ep_hw.studies.outcome import figure_count
-    from ep_hw.studies.study import Study
+    from ep_hw.studies.study import Study, figure_count
 
     asked = [plan for _, plan in plans]
     known = estimate(asked, folder, figures=figure_count(wanted) if isinstance(wanted, Study) else 0)
     largest = min(asked[0].limits.shard, len(asked[0].images))
-    return (f"{wanted.title}: {sum(len(cells_of(plan, folder)) for plan in asked)} cells of up to {largest} images, "
+    return (f"{wanted.title}: {known.cells} cells of up to {largest} images, "
             f"{len(known.jobs)} still to compute; about {duration_of(known.seconds)} on {known.workers} workers "
             f"({known.basis()}).{not_measured(known.unmeasured())}")
 
 
 def _make(wanted: "Study | NetworkStudy", plans: "Plans", out: Path) -> None:
     """Compute and write a study, and print its answer."""
+    from ep_hw.evaluation.folders import command_line
     from ep_hw.studies.networks import run_networks
     from ep_hw.studies.outcome import run_study, study_table
     from ep_hw.studies.study import NetworkStudy
-    from ep_hw.workflow import command_line
 
     if isinstance(wanted, NetworkStudy):
         with progress("studying") as show:

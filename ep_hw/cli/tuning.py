@@ -92,8 +92,8 @@ def tune(context: typer.Context, model: Model,
 
 
 def _tune_on_loihi(context: typer.Context, model: str, tuning: "LoihiTuning") -> None:
+    from ep_hw.evaluation.folders import command_line
     from ep_hw.learning.in_situ.on_loihi import run_on_loihi
-    from ep_hw.workflow import command_line
 
     folder = _claimed(context, tuning.net.name, tuning.splits, tuning.program)
     print_table(run_on_loihi(tuning, folder, _course, command_line()))
@@ -102,8 +102,8 @@ def _tune_on_loihi(context: typer.Context, model: str, tuning: "LoihiTuning") ->
 
 
 def _tune_crossbars(context: typer.Context, model: str, tuning: "Tuning", cluster: str | None) -> None:
+    from ep_hw.evaluation.folders import command_line
     from ep_hw.learning.in_situ.run import run_tuning
-    from ep_hw.workflow import command_line
 
     folder = _claimed(context, tuning.net.name, tuning.splits, tuning.task.program)
     print_table(run_tuning(tuning, folder, _line, cluster_of(context, cluster), command_line()))

@@ -10,10 +10,11 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from pyarrow.compute import list_flatten
 
 from ep_hw.data.splits import Split
-from ep_hw.evaluation.stored import Record, Stored
+from ep_hw.evaluation.stored import Record, Stored, stems_in
 from ep_hw.threats.attacks import (
     AttackSettings,
     Begun,
@@ -117,23 +118,33 @@ class Configuration:
     @cached_property
     def key(self) -> str:
         """16 hex digits of the sha256 of the canonical configuration and the versions of libraries."""
-        return self._hashed(libraries())
+        return _sha(self._canonical(libraries()))
 
     @property
     def draws(self) -> str:
         """What seeds random numbers, alike: the same ones are drawn with any version of a library."""
-        return self._hashed({})
+        return _sha(self._canonical({}))
 
-    def _hashed(self, libraries: dict[str, str]) -> str:
+    def on_chips(self, seeds: Iterable[int]) -> "Iterator[Configuration]":
+        """The same on other chips, where it takes no images from cells of its own: only the seeds are hashed anew."""
+        before, name, rest = self._canonical(libraries()).partition('"chip_seed": ')
+        after = rest[rest.index(","):]
+        for seed in seeds:
+            other = copy(self)
+            vars(other).update(chip_seed=seed, key=_sha(f"{before}{name}{seed}{after}"))
+            yield other
+
+    def _canonical(self, libraries: dict[str, str]) -> str:
+        """All that decides an outcome, as JSON in alphabetical order."""
         content = {"code": {**self.code, **libraries}, "model": self.model, "dataset": self.dataset,
                    "machine": self.machine, "program": self.program, "reference": self.reference,
                    "threat": str(self.threat), "chip_seed": self.chip_seed, "seed": self.seed, "votes": self.votes,
-                   "device": self.device, "source": self.source and self.source._hashed(libraries),
-                   "published": self.published, "joined": [one._hashed(libraries) for one in self.joined],
+                   "device": self.device, "source": self.source and _sha(self.source._canonical(libraries)),
+                   "published": self.published, "joined": [_sha(one._canonical(libraries)) for one in self.joined],
                    "settings": self.settings and self.settings.model_dump(mode="json"),
                    **({"data": self.data_sha256} if self.data_sha256 else {}),
-                   **({"begun": self.begun._hashed(libraries)} if self.begun else {})}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+                   **({"begun": _sha(self.begun._canonical(libraries))} if self.begun else {})}
+        return json.dumps(content, sort_keys=True)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -269,6 +280,12 @@ class Cell:
     def adversarial(self) -> torch.Tensor:
         """Images (N, C, H, W) that an attack made."""
         return torch.from_numpy(self.stored.images())
+
+
+def missing(cells: Iterable[Cell]) -> list[Cell]:
+    """Those that were not done; of the others no file is looked at."""
+    done = cache(stems_in)
+    return [cell for cell in cells if cell.stem not in done(cell.folder)]
 
 
 def all_rows(cells: Sequence[Cell]) -> tuple[list[Record], pa.Table]:
@@ -499,6 +516,11 @@ def cell_noise(cell: Cell) -> np.random.Generator:
 def corruption_noise(dataset: str, threat: Threat, seed: int, images: Split) -> np.random.Generator:
     """See `cell_noise`; the images are those of one cell."""
     return np.random.default_rng(_number(f"{dataset} {threat} {seed}".encode() + images.ids.numpy().tobytes(), 8))
+
+
+def _sha(content: str) -> str:
+    """16 hex digits of the sha256 of a text."""
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _number(content: bytes, size: int = 7) -> int:

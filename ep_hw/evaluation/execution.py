@@ -140,10 +140,10 @@ def tasks_of(cells: list[Cell]) -> list[list[Cell]]:
     for cell in cells:
         c = cell.configuration
         if c.threat.is_direct and not c.joined:
-            attacks.insert(0, [cell])
+            attacks.append([cell])
         else:
             rest[c.model, c.machine, c.chip_seed].append(cell)
-    return [*attacks, *rest.values()]
+    return [*reversed(attacks), *rest.values()]
 
 
 _shared: list[Machines] = []   # of a worker, which dies with them

@@ -6,7 +6,9 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import count, takewhile
@@ -96,14 +98,20 @@ def _release(folder: Path, made: Sequence[Path]):
             empty.rmdir()
 
 
-def folder_for(command: str, name: str, question: Question, now: datetime) -> Path:
+def command_line() -> str:
+    """The command that is running, as a user would type it again; bytes that are no text are written out."""
+    return shlex.join(["ep-hw", *sys.argv[1:]]).encode(errors="backslashreplace").decode()
+
+
+def folder_for(command: str, name: str, question: Callable[[], Question], now: datetime) -> Path:
     """Where a question is answered in the current folder if no folder is named: where it already is, else
-    ep-hw-COMMAND-NAME-TIME.
+    ep-hw-COMMAND-NAME-TIME. It is asked only where a folder may be its own.
     """
     stem = f"ep-hw-{command}-{slug(name)}"
-    for kept in sorted(Path().glob(f"{stem}-*/{FILE}")):
-        if _read(kept.parent).digest == question.digest:
-            return kept.parent
+    if kept := sorted(Path().glob(f"{stem}-*/{FILE}")):
+        digest = question().digest
+        if own := next((path.parent for path in kept if _read(path.parent).digest == digest), None):
+            return own
     names = (f"{stem}-{now:%Y%m%d-%H%M%S}{f'-{n}' if n else ''}" for n in count())
     return next(Path(name) for name in names if not Path(name).exists())
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from ep_hw.evaluation.cells import Cell
 from ep_hw.evaluation.execution import Machines, run_task
-from ep_hw.evaluation.plan import Plan
+from ep_hw.evaluation.plan import Plan, cells_of
 from ep_hw.evaluation.price import SHOWN, Job, Kind, Price, jobs_of
 from ep_hw.evaluation.summary import summarise
 from ep_hw.threads import threads
@@ -60,6 +60,7 @@ class Forecast:
         alone_s: a of equation (2).
         stored_s: seconds of all jobs of a kind by the stored rates.
         measured: of the kinds of which cells were measured.
+        cells: of all plans, those that are done among them.
     """
 
     jobs: tuple[Job, ...]
@@ -67,16 +68,17 @@ class Forecast:
     alone_s: float
     stored_s: Mapping[Kind, float]
     measured: Mapping[Kind, Measured] = field(default_factory=dict)
+    cells: int = 0
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], workers: int, figures: int = 0) -> "Forecast":
+    def of(cls, jobs: Sequence[Job], workers: int, figures: int = 0, cells: int = 0) -> "Forecast":
         """By the stored rates alone, with so many figures in the end."""
         stored: dict[Kind, float] = defaultdict(float)
         for job in jobs:
             stored[job.kind] += job.price.of(job.images)
         start_s = START_S if workers > 1 else 0.0
         alone_s = start_s + CELL_S * len(jobs) + FIGURE_S * figures if jobs else 0.0
-        return cls(tuple(jobs), min(workers, processors()), alone_s, dict(stored))
+        return cls(tuple(jobs), min(workers, processors()), alone_s, dict(stored), cells=cells)
 
     @property
     def seconds(self) -> float:
@@ -162,8 +164,9 @@ def estimate(plans: Sequence[Plan], folder: Path | None = None, at_most_s: float
         at_most_s: seconds that measuring may take, besides its share of the estimate.
         figures: that are written in the end.
     """
-    jobs = [job for plan in plans for job in jobs_of(plan, folder)]
-    run, known = plans[0].run, Forecast.of(jobs, plans[0].run.jobs, figures)
+    every = [(plan, cells_of(plan, folder or Path())) for plan in plans]
+    jobs = [job for plan, cells in every for job in jobs_of(plan, folder, cells)]
+    run, known = plans[0].run, Forecast.of(jobs, plans[0].run.jobs, figures, sum(len(cells) for _, cells in every))
     begun = time.perf_counter()
     with TemporaryDirectory() as scratch, threads(1):
         while chosen := known.next_sample(at_most_s):

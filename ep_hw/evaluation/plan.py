@@ -3,7 +3,7 @@
     plan -> cells (skipped when present) -> results.parquet, summary.json -> report
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import pairwise
@@ -13,7 +13,7 @@ from typing import TypeGuard
 from ep_hw.analysis.results import write_results
 from ep_hw.analysis.rows import Summary, SummaryRow
 from ep_hw.data.splits import Split
-from ep_hw.evaluation.cells import Cell, Configuration
+from ep_hw.evaluation.cells import Cell, Configuration, missing
 from ep_hw.evaluation.execution import Programs, Run, check_present, runner
 from ep_hw.evaluation.progress import Progress
 from ep_hw.evaluation.selection import chosen, forget, with_needs
@@ -261,14 +261,18 @@ def cells_of(plan: Plan, folder: Path) -> list[Cell]:
     digests |= {t: plan.official.digest(t.corruption, int(t.strength), plan.images)
                 for t in published if plan.official is not None}
     place = folder / "cells"
-    cells = (Cell(_configuration(plan, name, threat, chip, digests), shard, place, plan.official,
-                  names=plan.asked.names)
-             for name, threat in plan.pairs() for chip in chips_of(plan, name)
-             for shard in plan.shards(name, threat))
+    cells = (Cell(configuration, shard, place, plan.official, names=plan.asked.names)
+             for name, threat in plan.pairs() for shards in [plan.shards(name, threat)]
+             for configuration in _configurations(plan, name, threat, digests) for shard in shards)
     shown = {cell.stem: cell for cell in cells}
     parts = {part.stem: part for cell in shown.values() for part in (
         [cell.begun] if plan.before and cell.configuration.begun else cell.joined)}
     return list((shown | {stem: part for stem, part in parts.items() if stem not in shown}).values())
+
+
+def keys(plans: Iterable[Plan]) -> list[str]:
+    """The keys of all configurations of some plans: whatever decides an answer, but for the images, is in them."""
+    return list(dict.fromkeys(cell.configuration.key for plan in plans for cell in cells_of(plan, Path())))
 
 
 def chips_of(plan: Plan, name: str) -> Sequence[int | None]:
@@ -301,11 +305,11 @@ def evaluate_all(parts: Sequence[tuple[Plan, str | Path]]) -> list[Outcome]:
     every = [cell for own in cells.values() for cell in own]
     programs, run = {plan.model: plan.programs for plan, _ in parts}, parts[0][0].run
     shown = {folder: [cell for cell in own if cell.shown] for folder, own in cells.items()}
-    _run_missing(every, programs, run)
+    _run_missing(every, programs, run, missing(every))
     try:
         return [(_collect(own, folder), own) for folder, own in shown.items()]
     except Refusal:
-        if not _run_missing(every, programs, run, Cell.done):
+        if not _run_missing(every, programs, run, [cell for cell in every if not cell.done()]):
             raise
     return [(_collect(own, folder), own) for folder, own in shown.items()]
 
@@ -329,8 +333,8 @@ def evaluate_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str],
     forget(chosen(every, again, "--again"))
     if not only:
         return None
-    _run_missing(wanted, {plan.model: plan.programs for plan, _ in parts}, parts[0][0].run)
-    return sum(not cell.there() for cell in every)
+    _run_missing(wanted, {plan.model: plan.programs for plan, _ in parts}, parts[0][0].run, missing(wanted))
+    return len(missing(every))
 
 
 def check_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str], again: Sequence[str]):
@@ -340,26 +344,36 @@ def check_some(parts: Sequence[tuple[Plan, str | Path]], only: Sequence[str], ag
     chosen(every, again, "--again")
 
 
-def _run_missing(cells: list[Cell], programs: Programs, run: Run, there: Callable[[Cell], bool] = Cell.there) -> int:
-    """Run the cells that are not there, those that others take images from before them; how many these were.
+def _run_missing(cells: list[Cell], programs: Programs, run: Run, gone: list[Cell]) -> int:
+    """Run the cells that are gone, those that others take images from before them; how many these were.
 
-    What a missing cell takes images from is looked at as a whole; of the others, reading finds what is damaged.
+    What such a cell takes images from is looked at as a whole; of the others, reading finds what is damaged.
     """
-    needed = {cell.stem for cell in with_needs(cell for cell in cells if not there(cell))}
-    missing = [cell for cell in cells if not (cell.done() if cell.stem in needed else there(cell))]
-    check_present((programs[c.model][c.machine] for c in (cell.configuration for cell in missing)), run)
-    finished = len(cells) - len(missing)
-    with runner(programs, replace(run, jobs=min(run.jobs, max(1, len(missing))))) as run_cells:
-        for depth in sorted({cell.configuration.depth for cell in missing}):
-            for cell in run_cells([cell for cell in missing if cell.configuration.depth == depth]):
+    needed = {cell.stem for cell in with_needs(gone)}
+    asked = [cell for cell in cells if cell.stem in needed and not cell.done()] if needed else []
+    check_present((programs[c.model][c.machine] for c in (cell.configuration for cell in asked)), run)
+    finished = len(cells) - len(asked)
+    with runner(programs, replace(run, jobs=min(run.jobs, max(1, len(asked))))) as run_cells:
+        for depth in sorted({cell.configuration.depth for cell in asked}):
+            for cell in run_cells([cell for cell in asked if cell.configuration.depth == depth]):
                 finished += 1
                 run.progress(cell, finished, len(cells))
-    return len(missing)
+    return len(asked)
 
 
 def _cells_in(plan: Plan, folder: Path) -> list[Cell]:
     check_writable(folder)
     return cells_of(plan, folder)
+
+
+def _configurations(plan: Plan, name: str, threat: Threat, digests: Digests) -> Iterator[Configuration]:
+    """Of the cells of a threat on a machine, chip by chip."""
+    first, *others = chips_of(plan, name)
+    yield (own := _configuration(plan, name, threat, first, digests))
+    if own.begun or own.joined:   # by others on the same chip
+        yield from (_configuration(plan, name, threat, chip, digests) for chip in others)
+    else:
+        yield from own.on_chips(chip for chip in others if chip is not None)
 
 
 def _configuration(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Digests) -> Configuration:

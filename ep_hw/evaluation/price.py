@@ -8,12 +8,12 @@ has m for an image.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ep_hw.evaluation.cells import Cell, Configuration
+from ep_hw.evaluation.cells import Cell, Configuration, missing
 from ep_hw.evaluation.envelope import attacks_of
 from ep_hw.evaluation.execution import tasks_of
 from ep_hw.evaluation.matched_noise import HALVINGS, MOST, StoredNoise, noises_of
@@ -91,7 +91,7 @@ class Kind(NamedTuple):
         return f"{self.platform} {self.work}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Job:
     """A cell, or what is measured besides, that is to be computed.
 
@@ -114,16 +114,18 @@ class Job:
         return len(self.what.images)
 
 
-def jobs_of(plan: Plan, folder: Path | None = None) -> list[Job]:
-    """Every cell of a plan and all that is measured besides, or what `folder` has not got of them."""
+def jobs_of(plan: Plan, folder: Path | None = None, cells: Sequence[Cell] | None = None) -> list[Job]:
+    """Every cell of a plan and all that is measured besides, or what `folder` has not got of them.
+
+    Args:
+        plan: what is asked.
+        folder: of the evaluation; None for one that has nothing.
+        cells: those of the plan, where they are known.
+    """
     relaxations = {name: _relaxation(program) for name, program in plan.programs.items()}
-    cells = [cell for cell in cells_of(plan, folder or Path())
-             if (cell.shown or not plan.before) and (folder is None or not cell.there())]   # a probe brings these
-    depths: dict[int, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        depths[cell.configuration.depth].append(cell)
-    return [*(_cell_job(plan, cell, relaxations, cell is task[0])
-              for own in depths.values() for task in tasks_of(own) for cell in task),
+    cells = cells_of(plan, folder or Path()) if cells is None else cells
+    every = [cell for cell in cells if cell.shown or not plan.before]   # a probe brings the others
+    return [*_cell_jobs(plan, every if folder is None else missing(every), relaxations),
             *(_time_job(plan, one, relaxations[name])
               for name, one in _times(plan, folder or Path()) if folder is None or not one.done()),
             *(_attack_job(plan, one) for _, tries in attacks_of(plan, folder or Path()) for one in tries
@@ -166,13 +168,27 @@ def _relaxation(program: AnyProgram) -> Price:
     return Price(steps * rate.step_s, steps * operations * rate.operation_s)
 
 
-def _cell_job(plan: Plan, cell: Cell, relaxations: Mapping[str, Price], opens: bool) -> Job:
-    c = cell.configuration
-    program = plan.programs[c.machine]
+def _cell_jobs(plan: Plan, cells: Iterable[Cell], relaxations: Mapping[str, Price]) -> Iterator[Job]:
+    """In the order of their tasks."""
+    depths: dict[int, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        depths[cell.configuration.depth].append(cell)
+    known: dict[tuple, tuple[Kind, Price]] = {}   # alike for all chips
+    for task in (task for own in depths.values() for task in tasks_of(own)):
+        for cell in task:
+            c, opens = cell.configuration, cell is task[0]
+            if (case := (c.machine, c.threat, len(c.joined), opens)) not in known:
+                known[case] = _cell_price(plan.programs[c.machine], c, relaxations, opens)
+            kind, price = known[case]
+            yield Job(plan, kind, cell, opens, price)
+
+
+def _cell_price(program: AnyProgram, c: Configuration, relaxations: Mapping[str, Price],
+                opens: bool) -> tuple[Kind, Price]:
     attacks = c.threat.is_direct and not c.joined
     own = relaxations[c.machine].times(_relaxations(c, program.target.is_noisy))
-    return Job(plan, Kind(_platform(program), c.threat.attack.code if attacks else SHOWN), cell, opens,
-               Price.sum([own, relaxations[REFERENCE].times(2), Price(WRITING_S + opens * _rate(program).open_s, 0.0)]))
+    return Kind(_platform(program), c.threat.attack.code if attacks else SHOWN), Price.sum(
+        [own, relaxations[REFERENCE].times(2), Price(WRITING_S + opens * _rate(program).open_s, 0.0)])
 
 
 def _relaxations(c: Configuration, noisy: bool) -> float:

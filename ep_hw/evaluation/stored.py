@@ -6,7 +6,7 @@ and nothing is parsed that it does not vouch for.
 
 import hashlib
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -132,6 +132,15 @@ class Stored:
     def _reading(self, path: str | Path) -> AbstractContextManager[None]:
         return refusing("a stored cell is damaged", where=path, allowed="a file as it was written",
                         remedy="run the same command again")
+
+
+def stems_in(folder: Path) -> frozenset[str]:
+    """Of the cells in a folder that were done, whatever became of their files since: one look at the folder, not one a
+    cell.
+    """
+    with suppress(OSError):
+        return frozenset(name.removesuffix(".json") for name in os.listdir(folder) if name.endswith(".json"))
+    return frozenset()
 
 
 def _ipc(table: pa.Table) -> bytes:

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from math import fsum
 from pathlib import Path
 from typing import TypeVar
 
@@ -138,7 +139,7 @@ def seeds_pooled(plan: Plan, outcome: T, members: Sequence[tuple[str, Plan, T]])
 
 def seconds_of(outcomes: Iterable[Outcome]) -> float:
     """What all cells of some networks took."""
-    return sum(row["seconds"] for rows, _ in outcomes for row in rows)
+    return fsum(row["seconds"] for rows, _ in outcomes for row in rows)
 
 
 def feedback_gains(plans: Iterable[Plan]) -> tuple[str, ...]:

@@ -69,11 +69,6 @@ def figures_of(study: Study, rows: Sequence[dict], points: Points, caused: Seque
         yield from _interactions(caused)
 
 
-def figure_count(study: Study) -> int:
-    """How many figures a study leaves, about: of each technology and threat two waterfalls and the interactions."""
-    return 2 + 3 * len(study.machines) * (1 + len(study.threats)) * study.waterfalls
-
-
 def _waterfalls(study: Study, points: Points) -> Iterator[Named]:
     look = styles([called(machine) for machine in study.machines])
     for machine in study.machines:

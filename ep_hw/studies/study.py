@@ -176,6 +176,11 @@ def with_numbers(study: Study | NetworkStudy, **changes: int | None) -> Study | 
     return study.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
+def figure_count(study: Study) -> int:
+    """How many figures a study leaves, about: of each technology and threat two waterfalls and the interactions."""
+    return 2 + 3 * len(study.machines) * (1 + len(study.threats)) * study.waterfalls
+
+
 def called(technology: str) -> str:
     """What figures and tables call a technology: its label, or as the study names it."""
     return parse(technology).label or technology

@@ -1,5 +1,6 @@
 """Evaluation: cells are written once, the same command gives the same bytes, a kill loses at most a cell."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ import simulators
 from ep_hw import workflow
 from ep_hw.analysis.rows import plain
 from ep_hw.analysis.statistics import wilson
-from ep_hw.evaluation.cells import OPTIONAL, SCHEMA, TABLES, all_rows, run_cell
+from ep_hw.evaluation.cells import OPTIONAL, SCHEMA, TABLES, Configuration, all_rows, missing, run_cell
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.execution import Machines, Run, run_task
 from ep_hw.evaluation.plan import Limits, cells_of, chips_of, evaluate
@@ -472,6 +473,36 @@ def test_the_key_holds_the_code_of_the_machine_of_the_reference_and_of_the_threa
             asked = replace(plan)   # a plan holds the versions that it was asked with
             after = {(c.configuration.machine, c.configuration.threat.name): c.stem for c in cells_of(asked, folder)}
         assert {case for case in kinds if kinds[case] != after[case]} == {case for case in kinds if changed(*case)}
+
+
+def test_a_key_hashes_all_that_decides_an_outcome_byte_for_byte():
+    chip = Configuration(model="m", dataset="d", machine="crossbar:pcm", program="p", reference="r",
+                         code={"verdict": 7, "é": 1}, threat=Threat("contrast", 3.0), chip_seed=12, seed=4,
+                         settings=None, votes=5)
+    text = ('{"chip_seed": 12, "code": {"verdict": 7, "\\u00e9": 1}, "dataset": "d", "device": "cpu", "joined": [], '
+            '"machine": "crossbar:pcm", "model": "m", "program": "p", "published": null, "reference": "r", "seed": 4, '
+            '"settings": null, "source": null, "threat": "contrast@3", "votes": 5}')
+    assert chip.draws == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_keys_that_are_hashed_together_are_those_of_each_cell_alone(finished):
+    """What a cell is put together from, or goes on from, is of its own chip."""
+    plan, folder, _ = finished
+    every = [cell.configuration for cell in cells_of(plan, folder)]
+    assert {c.chip_seed for c in every} == {None, 0, 1}
+    assert [c.key for c in every] == [replace(c).key for c in every]
+    assert len({c.key for c in every}) == len({(c.machine, c.threat, c.chip_seed, len(c.joined)) for c in every})
+    assert all(own.chip_seed == c.chip_seed for c in every for own in c.joined[:1])
+
+
+def test_cells_are_missing_whose_record_is(finished, tmp_path):
+    plan, folder, _ = finished
+    cells = cells_of(plan, shutil.copytree(folder, tmp_path / "copied"))
+    assert not missing(cells)
+    for cell in cells[::3]:
+        cell.stored.record_path.unlink()
+    elsewhere = cells_of(plan, tmp_path / "nowhere")
+    assert missing([*cells, *elsewhere]) == [*cells[::3], *elsewhere]
 
 
 def test_each_purpose_of_a_cell_draws_its_own_numbers(finished):

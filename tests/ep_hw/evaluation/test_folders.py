@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from functools import partial
 
 import pytest
 
@@ -105,14 +106,15 @@ def test_the_same_question_of_other_images_is_answered_again_and_it_is_said(tmp_
 
 def test_where_no_folder_is_named_each_question_has_its_own_and_finds_it_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = folder_for("evaluate", "my $net", ASKED, NOON)
+    first = folder_for("evaluate", "my $net", lambda: pytest.fail("no folder to look into"), NOON)
     assert first.name == "ep-hw-evaluate-my-net-20261128-120000"
     claim(first, ASKED)
-    second = folder_for("evaluate", "my $net", OTHER, NOON)
+    second = folder_for("evaluate", "my $net", lambda: OTHER, NOON)
     assert second.name == "ep-hw-evaluate-my-net-20261128-120000-1"
     claim(second, OTHER)
     later = NOON.replace(hour=13)
-    assert [folder_for("evaluate", "my $net", q, later) for q in (ASKED, OTHER)] == [first, second]
+    assert [folder_for("evaluate", "my $net", partial(Question.model_copy, asked), later)
+            for asked in (ASKED, OTHER)] == [first, second]
 
 
 def test_a_command_run_twice_goes_on_and_another_command_leaves_the_folder_alone(ep_hw, refused, tmp_path, monkeypatch):

@@ -127,6 +127,15 @@ def test_every_kind_of_work_has_a_kind_and_one_machine_opened_a_task():
     assert all(job.opens for job in JOBS if job.kind.work != SHOWN)
 
 
+def test_a_white_box_that_is_put_together_costs_what_showing_its_images_does():
+    """Its own attack costs what an attack does, on every chip."""
+    jobs = jobs_of(replace(PLAN, attacks=Attacks(settings=SETTINGS, joined=True)))
+    assert sum(bool(job.what.configuration.joined) for job in jobs if job.kind.work == SHOWN) == len(MACHINES) + 2
+    for job in (job for job in jobs if job.kind.work != TIMES):
+        c = job.what.configuration
+        assert (job.kind.work != SHOWN) == (c.threat.is_attack and not c.joined)
+
+
 ENVELOPE = Envelope((Grid("pgd_linf", (0.1,), (1, 2)), Grid("one_pixel", (1.0,), (4,))), repeats=2, drops=(0.1,))
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -179,6 +181,15 @@ def test_a_dry_run_counts_the_cells_measures_some_and_keeps_none(small, ep_hw, t
     assert f"{cells} cells" in out
     assert f"{cells} still to compute" in out
     assert not list(tmp_path.glob("ep-hw-study-*"))
+
+
+def test_a_dry_run_loads_nothing_that_draws(small, tmp_path):
+    _, _, folder, _ = small
+    argv = ["ep-hw", "study", str(folder / "small.toml"), "--dry-run", "--out", str(tmp_path / "out")]
+    script = (f"import sys; from ep_hw.cli import main; sys.argv = {argv}\n"
+              "try: main()\nfinally: print('matplotlib' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.split()[-1]) == (0, "False"), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["age", "converters", "wires"])
