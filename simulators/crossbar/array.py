@@ -30,7 +30,8 @@ from torch import Tensor
 from mapping.crossbar.encoding import Cuts, difference, owners
 from mapping.graph import Window
 from simulators.crossbar.curves import Curve, backward_currents, forward_currents
-from simulators.crossbar.kernels import drawing
+from simulators.crossbar.kernels import Product, drawing, kernels
+from simulators.crossbar.products import PackedLine, of_channels, of_positions
 from simulators.crossbar.wires import through_wires, tile_of
 
 Sensed = tuple[Tensor, Tensor | None]   # what lines sense, and the variance of noise that is still to be added
@@ -184,6 +185,35 @@ class Array:
             lines.append((matrix(self.backward_weight, s, columns), None if own is None else matrix(own, s, columns),
                           None if reference is None else matrix(reference, s, slice(c, c + 1))))
         return lines
+
+    def forward_product(self, line: int, drive: Tensor, window: Window) -> Product | None:
+        """What `sense_forward` gives, left to kernels; None where they cannot have it."""
+        (first, last), kept = self.row_cuts[self.forward_lines[line][1]], self._forward[line]
+        if window.kernel != kept[0].shape[2:]:
+            return None
+        return self._product(True, line, drive[:, first:last], of_channels(window, last - first, len(kept[0])), kept)
+
+    def backward_product(self, line: int, drive: Tensor) -> Product | None:
+        """What `sense_backward` gives, left to kernels; None where they cannot have it."""
+        drive, kept = drive[:, slice(*self.column_cuts[self.backward_lines[line][1]])], self._backward[line]
+        return self._product(False, line, drive, of_positions(drive, len(kept[0])), kept)
+
+    def _product(self, forward: bool, line: int, drive: Tensor, window: Window, kept: Line) -> Product | None:
+        (weight, own, reference), compiled = kept, kernels()
+        differentiated = torch.is_grad_enabled() and (drive.requires_grad or weight.requires_grad)
+        if self.curves or reference is not None or differentiated or compiled is None:
+            return None
+        if drive.device.type != "cpu" or not drive.dtype == weight.dtype == torch.float32:
+            return None
+        if (key := (forward, line, window)) not in self._packed:
+            self._packed[key] = PackedLine(compiled, weight, own, window)
+        packed = self._packed[key]
+        return packed.product(drive, forward) if packed.agrees(compiled, len(drive)) else None
+
+    @cached_property
+    def _packed(self) -> dict[tuple[bool, int, Window], PackedLine]:
+        """Lines as kernels take them, forward or backward, that were read."""
+        return {}
 
     def read_forward(self, line: int, drive: Tensor, window: Window,
                      generator: torch.Generator | None = None) -> Tensor:

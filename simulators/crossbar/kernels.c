@@ -1,6 +1,6 @@
-/* Noise and conversion of what lines sense, in one pass over memory: simulators.crossbar.kernels says what is computed.
-   Every operation rounds as torch's does: products and sums are one operation only where they are one in torch's
-   normals, so that the bits are those of the same steps in torch. */
+/* What lines sense, its noise and its conversion, in one pass over memory: simulators.crossbar.kernels says what is
+   computed. Every operation rounds as torch's does: products and sums are one operation only where they are one in
+   torch's normals and convolutions, so that the bits are those of the same steps in torch. */
 
 #include <immintrin.h>
 #include <math.h>
@@ -10,6 +10,28 @@
 #define APART 397
 #define GROUP 16     /* normals that torch makes at once */
 #define BLOCK 2048   /* normals that lie in cache together, a multiple of GROUP */
+#define ROWS 6       /* positions whose sums fill the registers */
+#define TOGETHER 48  /* positions that lie in cache together, a multiple of ROWS and of GROUP */
+
+#ifdef __AVX512F__
+typedef __m512 lanes;
+#define LANES 16
+#define NONE _mm512_setzero_ps
+#define EVERY _mm512_set1_ps
+#define LOAD _mm512_loadu_ps
+#define STORE _mm512_storeu_ps
+#define FMA _mm512_fmadd_ps
+#else
+typedef __m256 lanes;
+#define LANES 8
+#define NONE _mm256_setzero_ps
+#define EVERY _mm256_set1_ps
+#define LOAD _mm256_loadu_ps
+#define STORE _mm256_storeu_ps
+#define FMA _mm256_fmadd_ps
+#endif
+#define LINES (2 * LANES)   /* whose weights lie side by side in a panel */
+const int64_t lines = LINES, spilled = ROWS, together = TOGETHER;
 
 /* The Mersenne Twister: words left before the next round, place of the next one, and the words. */
 typedef struct {
@@ -218,12 +240,12 @@ static inline void go_on(const windows *w, spot *s, int64_t n) {
     s->image += w->image;
 }
 
-/* What `convert` is given; where there is nothing of a kind, its pointer is 0. */
+/* What is converted, from place `from` on; where there is nothing of a kind, its pointer is 0. */
 typedef struct {
     const float *current, *variance, *inverse, *step, *before;
     float *out;
     uint8_t *outside;
-    int64_t period;
+    int64_t from, period;
     codes range;
     const windows *overlap;
 } values;
@@ -237,8 +259,8 @@ static int64_t piece(const values *v, const float *normal, int64_t at, int64_t n
         int64_t here = at + done, column = here % v->period;
         now = v->period - column < n - done ? v->period - column : n - done;
         if (w && w->channels - there.channel < now) now = w->channels - there.channel;
-        const float *c = v->current + here, *i = v->inverse + column, *s = v->step + column;
-        const float *b = v->before ? v->before + here : 0, *a = normal ? v->variance + here : 0;
+        const float *c = v->current + here - v->from, *i = v->inverse + column, *s = v->step + column;
+        const float *b = v->before ? v->before + here : 0, *a = normal ? v->variance + here - v->from : 0;
         const float *x = normal ? normal + done : 0;
         float *o = v->out + here;
         if (w) {
@@ -255,24 +277,107 @@ static int64_t piece(const values *v, const float *normal, int64_t at, int64_t n
     return clipped;
 }
 
+/* n values from place `at` on, with noise where something draws it. */
+static int64_t pieces(const values *v, twister *own, int64_t at, int64_t n) {
+    if (!own) return piece(v, 0, at, n);
+    float normal[BLOCK + GROUP];
+    int64_t clipped = 0;
+    for (int64_t done = 0, now; done < n; done += now) {
+        now = drawn_next(n, done);
+        draw(own, normal, now);
+        clipped += piece(v, normal, at + done, now);
+    }
+    return clipped;
+}
+
 /* Conversion of n values, with noise where there is a state. They are added to those `before` where nobody asks which
    were `outside`; `out` may be `current` or `before`. With an overlap, `out` is a map that they are added to. How many
    were clipped. */
 int64_t convert(char *state, const float *current, const float *variance, const float *inverse, const float *step,
                 int64_t period, float low, float high, const float *before, uint8_t *outside, float *out, int64_t n,
                 const windows *overlap) {
-    values v = {current, variance, inverse, step, before, out, outside, period,
+    values v = {current, variance, inverse, step, before, out, outside, 0, period,
                 {low, high, (high + low) / 2, (high - low) / 2}, overlap};
-    if (!state) return piece(&v, 0, 0, n);
-    float normal[BLOCK + GROUP];
     twister own;
-    take(&own, state);
-    int64_t clipped = 0;
-    for (int64_t done = 0, now; done < n; done += now) {
-        now = drawn_next(n, done);
-        draw(&own, normal, now);
-        clipped += piece(&v, normal, done, now);
+    if (state) take(&own, state);
+    int64_t clipped = pieces(&v, state ? &own : 0, 0, n);
+    if (state) give_back(&own, state);
+    return clipped;
+}
+
+/* Rows of `columns` sums: of what lies in each window of the drives and its weights, or of their squares and variances
+   where there are any. Weights lie in panels of LINES columns, one after the other for each value of a window. */
+typedef struct {
+    const windows *from;
+    const float *drive, *weight, *squares, *variance;
+    int64_t rows, columns;
+} product;
+
+/* ROWS rows of a panel: each sum grows by one value of the window after the other, as in torch's convolutions. */
+static void block(const windows *w, const float *const from[ROWS], const float *panel, float *out, int64_t columns) {
+    lanes sum[ROWS][2];
+    for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = NONE();
+    for (int64_t place = 0; place < w->places; place++) {
+        int64_t begin = w->place[place], end = begin + w->channels;
+        for (int64_t c = begin; c < end; c++, panel += LINES) {
+            lanes left = LOAD(panel), right = LOAD(panel + LANES);
+#pragma GCC unroll 6
+            for (int r = 0; r < ROWS; r++) {
+                lanes x = EVERY(from[r][c]);
+                sum[r][0] = FMA(x, left, sum[r][0]);
+                sum[r][1] = FMA(x, right, sum[r][1]);
+            }
+        }
     }
-    give_back(&own, state);
+    for (int r = 0; r < ROWS; r++) {
+        STORE(out + r * columns, sum[r][0]);
+        STORE(out + r * columns + LANES, sum[r][1]);
+    }
+}
+
+/* n rows from the first on, fewer than twice TOGETHER. What a panel has beyond the last column spills into the next row
+   and is overwritten: panels go from the last to the first. Up to ROWS rows more are spilled. */
+static void sense(const product *p, const float *drive, const float *panels, float *out, int64_t first, int64_t n) {
+    const windows *w = p->from;
+    const float *from[2 * TOGETHER + ROWS];
+    for (int64_t i = 0; i < n + ROWS; i++) {
+        int64_t row = first + (i < n ? i : n - 1);
+        from[i] = drive + row / w->positions * w->image + w->position[row % w->positions];
+    }
+    for (int64_t column = (p->columns - 1) / LINES * LINES; column >= 0; column -= LINES)
+        for (int64_t i = 0; i < n; i += ROWS)
+            block(w, from + i, panels + column * w->places * w->channels, out + i * p->columns + column, p->columns);
+}
+
+/* How many rows are sensed next: the last ones together, so that they are never fewer than their normals need. */
+static int64_t sensed_next(const product *p, int64_t first) {
+    return p->rows - first < 2 * TOGETHER ? p->rows - first : TOGETHER;
+}
+
+/* All sums, into a place with room for what is spilled. */
+void sums(const product *p, float *out) {
+    for (int64_t first = 0, now; first < p->rows; first += now) {
+        now = sensed_next(p, first);
+        sense(p, p->drive, p->weight, out + first * p->columns, first, now);
+    }
+}
+
+/* `convert` of all sums, some rows after the other; `scratch` has twice the room for those that lie in cache. */
+int64_t read_lines(char *state, const product *p, float *scratch, const float *inverse, const float *step,
+                   int64_t period, float low, float high, const float *before, float *out, const windows *overlap) {
+    float *variance = scratch + (2 * TOGETHER + ROWS) * p->columns + LINES;
+    values v = {scratch, variance, inverse, step, before, out, 0, 0, period,
+                {low, high, (high + low) / 2, (high - low) / 2}, overlap};
+    int64_t clipped = 0;
+    twister own;
+    if (state) take(&own, state);
+    for (int64_t first = 0, now; first < p->rows; first += now) {
+        now = sensed_next(p, first);
+        sense(p, p->drive, p->weight, scratch, first, now);
+        if (state) sense(p, p->squares, p->variance, variance, first, now);
+        v.from = first * p->columns;
+        clipped += pieces(&v, state ? &own : 0, v.from, now * p->columns);
+    }
+    if (state) give_back(&own, state);
     return clipped;
 }

@@ -1,7 +1,8 @@
-"""Noise and conversion in one pass over memory: C for x86 processors, used where a compiler is found.
+"""Currents, noise and conversion in one pass over memory: C for x86 processors, used where a compiler is found.
 
     y = current + sqrt(max(variance, 0)) n,    code = clip(round(y / step), low, high),    value = step code     (1)
 
+Currents and variances are given, or computed some positions at a time, which lie in cache until they are converted.
 n are the normals that torch's own generator gives next, and all bits are those of the same steps in torch, which are
 taken wherever the C is not: elsewhere than on a CPU, in other types, without a compiler, or with EP_HW_KERNELS=0. The
 first use compiles it into `~/.cache/ep-hw`, a second's work, and tries its normals against torch's: where one bit
@@ -11,10 +12,12 @@ differs (of another version of torch, say), it is not used.
 import ctypes
 import hashlib
 import logging
+import math
 import os
 import shutil
 import subprocess
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +27,9 @@ import torch
 from torch import Generator, Tensor
 
 SOURCE = Path(__file__).with_suffix(".c")
-FLAGS = ("-O3", "-mavx2", "-mfma", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+WIDE = ("-mavx512f",) * (torch.backends.cpu.get_cpu_capability() == "AVX512")
+FLAGS = ("-O3", "-mavx2", "-mfma", *WIDE, "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared",
+         "-fPIC")
 PATIENCE_S = 60
 GROUP = 16         # normals that torch makes at once; fewer it makes one by one, by another rule
 STATE = 5056       # bytes of a generator
@@ -57,18 +62,68 @@ class Windows:
         self.given = _Given(place.data_ptr(), position.data_ptr(), channels, len(place), len(position), image)
 
 
+class _Product(ctypes.Structure):
+    """`product` of `SOURCE`."""
+
+    _fields_: ClassVar = [*((name, _POINTER) for name in ("windows", "drive", "weight", "squares", "variance")),
+                          ("rows", _COUNT), ("columns", _COUNT)]
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """What lines sense of a batch, still to be computed: the sums of `simulators.crossbar.products` (1).
+
+    Attributes:
+        drive: (B, H, W, C), dense, with its padding.
+        squares: of the drive; None without noise.
+        weight: in panels, see `simulators.crossbar.products.panels`.
+        variance: of the weights, alike; None without noise.
+        windows: where the places of the kernel lie in the drive.
+        shape: (B, H', W', lines) of the sums, in their order of memory.
+        maps: they are wanted as maps (B, lines, H', W').
+    """
+
+    drive: Tensor
+    squares: Tensor | None
+    weight: Tensor
+    variance: Tensor | None
+    windows: Windows
+    shape: tuple[int, int, int, int]
+    maps: bool = True
+
+    @property
+    def room(self) -> Tensor:
+        """For the sums, or what they are converted to."""
+        room = torch.empty(self.shape)
+        return room.permute(0, 3, 1, 2) if self.maps else room
+
+    @property
+    def given(self) -> _Product:
+        """As the kernels take it."""
+        held = map(_place, (self.drive, self.weight, self.squares, self.variance))
+        return _Product(ctypes.addressof(self.windows.given), *held, math.prod(self.shape[:3]), self.shape[3])
+
+
 class Kernels:
     """The compiled functions.
 
     Args:
         library: of `SOURCE`.
+
+    Attributes:
+        lines: of a panel of weights.
     """
 
     def __init__(self, library: ctypes.CDLL):
-        self._normals, self._convert = library.normals, library.convert
+        self._normals, self._convert, self._sums, self._read = (
+            library.normals, library.convert, library.sums, library.read_lines)
         self._normals.argtypes, self._normals.restype = [_POINTER, _POINTER, _COUNT], None
         self._convert.argtypes = [*[_POINTER] * 5, _COUNT, _FLOAT, _FLOAT, *[_POINTER] * 3, _COUNT, _POINTER]
-        self._convert.restype = _COUNT
+        self._sums.argtypes, self._sums.restype = [_POINTER, _POINTER], None
+        self._read.argtypes = [*[_POINTER] * 5, _COUNT, _FLOAT, _FLOAT, *[_POINTER] * 3]
+        self._convert.restype = self._read.restype = _COUNT
+        self.lines, self._together, self._spilled = (
+            _COUNT.in_dll(library, name).value for name in ("lines", "together", "spilled"))
 
     def normals(self, out: Tensor, generator: Generator) -> Tensor:
         """`out`, dense and of `GROUP` values or more, filled with standard normals in the order of memory."""
@@ -101,6 +156,29 @@ class Kernels:
         if generator is not None and state is not None:
             generator.set_state(state)
         return clipped
+
+    def sums(self, product: Product) -> Tensor:
+        """What the lines sense, (B, H', W', lines)."""
+        out = self._room(math.prod(product.shape[:3]), product)
+        self._sums(ctypes.byref(product.given), out.data_ptr())
+        return out[:math.prod(product.shape)].view(product.shape)
+
+    def read(self, product: Product, generator: Generator | None, steps: Steps, codes: tuple[int, int], out: Tensor, *,
+             before: Tensor | None = None, overlap: "Windows | None" = None) -> int:
+        """`convert` of what the lines sense."""
+        state = None if generator is None else generator.get_state()
+        inverse, step, period = steps
+        scratch = self._room(4 * self._together + self._spilled, product)
+        clipped = self._read(_place(state), ctypes.byref(product.given), *map(_place, (scratch, inverse, step)), period,
+                             *codes, *map(_place, (before, out)),
+                             None if overlap is None else ctypes.byref(overlap.given))
+        if generator is not None and state is not None:
+            generator.set_state(state)
+        return clipped
+
+    def _room(self, rows: int, product: Product) -> Tensor:
+        """For so many rows of sums and what is spilled."""
+        return torch.empty((rows + self._spilled) * product.shape[3] + 2 * self.lines)
 
 
 def _place(tensor: Tensor | None) -> int | None:

@@ -15,6 +15,7 @@ R its full scale, e and o drawn once a chip for every output, n new at every rea
 read, the others do not. Source: output noise of Lammie et al., Nat. Commun. 16, 1756 (2025).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,7 +25,7 @@ from torch import Generator, Tensor
 
 from mapping.crossbar.target import OutputErrors
 from simulators.crossbar.array import Sensed, drawn_by, noise_of, with_noise
-from simulators.crossbar.kernels import Steps, Windows, drawing, kernels, repeated
+from simulators.crossbar.kernels import GROUP, Product, Steps, Windows, drawing, kernels, repeated
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,31 @@ class Converter:
             return out
         values = _Convert.apply(current, variance, self, generator)
         return values if total is None else total + values
+
+    def takes(self, product: Product | None, generator: Generator | None) -> bool:
+        """Whether kernels can compute and convert what lines sense."""
+        if product is None or self.floor or self.step.numel() not in (1, product.shape[3]):
+            return False
+        drawn = generator is not None and generator.device.type == "cpu" and math.prod(product.shape) >= GROUP
+        return drawn or product.squares is None
+
+    def read(self, product: Product, generator: Generator | None, out: Tensor, total: Tensor | None = None,
+             overlap: Windows | None = None) -> Tensor:
+        """What lines sense with its noise, converted.
+
+        Args:
+            product: what they sense, which this converter takes.
+            generator: of noise.
+            out: filled, in the order of memory of the sums; with `overlap` a map that they are added to.
+            total: what others gave, which they are added to; may be `out`.
+            overlap: see `Kernels.read`.
+        """
+        own, drawing = kernels(), None if product.squares is None else drawn_by(generator)
+        assert own is not None, "who has a product found kernels"
+        self.conversions += math.prod(product.shape)
+        if clipped := own.read(product, drawing, self.steps, (self.low, self.high), out, before=total, overlap=overlap):
+            self.clipped += clipped
+        return out
 
     def overlap(self, sensed: Sensed, windows: Windows, out: Tensor, generator: Generator | None = None) -> bool:
         """What is sensed with its noise, converted and added to a map of zeros; whether that could be done so.

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mapping.graph import Window
 from simulators.crossbar.array import Array, Sensed, with_noise
+from simulators.crossbar.kernels import Product
 from simulators.crossbar.overlap import inside, overlap_add, padded_map, windows
 from simulators.crossbar.periphery import Converter, OutputNoise
 from simulators.reference import pool, pooled, unpool
@@ -68,17 +69,24 @@ class Periphery:
         return [(2**b / high, (codes >> b & 1) * full + straight) for b in range(self.planes)]
 
     def sums(self, drives: Sequence[tuple[float, Tensor]], read: Callable[[int, Tensor], Sensed],
-             generator: torch.Generator | None = None) -> Tensor:
+             generator: torch.Generator | None = None,
+             products: Callable[[int, Tensor], Product | None] = lambda line, drive: None) -> Tensor:
         """What all reads sense, converted and added.
 
         Args:
             drives: see `drives`.
             read: senses a line (its number) under a drive.
             generator: of noise.
+            products: what kernels could sense as well, where they can.
         """
         total = None
         for share, drive in drives:
             for line, adc in enumerate(self.adcs):
+                if share == 1 and isinstance(adc, Converter) and not self.noises:
+                    product = products(line, drive)
+                    if product is not None and adc.takes(product, generator):
+                        total = adc.read(product, generator, product.room if total is None else total, total)
+                        continue
                 sensed = read(line, drive)
                 if self.noises:
                     sensed = self.noises[line](with_noise(sensed, generator), generator), None
@@ -171,7 +179,10 @@ class CrossbarProjection(Projection):
                 self._kept.append(sensed)
             return _copied(sensed)
 
-        return self.forward_periphery.sums(self.forward_periphery.drives(s_pre), sense, generator)
+        def product(line: int, drive: Tensor) -> Product | None:
+            return self.forward_array.forward_product(line, drive, self.window) if self._kept is None else None
+
+        return self.forward_periphery.sums(self.forward_periphery.drives(s_pre), sense, generator, product)
 
     def _scaled(self, sums: Tensor) -> Tensor:
         """Drives of the layer above; no factor is negative, so that maxima may be taken before or after."""
@@ -189,7 +200,7 @@ class CrossbarProjection(Projection):
         drives = [(share, unpool(drive, winners, self.window.unpooled))
                   for share, drive in periphery.drives(s_post * self._scale(array))]
         if array.conductance_us.shape[4:] != self.window.kernel:   # rows are inputs of their own
-            rows = periphery.sums(drives, array.sense_backward, generator)
+            rows = periphery.sums(drives, array.sense_backward, generator, array.backward_product)
             rows = rows.unflatten(-1, (-1, *self.window.kernel)).movedim(3, -1).flatten(3)
             return overlap_add(rows, self.window) * array.compensation
         return self._overlapped(drives, generator) * array.compensation
@@ -199,7 +210,12 @@ class CrossbarProjection(Projection):
         periphery, array = self.backward_periphery, self.backward_array
         (_, drive), adc = drives[0], periphery.adcs[0]
         if len(drives) * len(periphery.adcs) > 1 or periphery.noises or not isinstance(adc, Converter):
-            return overlap_add(periphery.sums(drives, array.sense_backward, generator), self.window)
+            rows = periphery.sums(drives, array.sense_backward, generator, array.backward_product)
+            return overlap_add(rows, self.window)
+        product = array.backward_product(0, drive)
+        if product is not None and adc.takes(product, generator):
+            out = padded_map(drive, self.window)
+            return inside(adc.read(product, generator, out, overlap=windows(self.window)), self.window)
         sensed = array.sense_backward(0, drive)
         out = padded_map(sensed[0], self.window)
         if adc.overlap(sensed, windows(self.window), out, generator):

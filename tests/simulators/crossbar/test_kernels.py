@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+import torch.nn.functional as F
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from networks import random_images, small_network
 
@@ -19,6 +20,7 @@ from simulators.crossbar import kernels as compiled
 from simulators.crossbar.array import normal_like
 from simulators.crossbar.overlap import inside, overlap_add, padded_map, windows
 from simulators.crossbar.periphery import Converter
+from simulators.crossbar.products import TRIED, PackedLine, of_channels
 
 needs_compiler = pytest.mark.skipif(compiled.kernels() is None, reason="no compiler, or another processor")
 WITH_NOISE = "crossbar:pcm[steps=7]"
@@ -118,6 +120,92 @@ def test_rows_converted_and_overlapped_are_those_of_torch(geometry, noisy, each,
     assert torch.equal(ours.get_state(), theirs.get_state())
 
 
+batches = st.tuples(st.integers(1, 70), st.sampled_from((1, 3, 21, 64)), st.integers(1, 3),
+                     st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(1, 2), st.integers(0, 1))
+
+
+@needs_compiler
+@given(geometry=batches, lines=st.sampled_from((1, 7, 16, 48, 100)), noisy=st.booleans(), each=st.booleans(),
+       added=st.booleans(), seed=st.integers(0, 2**30))
+@example(geometry=(50, 3, 1, 1, 1, 1, 1, 0), lines=7, noisy=True, each=True, added=False, seed=0)   # 2 rows over 48
+@settings(max_examples=60, deadline=None)
+def test_what_lines_sense_is_that_of_torch_where_a_line_agreed(geometry, lines, noisy, each, added, seed):
+    """Sums, and their conversion with noise: the product left to kernels beside torch's convolutions."""
+    window = of_channels(window_of(*geometry[1:]), geometry[1], lines)
+    weight, own, drive = drawn(seed, (lines, geometry[1], *window.kernel), geometry[0], window)
+    line = PackedLine(compiled.kernels(), weight, own if noisy else None, window)
+    assume(line.agrees(compiled.kernels(), len(drive)))
+    product = line.product(drive, maps=True)
+
+    def convolved(x, w):
+        return F.conv2d(x, w, None, window.stride, window.padding).contiguous(memory_format=torch.channels_last)
+
+    sensed = convolved(drive, weight)
+    assert torch.equal(compiled.kernels().sums(product), sensed.permute(0, 2, 3, 1))
+    variance = convolved(drive.square(), own) if noisy else None
+    ours, theirs = generators(seed, seed % 700)
+    scale = 1 + torch.rand((lines, 1, 1) if each else (), generator=torch.Generator().manual_seed(seed))
+    fused, apart = Converter(scale, 5, True), Converter(scale, 5, True)
+    assume(fused.takes(product, ours))
+    total = sensed.sin().contiguous(memory_format=torch.channels_last) if added else None
+    wanted = apart.add(None if total is None else total.clone(), (sensed, variance), theirs)
+    assert torch.equal(fused.read(product, ours, product.room if total is None else total, total), wanted)
+    assert (fused.clipped, fused.conversions) == (apart.clipped, apart.conversions)
+    assert torch.equal(ours.get_state(), theirs.get_state())
+
+
+def drawn(seed: int, shape: tuple[int, ...], images: int, window: Window) -> tuple[torch.Tensor, ...]:
+    """Weights, their variances and drives."""
+    generator = torch.Generator().manual_seed(seed)
+    weight, own = (torch.randn(shape, generator=generator) for _ in range(2))
+    drive = torch.rand(images, *window.pre, generator=generator)
+    return weight, own.square(), drive.contiguous(memory_format=torch.channels_last)
+
+
+@needs_compiler
+@given(geometry=batches, lines=st.sampled_from((1, 7, 16, 48, 100)), seed=st.integers(0, 2**30))
+@settings(max_examples=60, deadline=None)
+def test_sums_are_those_of_products_rounded_one_by_one(geometry, lines, seed):
+    """Of any line, whether it agrees with torch or not: each of K sums is off by 2^-24 of what was added till then."""
+    window = of_channels(window_of(*geometry[1:]), geometry[1], lines)
+    weight, _, drive = drawn(seed, (lines, geometry[1], *window.kernel), geometry[0], window)
+    own = compiled.kernels()
+    found = own.sums(PackedLine(own, weight, None, window).product(drive, maps=False))
+    exact, most = (F.conv2d(drive.double(), w.double(), None, window.stride, window.padding).permute(0, 2, 3, 1)
+                   for w in (weight, weight.abs()))
+    assert ((found - exact).abs() <= weight[0].numel() * 2**-24 * most).all()
+
+
+@needs_compiler
+def test_a_line_that_would_round_otherwise_is_left_to_torch(monkeypatch):
+    """Of so many images: those of another number are tried by themselves."""
+    machine, images = machine_of(WITH_NOISE), random_images(TRIED)
+    found, sums = [], compiled.Kernels.sums
+    for off in (0, 2**-23):
+        monkeypatch.setattr(compiled.Kernels, "sums", lambda own, product, off=off: sums(own, product) * (1 + off))
+        array, drive = machine.projections[1].forward_array, torch.rand(TRIED, *machine.projections[1].window.pre)
+        found += [array.forward_product(0, drive[:n], machine.projections[1].window) is None for n in (TRIED, 3)]
+        array._packed.clear()
+    assert found == [False, False, True, True]
+    assert machine.relax(images, generator=torch.Generator().manual_seed(2)).logits.isfinite().all()
+
+
+@needs_compiler
+def test_lines_are_left_to_kernels_both_ways():
+    """All that are not the image's, whose currents are kept, nor the readout's, which nothing is fed back from."""
+    machine, found, read = machine_of(WITH_NOISE), [], Converter.read
+
+    def noted(own, *given, **named):
+        found.append(own)
+        return read(own, *given, **named)
+
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(Converter, "read", noted)
+        machine.relax(random_images(TRIED), generator=torch.Generator().manual_seed(2))
+    assert set(found) >= {adc for projection in machine.substrate.projections[1:] for _, periphery in projection.sides
+                          for adc in periphery.adcs}
+
+
 def window_of(channels: int, k_h: int, k_w: int, h: int, w: int, stride: int, padding: int) -> Window:
     """Of a map just as large as h x w positions need, with padding taken off."""
     sides = (stride * (n - 1) + k for n, k in ((h, k_h), (w, k_w)))
@@ -128,18 +216,19 @@ def window_of(channels: int, k_h: int, k_w: int, h: int, w: int, stride: int, pa
 
 @needs_compiler
 @pytest.mark.parametrize("name", KINDS)
-def test_a_machine_answers_to_the_bit_as_with_torch_alone(name):
-    found = [answers(name)]
+@pytest.mark.parametrize("images", [5, 40])
+def test_a_machine_answers_to_the_bit_as_with_torch_alone(name, images):
+    found = [answers(name, images)]
     with torch_alone():
         assert compiled.kernels() is None
-        found.append(answers(name))
+        found.append(answers(name, images))
     assert all(torch.equal(one, other) for one, other in zip(*found))
 
 
-def answers(name: str) -> list[torch.Tensor]:
+def answers(name: str, batch: int = 5) -> list[torch.Tensor]:
     """Logits, gradients, counts of converters, and where a generator was left."""
     machine, generator = machine_of(name), torch.Generator().manual_seed(2)
-    images = random_images(5)
+    images = random_images(batch)
     end = machine.relax(images, generator=generator)
     images.requires_grad_()
     with torch.enable_grad():
