@@ -47,8 +47,16 @@ class FloatProjection(Projection):
 
 
 def pool(a: Tensor, side: int) -> Read:
-    """Max-pool `a` by `side`: values and the flat index of each window's winner (the first of equals)."""
-    return F.max_pool2d(a, side, return_indices=True) if side > 1 else (a, None)
+    """Max-pool `a` by `side`: values and the flat index of each window's winner (the first of equals).
+
+    On a CPU maps of another order go channels last and back: torch pools those more than ten times faster.
+    """
+    if side == 1:
+        return a, None
+    if not a.is_contiguous() or a.device.type != "cpu":
+        return F.max_pool2d(a, side, return_indices=True)
+    values, winners = F.max_pool2d(a.contiguous(memory_format=torch.channels_last), side, return_indices=True)
+    return values.clone(memory_format=torch.contiguous_format), winners.clone(memory_format=torch.contiguous_format)
 
 
 def pooled(a: Tensor, side: int) -> Tensor:
