@@ -5,7 +5,7 @@ from torch import Generator, Tensor
 
 from simulators.machine import Machine
 
-AHEAD = 8192   # pixels of a batch: 128 images of digits, 8 of which take nearly as long; no 3 of CIFAR
+AHEAD = 8192   # pixels of a batch: 128 images of digits, in five times the seconds of 8; two of CIFAR
 
 
 class BlackBox:
