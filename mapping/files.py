@@ -34,6 +34,8 @@ TEXT_LIMIT = 2**20       # bytes of a TOML or JSON file that a person or `ep-hw`
 DEEPEST = 16             # brackets within brackets, and keys of TOML
 _STATEMENTS = re.compile(rb"[\n{,]")   # what stands before each of them in TOML
 LARGEST_INTEGER = 2**63
+_NUMBERS, _NESTS = (int, float), (dict, list)
+_KINDS = (*_NESTS, str, *_NUMBERS, type(None))   # of values in JSON
 LONGEST_REASON = 300     # characters of what a parser says of bad bytes, which it may quote whole
 UNREADABLE = (OSError, ValueError, RecursionError, MemoryError, SafetensorError)   # what bad bytes make parsers raise
 
@@ -241,11 +243,11 @@ def _plain(value: Any) -> Any:
     """The value itself, once nothing in it is absurd."""
     level = [value]
     for _ in range(DEEPEST):
-        if any(isinstance(v, int | float) and not abs(v) <= LARGEST_INTEGER for v in level):   # NaN compares false
+        if any(isinstance(v, _NUMBERS) and not abs(v) <= LARGEST_INTEGER for v in level):   # NaN compares false
             raise ValueError("a number that is not finite, or larger than 64 bits")
-        if not all(isinstance(v, dict | list | str | int | float | None) for v in level):
+        if not all(isinstance(v, _KINDS) for v in level):
             raise ValueError("a date or time where none belongs")
-        level = [inner for v in level if isinstance(v, dict | list)
+        level = [inner for v in level if isinstance(v, _NESTS)
                  for inner in (v.values() if isinstance(v, dict) else v)]
         if not level:
             return value
@@ -274,7 +276,7 @@ def slugs(texts: Iterable[str]) -> Iterator[str]:
 def sign(content: dict) -> bytes:
     """JSON that vouches for itself: {"content": ..., "sha256": of the content's own JSON}."""
     text = json.dumps(content, sort_keys=True, allow_nan=False)
-    return json.dumps({"content": json.loads(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}).encode()
+    return f'{{"content": {text}, "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"}}'.encode()
 
 
 def parse_signed(blob: bytes) -> dict:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import groupby, islice
+from math import sqrt
 
 import numpy as np
 import pyarrow as pa
@@ -99,8 +100,8 @@ def _row(rows: Columns, shards: list[Cell], records: list[Record]) -> SummaryRow
     label, predicted, reference = (rows[k] for k in ("label", "prediction", "reference_prediction"))
     right, reference_right = predicted == label, reference == label
     known, rms = rows["reference_correct_clean"], rows["logit_rms"]
-    n, correct = len(label), int(right.sum())
-    to_wrong, to_right = int((reference_right & ~right).sum()), int((~reference_right & right).sum())
+    n, correct = len(label), _count(right)
+    to_wrong, to_right = _count(reference_right > right), _count(right > reference_right)
     (low, high), gap = _wilson(correct, n), _gap(to_wrong, to_right, n)
     c = shards[0].configuration
     circuits: list[dict] = [record.circuit for record in records]
@@ -108,16 +109,16 @@ def _row(rows: Columns, shards: list[Cell], records: list[Record]) -> SummaryRow
     return SummaryRow(
         model=c.model, dataset=c.dataset, machine=c.machine, machine_label=shards[0].machine, threat=c.threat,
         chip_seed=c.chip_seed, n=n,
-        accuracy=float(right.mean()), ci_low=low, ci_high=high, agreement=float((predicted == reference).mean()),
+        accuracy=correct / n, ci_low=low, ci_high=high, agreement=_count(predicted == reference) / n,
         flips_to_wrong=to_wrong, flips_to_right=to_right,
-        gap=float(right.mean() - reference_right.mean()), gap_low=gap.low, gap_high=gap.high, logit_rmse=_rms(rms),
-        logit_rmse_clean_correct=_rms(rms[known]), read_accuracy=float(rows["read_accuracy"].mean()),
+        gap=correct / n - _count(reference_right) / n, gap_low=gap.low, gap_high=gap.high, logit_rmse=_rms(rms),
+        logit_rmse_clean_correct=_rms(rms[known]), read_accuracy=_mean(rows["read_accuracy"]),
         zero_gradient=_mean_known(rows["zero_gradient"]),
         noise_accuracy=_share(rows["noise_correct"].tolist(), True), unaware_only=_share(broken, TRANSFERRED),
         others_only=sum(by.startswith(TRANSFER) and by != TRANSFERRED for by in broken) / n,
         others=_others(broken, rows["fooled_by"], shards[0]),
         black_box_only=_share(broken, BLACK_BOX) if rows["queries"].max() else None,
-        unconverged=float(1 - rows["converged"].mean()),
+        unconverged=1 - _count(rows["converged"]) / n,
         saturation=_circuit_share(circuits, "saturation"), winner_flips=_circuit_share(circuits, "winner_flips"),
         asymmetry=circuits[0].get("asymmetry"), seconds=round(_seconds(shards, records), 3), key=c.key)
 
@@ -154,13 +155,23 @@ def _others(broken: list[str], fooled: np.ndarray, cell: Cell) -> dict[str, list
 
 
 def _rms(values: np.ndarray) -> float | None:
-    return float(np.sqrt(np.mean(values**2))) if len(values) else None
+    return sqrt(_mean(values**2)) if len(values) else None
+
+
+def _count(values: np.ndarray) -> int:
+    """How many are true; of a few it takes a tenth of the time of a sum."""
+    return int(np.count_nonzero(values))
+
+
+def _mean(values: np.ndarray) -> float:
+    """That of numpy to the bit, which takes three times as long for a few."""
+    return float(np.add.reduce(values)) / len(values)
 
 
 def _mean_known(values: np.ndarray) -> float:
     """Mean of those that are not NaN; 0 where there are none."""
     known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else 0.0
+    return _mean(known) if len(known) else 0.0
 
 
 def _share(values: list, value: str | bool) -> float | None:

@@ -24,6 +24,7 @@ import simulators
 from ep_hw import workflow
 from ep_hw.analysis.rows import plain
 from ep_hw.analysis.statistics import wilson
+from ep_hw.evaluation import summary as summaries
 from ep_hw.evaluation.cells import OPTIONAL, SCHEMA, TABLES, Configuration, all_rows, missing, run_cell
 from ep_hw.evaluation.checks import verdicts
 from ep_hw.evaluation.execution import Machines, Run, run_task
@@ -95,6 +96,14 @@ def test_summary_is_counted_from_the_images(finished):
         assert row["accuracy"] == np.mean(right)
         assert row["flips_to_wrong"] - row["flips_to_right"] == sum(reference_right) - sum(right)
         assert row["agreement"] == np.mean([r["prediction"] == r["reference_prediction"] for r in rows])
+
+
+def test_means_of_a_summary_are_those_of_numpy_to_the_bit():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3, 7, 8, 9, 63, 250, 1000):
+        values = rng.standard_normal(n)
+        assert summaries._mean(values) == values.mean()
+        assert summaries._count(values > 0) / n == (values > 0).mean()
 
 
 def test_the_summary_says_how_far_a_machine_is_from_the_reference_on_the_same_images(finished):
