@@ -25,14 +25,27 @@ def main():
 
         os.environ.update(ONE_THREAD)   # before numpy and torch are loaded: sums do not depend on the environment
         _open_standard_streams()
-        atexit.register(gc.freeze)   # Python would look for garbage in all of torch before it ends
+        ended: list[int] = []
+        atexit.register(_leave, ended)   # the first registered is the last called
         from ep_hw.cli.commands import run
 
-        sys.exit(run())
+        ended.append(run())
+        sys.exit(ended[0])
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)   # pressed again while everything ends
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(EXIT_CODE)
+
+
+def _leave(ended: list[int]):
+    """The last of what is done at the end, with the exit code of a command that ended by itself, its output written.
+
+    Python would look for garbage in all of torch, and libraries would tidy up theirs: 0.4 s of a processor, 0.11 GB.
+    """
+    if ended:
+        sys.stdout.flush()   # what was said at the end
+        os._exit(ended[0])
+    gc.freeze()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -42,7 +42,7 @@ def run() -> int:
         SystemExit: a failure that was said.
     """
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="ep-hw", standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="ep-hw", standalone_mode=False) or 0   # None of most commands
         sys.stdout.flush()
     except Refusal as error:
         _fail(str(error), 2)

@@ -35,6 +35,15 @@ def test_output_that_nobody_takes_is_told_in_one_line(output, code, lines):
     assert ending(f"{sys.executable} -m ep_hw.cli machines {output}") == (code, lines)
 
 
+def test_what_libraries_do_at_the_end_is_done():
+    program = ("import atexit, sys, types; from ep_hw.cli import main; "
+               "sys.modules['ep_hw.cli.commands'] = types.SimpleNamespace("
+               "run=lambda: atexit.register(print, 'tidied') and 3); main()")
+    done = subprocess.run([sys.executable, "-E", "-c", program], capture_output=True, text=True, check=False,
+                          timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "tidied\n", "")
+
+
 @contextmanager
 def full_disk(size: int):
     """Files grow to `size` bytes and no further."""
