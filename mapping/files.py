@@ -146,23 +146,28 @@ def check_new(path: str | Path):
                       remedy="choose another --out, or remove it")
 
 
-def write_atomically(path: str | Path, blob: bytes):
-    """Write a file by way of one of a random name beside it, flushed to the disk before it takes its place.
+def write_atomically(path: str | Path, blob: bytes, flushed: bool = True):
+    """Write a file by way of one of a random name beside it.
+
+    Args:
+        flushed: whether it is on the disk before it takes its place, which takes milliseconds. Where it is not, it may
+            be damaged after the computer stopped, though not after the process did: for files that are checked when
+            they are read, and made again.
 
     Raises:
         Refusal: it cannot be written; what was there is as it was.
     """
-    with replacing(path) as file:
+    with replacing(path, flushed) as file:
         file.write(blob)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
+def replacing(path: str | Path, flushed: bool = True) -> Iterator[BinaryIO]:
     """A new file, empty, for what is too large to be held; see `write_atomically`. It takes its place once all is
     written, and not at all where writing ends in an error.
     """
     with _writing("cannot write", path, "choose another place"), _scratch(Path(path)) as scratch:
-        with _opened(scratch) as file:
+        with _opened(scratch, flushed) as file:
             yield file
         os.replace(scratch, path)
 
@@ -190,12 +195,13 @@ def write_new(path: Path, blob: bytes):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """See `write_new`."""
+def _opened(path: Path, flushed: bool = True) -> Iterator[BinaryIO]:
+    """See `write_new`, `write_atomically`."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NEW, 0o666), "wb") as file:
         yield file
         file.flush()
-        os.fsync(file.fileno())
+        if flushed:
+            os.fsync(file.fileno())
 
 
 @contextmanager

@@ -75,6 +75,7 @@ class Errand:
         folder: here, that holds what the call reads and gets what it writes.
         reads: names of files; some may be missing.
         writes: the same, in the order in which they are to appear.
+        flushed: whether these are on the disk before they appear, see `mapping.files.write_atomically`.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Errand:
     writes: tuple[str, ...]
     reads: tuple[str, ...] = ()
     parts: Mapping[str, object] = field(default_factory=dict)
+    flushed: bool = True
 
 
 class Cluster:
@@ -138,7 +140,7 @@ class Cluster:
                     if isinstance(files, Refusal):
                         raise files
                     for name in filter(files.__contains__, errand.writes):
-                        write_atomically(errand.folder / name, files[name])
+                        write_atomically(errand.folder / name, files[name], errand.flushed)
                     for following in islice(waiting, 1):
                         self._send(following, sent, ended)
                     yield errand

@@ -176,7 +176,7 @@ def _errand(name: str, task: list[Cell], programs: Programs, device: str) -> Err
     parts = {f"program-{digest}": programs[c.model][machine]
              for machine, digest in ((c.machine, c.program), (REFERENCE, c.reference))}
     return Errand(name=name, folder=task[0].folder, parts=parts, reads=tuple(needed),
-                  writes=tuple(path.name for cell in task for path in cell.stored.paths),
+                  writes=tuple(path.name for cell in task for path in cell.stored.paths), flushed=False,
                   call=partial(_run_in, [cell.portable() for cell in task], device))
 
 

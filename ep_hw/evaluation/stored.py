@@ -1,7 +1,8 @@
 """What a cell leaves on disk: STEM.arrow (a row an image), STEM.npy (adversarial images), STEM.json (its record).
 
 The record is written last and vouches for the others by their sha256, and for itself: a cell without one is not done,
-and nothing is parsed that it does not vouch for.
+and nothing is parsed that it does not vouch for. So none of them is flushed to the disk: a cell that a computer's end
+damaged is made again, as any that is damaged.
 """
 
 import hashlib
@@ -66,7 +67,7 @@ class Stored:
         """Take over the files that another folder has of the same cell, the record last."""
         for path in self.paths:
             if (there := folder / path.name).is_file():
-                write_atomically(path, there.read_bytes())
+                write_atomically(path, there.read_bytes(), flushed=False)
 
     def write(self, table: pa.Table, images: np.ndarray | None, seconds: float, circuit: dict):
         """Write all files, the record last.
@@ -76,11 +77,11 @@ class Stored:
         """
         blobs = {self.table_path: _ipc(table)} | ({} if images is None else {self.images_path: npy(images)})
         for path, blob in blobs.items():
-            write_atomically(path, blob)
+            write_atomically(path, blob, flushed=False)
         sums = {path: hashlib.sha256(blob).hexdigest() for path, blob in blobs.items()}
         record = Record(seconds=round(seconds, 3), circuit=circuit, table=sums[self.table_path],
                         images=sums.get(self.images_path))
-        write_atomically(self.record_path, sign(record.model_dump(mode="json")))
+        write_atomically(self.record_path, sign(record.model_dump(mode="json")), flushed=False)
 
     def record(self) -> Record:
         """The record.

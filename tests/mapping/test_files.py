@@ -120,6 +120,16 @@ def test_what_a_reader_raises_becomes_one_refusal_and_refusals_pass():
         raise own
 
 
+@pytest.mark.parametrize("flushed", [True, False])
+def test_a_file_is_on_the_disk_before_it_takes_its_place_where_it_is_to_be(tmp_path, monkeypatch, flushed):
+    done, fsync, move = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(os.fstat(file).st_size) or fsync(file))
+    monkeypatch.setattr(os, "replace", lambda old, new: done.append("replaced") or move(old, new))
+    write_atomically(tmp_path / "file", b"1234", flushed)
+    assert done == [4] * flushed + ["replaced"]
+    assert (tmp_path / "file").read_bytes() == b"1234"
+
+
 def test_a_file_is_replaced_whole_with_the_mode_that_the_umask_leaves(tmp_path):
     path = tmp_path / "new" / "file"
     before = os.umask(0o027)
