@@ -5,9 +5,11 @@ call needs it.
 """
 
 import contextlib
+import gc
 import pickle
 import sys
 import traceback
+from collections.abc import Callable
 from multiprocessing import process, spawn
 from multiprocessing.connection import Connection
 
@@ -42,9 +44,18 @@ def join(origin: dict):
 def _answer(call: bytes) -> bytes:
     """What a pickled call returned, what it raised, and the traceback of that; one of them pickled."""
     try:
-        return pickle.dumps((pickle.loads(call)(), None, ""))
+        return pickle.dumps((_loaded(call)(), None, ""))
     except Exception as error:
         return pickle.dumps((None, _portable(error), traceback.format_exc()))
+
+
+def _loaded(call: bytes) -> Callable:
+    """A call; what it needs is imported meanwhile, torch among it, of which nothing is garbage to be looked for."""
+    gc.disable()
+    try:
+        return pickle.loads(call)
+    finally:
+        gc.enable()
 
 
 def _portable(error: Exception) -> Exception:

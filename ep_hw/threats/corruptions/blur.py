@@ -1,8 +1,8 @@
 """Blurs. Widths are in pixels of a 32 x 32 image (see ep_hw.threats.corruptions.sampling)."""
 
 import numpy as np
+import scipy
 from numpy.random import Generator
-from scipy import ndimage
 
 from ep_hw.threats.corruptions import sampling
 from ep_hw.threats.corruptions.packaged import packaged
@@ -23,7 +23,7 @@ def defocus_blur(x: Images, constants: tuple[float, float], rng: Generator) -> I
     offsets = np.arange(-reach, reach + 1)
     disk = (offsets[:, None]**2 + offsets**2 <= radius**2).astype(float)
     edge = np.exp(-np.arange(-1, 2)**2 / (2 * sigma**2))
-    kernel = ndimage.convolve(disk / disk.sum(), np.outer(edge, edge) / edge.sum()**2, mode="constant")
+    kernel = scipy.ndimage.convolve(disk / disk.sum(), np.outer(edge, edge) / edge.sum()**2, mode="constant")
     return sampling.correlate(x, kernel)
 
 

@@ -1,8 +1,8 @@
 """Two steps of classical image processing that the spatter corruption is made of, on batches."""
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ep_hw.threats.definitions import Images
 
@@ -25,7 +25,7 @@ def canny(images: Images, low: float, high: float) -> NDArray[np.bool_]:
         ridge = np.where(where, _ridge(strength, rows, columns), ridge)
     inner = strength[:, 1:-1, 1:-1]
     weak = ridge & (inner > low)
-    labels, count = ndimage.label(weak, _NEIGHBOURS)
+    labels, count = scipy.ndimage.label(weak, _NEIGHBOURS)
     strong = np.zeros(count + 1, bool)
     strong[labels[weak & (inner > high)]] = True
     return strong[labels] & weak
@@ -33,7 +33,7 @@ def canny(images: Images, low: float, high: float) -> NDArray[np.bool_]:
 
 def _sobel(images: Images, along: int, across: int) -> Images:
     """Sobel's derivative of each image along one axis, smoothed along the other."""
-    return ndimage.correlate1d(ndimage.correlate1d(images, _SLOPE, along, mode="nearest"), _SMOOTH, across,
+    return scipy.ndimage.correlate1d(scipy.ndimage.correlate1d(images, _SLOPE, along, mode="nearest"), _SMOOTH, across,
                                mode="nearest")
 
 

@@ -9,8 +9,8 @@ one matrix an axis: on small images far faster than filters.
 from functools import partial
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ep_hw.threats.definitions import Images
 
@@ -28,7 +28,7 @@ def blur_size(x: Images) -> float:
 def gaussian_filter(x: Images, sigma: float, mode: str = "nearest", truncate: float = 4.0) -> Images:
     """Gaussian blur of the last two axes, `sigma` in pixels."""
     rows, columns = map(np.eye, x.shape[-2:])
-    blur = partial(ndimage.gaussian_filter1d, sigma=sigma, mode=mode, truncate=truncate)
+    blur = partial(scipy.ndimage.gaussian_filter1d, sigma=sigma, mode=mode, truncate=truncate)
     return blur(rows, axis=0) @ x @ blur(columns, axis=1)
 
 
@@ -38,7 +38,7 @@ def correlate(x: Images, kernel: NDArray[np.float64]) -> Images:
         kernel = sum_k s_k u_k v_k'    (singular values; a disk has few), each term a matrix an axis
     """
     rows, columns = map(np.eye, x.shape[-2:])
-    along = partial(ndimage.correlate1d, mode="mirror")
+    along = partial(scipy.ndimage.correlate1d, mode="mirror")
     us, values, vs = np.linalg.svd(kernel)
     terms = (along(rows, u * value, axis=0) @ x @ along(columns, v, axis=1)
              for u, value, v in zip(us.T, values, vs) if value > 1e-12 * values[0])
@@ -55,7 +55,7 @@ def _enlargement(side: int, factor: float) -> NDArray[np.float64]:
     """(side, side) matrix that enlarges the middle of a line: bilinear interpolation is one such matrix an axis."""
     kept = int(np.ceil(side / factor))
     first = (side - kept) // 2
-    large = ndimage.zoom(np.eye(side)[first:first + kept], (factor, 1), order=1)
+    large = scipy.ndimage.zoom(np.eye(side)[first:first + kept], (factor, 1), order=1)
     cut = (len(large) - side) // 2
     return large[cut:cut + side]
 

@@ -1,8 +1,8 @@
 """Weather: snow, frost, fog, and a dirty lens."""
 
 import numpy as np
+import scipy
 from numpy.random import Generator
-from scipy import ndimage
 
 from ep_hw.threats.corruptions import sampling
 from ep_hw.threats.corruptions.edges import canny, equalise
@@ -103,13 +103,13 @@ def _drops(liquid: Images) -> Images:
     """(N, H, W) brightness of water drops: light gathers near the edges of the liquid, whole numbers to 255."""
     edges = canny(liquid, 50, 150)
     # images lie too far apart to see each other's edges; nor does one without any see those of others
-    distance = (ndimage.distance_transform_edt(~edges, sampling=(2 * _FAR, 1, 1)) if edges.any()
+    distance = (scipy.ndimage.distance_transform_edt(~edges, sampling=(2 * _FAR, 1, 1)) if edges.any()
                 else np.full(liquid.shape, _FAR))
     distance = np.floor(_mean_of_nine(np.minimum(distance, _FAR)))
     equal = equalise(distance.astype(np.uint8)).astype(float)
-    shaded = ndimage.correlate(equal, _WIND[None], mode="mirror").clip(0, 255)
+    shaded = scipy.ndimage.correlate(equal, _WIND[None], mode="mirror").clip(0, 255)
     return liquid * np.rint(_mean_of_nine(shaded))
 
 
 def _mean_of_nine(images: Images) -> Images:
-    return ndimage.uniform_filter(images, (1, 3, 3), mode="mirror")
+    return scipy.ndimage.uniform_filter(images, (1, 3, 3), mode="mirror")

@@ -1,6 +1,7 @@
 """Worker processes: every call is answered, errors keep their tracebacks, and a death at any moment is told at once."""
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -36,6 +37,7 @@ def test_every_call_is_answered_once_by_another_process():
         assert Counter(pool.each(partial(pow, 2, n) for n in range(20))) == Counter(2**n for n in range(20))
         assert set(pool.each([os.getpid] * 50)) <= set(pids(pool))
         assert list(pool.each([])) == []
+        assert list(pool.each([gc.isenabled])) == [True]
 
 
 def test_large_calls_and_answers_pass():
