@@ -84,7 +84,7 @@ def allocate(plans_of: Callable[[int, int], Sequence[Plan]], asked: int, availab
     """
     kept = Path(folder) / FOLDER / "allocation.json"
     plans = plans_of(min(FEWEST, available), TRIAL_QUERIES)
-    jobs = plans[0].run.jobs
+    jobs = plans[0].run.workers
     question = question_of(plans, budget_s, asked, available)
     if allocation := kept_choice(kept, question, Allocation):
         return allocation

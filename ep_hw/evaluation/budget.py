@@ -122,7 +122,7 @@ def choose(plans_of: Callable[[int, int], Sequence[Plan]], asked_queries: int, a
     if choice := kept_choice(kept, question, Choice):
         return choice
     known = estimate([plan for trial in trials for plan in _with_probes(trial)], at_most_s=MEASURING * budget_s)
-    rates, left_s, jobs = rates_of(known, trials), budget_s - known.spent_s, trials[0].run.jobs
+    rates, left_s, jobs = rates_of(known, trials), budget_s - known.spent_s, trials[0].run.workers
     queries = rates.most_queries(left_s, asked_queries, jobs)
     images = min(available, rates.most_images(left_s, queries, jobs))
     choice = Choice(question, images, queries, rates.seconds(images, queries, jobs) + known.spent_s,

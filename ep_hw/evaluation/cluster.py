@@ -24,6 +24,7 @@ from ep_hw.versions import all_code
 from mapping.errors import MachineError, Refusal
 from mapping.fields import read_as
 from mapping.files import parse_toml, read_bytes, refusing, write_atomically
+from simulators.isolated import processors
 
 if TYPE_CHECKING:   # not everybody has it
     from distributed import Client, Future
@@ -100,7 +101,8 @@ class Cluster:
     """
 
     def __init__(self, where: str, say: Callable[[str], object] = lambda line: None):
-        self._where, self._say, self._open = where, say, _opener(where)
+        self._where, self._say = where, say
+        self._open, self._most = _opener(where)
         self._held = ExitStack()
         self._parts: dict[str, Future] = {}
         self._asked: set[tuple[str, str]] = set()
@@ -117,6 +119,15 @@ class Cluster:
         page = client.dashboard_link if importlib.util.find_spec("bokeh") else "none without bokeh"
         self._say(f"cluster: {_workers(client)} workers; dashboard: {page}")
         return client
+
+    def workers(self) -> int:
+        """How many will share the work: as many as are asked for, of this machine no more than it has processors; of a
+        running scheduler those that have joined it, or one where there is none yet.
+
+        Raises:
+            Refusal: the cluster does not answer, or its workers are of another version.
+        """
+        return self._most or max(1, _workers(self._client))
 
     def each(self, errands: Iterable[Errand]) -> Iterator[Errand]:
         """The errands in the order in which they end, each when its files are in its folder.
@@ -206,18 +217,21 @@ def refused(call: Callable[[], object]) -> Refusal | None:
     return None
 
 
-def _opener(where: str) -> Callable[[], AbstractContextManager]:
-    """How to open what a client connects to: a cluster that is closed in the end, or an address."""
+def _opener(where: str) -> tuple[Callable[[], AbstractContextManager], int]:
+    """How to open what a client connects to, a cluster that is closed in the end or an address, and how many workers
+    are asked for; 0 where whoever joined an address works.
+    """
     if importlib.util.find_spec("distributed") is None:
         raise Refusal("Dask is not installed", where="--cluster", got=where, allowed="an environment that has it",
                       remedy="pip install 'ep-hw[cluster]', or use --jobs")
     kind, _, count = where.partition(":")
     if kind == "local" and count.isascii() and count.isdecimal() and 0 < int(count) <= MOST_WORKERS:
-        return partial(_local, int(count))
+        return partial(_local, int(count)), min(int(count), processors())
     if where.partition("://")[0] in ("tcp", "tls", "ws", "wss"):
-        return partial(nullcontext, where)
+        return partial(nullcontext, where), 0
     if where.endswith(".toml"):
-        return partial(_lent, _batch_system(Path(where)), where)
+        asked = _batch_system(Path(where))
+        return partial(_lent, asked, where), asked.most
     raise Refusal("no such cluster", where="--cluster", got=where, allowed=ALLOWED,
                   remedy="choose one of these, or use --jobs")
 

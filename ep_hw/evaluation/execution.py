@@ -21,6 +21,7 @@ from ep_hw.evaluation.workers import workers
 from ep_hw.threads import threads
 from mapping.targets import REFERENCE
 from simulators.heap import kept
+from simulators.isolated import processors
 from simulators.loihi.interpreter import lava_python
 from simulators.machine import Machine
 from simulators.module import AnyProgram
@@ -50,6 +51,11 @@ class Run:
     jobs: int = 1
     progress: Progress = silent
     cluster: Cluster | None = None
+
+    @property
+    def workers(self) -> int:
+        """Processes that will share the cells, on this machine no more than it has processors."""
+        return self.cluster.workers() if self.cluster else min(self.jobs, processors())
 
 
 def check_present(programs: Iterable[AnyProgram], run: Run):

@@ -28,7 +28,6 @@ from ep_hw.evaluation.price import SHOWN, Job, Kind, Price, jobs_of
 from ep_hw.evaluation.summary import summarise
 from ep_hw.threads import threads
 from ep_hw.threats.threat import CLEAN
-from simulators.isolated import processors
 
 MEASURING = 0.09     # of T, at most: a tenth, less what it takes to count cells
 PARTS = 4, 16        # a cell is measured on a quarter of its images, or on a sixteenth
@@ -78,7 +77,7 @@ class Forecast:
             stored[job.kind] += job.price.of(job.images)
         start_s = START_S if workers > 1 else 0.0
         alone_s = start_s + CELL_S * len(jobs) + FIGURE_S * figures if jobs else 0.0
-        return cls(tuple(jobs), min(workers, processors()), alone_s, dict(stored), cells=cells)
+        return cls(tuple(jobs), workers, alone_s, dict(stored), cells=cells)
 
     @property
     def seconds(self) -> float:
@@ -166,7 +165,8 @@ def estimate(plans: Sequence[Plan], folder: Path | None = None, at_most_s: float
     """
     every = [(plan, cells_of(plan, folder or Path())) for plan in plans]
     jobs = [job for plan, cells in every for job in jobs_of(plan, folder, cells)]
-    run, known = plans[0].run, Forecast.of(jobs, plans[0].run.jobs, figures, sum(len(cells) for _, cells in every))
+    run = plans[0].run
+    known = Forecast.of(jobs, run.workers, figures, sum(len(cells) for _, cells in every))
     begun = time.perf_counter()
     with TemporaryDirectory() as scratch, threads(1):
         while chosen := known.next_sample(at_most_s):

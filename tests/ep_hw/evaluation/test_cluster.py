@@ -49,6 +49,17 @@ def workers(address):
         yield connected
 
 
+def test_it_says_how_many_will_work(address, tmp_path, monkeypatch):
+    """Asked for: nothing is started. Of a scheduler: those that are there, and one where there is none yet."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2})
+    (tmp_path / "own.toml").write_text('system = "Local"\nmost = 40\n[options]\n')
+    assert [Cluster(where).workers() for where in ("local:2", "local:50", str(tmp_path / "own.toml"))] == [2, 3, 40]
+    with distributed.LocalCluster(n_workers=0, scheduler_port=0, dashboard_address=None) as idle:
+        for running, there in ((address, 2), (idle.scheduler_address, 1)):
+            with Cluster(running) as joined:
+                assert joined.workers() == there
+
+
 def errand(folder, call, name="one", writes=("b",), **more):
     return Errand(name=f"{name}-{folder}", call=call, folder=folder, writes=writes, **more)
 

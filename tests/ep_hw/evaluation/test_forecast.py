@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from networks import small_network
 
 from ep_hw.data.splits import Split
+from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.forecast import MEASURING, SAMPLES, Forecast, estimate
 from ep_hw.evaluation.plan import Asked, Attacks, Plan, compile_all, evaluate
 from ep_hw.evaluation.price import NOISE, SHOWN, SUCCESS, TIMES, Kind, jobs_of
@@ -91,11 +92,24 @@ def test_where_measuring_would_take_too_long_the_stored_rates_stand():
 
 def test_workers_share_the_cells_as_far_as_there_are_processors(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2})
-    alone, two, many = (Forecast.of(JOBS, workers) for workers in (1, 2, 50))
+    alone, two, many = (Forecast.of(JOBS, Run(jobs=jobs).workers) for jobs in (1, 2, 50))
     work_s = sum(job.price.of(job.images) for job in JOBS)
     assert (alone.workers, two.workers, many.workers) == (1, 2, 3)
     assert alone.seconds - alone.alone_s == pytest.approx(work_s)
     assert two.seconds - two.alone_s == pytest.approx(work_s / 2)
+
+
+class Lent:
+    """A cluster of forty workers."""
+
+    def workers(self):
+        return 40
+
+
+def test_workers_of_a_cluster_share_the_cells_however_many_processors_there_are():
+    known = estimate([replace(PLAN, run=Run(jobs=1, cluster=Lent()))], at_most_s=1e-9)
+    assert known.workers == 40
+    assert known.seconds - known.alone_s == pytest.approx(sum(job.price.of(job.images) for job in JOBS) / 40)
 
 
 def price_of(plan, platform, work):
