@@ -23,6 +23,7 @@ from simulators.loihi.interpreter import lava_python
 torch.set_num_threads(1)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)   # interpreters that tests start, of which there are hundreds,
 sys.dont_write_bytecode = False                   # find torch and Lava compiled: each starts in half the time
+os.fsync = os.fstat   # tests outlive no computer: a file that is flushed must be open, and no disk is waited for
 settings.register_profile("untimed", deadline=None, max_examples=50)   # an example's time is the machine's
 settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:   # as background jobs are born; tests interrupt commands

@@ -369,34 +369,33 @@ votes = 1
 
 
 @pytest.mark.slow
-def test_killed_workers_and_a_killed_asker_lose_nothing(tmp_path):
+def test_killed_workers_and_a_killed_asker_lose_nothing(ep_hw, tmp_path):
     """A study of a thousand cells on two workers, of which three are killed; then the asker; asked again, the bytes are
     those of a quiet run in one process.
     """
     (tmp_path / "many.toml").write_text(MANY)
-    command = [sys.executable, "-m", "ep_hw.cli", "study", str(tmp_path / "many.toml")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    cut = [*command, "--cluster", "local:2", "--out", str(tmp_path / "killed")]
+    killed, quiet = (["study", "many.toml", "--out", "killed", "--cluster", "local:2"],
+                     ["study", "many.toml", "--out", "quiet", "--jobs", "1"])
 
     def done(least: int) -> bool:
         return len(list((tmp_path / "killed" / "cells").glob("*.json"))) >= least
 
     with open(tmp_path / "said", "w") as said:
-        asker = subprocess.Popen(cut, env=environment, stdout=subprocess.DEVNULL, stderr=said)
-        killed = []
+        asker = subprocess.Popen([sys.executable, "-m", "ep_hw.cli", *killed], stdout=subprocess.DEVNULL, stderr=said)
+        dead = []
         for least in (1, 100, 200):
             assert wait_until(partial(done, least), 240), (tmp_path / "said").read_text()
-            killed.append(next(pid for pid in reversed(descendants(asker.pid)) if pid not in killed and is_worker(pid)))
-            os.kill(killed[-1], signal.SIGKILL)
+            dead.append(next(pid for pid in reversed(descendants(asker.pid)) if pid not in dead and is_worker(pid)))
+            os.kill(dead[-1], signal.SIGKILL)
         assert wait_until(partial(done, 300), 240), (tmp_path / "said").read_text()
         family = descendants(asker.pid)
         asker.kill()
         asker.wait(60)
     assert all_end(family, 30)
     assert not done(1001), "the asker was killed too late"
-    for again in (cut, [*command, "--jobs", "1", "--out", str(tmp_path / "quiet")]):
-        ended = subprocess.run(again, env=environment, capture_output=True, check=False, timeout=480)
-        assert ended.returncode == 0, ended.stderr
+    for command in (killed, quiet):
+        code, _, err = ep_hw(*command)
+        assert code == 0, err
     assert done(1001)
     for name in ("results.parquet", "study.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes(), name
