@@ -17,6 +17,7 @@ first value tried: it is raised tenfold until the attack wins, and then bisected
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -45,6 +46,7 @@ class CarliniWagner(Attempt):
         rate: Adam's first, in w.
         eot: gradients of a noisy machine that are averaged.
         votes: reads of a noisy machine that must all be wrong where the attack wins.
+        fresh: it begins at the image, wherever other attempts ended.
     """
 
     c: float
@@ -54,14 +56,21 @@ class CarliniWagner(Attempt):
     rate: float = 0.05
     eot: int = 1
     votes: int = 1
+    fresh: bool = True
 
     def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
+        return self.resume(machine, images, labels, generator, images)
+
+    def resume(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator,
+               start: Tensor) -> Candidate:
         best, norms = images.clone(), images.new_full((len(images),), torch.inf)
         price, low, high = (images.new_full((len(images),), v) for v in (self.c, 0.0, torch.inf))
         zeros = images.new_zeros(len(images))
-        noise = self._margin_noise(machine, images, labels, generator)
+        sought = _Sought(images, labels, images if self.fresh else start,
+                         self._margin_noise(machine, images, labels, generator))
+        lacking = (-self._judge(machine.deciding, sought, images, generator)[0]).clamp(min=0)
         for _ in range(self.searches):
-            nearest, distance = self._descend(machine, images, labels, price, noise, generator, zeros)
+            nearest, distance = self._descend(machine, sought, price, price * lacking, generator, zeros)
             won = distance < torch.inf
             better = (distance < norms) | norms.isinf()
             best[better], norms[better] = nearest[better], distance[better]
@@ -76,54 +85,74 @@ class CarliniWagner(Attempt):
         ends = read(machine, images, max(2, self.votes), generator)
         return 2 * torch.stack([loss_of(end.logits, labels, "margin") for end in ends]).std(0)
 
-    def _descend(self, machine: Machine, images: Tensor, labels: Tensor, price: Tensor, noise: Tensor,
-                 generator: Generator, zeros: Tensor) -> tuple[Tensor, Tensor]:
-        """Minimise (12) for each image's own price: its nearest winner, and how far off, or its best loser and inf."""
-        w = torch.atanh((1 - _EDGE) * (2 * images - 1))
+    def _descend(self, machine: Machine, sought: "_Sought", price: Tensor, worth: Tensor, generator: Generator,
+                 zeros: Tensor) -> tuple[Tensor, Tensor]:
+        """Minimise (12) for each image's own price: its nearest winner, and how far off, or its best loser and inf.
+
+        The gradient's own passes say what is lacking of a margin; only where they say nothing, nearer than the last
+        winner, the machine does.
+        """
+        images, labels = sought.images, sought.labels
+        w = torch.atanh((1 - _EDGE) * (2 * sought.start - 1))
         adam = Adam(w)
         winner, norms = images.clone(), images.new_full((len(images),), torch.inf)
-        loser, least, worth = images.clone(), norms.clone(), norms.clone()
+        loser, least = sought.start.clone(), norms.clone()
         for done in range(self.iterations):
             bent = torch.tanh(w)
             x = ((1 + bent / (1 - _EDGE)) / 2).clamp(0, 1)
             distance = (x - images).flatten(1).norm(dim=1)
-            lacking, won = self._judge(machine.deciding, x, labels, noise, distance < norms, generator)
+            slope = self.gradient.slope(machine, x, labels, generator, self.eot)
+            margin, won = loss_of(slope.logits, labels, "margin") - sought.noise, norms < 0
+            asked = (margin > 0) & (distance < norms)
+            if asked.any():
+                margin[asked], won[asked] = self._judge(machine.deciding, sought.at(asked), x[asked], generator)
+            lacking = (-margin).clamp(min=0)
             cost = distance.square() + price * lacking
-            worth = worth if done else cost
             winner[won], norms[won] = x[won], distance[won]
             cheaper = (lacking > 0) & (cost < least)
             loser[cheaper], least[cheaper] = x[cheaper], cost[cheaper]
-            gradient = self.gradient(machine, x, labels, generator, self.eot)
-            zeros += (gradient.flatten(1).abs().amax(1) == 0) / self.iterations
+            zeros += (slope.gradient.flatten(1).abs().amax(1) == 0) / self.iterations
             losing = ((lacking > 0) * price).view(-1, 1, 1, 1)
             rate = self.rate * (1 + math.cos(math.pi * done / self.iterations)) / 2
-            w = w - rate * adam.step((2 * (x - images) - losing * gradient) * (1 - bent**2))
-        winner, norms = self._draw_back(machine, images, labels, winner, norms, noise, generator)
+            w = w - rate * adam.step((2 * (x - images) - losing * slope.gradient) * (1 - bent**2))
+        winner, norms = self._draw_back(machine, sought, winner, norms, generator)
         worthy = norms.square() <= worth
         return torch.where(worthy.view(-1, 1, 1, 1), winner, loser), torch.where(worthy, norms, torch.inf)
 
-    def _draw_back(self, machine: Machine, images: Tensor, labels: Tensor, winner: Tensor, norms: Tensor,
-                   noise: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    def _draw_back(self, machine: Machine, sought: "_Sought", winner: Tensor, norms: Tensor,
+                   generator: Generator) -> tuple[Tensor, Tensor]:
         """Winners, halfway back to their images as often as halving finds a nearer one that still wins."""
-        near, far = torch.zeros_like(norms), torch.ones_like(norms)
-        for _ in range(_HALVINGS):
-            part = (near + far) / 2
-            x = images.lerp(winner, part.view(-1, 1, 1, 1))
-            _, won = self._judge(machine, x, labels, noise, norms < torch.inf, generator)
-            near, far = torch.where(won, near, part), torch.where(won, part, far)
-        return images.lerp(winner, far.view(-1, 1, 1, 1)), far * norms
+        near, far, there = torch.zeros_like(norms), torch.ones_like(norms), norms < torch.inf
+        for _ in range(_HALVINGS if there.any() else 0):
+            part = (near + far)[there] / 2
+            x = sought.images[there].lerp(winner[there], part.view(-1, 1, 1, 1))
+            won = self._judge(machine, sought.at(there), x, generator)[1]
+            near[there], far[there] = torch.where(won, near[there], part), torch.where(won, part, far[there])
+        return sought.images.lerp(winner, far.view(-1, 1, 1, 1)), far * norms
 
-    def _judge(self, machine: Machine, x: Tensor, labels: Tensor, noise: Tensor, asked: Tensor,
-               generator: Generator) -> tuple[Tensor, Tensor]:
-        """(B,) what is lacking of the margin, 0 on the far side, and which of the images asked about surely win."""
-        margin = loss_of(machine.relax(x, generator=generator).logits, labels, "margin") - noise
-        won = (margin > 0) & asked
+    def _judge(self, machine: Machine, sought: "_Sought", x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """(B,) margins less their noise, and which images surely win."""
+        margin = loss_of(machine.relax(x, generator=generator).logits, sought.labels, "margin") - sought.noise
+        won = margin > 0
         if not machine.deterministic and won.any():
-            won[won.clone()] = surely_wrong(machine, x[won], labels[won], self.votes, generator)
-        return (-margin).clamp(min=0), won
+            won[won.clone()] = surely_wrong(machine, x[won], sought.labels[won], self.votes, generator)
+        return margin, won
 
     def __str__(self):
         return f"cw:{self.gradient}"
+
+
+class _Sought(NamedTuple):
+    """Images (B, C, H, W), their labels (B,), where searches start (B, C, H, W), and noise of margins (B,)."""
+
+    images: Tensor
+    labels: Tensor
+    start: Tensor
+    noise: Tensor
+
+    def at(self, which: Tensor) -> "_Sought":
+        """Some of the images."""
+        return _Sought(*(part[which] for part in self))
 
 
 class Adam:
@@ -143,15 +172,20 @@ class Adam:
 
 
 class CarliniWagnerAttack(Attack):
-    """The attack with every gradient that it does not leave to Auto-PGD, in five times the iterations of PGD."""
+    """The attack with every gradient that it does not leave to Auto-PGD, the first in five times the iterations of PGD.
 
-    code, version, strength = "cw", 3, PRICE
+    The others go on from where it ended, in half as many.
+    """
+
+    code, version, strength = "cw", 4, PRICE
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)
         plain = [g for g in gradients if not isinstance(g, AutoPGD)] or gradients
-        return [CarliniWagner(strength, g.with_loss("margin"), 5 * settings.iterations, settings.searches,
-                              eot=settings.draws(machine), votes=settings.votes) for g in plain]
+        most = 5 * settings.iterations
+        return [CarliniWagner(strength, g.with_loss("margin"), -(-most // 2) if n else most, settings.searches,
+                              eot=settings.draws(machine), votes=settings.votes, fresh=not n)
+                for n, g in enumerate(plain)]
 
 
 register_attack(CarliniWagnerAttack("cw_l2", "l2"))

@@ -627,6 +627,42 @@ def test_carlini_wagner_pays_no_more_than_its_price():
     assert 0 < wins[0] < wins[1] < wins[2]
 
 
+class Foreseen(LinearMachine):
+    """Its model, which gradients go through, favours class 0 by `bias` more or less than the machine does."""
+
+    def __init__(self, machine, bias):
+        super().__init__(machine.weight, machine.bias, SHAPE)
+        self.foreseen = torch.tensor([bias, 0.0])
+
+    @property
+    def gradient_model(self):
+        return LinearMachine(self.weight, self.foreseen, SHAPE)
+
+
+@pytest.mark.parametrize("bias", [-3.0, 3.0])
+def test_carlini_wagner_wins_on_the_machine_however_its_gradients_see_the_boundary(bias):
+    plain, images = linear(1), middle_images(6)
+    labels, radii = plain.relax(images).prediction, least_perturbations(plain, images, "l2")
+    price = float(6 * radii.amax() / (plain.weight[0] - plain.weight[1]).norm())
+    found = CarliniWagner(price, Unrolled(5, "margin")).run(Foreseen(plain, bias), images, labels, seeded()).images
+    assert (plain.relax(found).prediction != labels).all()
+    assert (perturbation(images, found, "l2") <= 1.1 * radii + 0.05).all()
+
+
+def test_carlini_wagner_goes_on_from_where_others_ended_unless_it_begins_afresh():
+    """One look at an image that fools is enough to find the boundary on its way."""
+    machine, images = linear(1), middle_images(6)
+    labels = machine.relax(images).prediction
+    beyond = DeepFool("l2", 9.0, 5).run(machine, images, labels, seeded()).images
+    images, far = images.lerp(beyond, 0.9), images.lerp(beyond, 1.05).clamp(0, 1)
+    radii = least_perturbations(machine, images, "l2")
+    for fresh in (False, True):
+        attempt = CarliniWagner(50.0, Unrolled(5, "margin"), iterations=1, fresh=fresh)
+        found = attempt.resume(machine, images, labels, seeded(), far).images
+        assert (machine.relax(found).prediction == labels).tolist() == [fresh] * 6
+        assert fresh or (perturbation(images, found, "l2") <= 1.02 * radii).all()
+
+
 def test_restarts_begin_elsewhere_and_never_lose():
     machine = ReferenceMachine(small_network(3, gain=3.0).lower())
     images = random_images(12)
