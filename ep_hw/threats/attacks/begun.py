@@ -1,10 +1,10 @@
 """Where an attack ended before, at a larger strength or with less effort, and another one goes on.
 
-What stood in a larger ball stands in every smaller one: there its perturbation is shrunk to the smaller ball, looked at,
-and led on for a few steps, which makes images that other machines meet. What fell in the larger ball is attacked from
-where its perturbation, shrunk, leads. So of all strengths only one, the largest that an image stands, takes the search
-in full that breaks nothing. What fell only to a last resort, images of other machines or the black box that a white box
-asks last, is attacked as if nothing had been tried, so that what gradients are worth is known at every strength.
+What stood in a larger ball stands in every smaller one: there its perturbation is shrunk to the smaller ball, looked
+at, and led on for a few steps, which makes images that other machines meet. What fell in the larger ball is attacked
+from where its shrunk perturbation leads. So an image costs one search that finds nothing, at the largest strength it
+stands. What fell only to a last resort, images of other machines or the black box that a white box asks last, is
+attacked as if nothing had been tried, so that what gradients are worth is known at every strength.
 """
 
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class Begun:
     queries: Tensor
 
     def fell(self, threat: Threat) -> Tensor:
-        """(B,) which images are broken at the threat's strength too: all that were misclassified as they are, and what
-        fell at that strength itself, but for last resorts.
+        """(B,) which images are broken now as well: all that were misclassified as they are, and what fell at the same
+        strength, but for last resorts.
         """
         same = self.strength == threat.strength
         return self._mask([by == "clean" or (same and by != "" and not is_last_resort(by, threat))
@@ -50,8 +50,8 @@ class Begun:
         return self._mask([self.strength > threat.strength and by == "" for by in self.broken_by])
 
     def led(self, threat: Threat, images: Tensor) -> Tensor:
-        """(B, C, H, W) where the attack goes on: clean images themselves where a last resort alone broke them, and where
-        what counts is pixels, of which nobody knows which to give back.
+        """(B, C, H, W) where the attack goes on: clean images themselves where a last resort alone broke them, and
+        where what counts is pixels, of which nobody knows which to give back.
         """
         counts = threat.attack.strength == PIXELS and self.strength != threat.strength
         share = 0.0 if counts else threat.strength / self.strength

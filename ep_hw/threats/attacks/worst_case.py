@@ -180,7 +180,7 @@ class _WorstCase:
         self._break(name, torch.zeros_like(self.wrong).index_put((index,), broken & ~fallen))
 
     def settle(self, begun: Begun | None) -> Equilibrium | None:
-        """See `Attacked.answer`; where a machine is wrong at rest and was right while it decided, an image falls now."""
+        """See `Attacked.answer`; what is wrong at rest and was right while a machine decided falls now."""
         asked = torch.ones_like(self.wrong) if begun is None or self.goes_on else differing(self.images, begun.images)
         if not asked.any() or not self.machine.deterministic:
             return None
