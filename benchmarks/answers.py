@@ -3,7 +3,7 @@
     python -m benchmarks.answers [QUESTION ...] [--before COMMIT] [--python FILE] [--images N]
 
 A QUESTION is `pcm` (PGD and JPEG on the digits network and two PCM chips), `cifar10` (PGD of four strengths on one
-network, on the reference and on Loihi) or `paper` (the paper's suite on the digits family); all by default. The
+network, on the reference and on Loihi) or `paper` (the paper's suite on `digits` alone); all by default. The
 earlier commit and this one are checked out into temporary folders and run there in the environments that they ask for,
 both on the packaged networks of the earlier one. Seconds are
 those of processors, all workers included, since other programs may take their share of the clock. Accuracies under
@@ -52,7 +52,7 @@ QUESTIONS = {
                      "jpeg_compression@3", "--chips", "2", "--seed", "3"), 64),
     "cifar10": Question(("cifar10-small", "--alone", "--on", "reference", "--on", "loihi", *_attacks(CIFAR_STRENGTHS)),
                         300),
-    "paper": Question(("digits", "--suite", "paper", "--on", "reference"), 100)}
+    "paper": Question(("digits", "--alone", "--suite", "paper", "--on", "reference"), 100)}
 
 
 @dataclass(frozen=True)
