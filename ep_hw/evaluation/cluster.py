@@ -7,6 +7,7 @@ a worker died; when the asker goes, by Ctrl-C or by dying, its tasks go with it.
 import importlib.util
 import logging
 import pickle
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ DEATHS = 5                 # workers that a task may lose before it is what kill
 AGAIN_S = 2                # between two looks for workers of this machine that ended and are to start again
 ALONE_S = 600              # that work waits for a worker of this machine, when none is left
 RETRIES = 2                # after errors that are no refusal
+ONE_CALL = threading.Lock()   # at a time, however many threads a worker has: they share torch's number of threads
 ALLOWED = "local:4, tcp://HOST:PORT, or a TOML file of a batch system as in docs/cluster.md"
 
 
@@ -198,7 +200,7 @@ class Cluster:
 
 def perform(call: Callable, files: Files, writes: Iterable[str], *parts: object) -> Files | Refusal:
     """On a worker: make an errand's call in a folder of its own; what it wrote, or why it is refused."""
-    with TemporaryDirectory(prefix="ep-hw-") as folder, threads(1):
+    with ONE_CALL, TemporaryDirectory(prefix="ep-hw-") as folder, threads(1):
         for name, content in files.items():
             Path(folder, name).write_bytes(content)
         try:

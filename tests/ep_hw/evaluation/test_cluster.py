@@ -7,16 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from networks import saved, small_network
 from processes import all_end, descendants, wait_until
 
 from ep_hw import threads, workflow
 from ep_hw.evaluation import cluster as module
-from ep_hw.evaluation.cluster import BatchSystem, Cluster, Errand, equip
+from ep_hw.evaluation.cluster import BatchSystem, Cluster, Errand, equip, perform
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.own import Belongings
 from ep_hw.evaluation.plan import evaluate
@@ -124,6 +126,21 @@ def test_a_call_works_in_a_folder_of_its_own_and_only_what_is_asked_for_comes_ba
     assert len(done) == len(places) == 40
     assert not any(Path(place).exists() or place.startswith(str(tmp_path)) for place in places)
     assert not list(tmp_path.rglob("c"))
+
+
+def test_a_worker_of_several_threads_makes_one_call_at_a_time():
+    """They share torch's number of threads, on which the last bits of sums depend."""
+    running = []
+
+    def call(folder):
+        running.append(folder)
+        time.sleep(0.02)   # others would begin meanwhile
+        (folder / "b").write_text(f"{len(running)} call, {torch.get_num_threads()} thread")
+        running.remove(folder)
+
+    with ThreadPoolExecutor(4) as worker:
+        made = list(worker.map(lambda number: perform(call, {}, ("b",)), range(8)))
+    assert made == [{"b": b"1 call, 1 thread"}] * 8
 
 
 class Part:
