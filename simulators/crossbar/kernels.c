@@ -5,31 +5,40 @@
 #include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #define WORDS 624    /* of the state of a Mersenne Twister */
 #define APART 397
 #define GROUP 16     /* normals that torch makes at once */
 #define BLOCK 2048   /* normals that lie in cache together, a multiple of GROUP */
-#define ROWS 6       /* positions whose sums fill the registers */
 #define TOGETHER 48  /* positions that lie in cache together, a multiple of ROWS and of GROUP */
 
 #ifdef __AVX512F__
 typedef __m512 lanes;
 #define LANES 16
+#define ROWS 8       /* positions whose sums fill the registers */
 #define NONE _mm512_setzero_ps
 #define EVERY _mm512_set1_ps
 #define LOAD _mm512_loadu_ps
 #define STORE _mm512_storeu_ps
 #define FMA _mm512_fmadd_ps
+#define SQRT _mm512_sqrt_ps
+#define FIRST_HALVES(a, b) _mm512_shuffle_f32x4(a, b, 0x44)    /* of two groups */
+#define SECOND_HALVES(a, b) _mm512_shuffle_f32x4(a, b, 0xee)
 #else
 typedef __m256 lanes;
 #define LANES 8
+#define ROWS 6
 #define NONE _mm256_setzero_ps
 #define EVERY _mm256_set1_ps
 #define LOAD _mm256_loadu_ps
 #define STORE _mm256_storeu_ps
 #define FMA _mm256_fmadd_ps
+#define SQRT _mm256_sqrt_ps
+#define FIRST_HALVES(a, b) (a)    /* of one group */
+#define SECOND_HALVES(a, b) (b)
 #endif
+typedef int32_t whole __attribute__((vector_size(4 * LANES)));
 #define LINES (2 * LANES)   /* whose weights lie side by side in a panel */
 const int64_t lines = LINES, spilled = ROWS, together = TOGETHER;
 
@@ -79,65 +88,63 @@ static void uniforms(twister *own, float *out, int64_t n) {
     }
 }
 
-static inline __m256 all(float x) { return _mm256_set1_ps(x); }
-static inline __m256 fma8(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
-
 /* ln x of x in (0, 1]. Source: Cephes, logf (S. Moshier). */
-static inline __m256 logarithm(__m256 x) {
+static inline lanes logarithm(lanes x) {
     static const float p[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f,
                               1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f,
                               3.3333331174e-1f};
-    __m256i bits = _mm256_castps_si256(x);
-    __m256 e = _mm256_add_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(bits, 23), _mm256_set1_epi32(127))),
-                             all(1));
-    x = _mm256_or_ps(_mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(~0x7f800000))), all(0.5f));
-    __m256 low = _mm256_cmp_ps(x, all(0.707106781186547524f), _CMP_LT_OS), kept = _mm256_and_ps(x, low);
-    x = _mm256_add_ps(_mm256_sub_ps(x, all(1)), kept);
-    e = _mm256_sub_ps(e, _mm256_and_ps(all(1), low));
-    __m256 z = _mm256_mul_ps(x, x), y = all(p[0]);
-    for (int i = 1; i < 9; i++) y = fma8(y, x, all(p[i]));
-    y = _mm256_mul_ps(y, x);
-    y = fma8(y, z, _mm256_mul_ps(e, all(-2.12194440e-4f)));
-    y = _mm256_fnmadd_ps(z, all(0.5f), y);
-    return fma8(e, all(0.693359375f), _mm256_add_ps(x, y));
+    whole bits = (whole)x;
+    lanes e = __builtin_convertvector((bits >> 23) - 127, lanes) + 1;
+    x = (lanes)((bits & ~0x7f800000) | (whole)EVERY(0.5f));
+    whole low = x < 0.707106781186547524f;
+    x = x - 1 + (lanes)((whole)x & low);
+    e -= (lanes)((whole)EVERY(1) & low);
+    lanes z = x * x, y = EVERY(p[0]);
+    for (int i = 1; i < 9; i++) y = FMA(y, x, EVERY(p[i]));
+    y = FMA(y * x, z, e * -2.12194440e-4f);
+    y = FMA(-z, EVERY(0.5f), y);
+    return FMA(e, EVERY(0.693359375f), x + y);
 }
 
 /* sin x and cos x of x >= 0. Source: Cephes, sinf and cosf (S. Moshier). */
-static inline void turned(__m256 x, __m256 *sine, __m256 *cosine) {
-    __m256i octant = _mm256_cvttps_epi32(_mm256_mul_ps(x, all(1.27323954473516f)));
-    octant = _mm256_and_si256(_mm256_add_epi32(octant, _mm256_set1_epi32(1)), _mm256_set1_epi32(~1));
-    __m256 y = _mm256_cvtepi32_ps(octant);
-    __m256 sign_sine = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_and_si256(octant, _mm256_set1_epi32(4)), 29));
-    __m256i before = _mm256_sub_epi32(octant, _mm256_set1_epi32(2));
-    __m256 sign_cosine = _mm256_castsi256_ps(
-        _mm256_slli_epi32(_mm256_andnot_si256(before, _mm256_set1_epi32(4)), 29));
-    __m256 odd = _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(octant, _mm256_set1_epi32(2)),
-                                                        _mm256_setzero_si256()));
-    x = fma8(y, all(-0.78515625f), x);
-    x = fma8(y, all(-2.4187564849853515625e-4f), x);
-    x = fma8(y, all(-3.77489497744594108e-8f), x);
-    __m256 z = _mm256_mul_ps(x, x);
-    __m256 c = fma8(fma8(all(2.443315711809948e-5f), z, all(-1.388731625493765e-3f)), z, all(4.166664568298827e-2f));
-    c = _mm256_add_ps(_mm256_fmsub_ps(_mm256_mul_ps(c, z), z, _mm256_mul_ps(z, all(0.5f))), all(1));
-    __m256 s = fma8(fma8(all(-1.9515295891e-4f), z, all(8.3321608736e-3f)), z, all(-1.6666654611e-1f));
-    s = fma8(_mm256_mul_ps(s, z), x, x);
-    *sine = _mm256_xor_ps(_mm256_blendv_ps(c, s, odd), sign_sine);
-    *cosine = _mm256_xor_ps(_mm256_blendv_ps(s, c, odd), sign_cosine);
+static inline void turned(lanes x, lanes *sine, lanes *cosine) {
+    whole octant = (__builtin_convertvector(x * 1.27323954473516f, whole) + 1) & ~1;
+    whole sign_sine = (octant & 4) << 29, sign_cosine = (~(octant - 2) & 4) << 29, odd = (octant & 2) == 0;
+    lanes y = __builtin_convertvector(octant, lanes);
+    x = FMA(y, EVERY(-0.78515625f), x);
+    x = FMA(y, EVERY(-2.4187564849853515625e-4f), x);
+    x = FMA(y, EVERY(-3.77489497744594108e-8f), x);
+    lanes z = x * x;
+    lanes c = FMA(FMA(EVERY(2.443315711809948e-5f), z, EVERY(-1.388731625493765e-3f)), z,
+                  EVERY(4.166664568298827e-2f));
+    c = FMA(c * z, z, -(z * 0.5f)) + 1;
+    lanes s = FMA(FMA(EVERY(-1.9515295891e-4f), z, EVERY(8.3321608736e-3f)), z, EVERY(-1.6666654611e-1f));
+    s = FMA(s * z, x, x);
+    *sine = (lanes)(((odd & (whole)s) | (~odd & (whole)c)) ^ sign_sine);
+    *cosine = (lanes)(((odd & (whole)c) | (~odd & (whole)s)) ^ sign_cosine);
 }
 
-/* GROUP uniforms become normals (Box and Muller), the first half radii and the second half angles. */
-static inline void normal_group(float *at) {
-    __m256 radius = _mm256_sqrt_ps(_mm256_mul_ps(all(-2), logarithm(_mm256_sub_ps(all(1), _mm256_loadu_ps(at)))));
-    __m256 sine, cosine;
-    turned(_mm256_mul_ps(all(6.283185307179586f), _mm256_loadu_ps(at + 8)), &sine, &cosine);
-    _mm256_storeu_ps(at, _mm256_mul_ps(radius, cosine));
-    _mm256_storeu_ps(at + 8, _mm256_mul_ps(radius, sine));
+/* As many groups of uniforms as fill the lanes twice become normals (Box and Muller): of each group the first half are
+   radii and the second half angles. */
+static inline void normals_at(float *at) {
+    lanes first = LOAD(at), second = LOAD(at + LANES), sine, cosine;
+    lanes radius = SQRT(-2 * logarithm(1 - FIRST_HALVES(first, second)));
+    turned(6.283185307179586f * SECOND_HALVES(first, second), &sine, &cosine);
+    first = radius * cosine;
+    second = radius * sine;
+    STORE(at, FIRST_HALVES(first, second));
+    STORE(at + LANES, SECOND_HALVES(first, second));
 }
 
 /* n normals, a multiple of GROUP. */
 static void normal_groups(twister *own, float *out, int64_t n) {
+    float rest[2 * LANES] = {0};
+    int64_t over = n % (2 * LANES);
     uniforms(own, out, n);
-    for (int64_t i = 0; i < n; i += GROUP) normal_group(out + i);
+    for (int64_t i = 0; i < n - over; i += 2 * LANES) normals_at(out + i);
+    memcpy(rest, out + n - over, over * sizeof *rest);
+    if (over) normals_at(rest);
+    memcpy(out + n - over, rest, over * sizeof *rest);
 }
 
 /* The last normals, GROUP or more and fewer than two of them: what is over a group is drawn again with those before. */
@@ -321,7 +328,7 @@ static void block(const windows *w, const float *const from[ROWS], const float *
         int64_t begin = w->place[place], end = begin + w->channels;
         for (int64_t c = begin; c < end; c++, panel += LINES) {
             lanes left = LOAD(panel), right = LOAD(panel + LANES);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
             for (int r = 0; r < ROWS; r++) {
                 lanes x = EVERY(from[r][c]);
                 sum[r][0] = FMA(x, left, sum[r][0]);
