@@ -40,7 +40,7 @@ typedef __m256 lanes;
 #endif
 typedef int32_t whole __attribute__((vector_size(4 * LANES)));
 #define LINES (2 * LANES)   /* whose weights lie side by side in a panel */
-const int64_t lines = LINES, spilled = ROWS, together = TOGETHER;
+const int64_t lines = LINES;
 
 /* The Mersenne Twister: words left before the next round, place of the next one, and the words. */
 typedef struct {
@@ -218,28 +218,28 @@ static inline __attribute__((always_inline)) int64_t stretch(
     return clipped;
 }
 
-/* Where values are added to a map: at `place` k of the window of `position` p, `channels` at a time, image by image. */
+/* Where values lie in a map: at `place` k of the window of `position` p `length` of them side by side, image by image. */
 typedef struct {
     const int64_t *place, *position;
-    int64_t channels, places, positions, image;
+    int64_t length, places, positions, image;
 } windows;
 
-/* A place in a map: channel, place in the window, position, and where its image begins. */
+/* A place in a map: value of a stretch, place in the window, position, and where its image begins. */
 typedef struct {
-    int64_t channel, place, position, image;
+    int64_t value, place, position, image;
 } spot;
 
 static spot spot_of(const windows *w, int64_t at) {
-    int64_t group = at / w->channels, position = group / w->places;
-    spot s = {at % w->channels, group % w->places, position % w->positions, position / w->positions * w->image};
+    int64_t group = at / w->length, position = group / w->places;
+    spot s = {at % w->length, group % w->places, position % w->positions, position / w->positions * w->image};
     return s;
 }
 
-/* Go on by n values, which end with the last channel at most. */
+/* Go on by n values, which end with their stretch at most. */
 static inline void go_on(const windows *w, spot *s, int64_t n) {
-    s->channel += n;
-    if (s->channel < w->channels) return;
-    s->channel = 0;
+    s->value += n;
+    if (s->value < w->length) return;
+    s->value = 0;
     if (++s->place < w->places) return;
     s->place = 0;
     if (++s->position < w->positions) return;
@@ -265,13 +265,13 @@ static int64_t piece(const values *v, const float *normal, int64_t at, int64_t n
     for (int64_t done = 0, now; done < n; done += now) {
         int64_t here = at + done, column = here % v->period;
         now = v->period - column < n - done ? v->period - column : n - done;
-        if (w && w->channels - there.channel < now) now = w->channels - there.channel;
+        if (w && w->length - there.value < now) now = w->length - there.value;
         const float *c = v->current + here - v->from, *i = v->inverse + column, *s = v->step + column;
         const float *b = v->before ? v->before + here : 0, *a = normal ? v->variance + here - v->from : 0;
         const float *x = normal ? normal + done : 0;
         float *o = v->out + here;
         if (w) {
-            b = o = v->out + there.image + w->position[there.position] + w->place[there.place] + there.channel;
+            b = o = v->out + there.image + w->position[there.position] + w->place[there.place] + there.value;
             go_on(w, &there, now);
         }
         if (v->outside && x) clipped += stretch(c, a, x, i, s, &v->range, 0, o, v->outside + here, now);
@@ -312,20 +312,29 @@ int64_t convert(char *state, const float *current, const float *variance, const 
     return clipped;
 }
 
-/* Rows of `columns` sums: of what lies in each window of the drives and its weights, or of their squares and variances
-   where there are any. Weights lie in panels of LINES columns, one after the other for each value of a window. */
+/* Rows of `columns` sums: of what lies in each window of the drives and its weights, and of their squares and variances
+   where there are any. Drives are maps of channels side by side, their values `apart` from image to image, row to row and
+   position to position, and windows are those of maps with their padding. Weights lie in panels of LINES columns, one
+   after the other for each value of a window. */
 typedef struct {
     const windows *from;
-    const float *drive, *weight, *squares, *variance;
-    int64_t rows, columns;
+    const float *drive, *weight, *variance;
+    int64_t apart[3], channels, height, width, padding, rows, columns;
 } product;
+
+/* Where the sums of some rows lie in cache, and the maps of the images that they are of, with their padding; then the
+   same of variances and squares. */
+typedef struct {
+    float *sums, *maps, *variances, *squares;
+    int64_t images, laid;    /* how many maps there are, the last image that was laid out so far */
+} cached;
 
 /* ROWS rows of a panel: each sum grows by one value of the window after the other, as in torch's convolutions. */
 static void block(const windows *w, const float *const from[ROWS], const float *panel, float *out, int64_t columns) {
     lanes sum[ROWS][2];
     for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = NONE();
     for (int64_t place = 0; place < w->places; place++) {
-        int64_t begin = w->place[place], end = begin + w->channels;
+        int64_t begin = w->place[place], end = begin + w->length;
         for (int64_t c = begin; c < end; c++, panel += LINES) {
             lanes left = LOAD(panel), right = LOAD(panel + LANES);
 #pragma GCC unroll 8
@@ -342,18 +351,58 @@ static void block(const windows *w, const float *const from[ROWS], const float *
     }
 }
 
+static int64_t held(const product *p) { return (2 * TOGETHER - 2) / p->from->positions + 2; }
+static int64_t sums_room(const product *p, int64_t rows) { return (rows + ROWS) * p->columns + LINES; }
+
+/* Values of scratch that a product needs. */
+int64_t room(const product *p) {
+    return (p->variance ? 2 : 1) * (sums_room(p, 2 * TOGETHER) + held(p) * p->from->image);
+}
+
+static cached caches(const product *p, float *scratch) {
+    int64_t images = held(p), maps = images * p->from->image, sums = sums_room(p, 2 * TOGETHER);
+    cached c = {scratch, scratch + sums, scratch + sums + maps, scratch + 2 * sums + maps, images, -1};
+    memset(c.maps, 0, maps * sizeof *c.maps);
+    if (p->variance) memset(c.squares, 0, maps * sizeof *c.maps);
+    return c;
+}
+
+/* An image's map and its squares. */
+static void lay_out(const product *p, const cached *own, int64_t image) {
+    int64_t begin = image % own->images * p->from->image, side = p->width + 2 * p->padding;
+    for (int64_t at = 0; at < p->height * p->width; at++) {
+        int64_t y = at / p->width, x = at % p->width;
+        int64_t to = begin + ((y + p->padding) * side + x + p->padding) * p->channels;
+        const float *from = p->drive + image * p->apart[0] + y * p->apart[1] + x * p->apart[2];
+        float *map = own->maps + to, *square = own->squares + to;
+#pragma GCC ivdep
+        for (int64_t c = 0; c < p->channels; c++) map[c] = from[c];
+        if (!p->variance) continue;
+#pragma GCC ivdep
+        for (int64_t c = 0; c < p->channels; c++) square[c] = from[c] * from[c];
+    }
+}
+
 /* n rows from the first on, fewer than twice TOGETHER. What a panel has beyond the last column spills into the next row
    and is overwritten: panels go from the last to the first. Up to ROWS rows more are spilled. */
-static void sense(const product *p, const float *drive, const float *panels, float *out, int64_t first, int64_t n) {
+static void multiply(const product *p, const cached *own, const float *maps, const float *panels, float *out,
+                     int64_t first, int64_t n) {
     const windows *w = p->from;
     const float *from[2 * TOGETHER + ROWS];
     for (int64_t i = 0; i < n + ROWS; i++) {
         int64_t row = first + (i < n ? i : n - 1);
-        from[i] = drive + row / w->positions * w->image + w->position[row % w->positions];
+        from[i] = maps + row / w->positions % own->images * w->image + w->position[row % w->positions];
     }
     for (int64_t column = (p->columns - 1) / LINES * LINES; column >= 0; column -= LINES)
         for (int64_t i = 0; i < n; i += ROWS)
-            block(w, from + i, panels + column * w->places * w->channels, out + i * p->columns + column, p->columns);
+            block(w, from + i, panels + column * w->places * w->length, out + i * p->columns + column, p->columns);
+}
+
+/* The sums of n rows, and their variances. */
+static void sense(const product *p, cached *own, int64_t first, int64_t n) {
+    while (own->laid < (first + n - 1) / p->from->positions) lay_out(p, own, ++own->laid);
+    multiply(p, own, own->maps, p->weight, own->sums, first, n);
+    if (p->variance) multiply(p, own, own->squares, p->variance, own->variances, first, n);
 }
 
 /* How many rows are sensed next: the last ones together, so that they are never fewer than their normals need. */
@@ -361,30 +410,31 @@ static int64_t sensed_next(const product *p, int64_t first) {
     return p->rows - first < 2 * TOGETHER ? p->rows - first : TOGETHER;
 }
 
-/* All sums, into a place with room for what is spilled. */
-void sums(const product *p, float *out) {
+/* All sums. */
+void sums(const product *p, float *scratch, float *out) {
+    cached own = caches(p, scratch);
     for (int64_t first = 0, now; first < p->rows; first += now) {
         now = sensed_next(p, first);
-        sense(p, p->drive, p->weight, out + first * p->columns, first, now);
+        sense(p, &own, first, now);
+        memcpy(out + first * p->columns, own.sums, now * p->columns * sizeof *out);
     }
 }
 
-/* `convert` of all sums, some rows after the other; `scratch` has twice the room for those that lie in cache. */
+/* `convert` of all sums, some rows after the other. */
 int64_t read_lines(char *state, const product *p, float *scratch, const float *inverse, const float *step,
                    int64_t period, float low, float high, const float *before, float *out, const windows *overlap) {
-    float *variance = scratch + (2 * TOGETHER + ROWS) * p->columns + LINES;
-    values v = {scratch, variance, inverse, step, before, out, 0, 0, period,
+    cached own = caches(p, scratch);
+    values v = {own.sums, own.variances, inverse, step, before, out, 0, 0, period,
                 {low, high, (high + low) / 2, (high - low) / 2}, overlap};
     int64_t clipped = 0;
-    twister own;
-    if (state) take(&own, state);
+    twister drawing;
+    if (state) take(&drawing, state);
     for (int64_t first = 0, now; first < p->rows; first += now) {
         now = sensed_next(p, first);
-        sense(p, p->drive, p->weight, scratch, first, now);
-        if (state) sense(p, p->squares, p->variance, variance, first, now);
+        sense(p, &own, first, now);
         v.from = first * p->columns;
-        clipped += pieces(&v, state ? &own : 0, v.from, now * p->columns);
+        clipped += pieces(&v, state ? &drawing : 0, v.from, now * p->columns);
     }
-    if (state) give_back(&own, state);
+    if (state) give_back(&drawing, state);
     return clipped;
 }

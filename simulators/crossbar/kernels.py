@@ -44,29 +44,30 @@ class _Given(ctypes.Structure):
     """`windows` of `SOURCE`."""
 
     _fields_: ClassVar = [("place", _POINTER), ("position", _POINTER),
-                          *((name, _COUNT) for name in ("channels", "places", "positions", "image"))]
+                          *((name, _COUNT) for name in ("length", "places", "positions", "image"))]
 
 
 class Windows:
     """Where the values of windows that overlap lie in a map (B, H, W, C).
 
     Args:
-        place: int64, of each place of a window, what lies between it and the window's first, in values of the map.
+        place: int64, of each row of a window, what lies between it and the window's first, in values of the map.
         position: int64, of each window of an image, where in the image it begins.
-        channels: C.
+        length: values of a row of a window, side by side.
         image: values of an image.
     """
 
-    def __init__(self, place: Tensor, position: Tensor, channels: int, image: int):
+    def __init__(self, place: Tensor, position: Tensor, length: int, image: int):
         self._held = place, position
-        self.given = _Given(place.data_ptr(), position.data_ptr(), channels, len(place), len(position), image)
+        self.given = _Given(place.data_ptr(), position.data_ptr(), length, len(place), len(position), image)
 
 
 class _Product(ctypes.Structure):
     """`product` of `SOURCE`."""
 
-    _fields_: ClassVar = [*((name, _POINTER) for name in ("windows", "drive", "weight", "squares", "variance")),
-                          ("rows", _COUNT), ("columns", _COUNT)]
+    _fields_: ClassVar = [*((name, _POINTER) for name in ("windows", "drive", "weight", "variance")),
+                          ("apart", _COUNT * 3),
+                          *((name, _COUNT) for name in ("channels", "height", "width", "padding", "rows", "columns"))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,17 +75,17 @@ class Product:
     """What lines sense of a batch, still to be computed: the sums of `simulators.crossbar.products` (1).
 
     Attributes:
-        drive: (B, H, W, C), dense, with its padding.
-        squares: of the drive; None without noise.
+        drive: (B, C, H, W), channels side by side.
+        padding: of its maps.
         weight: in panels, see `simulators.crossbar.products.panels`.
         variance: of the weights, alike; None without noise.
-        windows: where the places of the kernel lie in the drive.
+        windows: where the places of the kernel lie in the drive with its padding.
         shape: (B, H', W', lines) of the sums, in their order of memory.
         maps: they are wanted as maps (B, lines, H', W').
     """
 
     drive: Tensor
-    squares: Tensor | None
+    padding: int
     weight: Tensor
     variance: Tensor | None
     windows: Windows
@@ -100,8 +101,9 @@ class Product:
     @property
     def given(self) -> _Product:
         """As the kernels take it."""
-        held = map(_place, (self.drive, self.weight, self.squares, self.variance))
-        return _Product(ctypes.addressof(self.windows.given), *held, math.prod(self.shape[:3]), self.shape[3])
+        held, (image, _, row, position) = map(_place, (self.drive, self.weight, self.variance)), self.drive.stride()
+        return _Product(ctypes.addressof(self.windows.given), *held, (image, row, position), *self.drive.shape[1:],
+                        self.padding, math.prod(self.shape[:3]), self.shape[3])
 
 
 class Kernels:
@@ -115,15 +117,15 @@ class Kernels:
     """
 
     def __init__(self, library: ctypes.CDLL):
-        self._normals, self._convert, self._sums, self._read = (
-            library.normals, library.convert, library.sums, library.read_lines)
+        self._normals, self._convert, self._room, self._sums, self._read = (
+            library.normals, library.convert, library.room, library.sums, library.read_lines)
         self._normals.argtypes, self._normals.restype = [_POINTER, _POINTER, _COUNT], None
         self._convert.argtypes = [*[_POINTER] * 5, _COUNT, _FLOAT, _FLOAT, *[_POINTER] * 3, _COUNT, _POINTER]
-        self._sums.argtypes, self._sums.restype = [_POINTER, _POINTER], None
+        self._room.argtypes, self._room.restype = [_POINTER], _COUNT
+        self._sums.argtypes, self._sums.restype = [_POINTER] * 3, None
         self._read.argtypes = [*[_POINTER] * 5, _COUNT, _FLOAT, _FLOAT, *[_POINTER] * 3]
         self._convert.restype = self._read.restype = _COUNT
-        self.lines, self._together, self._spilled = (
-            _COUNT.in_dll(library, name).value for name in ("lines", "together", "spilled"))
+        self.lines = _COUNT.in_dll(library, "lines").value
 
     def normals(self, out: Tensor, generator: Generator) -> Tensor:
         """`out`, dense and of `GROUP` values or more, filled with standard normals in the order of memory."""
@@ -159,26 +161,27 @@ class Kernels:
 
     def sums(self, product: Product) -> Tensor:
         """What the lines sense, (B, H', W', lines)."""
-        out = self._room(math.prod(product.shape[:3]), product)
-        self._sums(ctypes.byref(product.given), out.data_ptr())
-        return out[:math.prod(product.shape)].view(product.shape)
+        out, given = torch.empty(product.shape), product.given
+        scratch = self._scratch(given)
+        self._sums(ctypes.byref(given), scratch.data_ptr(), out.data_ptr())
+        return out
 
     def read(self, product: Product, generator: Generator | None, steps: Steps, codes: tuple[int, int], out: Tensor, *,
              before: Tensor | None = None, overlap: "Windows | None" = None) -> int:
         """`convert` of what the lines sense."""
         state = None if generator is None else generator.get_state()
         inverse, step, period = steps
-        scratch = self._room(4 * self._together + self._spilled, product)
-        clipped = self._read(_place(state), ctypes.byref(product.given), *map(_place, (scratch, inverse, step)), period,
-                             *codes, *map(_place, (before, out)),
+        given = product.given
+        scratch = self._scratch(given)
+        clipped = self._read(_place(state), ctypes.byref(given), *map(_place, (scratch, inverse, step)), period, *codes,
+                             *map(_place, (before, out)),
                              None if overlap is None else ctypes.byref(overlap.given))
         if generator is not None and state is not None:
             generator.set_state(state)
         return clipped
 
-    def _room(self, rows: int, product: Product) -> Tensor:
-        """For so many rows of sums and what is spilled."""
-        return torch.empty((rows + self._spilled) * product.shape[3] + 2 * self.lines)
+    def _scratch(self, given: _Product) -> Tensor:
+        return torch.empty(self._room(ctypes.byref(given)))
 
 
 def _place(tensor: Tensor | None) -> int | None:

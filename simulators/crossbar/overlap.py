@@ -38,10 +38,10 @@ def inside(padded: Tensor, window: Window) -> Tensor:
 @cache
 def windows(window: Window) -> Windows:
     """Where such rows lie in a `padded_map`."""
-    (_, h, w), (c, height, width) = window.unpooled, window.pre
+    (_, h, w), (c, height, width), (k_h, k_w) = window.unpooled, window.pre, window.kernel
     height, width = height + 2 * window.padding, width + 2 * window.padding
 
     def begin(rows: int, columns: int, stride: int) -> Tensor:
         return (stride * c * (width * torch.arange(rows)[:, None] + torch.arange(columns))).flatten()
 
-    return Windows(begin(*window.kernel, 1), begin(h, w, window.stride), c, height * width * c)
+    return Windows(begin(k_h, 1, 1), begin(h, w, window.stride), k_w * c, height * width * c)

@@ -98,7 +98,7 @@ class Converter:
         if product is None or self.floor or self.step.numel() not in (1, product.shape[3]):
             return False
         drawn = generator is not None and generator.device.type == "cpu" and math.prod(product.shape) >= GROUP
-        return drawn or product.squares is None
+        return drawn or product.variance is None
 
     def read(self, product: Product, generator: Generator | None, out: Tensor, total: Tensor | None = None,
              overlap: Windows | None = None) -> Tensor:
@@ -111,7 +111,7 @@ class Converter:
             total: what others gave, which they are added to; may be `out`.
             overlap: see `Kernels.read`.
         """
-        own, drawing = kernels(), None if product.squares is None else drawn_by(generator)
+        own, drawing = kernels(), None if product.variance is None else drawn_by(generator)
         assert own is not None, "who has a product found kernels"
         self.conversions += math.prod(product.shape)
         if clipped := own.read(product, drawing, self.steps, (self.low, self.high), out, before=total, overlap=overlap):

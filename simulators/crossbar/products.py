@@ -35,14 +35,13 @@ class PackedLine:
         self._panels = panels(weight, own.lines), None if variance is None else panels(variance, own.lines)
 
     def product(self, drive: Tensor, maps: bool) -> Product:
-        """Of drives (B, C, H, W), channels last; whether they are wanted as maps."""
+        """Of drives (B, C, H, W); whether they are wanted as maps."""
         own = self._window
         assert tuple(drive.shape[1:]) == own.pre, "drives are of the line's map"
-        p, (lines, h, w), (weight, variance) = own.padding, own.unpooled, self._panels
-        drive = drive.permute(0, 2, 3, 1)
-        drive = (F.pad(drive, (0, 0, p, p, p, p)) if p else drive).contiguous()
-        squares = None if variance is None else drive.square()
-        return Product(drive, squares, weight, variance, windows(own), (len(drive), h, w, lines), maps)
+        (lines, h, w), (weight, variance) = own.unpooled, self._panels
+        if drive.stride(1) != 1:
+            drive = drive.contiguous(memory_format=torch.channels_last)
+        return Product(drive, own.padding, weight, variance, windows(own), (len(drive), h, w, lines), maps)
 
     def agrees(self, own: Kernels, images: int) -> bool:
         """Whether the kernels' sums of so many images are torch's to the bit."""

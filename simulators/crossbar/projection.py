@@ -51,11 +51,17 @@ class Periphery:
         """How many reads a drive takes."""
         return self.planes * (1 + self.two_phase)
 
-    def drives(self, values: Tensor) -> list[tuple[float, torch.Tensor]]:
-        """(share with its sign, what the lines are driven by) of each read that `values` take."""
-        phases = [(1.0, self.dac(values))] if not self.two_phase else [
-            (sign, self.dac((sign * values).clamp(min=0))) for sign in (1.0, -1.0)]
+    def drives(self, values: Tensor, spent: bool = False) -> list[tuple[float, torch.Tensor]]:
+        """(share with its sign, what the lines are driven by) of each read that `values` take.
+
+        Where nobody needs these after it, they are `spent`, and what they are converted to may take their memory.
+        """
+        phases = [(1.0, self._converted(values, spent))] if not self.two_phase else [
+            (sign, self._converted((sign * values).clamp(min=0), spent=True)) for sign in (1.0, -1.0)]
         return [(sign * share, plane) for sign, drive in phases for share, plane in self._bits(drive)]
+
+    def _converted(self, values: Tensor, spent: bool) -> Tensor:
+        return self.dac.add(None, (values, None)) if spent and isinstance(self.dac, Converter) else self.dac(values)
 
     def _bits(self, drive: Tensor) -> list[tuple[float, Tensor]]:
         """(share, drive) of each bit of a converted drive, at full scale or 0; each passes the drive's gradient on."""
@@ -187,7 +193,9 @@ class CrossbarProjection(Projection):
     def _scaled(self, sums: Tensor) -> Tensor:
         """Drives of the layer above; no factor is negative, so that maxima may be taken before or after."""
         array = self.forward_array
-        return torch.addcmul(self.bias, sums, self._scale(array), value=array.compensation)
+        scale = self._scale(array)
+        inplace = not (torch.is_grad_enabled() and (sums.requires_grad or scale.requires_grad))
+        return torch.addcmul(self.bias, sums, scale, value=array.compensation, out=sums if inplace else None)
 
     def backward(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         (_, h, w), inputs = self.window.unpooled, math.prod(self.backward_array.conductance_us.shape[3:])
@@ -198,7 +206,7 @@ class CrossbarProjection(Projection):
     def _backward_of(self, s_post: Tensor, winners: Tensor | None, generator: torch.Generator | None) -> Tensor:
         periphery, array = self.backward_periphery, self.backward_array
         drives = [(share, unpool(drive, winners, self.window.unpooled))
-                  for share, drive in periphery.drives(s_post * self._scale(array))]
+                  for share, drive in periphery.drives(s_post * self._scale(array), spent=True)]
         if array.conductance_us.shape[4:] != self.window.kernel:   # rows are inputs of their own
             rows = periphery.sums(drives, array.sense_backward, generator, array.backward_product)
             rows = rows.unflatten(-1, (-1, *self.window.kernel)).movedim(3, -1).flatten(3)

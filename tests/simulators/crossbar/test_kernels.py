@@ -138,6 +138,7 @@ def test_what_lines_sense_is_that_of_torch_where_a_line_agreed(geometry, lines, 
     product = line.product(drive, maps=True)
 
     def convolved(x, w):
+        x = x.contiguous(memory_format=torch.channels_last)
         return F.conv2d(x, w, None, window.stride, window.padding).contiguous(memory_format=torch.channels_last)
 
     sensed = convolved(drive, weight)
@@ -155,11 +156,14 @@ def test_what_lines_sense_is_that_of_torch_where_a_line_agreed(geometry, lines, 
 
 
 def drawn(seed: int, shape: tuple[int, ...], images: int, window: Window) -> tuple[torch.Tensor, ...]:
-    """Weights, their variances and drives."""
+    """Weights, their variances and drives, which are channels of a map that has more of them on either side."""
     generator = torch.Generator().manual_seed(seed)
     weight, own = (torch.randn(shape, generator=generator) for _ in range(2))
-    drive = torch.rand(images, *window.pre, generator=generator)
-    return weight, own.square(), drive.contiguous(memory_format=torch.channels_last)
+    channels, *sides = window.pre
+    before, after = seed % 3, seed % 4
+    drive = torch.rand(images, before + channels + after, *sides, generator=generator)
+    drive = drive.contiguous(memory_format=torch.channels_last)[:, before:before + channels]
+    return weight, own.square(), drive
 
 
 @needs_compiler
