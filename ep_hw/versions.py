@@ -27,7 +27,7 @@ from simulators.registry import opener_of
 
 VERDICT = 7      # of a cell itself: votes, noise of the attack's size, what its rows hold and take from other cells
 MODULE = 1       # of machines that are modules; that of others is registered with them
-TRAINING, TUNING = 1, 1   # of a run that may be continued
+TRAINING, TUNING = 2, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
 ENVELOPE = 11    # adversarial success over effort and strength
 LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")

@@ -371,7 +371,7 @@ def _step(substrate: Substrate, live: _Live, active: Collection[int], t: int,
 def _distance(now: States, before: States) -> Tensor:
     """(B,) largest absolute difference between two sets of states, over all layers."""
     with torch.no_grad():
-        return torch.stack([_rows((a - b).abs()).amax(1) for a, b in zip(now, before)]).amax(0)
+        return torch.stack([_rows((a - b).abs_()).amax(1) for a, b in zip(now, before)]).amax(0)
 
 
 def _rows(maps: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Contrast:
         return self._gradient(images, labels, steps)
 
     def _gradient(self, images: Tensor, labels: Tensor, free_steps: int) -> Gradient:
-        recipe = self.recipe
+        recipe, images = self.recipe, channels_last(images)
         exact = recipe.precision == "float32" and self.device.type == "cpu"
         stop = None if recipe.free_tolerance is None else Residual(recipe.free_tolerance)
         return ep_gradient(self.substrate, images, labels, schedule=recipe.schedule, free_steps=free_steps,
@@ -68,6 +68,13 @@ class Contrast:
         with torch.cuda.graph(graph):
             gradient = self._gradient(images, labels, free_steps)
         return graph, (images, labels), gradient
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """The same images (B, C, H, W), channels last by their strides, also where there is one: torch goes by them, and
+    pools and adds such maps faster.
+    """
+    return images.movedim(1, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 1)
 
 
 @contextmanager

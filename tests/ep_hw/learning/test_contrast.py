@@ -8,7 +8,8 @@ from networks import random_images, small_network
 from recipe import SMALL
 
 from ep_hw.learning.rule import ep_gradient, phi_gradient
-from ep_hw.learning.training.contrast import Contrast, rounded
+from ep_hw.learning.training.contrast import Contrast, channels_last, rounded
+from simulators.reference import FloatSubstrate
 from simulators.relaxation import Nudge
 
 PLAIN = SMALL.model_copy(update={"free_steps": 60, "nudged_steps": 8, "batch": 16})
@@ -23,10 +24,25 @@ def gradient(**changes):
 
 
 def test_the_plain_gradient_is_that_of_the_rule_bit_for_bit():
-    pairs, _ = ep_gradient(small_network(gain=1.5).substrate(), random_images(12), LABELS, schedule=PLAIN.schedule,
-                           free_steps=60, nudged_steps=8, beta=0.5)
+    pairs, _ = ep_gradient(small_network(gain=1.5).substrate(), channels_last(random_images(12)), LABELS,
+                           schedule=PLAIN.schedule, free_steps=60, nudged_steps=8, beta=0.5)
     assert torch.equal(gradient(), torch.cat([t.flatten() for pair in pairs for t in pair]))
     assert torch.equal(gradient(precision="tf32"), gradient())   # means nothing to a CPU
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_order_of_images_in_memory_changes_the_gradient_by_rounding_alone(channels):
+    """In float64; states follow the images, which torch takes for channels last also where there is one."""
+    net = small_network(gain=1.5, image_shape=(channels, 8, 8), mean=channels * (0.3,), scale=channels * (1.1,))
+    substrate = FloatSubstrate.of(net.lower(), dtype=torch.float64)
+    images, found = random_images(12, (channels, 8, 8)).double(), []
+    for ordered in (images, channels_last(images)):
+        pairs, free = ep_gradient(substrate, ordered, LABELS, schedule=PLAIN.schedule, free_steps=60, nudged_steps=8,
+                                  beta=0.5)
+        found.append(torch.cat([t.flatten() for pair in pairs for t in pair]))
+    assert torch.equal(channels_last(images), images)
+    assert all(s.stride(1) == 1 for s in (ordered, *free.states))
+    assert (found[0] - found[1]).norm() < 1e-10 * found[0].norm()
 
 
 def test_stopping_at_a_residual_changes_the_gradient_by_no_more_than_it_left():
