@@ -6,8 +6,9 @@ Peers take turns, so that whatever else the machine does meets all of them; a ra
 one thread. The convolution has 64 channels to 128, 3 x 3, on 16 x 16 maps, 32 images at once, on tiles of 256 x 256.
 `benchmarks.analog` compares whole networks with aihwkit's. The process keeps the memory that it frees, as training does
 and evaluations do. Measured on an EPYC without AVX-512, beside other processes, on 1 December 2026: forward 1.5 and
-2.6 times a convolution, feedback 1.6 and 3.2. Before kernels computed what lines sense it was 1.7, 3.1, 1.8 and 3.7
-there, and 2.0, 3.5, 2.2 and 4.2 on a Xeon with AVX-512, where it was not measured since.
+2.6 times a convolution, feedback 1.6 and 3.2. On a Xeon with AVX-512, idle, it was 1.9, 3.0, 1.8 and 3.5 before kernels
+laid drives out, and beside four processes a core on the same day 2.3, 3.3, 2.2 and 4.1, then 2.2, 3.0, 2.1 and 3.7
+(medians of four runs in turns): what goes through memory suffers more there than convolutions do.
 """
 
 import sys

@@ -4,8 +4,8 @@
 
 Currents and variances are given, or computed some positions at a time, which lie in cache until they are converted,
 from maps that are laid out there with their padding and squared, image by image. n are the normals that torch's own
-generator gives next, and all bits are those of the same steps in torch, which are taken wherever the C is not: elsewhere
-than on a CPU, in other types, without a compiler, or with EP_HW_KERNELS=0. The first use compiles it into
+generator gives next, and all bits are those of the same steps in torch, which are taken wherever the C is not:
+elsewhere than on a CPU, in other types, without a compiler, or with EP_HW_KERNELS=0. The first use compiles it into
 `~/.cache/ep-hw`, a second's work, and tries its normals against torch's: where one bit differs (of another version of
 torch, say), it is not used.
 """
