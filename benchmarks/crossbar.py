@@ -7,8 +7,8 @@ one thread. The convolution has 64 channels to 128, 3 x 3, on 16 x 16 maps, 32 i
 `benchmarks.analog` compares whole networks with aihwkit's. The process keeps the memory that it frees, as training does
 and evaluations do. Measured on an EPYC without AVX-512, beside other processes, on 1 December 2026: forward 1.5 and
 2.6 times a convolution, feedback 1.6 and 3.2. On a Xeon with AVX-512, idle, it was 1.9, 3.0, 1.8 and 3.5 before kernels
-laid drives out, and beside four processes a core on the same day 2.3, 3.3, 2.2 and 4.1, then 2.2, 3.0, 2.1 and 3.7
-(medians of four runs in turns): what goes through memory suffers more there than convolutions do.
+laid drives out; beside two processes a core on the same day 2.1, 3.2, 2.1 and 3.8, then 1.9, 2.7, 2.0 and 3.4 (two runs
+in turns): what goes through memory suffers more there than convolutions do.
 """
 
 import sys
