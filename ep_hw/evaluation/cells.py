@@ -84,7 +84,7 @@ class Configuration:
         published: digest of published images.
         data_sha256: of the split that the images are part of; empty for data sets that are known by their names.
         joined: what a white box is put together from: its own attack, then the same on other machines.
-        begun: where an attack goes on from: itself at the next larger strength that is asked, or with less effort.
+        begun: where an attack goes on from: itself at the next smaller strength that is asked, or with less effort.
     """
 
     model: str

@@ -120,7 +120,7 @@ class Plan:
         attacks: how attacks are made.
         run: where the cells run.
         before: the plan whose attacks those of this one go on from, each at its own strength; None where attacks go on
-            from their next larger strength.
+            from their next smaller strength.
     """
 
     model: str
@@ -168,13 +168,13 @@ class Plan:
         return sorted(ordered, key=lambda pair: (pair[1].source is not None, pair[0] != REFERENCE))
 
     def begun(self, machine: str, threat: Threat) -> "tuple[Plan, Threat] | None":
-        """What an attack on a machine goes on from: its next larger strength, or itself as an earlier plan has it."""
+        """What an attack on a machine goes on from: its next smaller strength, or itself as an earlier plan has it."""
         if self.before is not None:
             known = threat.strength in self.before.strengths.get((machine, threat.kind), ())
             return (self.before, threat) if known and threat not in self.attacks.settings_overrides else None
         own = self.strengths.get((machine, threat.kind), []) if threat.is_direct else []
-        larger = [strength for strength in own if 0 < threat.strength < strength]
-        return (self, replace(threat, strength=min(larger))) if larger else None
+        smaller = [strength for strength in own if 0 < strength < threat.strength]
+        return (self, replace(threat, strength=max(smaller))) if smaller else None
 
     @cached_property
     def strengths(self) -> dict[Case, list[float]]:

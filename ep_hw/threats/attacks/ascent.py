@@ -18,7 +18,7 @@ from ep_hw.threats.attacks.norms import direction, project
 from simulators.machine import Machine
 
 LOOKED_EVERY = 4   # steps, whether an image is broken: a vote takes about as long as a gradient
-LED = 4   # times fewer steps, where a larger ball has led: other machines fall to them as often
+LED = 4   # times fewer steps, where a smaller ball has led beyond the boundary: other machines fall to them as often
 W = TypeVar("W", bound="Way")
 
 

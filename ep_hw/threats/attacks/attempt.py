@@ -80,8 +80,8 @@ class Attempt(ABC):
 
     Attributes:
         uses_gradients: of the machine's model; else it is a black box.
-        opening: what is made of images that stood at a larger strength, or fall as that left them, since other machines
-            may meet it; None leaves them so.
+        opening: what is made of images that fell to a smaller strength, from where that led, since other machines may
+            meet it; None leaves them as they are.
     """
 
     uses_gradients: ClassVar[bool] = True

@@ -1,10 +1,9 @@
-"""Where an attack ended before, at a larger strength or with less effort, and another one goes on.
+"""Where an attack ended before, at a smaller strength or with less effort, and another one goes on.
 
-What stood in a larger ball stands in every smaller one: there its perturbation is shrunk to the smaller ball, looked
-at, and led on for a few steps, which makes images that other machines meet. What fell in the larger ball is attacked
-from where its shrunk perturbation leads. So an image costs one search that finds nothing, at the largest strength it
-stands. What fell only to a last resort, images of other machines or the black box that a white box asks last, is
-attacked as if nothing had been tried, so that what gradients are worth is known at every strength.
+What fell within a smaller ball has fallen within every larger one: there its perturbation is stretched as far as the
+larger ball allows, which leads on where it still stood, and makes images that other machines meet as strong as that
+ball's own. What fell only to a last resort, images of other machines or the black box that a white box asks last, is
+attacked again as if nothing had been tried, so that what gradients are worth is known at every strength.
 """
 
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ep_hw.threats.definitions import PIXELS
+from ep_hw.threats.definitions import BUDGET
 from ep_hw.threats.threat import TRANSFER, Threat
 
 BLACK_BOX = "square"   # name of the attempt that asks the machine, among gradients the last resort
-SHRUNK = "shrunk"   # name of the attempt that takes an image less far than it was
+STRETCHED = "stretched"   # name of the attempt that takes an image further than it was
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,28 +37,20 @@ class Begun:
     queries: Tensor
 
     def fell(self, threat: Threat) -> Tensor:
-        """(B,) which images are broken now as well: all that were misclassified as they are, and what fell at the same
-        strength, but for last resorts.
-        """
-        same = self.strength == threat.strength
-        return self._mask([by == "clean" or (same and by != "" and not is_last_resort(by, threat))
-                           for by in self.broken_by])
-
-    def stood(self, threat: Threat) -> Tensor:
-        """(B,) which images stood at a larger strength."""
-        return self._mask([self.strength > threat.strength and by == "" for by in self.broken_by])
+        """(B,) which images fell, and to no last resort; misclassified ones among them."""
+        return self._mask([by != "" and not is_last_resort(by, threat) for by in self.broken_by])
 
     def led(self, threat: Threat, images: Tensor) -> Tensor:
-        """(B, C, H, W) where the attack goes on: clean images themselves where a last resort alone broke them, and
-        where what counts is pixels, of which nobody knows which to give back.
-        """
-        counts = threat.attack.strength == PIXELS and self.strength != threat.strength
-        share = 0.0 if counts else threat.strength / self.strength
+        """(B, C, H, W) where the attack goes on: clean images themselves where a last resort alone broke them."""
         again = self._mask([is_last_resort(by, threat) for by in self.broken_by])
-        return torch.where(again.view(-1, 1, 1, 1), images, images.lerp(self.images, share))
+        return torch.where(again.view(-1, 1, 1, 1), images, self.images)
 
     def _mask(self, values: list[bool]) -> Tensor:
         return torch.tensor(values, dtype=torch.bool, device=self.images.device)
+
+    def stretches(self, threat: Threat) -> bool:
+        """Whether there is a larger ball that perturbations are stretched to."""
+        return 0 < self.strength < threat.strength and threat.attack.strength == BUDGET and threat.attack.clips
 
 
 def is_last_resort(broken_by: str, threat: Threat) -> bool:

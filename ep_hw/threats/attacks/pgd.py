@@ -39,8 +39,8 @@ class PGD(Ascent[Way]):
 class PGDAttack(Attack):
     """Ascents of every gradient that the machine allows, in their order.
 
-    The first one makes all its steps on every image, since other machines meet what it makes, and a few on those of
-    which a larger strength has told enough; the others let images go.
+    The first one makes all its steps on every image, since other machines meet what it makes, and a few on those that
+    fell to a smaller strength; the others let images go.
     Auto-PGD's first begins at the image; whatever else follows goes on from where the attempts before ended, in half
     the steps.
     """

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, decide
-from ep_hw.threats.attacks.begun import SHRUNK, Begun, is_last_resort
+from ep_hw.threats.attacks.begun import STRETCHED, Begun, is_last_resort
 from ep_hw.threats.attacks.norms import differing, perturbation
 from ep_hw.threats.attacks.settings import AttackSettings
 from ep_hw.threats.definitions import PRICE
@@ -56,8 +56,7 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
         generator: all randomness of the attack and of the machine's reads.
         transferred: (B, C, H, W) what the same threat made of the images on the reference: the last attempt, so that
             knowing a machine is never worse than not knowing it.
-        begun: where the attack goes on from: at the same strength, what fell there to gradients or answers of the
-            machine stays broken; at a larger one, what stood there stands, unless its images fool as they are shrunk.
+        begun: where the attack goes on from: what fell there to gradients or answers of the machine stays broken.
 
     Raises:
         Refusal: an attack that the machine does not allow, see `Attack.attempts`; labels that are not those of its
@@ -69,9 +68,10 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
         labels = decide(machine, images, settings.votes, generator)[0]
     worst = _WorstCase(machine, threat, images, labels, settings.votes, generator)
     worst.begin(images, begun)
+    further = begun is not None and begun.strength < threat.strength
     zeros, tried, queries = (images.new_zeros(len(images)) for _ in range(3))
     for attempt in threat.attack.attempts(machine, threat.strength, settings):
-        for one, index in worst.meeting(attempt):
+        for one, index in worst.meeting(attempt, further):
             candidate = one.resume(machine, images[index], labels[index], generator, worst.images[index])
             _check_candidate(threat, str(one), images[index], candidate.images)
             queries[index] += candidate.queries
@@ -82,8 +82,7 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
         worst.consider(TRANSFERRED, index, transferred[index])
     zeros = zeros / tried
     if begun is not None:
-        if begun.strength == threat.strength:
-            worst.fall_back(begun)
+        worst.fall_back(begun)
         zeros, queries = (torch.where(own > 0, own, before.to(own)) for own, before in (
             (zeros, begun.zero_gradient), (queries, begun.queries)))
     answer = worst.settle(begun)
@@ -127,10 +126,7 @@ def _check_candidate(threat: Threat, attempt: str, images: Tensor, made: Tensor)
 class _WorstCase:
     """For each image the first that fools the machine, else the one of largest loss; see `Attacked`.
 
-    Attributes:
-        wrong: (B,) which images have fallen.
-        spared: (B,) which stood at a larger strength.
-        goes_on: whether the attack goes on from a larger strength.
+    While it is looked for, images that fell before are believed to fool on: `settle` asks them.
     """
 
     def __init__(self, machine: Machine, threat: Threat, images: Tensor, labels: Tensor, votes: int,
@@ -138,40 +134,42 @@ class _WorstCase:
         self.machine, self.threat, self.labels, self.votes, self.generator = machine, threat, labels, votes, generator
         self.images, self.loss = images.clone(), images.new_full((len(images),), -torch.inf)
         self.wrong, self.broken_by, self.made_by = self.loss > 0, [""] * len(images), ["clean"] * len(images)
-        self.spared, self.goes_on = self.wrong, False
 
     def begin(self, images: Tensor, begun: Begun | None):
         """Count what is misclassified as it is, or, where the attack has begun, all that fell before."""
         if begun is None:
             self._break("clean", judge(self.machine, images, self.labels, self.votes, self.generator)[0])
             return
-        self.images, self.wrong, self.spared = begun.led(self.threat, images), begun.fell(self.threat), begun.stood(
-            self.threat)
+        self.images, self.wrong = begun.led(self.threat, images), begun.fell(self.threat)
         self.broken_by = [by if fell else "" for by, fell in zip(begun.broken_by, self.wrong.tolist())]
-        self.goes_on = begun.strength > self.threat.strength
-        if self.goes_on and len(index := self.standing()):
-            self.consider(SHRUNK, index, self.images[index])
+        if begun.stretches(self.threat):
+            further = self.threat.strength / begun.strength * (self.images - images)
+            stretched, there = (images + further).clamp(0, 1), self._fallen()
+            self.images[there] = stretched[there]
+            if len(index := self.standing()):
+                self.consider(STRETCHED, index, stretched[index])
 
     def standing(self) -> Tensor:
         """Places of the images that nothing has broken yet."""
         return (~self.wrong).nonzero().flatten()
 
-    def meeting(self, attempt: Attempt) -> list[tuple[Attempt, Tensor]]:
-        """Who meets what of an attempt: images that may yet fall all of it, others only its opening, if any."""
-        parts = [(attempt, (~self.wrong & ~self.spared).nonzero().flatten())]
-        if self.goes_on and attempt.opening is not None:
-            parts.append((attempt.opening, self._settled()))
+    def meeting(self, attempt: Attempt, further: bool) -> list[tuple[Attempt, Tensor]]:
+        """Who meets what of an attempt: images that stand all of it, and, `further` on, those that fell its opening."""
+        parts = [(attempt, self.standing())]
+        if further and attempt.opening is not None:
+            parts.append((attempt.opening, self._fallen()))
         return [(one, index) for one, index in parts if len(index)]
 
-    def _settled(self) -> Tensor:
-        """Places of the images that fell or stand already, but for those that were misclassified as they are."""
-        clean = torch.tensor([by == "clean" for by in self.broken_by], device=self.images.device)
-        return ((self.wrong | self.spared) & ~clean).nonzero().flatten()
+    def _fallen(self) -> Tensor:
+        """Places of the images that fell, but for those that were misclassified as they are."""
+        return torch.tensor([n for n, by in enumerate(self.broken_by) if by not in ("", "clean")], dtype=torch.int64,
+                            device=self.images.device)
 
     def consider(self, name: str, index: Tensor, images: Tensor):
         """Judge candidates for the images at `index` and keep those that are worse, of last resorts those that fool."""
         fallen = self.wrong[index]
-        broken, loss = judge(self.machine, images, self.labels[index], self.votes, self.generator)
+        machine = self.machine.deciding if fallen.all() else self.machine
+        broken, loss = judge(machine, images, self.labels[index], self.votes, self.generator)
         larger = (loss > self.loss[index]) & (not is_last_resort(name, self.threat))
         better = broken & ~fallen | (broken == fallen) & larger
         self.images[index[better]], self.loss[index[better]] = images[better], loss[better]
@@ -180,16 +178,38 @@ class _WorstCase:
         self._break(name, torch.zeros_like(self.wrong).index_put((index,), broken & ~fallen))
 
     def settle(self, begun: Begun | None) -> Equilibrium | None:
-        """See `Attacked.answer`; what is wrong at rest and was right while a machine decided falls now."""
-        asked = torch.ones_like(self.wrong) if begun is None or self.goes_on else differing(self.images, begun.images)
-        if not asked.any() or not self.machine.deterministic:
+        """What fell before and fools no more, as it is now, is again what fell; see `Attacked.answer`.
+
+        At rest a machine may be wrong where it was right while it decided: then that image has fallen too.
+        """
+        asked = self._asked(begun)
+        if not asked.any():
             return None
-        answer = self.machine.relax(self.images[asked])
-        said = self.labels.index_put((asked,), answer.prediction)
-        late = (said != self.labels) & ~self.wrong
-        self.broken_by = [made if fell and not by else by
-                          for made, fell, by in zip(self.made_by, late.tolist(), self.broken_by)]
-        return answer
+        answer = self.machine.relax(self.images[asked]) if self.machine.deterministic else None
+        said = self.labels.clone()
+        if answer is not None:
+            said[asked] = answer.prediction
+            late = (said != self.labels) & ~self.wrong
+            self.broken_by = [made if fell and not by else by
+                              for made, fell, by in zip(self.made_by, late.tolist(), self.broken_by)]
+        if begun is None or not len(again := self._moved(begun)):
+            return answer
+        fools_on = said[again] != self.labels[again] if answer is not None else judge(
+            self.machine, self.images[again], self.labels[again], self.votes, self.generator)[0]
+        if fools_on.all():
+            return answer
+        self.images[again[~fools_on]] = begun.images[again[~fools_on]]
+        return self.settle(begun) if answer is not None else None
+
+    def _asked(self, begun: Begun | None) -> Tensor:
+        """(B,) which images are asked at rest: none that was so as the same attack left it before."""
+        if begun is None or begun.strength != self.threat.strength:
+            return torch.ones_like(self.wrong)
+        return differing(self.images, begun.images)
+
+    def _moved(self, begun: Begun) -> Tensor:
+        """Places of the images that fell before and are others now."""
+        return (begun.fell(self.threat) & differing(self.images, begun.images)).nonzero().flatten()
 
     def fall_back(self, begun: Begun):
         """What nothing else broke falls to what broke it before."""

@@ -428,8 +428,8 @@ def wrong(cell):
     return [p != label for p, label in zip(rows["prediction"], rows["label"])]
 
 
-def test_smaller_strengths_go_on_from_larger_ones_and_probes_from_where_attacks_ended(model, tmp_path):
-    """What stood stands, in a row for each image; the key of a strength holds those above it."""
+def test_larger_strengths_go_on_from_smaller_ones_and_probes_from_where_attacks_ended(model, tmp_path):
+    """What fell stays broken, in a row for each image; the key of a strength holds those below it."""
     plan = small_plan(model, ("loihi",), ("pgd_l2@0.8", "pgd_l2@0.2"), images=8)
     summary, cells = evaluate(plan, tmp_path)
     direct = {(c.configuration.machine, c.configuration.threat.strength, c.images.digest): c for c in cells
@@ -437,14 +437,14 @@ def test_smaller_strengths_go_on_from_larger_ones_and_probes_from_where_attacks_
     assert len(direct) == 2 * 2 * 2   # machines, strengths, and shards: the images that are probed, and the others
     for (machine, strength, images), cell in direct.items():
         own = cell.joined[0] if cell.configuration.joined else cell
-        if strength == 0.8:
+        if strength == 0.2:
             assert own.configuration.begun is None
         else:
-            stronger = direct[machine, 0.8, images]
-            assert own.begun.stem in {c.stem for c in (stronger, *stronger.joined)}
-            assert all(strong or not weak for weak, strong in zip(wrong(cell), wrong(stronger)))
+            weaker = direct[machine, 0.2, images]
+            assert own.begun.stem in {c.stem for c in (weaker, *weaker.joined)}
+            assert all(strong or not weak for weak, strong in zip(wrong(weaker), wrong(cell)))
     assert {row["n"] for row in summary} == {8}
-    alone = {c.configuration.key for c in cells_of(small_plan(model, ("loihi",), ("pgd_l2@0.2",), images=8), tmp_path)
+    alone = {c.configuration.key for c in cells_of(small_plan(model, ("loihi",), ("pgd_l2@0.8",), images=8), tmp_path)
              if c.configuration.threat.is_direct}
     assert not alone & {c.configuration.key for c in cells}
     probe([(plan, tmp_path, cells)])

@@ -432,21 +432,18 @@ def begun(machine, threat, images, labels):
 @given(kind=st.sampled_from([*BOUNDED, "cw_l2"]), seed=st.integers(0, 10**6), first=st.floats(0.05, 0.6),
        factor=st.floats(1.1, 4))
 @settings(max_examples=15)
-def test_what_stood_stands_at_every_smaller_strength(kind, seed, first, factor):
-    """Nobody searches for it again: its image is the larger ball's, shrunk. What fell is attacked anew."""
+def test_what_fell_stays_broken_at_every_larger_strength(kind, seed, first, factor):
+    """Its image lies within the larger ball, or is as large as that allows; nobody is charged for it again."""
     machine, images = linear(seed, 10), random_images(4, SHAPE, seed)
     weak, strong = (Threat(kind, round(s) + 1 if kind == "one_pixel" else s) for s in (first, factor * first))
     labels = machine.relax(images).prediction
-    before, start = begun(machine, strong, images, labels)
-    after = attack(machine, weak, images, labels, SETTINGS, seeded(), None, start)
-    stood = start.stood(weak)
-    assert stood.tolist() == [by == "" for by in before.broken_by]
-    assert (machine.relax(after.images).prediction == labels)[stood].all()
-    assert kind == "cw_l2" or (perturbation(images, after.images, weak.norm) <= weak.strength + 1e-5).all()
-    assert torch.equal(after.queries[stood], before.queries[stood])
-    anew = attack(machine, weak, images, labels, SETTINGS, seeded())
-    assert kind.startswith(("square", "one_pixel")) or [by == "" for by in after.broken_by] == [
-        by == "" for by in anew.broken_by]
+    before, start = begun(machine, weak, images, labels)
+    after = attack(machine, strong, images, labels, SETTINGS, seeded(), None, start)
+    fell = torch.tensor([by != "" for by in before.broken_by])
+    assert (machine.relax(after.images).prediction != labels)[fell].all()
+    assert [by for by, own in zip(after.broken_by, fell) if own and by == ""] == []
+    assert kind == "cw_l2" or (perturbation(images, after.images, strong.norm) <= strong.strength + 1e-5).all()
+    assert torch.equal(after.queries[fell], before.queries[fell])
 
 
 @pytest.mark.parametrize("target", ["reference", "loihi"])
@@ -456,13 +453,13 @@ def test_who_has_fallen_is_wrong_at_rest_however_hastily_it_was_looked_for(targe
     split = load_data("digits", "test").take(slice(24))
     machine, start = simulators.open(mapping.compile(load("digits").lower(), target)), None
     assert (machine.deciding.relax(split.images).steps < machine.relax(split.images).steps).any()
-    for eps in (1.2, 0.6, 0.3):
+    for eps in (0.3, 0.6, 1.2):
         threat = Threat("pgd_l2", eps)
         found = attack(machine, threat, split.images, split.labels, QUICK, seeded(), None, start)
         right = machine.relax(found.images).prediction == split.labels
         assert [by == "" for by in found.broken_by] == right.tolist()
         assert torch.equal(found.answer.prediction == split.labels, right)
-        assert start is None or not right[start.fell(threat)].any(), "what is wrong as it is"
+        assert start is None or not right[start.fell(threat)].any(), "what fell before"
         start = Begun(eps, found.images, found.broken_by, found.zero_gradient, found.queries)
 
 
@@ -501,52 +498,46 @@ class Banded(LinearMachine):
         return replace(super().relax(images, *args, **settings), logits=torch.nn.functional.one_hot(wrong, 2).float())
 
 
-def test_what_stood_falls_where_its_image_fools_as_it_is_shrunk():
-    """A larger ball's attack went too far: that is said, and not hidden."""
+def test_what_no_longer_fools_after_it_was_stretched_is_again_what_fell():
     machine, images = Banded(torch.zeros(2, 36), torch.zeros(2), SHAPE), middle_images(2)
-    images[:, 0, 0, 0] = torch.tensor([0.25, 0.1])
-    beyond = images.clone()
-    beyond[:, 0, 0, 0] += 0.5
-    start = Begun(0.5, beyond, ["", ""], torch.zeros(2), torch.zeros(2))
-    after = attack(machine, Threat("square_l2", 0.25), images, torch.zeros(2).long(), SETTINGS, seeded(), None, start)
-    assert torch.allclose(after.images[:, 0, 0, 0], torch.tensor([0.5, 0.35]), atol=1e-6)
-    assert after.broken_by == ["shrunk", ""]
-    assert after.answer.prediction.tolist() == [1, 0]
+    images[:, 0, 0, 0] = torch.tensor([0.25, 0.3])
+    fallen = images.clone()
+    fallen[:, 0, 0, 0] += 0.2
+    start = Begun(0.2, fallen, ["square", "square"], torch.zeros(2), torch.zeros(2))
+    after = attack(machine, Threat("square_l2", 0.4), images, torch.zeros(2).long(), SETTINGS, seeded(), None, start)
+    assert torch.allclose(after.images[:, 0, 0, 0], torch.tensor([0.45, 0.5]), atol=1e-6)
+    assert after.broken_by == ["square", "square"]
+    assert torch.equal(after.answer.prediction, torch.ones(2).long())
 
 
-def test_what_stands_or_fell_meets_a_few_steps_that_lead_as_far_as_all_of_them():
-    """Another machine meets images as strong as if the attack had begun at the smaller ball."""
+def test_what_fell_meets_a_few_steps_more_that_lead_as_far_as_all_of_them():
+    """Another machine meets images as strong as if the attack had begun at the larger ball."""
     plain = linear(1)
     machine, images = Counting(plain.weight, plain.bias, SHAPE), middle_images(6)
     labels = plain.relax(images).prediction
     images = images.lerp(DeepFool("l2", 9.0, 5).run(plain, images, labels, seeded()).images, 0.9)   # far from the box
-    least = least_perturbations(plain, images, "l2")
-    for far, broken_by in ((1.5 * float(least.amax()), "shrunk"), (0.4 * float(least.amin()), "")):
-        _, start = begun(plain, Threat("pgd_l2", 1.5 * far), images, labels)
-        machine.shown = 0
-        after = attack(machine, Threat("pgd_l2", far), images, labels, SETTINGS, seeded(), None, start)
-        looks = 5 if broken_by else 3   # at what is shrunk and at what is made of it, twice where wrong, and at rest
-        assert machine.shown <= 6 * (SETTINGS.iterations // 4 + looks)
-        anew = attack(plain, Threat("pgd_l2", far), images, labels, SETTINGS, seeded())
-        led, whole = (loss_of(plain.relax(end.images).logits, labels, "margin") for end in (after, anew))
-        assert (led > whole - 0.03 * whole.abs()).all()
-        assert after.broken_by == [broken_by] * 6
+    far = 1.5 * float(least_perturbations(plain, images, "l2").amax())
+    _, start = begun(plain, Threat("pgd_l2", far), images, labels)
+    after = attack(machine, Threat("pgd_l2", 1.5 * far), images, labels, SETTINGS, seeded(), None, start)
+    assert machine.shown == 6 * (SETTINGS.iterations // 4 + 2), "steps, and a look at their start and end"
+    anew = attack(plain, Threat("pgd_l2", 1.5 * far), images, labels, SETTINGS, seeded())
+    led, whole = (loss_of(plain.relax(end.images).logits, labels, "margin") for end in (after, anew))
+    assert (led > 0.97 * whole).all()
+    assert after.broken_by == start.broken_by
 
 
 def test_what_fell_to_a_last_resort_is_attacked_again_from_the_image_itself():
-    """So gradients get no credit for images of another machine; at the same strength it still counts as broken."""
+    """So gradients get no credit for images of another machine, and it still counts as broken in the end."""
     machine, images = linear(1), middle_images(6)
     labels = machine.relax(images).prediction
-    far, weak = images.flip(0), Threat("pgd_l2", 2e-3)
-    start = Begun(2e-3, far, ["transfer:reference"] * 3 + [""] * 3, torch.zeros(6), torch.zeros(6))
-    hopeless = attack(machine, weak, images, labels, SETTINGS, seeded(), None, start)
+    far = images.flip(0)
+    start = Begun(1e-3, far, ["transfer:reference"] * 3 + [""] * 3, torch.zeros(6), torch.zeros(6))
+    hopeless = attack(machine, Threat("pgd_l2", 2e-3), images, labels, SETTINGS, seeded(), None, start)
     assert hopeless.broken_by == ["transfer:reference"] * 3 + [""] * 3
     assert torch.equal(hopeless.images[:3], far[:3])
-    strong = replace(start, strength=50.0)
-    assert torch.equal(strong.led(weak, images)[:3], images[:3])
-    assert attack(machine, weak, images, labels, SETTINGS, seeded(), None, strong).broken_by == [""] * 6
-    again = attack(machine, Threat("pgd_l2", 40.0), images, labels, SETTINGS, seeded(), None, strong)
-    assert again.broken_by[:3] == ["bptt@5"] * 3
+    strong = attack(machine, Threat("pgd_l2", 50.0), images, labels, SETTINGS, seeded(), None, start)
+    assert "transfer:reference" not in strong.broken_by
+    assert "" not in strong.broken_by
 
 
 def test_a_machine_that_answers_early_is_attacked_through_its_own_relaxation():
