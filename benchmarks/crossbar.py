@@ -5,10 +5,9 @@
 Peers take turns, so that whatever else the machine does meets all of them; a ratio is one of medians of CPU seconds, on
 one thread. The convolution has 64 channels to 128, 3 x 3, on 16 x 16 maps, 32 images at once, on tiles of 256 x 256.
 `benchmarks.analog` compares whole networks with aihwkit's. The process keeps the memory that it frees, as training does
-and evaluations do. Measured on an EPYC without AVX-512, beside other processes, on 1 December 2026: forward 1.5 and
-2.6 times a convolution, feedback 1.6 and 3.2. On a Xeon with AVX-512, idle, it was 1.9, 3.0, 1.8 and 3.5 before kernels
-laid drives out; beside two processes a core on the same day 2.1, 3.2, 2.1 and 3.8, then 1.9, 2.7, 2.0 and 3.4 (two runs
-in turns): what goes through memory suffers more there than convolutions do.
+and evaluations do. Measured on 1 December 2026 on an EPYC without AVX-512, beside other processes: forward 1.5 and
+2.6 times a convolution, feedback 1.6 and 3.2; on an idle Xeon with AVX-512, whose convolutions are faster, 1.8 and 2.7,
+1.8 and 3.3.
 """
 
 import sys

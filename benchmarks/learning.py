@@ -5,8 +5,7 @@
 A RECIPE is one of `ep-hw train`; those of the small EP-CNNs by default. One gradient of a batch, free and nudged phases
 and contrast, takes turns with all its convolutions alone, on what they were given in it: medians of CPU seconds, on one
 thread. Measured on a busy EPYC: 1.2 times the convolutions of the small CIFAR-10 network, 1.5 times those of digits'.
-On a busy Xeon with AVX-512, whose convolutions are faster, 1.5 and 1.7 times; digits' took 1.8 before its maps were
-channels last, and an eighth longer.
+On an idle Xeon with AVX-512, whose convolutions are faster, 1.4 and 1.5 times.
 """
 
 import argparse
