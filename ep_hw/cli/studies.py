@@ -89,8 +89,8 @@ def _foreseen(wanted: "Study | NetworkStudy", plans: "Plans", folder: Path) -> s
     known = estimate(asked, folder, figures=figure_count(wanted) if isinstance(wanted, Study) else 0)
     largest = min(asked[0].limits.shard, len(asked[0].images))
     return (f"{wanted.title}: {known.cells} cells of up to {largest} images, "
-            f"{len(known.jobs)} still to compute; about {duration_of(known.seconds)} on {known.workers} workers "
-            f"({known.basis()}).{not_measured(known.unmeasured())}")
+            f"{len(known.jobs)} still to compute; about {duration_of(known.seconds)} on {known.workers} "
+            f"worker{'s' * (known.workers != 1)} ({known.basis()}).{not_measured(known.unmeasured())}")
 
 
 def _make(wanted: "Study | NetworkStudy", plans: "Plans", out: Path) -> None:
