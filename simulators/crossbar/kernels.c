@@ -16,7 +16,7 @@
 #ifdef __AVX512F__
 typedef __m512 lanes;
 #define LANES 16
-#define ROWS 8       /* positions whose sums fill the registers */
+#define ROWS 12      /* positions whose sums fill the registers */
 #define NONE _mm512_setzero_ps
 #define EVERY _mm512_set1_ps
 #define LOAD _mm512_loadu_ps
@@ -194,7 +194,7 @@ void normals(char *state, float *out, int64_t n) {
 }
 
 typedef struct {
-    float low, high, middle, half;
+    float low, high;
 } codes;
 
 /* One stretch of values whose steps lie side by side, added to those `before` where there are any; how many were
@@ -202,17 +202,18 @@ typedef struct {
 static inline __attribute__((always_inline)) int64_t stretch(
     const float *current, const float *variance, const float *normal, const float *inverse, const float *step,
     const codes *range, const float *before, float *out, uint8_t *outside, int64_t n) {
-    float low = range->low, high = range->high, middle = range->middle, half = range->half;
+    float low = range->low, high = range->high;
     int32_t clipped = 0;
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; i++) {
         float y = current[i];
         if (normal) y += normal[i] * sqrtf(variance[i] < 0 ? 0 : variance[i]);
-        float code = rintf(y * inverse[i]);
-        int32_t off = fabsf(code - middle) > half;
+        float code = rintf(y * inverse[i]), inside = code < low ? low : code;
+        inside = inside > high ? high : inside;   /* one after the other, as two instructions */
+        int32_t off = islessgreater(inside, code);
         clipped += off;
         if (outside) outside[i] = (uint8_t)off;
-        float value = (code < low ? low : code > high ? high : code) * step[i];
+        float value = inside * step[i];
         out[i] = before ? before[i] + value : value;
     }
     return clipped;
@@ -262,8 +263,8 @@ static int64_t piece(const values *v, const float *normal, int64_t at, int64_t n
     int64_t clipped = 0;
     const windows *w = v->overlap;
     spot there = w ? spot_of(w, at) : (spot){0};
-    for (int64_t done = 0, now; done < n; done += now) {
-        int64_t here = at + done, column = here % v->period;
+    for (int64_t done = 0, column = at % v->period, now; done < n; done += now) {
+        int64_t here = at + done;
         now = v->period - column < n - done ? v->period - column : n - done;
         if (w && w->length - there.value < now) now = w->length - there.value;
         const float *c = v->current + here - v->from, *i = v->inverse + column, *s = v->step + column;
@@ -280,6 +281,7 @@ static int64_t piece(const values *v, const float *normal, int64_t at, int64_t n
         else if (b) clipped += stretch(c, 0, 0, i, s, &v->range, b, o, 0, now);
         else if (x) clipped += stretch(c, a, x, i, s, &v->range, 0, o, 0, now);
         else clipped += stretch(c, 0, 0, i, s, &v->range, 0, o, 0, now);
+        if ((column += now) == v->period) column = 0;
     }
     return clipped;
 }
@@ -303,8 +305,7 @@ static int64_t pieces(const values *v, twister *own, int64_t at, int64_t n) {
 int64_t convert(char *state, const float *current, const float *variance, const float *inverse, const float *step,
                 int64_t period, float low, float high, const float *before, uint8_t *outside, float *out, int64_t n,
                 const windows *overlap) {
-    values v = {current, variance, inverse, step, before, out, outside, 0, period,
-                {low, high, (high + low) / 2, (high - low) / 2}, overlap};
+    values v = {current, variance, inverse, step, before, out, outside, 0, period, {low, high}, overlap};
     twister own;
     if (state) take(&own, state);
     int64_t clipped = pieces(&v, state ? &own : 0, 0, n);
@@ -337,7 +338,7 @@ static void block(const windows *w, const float *const from[ROWS], const float *
         int64_t begin = w->place[place], end = begin + w->length;
         for (int64_t c = begin; c < end; c++, panel += LINES) {
             lanes left = LOAD(panel), right = LOAD(panel + LANES);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < ROWS; r++) {
                 lanes x = EVERY(from[r][c]);
                 sum[r][0] = FMA(x, left, sum[r][0]);
@@ -369,17 +370,18 @@ static cached caches(const product *p, float *scratch) {
 
 /* An image's map and its squares. */
 static void lay_out(const product *p, const cached *own, int64_t image) {
-    int64_t begin = image % own->images * p->from->image, side = p->width + 2 * p->padding;
-    for (int64_t at = 0; at < p->height * p->width; at++) {
-        int64_t y = at / p->width, x = at % p->width;
-        int64_t to = begin + ((y + p->padding) * side + x + p->padding) * p->channels;
-        const float *from = p->drive + image * p->apart[0] + y * p->apart[1] + x * p->apart[2];
-        float *map = own->maps + to, *square = own->squares + to;
+    int64_t side = p->width + 2 * p->padding, place = image % own->images * p->from->image;
+    for (int64_t y = 0; y < p->height; y++) {
+        int64_t to = place + ((y + p->padding) * side + p->padding) * p->channels;
+        const float *from = p->drive + image * p->apart[0] + y * p->apart[1];
+        for (int64_t x = 0; x < p->width; x++, to += p->channels, from += p->apart[2]) {
+            float *map = own->maps + to, *square = own->squares + to;
 #pragma GCC ivdep
-        for (int64_t c = 0; c < p->channels; c++) map[c] = from[c];
-        if (!p->variance) continue;
+            for (int64_t c = 0; c < p->channels; c++) map[c] = from[c];
+            if (!p->variance) continue;
 #pragma GCC ivdep
-        for (int64_t c = 0; c < p->channels; c++) square[c] = from[c] * from[c];
+            for (int64_t c = 0; c < p->channels; c++) square[c] = from[c] * from[c];
+        }
     }
 }
 
@@ -389,9 +391,10 @@ static void multiply(const product *p, const cached *own, const float *maps, con
                      int64_t first, int64_t n) {
     const windows *w = p->from;
     const float *from[2 * TOGETHER + ROWS];
+    int64_t image = first / w->positions, position = first % w->positions;
     for (int64_t i = 0; i < n + ROWS; i++) {
-        int64_t row = first + (i < n ? i : n - 1);
-        from[i] = maps + row / w->positions % own->images * w->image + w->position[row % w->positions];
+        from[i] = maps + image % own->images * w->image + w->position[position];
+        if (i < n - 1 && ++position == w->positions) position = 0, image++;
     }
     for (int64_t column = (p->columns - 1) / LINES * LINES; column >= 0; column -= LINES)
         for (int64_t i = 0; i < n; i += ROWS)
@@ -424,8 +427,7 @@ void sums(const product *p, float *scratch, float *out) {
 int64_t read_lines(char *state, const product *p, float *scratch, const float *inverse, const float *step,
                    int64_t period, float low, float high, const float *before, float *out, const windows *overlap) {
     cached own = caches(p, scratch);
-    values v = {own.sums, own.variances, inverse, step, before, out, 0, 0, period,
-                {low, high, (high + low) / 2, (high - low) / 2}, overlap};
+    values v = {own.sums, own.variances, inverse, step, before, out, 0, 0, period, {low, high}, overlap};
     int64_t clipped = 0;
     twister drawing;
     if (state) take(&drawing, state);

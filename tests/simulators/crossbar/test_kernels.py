@@ -95,6 +95,15 @@ def test_a_conversion_is_that_of_torch(shape, bits, signed, each, noisy, added, 
     assert int(converter.clipped) == 2 * int(outside.sum())
 
 
+@needs_compiler
+def test_infinities_are_clipped_and_what_is_no_number_stays_so():
+    sensed, converter = lines((2, 32, 3, 3), 0), Converter(torch.tensor(9.0), 5, signed=True)
+    sensed[0, :3, 0, 0] = torch.tensor([math.nan, math.inf, -math.inf])
+    wanted, outside = converted(sensed, converter)
+    assert torch.equal(converter(sensed).nan_to_num(99.0), wanted.nan_to_num(99.0))
+    assert int(converter.clipped) == int(outside.sum()) == 2
+
+
 geometry = st.tuples(st.integers(1, 3), st.sampled_from((1, 3, 8, 70)), st.integers(1, 3), st.integers(1, 3),
                      st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(0, 1))
 
