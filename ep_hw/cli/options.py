@@ -104,8 +104,8 @@ Out = Annotated[Path | None, placed("folder to write into; the same command goes
                                     "ep-hw-COMMAND-MODEL-TIME]")]
 Device = Annotated[str, typer.Option(callback=_found, help="cpu or cuda")]
 Jobs = Annotated[int, counted("worker processes; any number gives the same bytes", high=MOST_JOBS)]
-Workers = Annotated[str | None, typer.Option(help="Dask workers in place of --jobs: local:4, tcp://HOST:PORT, or "
-                                             "a TOML file of a batch system")]
+Workers = Annotated[str | None, typer.Option(help="Dask workers in place of this command's own: local:4, "
+                                             "tcp://HOST:PORT, or a TOML file of a batch system")]
 PROCESSORS = min(processors(), MOST_JOBS)
 
 

@@ -7,15 +7,18 @@ a worker died; when the asker goes, by Ctrl-C or by dying, its tasks go with it.
 import importlib.util
 import logging
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,7 +28,7 @@ from ep_hw.versions import all_code
 from mapping.errors import MachineError, Refusal
 from mapping.fields import read_as
 from mapping.files import parse_toml, read_bytes, refusing, write_atomically
-from simulators.isolated import processors
+from simulators.isolated import interrupts_held, processors
 
 if TYPE_CHECKING:   # not everybody has it
     from distributed import Client, Future
@@ -37,9 +40,12 @@ AHEAD = 4                  # tasks that are sent out a worker, so that none wait
 FEWEST_AHEAD = 32          # where there are hardly any workers, so that an adaptive cluster sees what is coming
 DEATHS = 5                 # workers that a task may lose before it is what kills them
 AGAIN_S = 2                # between two looks for workers of this machine that ended and are to start again
+SUBMITTED_S = 30           # between two looks for jobs that a batch system refused and that are to be asked for again
 ALONE_S = 600              # that work waits for a worker of this machine, when none is left
 RETRIES = 2                # after errors that are no refusal
 ONE_CALL = threading.Lock()   # at a time, however many threads a worker has: they share torch's number of threads
+NONE_CAME = ("no worker is left and none came in {} s; run the same command again to go on, with fewer workers, or "
+             "without --cluster")
 ALLOWED = "local:4, tcp://HOST:PORT, or a TOML file of a batch system as in docs/cluster.md"
 
 
@@ -117,9 +123,13 @@ class Cluster:
 
     @cached_property
     def _client(self) -> "Client":
+        for name in ("distributed", "tornado.application"):   # what they lose is said in a line, or made again
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         client = self._held.enter_context(_connected(self._held.enter_context(self._open()), self._where))
         page = client.dashboard_link if importlib.util.find_spec("bokeh") else "none without bokeh"
-        self._say(f"cluster: {_workers(client)} workers; dashboard: {page}")
+        there = _workers(client)
+        coming = f" of up to {self._most}" if there < self._most else ""
+        self._say(f"cluster: {there}{coming} workers; dashboard: {page}")
         return client
 
     def workers(self) -> int:
@@ -225,38 +235,79 @@ def _opener(where: str) -> tuple[Callable[[], AbstractContextManager], int]:
     """
     if importlib.util.find_spec("distributed") is None:
         raise Refusal("Dask is not installed", where="--cluster", got=where, allowed="an environment that has it",
-                      remedy="pip install 'ep-hw[cluster]', or use --jobs")
+                      remedy="pip install 'ep-hw[cluster]', or leave it out")
     kind, _, count = where.partition(":")
     if kind == "local" and count.isascii() and count.isdecimal() and 0 < int(count) <= MOST_WORKERS:
         return partial(_local, int(count)), min(int(count), processors())
-    if where.partition("://")[0] in ("tcp", "tls", "ws", "wss"):
+    if _is_address(where):
         return partial(nullcontext, where), 0
     if where.endswith(".toml"):
         asked = _batch_system(Path(where))
         return partial(_lent, asked, where), asked.most
     raise Refusal("no such cluster", where="--cluster", got=where, allowed=ALLOWED,
-                  remedy="choose one of these, or use --jobs")
+                  remedy="choose one of these, or leave it out")
+
+
+def _is_address(where: str) -> bool:
+    """Whether it is a protocol that Dask speaks, a host and a port."""
+    try:
+        parts = urlsplit(where)
+        return parts.scheme in ("tcp", "tls", "ws", "wss") and bool(parts.hostname and parts.port)
+    except ValueError:   # no such port
+        return False
 
 
 @contextmanager
 def _local(count: int) -> Iterator[Any]:
     """As many workers at all times: Dask itself gives up one that ends while it starts, or that does not start again
     within `distributed.deploy.lost-worker-timeout`, as on a busy machine.
+
+    Raises:
+        MachineError: none of them starts.
     """
     import dask
     from distributed import LocalCluster
-    from tornado.ioloop import PeriodicCallback
 
     with (dask.config.set({"distributed.scheduler.allowed-failures": DEATHS,
                            "distributed.scheduler.no-workers-timeout": f"{ALONE_S}s"}),
-          LocalCluster(n_workers=count, threads_per_worker=1, scheduler_port=0, dashboard_address=":0",
-                       memory_limit=None, silence_logs=logging.CRITICAL) as cluster):
-        again = PeriodicCallback(partial(cluster.scale, count), 1000 * AGAIN_S)
-        cluster.loop.add_callback(again.start)
-        try:
+          _deaf(partial(LocalCluster, n_workers=0, threads_per_worker=1, scheduler_port=0, dashboard_address=":0",
+                        memory_limit=None, silence_logs=logging.CRITICAL)) as cluster):
+        cluster.scale(count)
+        with _again(cluster, partial(cluster.scale, count), AGAIN_S):
+            _wait(cluster, count)
             yield cluster
-        finally:
-            cluster.loop.add_callback(again.stop)
+
+
+@contextmanager
+def _again(cluster: Any, call: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Make a call again and again, in the thread of a cluster."""
+    from tornado.ioloop import PeriodicCallback
+
+    timer = PeriodicCallback(call, 1000 * seconds)
+    cluster.loop.add_callback(timer.start)
+    try:
+        yield
+    finally:
+        cluster.loop.add_callback(timer.stop)
+
+
+def _deaf(start: Callable[[], Any]) -> Any:
+    """A cluster whose threads, and so the processes that they start, never hear of Ctrl-C: the asker ends them."""
+    ensure_running()   # which ends by hearing of it, in the thread that starts the first process
+    with interrupts_held():
+        return start()
+
+
+def _wait(cluster: Any, count: int) -> None:
+    """Until as many workers are there; Ctrl-C ends it.
+
+    Raises:
+        MachineError: they do not come.
+    """
+    try:
+        cluster.wait_for_workers(count, ALONE_S)
+    except TimeoutError:
+        raise MachineError(NONE_CAME.format(ALONE_S)) from None
 
 
 def _batch_system(path: Path) -> BatchSystem:
@@ -267,21 +318,81 @@ def _batch_system(path: Path) -> BatchSystem:
 
 @contextmanager
 def _lent(asked: BatchSystem, where: str) -> Iterator[Any]:
-    """The cluster of a batch system, growing and shrinking with the work."""
-    import dask
-    import dask_jobqueue
-    from dask_jobqueue.local import LocalCluster
+    """The cluster of a batch system, growing and shrinking with the work; the first jobs are asked for at once, since
+    nobody would hear why the later ones that an adaptive cluster asks for are refused.
 
-    kind = LocalCluster if asked.system == "Local" else getattr(dask_jobqueue, f"{asked.system}Cluster")
+    Raises:
+        Refusal: of the options or the first jobs.
+    """
+    import dask
+
+    kind = _kind(asked.system)
     try:
+        options = {**asked.options, "scheduler_options": {"dashboard_address": ":0",   # one that is free
+                                                          **asked.options.get("scheduler_options", {})}}
         with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
-            cluster = kind(**asked.options)
+            cluster = _deaf(partial(kind, job_cls=_ending(kind.job_cls), **options))
     except (TypeError, ValueError) as error:
         raise Refusal("options that the batch system does not take", where=where, got=str(error),
                       allowed=f"those of dask_jobqueue.{kind.__name__}", remedy="correct the file") from None
     with cluster:
+        try:
+            cluster.sync(_grown, cluster, max(1, asked.least))
+        except Exception as error:   # some are of no other class
+            raise Refusal("the batch system takes no job", where=where, got=str(error),
+                          allowed="options with which jobs can be submitted from here",
+                          remedy="correct the file, or run the command where the batch system is") from None
         cluster.adapt(minimum=asked.least, maximum=asked.most)
-        yield cluster
+        with _again(cluster, partial(_renew, cluster), SUBMITTED_S):
+            yield cluster
+
+
+async def _grown(cluster: Any, jobs: int) -> None:
+    """Once jobs have been submitted, or as the first is refused."""
+    cluster.scale(jobs=jobs)
+    await cluster
+
+
+def _renew(cluster: Any) -> None:
+    """Ask again for jobs that were refused: to Dask they are workers on their way."""
+    from distributed import Status
+
+    for name in [name for name, job in cluster.workers.items() if job.status == Status.failed]:
+        del cluster.workers[name]
+    cluster.scale(jobs=len(cluster.worker_spec))
+
+
+def _ending(kind: type) -> type:
+    """A class of jobs of which those that are refused count as ended."""
+    from distributed import Status
+
+    class Job(kind):  # type: ignore[misc]
+        """See its base."""
+
+        async def start(self) -> None:
+            """See `dask_jobqueue.core.Job.start`."""
+            try:
+                await super().start()
+            except Exception:
+                self.status = Status.failed
+                raise
+
+        async def close(self) -> None:
+            """See `dask_jobqueue.core.Job.close`."""
+            if self.status != Status.failed:
+                await super().close()
+
+    return Job
+
+
+def _kind(system: str) -> Any:
+    """The class of a batch system; importing it would make Ctrl-C end this process without a word, with exit code 0."""
+    heard = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue
+    from dask_jobqueue.local import LocalCluster
+
+    signal.signal(signal.SIGINT, heard)
+    return LocalCluster if system == "Local" else getattr(dask_jobqueue, f"{system}Cluster")
 
 
 @contextmanager
@@ -293,11 +404,9 @@ def _connected(cluster: Any, where: str) -> Iterator["Client"]:
     """
     from distributed import Client
 
-    for name in ("distributed", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(cluster, timeout=SECONDS)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:   # TypeError: tls without certificates
         raise Refusal("the cluster does not answer", where="--cluster", got=f"{where}: {error}", allowed=ALLOWED,
                       remedy="start its scheduler, or check the address") from None
     with client:
@@ -323,8 +432,7 @@ def _telling_losses() -> Iterator[None]:
         raise MachineError("a task lost its worker again and again (out of memory?); run the same command again to go "
                            "on, with fewer --images or larger workers") from None
     except NoWorkerError:
-        raise MachineError(f"no worker is left and none came in {ALONE_S} s; run the same command again to go on, with "
-                           "fewer workers, or with --jobs") from None
+        raise MachineError(NONE_CAME.format(ALONE_S)) from None
     except (CommClosedError, FutureCancelledError, TimeoutError):
         raise MachineError("the cluster is gone; run the same command again to go on") from None
 

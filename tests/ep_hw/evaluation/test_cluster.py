@@ -233,6 +233,13 @@ def test_work_that_no_worker_is_left_for_is_told(given_up, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
+def test_workers_that_do_not_start_are_told(monkeypatch):
+    monkeypatch.setattr(module, "ALONE_S", 0.01)
+    with Cluster("local:1") as own, pytest.raises(MachineError, match=r"no worker is left and none came in 0\.01 s"):
+        own.check(answer)
+
+
+@pytest.mark.slow
 def test_an_evaluation_gives_the_bytes_of_one_process(workers, tmp_path):
     request = Request(["loihi", "crossbar:ideal"], THREATS, images=3, chips=2, settings=AttackSettings(iterations=1))
     plans = {name: workflow.plan_evaluation("digits", request, run=run)
@@ -276,15 +283,18 @@ def test_workers_of_another_version_are_refused():
         equip({**all_code(), "torch": "1.0"}, Belongings((), ()))
 
 
-@pytest.mark.parametrize("where", ["local", "local:0", "local:-1", "local:1e9", "local:²", "slurm", "http://a:1", ""])
+@pytest.mark.parametrize("where", ["local", "local:0", "local:-1", "local:1e9", "local:²", "slurm", "http://a:1", "",
+                                   "tcp://", "tcp://a", "tcp://:8786", "tcp://a:b", "tcp://a:0", "tcp://a:99999"])
 def test_other_words_are_refused_before_anything_starts(where):
     with pytest.raises(Refusal, match="--cluster: no such cluster"):
         Cluster(where)
 
 
-def test_a_scheduler_that_does_not_answer_is_refused(monkeypatch, tmp_path):
+@pytest.mark.parametrize("scheme", ["tcp", "tls"])
+def test_a_scheduler_that_does_not_answer_is_refused(scheme, monkeypatch, tmp_path):
+    """Nobody there, or no certificates for `tls`."""
     monkeypatch.setattr(module, "SECONDS", 0.5)
-    with Cluster("tcp://127.0.0.1:9") as nowhere, pytest.raises(Refusal, match="the cluster does not answer"):
+    with Cluster(f"{scheme}://127.0.0.1:9") as nowhere, pytest.raises(Refusal, match="the cluster does not answer"):
         list(nowhere.each([errand(tmp_path, join_words)]))
 
 
@@ -312,16 +322,70 @@ def test_the_job_that_the_page_shows_is_what_slurm_gets():
     assert "distributed.cli.dask_worker" in script
 
 
+LENT = 'system = "Local"\nmost = 2\n[options]\ncores = 1\nmemory = "4GB"\n'
+
+
 @pytest.mark.slow
 def test_a_batch_system_lends_workers(tmp_path):
-    (tmp_path / "own.toml").write_text('system = "Local"\nmost = 1\n[options]\ncores = 1\nmemory = "4GB"\n')
+    (tmp_path / "own.toml").write_text(LENT)
 
     def write(folder):   # travels by value: these workers know no test
         (folder / "b").write_text("lent")
 
-    with Cluster(str(tmp_path / "own.toml")) as lent:
+    heard = []
+    with Cluster(str(tmp_path / "own.toml"), heard.append) as lent:
         list(lent.each([errand(tmp_path, write)]))
     assert (tmp_path / "b").read_text() == "lent"
+    assert heard[0].startswith("cluster: 1 of up to 2 workers; ")
+
+
+SBATCH = """#!/bin/sh
+# a batch system that takes some jobs, by how many it was asked for, and runs them here
+echo >> "$0.tries"
+if ! test "$(wc -l < "$0.tries")" {taken}; then echo "sbatch: no such partition" >&2; exit 1; fi
+cp "$1" "$0.job"
+setsid sh "$0.job" > /dev/null 2>&1 &
+echo "Submitted batch job $!"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A function of which jobs sbatch takes: the file of that batch system."""
+    def taking(taken):
+        for name, does in (("sbatch", SBATCH.format(taken=taken)), ("scancel", '#!/bin/sh\nkill -KILL -- "-$1"\n')):
+            (tmp_path / name).write_text(does)
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        (tmp_path / "slurm.toml").write_text('system = "SLURM"\nmost = 1\n[options]\ncores = 1\nmemory = "4GB"\n')
+        return str(tmp_path / "slurm.toml")
+
+    return taking
+
+
+def test_a_batch_system_that_takes_no_job_is_told_at_once(slurm, tmp_path, caplog):
+    with (Cluster(slurm("-lt 1")) as lent,
+          pytest.raises(Refusal, match=r"slurm.toml: the batch system takes no job; got (.|\n)*no such partition")):
+        list(lent.each([errand(tmp_path, write_place)]))
+    assert not caplog.records
+
+
+@pytest.mark.slow
+def test_jobs_that_are_refused_later_are_asked_for_again(slurm, given_up, tmp_path, monkeypatch):
+    """The first job ends with its work undone, the next is refused."""
+    monkeypatch.setattr(module, "SUBMITTED_S", 0.2)
+    tried = tmp_path / "tried"
+
+    def once(folder):   # travels by value: these workers know no test
+        if not tried.exists():
+            tried.touch()
+            os.killpg(0, signal.SIGKILL)
+        (folder / "b").write_text("in the end")
+
+    with Cluster(slurm("-ne 2")) as lent:
+        list(lent.each([errand(tmp_path, once)]))
+    assert (tmp_path / "b").read_text() == "in the end"
+    assert len((tmp_path / "sbatch.tries").read_text()) >= 3
 
 
 FEW = """
@@ -346,22 +410,28 @@ def tasks_left(dask_scheduler):
 
 
 @pytest.mark.slow
-def test_ctrl_c_takes_every_task_back_and_the_same_command_goes_on(ep_hw, address, tmp_path):
-    """As a terminal sends it, with cells done and cells to do; in the end the bytes are those of a quiet run."""
+@pytest.mark.parametrize("where", ["running", "local:2", "own.toml"])
+def test_ctrl_c_takes_every_task_back_and_the_same_command_goes_on(ep_hw, address, where, tmp_path):
+    """As a terminal sends it, to workers too, with cells done and cells to do; all that is said is the command's own
+    line. In the end the bytes are those of a quiet run.
+    """
     (tmp_path / "few.toml").write_text(FEW)
-    out = tmp_path / "cut"
-    command = [sys.executable, "-m", "ep_hw.cli", "study", "few.toml", "--cluster", address, "--out", out]
+    (tmp_path / "own.toml").write_text(LENT)
+    out, where = tmp_path / "cut", address if where == "running" else where
+    command = [sys.executable, "-m", "ep_hw.cli", "study", "few.toml", "--cluster", where, "--out", out]
     asker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert wait_until(lambda: list((out / "cells").glob("*.json")), 120)
+    family = descendants(asker.pid)
     os.killpg(asker.pid, signal.SIGINT)
     _, said = asker.communicate(timeout=60)
     lines = [line for line in said.splitlines() if not line.startswith("calibration: ")]
     assert (asker.returncode, len(lines)) == (130, 1), said
     assert lines[0].startswith("ep-hw: interrupted; what was finished is kept")
     assert 0 < len(list((out / "cells").glob("*.json"))) < 48
+    assert all_end(family, 30)
     with distributed.Client(address) as client:
         assert wait_until(lambda: not client.run_on_scheduler(tasks_left), 30)
-    for again in (["--cluster", address, "--out", out], ["--jobs", 1, "--out", "quiet"]):
+    for again in (["--cluster", where, "--out", out], ["--jobs", 1, "--out", "quiet"]):
         assert ep_hw("study", "few.toml", *again)[0] == 0
     for name in ("results.parquet", "study.csv"):
         assert (out / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes(), name
