@@ -62,13 +62,25 @@ def decide(machine: Machine, images: Tensor, votes: int, generator: Generator) -
     return decided, ends
 
 
+def look(machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+    """(B, K) logits of a read, as soon as classes are decided; of those that are wrong, at rest.
+
+    Attacks end near a decision boundary, where many a class that is decided is another one at rest.
+    """
+    hasty = machine.deciding
+    logits = hasty.relax(images, generator=generator).logits
+    wrong = logits.argmax(1) != labels
+    if hasty is not machine and wrong.any():
+        logits[wrong] = machine.relax(images[wrong], generator=generator).logits
+    return logits
+
+
 def surely_wrong(machine: Machine, images: Tensor, labels: Tensor, votes: int, generator: Generator) -> Tensor:
     """(B,) whether all of `votes` reads are wrong: what an attack that stops where it succeeds may stop at.
 
     Of many single reads of a noisy machine one is wrong by luck, and nobody else will see it.
     """
-    machine = machine.deciding
-    wrong = majority(read(machine, images, 1, generator)) != labels
+    wrong = look(machine, images, labels, generator).argmax(1) != labels
     if votes > 1 and not machine.deterministic and wrong.any():
         others = read(machine, images[wrong], votes - 1, generator)
         wrong[wrong.clone()] = torch.stack([end.prediction != labels[wrong] for end in others]).all(0)

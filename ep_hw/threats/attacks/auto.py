@@ -101,7 +101,7 @@ class _Model:
 class AutoAttack(Attack):
     """The members of the settings' ensemble, in five times the iterations of PGD."""
 
-    code, version = "autoattack", 3
+    code, version = "autoattack", 4
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         unroll = unroll_of(machine, settings)

@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
+from ep_hw.threats.attacks.attempt import look
 from simulators.machine import Machine
 
 AHEAD = 8192   # pixels of a batch: 128 images of digits, in five times the seconds of 8; two of CIFAR
@@ -17,7 +18,7 @@ class BlackBox:
     """
 
     def __init__(self, machine: Machine, labels: Tensor, average: int, generator: Generator):
-        self.machine, self.labels, self.average, self.generator = machine.deciding, labels, average, generator
+        self.machine, self.labels, self.average, self.generator = machine, labels, average, generator
         self.spent = torch.zeros_like(labels)
         self.round = average if machine.deterministic else 3 * average
 
@@ -30,9 +31,9 @@ class BlackBox:
         """The same of samples that may stand in `index` more than once; the reads are not counted."""
         if not len(index):
             return x.new_empty(0)
-        reads = (self.machine.relax(x, generator=self.generator).logits for _ in range(self.average))
-        logits = sum(reads, start=torch.zeros(())) / self.average
-        own = self.labels[index, None]
+        labels = self.labels[index]
+        reads = (look(self.machine, x, labels, self.generator) for _ in range(self.average))
+        logits, own = sum(reads, start=torch.zeros(())) / self.average, labels[:, None]
         return (logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)).to(x)
 
     def ahead(self, images: Tensor, pixels: int = AHEAD) -> int:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ep_hw.threats.attacks.attempt import Attempt, Candidate, read, surely_wrong
+from ep_hw.threats.attacks.attempt import Attempt, Candidate, look, read, surely_wrong
 from ep_hw.threats.attacks.gradients import AutoPGD, Gradient, loss_of
 from ep_hw.threats.attacks.settings import AttackSettings, possible_gradients
 from ep_hw.threats.definitions import PRICE, Attack
@@ -68,7 +68,7 @@ class CarliniWagner(Attempt):
         zeros = images.new_zeros(len(images))
         sought = _Sought(images, labels, images if self.fresh else start,
                          self._margin_noise(machine, images, labels, generator))
-        lacking = (-self._judge(machine.deciding, sought, images, generator)[0]).clamp(min=0)
+        lacking = (-self._judge(machine, sought, images, generator)[0]).clamp(min=0)
         for _ in range(self.searches):
             nearest, distance = self._descend(machine, sought, price, price * lacking, generator, zeros)
             won = distance < torch.inf
@@ -105,7 +105,7 @@ class CarliniWagner(Attempt):
             margin, won = loss_of(slope.logits, labels, "margin") - sought.noise, norms < 0
             asked = (margin > 0) & (distance < norms)
             if asked.any():
-                margin[asked], won[asked] = self._judge(machine.deciding, sought.at(asked), x[asked], generator)
+                margin[asked], won[asked] = self._judge(machine, sought.at(asked), x[asked], generator)
             lacking = (-margin).clamp(min=0)
             cost = distance.square() + price * lacking
             winner[won], norms[won] = x[won], distance[won]
@@ -132,7 +132,7 @@ class CarliniWagner(Attempt):
 
     def _judge(self, machine: Machine, sought: "_Sought", x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """(B,) margins less their noise, and which images surely win."""
-        margin = loss_of(machine.relax(x, generator=generator).logits, sought.labels, "margin") - sought.noise
+        margin = loss_of(look(machine, x, sought.labels, generator), sought.labels, "margin") - sought.noise
         won = margin > 0
         if not machine.deterministic and won.any():
             won[won.clone()] = surely_wrong(machine, x[won], sought.labels[won], self.votes, generator)
@@ -177,7 +177,7 @@ class CarliniWagnerAttack(Attack):
     The others go on from where it ended, in half as many.
     """
 
-    code, version, strength = "cw", 4, PRICE
+    code, version, strength = "cw", 5, PRICE
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)

@@ -82,7 +82,7 @@ class DeepFool(Attempt):
 class DeepFoolAttack(Attack):
     """DeepFool through the longest of the settings' attack times."""
 
-    code, version = "deepfool", 2
+    code, version = "deepfool", 3
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         return [DeepFool(self.norm, strength, unroll_of(machine, settings), votes=settings.votes)]

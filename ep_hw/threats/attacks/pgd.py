@@ -45,7 +45,7 @@ class PGDAttack(Attack):
     the steps.
     """
 
-    code, version, ascends = "pgd", 7, True
+    code, version, ascends = "pgd", 8, True
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)

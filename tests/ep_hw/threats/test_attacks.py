@@ -39,6 +39,7 @@ from ep_hw.threats.attacks.carlini_wagner import Adam
 from ep_hw.threats.attacks.deepfool import DeepFoolAttack
 from ep_hw.threats.attacks.gradients import loss_of
 from ep_hw.threats.attacks.pgd import PGDAttack
+from ep_hw.threats.attacks.square import Square
 from ep_hw.threats.registry import ATTACKS
 from ep_hw.threats.threat import Threat, parse_threat
 from mapping import Refusal
@@ -461,6 +462,38 @@ def test_who_has_fallen_is_wrong_at_rest_however_hastily_it_was_looked_for(targe
         assert torch.equal(found.answer.prediction == split.labels, right)
         assert start is None or not right[start.fell(threat)].any(), "what fell before"
         start = Begun(eps, found.images, found.broken_by, found.zero_gradient, found.queries)
+
+
+class Hasty(LinearMachine):
+    """It decides against a class sooner than that is wrong at rest, by a bias; its gradients see no further."""
+
+    def __init__(self, machine, against, bias):
+        super().__init__(machine.weight, machine.bias, SHAPE)
+        self.sooner = machine.bias.index_add(0, against, torch.tensor([-bias]))
+
+    @property
+    def deciding(self):
+        return LinearMachine(self.weight, self.sooner, SHAPE)
+
+    @property
+    def gradient_model(self):
+        return self.deciding
+
+
+@pytest.mark.parametrize("attempt", [
+    PGD("l2", 1.3, Unrolled(5, "margin"), 20, lets_go=True), APGD("l2", 1.3, Unrolled(5, "margin"), 20, lets_go=True),
+    Square("l2", 1.3, 400), CarliniWagner(3.0, Unrolled(5, "margin"))],
+    ids=lambda attempt: type(attempt).__name__)
+def test_who_looks_for_a_boundary_ends_where_it_is_at_rest(attempt):
+    """And not where a class that was decided sooner would have had it."""
+    machine, images = linear(4), middle_images(6)
+    labels = machine.relax(images).prediction
+    images = images.lerp(DeepFool("l2", 9.0, 5).run(machine, images, labels, seeded()).images, 0.5)
+    for image, label in zip(images.split(1), labels.split(1)):
+        hasty = Hasty(machine, label, 0.6 * float(-loss_of(machine.relax(image).logits, label, "margin")))
+        assert (machine.relax(image).prediction == hasty.deciding.relax(image).prediction == label).all()
+        found = attempt.run(hasty, image, label, seeded()).images
+        assert (machine.relax(found).prediction != label).all()
 
 
 class Asked(LinearMachine):
