@@ -16,7 +16,7 @@
 #ifdef __AVX512F__
 typedef __m512 lanes;
 #define LANES 16
-#define ROWS 12      /* positions whose sums fill the registers */
+#define ROWS 8       /* positions whose sums fill the registers */
 #define NONE _mm512_setzero_ps
 #define EVERY _mm512_set1_ps
 #define LOAD _mm512_loadu_ps
@@ -338,7 +338,7 @@ static void block(const windows *w, const float *const from[ROWS], const float *
         int64_t begin = w->place[place], end = begin + w->length;
         for (int64_t c = begin; c < end; c++, panel += LINES) {
             lanes left = LOAD(panel), right = LOAD(panel + LANES);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
             for (int r = 0; r < ROWS; r++) {
                 lanes x = EVERY(from[r][c]);
                 sum[r][0] = FMA(x, left, sum[r][0]);
