@@ -391,10 +391,10 @@ static void multiply(const product *p, const cached *own, const float *maps, con
                      int64_t first, int64_t n) {
     const windows *w = p->from;
     const float *from[2 * TOGETHER + ROWS];
-    int64_t image = first / w->positions, position = first % w->positions;
+    int64_t image = first / w->positions % own->images, position = first % w->positions;
     for (int64_t i = 0; i < n + ROWS; i++) {
-        from[i] = maps + image % own->images * w->image + w->position[position];
-        if (i < n - 1 && ++position == w->positions) position = 0, image++;
+        from[i] = maps + image * w->image + w->position[position];
+        if (i < n - 1 && ++position == w->positions) position = 0, image = (image + 1) % own->images;
     }
     for (int64_t column = (p->columns - 1) / LINES * LINES; column >= 0; column -= LINES)
         for (int64_t i = 0; i < n; i += ROWS)
