@@ -123,7 +123,7 @@ class Cluster:
 
     @cached_property
     def _client(self) -> "Client":
-        for name in ("distributed", "tornado.application"):   # what they lose is said in a line, or made again
+        for name in ("distributed", "distributed.client", "tornado.application"):   # losses are said in a line
             logging.getLogger(name).setLevel(logging.CRITICAL)
         client = self._held.enter_context(_connected(self._held.enter_context(self._open()), self._where))
         page = client.dashboard_link if importlib.util.find_spec("bokeh") else "none without bokeh"
@@ -410,7 +410,8 @@ def _connected(cluster: Any, where: str) -> Iterator["Client"]:
         raise Refusal("the cluster does not answer", where="--cluster", got=f"{where}: {error}", allowed=ALLOWED,
                       remedy="start its scheduler, or check the address") from None
     with client:
-        _equip(client)
+        with _telling_losses():
+            _equip(client)
         yield client
 
 
@@ -452,10 +453,14 @@ def _equip(client: "Client") -> None:
 
     own, code = belongings(), all_code()
     try:
+        theirs = client.run_on_scheduler(all_code)
         client.register_plugin(Equipment(code, own), name=f"ep-hw {own.digest}")
-    except ImportError as error:
-        raise Refusal("the cluster's workers cannot run cells", where="--cluster", got=str(error),
-                      allowed=f"workers with ep-hw {code['ep_hw']} installed", remedy="install it there") from None
+    except (Refusal, OSError):
+        raise
+    except Exception as error:   # of many classes: what arrives there cannot be read, or is not what was sent
+        raise Refusal("the cluster's scheduler or workers cannot run cells", where="--cluster", got=str(error),
+                      allowed=f"ep-hw {code['ep_hw']} installed on all of them", remedy="install it there") from None
+    _check_code({"ep_hw": code["ep_hw"]}, theirs, "scheduler runs")   # tasks pass through it
 
 
 def equip(code: dict[str, int | str], own: Belongings) -> None:
@@ -469,8 +474,12 @@ def equip(code: dict[str, int | str], own: Belongings) -> None:
         Refusal: another version, or files of the same names with other content.
     """
     own.bring()
-    if others := [name for name, number in code.items() if all_code().get(name) != number]:
-        raise Refusal("the cluster's workers run another version", where="--cluster",
-                      got=", ".join(f"{name} {all_code().get(name)}" for name in others),
+    _check_code(code, all_code(), "workers run")
+
+
+def _check_code(code: dict[str, int | str], theirs: dict[str, int | str], who: str) -> None:
+    if others := [name for name, number in code.items() if theirs.get(name) != number]:
+        raise Refusal(f"the cluster's {who} another version", where="--cluster",
+                      got=", ".join(f"{name} {theirs.get(name)}" for name in others),
                       allowed=", ".join(f"{name} {code[name]}" for name in others),
                       remedy="install the same versions there")

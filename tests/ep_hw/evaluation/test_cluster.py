@@ -1,6 +1,7 @@
 """A cluster: the same bytes as one process, no shared disk, and nothing lost when workers or the asker die."""
 
 import importlib.util
+import logging
 import os
 import re
 import signal
@@ -8,8 +9,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -281,6 +284,58 @@ def test_what_a_user_brought_is_there_and_must_be_the_same(monkeypatch):
 def test_workers_of_another_version_are_refused():
     with pytest.raises(Refusal, match=r"another version; got torch .*; allowed: torch 1\.0"):
         equip({**all_code(), "torch": "1.0"}, Belongings((), ()))
+
+
+ELSEWHERE = """
+import sys
+
+import distributed
+import ep_hw
+
+if __name__ == "__main__":
+    {first}
+    with distributed.LocalCluster(n_workers={workers}, processes=False, protocol="tcp", dashboard_address=None) as here:
+        print(here.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+
+
+@contextmanager
+def elsewhere(first, workers, folder):
+    """A process that does something first, and then is a scheduler and workers; and its address."""
+    (folder / "elsewhere.py").write_text(ELSEWHERE.format(first=first, workers=workers))
+    with subprocess.Popen([sys.executable, folder / "elsewhere.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True) as there:
+        try:
+            yield there, there.stdout.readline().strip()
+        finally:
+            there.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "said"), [
+    ("sys.modules['ep_hw'] = None", "workers cannot run cells; got .*ep_hw.*; allowed: ep-hw .* installed"),
+    ("ep_hw.__version__ = '0.1.0'", r"another version; got ep_hw 0\.1\.0; allowed: ep_hw")])
+def test_a_cluster_that_cannot_run_cells_is_refused(first, said, tmp_path):
+    """It has no ep-hw, or another one; before any worker comes."""
+    with elsewhere(first, 0, tmp_path) as (_, address), Cluster(address) as other, pytest.raises(Refusal, match=said):
+        list(other.each([errand(tmp_path, join_words)]))
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_lost_is_told_in_a_line(tmp_path):
+    """Dask's client logs nothing of it."""
+    begun = tmp_path / "begun"
+
+    def work(folder):
+        begun.touch()
+        time.sleep(60)
+
+    with elsewhere("pass", 1, tmp_path) as (there, address), Cluster(address) as lost:
+        Thread(target=lambda: wait_until(begun.exists, 60) and there.kill()).start()
+        with pytest.raises(MachineError, match="the cluster is gone"):
+            list(lost.each([errand(tmp_path, work)]))
+    assert not logging.getLogger("distributed.client").isEnabledFor(logging.ERROR)
 
 
 @pytest.mark.parametrize("where", ["local", "local:0", "local:-1", "local:1e9", "local:²", "slurm", "http://a:1", "",
