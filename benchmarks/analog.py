@@ -19,7 +19,7 @@ import ep_hw
 import mapping
 import simulators
 from benchmarks.kit import Timing, missing, packed
-from benchmarks.turns import HEADER, Row, take_turns, timed
+from benchmarks.turns import HEADER, Row, help_if_asked, take_turns, timed
 
 IMAGES = {"digits-bp-s11": (360, 1, 8, 8), "cifar10-small-bp": (64, 3, 32, 32)}
 ROWS = (("noisy", "", "read noise / C++ tiles", 4.0), ("quantised", "[without=read]", "no read noise / C++ tiles", 4.0),
@@ -42,6 +42,7 @@ def compare(name: str, shape: tuple[int, ...], repeats: int) -> list[Row]:
 
 
 def main():
+    help_if_asked(__doc__)
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     torch.set_num_threads(1)
     if reason := missing():

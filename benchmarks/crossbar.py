@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from scipy.sparse.linalg import splu
 
-from benchmarks.turns import HEADER, Row, cpu_seconds
+from benchmarks.turns import HEADER, Row, cpu_seconds, help_if_asked
 from mapping.crossbar.encoding import store
 from mapping.crossbar.program import cut
 from mapping.graph import Window
@@ -102,6 +102,7 @@ def nodal(g_us: np.ndarray, wire_ohm: float) -> np.ndarray:
 
 @kept()
 def main():
+    help_if_asked(__doc__)
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     torch.set_num_threads(1)
     print(HEADER)

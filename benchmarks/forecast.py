@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from benchmarks.turns import help_if_asked
 from ep_hw import workflow
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.forecast import Forecast, estimate
@@ -105,6 +106,7 @@ OTHERS = {"quick": quick, "curves": curves}
 
 
 def main():
+    help_if_asked(__doc__)
     jobs, *names = sys.argv[1:] or ["2"]
     print(HEADER)
     for name in names or [*STUDIES, *OTHERS]:

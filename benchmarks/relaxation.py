@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 import ep_hw
-from benchmarks.turns import HEADER, Row, cpu_seconds
+from benchmarks.turns import HEADER, Row, cpu_seconds, help_if_asked
 from ep_hw.data import load_data
 from ep_hw.networks.random import random_network
 from simulators.reference import FloatSubstrate, ReferenceMachine, unpool
@@ -78,6 +78,7 @@ def converged_over_fixed(repeats: int, model: str) -> Iterator[tuple[Row, float]
 
 
 def main():
+    help_if_asked(__doc__)
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     torch.set_num_threads(1)
     print(HEADER)

@@ -1,6 +1,7 @@
 """Timing side by side: peers take turns, so that whatever else the machine does meets all of them."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,3 +56,10 @@ def timed(work: Callable) -> tuple[float, float]:
 def cpu_seconds(repeats: int, *works: Callable) -> list[float]:
     """Median CPU seconds of each work, in turns."""
     return [cpu for _, cpu in take_turns(repeats, *(partial(timed, work) for work in works))]
+
+
+def help_if_asked(page: str | None) -> None:
+    """Show what a benchmark says of itself, and end, where the command line asks for that."""
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(page)
+        sys.exit()
