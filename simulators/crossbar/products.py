@@ -7,6 +7,7 @@ them when it is first read, for each number of images below `TRIED` apart, since
 where one bit differs, torch computes its products.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -17,7 +18,8 @@ from mapping.graph import Window
 from simulators.crossbar.kernels import Kernels, Product
 from simulators.crossbar.overlap import windows
 
-TRIED = 16   # images, at most
+TRIED = 16       # images, at most
+COMPARED = 256   # sums, at least: of few all could agree by chance
 
 
 class PackedLine:
@@ -56,10 +58,14 @@ class PackedLine:
         return self._known[images]
 
     def _tried(self, own: Kernels, images: int) -> bool:
-        drive = torch.rand(images, *self._window.pre, generator=torch.Generator().manual_seed(0))
-        drive = drive.contiguous(memory_format=torch.channels_last)
-        theirs = F.conv2d(drive, self._weight, None, self._window.stride, self._window.padding)
-        return torch.equal(own.sums(self.product(drive, maps=False)), theirs.permute(0, 2, 3, 1))
+        window, generator = self._window, torch.Generator().manual_seed(0)
+
+        def same() -> bool:
+            drive = torch.rand(images, *window.pre, generator=generator).contiguous(memory_format=torch.channels_last)
+            theirs = F.conv2d(drive, self._weight, None, window.stride, window.padding)
+            return torch.equal(own.sums(self.product(drive, maps=False)), theirs.permute(0, 2, 3, 1))
+
+        return all(same() for _ in range(-(-COMPARED // (images * math.prod(window.unpooled)))))
 
 
 def of_channels(window: Window, inputs: int, lines: int) -> Window:

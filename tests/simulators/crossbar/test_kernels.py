@@ -190,6 +190,22 @@ def test_sums_are_those_of_products_rounded_one_by_one(geometry, lines, seed):
 
 
 @needs_compiler
+@pytest.mark.parametrize("channels", [2, 3, 21, 64])
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_a_line_of_few_sums_agrees_for_every_drive_where_it_agreed(channels, images):
+    """Torch adds up the products of a single position in other orders: some sums are the same even so."""
+    own, generator = compiled.kernels(), torch.Generator().manual_seed(channels)
+    window = Window((1, 1), 0, 1, 1, (channels, 1, 1), (1, 1, 1))
+    for _ in range(10):
+        weight = torch.randn(1, channels, 1, 1, generator=generator)
+        line = PackedLine(own, weight, None, window)
+        drives = torch.rand(20, images, *window.pre, generator=generator) if line.agrees(own, images) else ()
+        for drive in drives:
+            theirs = F.conv2d(drive.contiguous(memory_format=torch.channels_last), weight)
+            assert torch.equal(own.sums(line.product(drive, maps=False)), theirs.permute(0, 2, 3, 1))
+
+
+@needs_compiler
 def test_a_line_that_would_round_otherwise_is_left_to_torch(monkeypatch):
     """Of so many images: those of another number are tried by themselves."""
     machine, images = machine_of(WITH_NOISE), random_images(TRIED)
