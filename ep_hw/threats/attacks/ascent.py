@@ -2,17 +2,18 @@
 
 A gradient's own passes end with logits, though not with those of the machine at rest. Where they say that an image is
 wrong, the machine is asked for as many votes as decide later, and an image that all of them call wrong is done with:
-the batch shrinks. In a ball that holds every image there is, this is asked at each step.
+the batch shrinks. In a ball that holds every image there is, this is asked at each step. Where nothing is noisy, images
+without `attempt.hope` leave too.
 """
 
 from abc import abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
-from ep_hw.threats.attacks.attempt import Attempt, Candidate, surely_wrong
+from ep_hw.threats.attacks.attempt import Attempt, Candidate, hope, look, surely_wrong
 from ep_hw.threats.attacks.gradients import Gradient, Slope, loss_of
 from ep_hw.threats.attacks.norms import direction, project
 from simulators.machine import Machine
@@ -55,11 +56,13 @@ class _Tally:
         images: (B, C, H, W), of each the one that broke it, else that of largest loss.
         loss: (B,) of these; inf where an image is broken beyond doubt, -inf before anything was found.
         steps, flat: (B,) gradients that were taken, and those of them that were zero in every pixel.
+        first, least: (B,) the machine's margins as a climb began, and the least since then, where they were asked for.
     """
 
     def __init__(self, images: Tensor):
         none = images.new_zeros(len(images))
         self.images, self.loss, self.steps, self.flat = images.clone(), none - torch.inf, none.clone(), none.clone()
+        self.first, self.least = none.clone(), none.clone()
 
     def standing(self) -> Tensor:
         """Places of the images that are not broken."""
@@ -69,6 +72,13 @@ class _Tally:
         """Count the gradients of a step."""
         self.steps[index] += 1
         self.flat[index] += (gradient.flatten(1).abs().amax(1) == 0).to(self.flat)
+
+    def hope(self, index: Tensor, margin: Tensor, share: float, patience: float) -> Tensor:
+        """`attempt.hope` of climbs, by margins after a share of their steps."""
+        if not share:
+            self.first[index] = self.least[index] = margin
+        self.least[index] = torch.minimum(self.least[index], margin)
+        return hope(self.first[index], self.least[index], patience)
 
     def keep(self, index: Tensor, images: Tensor, loss: Tensor):
         """Keep images whose loss is larger."""
@@ -90,8 +100,10 @@ class Ascent(Attempt, Generic[W]):
             image of largest loss is kept.
         clipped: images stay within [0, 1].
         votes: reads of a noisy machine that must all be wrong where an image leaves.
-        lets_go: images leave as soon as they are broken; else all of them climb to the end.
+        lets_go: images leave as soon as they are broken, or, where nothing is noisy, without `hope`; else all of them
+            climb to the end.
         fresh: it begins at the image, wherever other attempts ended.
+        patience: share of the steps that all images have, see `hope`.
     """
 
     norm: str
@@ -104,6 +116,8 @@ class Ascent(Attempt, Generic[W]):
     votes: int = 1
     lets_go: bool = False
     fresh: bool = False
+
+    patience: ClassVar[float] = 0.2
 
     @property
     def opening(self) -> "Ascent[W] | None":
@@ -121,10 +135,14 @@ class Ascent(Attempt, Generic[W]):
             live = tally.standing()
             begin = self._random(images[live], generator) if restart else (images if self.fresh else start)[live]
             way = self._climb(machine, self._begin(live, images[live], labels[live], begin), generator, tally)
-            moved = self._end(way)
-            tally.keep(way.index, moved, way.images.new_zeros(len(moved)) if self.restarts == 1 else loss_of(
-                machine.relax(moved, generator=generator).logits, way.labels, self.gradient.loss))
+            self._keep(machine, way, generator, tally)
         return Candidate.of(tally.images, tally.flat / tally.steps)
+
+    def _keep(self, machine: Machine, way: W, generator: Generator, tally: _Tally):
+        """What climbs found, which end here."""
+        moved = self._end(way)
+        tally.keep(way.index, moved, way.images.new_zeros(len(moved)) if self.restarts == 1 else loss_of(
+            machine.relax(moved, generator=generator).logits, way.labels, self.gradient.loss))
 
     def _climb(self, machine: Machine, way: W, generator: Generator, tally: _Tally) -> W:
         """Every step of the images that stay; those that leave are in the tally."""
@@ -133,13 +151,24 @@ class Ascent(Attempt, Generic[W]):
                 break
             slope = self.gradient.slope(machine, way.here, way.labels, generator, self.eot)
             tally.look(way.index, slope.gradient)
-            if self.lets_go and done and (holds_all(self.norm, self.eps) or done % LOOKED_EVERY == 0):
-                broken = self._broken(machine, way, slope.logits, generator)
-                left = way.at(broken)
-                tally.keep(left.index, left.here, left.here.new_full((len(left.index),), torch.inf))
-                way, slope = way.at(~broken), slope.at(~broken)
+            if self.lets_go and (holds_all(self.norm, self.eps) or done % LOOKED_EVERY == 0):
+                stays = self._stay(machine, way, slope, done, generator, tally)
+                way, slope = way.at(stays), slope.at(stays)
             way = self._step(way, slope, done)
         return way
+
+    def _stay(self, machine: Machine, way: W, slope: Slope, done: int, generator: Generator, tally: _Tally) -> Tensor:
+        """(B,) which images climb on; of the others what was found is in the tally."""
+        broken = self._broken(machine, way, slope.logits, generator) if done else way.index < 0
+        left = way.at(broken)
+        tally.keep(left.index, left.here, left.here.new_full((len(left.index),), torch.inf))
+        if not machine.deterministic or holds_all(self.norm, self.eps) or broken.all():
+            return ~broken
+        rest, share = way.at(~broken), done / self.iterations
+        margin = -loss_of(look(machine, rest.here, rest.labels, generator), rest.labels, "margin")
+        lost = share >= tally.hope(rest.index, margin, share, self.patience)
+        self._keep(machine, rest.at(lost), generator, tally)
+        return (~broken).masked_scatter(~broken, ~lost)
 
     def _broken(self, machine: Machine, way: W, logits: Tensor, generator: Generator) -> Tensor:
         """(B,) which images are beyond doubt, of those that the gradient's own passes call wrong."""

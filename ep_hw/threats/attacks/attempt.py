@@ -10,6 +10,8 @@ from torch import Generator, Tensor
 from ep_hw.threats.attacks.gradients import AT_ONCE
 from simulators.machine import Equilibrium, Machine
 
+_ROUNDING = 1e-5   # of margins, relative
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -73,6 +75,22 @@ def look(machine: Machine, images: Tensor, labels: Tensor, generator: Generator)
     if hasty is not machine and wrong.any():
         logits[wrong] = machine.relax(images[wrong], generator=generator).logits
     return logits
+
+
+def hope(first: Tensor, least: Tensor, patience: float) -> Tensor:
+    """(B,) shares of their steps after which searches are given up: the share of its margin that an image has lost.
+
+    The margin of one that has lost less than it has spent, falling on as on average so far, would not reach zero in
+    time, and searches slow down: hardly one of these would have won. A margin that never fell, but for rounding, says
+    nothing: it has all its steps.
+
+    Args:
+        first: (B,) margins z_y - max_{j != y} z_j where the searches began, in their balls.
+        least: (B,) the least since then.
+        patience: the least share that all have.
+    """
+    lost = 1 - least / first
+    return torch.where(lost > _ROUNDING, lost.clamp(patience, 1), 1.0)
 
 
 def surely_wrong(machine: Machine, images: Tensor, labels: Tensor, votes: int, generator: Generator) -> Tensor:

@@ -13,13 +13,14 @@ import warnings
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from pyautoattack.fab_pt import FABAttack_PT
 from torch import Generator, Tensor
 
-from ep_hw.threats.attacks.attempt import Attempt, Candidate
+from ep_hw.threats.attacks.attempt import Attempt, Candidate, hope, look
 from ep_hw.threats.attacks.deepfool import DeepFool
-from ep_hw.threats.attacks.gradients import unrolled
+from ep_hw.threats.attacks.gradients import loss_of, unrolled
 from ep_hw.threats.attacks.settings import AttackSettings, Ensemble, unroll_of
 from ep_hw.threats.attacks.square import Square
 from ep_hw.threats.definitions import Attack
@@ -30,6 +31,9 @@ MEMBERS: dict[Ensemble, tuple[str, ...]] = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"), "rand": ("apgd-ce", "apgd-dlr"),
     "paper": ("apgd-ce", "apgd-dlr", "deepfool", "square")}
 _NORMS = {"l2": "L2", "linf": "Linf"}
+_LOOKS = 10   # at the machine itself, in a climb of a library
+_PATIENCE = 0.1   # share of a climb, see `attempt.hope`
+_RIGHT = 20.0   # logit of the right class of those that left
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,11 @@ class LibraryAttack(Attempt):
     iterations: int
     reads: int = 1
 
-    def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator | None) -> Candidate:
+    def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         """pyautoattack draws from torch's global generator: it is seeded from `generator` and put back afterwards."""
         if self.eps == 0:
             return Candidate.of(images.clone())
-        model = _Model(machine.gradient_model, self.unroll, generator)
+        model = _Model(machine, self.unroll, generator)
         seed = int(torch.randint(2**31, (1,), generator=generator))
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), warnings.catch_warnings():
             warnings.simplefilter("ignore")   # about zero gradients, which are counted here
@@ -69,25 +73,79 @@ class LibraryAttack(Attempt):
         if self.kind == "fab-t":
             return FABAttack_PT(model, n_restarts=1, targeted=True, n_target_classes=min(9, classes - 1), **common)
         if self.kind == "apgd-t":
-            return APGDAttack_targeted(model, n_restarts=1, n_target_classes=min(9, classes - 1), eot_iter=self.reads,
-                                       **common)
-        return APGDAttack(model, n_restarts=1, loss=self.kind.removeprefix("apgd-"), eot_iter=self.reads, **common)
+            return _TargetedAPGD(model, n_restarts=1, n_target_classes=min(9, classes - 1), eot_iter=self.reads,
+                                 **common)
+        return _APGD(model, n_restarts=1, loss=self.kind.removeprefix("apgd-"), eot_iter=self.reads, **common)
 
     def __str__(self):
         return self.kind
 
 
-class _Model:
-    """A machine's differentiable model as a function of images, watching the gradients that come back."""
+class _Climb:
+    """Who of a batch still climbs, where nothing is noisy: broken images leave, and those without `hope`.
 
-    def __init__(self, machine: Machine, unroll: int | None, generator: Generator | None):
+    Attributes:
+        live: (B,).
+        absent: (B, K) logits of those that left, which call them right.
+    """
+
+    def __init__(self, machine: Machine, labels: Tensor, target: Tensor | None, iterations: int, generator: Generator):
+        self.machine, self.labels, self.target, self.generator = machine, labels, target, generator
+        self.iterations, self.taken, self.live = iterations, 0, labels >= 0
+        self.absent = _RIGHT * F.one_hot(labels, machine.graph.classes).float()
+        self.first = self.least = self.absent.new_full((len(labels),), torch.inf)
+
+    def step(self, images: Tensor, logits: Tensor):
+        """After one more gradient of the images that climb, (L, C, H, W), and the logits (L, K) that it met."""
+        share, self.taken = self.taken / self.iterations, self.taken + 1
+        if share >= 1 or (self.taken - 1) % max(1, self.iterations // _LOOKS):
+            return
+        live, labels = self.live.clone(), self.labels[self.live]
+        said = look(self.machine, images, labels, self.generator)
+        self.least = self.least.index_put((live,), torch.minimum(self.least[live], self._margin(said, live)))
+        self.first = self.first if share else self.least
+        lost = share >= hope(self.first[live], self.least[live], _PATIENCE)
+        self.live[live] = ~(lost | (said.argmax(1) != labels) & (logits.argmax(1) != labels))
+
+    def _margin(self, logits: Tensor, live: Tensor) -> Tensor:
+        """(L,) of the label over the class that is climbed towards."""
+        if self.target is None:
+            return -loss_of(logits, self.labels[live], "margin")
+        return logits.gather(1, self.labels[live, None])[:, 0] - logits.gather(1, self.target[live, None])[:, 0]
+
+
+class _Model:
+    """A machine's differentiable model as a function of images, watching the gradients that come back.
+
+    Images that leave a climb are computed no more: the library, which takes its whole batch to the end, sees logits
+    that call them right, and no slope.
+    """
+
+    def __init__(self, machine: Machine, unroll: int | None, generator: Generator):
         self.machine, self.unroll, self.generator = machine, unroll, generator
         self.gradients = self.flat = 0
+        self.climb: _Climb | None = None
+
+    def begin(self, labels: Tensor, target: Tensor | None, iterations: int):
+        """A climb of images with such labels (B,) begins, towards target classes (B,) or all others."""
+        if self.machine.deterministic and self.machine.gradient_model.deterministic:
+            self.climb = _Climb(self.machine, labels, target, iterations, self.generator)
 
     def __call__(self, images: Tensor) -> Tensor:
+        if not images.requires_grad or self.climb is None:
+            return self._logits(images)
+        absent = self.climb.absent + 0 * images.sum()
+        live = self.climb.live.clone()
+        if not live.any():
+            return absent
+        own = self._logits(images[live])
+        self.climb.step(images[live].detach(), own.detach())
+        return absent.to(own).index_put((live,), own)
+
+    def _logits(self, images: Tensor) -> Tensor:
         if images.requires_grad:
             images.register_hook(self._look)
-        return unrolled(self.machine.answering, images, self.unroll, self.generator).logits
+        return unrolled(self.machine.gradient_model.answering, images, self.unroll, self.generator).logits
 
     def _look(self, gradient: Tensor):
         self.gradients += len(gradient)
@@ -98,10 +156,24 @@ class _Model:
         return torch.full((batch,), self.flat / max(self.gradients, 1))
 
 
+class _APGD(APGDAttack):
+    """Whose model hears of each climb as it begins."""
+
+    y_target: Tensor | None = None
+
+    def attack_single_run(self, x: Tensor, y: Tensor, x_init: Tensor | None = None) -> tuple[Tensor, ...]:
+        self.model.begin(y, self.y_target, self.n_iter)
+        return super().attack_single_run(x, y, x_init)
+
+
+class _TargetedAPGD(_APGD, APGDAttack_targeted):
+    """The same, each climb towards one class."""
+
+
 class AutoAttack(Attack):
     """The members of the settings' ensemble, in five times the iterations of PGD."""
 
-    code, version = "autoattack", 4
+    code, version = "autoattack", 5
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         unroll = unroll_of(machine, settings)

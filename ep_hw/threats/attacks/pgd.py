@@ -24,6 +24,8 @@ from simulators.machine import Machine
 class PGD(Ascent[Way]):
     """Steps of 2.5 eps/iterations: the paper's eps/8 with its 20 iterations, and far enough with fewer."""
 
+    patience = 0.4   # as far as the edge of the ball
+
     def _begin(self, index: Tensor, images: Tensor, labels: Tensor, start: Tensor) -> Way:
         return Way(index, images, labels, start)
 
@@ -45,7 +47,7 @@ class PGDAttack(Attack):
     the steps.
     """
 
-    code, version, ascends = "pgd", 8, True
+    code, version, ascends = "pgd", 9, True
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)

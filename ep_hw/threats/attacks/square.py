@@ -18,7 +18,7 @@ agrees.
 A simulator without noise is asked ahead: about the challengers of several steps in a batch, each made as if none before
 it won. The first that wins is the new incumbent, and those after it are made again from it, with the same draws: what
 is drawn and found does not change. Queries are those of the search one by one, which is what an attacker of a device
-would need: answers that are thrown away do not count.
+would need: answers that are thrown away do not count. There, images without `attempt.hope` are asked about no more.
 
 Source: Andriushchenko et al. 2020; the repeated questions are ours.
 """
@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ep_hw.threats.attacks.attempt import Attempt, Candidate
+from ep_hw.threats.attacks.attempt import Attempt, Candidate, hope
 from ep_hw.threats.attacks.begun import BLACK_BOX
 from ep_hw.threats.attacks.black_box import AHEAD, BlackBox
 from ep_hw.threats.attacks.norms import project
@@ -43,6 +43,7 @@ from simulators.machine import Machine
 FIRST_SHARE = 0.8   # of the pixels that the first window covers
 HALVED_AT = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)   # shares of the search after which p halves
 FEWEST = 4   # challengers of an image in a batch, where one has just won
+PATIENCE = 0.1   # share of a search, see `attempt.hope`
 SMALLEST = 5   # pixels along a side: the l2 attack starts from five patterns a row
 
 
@@ -110,6 +111,7 @@ class _Search:
     Attributes:
         best, margin: (B, C, H, W) and (B,) of the incumbents.
         steps: that were drawn.
+        first: (B,) margins of the first perturbations.
         done: (B,) how many of them each image has taken.
         refused: (B,) challengers since one won: the longer ago, the further ahead it is asked.
     """
@@ -124,6 +126,7 @@ class _Search:
         live = torch.arange(len(self.images), device=self.images.device)
         first = self._inside(live, self.change.start(self.images, self.attack.eps, self.generator))
         self._accept(live, first[:, None], self.device.look(first, live)[:, None], torch.ones_like(live))
+        self.first = self.margin.clone()
         while len(live := self._standing(live)):
             self.device.ask_again(self.best, self.margin, live)
             self.done[live] += self._accept(live, *self._challenged(live))
@@ -133,12 +136,19 @@ class _Search:
 
     def _standing(self, live: Tensor) -> Tensor:
         """Samples that are not broken and may be asked about."""
-        device = self.device
-        return live[(self.margin[live] >= 0) & (device.spent[live] + device.round <= self.attack.queries)]
+        device, margin = self.device, self.margin[live]
+        return live[(margin >= 0) & (device.spent[live] + device.round <= self._most(live))]
+
+    def _most(self, live: Tensor) -> Tensor:
+        """(L,) queries that are asked about images at most, fewer of those without hope."""
+        queries = torch.full_like(live, self.attack.queries)
+        if not self.device.machine.deterministic:
+            return queries
+        return (queries * hope(self.first[live], self.margin[live], PATIENCE)).long()
 
     def _challenged(self, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Challengers (L, K, C, H, W) of the next steps, their margins (L, K), and how many there are of each, (L,)."""
-        left = (self.attack.queries - self.device.spent[live]) // self.attack.average
+        left = (self._most(live) - self.device.spent[live]) // self.attack.average
         counts = torch.minimum(self.refused[live] + FEWEST, left).clamp(
             max=self.device.ahead(self.images[live], self.attack.ahead))
         shape = len(live), int(counts.max())
@@ -189,7 +199,7 @@ class _Search:
 class SquareAttack(Attack):
     """The search with the settings' queries."""
 
-    code, version, access = "square", 3, "black box"
+    code, version, access = "square", 4, "black box"
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         return [Square(self.norm, strength, settings.queries, settings.reads(machine))]

@@ -33,7 +33,7 @@ from ep_hw.threats.attacks import (
     possible_gradients,
     read,
 )
-from ep_hw.threats.attacks.attempt import surely_wrong
+from ep_hw.threats.attacks.attempt import hope, surely_wrong
 from ep_hw.threats.attacks.auto import AutoAttack, LibraryAttack
 from ep_hw.threats.attacks.carlini_wagner import Adam
 from ep_hw.threats.attacks.deepfool import DeepFoolAttack
@@ -462,6 +462,49 @@ def test_who_has_fallen_is_wrong_at_rest_however_hastily_it_was_looked_for(targe
         assert torch.equal(found.answer.prediction == split.labels, right)
         assert start is None or not right[start.fell(threat)].any(), "what fell before"
         start = Begun(eps, found.images, found.broken_by, found.zero_gradient, found.queries)
+
+
+@given(first=st.floats(0.01, 50), falls=st.lists(st.floats(0, 1), min_size=2, max_size=40), patience=st.floats(0, 0.5))
+@settings(max_examples=200)
+def test_a_search_that_slows_down_and_wins_is_never_given_up(first, falls, patience):
+    """At no step, however much of the margin is left there."""
+    falls = torch.tensor(sorted(falls, reverse=True), dtype=torch.float64) + 0.01
+    margins = first * (1 - 1.001 * falls.cumsum(0) / falls.sum())
+    shares = torch.arange(1, len(falls) + 1) / len(falls)
+    assert margins[-1] < 0
+    assert (shares[:-1] < hope(torch.full_like(margins, first), margins, patience)[:-1] + 1e-9).all()
+
+
+@pytest.mark.parametrize("climb", [PGD, APGD])
+@pytest.mark.parametrize("sigma", [0.0, 0.05])
+def test_images_without_hope_leave_an_ascent_that_lets_go(climb, sigma, monkeypatch):
+    """After its patience, in a ball that is a hundred times too small; none where reads are noisy."""
+    plain, images = linear(3, classes=10), middle_images(6)
+    machine = Counting(plain.weight, plain.bias, SHAPE, sigma)
+    labels, radii = plain.relax(images).prediction, least_perturbations(plain, images, "l2")
+    attempt = climb("l2", 0.01 * float(radii.min()), Unrolled(5, "margin"), 40, votes=3, lets_go=True)
+    counts = []
+    own = climb.patience
+    for patience in (own, 1.0):
+        monkeypatch.setattr(climb, "patience", patience)
+        machine.shown = 0
+        made = attempt.run(machine, images, labels, seeded()).images
+        counts.append(machine.shown)
+        assert perturbation(images, made, "l2") == pytest.approx(attempt.eps, rel=0.01)
+    assert counts[0] == counts[1] if sigma else counts[0] <= (own + 0.2) * counts[1]
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.05])
+@pytest.mark.parametrize(("kind", "climbs"), [("apgd-ce", 1), ("apgd-dlr", 1), ("apgd-t", 9)])
+def test_images_without_hope_leave_a_climb_of_the_library(kind, climbs, sigma):
+    """After a tenth of it, in a ball that is a hundred times too small; none where reads are noisy."""
+    plain, images = linear(3, classes=10), middle_images(8)
+    labels, radii = plain.relax(images).prediction, least_perturbations(plain, images, "linf")
+    machine = Counting(plain.weight, plain.bias, SHAPE, sigma)
+    made = LibraryAttack(kind, "linf", 0.01 * float(radii.min()), 5, 100).run(machine, images, labels, seeded()).images
+    assert (perturbation(images, made, "linf") <= 0.01 * radii.min() + 1e-6).all()
+    whole, least = 8 * climbs * 101, {"apgd-t": 0.65}.get(kind, 0.2)   # towards far classes not every margin falls
+    assert machine.shown > 0.75 * whole if sigma else machine.shown < least * whole
 
 
 class Hasty(LinearMachine):

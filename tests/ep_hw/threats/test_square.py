@@ -1,5 +1,7 @@
 """The square attack: its moves, its questions, and what noise must not make it believe."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -34,7 +36,8 @@ def norms(x, dims=(1, 2, 3)):
 
 @pytest.mark.parametrize("sigma", [0.0, 0.3])
 @pytest.mark.parametrize("average", [1, 4])
-def test_every_read_is_a_query_and_no_image_has_more_than_asked(sigma, average):
+def test_every_read_is_a_query_and_no_image_has_more_than_asked(sigma, average, monkeypatch):
+    monkeypatch.setattr("ep_hw.threats.attacks.square.PATIENCE", 1.0)
     machine, images, shown, relax = linear(sigma), 0.4 + 0.2 * random_images(12, SHAPE), [], LinearMachine.relax
     labels = linear().relax(images).prediction
     machine.relax = lambda x, *args, **kwargs: shown.append(len(x)) or relax(machine, x, *args, **kwargs)
@@ -69,13 +72,46 @@ def test_asking_ahead_finds_draws_and_counts_what_asking_one_by_one_does(seed, n
     assert torch.equal(*(generator.get_state() for generator in generators))
 
 
-def test_a_machine_without_noise_is_asked_about_many_challengers_at_once():
+def test_a_machine_without_noise_is_asked_about_many_challengers_at_once(monkeypatch):
+    monkeypatch.setattr("ep_hw.threats.attacks.square.PATIENCE", 1.0)
     machine, images, shown, relax = linear(), 0.4 + 0.2 * random_images(4, SHAPE), [], LinearMachine.relax
     machine.relax = lambda x, *args, **kwargs: shown.append(len(x)) or relax(machine, x, *args, **kwargs)
     found = Square("linf", 1e-4, 400).run(machine, images, linear().relax(images).prediction, seeded())
     assert found.queries.tolist() == [400] * 4
     assert len(shown) < 400 / 3
     assert max(shown) <= AHEAD // 126
+
+
+def test_an_image_is_asked_about_no_longer_than_the_share_of_its_margin_that_it_has_lost():
+    """The tenth that all have, where the ball is small; to the end where noise hides what a margin loses."""
+    images = 0.4 + 0.2 * random_images(12, SHAPE)
+    labels = linear().relax(images).prediction
+    for norm, near, far in (("l2", 0.3, 1e-3), ("linf", 0.03, 1e-4)):
+        without, noisy = (Square(norm, far, 200).run(linear(s), images, labels, seeded()).queries for s in (0.0, 0.3))
+        assert without.tolist() == [20] * 12
+        assert noisy.min() > 195
+        some = Square(norm, near, 200).run(linear(), images, labels, seeded())
+        margin = BlackBox(linear(), labels, 1, seeded()).look(some.images, torch.arange(12))
+        assert ((margin < 0) | (some.queries >= 20)).all()
+        assert ((margin < 0) | (some.queries < 200)).any()
+        assert len(some.queries[margin >= 0].unique()) > 1
+
+
+class Hard(LinearMachine):
+    """Says a class and no more: margins are 1 until they are -1."""
+
+    def relax(self, images, *args, **options):
+        end = super().relax(images, *args, **options)
+        return replace(end, logits=torch.nn.functional.one_hot(end.prediction, end.logits.shape[1]).float())
+
+
+def test_a_machine_that_says_only_a_class_is_asked_to_the_end():
+    plain, images = linear(), 0.4 + 0.2 * random_images(12, SHAPE)
+    labels = plain.relax(images).prediction
+    found = Square("linf", 0.004, 100).run(Hard(plain.weight, plain.bias, SHAPE), images, labels, seeded())
+    wrong = plain.relax(found.images).prediction != labels
+    assert (found.queries[~wrong] == 100).all()
+    assert not wrong.all()
 
 
 class Scripted(LinearMachine):
