@@ -507,6 +507,19 @@ def test_images_without_hope_leave_a_climb_of_the_library(kind, climbs, sigma):
     assert machine.shown > 0.75 * whole if sigma else machine.shown < least * whole
 
 
+@pytest.mark.parametrize("kind", ["apgd-ce", "apgd-dlr", "apgd-t"])
+def test_what_leaves_a_climb_of_the_library_broken_is_as_it_was_when_the_machine_saw_it_so(kind):
+    machine, images, seen, relax = linear(3, classes=10), middle_images(8), [], LinearMachine.relax
+    labels, radii = machine.relax(images).prediction, least_perturbations(machine, images, "l2")
+    machine.relax = lambda x, *args, **options: seen.append(x.detach()) or relax(machine, x, *args, **options)
+    attempt = LibraryAttack(kind, "l2", 1.5 * float(radii.median()), 5, 20)
+    found = attempt.run(machine, images, labels, seeded()).images
+    shown = torch.cat(seen)
+    broken = relax(machine, found).prediction != labels
+    assert broken.sum() >= 4
+    assert all((shown == image).flatten(1).all(1).any() for image in found[broken])
+
+
 class Hasty(LinearMachine):
     """It decides against a class sooner than that is wrong at rest, by a bias; its gradients see no further."""
 
