@@ -5,72 +5,32 @@ a worker died; when the asker goes, by Ctrl-C or by dying, its tasks go with it.
 """
 
 import importlib.util
-import logging
 import pickle
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
-from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
+from ep_hw.evaluation.lenders import lender, none_came
 from ep_hw.evaluation.own import Belongings, belongings
 from ep_hw.threads import threads
 from ep_hw.versions import all_code
 from mapping.errors import MachineError, Refusal
-from mapping.fields import read_as
-from mapping.files import parse_toml, read_bytes, refusing, write_atomically
-from simulators.isolated import interrupts_held, processors
+from mapping.files import write_atomically
 
 if TYPE_CHECKING:   # not everybody has it
     from distributed import Client, Future
 
 Files = dict[str, bytes]   # by name
-MOST_WORKERS = 1024        # of this machine
-SECONDS = 30               # until a scheduler must have answered
 AHEAD = 4                  # tasks that are sent out a worker, so that none waits for the asker
 FEWEST_AHEAD = 32          # where there are hardly any workers, so that an adaptive cluster sees what is coming
-DEATHS = 5                 # workers that a task may lose before it is what kills them
-AGAIN_S = 2                # between two looks for workers of this machine that ended and are to start again
-SUBMITTED_S = 30           # between two looks for jobs that a batch system refused and that are to be asked for again
-ALONE_S = 600              # that work waits for a worker of this machine, when none is left
 RETRIES = 2                # after errors that are no refusal
 ONE_CALL = threading.Lock()   # at a time, however many threads a worker has: they share torch's number of threads
-NONE_CAME = ("no worker is left and none came in {} s; run the same command again to go on, with fewer workers, or "
-             "without --cluster")
-ALLOWED = "local:4, tcp://HOST:PORT, or a TOML file of a batch system as in docs/cluster.md"
-
-
-class BatchSystem(BaseModel):
-    """A cluster that a batch system lends, as a TOML file names it.
-
-    Attributes:
-        system: whose queue, by its class in dask_jobqueue; `Local` runs its jobs on this machine.
-        least: jobs that are kept.
-        most: jobs while there is work.
-        options: of that class, as `cores`, `memory`, `queue`, `walltime`, `job_script_prologue`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    system: Literal["HTCondor", "LSF", "Local", "Moab", "OAR", "PBS", "SGE", "SLURM"]
-    least: int = Field(default=0, ge=0)
-    most: int = Field(ge=1)
-    options: dict[str, Any]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "BatchSystem":
-        if self.least > self.most:
-            raise ValueError("least is above most")
-        return self
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,7 +61,7 @@ class Cluster:
 
     Args:
         where: "local:4" for processes of this machine, "tcp://HOST:PORT" of a running scheduler, or a TOML file, see
-            `BatchSystem`.
+            `ep_hw.evaluation.lenders.BatchSystem`.
         say: hears in a line what it is connected to.
 
     Raises:
@@ -109,8 +69,8 @@ class Cluster:
     """
 
     def __init__(self, where: str, say: Callable[[str], object] = lambda line: None):
-        self._where, self._say = where, say
-        self._open, self._most = _opener(where)
+        self._say = say
+        self._open, self._most = lender(where)
         self._held = ExitStack()
         self._parts: dict[str, Future] = {}
         self._asked: set[tuple[str, str]] = set()
@@ -123,9 +83,9 @@ class Cluster:
 
     @cached_property
     def _client(self) -> "Client":
-        for name in ("distributed", "distributed.client", "tornado.application"):   # losses are said in a line
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        client = self._held.enter_context(_connected(self._held.enter_context(self._open()), self._where))
+        client = self._held.enter_context(self._open())
+        with _telling_losses():
+            _equip(client)
         page = client.dashboard_link if importlib.util.find_spec("bokeh") else "none without bokeh"
         there = _workers(client)
         coming = f" of up to {self._most}" if there < self._most else ""
@@ -229,192 +189,6 @@ def refused(call: Callable[[], object]) -> Refusal | None:
     return None
 
 
-def _opener(where: str) -> tuple[Callable[[], AbstractContextManager], int]:
-    """How to open what a client connects to, a cluster that is closed in the end or an address, and how many workers
-    are asked for; 0 where whoever joined an address works.
-    """
-    if importlib.util.find_spec("distributed") is None:
-        raise Refusal("Dask is not installed", where="--cluster", got=where, allowed="an environment that has it",
-                      remedy="pip install 'ep-hw[cluster]', or leave it out")
-    kind, _, count = where.partition(":")
-    if kind == "local" and count.isascii() and count.isdecimal() and 0 < int(count) <= MOST_WORKERS:
-        return partial(_local, int(count)), min(int(count), processors())
-    if _is_address(where):
-        return partial(nullcontext, where), 0
-    if where.endswith(".toml"):
-        asked = _batch_system(Path(where))
-        return partial(_lent, asked, where), asked.most
-    raise Refusal("no such cluster", where="--cluster", got=where, allowed=ALLOWED,
-                  remedy="choose one of these, or leave it out")
-
-
-def _is_address(where: str) -> bool:
-    """Whether it is a protocol that Dask speaks, a host and a port."""
-    try:
-        parts = urlsplit(where)
-        return parts.scheme in ("tcp", "tls", "ws", "wss") and bool(parts.hostname and parts.port)
-    except ValueError:   # no such port
-        return False
-
-
-@contextmanager
-def _local(count: int) -> Iterator[Any]:
-    """As many workers at all times: Dask itself gives up one that ends while it starts, or that does not start again
-    within `distributed.deploy.lost-worker-timeout`, as on a busy machine.
-
-    Raises:
-        MachineError: none of them starts.
-    """
-    import dask
-    from distributed import LocalCluster
-
-    with (dask.config.set({"distributed.scheduler.allowed-failures": DEATHS,
-                           "distributed.scheduler.no-workers-timeout": f"{ALONE_S}s"}),
-          _deaf(partial(LocalCluster, n_workers=0, threads_per_worker=1, scheduler_port=0, dashboard_address=":0",
-                        memory_limit=None, silence_logs=logging.CRITICAL)) as cluster):
-        cluster.scale(count)
-        with _again(cluster, partial(cluster.scale, count), AGAIN_S):
-            _wait(cluster, count)
-            yield cluster
-
-
-@contextmanager
-def _again(cluster: Any, call: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Make a call again and again, in the thread of a cluster."""
-    from tornado.ioloop import PeriodicCallback
-
-    timer = PeriodicCallback(call, 1000 * seconds)
-    cluster.loop.add_callback(timer.start)
-    try:
-        yield
-    finally:
-        cluster.loop.add_callback(timer.stop)
-
-
-def _deaf(start: Callable[[], Any]) -> Any:
-    """A cluster whose threads, and so the processes that they start, never hear of Ctrl-C: the asker ends them."""
-    ensure_running()   # which ends by hearing of it, in the thread that starts the first process
-    with interrupts_held():
-        return start()
-
-
-def _wait(cluster: Any, count: int) -> None:
-    """Until as many workers are there; Ctrl-C ends it.
-
-    Raises:
-        MachineError: they do not come.
-    """
-    try:
-        cluster.wait_for_workers(count, ALONE_S)
-    except TimeoutError:
-        raise MachineError(NONE_CAME.format(ALONE_S)) from None
-
-
-def _batch_system(path: Path) -> BatchSystem:
-    with refusing("not a batch system", where=path, allowed="system, most and [options], as in docs/cluster.md",
-                  remedy="correct the file"):
-        return read_as(BatchSystem, parse_toml(read_bytes(path)))
-
-
-@contextmanager
-def _lent(asked: BatchSystem, where: str) -> Iterator[Any]:
-    """The cluster of a batch system, growing and shrinking with the work; the first jobs are asked for at once, since
-    nobody would hear why the later ones that an adaptive cluster asks for are refused.
-
-    Raises:
-        Refusal: of the options or the first jobs.
-    """
-    import dask
-
-    kind = _kind(asked.system)
-    try:
-        options = {**asked.options, "scheduler_options": {"dashboard_address": ":0",   # one that is free
-                                                          **asked.options.get("scheduler_options", {})}}
-        with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
-            cluster = _deaf(partial(kind, job_cls=_ending(kind.job_cls), **options))
-    except (TypeError, ValueError) as error:
-        raise Refusal("options that the batch system does not take", where=where, got=str(error),
-                      allowed=f"those of dask_jobqueue.{kind.__name__}", remedy="correct the file") from None
-    with cluster:
-        try:
-            cluster.sync(_grown, cluster, max(1, asked.least))
-        except Exception as error:   # some are of no other class
-            raise Refusal("the batch system takes no job", where=where, got=str(error),
-                          allowed="options with which jobs can be submitted from here",
-                          remedy="correct the file, or run the command where the batch system is") from None
-        cluster.adapt(minimum=asked.least, maximum=asked.most)
-        with _again(cluster, partial(_renew, cluster), SUBMITTED_S):
-            yield cluster
-
-
-async def _grown(cluster: Any, jobs: int) -> None:
-    """Once jobs have been submitted, or as the first is refused."""
-    cluster.scale(jobs=jobs)
-    await cluster
-
-
-def _renew(cluster: Any) -> None:
-    """Ask again for jobs that were refused: to Dask they are workers on their way."""
-    from distributed import Status
-
-    for name in [name for name, job in cluster.workers.items() if job.status == Status.failed]:
-        del cluster.workers[name]
-    cluster.scale(jobs=len(cluster.worker_spec))
-
-
-def _ending(kind: type) -> type:
-    """A class of jobs of which those that are refused count as ended."""
-    from distributed import Status
-
-    class Job(kind):  # type: ignore[misc]
-        """See its base."""
-
-        async def start(self) -> None:
-            """See `dask_jobqueue.core.Job.start`."""
-            try:
-                await super().start()
-            except Exception:
-                self.status = Status.failed
-                raise
-
-        async def close(self) -> None:
-            """See `dask_jobqueue.core.Job.close`."""
-            if self.status != Status.failed:
-                await super().close()
-
-    return Job
-
-
-def _kind(system: str) -> Any:
-    """The class of a batch system; importing it would make Ctrl-C end this process without a word, with exit code 0."""
-    heard = signal.getsignal(signal.SIGINT)
-    import dask_jobqueue
-    from dask_jobqueue.local import LocalCluster
-
-    signal.signal(signal.SIGINT, heard)
-    return LocalCluster if system == "Local" else getattr(dask_jobqueue, f"{system}Cluster")
-
-
-@contextmanager
-def _connected(cluster: Any, where: str) -> Iterator["Client"]:
-    """A client whose workers have what ours have.
-
-    Raises:
-        Refusal: nobody answers, or workers are of another version.
-    """
-    from distributed import Client
-
-    try:
-        client = Client(cluster, timeout=SECONDS)
-    except (OSError, TypeError, ValueError) as error:   # TypeError: tls without certificates
-        raise Refusal("the cluster does not answer", where="--cluster", got=f"{where}: {error}", allowed=ALLOWED,
-                      remedy="start its scheduler, or check the address") from None
-    with client:
-        with _telling_losses():
-            _equip(client)
-        yield client
-
-
 def _workers(client: "Client") -> int:
     """How many there are now."""
     return len(client.scheduler_info(n_workers=-1)["workers"])
@@ -433,7 +207,7 @@ def _telling_losses() -> Iterator[None]:
         raise MachineError("a task lost its worker again and again (out of memory?); run the same command again to go "
                            "on, with fewer --images or larger workers") from None
     except NoWorkerError:
-        raise MachineError(NONE_CAME.format(ALONE_S)) from None
+        raise none_came() from None
     except (CommClosedError, FutureCancelledError, TimeoutError):
         raise MachineError("the cluster is gone; run the same command again to go on") from None
 
