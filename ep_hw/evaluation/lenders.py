@@ -131,7 +131,7 @@ def _local(count: int) -> Iterator[Any]:
           _deaf(partial(LocalCluster, n_workers=0, threads_per_worker=1, scheduler_port=0, dashboard_address=":0",
                         memory_limit=None, silence_logs=logging.CRITICAL)) as cluster):
         cluster.scale(count)
-        with _again(cluster, partial(cluster.scale, count), AGAIN_S):
+        with _again(cluster, partial(_renew, cluster, cluster.scale), AGAIN_S):
             _wait(cluster, count)
             yield cluster
 
@@ -147,6 +147,15 @@ def _again(cluster: Any, call: Callable[[], None], seconds: float) -> Iterator[N
         yield
     finally:
         cluster.loop.add_callback(timer.stop)
+
+
+def _renew(cluster: Any, scale: Callable[[int], None]) -> None:
+    """Start again what ended, and what failed to start: to Dask, such workers and jobs are still on their way."""
+    from distributed import Status
+
+    for name in [name for name, worker in cluster.workers.items() if worker.status == Status.failed]:
+        del cluster.workers[name]
+    scale(len(cluster.worker_spec))
 
 
 def _deaf(start: Callable[[], Any]) -> Any:
@@ -201,7 +210,7 @@ def _lent(asked: BatchSystem, where: str) -> Iterator[Any]:
                           allowed="options with which jobs can be submitted from here",
                           remedy="correct the file, or run the command where the batch system is") from None
         cluster.adapt(minimum=asked.least, maximum=asked.most)
-        with _again(cluster, partial(_renew, cluster), SUBMITTED_S):
+        with _again(cluster, partial(_renew, cluster, lambda jobs: cluster.scale(jobs=jobs)), SUBMITTED_S):
             yield cluster
 
 
@@ -209,15 +218,6 @@ async def _grown(cluster: Any, jobs: int) -> None:
     """Once jobs have been submitted, or as the first is refused."""
     cluster.scale(jobs=jobs)
     await cluster
-
-
-def _renew(cluster: Any) -> None:
-    """Ask again for jobs that were refused: to Dask they are workers on their way."""
-    from distributed import Status
-
-    for name in [name for name, job in cluster.workers.items() if job.status == Status.failed]:
-        del cluster.workers[name]
-    cluster.scale(jobs=len(cluster.worker_spec))
 
 
 def _ending(kind: type) -> type:
