@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ep_hw.evaluation.lenders import lender, none_came
+from ep_hw.evaluation.lenders import again, lender, none_came
 from ep_hw.evaluation.own import Belongings, belongings
 from ep_hw.threads import threads
 from ep_hw.versions import all_code
@@ -29,6 +29,7 @@ if TYPE_CHECKING:   # not everybody has it
 Files = dict[str, bytes]   # by name
 AHEAD = 4                  # tasks that are sent out a worker, so that none waits for the asker
 FEWEST_AHEAD = 32          # where there are hardly any workers, so that an adaptive cluster sees what is coming
+ALONE_S = 600              # between two looks whether work waits without any worker
 RETRIES = 2                # after errors that are no refusal
 ONE_CALL = threading.Lock()   # at a time, however many threads a worker has: they share torch's number of threads
 
@@ -62,7 +63,7 @@ class Cluster:
     Args:
         where: "local:4" for processes of this machine, "tcp://HOST:PORT" of a running scheduler, or a TOML file, see
             `ep_hw.evaluation.lenders.BatchSystem`.
-        say: hears in a line what it is connected to.
+        say: hears in a line what it is connected to, and every ten minutes if work waits without any worker.
 
     Raises:
         Refusal: no such cluster, or Dask is not installed.
@@ -90,7 +91,13 @@ class Cluster:
         there = _workers(client)
         coming = f" of up to {self._most}" if there < self._most else ""
         self._say(f"cluster: {there}{coming} workers; dashboard: {page}")
+        self._held.enter_context(again(client, partial(self._tell_alone, client), ALONE_S))
         return client
+
+    def _tell_alone(self, client: "Client") -> None:
+        """Jobs may wait in a queue for hours, and so may whoever asked, who is told."""
+        if not _workers(client) and any(future.status == "pending" for future in client.futures.values()):
+            self._say("cluster: no worker is there now; the work waits until one comes, Ctrl-C keeps what is finished")
 
     def workers(self) -> int:
         """How many will share the work: as many as are asked for, of this machine no more than it has processors; of a

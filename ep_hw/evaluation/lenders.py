@@ -131,14 +131,14 @@ def _local(count: int) -> Iterator[Any]:
           _deaf(partial(LocalCluster, n_workers=0, threads_per_worker=1, scheduler_port=0, dashboard_address=":0",
                         memory_limit=None, silence_logs=logging.CRITICAL)) as cluster):
         cluster.scale(count)
-        with _again(cluster, partial(_renew, cluster, cluster.scale), AGAIN_S):
+        with again(cluster, partial(_renew, cluster, cluster.scale), AGAIN_S):
             _wait(cluster, count)
             yield cluster
 
 
 @contextmanager
-def _again(cluster: Any, call: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Make a call again and again, in the thread of a cluster."""
+def again(cluster: Any, call: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Make a call again and again, in the thread of a cluster or a client."""
     from tornado.ioloop import PeriodicCallback
 
     timer = PeriodicCallback(call, 1000 * seconds)
@@ -210,7 +210,7 @@ def _lent(asked: BatchSystem, where: str) -> Iterator[Any]:
                           allowed="options with which jobs can be submitted from here",
                           remedy="correct the file, or run the command where the batch system is") from None
         cluster.adapt(minimum=asked.least, maximum=asked.most)
-        with _again(cluster, partial(_renew, cluster, lambda jobs: cluster.scale(jobs=jobs)), SUBMITTED_S):
+        with again(cluster, partial(_renew, cluster, lambda jobs: cluster.scale(jobs=jobs)), SUBMITTED_S):
             yield cluster
 
 

@@ -21,6 +21,7 @@ from networks import saved, small_network
 from processes import all_end, descendants, wait_until
 
 from ep_hw import threads, workflow
+from ep_hw.evaluation import cluster as module
 from ep_hw.evaluation.cluster import Cluster, equip, perform
 from ep_hw.evaluation.execution import Run
 from ep_hw.evaluation.own import Belongings
@@ -173,6 +174,31 @@ def test_a_line_says_what_is_connected_to(address, tmp_path, monkeypatch, drawn,
             list(workers.each([errand(tmp_path, write_place)]))
     line, = heard
     assert re.fullmatch(f"cluster: 2 workers; dashboard: {page}", line)
+
+
+def test_work_that_waits_without_any_worker_is_told(tmp_path, monkeypatch):
+    """Again and again until one comes, and where there is no work, never."""
+    monkeypatch.setattr(module, "ALONE_S", 0.1)
+    heard = []
+    with (distributed.LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address=None) as idle,
+          Cluster(idle.scheduler_address, heard.append) as workers):
+        workers.workers()
+        time.sleep(0.5)   # five looks without work
+        assert len(heard) == 1
+        coming = Thread(target=lambda: (wait_until(lambda: len(heard) > 2), idle.scale(1)))
+        coming.start()
+        list(workers.each([errand(tmp_path, write_place)]))
+        coming.join()
+        assert len(heard) > 2
+        assert set(heard[1:]) == {heard[1]}
+        assert heard[1].startswith("cluster: no worker is there now")
+        told = len(heard)
+        list(workers.each([errand(tmp_path, dawdle, "slow")]))
+        assert len(heard) == told
+
+
+def dawdle(folder):
+    time.sleep(0.5)   # five looks
 
 
 def refuse(tried, folder):
