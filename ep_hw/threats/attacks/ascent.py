@@ -78,7 +78,7 @@ class _Tally:
         if not share:
             self.first[index] = self.least[index] = margin
         self.least[index] = torch.minimum(self.least[index], margin)
-        return hope(self.first[index], self.least[index], patience)
+        return hope(1 - self.least[index] / self.first[index], patience)
 
     def keep(self, index: Tensor, images: Tensor, loss: Tensor):
         """Keep images whose loss is larger."""

@@ -77,19 +77,17 @@ def look(machine: Machine, images: Tensor, labels: Tensor, generator: Generator)
     return logits
 
 
-def hope(first: Tensor, least: Tensor, patience: float) -> Tensor:
-    """(B,) shares of their steps after which searches are given up: the share of its margin that an image has lost.
+def hope(lost: Tensor, patience: float) -> Tensor:
+    """(B,) shares of their steps after which searches are given up: the largest share of its margin that one has lost.
 
-    The margin of one that has lost less than it has spent, falling on as on average so far, would not reach zero in
+    Falling on as on average so far, the margin of one that has lost less than it has spent would not reach zero in
     time, and searches slow down: hardly one of these would have won. A margin that never fell, but for rounding, says
-    nothing: it has all its steps.
+    nothing.
 
     Args:
-        first: (B,) margins z_y - max_{j != y} z_j where the searches began, in their balls.
-        least: (B,) the least since then.
+        lost: (B,) 1 - m / m_0 for the least margin m = z_y - max_{j != y} z_j so far, and m_0 where the search began.
         patience: the least share that all have.
     """
-    lost = 1 - least / first
     return torch.where(lost > _ROUNDING, lost.clamp(patience, 1), 1.0)
 
 

@@ -104,7 +104,7 @@ class _Climb:
         said = look(self.machine, images, labels, self.generator)
         self.least = self.least.index_put((live,), torch.minimum(self.least[live], self._margin(said, live)))
         self.first = self.first if share else self.least
-        lost = share >= hope(self.first[live], self.least[live], _PATIENCE)
+        lost = share >= hope(1 - self.least[live] / self.first[live], _PATIENCE)
         self.live[live] = ~(lost | (said.argmax(1) != labels) & (logits.argmax(1) != labels))
 
     def _margin(self, logits: Tensor, live: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class _TargetedAPGD(_APGD, APGDAttack_targeted):
 class AutoAttack(Attack):
     """The members of the settings' ensemble, in five times the iterations of PGD."""
 
-    code, version = "autoattack", 5
+    code, version = "autoattack", 6
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         unroll = unroll_of(machine, settings)

@@ -13,11 +13,13 @@ from torch import Generator, Tensor
 
 from ep_hw.threats.attacks.attempt import Attempt, Candidate, surely_wrong
 from ep_hw.threats.attacks.gradients import unrolled
-from ep_hw.threats.attacks.norms import project
+from ep_hw.threats.attacks.norms import project, size
 from ep_hw.threats.attacks.settings import AttackSettings, unroll_of
 from ep_hw.threats.definitions import Attack
 from ep_hw.threats.registry import register_attack
 from simulators.machine import Machine
+
+FAR = 3   # radii of the ball: from there no way is brought back to a boundary within it
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ class DeepFool(Attempt):
 
     def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         total, zeros = torch.zeros_like(images), images.new_zeros(len(images))
-        live = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        live = torch.arange(len(images), device=images.device)
         for _ in range(self.iterations):
-            x = (images + (1 + self.overshoot) * total).clamp(0, 1)
-            live = live & ~surely_wrong(machine, x, labels, self.votes, generator)
-            if not live.any():
+            live = live[size(total[live], self.norm).flatten() <= FAR * self.eps]
+            x = (images[live] + (1 + self.overshoot) * total[live]).clamp(0, 1)
+            right = ~surely_wrong(machine, x, labels[live], self.votes, generator) if len(live) else live > 0
+            live, x = live[right], x[right]
+            if not len(live):
                 break
-            gaps, slopes = self._linearise(machine.gradient_model, x[live], labels[live], generator)
+            gaps, slopes = self._linearise(machine.gradient_model, x, labels[live], generator)
             zeros[live] += (slopes.flatten(1).abs().amax(1) == 0) / self.iterations
             total[live] += self._to_nearest(gaps, slopes)
         moved = project((1 + self.overshoot) * total, self.eps, self.norm)
@@ -82,7 +86,7 @@ class DeepFool(Attempt):
 class DeepFoolAttack(Attack):
     """DeepFool through the longest of the settings' attack times."""
 
-    code, version = "deepfool", 3
+    code, version = "deepfool", 4
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         return [DeepFool(self.norm, strength, unroll_of(machine, settings), votes=settings.votes)]

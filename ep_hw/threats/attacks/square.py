@@ -144,7 +144,7 @@ class _Search:
         queries = torch.full_like(live, self.attack.queries)
         if not self.device.machine.deterministic:
             return queries
-        return (queries * hope(self.first[live], self.margin[live], PATIENCE)).long()
+        return (queries * hope(1 - self.margin[live] / self.first[live], PATIENCE)).long()
 
     def _challenged(self, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Challengers (L, K, C, H, W) of the next steps, their margins (L, K), and how many there are of each, (L,)."""

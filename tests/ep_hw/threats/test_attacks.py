@@ -472,7 +472,7 @@ def test_a_search_that_slows_down_and_wins_is_never_given_up(first, falls, patie
     margins = first * (1 - 1.001 * falls.cumsum(0) / falls.sum())
     shares = torch.arange(1, len(falls) + 1) / len(falls)
     assert margins[-1] < 0
-    assert (shares[:-1] < hope(torch.full_like(margins, first), margins, patience)[:-1] + 1e-9).all()
+    assert (shares[:-1] < hope(1 - margins / first, patience)[:-1] + 1e-9).all()
 
 
 @pytest.mark.parametrize("climb", [PGD, APGD])
@@ -518,6 +518,17 @@ def test_what_leaves_a_climb_of_the_library_broken_is_as_it_was_when_the_machine
     broken = relax(machine, found).prediction != labels
     assert broken.sum() >= 4
     assert all((shown == image).flatten(1).all(1).any() for image in found[broken])
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_deepfool_walks_no_further_than_a_boundary_can_be_brought_back_from(norm):
+    """Beyond three radii it has seen each image once, linearised it once, and pulls it back into the ball."""
+    plain, images = linear(3, classes=10), middle_images(6)
+    labels, radii = plain.relax(images).prediction, least_perturbations(plain, images, norm)
+    machine, eps = Counting(plain.weight, plain.bias, SHAPE), 0.3 * float(radii.min())
+    made = DeepFool(norm, eps, 5).run(machine, images, labels, seeded()).images
+    assert machine.shown == 2 * len(images)
+    assert torch.allclose(perturbation(images, made, norm), torch.tensor(eps), rtol=1e-3)
 
 
 class Hasty(LinearMachine):
