@@ -140,6 +140,8 @@ class Ascent(Attempt, Generic[W]):
 
     def _keep(self, machine: Machine, way: W, generator: Generator, tally: _Tally):
         """What climbs found, which end here."""
+        if not len(way.index):
+            return
         moved = self._end(way)
         tally.keep(way.index, moved, way.images.new_zeros(len(moved)) if self.restarts == 1 else loss_of(
             machine.relax(moved, generator=generator).logits, way.labels, self.gradient.loss))

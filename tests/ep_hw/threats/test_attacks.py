@@ -571,6 +571,15 @@ class Asked(LinearMachine):
         return super().relax(images, *args, **options)
 
 
+@pytest.mark.parametrize("eps", [0.002, 0.5, 50.0])
+@pytest.mark.parametrize("name", ["pgd_l2", "pgd_linf", "square_l2", "deepfool_l2", "cw_l2", "autoattack_l2"])
+def test_no_attack_asks_about_no_images(name, eps):
+    """All give up, some do, or all fall at once; the first attempt, others after it and several starts."""
+    machine, images = Asked(linear(1, 10).weight, torch.zeros(10), SHAPE), random_images(6, SHAPE)
+    settings = AttackSettings(gradients=("bptt@4", "apgd@5", "bptt@5:margin"), iterations=8, queries=30, restarts=3)
+    attack(machine, parse_threat(f"{name}@{eps}"), images, machine.relax(images).prediction, settings, seeded(), None)
+
+
 @given(seed=st.integers(0, 10**6), missed=st.integers(0, 6))
 @settings(max_examples=10)
 @example(seed=0, missed=0)
