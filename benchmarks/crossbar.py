@@ -6,8 +6,8 @@ Peers take turns, so that whatever else the machine does meets all of them; a ra
 one thread. The convolution has 64 channels to 128, 3 x 3, on 16 x 16 maps, 32 images at once, on tiles of 256 x 256.
 `benchmarks.analog` compares whole networks with aihwkit's. The process keeps the memory that it frees, as training does
 and evaluations do. Measured on 1 December 2026 on an EPYC without AVX-512, beside other processes: forward 1.5 and
-2.6 times a convolution, feedback 1.6 and 3.2; on an idle Xeon with AVX-512, whose convolutions are faster, 1.8 and 2.7,
-1.8 and 3.3.
+2.6 times a convolution, feedback 1.6 and 3.2; on an idle Xeon with AVX-512, whose convolutions are faster, 1.7 and 2.6,
+1.8 and 3.2.
 """
 
 import sys

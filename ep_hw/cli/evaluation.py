@@ -21,6 +21,7 @@ from ep_hw.cli.options import (
     Model,
     Out,
     counted,
+    measured,
     placed,
     seeded,
 )
@@ -83,6 +84,9 @@ class AttackOptions:
                                            "[default: 1]")] = None
     searches: Annotated[int | None, counted("values of c that Carlini-Wagner tries; 1 keeps the one in cw_l2@C "
                                             "[default: 1]")] = None
+    patience: Annotated[float | None, measured("least share of its steps or queries that a search has before it gives "
+                                               "up an image that hardly yields; 1 gives up none [default: 0.1]", 0, 1)
+                        ] = None
     ensemble: Annotated[Ensemble | None, typer.Option(help="members of AutoAttack [default: standard; rand on noisy "
                                                       "machines]")] = None
     label: Annotated[Label | None, typer.Option(help="what attacks flee: the true label or the predicted one "

@@ -1,7 +1,8 @@
 """Probes: what an attack must be able to do if its failures are to be believed.
 
     unbounded  gradients that lead an image wherever they will leave nothing standing
-    harder     as many iterations again and one restart more, where an image stood, find little that was missed
+    harder     as many iterations again and one restart more, where an image stood, find little that was missed, and none
+               is given up
     slice      the loss rises faster along the gradient than in a random direction
 
 They are an evaluation of their own, on some of the plan's images and one chip a machine; ep_hw.evaluation.checks does
@@ -41,7 +42,7 @@ def probe_plan(plan: Plan) -> Plan | None:
     ladders = [sorted((t for t in white if t.kind == kind), key=lambda t: t.strength)
                for kind in dict.fromkeys(t.kind for t in white if t.attack.ascends)]
     asked, skipped = plan.attacks.settings, plan.limits.skipped
-    settings = asked.model_copy(update={"restarts": asked.restarts + 1})
+    settings = asked.model_copy(update={"restarts": asked.restarts + 1, "patience": 1.0})
     threats = tuple(dict.fromkeys([UNBOUNDED, *(ladder[len(ladder) // 2] for ladder in ladders)]))
     unbounded = asked.model_copy(update={"iterations": 2 * asked.iterations, "restarts": 1,
                                          "gradients": _led(asked.gradients)})

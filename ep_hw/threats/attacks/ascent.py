@@ -103,7 +103,8 @@ class Ascent(Attempt, Generic[W]):
         lets_go: images leave as soon as they are broken, or, where nothing is noisy, without `hope`; else all of them
             climb to the end.
         fresh: it begins at the image, wherever other attempts ended.
-        patience: share of the steps that all images have, see `hope`.
+        patience: least share of the steps that images have, see `hope`.
+        crossing: the same, however impatient: so many lead to the edge of the ball.
     """
 
     norm: str
@@ -116,8 +117,9 @@ class Ascent(Attempt, Generic[W]):
     votes: int = 1
     lets_go: bool = False
     fresh: bool = False
+    patience: float = 0.1
 
-    patience: ClassVar[float] = 0.2
+    crossing: ClassVar[float] = 0.2
 
     @property
     def opening(self) -> "Ascent[W] | None":
@@ -168,7 +170,7 @@ class Ascent(Attempt, Generic[W]):
             return ~broken
         rest, share = way.at(~broken), done / self.iterations
         margin = -loss_of(look(machine, rest.here, rest.labels, generator), rest.labels, "margin")
-        lost = share >= tally.hope(rest.index, margin, share, self.patience)
+        lost = share >= tally.hope(rest.index, margin, share, max(self.patience, self.crossing))
         self._keep(machine, rest.at(lost), generator, tally)
         return (~broken).masked_scatter(~broken, ~lost)
 

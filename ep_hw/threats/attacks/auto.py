@@ -32,7 +32,6 @@ MEMBERS: dict[Ensemble, tuple[str, ...]] = {
     "paper": ("apgd-ce", "apgd-dlr", "deepfool", "square")}
 _NORMS = {"l2": "L2", "linf": "Linf"}
 _LOOKS = 10   # at the machine itself, in a climb of a library
-_PATIENCE = 0.1   # share of a climb, see `attempt.hope`
 _RIGHT = 20.0   # logit of the right class of those that left
 
 
@@ -47,6 +46,7 @@ class LibraryAttack(Attempt):
         unroll: steps through which the model is differentiated, see `unrolled`.
         iterations: of the attack (100 in the source).
         reads: averaged for a gradient of APGD (20 in the source).
+        patience: least share of the iterations of APGD that images have, see `attempt.hope`.
     """
 
     kind: str
@@ -55,12 +55,13 @@ class LibraryAttack(Attempt):
     unroll: int | None
     iterations: int
     reads: int = 1
+    patience: float = 0.1
 
     def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         """pyautoattack draws from torch's global generator: it is seeded from `generator` and put back afterwards."""
         if self.eps == 0:
             return Candidate.of(images.clone())
-        model = _Model(machine, self.unroll, generator)
+        model = _Model(machine, self.unroll, self.patience, generator)
         seed = int(torch.randint(2**31, (1,), generator=generator))
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), warnings.catch_warnings():
             warnings.simplefilter("ignore")   # about zero gradients, which are counted here
@@ -89,9 +90,10 @@ class _Climb:
         absent: (B, K) logits of those that left, which call them right.
     """
 
-    def __init__(self, machine: Machine, labels: Tensor, target: Tensor | None, iterations: int, generator: Generator):
+    def __init__(self, machine: Machine, labels: Tensor, target: Tensor | None, iterations: int, patience: float,
+                 generator: Generator):
         self.machine, self.labels, self.target, self.generator = machine, labels, target, generator
-        self.iterations, self.taken, self.live = iterations, 0, labels >= 0
+        self.iterations, self.patience, self.taken, self.live = iterations, patience, 0, labels >= 0
         self.absent = _RIGHT * F.one_hot(labels, machine.graph.classes).float()
         self.first = self.least = self.absent.new_full((len(labels),), torch.inf)
 
@@ -104,7 +106,7 @@ class _Climb:
         said = look(self.machine, images, labels, self.generator)
         self.least = self.least.index_put((live,), torch.minimum(self.least[live], self._margin(said, live)))
         self.first = self.first if share else self.least
-        lost = share >= hope(1 - self.least[live] / self.first[live], _PATIENCE)
+        lost = share >= hope(1 - self.least[live] / self.first[live], self.patience)
         self.live[live] = ~(lost | (said.argmax(1) != labels) & (logits.argmax(1) != labels))
 
     def _margin(self, logits: Tensor, live: Tensor) -> Tensor:
@@ -121,15 +123,15 @@ class _Model:
     that call them right, and no slope.
     """
 
-    def __init__(self, machine: Machine, unroll: int | None, generator: Generator):
-        self.machine, self.unroll, self.generator = machine, unroll, generator
+    def __init__(self, machine: Machine, unroll: int | None, patience: float, generator: Generator):
+        self.machine, self.unroll, self.patience, self.generator = machine, unroll, patience, generator
         self.gradients = self.flat = 0
         self.climb: _Climb | None = None
 
     def begin(self, labels: Tensor, target: Tensor | None, iterations: int):
         """A climb of images with such labels (B,) begins, towards target classes (B,) or all others."""
         if self.machine.deterministic and self.machine.gradient_model.deterministic:
-            self.climb = _Climb(self.machine, labels, target, iterations, self.generator)
+            self.climb = _Climb(self.machine, labels, target, iterations, self.patience, self.generator)
 
     def __call__(self, images: Tensor) -> Tensor:
         if not images.requires_grad or self.climb is None:
@@ -178,10 +180,12 @@ class AutoAttack(Attack):
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         unroll = unroll_of(machine, settings)
         others = {"deepfool": DeepFool(self.norm, strength, unroll, votes=settings.votes),
-                  "square": Square(self.norm, strength, settings.queries, settings.reads(machine))}
+                  "square": Square(self.norm, strength, settings.queries, settings.reads(machine),
+                                   patience=settings.patience)}
         reads = 1 if machine.gradient_model.deterministic else settings.eot
         name = settings.ensemble or ("standard" if machine.deterministic else "rand")
-        return [others.get(kind) or LibraryAttack(kind, self.norm, strength, unroll, 5 * settings.iterations, reads)
+        return [others.get(kind) or LibraryAttack(kind, self.norm, strength, unroll, 5 * settings.iterations, reads,
+                                                  settings.patience)
                 for kind in _possible(name, machine.graph.classes)]
 
 

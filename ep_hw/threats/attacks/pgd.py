@@ -24,7 +24,7 @@ from simulators.machine import Machine
 class PGD(Ascent[Way]):
     """Steps of 2.5 eps/iterations: the paper's eps/8 with its 20 iterations, and far enough with fewer."""
 
-    patience = 0.4   # as far as the edge of the ball
+    crossing = 0.4
 
     def _begin(self, index: Tensor, images: Tensor, labels: Tensor, start: Tensor) -> Way:
         return Way(index, images, labels, start)
@@ -56,7 +56,8 @@ class PGDAttack(Attack):
         return [(APGD if isinstance(gradient, AutoPGD) else PGD)(
                     self.norm, strength, gradient, settings.iterations if n in (0, wide) else half,
                     settings.draws(machine), settings.restarts, self.clips, settings.votes,
-                    lets_go=n > 0 or holds_all(self.norm, strength), fresh=n == wide and n > 0)
+                    lets_go=n > 0 or holds_all(self.norm, strength), fresh=n == wide and n > 0,
+                    patience=settings.patience)
                 for n, gradient in enumerate(gradients)]
 
 

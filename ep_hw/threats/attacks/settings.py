@@ -1,7 +1,9 @@
 """How hard to attack, and which gradients a machine allows for it."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ep_hw.threats.attacks.gradients import Gradient, Unrolled, parse_gradient
 from mapping.errors import Refusal
@@ -30,6 +32,8 @@ class AttackSettings(Stated):
         label: attacks flee the true label, or what the machine predicts of the clean image: then images that it gets
             wrong are attacked too, and may come right.
         searches: how many prices c the Carlini-Wagner attack tries.
+        patience: least share of its steps or queries that a search has before it may give up an image without hope, see
+            `attempt.hope`; 1 gives up none.
         ensemble: names the members of AutoAttack; None takes "standard", and "rand" for noisy machines.
     """
 
@@ -42,6 +46,7 @@ class AttackSettings(Stated):
     restarts: Count = 1
     label: Literal["true", "predicted"] = "true"
     searches: Count = 1
+    patience: Annotated[float, Field(ge=0, le=1)] = 0.1
     ensemble: Ensemble | None = None
 
     def draws(self, machine: Machine) -> int:

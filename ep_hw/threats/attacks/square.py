@@ -43,7 +43,6 @@ from simulators.machine import Machine
 FIRST_SHARE = 0.8   # of the pixels that the first window covers
 HALVED_AT = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)   # shares of the search after which p halves
 FEWEST = 4   # challengers of an image in a batch, where one has just won
-PATIENCE = 0.1   # share of a search, see `attempt.hope`
 SMALLEST = 5   # pixels along a side: the l2 attack starts from five patterns a row
 
 
@@ -58,6 +57,7 @@ class Square(Attempt):
         average: reads that make an answer.
         ahead: pixels of the challengers that are asked about at once where nothing is noisy; at least one of each image
             is asked about.
+        patience: least share of the queries that images have, see `attempt.hope`.
     """
 
     norm: str
@@ -65,6 +65,7 @@ class Square(Attempt):
     queries: int = 1000
     average: int = 1
     ahead: int = AHEAD
+    patience: float = 0.1
 
     uses_gradients = False
 
@@ -144,7 +145,7 @@ class _Search:
         queries = torch.full_like(live, self.attack.queries)
         if not self.device.machine.deterministic:
             return queries
-        return (queries * hope(1 - self.margin[live] / self.first[live], PATIENCE)).long()
+        return (queries * hope(1 - self.margin[live] / self.first[live], self.attack.patience)).long()
 
     def _challenged(self, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Challengers (L, K, C, H, W) of the next steps, their margins (L, K), and how many there are of each, (L,)."""
@@ -202,7 +203,7 @@ class SquareAttack(Attack):
     code, version, access = "square", 4, "black box"
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
-        return [Square(self.norm, strength, settings.queries, settings.reads(machine))]
+        return [Square(self.norm, strength, settings.queries, settings.reads(machine), patience=settings.patience)]
 
 
 register_attack(SquareAttack("square_l2", "l2"))

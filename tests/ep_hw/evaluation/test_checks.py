@@ -245,7 +245,8 @@ def test_the_middle_strength_of_each_attack_is_tried_harder():
     plan = plan_of({"reference": module(honest())}, threats)
     chosen = probe_plan(plan)
     assert list(map(str, chosen.asked.threats)) == ["pgd_linf@1", "pgd_l2@0.5", "pgd_linf@0.1"]
-    assert (chosen.attacks.settings.iterations, chosen.attacks.settings.restarts) == (10, 2)
+    made = chosen.attacks.settings
+    assert (made.iterations, made.restarts, made.patience) == (10, 2, 1.0)
     met = {str(cell.configuration.threat): cell.configuration.settings for cell in cells_of(chosen, Path())
            if cell.shown and cell.configuration.threat.is_attack}
     assert (met["pgd_linf@1"].iterations, met["pgd_linf@1"].restarts) == (20, 1)

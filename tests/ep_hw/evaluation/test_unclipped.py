@@ -94,10 +94,10 @@ def said(command):
 
 def test_options_of_the_command_line_are_settings_of_the_attack():
     command = ("digits --attack cw_l2@0.1 --restarts 3 --label predicted --searches 5 --ensemble paper --eot 7 "
-               "--votes 9 --iterations 11 --queries 13 --average 3 --gradient ep@0.50 --gradient ep@0.5")
+               "--votes 9 --iterations 11 --queries 13 --average 3 --patience 0.4 --gradient ep@0.50 --gradient ep@0.5")
     kept, wanted = AttackSettings(iterations=4, gradients=("bptt@5",)), AttackSettings(
         gradients=("ep@0.5",), restarts=3, label="predicted", searches=5, ensemble="paper", eot=7, votes=9,
-        iterations=11, queries=13, average=3)
+        iterations=11, queries=13, average=3, patience=0.4)
     assert said(command).settings(kept) == wanted
     assert not [name for name in AttackSettings.model_fields if getattr(wanted, name) == getattr(kept, name)]
     assert said("digits").settings(kept) == kept

@@ -36,12 +36,11 @@ def norms(x, dims=(1, 2, 3)):
 
 @pytest.mark.parametrize("sigma", [0.0, 0.3])
 @pytest.mark.parametrize("average", [1, 4])
-def test_every_read_is_a_query_and_no_image_has_more_than_asked(sigma, average, monkeypatch):
-    monkeypatch.setattr("ep_hw.threats.attacks.square.PATIENCE", 1.0)
+def test_every_read_is_a_query_and_no_image_has_more_than_asked(sigma, average):
     machine, images, shown, relax = linear(sigma), 0.4 + 0.2 * random_images(12, SHAPE), [], LinearMachine.relax
     labels = linear().relax(images).prediction
     machine.relax = lambda x, *args, **kwargs: shown.append(len(x)) or relax(machine, x, *args, **kwargs)
-    found = Square("l2", 0.01, 48, average, ahead=0).run(machine, images, labels, seeded())
+    found = Square("l2", 0.01, 48, average, ahead=0, patience=1).run(machine, images, labels, seeded())
     assert found.queries.sum() == sum(shown)
     assert found.queries.max() <= 48
     assert found.queries.max() > 48 - 3 * average, "too small to break: asked to the end"
@@ -72,11 +71,10 @@ def test_asking_ahead_finds_draws_and_counts_what_asking_one_by_one_does(seed, n
     assert torch.equal(*(generator.get_state() for generator in generators))
 
 
-def test_a_machine_without_noise_is_asked_about_many_challengers_at_once(monkeypatch):
-    monkeypatch.setattr("ep_hw.threats.attacks.square.PATIENCE", 1.0)
+def test_a_machine_without_noise_is_asked_about_many_challengers_at_once():
     machine, images, shown, relax = linear(), 0.4 + 0.2 * random_images(4, SHAPE), [], LinearMachine.relax
     machine.relax = lambda x, *args, **kwargs: shown.append(len(x)) or relax(machine, x, *args, **kwargs)
-    found = Square("linf", 1e-4, 400).run(machine, images, linear().relax(images).prediction, seeded())
+    found = Square("linf", 1e-4, 400, patience=1).run(machine, images, linear().relax(images).prediction, seeded())
     assert found.queries.tolist() == [400] * 4
     assert len(shown) < 400 / 3
     assert max(shown) <= AHEAD // 126
