@@ -1,8 +1,8 @@
 """Probes: what an attack must be able to do if its failures are to be believed.
 
     unbounded  gradients that lead an image wherever they will leave nothing standing
-    harder     as many iterations again and one restart more, where an image stood, find little that was missed, and none
-               is given up
+    harder     as many iterations again and one restart more, giving up nothing, find little that was missed where an
+               image stood
     slice      the loss rises faster along the gradient than in a random direction
 
 They are an evaluation of their own, on some of the plan's images and one chip a machine; ep_hw.evaluation.checks does
