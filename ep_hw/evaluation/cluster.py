@@ -163,8 +163,8 @@ class Cluster:
         files = {name: (errand.folder / name).read_bytes() for name in errand.reads if (errand.folder / name).exists()}
         parts = [self._part(name, part) for name, part in errand.parts.items()]
         task = f"ep-hw-{errand.name}"
-        future = self._client.submit(perform, errand.call, files, errand.writes, *parts, key=task, retries=RETRIES,
-                                     pure=False)
+        future = self._client.submit(perform, all_code(), errand.call, files, errand.writes, *parts, key=task,
+                                     retries=RETRIES, pure=False)
         sent[task] = errand, future
         ended.add(future)
 
@@ -175,12 +175,20 @@ class Cluster:
         return self._parts[name]
 
 
-def perform(call: Callable, files: Files, writes: Iterable[str], *parts: object) -> Files | Refusal:
-    """On a worker: make an errand's call in a folder of its own; what it wrote, or why it is refused."""
+def perform(code: dict[str, int | str], call: Callable, files: Files, writes: Iterable[str],
+            *parts: object) -> Files | Refusal:
+    """On a worker: make an errand's call in a folder of its own; what it wrote, or why it is refused.
+
+    Args:
+        code: `all_code` of the asker; Dask keeps a worker that joins later and whose `equip` fails.
+        call: see `Errand`, and so `writes` and `parts`.
+        files: that it reads.
+    """
     with ONE_CALL, TemporaryDirectory(prefix="ep-hw-") as folder, threads(1):
         for name, content in files.items():
             Path(folder, name).write_bytes(content)
         try:
+            _check_code(code, all_code(), "workers run")
             call(Path(folder), *parts)
         except Refusal as refusal:
             return refusal

@@ -132,7 +132,7 @@ def test_a_worker_of_several_threads_makes_one_call_at_a_time():
         running.remove(folder)
 
     with ThreadPoolExecutor(4) as worker:
-        made = list(worker.map(lambda number: perform(call, {}, ("b",)), range(8)))
+        made = list(worker.map(lambda number: perform(all_code(), call, {}, ("b",)), range(8)))
     assert made == [{"b": b"1 call, 1 thread"}] * 8
 
 
@@ -301,6 +301,35 @@ def test_a_cluster_that_cannot_run_cells_is_refused(first, said, tmp_path):
     """It has no ep-hw, or another one; before any worker comes."""
     with elsewhere(first, 0, tmp_path) as (_, address), Cluster(address) as other, pytest.raises(Refusal, match=said):
         list(other.each([errand(tmp_path, join_words)]))
+
+
+LATE = """
+import sys
+
+import ep_hw
+from distributed.cli.dask_worker import main
+
+ep_hw.__version__ = "0.1.0"
+sys.argv[1:] = [*sys.argv[1:], "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_of_another_version_that_joins_later_does_no_work(tmp_path):
+    def write(folder):   # travels by value: that worker knows no test
+        (folder / "b").touch()
+
+    with (distributed.LocalCluster(n_workers=0, scheduler_port=0, dashboard_address=None) as idle,
+          Cluster(idle.scheduler_address) as joined):
+        joined.workers()
+        with subprocess.Popen([sys.executable, "-c", LATE, idle.scheduler_address], stderr=subprocess.DEVNULL) as late:
+            try:
+                with pytest.raises(Refusal, match=r"workers run another version; got ep_hw 0\.1\.0; allowed: ep_hw"):
+                    list(joined.each([errand(tmp_path, write)]))
+            finally:
+                late.kill()
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.slow
