@@ -49,7 +49,10 @@ def failure(command: list[str], patience_s: float, environment: Mapping[str, str
         made = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=patience_s)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return None if made.returncode == 0 else made.stderr.strip().rpartition("\n")[2] or "uv failed"
+    if made.returncode == 0:
+        return None
+    said = [line.strip() for line in made.stderr.splitlines() if line.strip() and not line.startswith("hint")]
+    return next((line for line in said if line.startswith("error")), said[-1] if said else "uv failed")
 
 
 def _interpreter(peers: Mapping[str, str]) -> list[str]:

@@ -41,6 +41,8 @@ def test_a_benchmark_runs_again_where_uv_brings_its_peers_and_ends_as_that_does(
 
 
 @pytest.mark.parametrize(("does", "reason"), [("echo building >&2; echo no index >&2; exit 2", "no index"),
+                                              ("echo error: none >&2; echo hint: look >&2; exit 2", "error: none"),
+                                              ("echo no index >&2; echo hint: look >&2; exit 2", "no index"),
                                               ("exit 2", "uv failed")])
 def test_what_uv_cannot_bring_is_named(uv, does, reason):
     uv(does)
