@@ -23,7 +23,7 @@ from mapping.loihi.integers import LOSSES
 from simulators.loihi.arithmetic import arithmetic_of
 from simulators.loihi.twin import open_twin
 from simulators.reference import ReferenceMachine
-from simulators.relaxation import Nudge, active_layers
+from simulators.relaxation import Nudge, active_layers, relax
 
 SOME = settings(max_examples=15)
 SCHEDULES = ("synchronous", "alternating")
@@ -188,6 +188,16 @@ def test_a_nudge_beyond_the_proof_is_refused():
     for beta in (2 * program.largest_beta, -2 * program.largest_beta, 1e-9):
         with pytest.raises(Refusal, match="nudge strength out of range"):
             open_twin(program).relax(images_for(program.graph), 4, nudge_for(program.graph, beta=beta))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("target", ["loihi", "loihi[threshold=0]"])
+def test_no_tensor_stays_behind_on_the_cpu(target, loss):
+    """On the meta device, where torch only checks shapes and devices: what would fail on CUDA fails here."""
+    substrate = open_twin(mapping.compile(trained_size_graph(), target), "meta").substrate
+    nudge = Nudge(torch.eye(10, device="meta")[:2], 0.5, loss)
+    end = relax(substrate, torch.empty(2, 1, 8, 8, device="meta"), schedule="alternating", steps=4, nudge=nudge)
+    assert {t.device.type for t in (*end.states, substrate.logits(end.states[-1]))} == {"meta"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
