@@ -11,6 +11,7 @@ from chains import FEEDBACK, random_activity, random_chain
 from cores import spread_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mapping
 import simulators
@@ -193,11 +194,12 @@ def test_a_nudge_beyond_the_proof_is_refused():
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("target", ["loihi", "loihi[threshold=0]"])
 def test_no_tensor_stays_behind_on_the_cpu(target, loss):
-    """On the meta device, where torch only checks shapes and devices: what would fail on CUDA fails here."""
-    substrate = open_twin(mapping.compile(trained_size_graph(), target), "meta").substrate
-    nudge = Nudge(torch.eye(10, device="meta")[:2], 0.5, loss)
-    end = relax(substrate, torch.empty(2, 1, 8, 8, device="meta"), schedule="alternating", steps=4, nudge=nudge)
-    assert {t.device.type for t in (*end.states, substrate.logits(end.states[-1]))} == {"meta"}
+    """On a GPU that torch pretends to have, with shapes and no values: what would fail on CUDA fails here."""
+    program = mapping.compile(trained_size_graph(), target)
+    with FakeTensorMode():
+        substrate, nudge = open_twin(program, "cuda").substrate, Nudge(torch.eye(10, device="cuda")[:2], 0.5, loss)
+        end = relax(substrate, torch.empty(2, 1, 8, 8, device="cuda"), schedule="alternating", steps=4, nudge=nudge)
+        assert {t.device.type for t in (*end.states, substrate.logits(end.states[-1]))} == {"cuda"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
