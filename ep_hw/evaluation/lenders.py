@@ -25,6 +25,7 @@ MOST_WORKERS = 1024   # of this machine
 SECONDS = 30          # until a scheduler must have answered
 DEATHS = 5            # workers that a task may lose before it is what kills them
 AGAIN_S = 2           # between two looks for workers of this machine that ended and are to start again
+IDLE = 60             # looks, a second each, at a job without work before it is given back: more work may come
 SUBMITTED_S = 30      # between two looks for jobs that a batch system refused and that are to be asked for again
 ALONE_S = 600         # that work waits for a worker of this machine, when none is left
 ALLOWED = "local:4, tcp://HOST:PORT, or a TOML file of a batch system as in docs/cluster.md"
@@ -209,7 +210,7 @@ def _lent(asked: BatchSystem, where: str) -> Iterator[Any]:
             raise Refusal("the batch system takes no job", where=where, got=str(error),
                           allowed="options with which jobs can be submitted from here",
                           remedy="correct the file, or run the command where the batch system is") from None
-        cluster.adapt(minimum=asked.least, maximum=asked.most)
+        cluster.adapt(minimum=asked.least, maximum=asked.most, wait_count=IDLE)
         with again(cluster, partial(_renew, cluster, lambda jobs: cluster.scale(jobs=jobs)), SUBMITTED_S):
             yield cluster
 

@@ -50,7 +50,7 @@ class PackedLine:
 
         A line of one channel is left to torch, which rounds it one way or another by strides that mean nothing there.
         """
-        if self._weight.shape[1] == 1:
+        if self._weight.shape[1] == 1 or not images:
             return False
         images = min(images, TRIED)
         if images not in self._known:

@@ -87,14 +87,17 @@ def test_the_job_that_the_page_shows_is_what_slurm_gets():
 
 
 @pytest.mark.slow
-def test_a_batch_system_lends_workers(tmp_path):
+@pytest.mark.parametrize("looks", ["1s", "200ms"])
+def test_a_batch_system_lends_workers(tmp_path, looks):
+    """However often it is looked whether they have work: the first is not given back before it is asked for any."""
     (tmp_path / "own.toml").write_text(LENT)
 
     def write(folder):   # travels by value: these workers know no test
         (folder / "b").write_text("lent")
 
     heard = []
-    with Cluster(str(tmp_path / "own.toml"), heard.append) as lent:
+    with dask.config.set({"distributed.adaptive.interval": looks}), Cluster(str(tmp_path / "own.toml"),
+                                                                            heard.append) as lent:
         list(lent.each([errand(tmp_path, write)]))
     assert (tmp_path / "b").read_text() == "lent"
     assert heard[0].startswith("cluster: 1 of up to 2 workers; ")
