@@ -175,7 +175,7 @@ class _TargetedAPGD(_APGD, APGDAttack_targeted):
 class AutoAttack(Attack):
     """The members of the settings' ensemble, in five times the iterations of PGD."""
 
-    code, version = "autoattack", 6
+    code, version = "autoattack", 7
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         unroll = unroll_of(machine, settings)

@@ -15,12 +15,14 @@ class BlackBox:
     Attributes:
         spent: (B,) reads of each image.
         round: reads that one step of a search may take.
+        probable: whether all answers so far were probabilities: margins of these stay near 1 and then fall ever faster.
     """
 
     def __init__(self, machine: Machine, labels: Tensor, average: int, generator: Generator):
         self.machine, self.labels, self.average, self.generator = machine, labels, average, generator
         self.spent = torch.zeros_like(labels)
         self.round = average if machine.deterministic else 3 * average
+        self.probable = True
 
     def ask(self, x: Tensor, index: Tensor) -> Tensor:
         """(N,) margins z_y - max_{j != y} z_j of images `x` that stand for the samples `index`."""
@@ -34,6 +36,7 @@ class BlackBox:
         labels = self.labels[index]
         reads = (look(self.machine, x, labels, self.generator) for _ in range(self.average))
         logits, own = sum(reads, start=torch.zeros(())) / self.average, labels[:, None]
+        self.probable &= bool((logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all())
         return (logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)).to(x)
 
     def ahead(self, images: Tensor, pixels: int = AHEAD) -> int:

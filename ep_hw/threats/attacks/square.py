@@ -143,7 +143,7 @@ class _Search:
     def _most(self, live: Tensor) -> Tensor:
         """(L,) queries that are asked about images at most, fewer of those without hope."""
         queries = torch.full_like(live, self.attack.queries)
-        if not self.device.machine.deterministic:
+        if not self.device.machine.deterministic or self.device.probable:
             return queries
         return (queries * hope(1 - self.margin[live] / self.first[live], self.attack.patience)).long()
 
@@ -200,7 +200,7 @@ class _Search:
 class SquareAttack(Attack):
     """The search with the settings' queries."""
 
-    code, version, access = "square", 4, "black box"
+    code, version, access = "square", 5, "black box"
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         return [Square(self.norm, strength, settings.queries, settings.reads(machine), patience=settings.patience)]

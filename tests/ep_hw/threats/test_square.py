@@ -103,6 +103,24 @@ class Hard(LinearMachine):
         return replace(end, logits=torch.nn.functional.one_hot(end.prediction, end.logits.shape[1]).float())
 
 
+class Sharp(LinearMachine):
+    """Says probabilities: margins stay near 1 until they fall ever faster."""
+
+    def relax(self, images, *args, **options):
+        end = super().relax(images, *args, **options)
+        return replace(end, logits=end.logits.softmax(1))
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("l2", 0.5), ("linf", 0.04)])
+def test_a_machine_that_says_probabilities_is_asked_to_the_end(norm, eps):
+    plain, images = linear(), 0.4 + 0.2 * random_images(24, SHAPE)
+    machine, labels = Sharp(plain.weight, plain.bias, SHAPE), plain.relax(images).prediction
+    found = Square(norm, eps, 300).run(machine, images, labels, seeded())
+    wrong = plain.relax(found.images).prediction != labels
+    assert 4 < wrong.sum() < 24
+    assert (found.queries[~wrong] == 300).all()
+
+
 def test_a_machine_that_says_only_a_class_is_asked_to_the_end():
     plain, images = linear(), 0.4 + 0.2 * random_images(12, SHAPE)
     labels = plain.relax(images).prediction
