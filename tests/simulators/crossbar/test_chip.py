@@ -234,7 +234,9 @@ def test_a_program_runs_to_the_same_bits_after_a_round_trip(graph, images, tmp_p
 @pytest.mark.parametrize("options", ["tile=18", "encoding=offset,levels=9", "encoding=slices,levels=8,scaling=column",
                                      "arrays=separate,dt=0.5,winners_held=2"])
 def test_nothing_that_a_relaxation_needs_stays_on_the_cpu(graph, options):
-    """On the meta device, where torch only checks shapes and devices: what would fail on CUDA fails here."""
+    """On the meta device, where torch checks shapes, and devices but for those of weights of convolutions: most of what
+    would fail on CUDA fails here.
+    """
     target = f"crossbar:pcm[{options},without=read,drift_compensation=off]"
     substrate = CrossbarMachine(mapping.compile(graph, target), device="meta").substrate
     nudge = Nudge(torch.eye(10, device="meta")[:2], 0.5)
