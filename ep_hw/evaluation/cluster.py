@@ -238,7 +238,7 @@ def _equip(client: "Client") -> None:
             self.code, self.own = code, own
 
         def setup(self, worker: Any) -> None:
-            equip(self.code, self.own)
+            equip(self.code, self.own, Path(worker.local_directory))
 
     own, code = belongings(), all_code()
     try:
@@ -252,17 +252,18 @@ def _equip(client: "Client") -> None:
     _check_code({"ep_hw": code["ep_hw"]}, theirs, "scheduler runs")   # tasks pass through it
 
 
-def equip(code: dict[str, int | str], own: Belongings) -> None:
+def equip(code: dict[str, int | str], own: Belongings, place: Path) -> None:
     """On a worker, before anything else.
 
     Args:
         code: `all_code` of the asker.
         own: the files of its user.
+        place: the worker's own folder, which Dask removes when it ends.
 
     Raises:
         Refusal: another version, or files of the same names with other content.
     """
-    own.bring()
+    own.bring(place)
     _check_code(code, all_code(), "workers run")
 
 

@@ -8,7 +8,6 @@ import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -81,7 +80,7 @@ class Belongings:
     Attributes:
         plugins: name and content of each.
         devices: the same.
-        beside: the same, by their paths from the folder of the plug-in that imports them.
+        beside: the same, by their paths from the folder of the plug-in that imports them, or reads devices from them.
     """
 
     plugins: tuple[tuple[str, bytes], ...]
@@ -93,32 +92,40 @@ class Belongings:
         """16 hex digits of the sha256 of all of them."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
-    def bring(self):
-        """Make them known here.
+    def bring(self, place: Path):
+        """Make them known here. Workers of the asker's own machine inherit the names of plug-ins, and read them where
+        they are.
+
+        Args:
+            place: a folder that stays as long as this process, since modules are read again; they get one in it.
 
         Raises:
             Refusal: see `bring_devices` and `bring_plugins`; or a plug-in of the same name has other content.
         """
-        for name, content in (*self.plugins, *self.beside):
+        for name, content in (one for one in (*self.plugins, *self.beside) if one[0].endswith(".py")):
             known = sys.modules.get(".".join(Path(name).with_suffix("").parts).removesuffix(".__init__"))
             if known is not None and Path(known.__file__ or "").read_bytes() != content:
                 raise Refusal("another plug-in of the same name is in use there", where=name, got=str(known.__file__),
                               allowed="one file of a name", remedy="rename the file, or restart the workers")
-        folder = Path(tempfile.mkdtemp(prefix="ep-hw-own-"))   # modules are read again from it
+        bring_plugins(path for path in map(Path, _named(PLUGINS)) if isfile(path) and (
+            path.name, path.read_bytes()) in self.plugins)
+        new = [name for name, _ in self.plugins if Path(name).stem not in sys.modules]
+        folder = place / f"ep-hw-{self.digest}"
         for name, content in (*self.plugins, *self.devices, *self.beside):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-        bring_plugins(folder / name for name, _ in self.plugins if Path(name).stem not in sys.modules)
+        bring_plugins(folder / name for name in new)
         bring_devices(folder / name for name, _ in self.devices)
 
 
 def belongings() -> Belongings:
     """What this process was brought."""
     from ep_hw.threats.sources import sources  # loads torch
+    from mapping.crossbar.devices import FILES
 
     plugins, devices = ([Path(path) for path in _named(variable)] for variable in (PLUGINS, DEVICES))
     near = {str(other.relative_to(folder)): other.read_bytes() for path in plugins for folder in [path.resolve().parent]
-            for other in sources(str(path))[1:] if folder in other.parents}
+            for other in (*sources(str(path))[1:], *FILES) if folder in other.parents}
     named, known = (tuple((path.name, path.read_bytes()) for path in paths) for paths in (plugins, devices))
     return Belongings(named, known, tuple(near.items()))
 
@@ -135,9 +142,12 @@ def _named(variable: str) -> list[str]:
 
 
 def _is_elsewhere(path: Path) -> bool:
-    """Whether the name of a file is that of a module from another file; modules are found in the folder at hand too."""
+    """Whether the name of a file is that of a module with other content; modules are found in the folder at hand too,
+    and a worker of this machine finds its asker's.
+    """
     spec = importlib.util.find_spec(path.stem)
-    return spec is not None and (spec.origin is None or Path(spec.origin).resolve() != path.resolve())
+    return spec is not None and not (
+        spec.origin is not None and isfile(spec.origin) and Path(spec.origin).read_bytes() == path.read_bytes())
 
 
 def _import(path: Path):

@@ -18,6 +18,7 @@ from mapping.registry import register_machine
 
 VERSION = 3                 # of the code that decides what crossbars answer
 GENERIC = ("generic", 2)    # kind and version of those whose errors are options: a user's g_max_us scales them
+FILES: set[Path] = set()    # that devices were read from
 
 
 def register_devices(devices: Path | str):
@@ -35,6 +36,8 @@ def register_devices(devices: Path | str):
             raise Refusal("the device is registered already, and otherwise", where=f"preset {name}", got=preset.title,
                           allowed="a new name, or the same device again", remedy="choose another name")
     _register({name: preset for name, preset in presets.items() if name not in PRESETS}, published=False)
+    if isinstance(devices, Path):
+        FILES.add(devices.resolve())
 
 
 def register_published():

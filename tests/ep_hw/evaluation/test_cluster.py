@@ -19,12 +19,14 @@ import torch
 from errands import LENT, errand, write_place
 from networks import saved, small_network
 from processes import all_end, descendants, wait_until
+from registries import restored
 
+import mapping
 from ep_hw import threads, workflow
 from ep_hw.evaluation import cluster as module
 from ep_hw.evaluation.cluster import Cluster, equip, perform
 from ep_hw.evaluation.execution import Run
-from ep_hw.evaluation.own import Belongings
+from ep_hw.evaluation.own import Belongings, bring_plugins
 from ep_hw.evaluation.plan import evaluate
 from ep_hw.evaluation.suites import Request
 from ep_hw.learning.in_situ.run import Lesson, plan_tuning, run_tuning
@@ -32,6 +34,7 @@ from ep_hw.learning.in_situ.settings import TuningSettings
 from ep_hw.threats.attacks import AttackSettings
 from ep_hw.threats.threat import parse_threat
 from ep_hw.versions import all_code
+from mapping.crossbar.presets import PRESETS
 from mapping.errors import MachineError, Refusal
 from simulators.loihi import interpreter
 
@@ -249,22 +252,53 @@ def test_chips_are_tuned_to_the_bytes_of_one_process(workers, tmp_path):
     assert files[0] == files[1]
 
 
-def test_what_a_user_brought_is_there_and_must_be_the_same(monkeypatch):
+def test_what_a_user_brought_is_there_and_must_be_the_same(monkeypatch, tmp_path):
     own = Belongings((("own_shift.py", b"BROUGHT = 1\n"),), ())
     monkeypatch.setenv("EP_HW_PLUGINS", "")
     try:
-        equip(all_code(), own)
+        equip(all_code(), own, tmp_path)
         assert sys.modules["own_shift"].BROUGHT == 1
-        equip(all_code(), own)
+        equip(all_code(), own, tmp_path)
         with pytest.raises(Refusal, match="another plug-in of the same name"):
-            equip(all_code(), Belongings((("own_shift.py", b"BROUGHT = 2\n"),), ()))
+            equip(all_code(), Belongings((("own_shift.py", b"BROUGHT = 2\n"),), ()), tmp_path)
     finally:
         sys.modules.pop("own_shift", None)
 
 
-def test_workers_of_another_version_are_refused():
+SHELVED = """
+from pathlib import Path
+
+import mapping
+
+mapping.register_devices(Path(__file__).with_name("own_shelf.toml"))
+"""
+
+
+def write_shelf(folder):
+    (folder / "b").write_text(f"{PRESETS['shelf'].title} {sys.modules['own_shelf'].__file__}")
+
+
+@pytest.mark.parametrize("where", ["of this machine", "elsewhere"])
+def test_workers_have_what_a_plugin_reads_beside_itself(where, address, tmp_path, monkeypatch):
+    """Those that the command starts read it where it is, as they inherit all paths; others have copies of their own."""
+    (tmp_path / "own_shelf.py").write_text(SHELVED)
+    (tmp_path / "own_shelf.toml").write_text('[shelf]\ntitle = "cells"\nsource = "a test"\nmodel = "ideal"\n'
+                                             'g_max_us = 25.0\nage_domain_s = [0.0, 0.0]\ncauses = []\n')
+    monkeypatch.setenv("EP_HW_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with restored(mapping.REGISTRY, PRESETS):
+        bring_plugins([tmp_path / "own_shelf.py"])
+        with Cluster("local:1" if where == "of this machine" else address) as workers:
+            assert list(workers.each([errand(tmp_path, write_shelf)]))
+    del sys.modules["own_shelf"]
+    title, place = (tmp_path / "b").read_text().split()
+    assert title == "cells"
+    assert (Path(place).parent == tmp_path) == (where == "of this machine")
+
+
+def test_workers_of_another_version_are_refused(tmp_path):
     with pytest.raises(Refusal, match=r"another version; got torch .*; allowed: torch 1\.0"):
-        equip({**all_code(), "torch": "1.0"}, Belongings((), ()))
+        equip({**all_code(), "torch": "1.0"}, Belongings((), ()), tmp_path)
 
 
 ELSEWHERE = """
