@@ -27,6 +27,7 @@ from ep_hw.evaluation.stored import Record, Stored, stems_in
 from ep_hw.threats.attacks import (
     AttackSettings,
     Begun,
+    Candidate,
     attack,
     decide,
     differing,
@@ -85,6 +86,7 @@ class Configuration:
         data_sha256: of the split that the images are part of; empty for data sets that are known by their names.
         joined: what a white box is put together from: its own attack, then the same on other machines.
         begun: where an attack goes on from: itself at the next smaller strength that is asked, or with less effort.
+        black_box: what the black box made that an attack ends with, where it is asked for itself as well.
     """
 
     model: str
@@ -104,11 +106,12 @@ class Configuration:
     data_sha256: str = ""
     joined: "tuple[Configuration, ...]" = ()
     begun: "Configuration | None" = None
+    black_box: "Configuration | None" = None
 
     @property
     def needs(self) -> "tuple[Configuration, ...]":
         """Whose images this one takes."""
-        return (*filter(None, [self.source, self.begun]), *self.joined)
+        return (*filter(None, [self.source, self.begun, self.black_box]), *self.joined)
 
     @cached_property
     def depth(self) -> int:
@@ -143,7 +146,8 @@ class Configuration:
                    "published": self.published, "joined": [_sha(one._canonical(libraries)) for one in self.joined],
                    "settings": self.settings and self.settings.model_dump(mode="json"),
                    **({"data": self.data_sha256} if self.data_sha256 else {}),
-                   **({"begun": _sha(self.begun._canonical(libraries))} if self.begun else {})}
+                   **{name: _sha(one._canonical(libraries)) for name, one in (
+                       ("begun", self.begun), ("black_box", self.black_box)) if one}}
         return json.dumps(content, sort_keys=True)
 
 
@@ -189,27 +193,28 @@ class Cell:
     def stored(self) -> Stored:
         return Stored(self.folder, self.stem)
 
+    def _part(self, configuration: Configuration | None) -> "Cell":
+        return Cell(configuration or self.configuration, self.images, self.folder, shown=False, names=self.names)
+
     @property
     def source(self) -> "Cell":
         """The cell that makes the images of a transfer, or of a white box's last attempt."""
-        return Cell(self.configuration.source or self.configuration, self.images, self.folder, names=self.names)
+        return self._part(self.configuration.source)
 
     @property
     def begun(self) -> "Cell":
         """The cell that an attack goes on from."""
-        return Cell(self.configuration.begun or self.configuration, self.images, self.folder, shown=False,
-                    names=self.names)
+        return self._part(self.configuration.begun)
 
     @property
     def needs(self) -> "list[Cell]":
         """The cells whose images this one takes."""
-        return [*([self.source] if self.configuration.source else []),
-                *([self.begun] if self.configuration.begun else []), *self.joined]
+        return [self._part(one) for one in self.configuration.needs]
 
     @property
     def joined(self) -> "list[Cell]":
         """The cells that a white box is put together from, its own attack first."""
-        return [Cell(one, self.images, self.folder, shown=False, names=self.names) for one in self.configuration.joined]
+        return [self._part(one) for one in self.configuration.joined]
 
     @property
     def same(self) -> "Cell | None":
@@ -442,7 +447,7 @@ def _threatened(cell: Cell, machine: Machine, is_reference: bool) -> Threatened:
     if cell.configuration.settings is not None:
         taken = cell.source.adversarial() if cell.configuration.source else None
         outcome = attack(machine, threat, clean.images, clean.labels, cell.configuration.settings,
-                         cell.attack_generator(machine), taken, _begun(cell))
+                         cell.attack_generator(machine), taken, _begun(cell), _of_black_box(cell))
         return outcome.images, blank | {"broken_by": outcome.broken_by, "zero_gradient": outcome.zero_gradient,
                                         "queries": outcome.queries}, outcome.answer
     return clean.images, blank, None
@@ -465,6 +470,14 @@ def _begun(cell: Cell) -> Begun | None:
     rows, before = cell.begun.read().to_pydict(), cell.configuration.begun.threat
     return Begun(before.strength, cell.begun.adversarial(), rows["broken_by"], torch.tensor(rows["zero_gradient"]),
                  torch.tensor(rows["queries"]))
+
+
+def _of_black_box(cell: Cell) -> Candidate | None:
+    """What the black box made that the cell's attack ends with, where it is known."""
+    if cell.configuration.black_box is None:
+        return None
+    made = cell._part(cell.configuration.black_box)
+    return Candidate.of(made.adversarial(), queries=torch.tensor(made.read()["queries"].to_pylist()))
 
 
 def _joined(cell: Cell, machine: Machine, is_reference: bool) -> Threatened:

@@ -184,7 +184,9 @@ def _run(job: Job, images: int, folder: Path):
     if not isinstance(job.what, Cell):
         replace(job.what, images=few, folder=folder).measure()
         return
-    c = replace(job.what.configuration, source=None, begun=None, joined=())
+    c = replace(job.what.configuration, source=None, begun=None, black_box=None, joined=())
+    if job.what.configuration.black_box and c.settings is not None:
+        c = replace(c, settings=c.settings.model_copy(update={"queries": 1}))
     if job.kind.work == SHOWN and c.threat.is_attack:
         c = replace(c, threat=CLEAN, settings=None)
     cell = Cell(c, few, folder, job.what.official)

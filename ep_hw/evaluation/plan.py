@@ -176,6 +176,15 @@ class Plan:
         smaller = [strength for strength in own if 0 < strength < threat.strength]
         return (self, replace(threat, strength=max(smaller))) if smaller else None
 
+    def black_box(self, machine: str, threat: Threat) -> Threat | None:
+        """What an attack on a machine asks last, where it is asked for itself: of the same images, as hard."""
+        kind = threat.attack.black_box if threat.is_direct else None
+        if kind is None or threat.strength not in self.strengths.get((machine, kind), ()):
+            return None
+        last, known = replace(threat, kind=kind), self.attacks.settings_overrides
+        alike = self.shards(machine, last) == self.shards(machine, threat) and known.get(last) == known.get(threat)
+        return last if alike else None
+
     @cached_property
     def strengths(self) -> dict[Case, list[float]]:
         """Of every attack on a machine."""
@@ -370,7 +379,7 @@ def _configurations(plan: Plan, name: str, threat: Threat, digests: Digests) -> 
     """Of the cells of a threat on a machine, chip by chip."""
     first, *others = chips_of(plan, name)
     yield (own := _configuration(plan, name, threat, first, digests))
-    if own.begun or own.joined:   # by others on the same chip
+    if own.begun or own.black_box or own.joined:   # by others on the same chip
         yield from (_configuration(plan, name, threat, chip, digests) for chip in others)
     else:
         yield from own.on_chips(chip for chip in others if chip is not None)
@@ -389,14 +398,15 @@ def _alone(plan: Plan, name: str, threat: Threat, chip: int | None, digests: Dig
     source, made = None, Threat(threat.kind, threat.strength)
     if made_on:  # adversarial images come from the source's first chip
         source = _alone(plan, made_on, made, chips_of(plan, made_on)[0], digests)
-    begun = plan.begun(name, threat)
+    begun, last = plan.begun(name, threat), plan.black_box(name, threat)
     settings = plan.attacks.settings_overrides.get(made, plan.attacks.settings) if threat.is_attack else None
     return Configuration(model=plan.model, dataset=plan.images.data, machine=name, program=digests[name],
                          reference=digests[REFERENCE], code=plan.code(name, threat), threat=threat, chip_seed=chip,
                          seed=plan.asked.seed, settings=settings, votes=plan.attacks.settings.votes,
                          device=plan.run.device, source=source, published=digests.get(threat),
                          data_sha256=plan.images.sha256,
-                         begun=begun and _alone(begun[0], name, begun[1], chip, digests))
+                         begun=begun and _alone(begun[0], name, begun[1], chip, digests),
+                         black_box=None if last is None else _alone(plan, name, last, chip, digests))
 
 
 def _collect(cells: list[Cell], folder: Path) -> Summary:

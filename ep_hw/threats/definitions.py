@@ -86,6 +86,11 @@ class Attack(ABC):
         return type(self)
 
     @property
+    def black_box(self) -> str | None:
+        """The attack that it asks last, by name: where that is asked for itself as well, its images are taken."""
+        return None
+
+    @property
     def is_bounded(self) -> bool:
         """Its images stay within [0, 1] and within a budget, which it shares with others of its norm."""
         return self.clips and self.strength == BUDGET

@@ -34,6 +34,10 @@ class Candidate:
         none = images.new_zeros(len(images))
         return cls(images, none if zeros is None else zeros, none if queries is None else queries)
 
+    def at(self, index: Tensor) -> "Candidate":
+        """Of some images of the batch."""
+        return Candidate(self.images[index], self.zeros[index], self.queries[index])
+
 
 def read(machine: Machine, images: Tensor, votes: int, generator: Generator) -> list[Equilibrium]:
     """`votes` reads of a noisy machine, as many in a batch as `AT_ONCE` allows; one of a deterministic one."""

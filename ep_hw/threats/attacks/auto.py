@@ -177,6 +177,10 @@ class AutoAttack(Attack):
 
     code, version = "autoattack", 7
 
+    @property
+    def black_box(self) -> str:
+        return f"square_{self.norm}"
+
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         unroll = unroll_of(machine, settings)
         others = {"deepfool": DeepFool(self.norm, strength, unroll, votes=settings.votes),

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ep_hw.threats.attacks.attempt import Attempt, decide
-from ep_hw.threats.attacks.begun import STRETCHED, Begun, is_last_resort
+from ep_hw.threats.attacks.attempt import Attempt, Candidate, decide
+from ep_hw.threats.attacks.begun import BLACK_BOX, STRETCHED, Begun, is_last_resort
 from ep_hw.threats.attacks.norms import differing, perturbation
 from ep_hw.threats.attacks.settings import AttackSettings
 from ep_hw.threats.definitions import PRICE
@@ -44,7 +44,8 @@ class Attacked:
 
 
 def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, settings: AttackSettings,
-           generator: Generator, transferred: Tensor | None = None, begun: Begun | None = None) -> Attacked:
+           generator: Generator, transferred: Tensor | None = None, begun: Begun | None = None,
+           asked: Candidate | None = None) -> Attacked:
     """Attack a batch on a machine; images it already gets wrong are left alone, unless predictions are attacked.
 
     Args:
@@ -57,6 +58,7 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
         transferred: (B, C, H, W) what the same threat made of the images on the reference: the last attempt, so that
             knowing a machine is never worse than not knowing it.
         begun: where the attack goes on from: what fell there to gradients or answers of the machine stays broken.
+        asked: what the black box made of the batch that the attack ends with; it is not asked again.
 
     Raises:
         Refusal: an attack that the machine does not allow, see `Attack.attempts`; labels that are not those of its
@@ -72,7 +74,8 @@ def attack(machine: Machine, threat: Threat, images: Tensor, labels: Tensor, set
     zeros, tried, queries = (images.new_zeros(len(images)) for _ in range(3))
     for attempt in threat.attack.attempts(machine, threat.strength, settings):
         for one, index in worst.meeting(attempt, further):
-            candidate = one.resume(machine, images[index], labels[index], generator, worst.images[index])
+            candidate = asked.at(index) if asked is not None and str(one) == BLACK_BOX else one.resume(
+                machine, images[index], labels[index], generator, worst.images[index])
             _check_candidate(threat, str(one), images[index], candidate.images)
             queries[index] += candidate.queries
             zeros[index] += candidate.zeros

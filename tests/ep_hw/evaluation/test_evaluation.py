@@ -38,6 +38,7 @@ from ep_hw.networks.checkpoint import load
 from ep_hw.networks.programs import reference_of
 from ep_hw.threats.attacks import AttackSettings, differing, perturbation
 from ep_hw.threats.attacks.pgd import PGDAttack
+from ep_hw.threats.attacks.square import Square
 from ep_hw.threats.registry import ATTACKS, CORRUPTIONS
 from ep_hw.threats.threat import Threat, parse_threat
 from mapping import Refusal, compile, load_program
@@ -350,7 +351,7 @@ def test_everything_that_decides_an_outcome_is_in_the_key(finished):
                "threat": replace(base.threat, strength=9), "chip_seed": 2, "seed": 7,
                "settings": FAST.model_copy(update={"iterations": 4}), "votes": 9, "device": "cuda",
                "source": replace(base.source, program="x"), "published": "x", "joined": (base.source,),
-               "data_sha256": "x", "begun": base.source}
+               "data_sha256": "x", "begun": base.source, "black_box": base.source}
     assert set(changes) == {f.name for f in fields(base)}
     keys = {replace(base, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {base.key}) == len(changes) + 1
@@ -454,6 +455,38 @@ def test_larger_strengths_go_on_from_smaller_ones_and_probes_from_where_attacks_
         assert all(after or not before for before, after in zip(wrong(cell.begun), wrong(cell)))
         with simulators.open(plan.programs[cell.configuration.machine]) as machine:
             assert cell.read()["prediction"].to_pylist() == machine.relax(cell.adversarial()).prediction.tolist()
+
+
+def test_the_black_box_that_an_attack_ends_with_is_asked_once(model, tmp_path, monkeypatch):
+    """Where it is asked for itself, of the same images, as hard: what it broke the attack breaks, in its queries."""
+    searched, search = [], Square.run
+    monkeypatch.setattr(Square, "run", lambda self, machine, *rest: (
+        searched.append((machine.name, self.eps)) or search(self, machine, *rest)))
+    settings = FAST.model_copy(update={"ensemble": "paper", "queries": 60, "label": "predicted"})
+    plan = small_plan(model, ("loihi",), ("autoattack_linf@0.1", "autoattack_linf@0.02", "square_linf@0.1"), images=8,
+                      settings=settings, run=Run(jobs=1))
+    run(plan, tmp_path)
+    assert sorted(searched) == [(name, eps) for name in ("loihi", "reference") for eps in (0.02, 0.1)]
+    own = {(c.configuration.machine, str(c.threat)): c for cell in cells_of(plan, tmp_path)
+           for c in (cell, *cell.joined[:1]) if not c.configuration.joined}
+    for machine in ("reference", "loihi"):
+        square, strong, weak = (own[machine, name] for name in (
+            "square_linf@0.1", "autoattack_linf@0.1", "autoattack_linf@0.02"))
+        assert strong.configuration.black_box == square.configuration
+        assert weak.configuration.black_box is None
+        alone, all_broken = square.read().to_pydict(), strong.read().to_pydict()
+        assert all(all_broken["broken_by"][n] for n, by in enumerate(alone["broken_by"]) if by)
+        taken = [n for n, by in enumerate(all_broken["broken_by"]) if by == "square"]
+        assert taken
+        assert torch.equal(strong.adversarial()[taken], square.adversarial()[taken])
+        tried = [n for n, by in enumerate(all_broken["broken_by"]) if by in ("square", "")]
+        assert [all_broken["queries"][n] for n in tried] == [alone["queries"][n] for n in tried]
+    threat, last = parse_threat("autoattack_linf@0.1"), parse_threat("square_linf@0.1")
+    assert plan.black_box("loihi", threat) == last
+    assert plan.black_box("loihi", last) is None
+    for other in (replace(plan, attacks=replace(plan.attacks, settings_overrides={last: FAST})),
+                  replace(plan, limits=Limits(image_limits={("loihi", "autoattack_linf"): 3}))):
+        assert other.black_box("loihi", threat) is None
 
 
 class Newer(PGDAttack):
