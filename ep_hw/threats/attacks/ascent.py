@@ -2,8 +2,8 @@
 
 A gradient's own passes end with logits, though not with those of the machine at rest. Where they say that an image is
 wrong, the machine is asked for as many votes as decide later, and an image that all of them call wrong is done with:
-the batch shrinks. In a ball that holds every image there is, this is asked at each step. Where nothing is noisy, images
-without `attempt.hope` leave too.
+the batch shrinks. In a ball that holds every image there is, this is asked at each step. Where nothing is noisy, those
+that they call right leave without `attempt.hope`, by the margin that all attempts together have taken from the image.
 """
 
 from abc import abstractmethod
@@ -56,13 +56,14 @@ class _Tally:
         images: (B, C, H, W), of each the one that broke it, else that of largest loss.
         loss: (B,) of these; inf where an image is broken beyond doubt, -inf before anything was found.
         steps, flat: (B,) gradients that were taken, and those of them that were zero in every pixel.
-        first, least: (B,) the machine's margins as a climb began, and the least since then, where they were asked for.
+        first, least: (B,) the machine's margins on the images as they were, and the least that a climb met.
     """
 
-    def __init__(self, images: Tensor):
+    def __init__(self, images: Tensor, margins: Tensor | None):
         none = images.new_zeros(len(images))
         self.images, self.loss, self.steps, self.flat = images.clone(), none - torch.inf, none.clone(), none.clone()
-        self.first, self.least = none.clone(), none.clone()
+        self.first = none if margins is None else margins
+        self.least = self.first.clone()
 
     def standing(self) -> Tensor:
         """Places of the images that are not broken."""
@@ -73,10 +74,8 @@ class _Tally:
         self.steps[index] += 1
         self.flat[index] += (gradient.flatten(1).abs().amax(1) == 0).to(self.flat)
 
-    def hope(self, index: Tensor, margin: Tensor, share: float, patience: float) -> Tensor:
-        """`attempt.hope` of climbs, by margins after a share of their steps."""
-        if not share:
-            self.first[index] = self.least[index] = margin
+    def hope(self, index: Tensor, margin: Tensor, patience: float) -> Tensor:
+        """`attempt.hope` of climbs, by their margins now."""
         self.least[index] = torch.minimum(self.least[index], margin)
         return hope(1 - self.least[index] / self.first[index], patience)
 
@@ -100,10 +99,9 @@ class Ascent(Attempt, Generic[W]):
             image of largest loss is kept.
         clipped: images stay within [0, 1].
         votes: reads of a noisy machine that must all be wrong where an image leaves.
-        lets_go: images leave as soon as they are broken, or, where nothing is noisy, without `hope`; else all of them
-            climb to the end.
+        lets_go: images leave as soon as they are broken; else these climb to the end.
         fresh: it begins at the image, wherever other attempts ended.
-        patience: least share of the steps that images have, see `hope`.
+        patience: least share of the steps that images have where nothing is noisy, see `hope`; 1 gives up none.
         crossing: the same, however impatient: so many lead to the edge of the ball.
     """
 
@@ -117,13 +115,13 @@ class Ascent(Attempt, Generic[W]):
     votes: int = 1
     lets_go: bool = False
     fresh: bool = False
-    patience: float = 0.1
+    patience: float = 1.0
 
     crossing: ClassVar[float] = 0.2
 
     @property
     def opening(self) -> "Ascent[W] | None":
-        return None if self.lets_go else replace(self, iterations=-(-self.iterations // LED), restarts=1)
+        return None if self.lets_go else replace(self, iterations=-(-self.iterations // LED), restarts=1, patience=1)
 
     def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         return self.resume(machine, images, labels, generator, images)
@@ -132,7 +130,7 @@ class Ascent(Attempt, Generic[W]):
                start: Tensor) -> Candidate:
         if self.eps == 0:
             return Candidate.of(images.clone())
-        tally = _Tally(images)
+        tally = _Tally(images, self._margins(machine, images, labels, generator) if self._gives_up(machine) else None)
         for restart in range(self.restarts):
             live = tally.standing()
             begin = self._random(images[live], generator) if restart else (images if self.fresh else start)[live]
@@ -150,12 +148,13 @@ class Ascent(Attempt, Generic[W]):
 
     def _climb(self, machine: Machine, way: W, generator: Generator, tally: _Tally) -> W:
         """Every step of the images that stay; those that leave are in the tally."""
+        tally.least[way.index] = tally.first[way.index]
         for done in range(self.iterations):
             if not len(way.index):
                 break
             slope = self.gradient.slope(machine, way.here, way.labels, generator, self.eot)
             tally.look(way.index, slope.gradient)
-            if self.lets_go and (holds_all(self.norm, self.eps) or done % LOOKED_EVERY == 0):
+            if done and (holds_all(self.norm, self.eps) or done % LOOKED_EVERY == 0):
                 stays = self._stay(machine, way, slope, done, generator, tally)
                 way, slope = way.at(stays), slope.at(stays)
             way = self._step(way, slope, done)
@@ -163,23 +162,25 @@ class Ascent(Attempt, Generic[W]):
 
     def _stay(self, machine: Machine, way: W, slope: Slope, done: int, generator: Generator, tally: _Tally) -> Tensor:
         """(B,) which images climb on; of the others what was found is in the tally."""
-        broken = self._broken(machine, way, slope.logits, generator) if done else way.index < 0
-        left = way.at(broken)
-        tally.keep(left.index, left.here, left.here.new_full((len(left.index),), torch.inf))
-        if not machine.deterministic or holds_all(self.norm, self.eps) or broken.all():
-            return ~broken
-        rest, share = way.at(~broken), done / self.iterations
-        margin = -loss_of(look(machine, rest.here, rest.labels, generator), rest.labels, "margin")
-        lost = share >= tally.hope(rest.index, margin, share, max(self.patience, self.crossing))
-        self._keep(machine, rest.at(lost), generator, tally)
-        return (~broken).masked_scatter(~broken, ~lost)
+        wrong = loss_of(slope.logits, way.labels, "margin") > 0
+        if self.lets_go and wrong.any():
+            wrong[wrong.clone()] = surely_wrong(machine, way.here[wrong], way.labels[wrong], self.votes, generator)
+            tally.keep(way.index[wrong], way.here[wrong], tally.first.new_full((int(wrong.sum()),), torch.inf))
+        stays, share, least = ~wrong | (not self.lets_go), done / self.iterations, max(self.patience, self.crossing)
+        if self._gives_up(machine) and share >= least and not wrong.all():
+            rest = way.at(~wrong)
+            lost = share >= tally.hope(rest.index, self._margins(machine, rest.here, rest.labels, generator), least)
+            self._keep(machine, rest.at(lost), generator, tally)
+            stays[~wrong] = ~lost
+        return stays
 
-    def _broken(self, machine: Machine, way: W, logits: Tensor, generator: Generator) -> Tensor:
-        """(B,) which images are beyond doubt, of those that the gradient's own passes call wrong."""
-        broken = loss_of(logits, way.labels, "margin") > 0
-        if broken.any():
-            broken[broken.clone()] = surely_wrong(machine, way.here[broken], way.labels[broken], self.votes, generator)
-        return broken
+    def _gives_up(self, machine: Machine) -> bool:
+        """Whether images without hope leave."""
+        return machine.deterministic and self.patience < 1 and not holds_all(self.norm, self.eps)
+
+    def _margins(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+        """(B,) of a read."""
+        return -loss_of(look(machine, images, labels, generator), labels, "margin")
 
     @abstractmethod
     def _begin(self, index: Tensor, images: Tensor, labels: Tensor, start: Tensor) -> W:

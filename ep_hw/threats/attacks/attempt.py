@@ -89,7 +89,8 @@ def hope(lost: Tensor, patience: float) -> Tensor:
     nothing.
 
     Args:
-        lost: (B,) 1 - m / m_0 for the least margin m = z_y - max_{j != y} z_j so far, and m_0 where the search began.
+        lost: (B,) 1 - m / m_0 for the least margin m = z_y - max_{j != y} z_j so far, and m_0 where the search began,
+            or the search before that it goes on from.
         patience: the least share that all have.
     """
     return torch.where(lost > _ROUNDING, lost.clamp(patience, 1), 1.0)

@@ -41,13 +41,13 @@ class PGD(Ascent[Way]):
 class PGDAttack(Attack):
     """Ascents of every gradient that the machine allows, in their order.
 
-    The first one makes all its steps on every image, since other machines meet what it makes, and a few on those that
-    fell to a smaller strength; the others let images go.
+    The first one climbs on with images that are broken, since other machines meet what it makes, and makes a few steps
+    on those that fell to a smaller strength; the others let them go.
     Auto-PGD's first begins at the image; whatever else follows goes on from where the attempts before ended, in half
     the steps.
     """
 
-    code, version, ascends = "pgd", 9, True
+    code, version, ascends = "pgd", 10, True
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)

@@ -1,5 +1,6 @@
 """Attacks against closed forms, and the invariants that no attack may break."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -338,7 +339,7 @@ def test_the_packaged_network_stands_no_longer_than_was_measured(eps, images, bo
     assert found.broken_by.count("") <= bound * images
 
 
-def test_the_first_attempt_makes_all_its_steps_and_others_go_on_in_half_of_them():
+def test_the_first_attempt_keeps_what_it_breaks_and_others_go_on_in_half_of_its_steps():
     """Of Auto-PGD the first begins at the image; in a ball that holds all images none goes on after it has won."""
     machine = linear(classes=10)
     asked = SETTINGS.model_copy(update={"gradients": ("bptt@5", "apgd@7", "bptt@5:margin", "apgd@5:margin")})
@@ -346,6 +347,7 @@ def test_the_first_attempt_makes_all_its_steps_and_others_go_on_in_half_of_them(
     assert [type(attempt) for attempt in made] == [PGD, APGD, PGD, APGD]
     assert [(a.iterations, a.lets_go, a.fresh, a.clipped) for a in made] == [
         (20, False, False, False), (20, True, True, False), (10, True, False, False), (10, True, False, False)]
+    assert (made[0].opening.iterations, made[0].opening.patience) == (5, 1), "others meet it, however small its hope"
     assert all(a.lets_go for a in attempts(machine, Threat("pgd_linf", 1.0), asked))
     assert [str(attempt) for attempt in attempts(machine, Threat("cw_l2", 1.0), asked)] == 2 * ["cw:bptt@5:margin"]
 
@@ -475,14 +477,15 @@ def test_a_search_that_slows_down_and_wins_is_never_given_up(first, falls, patie
     assert (shares[:-1] < hope(1 - margins / first, patience)[:-1] + 1e-9).all()
 
 
+@pytest.mark.parametrize("lets_go", [False, True])
 @pytest.mark.parametrize("climb", [PGD, APGD])
 @pytest.mark.parametrize("sigma", [0.0, 0.05])
-def test_images_without_hope_leave_an_ascent_that_lets_go(climb, sigma):
+def test_images_without_hope_leave_an_ascent(climb, sigma, lets_go):
     """After its patience, in a ball that is a hundred times too small; none where reads are noisy."""
     plain, images = linear(3, classes=10), middle_images(6)
     machine = Counting(plain.weight, plain.bias, SHAPE, sigma)
     labels, radii = plain.relax(images).prediction, least_perturbations(plain, images, "l2")
-    attempt = climb("l2", 0.01 * float(radii.min()), Unrolled(5, "margin"), 40, votes=3, lets_go=True)
+    attempt = climb("l2", 0.01 * float(radii.min()), Unrolled(5, "margin"), 40, votes=3, lets_go=lets_go)
     counts = []
     for patience in (0.1, 0.6, 1.0):
         machine.shown = 0
@@ -491,6 +494,41 @@ def test_images_without_hope_leave_an_ascent_that_lets_go(climb, sigma):
         assert perturbation(images, made, "l2") == pytest.approx(attempt.eps, rel=0.01)
     some, more, all_steps = counts
     assert some == more == all_steps if sigma else some <= (climb.crossing + 0.2) * all_steps < more < all_steps
+
+
+@pytest.mark.parametrize("reach", [0.01, 0.65])
+@pytest.mark.parametrize("climb", [PGD, APGD])
+def test_a_climb_that_goes_on_has_the_hope_of_all_that_was_lost(climb, reach):
+    """From the edge of a ball of so many radii it leads no further, and ends with a look after that share of steps."""
+    plain, images = linear(3), middle_images(4)
+    machine, labels = Counting(plain.weight, plain.bias, SHAPE), plain.relax(images).prediction
+    radii = least_perturbations(plain, images, "l2")
+    for image, label, radius in zip(images.split(1), labels.split(1), radii):
+        attempt = climb("l2", reach * float(radius), Unrolled(5, "margin"), 40)
+        edge, machine.shown = attempt.run(plain, image, label, seeded()).images, 0
+        made = replace(attempt, patience=0.1).resume(machine, image, label, seeded(), edge).images
+        steps = 4 * math.ceil(10 * max(reach, climb.crossing))
+        assert machine.shown == 1 + (steps + 1) + (steps // 4 - int(10 * climb.crossing) + 1)
+        assert torch.allclose(made, edge, atol=1e-6)
+
+
+@pytest.mark.parametrize("climb", [PGD, APGD])
+def test_broken_images_climb_on_though_those_without_hope_leave(climb):
+    """They end, to the bit, where they end if none leaves, after as many steps."""
+    plain, images = linear(3, classes=10), middle_images(12)
+    machine, labels = Counting(plain.weight, plain.bias, SHAPE), plain.relax(images).prediction
+    radii = least_perturbations(plain, images, "l2")
+    patient = climb("l2", 1.3 * float(radii.median()), Unrolled(5, "margin"), 40)
+    attempts = patient, replace(patient, patience=0.1)
+    ends = [attempt.run(plain, images, labels, seeded()).images for attempt in attempts]
+    broken, counts = plain.relax(ends[0]).prediction != labels, []
+    assert 0 < broken.sum() < 12
+    assert torch.equal(*(made[broken] for made in ends))
+    for attempt in attempts:
+        machine.shown = 0
+        attempt.run(machine, images[broken], labels[broken], seeded())
+        counts.append(machine.shown)
+    assert counts[0] == 40 * broken.sum() < counts[1]
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.05])
