@@ -149,30 +149,40 @@ class Ascent(Attempt, Generic[W]):
     def _climb(self, machine: Machine, way: W, generator: Generator, tally: _Tally) -> W:
         """Every step of the images that stay; those that leave are in the tally."""
         tally.least[way.index] = tally.first[way.index]
+        wrong = way.index < 0
         for done in range(self.iterations):
+            looks = done > 0 and done % LOOKED_EVERY == 0
+            if looks and self._gives_up(machine):
+                way = way.at(self._hopes(machine, way, wrong, done / self.iterations, generator, tally))
             if not len(way.index):
                 break
             slope = self.gradient.slope(machine, way.here, way.labels, generator, self.eot)
             tally.look(way.index, slope.gradient)
-            if done and (holds_all(self.norm, self.eps) or done % LOOKED_EVERY == 0):
-                stays = self._stay(machine, way, slope, done, generator, tally)
-                way, slope = way.at(stays), slope.at(stays)
+            wrong = loss_of(slope.logits, way.labels, "margin") > 0
+            if self.lets_go and (looks or (done and holds_all(self.norm, self.eps))):
+                stays = ~self._broken(machine, way, wrong, generator, tally)
+                way, slope, wrong = way.at(stays), slope.at(stays), wrong[stays]
             way = self._step(way, slope, done)
         return way
 
-    def _stay(self, machine: Machine, way: W, slope: Slope, done: int, generator: Generator, tally: _Tally) -> Tensor:
-        """(B,) which images climb on; of the others what was found is in the tally."""
-        wrong = loss_of(slope.logits, way.labels, "margin") > 0
-        if self.lets_go and wrong.any():
-            wrong[wrong.clone()] = surely_wrong(machine, way.here[wrong], way.labels[wrong], self.votes, generator)
-            tally.keep(way.index[wrong], way.here[wrong], tally.first.new_full((int(wrong.sum()),), torch.inf))
-        stays, share, least = ~wrong | (not self.lets_go), done / self.iterations, max(self.patience, self.crossing)
-        if self._gives_up(machine) and share >= least and not wrong.all():
+    def _hopes(self, machine: Machine, way: W, wrong: Tensor, share: float, generator: Generator,
+               tally: _Tally) -> Tensor:
+        """(B,) which images climb on, all that are `wrong` among them; of the others what was found is in the tally."""
+        stays, least = torch.ones_like(wrong), max(self.patience, self.crossing)
+        if share >= least and not wrong.all():
             rest = way.at(~wrong)
             lost = share >= tally.hope(rest.index, self._margins(machine, rest.here, rest.labels, generator), least)
             self._keep(machine, rest.at(lost), generator, tally)
             stays[~wrong] = ~lost
         return stays
+
+    def _broken(self, machine: Machine, way: W, wrong: Tensor, generator: Generator, tally: _Tally) -> Tensor:
+        """(B,) which of the images that are `wrong` are so beyond doubt, and in the tally."""
+        broken = wrong.clone()
+        if wrong.any():
+            broken[wrong] = surely_wrong(machine, way.here[wrong], way.labels[wrong], self.votes, generator)
+            tally.keep(way.index[broken], way.here[broken], tally.first.new_full((int(broken.sum()),), torch.inf))
+        return broken
 
     def _gives_up(self, machine: Machine) -> bool:
         """Whether images without hope leave."""
