@@ -11,11 +11,20 @@ itself: |x' - x|^2 <= c max(-m(x), 0). This makes c a bound, as eps is for other
 steps would win at every c. On a linear model of slope s, at distance r from its boundary, the minimum of (12) lies at
 min(c s / 2, r): the attack wins where c s / 2 >= r, and never where c s < r. At a fixed c, steep logits are broken.
 
+Straight on along its gradient, an image would meet the boundary |x' - x| + max(-m(x'), 0) / |dm/dx'| away from where it
+began. Where that costs more than a winner may, the image is given up after the share of its iterations
+
+    c max(-m(x), 0) / (|x' - x| + max(-m(x'), 0) / |dm/dx'|)^2,                                                     (15)
+
+m(x) that of the machine or of the gradient's own passes, whichever allows more, and no sooner than `patience` says.
+None is given up that has won, however far off, or whose gradient is zero, and none of a noisy machine.
+
 On noisy machines m is reduced by twice its standard deviation over reads of the image. With several searches c is the
 first value tried: it is raised tenfold until the attack wins, and then bisected.
 """
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,6 +56,7 @@ class CarliniWagner(Attempt):
         eot: gradients of a noisy machine that are averaged.
         votes: reads of a noisy machine that must all be wrong where the attack wins.
         fresh: it begins at the image, wherever other attempts ended.
+        patience: least share of the iterations that images have, see `attacks.carlini_wagner (15)`.
     """
 
     c: float
@@ -57,6 +67,7 @@ class CarliniWagner(Attempt):
     eot: int = 1
     votes: int = 1
     fresh: bool = True
+    patience: float = 0.1
 
     def run(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Candidate:
         return self.resume(machine, images, labels, generator, images)
@@ -65,18 +76,20 @@ class CarliniWagner(Attempt):
                start: Tensor) -> Candidate:
         best, norms = images.clone(), images.new_full((len(images),), torch.inf)
         price, low, high = (images.new_full((len(images),), v) for v in (self.c, 0.0, torch.inf))
-        zeros = images.new_zeros(len(images))
-        sought = _Sought(images, labels, images if self.fresh else start,
-                         self._margin_noise(machine, images, labels, generator))
-        lacking = (-self._judge(machine, sought, images, generator)[0]).clamp(min=0)
+        flat, taken = images.new_zeros(2, len(images))
+        noise = self._margin_noise(machine, images, labels, generator)
+        lacking = (noise - loss_of(look(machine, images, labels, generator), labels, "margin")).clamp(min=0)
         for _ in range(self.searches):
-            nearest, distance = self._descend(machine, sought, price, price * lacking, generator, zeros)
+            search = _Search(_Sought(images, labels, noise, price, price * lacking), images if self.fresh else start)
+            self._descend(machine, search, generator)
+            nearest, distance = self._draw_back(machine, search, generator)
             won = distance < torch.inf
             better = (distance < norms) | norms.isinf()
             best[better], norms[better] = nearest[better], distance[better]
             high, low = torch.where(won, price, high), torch.where(won, low, price)
             price = torch.where(high.isinf(), 10 * price, (low + high) / 2)
-        return Candidate.of(best, zeros / self.searches)
+            flat, taken = flat + search.flat, taken + search.taken
+        return Candidate.of(best, flat / taken)
 
     def _margin_noise(self, machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
         """(B,) twice the margin's standard deviation over reads, at least two; zero on deterministic machines."""
@@ -85,53 +98,49 @@ class CarliniWagner(Attempt):
         ends = read(machine, images, max(2, self.votes), generator)
         return 2 * torch.stack([loss_of(end.logits, labels, "margin") for end in ends]).std(0)
 
-    def _descend(self, machine: Machine, sought: "_Sought", price: Tensor, worth: Tensor, generator: Generator,
-                 zeros: Tensor) -> tuple[Tensor, Tensor]:
-        """Minimise (12) for each image's own price: its nearest winner, and how far off, or its best loser and inf.
+    def _descend(self, machine: Machine, search: "_Search", generator: Generator):
+        """Minimise (12) for each image's own price, until it is given up.
 
         The gradient's own passes say what is lacking of a margin; only where they say nothing, nearer than the last
         winner, the machine does.
         """
-        images, labels = sought.images, sought.labels
-        w = torch.atanh((1 - _EDGE) * (2 * sought.start - 1))
-        adam = Adam(w)
-        winner, norms = images.clone(), images.new_full((len(images),), torch.inf)
-        loser, least = sought.start.clone(), norms.clone()
         for done in range(self.iterations):
-            bent = torch.tanh(w)
-            x = ((1 + bent / (1 - _EDGE)) / 2).clamp(0, 1)
-            distance = (x - images).flatten(1).norm(dim=1)
-            slope = self.gradient.slope(machine, x, labels, generator, self.eot)
-            margin, won = loss_of(slope.logits, labels, "margin") - sought.noise, norms < 0
-            asked = (margin > 0) & (distance < norms)
+            sought, x = search.sought, search.x
+            slope = self.gradient.slope(machine, x, sought.labels, generator, self.eot)
+            distance = (x - sought.images).flatten(1).norm(dim=1)
+            margin = loss_of(slope.logits, sought.labels, "margin") - sought.noise
+            asked, won = (margin > 0) & (distance < search.norms[search.live]), distance < 0
             if asked.any():
                 margin[asked], won[asked] = self._judge(machine, sought.at(asked), x[asked], generator)
             lacking = (-margin).clamp(min=0)
-            cost = distance.square() + price * lacking
-            winner[won], norms[won] = x[won], distance[won]
-            cheaper = (lacking > 0) & (cost < least)
-            loser[cheaper], least[cheaper] = x[cheaper], cost[cheaper]
-            zeros += (slope.gradient.flatten(1).abs().amax(1) == 0) / self.iterations
-            losing = ((lacking > 0) * price).view(-1, 1, 1, 1)
-            rate = self.rate * (1 + math.cos(math.pi * done / self.iterations)) / 2
-            w = w - rate * adam.step((2 * (x - images) - losing * slope.gradient) * (1 - bent**2))
-        winner, norms = self._draw_back(machine, sought, winner, norms, generator)
-        worthy = norms.square() <= worth
-        return torch.where(worthy.view(-1, 1, 1, 1), winner, loser), torch.where(worthy, norms, torch.inf)
+            search.keep(x, distance, lacking, won)
+            if not done:
+                search.allowed = torch.maximum(sought.worth, sought.price * lacking)
+            search.step(self.rate * (1 + math.cos(math.pi * done / self.iterations)) / 2, x, lacking, slope.gradient)
+            if machine.deterministic:
+                hope = _hope(search.allowed[search.live], distance, lacking, slope.gradient)
+                search.leave((done + 1) / self.iterations >= hope.clamp(min=self.patience))
+            if not len(search.live):
+                break
 
-    def _draw_back(self, machine: Machine, sought: "_Sought", winner: Tensor, norms: Tensor,
-                   generator: Generator) -> tuple[Tensor, Tensor]:
-        """Winners, halfway back to their images as often as halving finds a nearer one that still wins."""
+    def _draw_back(self, machine: Machine, search: "_Search", generator: Generator) -> tuple[Tensor, Tensor]:
+        """What a search found, (B, C, H, W), and how far off that is, (B,): worthy winners, or losers and inf.
+
+        Winners are drawn halfway back to their images as often as halving finds a nearer one that still wins.
+        """
+        sought, winner, norms = search.begun, search.winner, search.norms
         near, far, there = torch.zeros_like(norms), torch.ones_like(norms), norms < torch.inf
         for _ in range(_HALVINGS if there.any() else 0):
             part = (near + far)[there] / 2
             x = sought.images[there].lerp(winner[there], part.view(-1, 1, 1, 1))
             won = self._judge(machine, sought.at(there), x, generator)[1]
             near[there], far[there] = torch.where(won, near[there], part), torch.where(won, part, far[there])
-        return sought.images.lerp(winner, far.view(-1, 1, 1, 1)), far * norms
+        winner, norms = sought.images.lerp(winner, far.view(-1, 1, 1, 1)), far * norms
+        worthy = norms.square() <= sought.worth
+        return torch.where(worthy.view(-1, 1, 1, 1), winner, search.loser), torch.where(worthy, norms, torch.inf)
 
     def _judge(self, machine: Machine, sought: "_Sought", x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """(B,) margins less their noise, and which images surely win."""
+        """(L,) margins less their noise, and which images surely win."""
         margin = loss_of(look(machine, x, sought.labels, generator), sought.labels, "margin") - sought.noise
         won = margin > 0
         if not machine.deterministic and won.any():
@@ -142,17 +151,75 @@ class CarliniWagner(Attempt):
         return f"cw:{self.gradient}"
 
 
+def _hope(allowed: Tensor, distance: Tensor, lacking: Tensor, gradient: Tensor) -> Tensor:
+    """(L,) shares of the iterations after which images are given up, `attacks.carlini_wagner (15)`; 1 at most."""
+    steep = gradient.flatten(1).norm(dim=1)
+    share = allowed / (distance + lacking / steep).square()
+    return torch.where((lacking > 0) & (steep > 0), share, 1).clamp(max=1)
+
+
 class _Sought(NamedTuple):
-    """Images (B, C, H, W), their labels (B,), where searches start (B, C, H, W), and noise of margins (B,)."""
+    """Images (L, C, H, W), their labels, noise of their margins, price c and worth c max(-m, 0), (L,) each."""
 
     images: Tensor
     labels: Tensor
-    start: Tensor
     noise: Tensor
+    price: Tensor
+    worth: Tensor
 
     def at(self, which: Tensor) -> "_Sought":
         """Some of the images."""
         return _Sought(*(part[which] for part in self))
+
+
+class _Search:
+    """What a search has found of each image of a batch, and those that it goes on with.
+
+    Attributes:
+        begun: the batch.
+        winner, norms: (B, C, H, W) the nearest and (B,) how far off it is; inf for none.
+        loser, least: (B, C, H, W) the cheapest by (12) and (B,) its cost, alike.
+        allowed: (B,) squared distances, the numerator of (15).
+        taken, flat: (B,) gradients, and those of them that were zero in every pixel.
+        live: (L,) places of the images that it goes on with.
+        sought, w, adam: these images, where they are in (12), (L, C, H, W), and Adam's state.
+    """
+
+    def __init__(self, begun: _Sought, start: Tensor):
+        self.begun = self.sought = begun
+        self.winner, self.norms = begun.images.clone(), torch.full_like(begun.price, torch.inf)
+        self.loser, self.least = start.clone(), self.norms.clone()
+        self.allowed, self.taken, self.flat = begun.worth, torch.zeros_like(begun.price), torch.zeros_like(begun.price)
+        self.live = torch.arange(len(start), device=start.device)
+        self.w = torch.atanh((1 - _EDGE) * (2 * start - 1))
+        self.adam = Adam(self.w)
+
+    @property
+    def x(self) -> Tensor:
+        return ((1 + torch.tanh(self.w) / (1 - _EDGE)) / 2).clamp(0, 1)
+
+    def keep(self, x: Tensor, distance: Tensor, lacking: Tensor, won: Tensor):
+        """Keep what won, which is nearer than the last winner, and what lost for less than the last loser."""
+        cost = distance.square() + self.sought.price * lacking
+        cheaper = (lacking > 0) & (cost < self.least[self.live])
+        new, cheap = self.live[won], self.live[cheaper]
+        self.winner[new], self.norms[new] = x[won], distance[won]
+        self.loser[cheap], self.least[cheap] = x[cheaper], cost[cheaper]
+
+    def step(self, rate: float, x: Tensor, lacking: Tensor, gradient: Tensor):
+        """Go on down (12), where the margin has this gradient."""
+        self.taken[self.live] += 1
+        self.flat[self.live] += (gradient.flatten(1).abs().amax(1) == 0).to(self.flat)
+        losing = ((lacking > 0) * self.sought.price).view(-1, 1, 1, 1)
+        slope = 2 * (x - self.sought.images) - losing * gradient
+        self.w = self.w - rate * self.adam.step(slope * (1 - torch.tanh(self.w)**2))
+
+    def leave(self, hopeless: Tensor):
+        """Go on without images (L,), but for those that have won."""
+        stays = ~hopeless | (self.norms[self.live] < torch.inf)
+        if not stays.all():
+            self.live, self.w = self.live[stays], self.w[stays]
+            self.sought, self.adam = self.sought.at(stays), self.adam.at(stays)
 
 
 class Adam:
@@ -161,6 +228,12 @@ class Adam:
 
     def __init__(self, like: Tensor):
         self.mean, self.square, self.steps = torch.zeros_like(like), torch.zeros_like(like), 0
+
+    def at(self, which: Tensor) -> "Adam":
+        """For some of the images."""
+        some = copy(self)
+        some.mean, some.square = self.mean[which], self.square[which]
+        return some
 
     def step(self, gradient: Tensor) -> Tensor:
         """The step's direction, to be gone against, for the next gradient."""
@@ -177,14 +250,15 @@ class CarliniWagnerAttack(Attack):
     The others go on from where it ended, in half as many.
     """
 
-    code, version, strength = "cw", 5, PRICE
+    code, version, strength = "cw", 6, PRICE
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)
         plain = [g for g in gradients if not isinstance(g, AutoPGD)] or gradients
         most = 5 * settings.iterations
         return [CarliniWagner(strength, g.with_loss("margin"), -(-most // 2) if n else most, settings.searches,
-                              eot=settings.draws(machine), votes=settings.votes, fresh=not n)
+                              eot=settings.draws(machine), votes=settings.votes, fresh=not n,
+                              patience=settings.patience)
                 for n, g in enumerate(plain)]
 
 

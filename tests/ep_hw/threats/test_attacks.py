@@ -38,7 +38,7 @@ from ep_hw.threats.attacks.attempt import hope, surely_wrong
 from ep_hw.threats.attacks.auto import AutoAttack, LibraryAttack
 from ep_hw.threats.attacks.carlini_wagner import Adam
 from ep_hw.threats.attacks.deepfool import DeepFoolAttack
-from ep_hw.threats.attacks.gradients import loss_of
+from ep_hw.threats.attacks.gradients import Gradient, loss_of
 from ep_hw.threats.attacks.pgd import PGDAttack
 from ep_hw.threats.attacks.square import Square
 from ep_hw.threats.registry import ATTACKS
@@ -798,6 +798,78 @@ def test_carlini_wagner_goes_on_from_where_others_ended_unless_it_begins_afresh(
         found = attempt.resume(machine, images, labels, seeded(), far).images
         assert (machine.relax(found).prediction == labels).tolist() == [fresh] * 6
         assert fresh or (perturbation(images, found, "l2") <= 1.02 * radii).all()
+
+
+class Asleep(Gradient):
+    """Zero the first `calls` times, then that of the margin; counts its images."""
+
+    loss = "margin"
+
+    def __init__(self, calls=0):
+        self.calls, self.met = calls, []
+
+    def slope(self, machine, images, labels, generator, draws=1):
+        self.met.append(len(images))
+        slope = Unrolled(5, "margin").slope(machine, images, labels, generator, draws)
+        return slope._replace(gradient=(len(self.met) > self.calls) * slope.gradient)
+
+    def with_loss(self, loss):
+        return self
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1e-4])
+@pytest.mark.parametrize(("share", "patience"), [(0.6, 0.1), (0.25, 0.1), (0.25, 0.5), (0.02, 0.1), (0.02, 1.0)])
+def test_carlini_wagner_gives_up_where_the_boundary_costs_more_than_a_winner_may(share, patience, sigma):
+    """On a linear model straight on is right: r^2 worth a share of it, that share of the steps, Adam's turns aside."""
+    machine, images = linear(1, sigma=sigma), middle_images(4)
+    labels, radii = linear(1).relax(images).prediction, least_perturbations(machine, images, "l2")
+    slope = (machine.weight[0] - machine.weight[1]).norm()
+    for image, label, radius in zip(images.split(1), labels.split(1), radii):
+        gradient = Asleep()
+        made = CarliniWagner(share * float(radius / slope), gradient, 100, patience=patience).run(
+            machine, image, label, seeded()).images
+        assert linear(1).relax(made).prediction == label
+        due = 100 if sigma else 100 * max(share, patience)
+        assert 0.9 * due <= len(gradient.met) <= due + 1
+
+
+@pytest.mark.parametrize("c", [0.01, 0.03, 0.1, 0.3])
+def test_what_carlini_wagner_gives_up_would_not_have_won(c):
+    """On networks, and winners are as near; the size of a batch decides last bits."""
+    for seed in (6, 8):
+        machine, images = ReferenceMachine(small_network(seed, steps=40).lower()), random_images(16, seed=seed)
+        labels = machine.relax(images).prediction
+        ends, met = [], []
+        for patience in (0.1, 1.0):
+            gradient = Asleep()
+            ends.append(CarliniWagner(c, gradient, 40, patience=patience).run(machine, images, labels, seeded()).images)
+            met.append(sum(gradient.met))
+        won = [machine.relax(made).prediction != labels for made in ends]
+        assert torch.equal(*won)
+        far = [perturbation(images, made, "l2")[won[0]] for made in ends]
+        assert far[0].tolist() == pytest.approx(far[1].tolist(), rel=0.02)
+        assert met[0] < met[1] or won[0].all()
+
+
+def test_a_price_at_which_carlini_wagner_gave_up_is_raised_until_it_wins():
+    machine, images = linear(1), middle_images(3)
+    labels, radii = machine.relax(images).prediction, least_perturbations(machine, images, "l2")
+    slope, gradient = (machine.weight[0] - machine.weight[1]).norm(), Asleep()
+    search = CarliniWagner(float(0.02 * radii.amin() / slope), gradient, 80, searches=6)
+    found = search.run(machine, images, labels, seeded()).images
+    assert sum(gradient.met) < 5 * 80 * 3, "it gives up at the first prices"
+    assert (machine.relax(found).prediction != labels).all()
+    assert (perturbation(images, found, "l2") <= 1.1 * radii + 0.01).all()
+
+
+@pytest.mark.parametrize("calls", [0, 3, 100])
+def test_zero_gradients_of_carlini_wagner_are_a_share_of_those_that_were_taken(calls):
+    """A zero gradient says of no boundary how far it is: an image that meets nothing else is not given up."""
+    machine, images = linear(1), middle_images(1)
+    gradient = Asleep(calls)
+    made = CarliniWagner(1e-6, gradient, 100).run(machine, images, machine.relax(images).prediction, seeded())
+    assert len(gradient.met) == max(10, min(100, calls + 1))
+    assert made.zeros == pytest.approx(calls / len(gradient.met))
 
 
 def test_restarts_begin_elsewhere_and_never_lose():
