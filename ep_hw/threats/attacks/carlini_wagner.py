@@ -12,9 +12,9 @@ steps would win at every c. On a linear model of slope s, at distance r from its
 min(c s / 2, r): the attack wins where c s / 2 >= r, and never where c s < r. At a fixed c, steep logits are broken.
 
 Straight on along its gradient, an image would meet the boundary |x' - x| + max(-m(x'), 0) / |dm/dx'| away from where it
-began. Where that costs more than a winner may, the image is given up after the share of its iterations
+began, and a winner may be r away. Where that is less, the image is given up after the share of its iterations
 
-    c max(-m(x), 0) / (|x' - x| + max(-m(x'), 0) / |dm/dx'|)^2,                                                     (15)
+    r / (|x' - x| + max(-m(x'), 0) / |dm/dx'|),    r^2 = c max(-m(x), 0),                                         (15)
 
 m(x) that of the machine or of the gradient's own passes, whichever allows more, and no sooner than `patience` says.
 None is given up that has won, however far off, or whose gradient is zero, and none of a noisy machine.
@@ -154,7 +154,7 @@ class CarliniWagner(Attempt):
 def _hope(allowed: Tensor, distance: Tensor, lacking: Tensor, gradient: Tensor) -> Tensor:
     """(L,) shares of the iterations after which images are given up, `attacks.carlini_wagner (15)`; 1 at most."""
     steep = gradient.flatten(1).norm(dim=1)
-    share = allowed / (distance + lacking / steep).square()
+    share = allowed.sqrt() / (distance + lacking / steep)
     return torch.where((lacking > 0) & (steep > 0), share, 1).clamp(max=1)
 
 
@@ -179,7 +179,7 @@ class _Search:
         begun: the batch.
         winner, norms: (B, C, H, W) the nearest and (B,) how far off it is; inf for none.
         loser, least: (B, C, H, W) the cheapest by (12) and (B,) its cost, alike.
-        allowed: (B,) squared distances, the numerator of (15).
+        allowed: (B,) r^2 of (15).
         taken, flat: (B,) gradients, and those of them that were zero in every pixel.
         live: (L,) places of the images that it goes on with.
         sought, w, adam: these images, where they are in (12), (L, C, H, W), and Adam's state.

@@ -33,7 +33,7 @@ class AttackSettings(Stated):
             wrong are attacked too, and may come right.
         searches: how many prices c the Carlini-Wagner attack tries.
         patience: least share of its steps or queries that a search has before it may give up an image without hope, see
-            `attempt.hope`; 1 gives up none.
+            `attempt.hope` and `attacks.carlini_wagner (15)`; 1 gives up none.
         ensemble: names the members of AutoAttack; None takes "standard", and "rand" for noisy machines.
     """
 

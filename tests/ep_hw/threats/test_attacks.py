@@ -349,7 +349,9 @@ def test_the_first_attempt_keeps_what_it_breaks_and_others_go_on_in_half_of_its_
         (20, False, False, False), (20, True, True, False), (10, True, False, False), (10, True, False, False)]
     assert (made[0].opening.iterations, made[0].opening.patience) == (5, 1), "others meet it, however small its hope"
     assert all(a.lets_go for a in attempts(machine, Threat("pgd_linf", 1.0), asked))
-    assert [str(attempt) for attempt in attempts(machine, Threat("cw_l2", 1.0), asked)] == 2 * ["cw:bptt@5:margin"]
+    priced = attempts(machine, Threat("cw_l2", 1.0), asked.model_copy(update={"patience": 0.4}))
+    assert [(str(a), a.iterations, a.fresh, a.patience) for a in priced] == [
+        ("cw:bptt@5:margin", 100, True, 0.4), ("cw:bptt@5:margin", 50, False, 0.4)]
 
 
 class Counting(LinearMachine):
@@ -819,14 +821,14 @@ class Asleep(Gradient):
 
 @pytest.mark.parametrize("sigma", [0.0, 1e-4])
 @pytest.mark.parametrize(("share", "patience"), [(0.6, 0.1), (0.25, 0.1), (0.25, 0.5), (0.02, 0.1), (0.02, 1.0)])
-def test_carlini_wagner_gives_up_where_the_boundary_costs_more_than_a_winner_may(share, patience, sigma):
-    """On a linear model straight on is right: r^2 worth a share of it, that share of the steps, Adam's turns aside."""
+def test_carlini_wagner_gives_up_where_the_boundary_is_further_than_a_winner_may_be(share, patience, sigma):
+    """On a linear model straight on is right: a share of the way, that share of the steps, but for Adam's turns."""
     machine, images = linear(1, sigma=sigma), middle_images(4)
     labels, radii = linear(1).relax(images).prediction, least_perturbations(machine, images, "l2")
     slope = (machine.weight[0] - machine.weight[1]).norm()
     for image, label, radius in zip(images.split(1), labels.split(1), radii):
         gradient = Asleep()
-        made = CarliniWagner(share * float(radius / slope), gradient, 100, patience=patience).run(
+        made = CarliniWagner(share**2 * float(radius / slope), gradient, 100, patience=patience).run(
             machine, image, label, seeded()).images
         assert linear(1).relax(made).prediction == label
         due = 100 if sigma else 100 * max(share, patience)
