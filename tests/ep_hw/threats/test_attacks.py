@@ -832,7 +832,7 @@ def test_carlini_wagner_gives_up_where_the_boundary_is_further_than_a_winner_may
             machine, image, label, seeded()).images
         assert linear(1).relax(made).prediction == label
         due = 100 if sigma else 100 * max(share, patience)
-        assert 0.9 * due <= len(gradient.met) <= due + 1
+        assert 0.9 * due <= len(gradient.met) < due + 5, "asked every fifth step"
 
 
 @pytest.mark.parametrize("c", [0.01, 0.03, 0.1, 0.3])
