@@ -802,6 +802,21 @@ def test_carlini_wagner_goes_on_from_where_others_ended_unless_it_begins_afresh(
         assert fresh or (perturbation(images, found, "l2") <= 1.02 * radii).all()
 
 
+def test_carlini_wagner_goes_on_where_its_gradients_see_a_boundary_far_behind_that_of_the_machine():
+    """A winner is drawn back from there."""
+    plain, images = linear(1), middle_images(6)
+    labels = plain.relax(images).prediction
+    images = images.lerp(DeepFool("l2", 9.0, 5).run(plain, images, labels, seeded()).images, 0.98)
+    margins = -loss_of(plain.relax(images).logits, labels, "margin")
+    slope = (plain.weight[0] - plain.weight[1]).norm()
+    for image, label, margin in zip(images.split(1), labels.split(1), margins):
+        seen = Foreseen(plain, 6.0 - 12.0 * float(label))
+        attempt = CarliniWagner(4 * float((margin + 6) / slope**2), Unrolled(5, "margin"), iterations=50)
+        found = attempt.run(seen, image, label, seeded()).images
+        assert plain.relax(found).prediction != label
+        assert perturbation(image, found, "l2").square() <= attempt.c * margin
+
+
 class Asleep(Gradient):
     """Zero the first `calls` times, then that of the margin; counts its images."""
 
