@@ -29,7 +29,7 @@ VERDICT = 7      # of a cell itself: votes, noise of the attack's size, what its
 MODULE = 1       # of machines that are modules; that of others is registered with them
 TRAINING, TUNING = 2, 1   # of a run that may be continued
 TEMPORAL = 1     # accuracy over attack time and prediction step
-ENVELOPE = 11    # adversarial success over effort and strength
+ENVELOPE = 12    # adversarial success over effort and strength
 LIBRARIES = ("numpy", "scipy", "pillow", "torch", "pyautoattack")
 
 

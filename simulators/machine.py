@@ -15,7 +15,7 @@ from mapping.errors import Refusal
 from mapping.graph import SCHEDULES, SEQUENTIAL, EPGraph
 from mapping.names import in_a_line
 from mapping.program import Table
-from simulators.relaxation import Decided, Nudge, Relaxed, Residual, States, Stop, Substrate, Trace, relax
+from simulators.relaxation import Decided, Nudge, Relaxed, States, Stop, Substrate, Trace, relax
 
 _ROUNDING = 1e-6   # of the largest state, by which states may leave their range
 M = TypeVar("M", bound="Machine")
@@ -164,9 +164,12 @@ class Machine(ABC):
         """The differentiable machine a white-box attacker would use against this one."""
         return self
 
-    @property
-    def deciding(self) -> "Machine":
-        """This machine for who looks for wrong answers: it may stop once a class is decided, before it is at rest."""
+    def deciding(self, labels: Tensor | None = None) -> "Machine":
+        """This machine for who looks for wrong answers: it may stop once a class is decided, before it is at rest.
+
+        Args:
+            labels: (B,) of the one batch that it is asked about: whose answers are others, those are at rest.
+        """
         return self
 
     @property
@@ -233,12 +236,11 @@ class InProcessMachine(Machine):
             logits = substrate.logits(end.states[-1], generator)
         return self._equilibrium(end, logits, asked)
 
-    @property
-    def deciding(self) -> Machine:
+    def deciding(self, labels: Tensor | None = None) -> Machine:
         if self.stop is None or isinstance(self.stop, Decided) or not self.has_feedback:
             return self
         hasty = copy(self)
-        hasty.stop = Decided(self._tolerance, self.substrate.logits, DECIDED / self.substrate.state_scale)
+        hasty.stop = Decided(self.stop, self.substrate.logits, DECIDED / self.substrate.state_scale, labels)
         return hasty
 
     @property
@@ -266,7 +268,7 @@ class InProcessMachine(Machine):
     @property
     def _tolerance(self) -> float:
         """Of the change of a state over the last sweep."""
-        return self.stop.tolerance if isinstance(self.stop, Residual) else 0.0
+        return self.stop.tolerance if self.stop else 0.0
 
 
 def check_images(images: torch.Tensor, shape: tuple[int, int, int], pixels: tuple[float, float] = BOX):

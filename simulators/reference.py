@@ -158,7 +158,8 @@ class ReferenceMachine(InProcessMachine):
     def __init__(self, graph: EPGraph, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32,
                  name: str = "reference", steps: int | None = None, decided: float | None = None):
         substrate = FloatSubstrate.of(graph, device, dtype)
-        stop = Residual(graph.tolerance) if decided is None else Decided(graph.tolerance, substrate.logits, decided)
+        rest = Residual(graph.tolerance)
+        stop = rest if decided is None else Decided(rest, substrate.logits, decided)
         super().__init__(graph, name, substrate, steps=steps or graph.steps, stop=stop)
 
     @property

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +32,16 @@ A = TypeVar("A", bound=Any)           # a tensor; on Lava a numpy array
 
 
 class Stop(Protocol):
-    """When a sample is done."""
+    """When a sample is done.
 
-    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any) -> A:
+    Attributes:
+        tolerance: of the change of a state over the last sweep, in the substrate's units.
+    """
+
+    @property
+    def tolerance(self) -> float: ...
+
+    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any, index: Any) -> A:
         """Which samples are, asked after each sweep.
 
         Args:
@@ -43,6 +50,7 @@ class Stop(Protocol):
             steps_left: time steps that may still be taken.
             period: time steps in a sweep.
             top: states of the top layer.
+            index: (B,) places of the samples in the batch that was begun with.
         """
         ...
 
@@ -192,29 +200,8 @@ class Residual:
 
     tolerance: float
 
-    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any) -> A:
+    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any, index: Any) -> A:
         return change <= self.tolerance
-
-
-@dataclass(frozen=True)
-class Decided(Residual):
-    """A sample has converged, or is so near that its answer will hardly change:
-
-        best logit - second best > factor * largest change of a state over the last sweep
-
-    Whoever wants classes, and neither states nor logits, is spared most steps; near ties take them all.
-
-    Attributes:
-        logits: of the top layer's states, (B, K).
-        factor: sweeps' worth of change that the margin must outweigh.
-    """
-
-    logits: Callable
-    factor: float
-
-    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any) -> A:
-        best, second = self.logits(top).topk(2, 1).values.unbind(1)
-        return (change <= self.tolerance) | (best - second > self.factor * change)
 
 
 @dataclass(frozen=True)
@@ -224,9 +211,43 @@ class Repeat:
     Either way every step not taken would have led back to the same state: stopping changes no bit.
     """
 
-    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any) -> A:
+    tolerance: ClassVar[float] = 0.0
+
+    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any, index: Any) -> A:
         fixed = change == 0
         return fixed | (cycle() == 0) if steps_left % (2 * period) == 0 else fixed
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """A sample is done by another rule, or is so near its end that its answer will hardly change:
+
+        best logit - second best > factor * largest change of a state over the last sweep
+
+    Whoever wants classes, and neither states nor logits, is spared most steps; near ties take them all.
+
+    Attributes:
+        stop: the other rule.
+        logits: of the top layer's states, (B, K).
+        factor: sweeps' worth of change that the margin must outweigh.
+        labels: (B,) answers that samples may be done with by this one, all others by the other rule; None for any.
+    """
+
+    stop: Stop
+    logits: Callable
+    factor: float
+    labels: Tensor | None = None
+
+    @property
+    def tolerance(self) -> float:
+        return self.stop.tolerance
+
+    def done(self, change: A, cycle: Callable[[], A], steps_left: int, period: int, top: Any, index: Any) -> A:
+        (best, second), (answers, _) = (pair.unbind(1) for pair in self.logits(top).topk(2, 1))
+        decided = best - second > self.factor * change
+        if self.labels is not None:
+            decided &= answers == self.labels.to(index)[index]
+        return decided | self.stop.done(change, cycle, steps_left, period, top, index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,7 +333,8 @@ def relax(substrate: Substrate, images: Tensor, *, schedule: str, steps: int, st
         change = change.index_put((live.index,), moved)
         if stop is None:
             continue
-        done = stop.done(moved, partial(_distance, live.seen, earlier), steps - t - 1, period, live.states[-1])
+        done = stop.done(moved, partial(_distance, live.seen, earlier), steps - t - 1, period, live.states[-1],
+                         live.index)
         if done.any():
             ended, taken[live.index[done]] = _scatter(ended, live, done, batch), t + 1
             live, latest = live.select(~done), tuple(s[~done] for s in latest)

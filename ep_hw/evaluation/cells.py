@@ -517,7 +517,7 @@ def _noise_correct(cell: Cell, machine: Machine, images: torch.Tensor) -> list[b
         return [None] * len(clean)
     generator = cell.generator("noise")
     noisy = noise_like(clean.images, images, threat.norm, generator)
-    return (decide(machine.deciding, noisy, cell.configuration.votes, generator)[0] == clean.labels).tolist()
+    return (decide(machine.deciding(), noisy, cell.configuration.votes, generator)[0] == clean.labels).tolist()
 
 
 def cell_noise(cell: Cell) -> np.random.Generator:

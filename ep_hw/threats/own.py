@@ -66,7 +66,7 @@ class OwnAttack(Attack):
 
     made_by: Callable = field(kw_only=True)
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     @property
     def maker(self) -> Callable:

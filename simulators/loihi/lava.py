@@ -188,7 +188,7 @@ class LavaMachine(Machine):
         if self._integers:
             logits = logits * np.float32(2.0**-self._integers.readout.scale)
         residual = torch.from_numpy((watch.change / self._model.substrate.state_scale).astype(np.float32))
-        tolerance = self._stop.tolerance if isinstance(self._stop, Residual) else 0.0
+        tolerance = self._stop.tolerance if self._stop else 0.0
         return Equilibrium(self._real(watch.ended), torch.from_numpy(logits), residual, residual <= tolerance,
                            torch.from_numpy(watch.steps))
 
@@ -228,7 +228,7 @@ class _Watch:
             self.change[live] = moved[live]
             self._earlier, self._latest = self._latest, now
             if self._stop is not None:
-                done = live & self._stop.done(moved, cycle, self._limit - t, self._period, None)
+                done = live & self._stop.done(moved, cycle, self._limit - t, self._period, None, None)
                 self.steps[done] = t
                 self._live &= ~done
         for kept, s in zip(self.ended, now):

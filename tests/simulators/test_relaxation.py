@@ -178,20 +178,24 @@ def test_an_unknown_loss_is_refused():
         Nudge(torch.eye(3), 0.5, "hinge")
 
 
-@given(st.integers(0, 10**6), st.sampled_from(SCHEDULES), st.floats(0.5, 50))
+@given(st.integers(0, 10**6), st.sampled_from(SCHEDULES), st.floats(0.5, 50), st.booleans())
 @settings(max_examples=15)
-def test_an_answer_is_decided_at_the_first_sweep_whose_margin_outweighs_the_change(seed, schedule, factor):
+def test_an_answer_is_decided_at_the_first_sweep_whose_margin_outweighs_the_change(seed, schedule, factor, labelled):
+    """Where labels are given, none but these; all others are at rest."""
     substrate, images = substrate64(seed, gain=4.0), random_images(6, seed=seed, dtype=torch.float64)
+    labels = torch.randint(3, (6,), generator=torch.Generator().manual_seed(seed)) if labelled else None
+    rule = Decided(Residual(1e-9), substrate.logits, factor, labels)
     seen = [substrate.start(images)]
     relax(substrate, images, schedule=schedule, steps=60, trace=lambda t, states: seen.append(states))
-    found = relax(substrate, images, schedule=schedule, steps=60, stop=Decided(1e-9, substrate.logits, factor))
+    found = relax(substrate, images, schedule=schedule, steps=60, stop=rule)
     period = 1 if schedule == "synchronous" else 2
     for n, steps in enumerate(found.steps.tolist()):
         sweeps = range(period, 61, period)
         for t in sweeps:
             change = max((a[n] - b[n]).abs().max() for a, b in zip(seen[t], seen[t - period]))
-            logits = sorted(substrate.logits(seen[t][-1])[n].tolist())
-            if logits[-1] - logits[-2] > factor * change or change <= 1e-9:
+            answers = substrate.logits(seen[t][-1])[n]
+            logits, allowed = sorted(answers.tolist()), labels is None or answers.argmax() == labels[n]
+            if (allowed and logits[-1] - logits[-2] > factor * change) or change <= 1e-9:
                 break
         assert steps == t
         assert all(torch.allclose(a[n], b[n], atol=1e-12) for a, b in zip(found.states, seen[t]))

@@ -69,16 +69,11 @@ def decide(machine: Machine, images: Tensor, votes: int, generator: Generator) -
 
 
 def look(machine: Machine, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
-    """(B, K) logits of a read, as soon as classes are decided; of those that are wrong, at rest.
+    """(B, K) logits of a read, of those that are right as soon as that is decided, of all others at rest.
 
     Attacks end near a decision boundary, where many a class that is decided is another one at rest.
     """
-    hasty = machine.deciding
-    logits = hasty.relax(images, generator=generator).logits
-    wrong = logits.argmax(1) != labels
-    if hasty is not machine and wrong.any():
-        logits[wrong] = machine.relax(images[wrong], generator=generator).logits
-    return logits
+    return machine.deciding(labels).relax(images, generator=generator).logits
 
 
 def hope(lost: Tensor, patience: float) -> Tensor:

@@ -175,7 +175,7 @@ class _TargetedAPGD(_APGD, APGDAttack_targeted):
 class AutoAttack(Attack):
     """The members of the settings' ensemble, in five times the iterations of PGD."""
 
-    code, version = "autoattack", 7
+    code, version = "autoattack", 8
 
     @property
     def black_box(self) -> str:

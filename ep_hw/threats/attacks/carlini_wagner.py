@@ -251,7 +251,7 @@ class CarliniWagnerAttack(Attack):
     The others go on from where it ended, in half as many.
     """
 
-    code, version, strength = "cw", 7, PRICE
+    code, version, strength = "cw", 8, PRICE
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)

@@ -86,7 +86,7 @@ class DeepFool(Attempt):
 class DeepFoolAttack(Attack):
     """DeepFool through the longest of the settings' attack times."""
 
-    code, version = "deepfool", 4
+    code, version = "deepfool", 5
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         return [DeepFool(self.norm, strength, unroll_of(machine, settings), votes=settings.votes)]

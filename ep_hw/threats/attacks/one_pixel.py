@@ -122,7 +122,7 @@ def _children(parents: Tensor, generator: Generator) -> Tensor:
 class OnePixelAttack(Attack):
     """The evolution with the settings' queries; its strength counts pixels."""
 
-    code, version, access, strength = "one_pixel", 3, "black box", PIXELS
+    code, version, access, strength = "one_pixel", 4, "black box", PIXELS
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         return [OnePixel(int(strength), settings.queries, settings.reads(machine))]

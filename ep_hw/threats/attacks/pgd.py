@@ -47,7 +47,7 @@ class PGDAttack(Attack):
     the steps.
     """
 
-    code, version, ascends = "pgd", 11, True
+    code, version, ascends = "pgd", 12, True
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         gradients = possible_gradients(machine, settings)

@@ -200,7 +200,7 @@ class _Search:
 class SquareAttack(Attack):
     """The search with the settings' queries."""
 
-    code, version, access = "square", 5, "black box"
+    code, version, access = "square", 6, "black box"
 
     def attempts(self, machine: Machine, strength: float, settings: AttackSettings) -> list[Attempt]:
         return [Square(self.norm, strength, settings.queries, settings.reads(machine), patience=settings.patience)]

@@ -129,7 +129,7 @@ def _check_candidate(threat: Threat, attempt: str, images: Tensor, made: Tensor)
 class _WorstCase:
     """For each image the first that fools the machine, else the one of largest loss; see `Attacked`.
 
-    While it is looked for, images that fell before are believed to fool on: `settle` asks them.
+    While it is looked for, images that fell `before` are believed to fool on: `settle` asks them.
     """
 
     def __init__(self, machine: Machine, threat: Threat, images: Tensor, labels: Tensor, votes: int,
@@ -137,6 +137,7 @@ class _WorstCase:
         self.machine, self.threat, self.labels, self.votes, self.generator = machine, threat, labels, votes, generator
         self.images, self.loss = images.clone(), images.new_full((len(images),), -torch.inf)
         self.wrong, self.broken_by, self.made_by = self.loss > 0, [""] * len(images), ["clean"] * len(images)
+        self.before = self.wrong
 
     def begin(self, images: Tensor, begun: Begun | None):
         """Count what is misclassified as it is, or, where the attack has begun, all that fell before."""
@@ -144,6 +145,7 @@ class _WorstCase:
             self._break("clean", judge(self.machine, images, self.labels, self.votes, self.generator)[0])
             return
         self.images, self.wrong = begun.led(self.threat, images), begun.fell(self.threat)
+        self.before = self.wrong
         self.broken_by = [by if fell else "" for by, fell in zip(begun.broken_by, self.wrong.tolist())]
         if begun.stretches(self.threat):
             further = self.threat.strength / begun.strength * (self.images - images)
@@ -171,7 +173,7 @@ class _WorstCase:
     def consider(self, name: str, index: Tensor, images: Tensor):
         """Judge candidates for the images at `index` and keep those that are worse, of last resorts those that fool."""
         fallen = self.wrong[index]
-        machine = self.machine.deciding if fallen.all() else self.machine
+        machine = self.machine.deciding() if self.before[index].all() else self.machine
         broken, loss = judge(machine, images, self.labels[index], self.votes, self.generator)
         larger = (loss > self.loss[index]) & (not is_last_resort(name, self.threat))
         better = broken & ~fallen | (broken == fallen) & larger
@@ -212,7 +214,7 @@ class _WorstCase:
 
     def _moved(self, begun: Begun) -> Tensor:
         """Places of the images that fell before and are others now."""
-        return (begun.fell(self.threat) & differing(self.images, begun.images)).nonzero().flatten()
+        return (self.before & differing(self.images, begun.images)).nonzero().flatten()
 
     def fall_back(self, begun: Begun):
         """What nothing else broke falls to what broke it before."""
@@ -231,12 +233,8 @@ def judge(machine: Machine, images: Tensor, labels: Tensor, votes: int,
           generator: Generator) -> tuple[Tensor, Tensor]:
     """(B,) whether the machine is wrong by majority over `votes` reads, and (B,) a mean cross-entropy of them.
 
-    A machine that decides before it is at rest gives the loss, and what it calls wrong must be wrong at rest.
+    What is right may be so before the machine is at rest, and its loss is that of then; what is wrong is so at rest.
     """
-    hasty = machine.deciding
-    decided, ends = decide(hasty, images, votes, generator)
-    wrong = decided != labels
+    decided, ends = decide(machine.deciding(labels), images, votes, generator)
     loss = torch.stack([F.cross_entropy(end.logits, labels, reduction="none") for end in ends]).mean(0)
-    if hasty is not machine and wrong.any():
-        wrong[wrong.clone()] = decide(machine, images[wrong], votes, generator)[0] != labels[wrong]
-    return wrong, loss
+    return decided != labels, loss
