@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ep_hw.workflow import evaluate
     from mapping.errors import Refusal
 
-__version__ = "0.15.0"
+__version__ = "0.16.0"
 _HOMES = {"evaluate": "ep_hw.workflow",
           "load": "ep_hw.networks.checkpoint", "save_checkpoint": "ep_hw.networks.checkpoint",
           "lower": "ep_hw.networks.lowering", "network_of": "ep_hw.networks.lowering",
