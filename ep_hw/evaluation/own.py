@@ -111,11 +111,12 @@ class Belongings:
             path.name, path.read_bytes()) in self.plugins)
         new = [name for name, _ in self.plugins if Path(name).stem not in sys.modules]
         folder = place / f"ep-hw-{self.digest}"
-        for name, content in (*self.plugins, *self.devices, *self.beside):
+        devices = [(f"devices-{n}/{name}", content) for n, (name, content) in enumerate(self.devices)]
+        for name, content in (*self.plugins, *self.beside, *devices):   # two files of devices may have one name
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         bring_plugins(folder / name for name in new)
-        bring_devices(folder / name for name, _ in self.devices)
+        bring_devices(folder / name for name, _ in devices)
 
 
 def belongings() -> Belongings:

@@ -265,6 +265,25 @@ def test_what_a_user_brought_is_there_and_must_be_the_same(monkeypatch, tmp_path
         sys.modules.pop("own_shift", None)
 
 
+SHELF = """
+[{name}]
+title = "cells"
+source = "a test"
+model = "ideal"
+g_max_us = 25.0
+age_domain_s = [0.0, 0.0]
+causes = []
+"""
+
+
+def test_two_files_of_devices_of_one_name_are_both_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("EP_HW_DEVICES", "")
+    with restored(mapping.REGISTRY, PRESETS):
+        equip(all_code(), Belongings((), tuple(("own.toml", SHELF.format(name=name).encode())
+                                               for name in ("shelf", "other_shelf"))), tmp_path)
+        assert {"shelf", "other_shelf"} <= set(PRESETS)
+
+
 SHELVED = """
 from pathlib import Path
 
@@ -282,8 +301,7 @@ def write_shelf(folder):
 def test_workers_have_what_a_plugin_reads_beside_itself(where, address, tmp_path, monkeypatch):
     """Those that the command starts read it where it is, as they inherit all paths; others have copies of their own."""
     (tmp_path / "own_shelf.py").write_text(SHELVED)
-    (tmp_path / "own_shelf.toml").write_text('[shelf]\ntitle = "cells"\nsource = "a test"\nmodel = "ideal"\n'
-                                             'g_max_us = 25.0\nage_domain_s = [0.0, 0.0]\ncauses = []\n')
+    (tmp_path / "own_shelf.toml").write_text(SHELF.format(name="shelf"))
     monkeypatch.setenv("EP_HW_PLUGINS", "")
     monkeypatch.setattr(sys, "path", [*sys.path])
     with restored(mapping.REGISTRY, PRESETS):
